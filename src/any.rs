@@ -1,0 +1,136 @@
+//! Stacks whose type was forgotten: [`AnyResource`] is finished, [`AnyUpstream`] may be wrapped again.
+//!
+//! Both keep the kind, so the type rules hold through erasure: no adaptor goes over an `AnyResource`,
+//! and `Prefetch` only over an `AnyUpstream<Managed>`.
+
+use crate::block::Block;
+use crate::error::{AllocError, DeallocError};
+use crate::kind::{DeviceAccessible, Erased, MemoryKind};
+use crate::layer::{Beneath, Layer, fmt_stack};
+use crate::resource::{MemoryResource, Upstream};
+use crate::stream::Stream;
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! erased {
+    ($(#[$doc:meta])* $name:ident, $bound:ident) => {
+        $(#[$doc])*
+        pub struct $name<K: MemoryKind>(Arc<dyn $bound<Kind = K> + Send + Sync>);
+
+        impl<K: MemoryKind> $name<K> {
+            /// Forgets the type of `resource`. Clones of the result share it.
+            pub fn new<R>(resource: R) -> Self
+            where
+                R: $bound<Kind = K> + Send + Sync + 'static,
+            {
+                Self(Arc::new(resource))
+            }
+        }
+
+        impl<K: MemoryKind> Clone for $name<K> {
+            fn clone(&self) -> Self {
+                Self(Arc::clone(&self.0))
+            }
+        }
+
+        impl<K: MemoryKind> Layer for $name<K> {
+            fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.describe(f)
+            }
+            fn beneath(&self) -> Beneath<'_> {
+                self.0.beneath()
+            }
+            fn state(&self) -> &dyn Any {
+                self.0.state()
+            }
+        }
+
+        // SAFETY: every block is the erased resource's, handed on unchanged.
+        unsafe impl<K: MemoryKind> MemoryResource for $name<K> {
+            type Kind = K;
+
+            #[inline]
+            fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+                self.0.allocate(stream, layout)
+            }
+
+            #[inline]
+            unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+                // SAFETY: this method's contract is the erased resource's.
+                unsafe { self.0.deallocate(stream, block) }
+            }
+        }
+
+        impl<K: MemoryKind> fmt::Display for $name<K> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt_stack(self, f)
+            }
+        }
+
+        impl<K: MemoryKind> fmt::Debug for $name<K> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+erased! {
+    /// A finished stack of any type over memory of kind `K`.
+    AnyResource, MemoryResource
+}
+
+erased! {
+    /// A stack of any type over memory of kind `K` that an adaptor may wrap.
+    AnyUpstream, Upstream
+}
+
+impl<K: MemoryKind> Upstream for AnyUpstream<K> {}
+
+impl<K: MemoryKind> AnyUpstream<K> {
+    /// The same stack, finished: nothing may wrap it any more.
+    pub fn finish(self) -> AnyResource<K> {
+        AnyResource::new(self)
+    }
+}
+
+impl AnyResource<Erased> {
+    /// Forgets the kind of `resource` too, keeping only that devices can reach its memory.
+    pub fn erase_kind<R>(resource: R) -> Self
+    where
+        R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
+    {
+        Self::new(EraseKind(resource))
+    }
+}
+
+struct EraseKind<R>(R);
+
+impl<R: Layer> Layer for EraseKind<R> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        self.0.beneath()
+    }
+    fn state(&self) -> &dyn Any {
+        self.0.state()
+    }
+}
+
+// SAFETY: every block is the inner resource's, handed on unchanged; `Erased` claims nothing but
+// device access, which the bound on `R` grants.
+unsafe impl<R: MemoryResource<Kind: DeviceAccessible>> MemoryResource for EraseKind<R> {
+    type Kind = Erased;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        self.0.allocate(stream, layout)
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // SAFETY: this method's contract is the inner resource's.
+        unsafe { self.0.deallocate(stream, block) }
+    }
+}

@@ -1,0 +1,271 @@
+//! Errors: what was asked, what stood against it, and which layer said no.
+
+use crate::block::Block;
+use crate::code::CudaErrorCode;
+use crate::location::DeviceId;
+use std::fmt;
+
+/// A call that the driver, or the simulator in its place, did not carry out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// A driver call returned an error code.
+    #[error("{call} on {device} failed: {code}")]
+    Call {
+        /// The driver's name for the call.
+        call: &'static str,
+        /// The device it was made for.
+        device: DeviceId,
+        /// The code, as the driver returned it.
+        code: CudaErrorCode,
+    },
+    /// The installed driver is too old for a call.
+    #[error("the installed driver ({driver_version}) has no {symbol}")]
+    MissingSymbol {
+        /// The symbol that it lacks.
+        symbol: &'static str,
+        /// The CUDA version that the driver reports.
+        driver_version: String,
+    },
+    /// There is no usable driver on this machine.
+    #[error("no CUDA driver: {reason}")]
+    NoDriver {
+        /// What was tried and what came of it.
+        reason: String,
+    },
+    /// No device has this number.
+    #[error("there is no device {ordinal}: the driver lists {count}")]
+    NoSuchDevice {
+        /// The number that was asked for.
+        ordinal: u32,
+        /// How many devices there are.
+        count: u32,
+    },
+    /// Two objects that were used together belong to different devices.
+    #[error("{what} belongs to {found}, but {expected} is needed here")]
+    WrongDevice {
+        /// The object that does not fit.
+        what: &'static str,
+        /// The device it belongs to.
+        found: DeviceId,
+        /// The device that it was used with.
+        expected: DeviceId,
+    },
+    /// A per-thread default stream was given work by a thread that it does not belong to.
+    #[error("a per-thread default stream of {device} was used by another thread than its own")]
+    WrongThread {
+        /// The stream's device.
+        device: DeviceId,
+    },
+    /// The device cannot do this.
+    #[error("{device} does not support {what}")]
+    NotSupported {
+        /// What was asked for.
+        what: &'static str,
+        /// The device that cannot.
+        device: DeviceId,
+    },
+    /// A range is not within the memory it was applied to.
+    #[error("range {start}..{end} is not within {size} bytes or elements")]
+    OutOfRange {
+        /// Where it starts.
+        start: usize,
+        /// Where it ends, exclusive.
+        end: usize,
+        /// What there is.
+        size: usize,
+    },
+    /// Work on the simulated device did something that a real one would not survive.
+    #[error("{device}: {message}")]
+    Simulation {
+        /// The simulated device.
+        device: DeviceId,
+        /// What happened, and where.
+        message: String,
+    },
+}
+
+impl DriverError {
+    /// The driver's code, where there is one.
+    pub fn code(&self) -> Option<CudaErrorCode> {
+        match self {
+            Self::Call { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// What the driver would say if host memory ran out.
+    pub(crate) fn host_out_of_memory(device: DeviceId) -> Self {
+        Self::Call { call: "malloc", device, code: CudaErrorCode::OUT_OF_MEMORY }
+    }
+
+    /// Whether it is the driver's way of saying that memory ran out.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.code() == Some(CudaErrorCode::OUT_OF_MEMORY)
+    }
+}
+
+/// A block that could not be allocated. Nothing was allocated, and no counter moved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// The memory that a leaf draws from has run out.
+    #[error("out of memory: {layer} was asked for {requested} bytes, {free} of {total} are free on {device}")]
+    OutOfMemory {
+        /// The leaf that failed.
+        layer: &'static str,
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes free on the device (of the host, for host memory) just after the failure.
+        free: usize,
+        /// Bytes that the device (the host) has.
+        total: usize,
+        /// The device.
+        device: DeviceId,
+    },
+    /// A suballocator holds no block that is large enough and may not, or cannot, grow.
+    #[error(
+        "out of memory: {layer} was asked for {requested} bytes; it holds {reserved}, of which {allocated} are in use; \
+         largest free block {largest_free}, maximum {}{}",
+        OrUnlimited(*maximum),
+        Because(upstream)
+    )]
+    Exhausted {
+        /// The suballocator.
+        layer: &'static str,
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes it has from its upstream.
+        reserved: usize,
+        /// Bytes of them in live blocks.
+        allocated: usize,
+        /// Its largest free block.
+        largest_free: usize,
+        /// The most it may have from its upstream.
+        maximum: Option<usize>,
+        /// Why the upstream gave it no more, where it was asked.
+        upstream: Option<Box<AllocError>>,
+    },
+    /// A limit would be passed.
+    #[error("limit reached: {requested} bytes were asked for, {allocated} of {limit} are in use")]
+    LimitExceeded {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes counted against the limit before.
+        allocated: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Size and alignment that no memory can have.
+    #[error("invalid layout: {size} bytes aligned to {alignment} (a power of two, and at most isize::MAX bytes)")]
+    InvalidLayout {
+        /// Bytes asked for; `usize::MAX` where the computation of the size overflowed.
+        size: usize,
+        /// The alignment asked for.
+        alignment: usize,
+    },
+    /// An alignment that this resource cannot give.
+    #[error("{layer} aligns to at most {maximum} bytes, {alignment} were asked for")]
+    UnsupportedAlignment {
+        /// The resource.
+        layer: &'static str,
+        /// The alignment asked for.
+        alignment: usize,
+        /// The most it can give.
+        maximum: usize,
+    },
+    /// The block was allocated, but could not be prefetched; it has been given back.
+    #[error("{requested} bytes were allocated and given back, because they could not be prefetched: {source}")]
+    PrefetchFailed {
+        /// Bytes asked for.
+        requested: usize,
+        /// Why not.
+        source: DriverError,
+    },
+    /// The driver refused for another reason than want of memory.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl AllocError {
+    /// Whether memory ran out, or a limit or maximum was reached: less demand could succeed.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::OutOfMemory { .. } | Self::Exhausted { .. } | Self::LimitExceeded { .. } => true,
+            Self::Driver(error) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+}
+
+struct OrUnlimited(Option<usize>);
+
+impl fmt::Display for OrUnlimited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => bytes.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+struct Because<'a>(&'a Option<Box<AllocError>>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(error) => write!(f, "; {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A block that was not accepted back. It is still live, and here.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason} ({} bytes at {:#x})", block.size(), block.addr())]
+pub struct DeallocError {
+    /// The block, as it was given.
+    pub block: Block,
+    /// Why it was not accepted.
+    #[source]
+    pub reason: DeallocReason,
+}
+
+/// Why a block was not accepted back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeallocReason {
+    /// The resource did not make it.
+    #[error("{layer} did not make this block")]
+    Foreign {
+        /// The resource that was asked.
+        layer: &'static str,
+    },
+    /// More would be returned than is counted as out.
+    #[error("{layer} counts {outstanding} bytes as allocated, {returned} were to be returned")]
+    NotOutstanding {
+        /// The adaptor that counts.
+        layer: &'static str,
+        /// Bytes that it counts as allocated.
+        outstanding: usize,
+        /// Bytes of the block.
+        returned: usize,
+    },
+    /// The driver refused.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl DeallocError {
+    /// `block`, not accepted for `reason`.
+    #[cold]
+    pub fn new(block: Block, reason: impl Into<DeallocReason>) -> Self {
+        Self { block, reason: reason.into() }
+    }
+
+    /// `block`, which `layer` did not make.
+    #[cold]
+    pub fn foreign(layer: &'static str, block: Block) -> Self {
+        Self::new(block, DeallocReason::Foreign { layer })
+    }
+}

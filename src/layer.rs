@@ -1,0 +1,112 @@
+//! [`Layer`]: what a stack can be asked without allocating from it.
+//!
+//! Every resource is a layer. Walking from the outermost inwards gives its name, its device, and the
+//! state of each adaptor in it, through any erasure: `stack.find::<Counters>()` reaches the statistics
+//! of an [`AnyResource`](crate::AnyResource).
+
+use crate::device::Device;
+use std::any::Any;
+use std::fmt;
+
+/// One layer of a stack. Required of every [`MemoryResource`](crate::MemoryResource).
+pub trait Layer {
+    /// Writes this layer alone, in the words of the stack grammar: `limit(80%)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the formatter.
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+
+    /// What this layer stands on.
+    fn beneath(&self) -> Beneath<'_>;
+
+    /// What this layer lets itself be asked, for [`LayerExt::find`]; `&()` where there is nothing.
+    /// A type without the upstream in it, so that it can be named through an erased stack.
+    fn state(&self) -> &dyn Any;
+}
+
+/// What a layer stands on.
+#[derive(Clone, Copy)]
+pub enum Beneath<'a> {
+    /// Another layer.
+    Upstream(&'a dyn Layer),
+    /// A device: the layer is a leaf.
+    Device(&'a Device),
+}
+
+impl fmt::Debug for Beneath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream(layer) => write!(f, "Upstream({})", DisplayStack(*layer)),
+            Self::Device(device) => write!(f, "Device({})", device.id()),
+        }
+    }
+}
+
+/// Questions to a whole stack.
+pub trait LayerExt: Layer {
+    /// The device at the bottom of the stack.
+    fn device(&self) -> &Device {
+        let mut beneath = self.beneath();
+        loop {
+            match beneath {
+                Beneath::Upstream(layer) => beneath = layer.beneath(),
+                Beneath::Device(device) => return device,
+            }
+        }
+    }
+
+    /// The state of type `T` of the outermost layer that has one: `find::<Counters>()` reaches the
+    /// statistics of a stack, `find::<Limit>()` its limiter. Each adaptor's page says what it answers to.
+    fn find<T: Any>(&self) -> Option<&T> {
+        let mut beneath = self.beneath();
+        let mut state = self.state();
+        loop {
+            if let Some(found) = state.downcast_ref() {
+                return Some(found);
+            }
+            let Beneath::Upstream(layer) = beneath else { return None };
+            state = layer.state();
+            beneath = layer.beneath();
+        }
+    }
+
+    /// All states of type `T`, outermost first.
+    fn find_all<T: Any>(&self) -> Vec<&T> {
+        let mut found = Vec::from_iter(self.state().downcast_ref());
+        let mut beneath = self.beneath();
+        while let Beneath::Upstream(layer) = beneath {
+            found.extend(layer.state().downcast_ref::<T>());
+            beneath = layer.beneath();
+        }
+        found
+    }
+}
+
+impl<L: Layer + ?Sized> LayerExt for L {}
+
+/// Writes a layer and everything under it, outermost first: `statistics over pool over managed on sim:0`.
+///
+/// What every resource's `Display` calls.
+pub fn fmt_stack(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    layer.describe(f)?;
+    let mut beneath = layer.beneath();
+    loop {
+        match beneath {
+            Beneath::Upstream(layer) => {
+                f.write_str(" over ")?;
+                layer.describe(f)?;
+                beneath = layer.beneath();
+            }
+            Beneath::Device(device) => return write!(f, " on {}", device.id()),
+        }
+    }
+}
+
+struct DisplayStack<'a>(&'a dyn Layer);
+
+impl fmt::Display for DisplayStack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_stack(self.0, f)
+    }
+}

@@ -1,0 +1,146 @@
+use super::leaf::{Leaf, leaf_layer};
+use crate::block::Block;
+use crate::device::Device;
+use crate::driver::{DriverPoolUsage, RawPool};
+use crate::drop_error::record_drop_error;
+use crate::error::{AllocError, DeallocError, DriverError};
+use crate::kind;
+use crate::resource::MemoryResource;
+use crate::stream::Stream;
+use std::alloc::Layout;
+
+/// Device memory from a stream-ordered pool of the driver (`cuMemAllocFromPoolAsync`).
+#[derive(Debug)]
+pub struct CudaAsyncResource {
+    pool: RawPool,
+    owned: bool,
+    leaf: Leaf,
+}
+
+/// Which pool, and how much of it stays.
+#[derive(Debug, Clone, Copy)]
+pub struct CudaAsyncOptions {
+    /// The pool to draw from.
+    pub source: PoolSource,
+    /// Bytes that the pool keeps at a synchronisation instead of giving them back to the device.
+    /// `None` leaves the default pool as it is, and makes an own pool keep everything: the driver's own
+    /// default of 0 costs a stall at every synchronisation (RMM #2379, #2510).
+    pub release_threshold: Option<u64>,
+}
+
+/// Where a [`CudaAsyncResource`] draws from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolSource {
+    /// A pool of its own, destroyed with it.
+    Own,
+    /// The device's default pool, shared with every library of the process.
+    Default,
+}
+
+impl Default for CudaAsyncOptions {
+    fn default() -> Self {
+        Self { source: PoolSource::Own, release_threshold: None }
+    }
+}
+
+impl CudaAsyncResource {
+    /// A pool of its own that keeps what it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`with_options`](Self::with_options).
+    pub fn new(device: &Device) -> Result<Self, DriverError> {
+        Self::with_options(device, CudaAsyncOptions::default())
+    }
+
+    /// The pool that `options` name.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::NotSupported`] if the device has no pools (some virtual GPUs), or what the
+    /// driver answers.
+    pub fn with_options(device: &Device, options: CudaAsyncOptions) -> Result<Self, DriverError> {
+        if !device.attributes().memory_pools {
+            return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: device.id() });
+        }
+        let (driver, d) = (device.driver(), device.ordinal());
+        let owned = options.source == PoolSource::Own;
+        let pool = if owned { driver.create_pool(d)? } else { driver.default_pool(d)? };
+        let this = Self { pool, owned, leaf: Leaf::new("async", device) };
+        if let Some(bytes) = options.release_threshold.or(owned.then_some(u64::MAX)) {
+            // SAFETY: the pool is there for as long as `this` is.
+            unsafe { driver.set_release_threshold(d, pool, bytes) }?;
+        }
+        Ok(this)
+    }
+
+    /// What the pool has reserved and handed out.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers.
+    pub fn usage(&self) -> Result<DriverPoolUsage, DriverError> {
+        let device = &self.leaf.device;
+        // SAFETY: the pool is there for as long as `self` is.
+        unsafe { device.driver().pool_usage(device.ordinal(), self.pool) }
+    }
+
+    /// The release threshold in force.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers.
+    pub fn release_threshold(&self) -> Result<u64, DriverError> {
+        let device = &self.leaf.device;
+        // SAFETY: the pool is there for as long as `self` is.
+        unsafe { device.driver().release_threshold(device.ordinal(), self.pool) }
+    }
+
+    /// Gives free memory back to the device until the pool holds `keep` bytes or nothing more is free.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers.
+    pub fn trim_to(&self, keep: usize) -> Result<(), DriverError> {
+        let device = &self.leaf.device;
+        // SAFETY: the pool is there for as long as `self` is.
+        unsafe { device.driver().trim_pool(device.ordinal(), self.pool, keep) }
+    }
+}
+
+leaf_layer!(CudaAsyncResource);
+
+// SAFETY: cuMemAllocFromPoolAsync returns memory of the device that nobody else has in this stream's
+// order, aligned to 256 bytes or more, valid until the stream passes cuMemFreeAsync.
+unsafe impl MemoryResource for CudaAsyncResource {
+    type Kind = kind::Device;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let device = &self.leaf.device;
+        self.leaf.allocate(stream, layout, |bytes| {
+            let raw = stream.raw()?;
+            // SAFETY: pool and stream are alive, and of this device.
+            unsafe { device.driver().allocate_async(device.ordinal(), self.pool, bytes, raw) }
+        })
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let device = &self.leaf.device;
+        self.leaf.deallocate(stream, block, |block| {
+            let raw = stream.raw()?;
+            // SAFETY: the block is this leaf's, and its uses were enqueued before this point of the stream.
+            unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }
+        })
+    }
+}
+
+impl Drop for CudaAsyncResource {
+    fn drop(&mut self) {
+        if self.owned {
+            let device = &self.leaf.device;
+            // SAFETY: this resource made the pool; the driver keeps live blocks valid until they are freed.
+            let result = unsafe { device.driver().destroy_pool(device.ordinal(), self.pool) };
+            record_drop_error("a memory pool", result);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What all leaves check and say in the same way.
+
+use crate::block::{Block, MakerId};
+use crate::device::Device;
+use crate::error::{AllocError, DeallocError, DriverError};
+use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
+use crate::stream::Stream;
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+/// A leaf's name, device and mark.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) name: &'static str,
+    pub(super) device: Device,
+    maker: MakerId,
+}
+
+impl Leaf {
+    pub(super) fn new(name: &'static str, device: &Device) -> Self {
+        Self { name, device: device.clone(), maker: MakerId::unique() }
+    }
+
+    /// Checks the request, asks the driver with `allocate`, and turns its refusal into numbers. Zero
+    /// bytes never reach the driver.
+    pub(super) fn allocate(
+        &self,
+        stream: &Stream,
+        layout: Layout,
+        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
+    ) -> Result<Block, AllocError> {
+        if layout.align() > CUDA_ALLOCATION_ALIGNMENT {
+            return Err(AllocError::UnsupportedAlignment {
+                layer: self.name,
+                alignment: layout.align(),
+                maximum: CUDA_ALLOCATION_ALIGNMENT,
+            });
+        }
+        self.allocate_any_alignment(stream, layout, allocate)
+    }
+
+    /// The same for a source of memory that takes any alignment.
+    pub(super) fn allocate_any_alignment(
+        &self,
+        stream: &Stream,
+        layout: Layout,
+        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
+    ) -> Result<Block, AllocError> {
+        self.device.expect("the stream", stream.device_id())?;
+        if layout.size() == 0 {
+            return Ok(Block::empty(self.maker, layout));
+        }
+        match allocate(layout.size()) {
+            Ok(ptr) => Ok(Block::new(self.maker, ptr, layout, 0)),
+            Err(error) if error.is_out_of_memory() => Err(self.out_of_memory(layout.size())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cold]
+    fn out_of_memory(&self, requested: usize) -> AllocError {
+        match self.device.memory_info() {
+            Ok(info) => AllocError::OutOfMemory {
+                layer: self.name,
+                requested,
+                free: info.free,
+                total: info.total,
+                device: self.device.id(),
+            },
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Checks the block, and frees it with `free` if there is memory behind it.
+    pub(super) fn deallocate(
+        &self,
+        stream: &Stream,
+        block: Block,
+        free: impl FnOnce(&Block) -> Result<(), DriverError>,
+    ) -> Result<(), DeallocError> {
+        if block.maker() != self.maker {
+            return Err(DeallocError::foreign(self.name, block));
+        }
+        let freed = self.device.expect("the stream", stream.device_id()).and_then(|()| match block.size() {
+            0 => Ok(()),
+            _ => free(&block),
+        });
+        freed.map_err(|error| DeallocError::new(block, error))
+    }
+}
+
+/// The parts of a leaf that every leaf has: its place in a stack, `Display`, and its right to be wrapped.
+macro_rules! leaf_layer {
+    ($resource:ty) => {
+        impl crate::layer::Layer for $resource {
+            fn describe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.leaf.name)
+            }
+            fn beneath(&self) -> crate::layer::Beneath<'_> {
+                crate::layer::Beneath::Device(&self.leaf.device)
+            }
+            fn state(&self) -> &dyn std::any::Any {
+                self
+            }
+        }
+
+        impl std::fmt::Display for $resource {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                crate::layer::fmt_stack(self, f)
+            }
+        }
+
+        impl crate::resource::Upstream for $resource {}
+    };
+}
+pub(super) use leaf_layer;
