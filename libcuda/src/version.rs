@@ -1,0 +1,23 @@
+use std::fmt;
+
+/// The CUDA version that an installed driver supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DriverVersion {
+    /// 13 in 13.0.
+    pub major: u32,
+    /// 0 in 13.0.
+    pub minor: u32,
+}
+
+impl DriverVersion {
+    /// From the driver's own form, `1000 * major + 10 * minor`.
+    pub(crate) const fn from_raw(raw: u32) -> Self {
+        Self { major: raw / 1000, minor: raw % 1000 / 10 }
+    }
+}
+
+impl fmt::Display for DriverVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}

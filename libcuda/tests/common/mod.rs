@@ -1,0 +1,46 @@
+//! What the tests share: a process of its own for each, and the library that it loads.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// True in a process that runs only this test, with `library` as the driver; false in the test
+/// itself once that process has passed. The driver is loaded once per process, hence this.
+pub(crate) fn in_own_process(test: &str, library: impl AsRef<OsStr>) -> bool {
+    const CHILD: &str = "CUMEM_LIBCUDA_TEST";
+    if std::env::var(CHILD).is_ok_and(|name| name == test) {
+        return true;
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, test)
+        .env(cumem_libcuda::ENV, library)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{test}: {status}");
+    false
+}
+
+/// Compiles `fake_driver.c`, or says why the test is skipped where there is no C compiler.
+#[allow(dead_code, reason = "not every test file has a fake driver")]
+pub(crate) fn fake_driver(test: &str, flags: &[&str]) -> Option<PathBuf> {
+    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.so"));
+    if std::env::var_os(cumem_libcuda::ENV).is_some_and(|value| value == library) {
+        return Some(library);
+    }
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_driver.c");
+    let status =
+        Command::new(&compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(source).status();
+    match status {
+        Ok(status) => {
+            assert!(status.success(), "{}: {status}", compiler.display());
+            Some(library)
+        }
+        Err(error) => {
+            let compiler = compiler.display();
+            eprintln!("{test}: skipped, cannot run {compiler}: {error}");
+            None
+        }
+    }
+}
