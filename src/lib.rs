@@ -2,6 +2,7 @@
 
 mod any;
 mod block;
+mod buffer;
 mod code;
 pub mod current;
 mod device;
@@ -20,6 +21,7 @@ mod resources;
 mod stream;
 
 pub use any::{AnyResource, AnyUpstream};
+pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
 pub use block::{Block, MakerId};
 pub use code::CudaErrorCode;
 pub use device::{Attributes, Device, MemoryInfo};

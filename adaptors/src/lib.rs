@@ -1,1 +1,15 @@
-//! x
+//! What can be put on a memory resource.
+
+mod ext;
+pub mod limiter;
+pub mod prefetch;
+mod size;
+pub mod statistics;
+
+#[doc(no_inline)]
+pub use cumem;
+pub use ext::ResourceExt;
+pub use limiter::{Limit, Limiter};
+pub use prefetch::{Prefetch, Prefetched};
+pub use size::{Size, SizeError};
+pub use statistics::{Counters, Counts, Scope, Statistics};

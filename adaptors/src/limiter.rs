@@ -1,0 +1,146 @@
+//! [`Limiter`] refuses past a limit.
+
+use crate::size::Size;
+use cumem::{
+    AllocError, Beneath, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocError, DeallocReason, Layer, LayerExt,
+    MemoryResource, Stream, Upstream, layout,
+};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Refuses an allocation that would take what it let through past a limit.
+///
+/// Counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default. Under a pool it
+/// caps the pool's chunks, over one what users hold. Blocks that others draw from the same upstream are
+/// not counted.
+///
+/// `find::<Limit>()` reaches its [`Limit`] in any stack.
+#[derive(Debug)]
+pub struct Limiter<U> {
+    limit: Limit,
+    upstream: U,
+}
+
+/// A limit and what counts against it.
+#[derive(Debug)]
+pub struct Limit {
+    bytes: AtomicUsize,
+    allocated: AtomicUsize,
+}
+
+impl<U> Limiter<U> {
+    /// At most `limit` at a time: bytes, or a share of the memory of the upstream's device.
+    pub fn new(upstream: U, limit: impl Into<Size>) -> Self
+    where
+        U: Upstream,
+    {
+        let bytes = limit.into().bytes_of(upstream.device().attributes().total_memory);
+        Self { limit: Limit { bytes: AtomicUsize::new(bytes), allocated: AtomicUsize::new(0) }, upstream }
+    }
+
+    /// What it draws from.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
+    /// The limit, to read and to change.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+}
+
+impl Limit {
+    /// Bytes that may be allocated at a time.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Bytes that are allocated, each block rounded up to 256.
+    pub fn allocated(&self) -> usize {
+        self.allocated.load(Relaxed)
+    }
+
+    /// Bytes that may still be allocated.
+    pub fn remaining(&self) -> usize {
+        self.bytes().saturating_sub(self.allocated())
+    }
+
+    /// Changes the limit. Below what is allocated it takes nothing away; it refuses until enough is freed.
+    pub fn set_bytes(&self, bytes: usize) {
+        self.bytes.store(bytes, Relaxed);
+    }
+
+    /// Counts `counted` bytes if they fit. A request that does not fit is never visible to others.
+    #[inline]
+    fn reserve(&self, counted: usize, requested: usize) -> Result<(), AllocError> {
+        let limit = self.bytes();
+        self.allocated
+            .fetch_update(Relaxed, Relaxed, |n| n.checked_add(counted).filter(|&sum| sum <= limit))
+            .map(drop)
+            .map_err(|allocated| AllocError::LimitExceeded { requested, allocated, limit })
+    }
+
+    #[inline]
+    fn release(&self, counted: usize) -> Result<(), usize> {
+        self.allocated.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(counted)).map(drop)
+    }
+}
+
+fn counted(size: usize) -> usize {
+    // A layout's size is at most isize::MAX, so rounding it up cannot overflow.
+    layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX)
+}
+
+impl<U: Layer> Layer for Limiter<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "limit({})", Size::Bytes(self.limit.bytes()))
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &self.limit
+    }
+}
+
+// SAFETY: every block is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
+    type Kind = U::Kind;
+
+    #[inline]
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let counted = counted(layout.size());
+        self.limit.reserve(counted, layout.size())?;
+        let result = self.upstream.allocate(stream, layout);
+        if result.is_err() {
+            // Just reserved, so it cannot be missing.
+            let _ = self.limit.release(counted);
+        }
+        result
+    }
+
+    #[inline]
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let counted = counted(block.size());
+        let allocated = self.limit.allocated();
+        if counted > allocated {
+            let reason = DeallocReason::NotOutstanding { layer: "limit", outstanding: allocated, returned: counted };
+            return Err(DeallocError::new(block, reason));
+        }
+        // SAFETY: this method's contract is the upstream's.
+        unsafe { self.upstream.deallocate(stream, block) }?;
+        // Only now: while the memory is still out, nobody else may count on it.
+        let _ = self.limit.release(counted);
+        Ok(())
+    }
+}
+
+impl<U: Upstream> Upstream for Limiter<U> {}
+
+impl<U: Layer> fmt::Display for Limiter<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cumem::layer::fmt_stack(self, f)
+    }
+}

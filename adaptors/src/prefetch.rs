@@ -1,0 +1,182 @@
+//! [`Prefetch`] moves each block to a device as it is allocated.
+
+use cumem::kind::Migratable;
+use cumem::{
+    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, Location, MemoryResource, Outcome, Stream,
+    Upstream, hints, record_drop_error,
+};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Enqueues, on the stream of each allocation, the migration of the block to a location, so that its first use there
+/// does not fault. Blocks that are freed are left where they are.
+///
+/// It must be outermost, so it is no `Upstream`: under a pool it would prefetch each chunk once and no block
+/// that is handed out again after an eviction. It must stand on memory that migrates.
+///
+/// `find::<Prefetched>()` reaches its [`Prefetched`] in any stack.
+#[derive(Debug)]
+pub struct Prefetch<U> {
+    target: Location,
+    passes_through: bool,
+    prefetched: Prefetched,
+    upstream: U,
+}
+
+/// What a [`Prefetch`] did.
+#[derive(Debug, Default)]
+pub struct Prefetched {
+    calls: AtomicU64,
+    bytes: AtomicU64,
+    skipped: AtomicU64,
+}
+
+impl Prefetched {
+    /// Prefetches that were enqueued.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Relaxed)
+    }
+
+    /// Bytes that they covered.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Blocks that were not prefetched: of zero bytes, or passed through.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Relaxed)
+    }
+}
+
+impl<U> Prefetch<U> {
+    /// Prefetches to `target`, nearly always the upstream's device.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::NotSupported`] if the device has no concurrent managed access (before Pascal, Windows, WSL,
+    /// Tegra), where the driver rejects every prefetch; [`DriverError::WrongDevice`] if `target` is a device
+    /// of another machine.
+    pub fn new(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
+    where
+        U: Upstream<Kind: Migratable>,
+    {
+        let device = upstream.device();
+        if !device.attributes().concurrent_managed_access {
+            let what = "prefetching: it has no concurrent managed access";
+            return Err(DriverError::NotSupported { what, device: device.id() });
+        }
+        Self::build(upstream, target.into(), false)
+    }
+
+    /// Prefetches where the device can, else lets every block pass as it is, and says so: in a warning through
+    /// `tracing` now, in [`Display`](fmt::Display), and in [`Prefetched::skipped`].
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::WrongDevice`] if `target` is a device of another machine.
+    pub fn or_pass_through(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
+    where
+        U: Upstream<Kind: Migratable>,
+    {
+        let device = upstream.device();
+        let passes_through = !device.attributes().concurrent_managed_access;
+        if passes_through {
+            tracing::warn!(%device, "no concurrent managed access: blocks pass through without prefetch");
+        }
+        Self::build(upstream, target.into(), passes_through)
+    }
+
+    fn build(upstream: U, target: Location, passes_through: bool) -> Result<Self, DriverError>
+    where
+        U: Upstream,
+    {
+        let expected = upstream.device().id();
+        if let Location::Device(found) = target
+            && !found.same_machine(expected)
+        {
+            return Err(DriverError::WrongDevice { what: "the target of the prefetch", found, expected });
+        }
+        Ok(Self { target, passes_through, prefetched: Prefetched::default(), upstream })
+    }
+
+    /// What it draws from.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
+    /// Where it prefetches to.
+    pub fn target(&self) -> Location {
+        self.target
+    }
+
+    /// Whether it only lets blocks pass, because the device cannot prefetch.
+    pub fn passes_through(&self) -> bool {
+        self.passes_through
+    }
+
+    /// What it did.
+    pub fn prefetched(&self) -> &Prefetched {
+        &self.prefetched
+    }
+}
+
+impl<U: Layer> Layer for Prefetch<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let note = if self.passes_through { ", passing through" } else { "" };
+        write!(f, "prefetch({}{note})", self.target)
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &self.prefetched
+    }
+}
+
+// SAFETY: every block is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let block = self.upstream.allocate(stream, layout)?;
+        let outcome = match self.passes_through {
+            true => return Ok(self.skip(block)),
+            false => hints::prefetch(&block, 0..block.size(), self.target, stream),
+        };
+        match outcome {
+            Ok(Outcome::Applied) => {
+                self.prefetched.calls.fetch_add(1, Relaxed);
+                self.prefetched.bytes.fetch_add(block.size() as u64, Relaxed);
+                Ok(block)
+            }
+            Ok(Outcome::Skipped(_)) => Ok(self.skip(block)),
+            Err(source) => {
+                let requested = block.size();
+                // SAFETY: nobody but this method has seen the block, and its prefetch was refused.
+                let returned = unsafe { self.upstream.deallocate(stream, block) };
+                record_drop_error("a block that could not be prefetched", returned);
+                Err(AllocError::PrefetchFailed { requested, source })
+            }
+        }
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // SAFETY: this method's contract is the upstream's.
+        unsafe { self.upstream.deallocate(stream, block) }
+    }
+}
+
+impl<U> Prefetch<U> {
+    fn skip(&self, block: Block) -> Block {
+        self.prefetched.skipped.fetch_add(1, Relaxed);
+        block
+    }
+}
+
+impl<U: Layer> fmt::Display for Prefetch<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cumem::layer::fmt_stack(self, f)
+    }
+}

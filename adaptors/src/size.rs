@@ -1,0 +1,140 @@
+//! [`Size`]: bytes as people write them, `1GiB`, `256MB`, or a share of the device, `80%`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A number of bytes, or a share of a device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Bytes.
+    Bytes(usize),
+    /// Percent of the device's total memory.
+    Percent(u8),
+}
+
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no size: {reason}")]
+pub struct SizeError {
+    text: String,
+    reason: &'static str,
+}
+
+const UNITS: [(&str, u64); 14] = [
+    ("", 1),
+    ("B", 1),
+    ("K", 1 << 10),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("M", 1 << 20),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("G", 1 << 30),
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+];
+
+impl Size {
+    /// The bytes it stands for on a device with `total` bytes of memory.
+    pub fn bytes_of(self, total: usize) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => (total as u128 * u128::from(percent) / 100) as usize,
+        }
+    }
+}
+
+impl From<usize> for Size {
+    fn from(bytes: usize) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// `1GiB`, `256MB`, `1.5GiB`, `4096`, `80%`; a bare letter is binary, as in `dd`.
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let fail = |reason| SizeError { text: text.into(), reason };
+        let trimmed = text.trim();
+        if let Some(percent) = trimmed.strip_suffix('%') {
+            return match percent.trim().parse() {
+                Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),
+                _ => Err(fail("a share is a whole number from 0% to 100%")),
+            };
+        }
+        let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(digits);
+        let unit = unit.trim();
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(|| fail("the unit is none of B, kB, KiB, MB, MiB, GB, GiB, TB, TiB, %"))?;
+        let bytes = match number.parse::<u64>() {
+            Ok(whole) => whole.checked_mul(*factor),
+            Err(_) => match number.parse::<f64>() {
+                Ok(fraction) if (fraction * *factor as f64) < 2_f64.powi(63) => {
+                    Some((fraction * *factor as f64) as u64)
+                }
+                Ok(_) => None,
+                Err(_) => return Err(fail("it does not start with a number")),
+            },
+        };
+        let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        bytes.filter(|&bytes| bytes <= isize::MAX as usize).map(Self::Bytes).ok_or_else(|| fail("it is too large"))
+    }
+}
+
+/// Exactly, in the largest binary unit that divides it: `1GiB`, `1000B`, `80%`.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Percent(percent) => write!(f, "{percent}%"),
+            Self::Bytes(bytes) => {
+                let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+                match units.into_iter().find(|(_, shift)| bytes != 0 && bytes % (1 << shift) == 0) {
+                    Some((unit, shift)) => write!(f, "{}{unit}", bytes >> shift),
+                    None => write!(f, "{bytes}B"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_as_people_write_them() {
+        for (text, size) in [
+            ("0", Size::Bytes(0)),
+            ("4096", Size::Bytes(4096)),
+            ("1GiB", Size::Bytes(1 << 30)),
+            ("1.5 GiB", Size::Bytes(3 << 29)),
+            ("256MB", Size::Bytes(256_000_000)),
+            ("2K", Size::Bytes(2048)),
+            ("80%", Size::Percent(80)),
+        ] {
+            assert_eq!(text.parse(), Ok(size), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size() {
+        for text in ["", "GiB", "1XB", "-1", "101%", "x%", "1.2.3MB", "99999999TiB", "18446744073709551616"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn display_reads_back() {
+        for bytes in [0, 1, 1000, 1024, 1 << 20, 3 << 29, 85_899_345_920] {
+            let size = Size::Bytes(bytes);
+            assert_eq!(size.to_string().parse(), Ok(size));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! [`Statistics`] counts what goes through it.
+
+mod counters;
+mod scope;
+
+pub use counters::{Counters, Counts};
+pub use scope::Scope;
+
+use cumem::{AllocError, Beneath, Block, DeallocError, DeallocReason, Layer, MemoryResource, Stream, Upstream};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+
+/// Counts bytes, blocks and failures. Over a pool it counts what users asked for; under one, what the
+/// pool took from its upstream.
+///
+/// `find::<Counters>()` reaches its [`Counters`] in any stack.
+#[derive(Debug)]
+pub struct Statistics<U> {
+    counters: Counters,
+    upstream: U,
+}
+
+impl<U> Statistics<U> {
+    /// Counts what is asked of `upstream` from now on.
+    pub fn new(upstream: U) -> Self
+    where
+        U: Upstream,
+    {
+        Self { counters: Counters::new(), upstream }
+    }
+
+    /// What it draws from.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
+    /// What it counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl<U: Layer> Layer for Statistics<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("statistics")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &self.counters
+    }
+}
+
+// SAFETY: every block is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for Statistics<U> {
+    type Kind = U::Kind;
+
+    #[inline]
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let result = self.upstream.allocate(stream, layout);
+        match &result {
+            Ok(_) => self.counters.allocated(layout.size()),
+            Err(_) => self.counters.failed(),
+        }
+        result
+    }
+
+    #[inline]
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let bytes = block.size();
+        // Before the upstream, which may hand the same memory to another thread at once.
+        if let Err(outstanding) = self.counters.freed(bytes) {
+            let reason = DeallocReason::NotOutstanding { layer: "statistics", outstanding, returned: bytes };
+            return Err(DeallocError::new(block, reason));
+        }
+        // SAFETY: this method's contract is the upstream's.
+        let result = unsafe { self.upstream.deallocate(stream, block) };
+        if result.is_err() {
+            self.counters.not_freed(bytes);
+        }
+        result
+    }
+}
+
+impl<U: Upstream> Upstream for Statistics<U> {}
+
+impl<U: Layer> fmt::Display for Statistics<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cumem::layer::fmt_stack(self, f)
+    }
+}

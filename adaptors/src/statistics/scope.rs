@@ -1,0 +1,107 @@
+//! Scopes: counting between two points, of all threads or of one.
+
+use super::counters::Counts;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+/// The scopes that are open, of one [`Counters`](super::Counters).
+#[derive(Debug)]
+pub(super) struct Scopes {
+    // Read without the lock, so that calls outside any scope pay one load.
+    open: AtomicUsize,
+    entries: Mutex<Vec<Entry>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: usize,
+    thread: Option<ThreadId>,
+    pub(super) counts: Counts,
+}
+
+impl Scopes {
+    pub(super) fn new() -> Self {
+        Self { open: AtomicUsize::new(0), entries: Mutex::new(Vec::new()) }
+    }
+
+    pub(super) fn begin(&self, thread: Option<ThreadId>) -> Scope<'_> {
+        let mut entries = self.lock();
+        let id = entries.last().map_or(0, |last| last.id + 1);
+        entries.push(Entry { id, thread, counts: Counts::default() });
+        self.open.store(entries.len(), Relaxed);
+        Scope { scopes: self, id }
+    }
+
+    /// Tells every open scope that counts the calling thread.
+    #[inline]
+    pub(super) fn each(&self, tell: impl Fn(&mut Entry)) {
+        if self.open.load(Relaxed) > 0 {
+            self.each_open(tell);
+        }
+    }
+
+    #[cold]
+    fn each_open(&self, tell: impl Fn(&mut Entry)) {
+        let caller = thread::current().id();
+        self.lock().iter_mut().filter(|entry| entry.thread.is_none_or(|t| t == caller)).for_each(tell);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    pub(super) fn change(&mut self, bytes: i64, blocks: i64) {
+        let counts = &mut self.counts;
+        counts.current_bytes += bytes;
+        counts.current_blocks += blocks;
+        if blocks > 0 {
+            counts.total_bytes += bytes as u64;
+            counts.total_blocks += 1;
+            counts.peak_bytes = counts.peak_bytes.max(counts.current_bytes);
+            counts.peak_blocks = counts.peak_blocks.max(counts.current_blocks);
+        }
+    }
+
+    pub(super) fn take_back_free(&mut self, bytes: i64) {
+        self.counts.current_bytes += bytes;
+        self.counts.current_blocks += 1;
+    }
+}
+
+/// Counts from its beginning until it goes. Others may begin and end meanwhile, in any order.
+#[must_use = "counts until it goes"]
+pub struct Scope<'a> {
+    scopes: &'a Scopes,
+    id: usize,
+}
+
+impl Scope<'_> {
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        let entries = self.scopes.lock();
+        entries.iter().find(|entry| entry.id == self.id).map(|entry| entry.counts).unwrap_or_default()
+    }
+
+    /// Ends the scope and answers what it counted.
+    pub fn end(self) -> Counts {
+        self.counts()
+    }
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.scopes.lock();
+        entries.retain(|entry| entry.id != self.id);
+        self.scopes.open.store(entries.len(), Relaxed);
+    }
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scope").field(&self.counts()).finish()
+    }
+}

@@ -1,0 +1,80 @@
+//! Hints about a buffer of memory that migrates.
+
+use super::Buffer;
+use crate::error::DriverError;
+use crate::hints::{self, Advice, Outcome, RangeAttributes};
+use crate::kind::Migratable;
+use crate::location::Location;
+use crate::resource::MemoryResource;
+use bytemuck::Pod;
+use std::ops::Range;
+
+impl<T: Pod, R: MemoryResource> Buffer<T, R> {
+    /// Enqueues the migration of all elements to a location, on the buffer's stream.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers, such as `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
+    pub fn prefetch(&self, to: impl Into<Location>) -> Result<Outcome, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        self.prefetch_range(0..self.len, to)
+    }
+
+    /// The same for some elements.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
+    pub fn prefetch_range(&self, elements: Range<usize>, to: impl Into<Location>) -> Result<Outcome, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        hints::prefetch(&self.block, self.bytes_of(elements)?, to, &self.stream)
+    }
+
+    /// Tells the driver how all elements will be used. Takes effect at once.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers.
+    pub fn advise(&self, advice: Advice) -> Result<Outcome, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        self.advise_range(0..self.len, advice)
+    }
+
+    /// The same for some elements. The driver works in whole pages.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
+    pub fn advise_range(&self, elements: Range<usize>, advice: Advice) -> Result<Outcome, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        hints::advise(&self.block, self.bytes_of(elements)?, advice, &self.stream)
+    }
+
+    /// Asks the driver what the elements have been told.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers; `CUDA_ERROR_INVALID_VALUE` without elements.
+    pub fn range_attributes(&self) -> Result<RangeAttributes, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        hints::range_attributes(&self.block, self.bytes_of(0..self.len)?, &self.stream)
+    }
+
+    fn bytes_of(&self, elements: Range<usize>) -> Result<Range<usize>, DriverError> {
+        let Range { start, end } = elements;
+        if start > end || end > self.len {
+            return Err(DriverError::OutOfRange { start, end, size: self.len });
+        }
+        Ok(start * size_of::<T>()..end * size_of::<T>())
+    }
+}
