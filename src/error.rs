@@ -19,6 +19,16 @@ pub enum DriverError {
         /// The code, as the driver returned it.
         code: CudaErrorCode,
     },
+    /// PTX that the driver's compiler rejected.
+    #[error("{device} cannot run this PTX: {code}: {log}")]
+    Compile {
+        /// The device it was compiled for.
+        device: DeviceId,
+        /// The code, as the driver returned it.
+        code: CudaErrorCode,
+        /// What the compiler said.
+        log: String,
+    },
     /// The installed driver is too old for a call.
     #[error("the installed driver ({driver_version}) has no {symbol}")]
     MissingSymbol {
@@ -89,7 +99,7 @@ impl DriverError {
     /// The driver's code, where there is one.
     pub fn code(&self) -> Option<CudaErrorCode> {
         match self {
-            Self::Call { code, .. } => Some(*code),
+            Self::Call { code, .. } | Self::Compile { code, .. } => Some(*code),
             _ => None,
         }
     }

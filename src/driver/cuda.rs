@@ -1,0 +1,310 @@
+//! The NVIDIA driver.
+//!
+//! cust for devices, primary contexts and the types of kernels; own declarations of the driver's functions for
+//! everything whose error code matters or that cust lacks.
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`sys`] | the functions as declared here, and their result |
+//! | [`context`] | making a device's context current, and the previous one again |
+//! | [`attributes`] | facts about a device |
+//! | [`streams`] | streams and events |
+//! | [`memory`] | memory, copies, what a pointer points to |
+//! | [`pools`] | stream-ordered pools |
+//! | [`unified`] | prefetch, advice, range attributes |
+//! | [`module`] | PTX, kernels, launches |
+//! | [`interop`] | the bridge to cust's own types |
+
+mod attributes;
+mod context;
+mod interop;
+mod memory;
+mod module;
+mod pools;
+mod streams;
+mod sys;
+mod unified;
+
+use self::context::Slot;
+use self::unified::NumaCalls;
+use super::{Driver, DriverPoolUsage, PointerInfo, RawEvent, RawFunction, RawModule, RawPool, RawStream};
+use crate::code::CudaErrorCode;
+use crate::device::{Attributes, MemoryInfo};
+use crate::error::DriverError;
+use crate::hints::{Advice, RangeAttributes};
+use crate::kernel::{HostKernel, KernelArg, LaunchConfig};
+use crate::location::{DeviceId, Location};
+use cumem_libcuda::{DriverVersion, Library};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The driver of this process, with all its devices.
+#[derive(Debug)]
+pub(crate) struct CudaDriver {
+    library: &'static Library,
+    devices: Box<[Slot]>,
+    /// Whether the driver has memory pools, once that was asked.
+    pools: OnceLock<Result<(), DriverError>>,
+    /// The calls that know NUMA nodes, once they were asked for.
+    numa_calls: OnceLock<Result<NumaCalls, DriverError>>,
+}
+
+/// The driver, which is loaded at the first call. Every call gives the same answer.
+pub(crate) fn driver() -> Result<Arc<CudaDriver>, DriverError> {
+    get().cloned()
+}
+
+fn get() -> Result<&'static Arc<CudaDriver>, DriverError> {
+    static DRIVER: OnceLock<Result<Arc<CudaDriver>, DriverError>> = OnceLock::new();
+    DRIVER.get_or_init(|| CudaDriver::open().map(Arc::new)).as_ref().map_err(Clone::clone)
+}
+
+impl CudaDriver {
+    fn open() -> Result<Self, DriverError> {
+        let library = cumem_libcuda::load().map_err(|error| DriverError::NoDriver { reason: error.to_string() })?;
+        let no_driver = |call, code| {
+            let version = library.driver_version();
+            let reason = format!("{call} of the driver for CUDA {version} failed: {code}");
+            DriverError::NoDriver { reason }
+        };
+        // SAFETY: may be called at any time; the flags have to be zero.
+        match unsafe { sys::cuInit(0) }.check("cuInit", DeviceId::cuda(0)) {
+            Err(DriverError::Call { code: CudaErrorCode::NO_DEVICE, .. }) => return Err(no_device()),
+            Err(DriverError::Call { call, code, .. }) => return Err(no_driver(call, code)),
+            Err(error) => return Err(error),
+            Ok(()) => {}
+        }
+        // cust's wrappers suffice from here on: these calls fail only if the driver is not initialised or the
+        // device does not exist, with codes that cust knows.
+        let from_cust = |call| move |error| no_driver(call, CudaErrorCode(error as u32));
+        let count = cust::device::Device::num_devices().map_err(from_cust("cuDeviceGetCount"))?;
+        if count == 0 {
+            return Err(no_device());
+        }
+        let open = |ordinal| cust::device::Device::get_device(ordinal).map(Slot::new);
+        let devices = (0..count).map(open).collect::<Result<_, _>>().map_err(from_cust("cuDeviceGet"))?;
+        tracing::debug!(version = %library.driver_version(), devices = count, "CUDA driver loaded");
+        Ok(Self { library, devices, pools: OnceLock::new(), numa_calls: OnceLock::new() })
+    }
+
+    fn slot(&self, d: u32) -> &Slot {
+        &self.devices[d as usize]
+    }
+
+    fn version(&self) -> DriverVersion {
+        self.library.driver_version()
+    }
+
+    /// The address of a function that not every driver has.
+    fn symbol(&self, symbol: &'static str) -> Result<NonNull<c_void>, DriverError> {
+        self.library.symbol(symbol).map_err(|missing| DriverError::MissingSymbol {
+            symbol,
+            driver_version: missing.driver_version.to_string(),
+        })
+    }
+}
+
+fn no_device() -> DriverError {
+    DriverError::NoDriver { reason: "the driver lists no device".into() }
+}
+
+impl Driver for CudaDriver {
+    fn device_count(&self) -> u32 {
+        self.devices.len() as u32
+    }
+    fn device_id(&self, d: u32) -> DeviceId {
+        DeviceId::cuda(d)
+    }
+    fn attributes(&self, d: u32) -> Result<Attributes, DriverError> {
+        self.on(d)?.attributes()
+    }
+    fn memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError> {
+        self.on(d)?.memory_info()
+    }
+    fn synchronize_device(&self, d: u32) -> Result<(), DriverError> {
+        self.on(d)?.synchronize()
+    }
+
+    fn create_stream(&self, d: u32, blocking: bool) -> Result<RawStream, DriverError> {
+        self.on(d)?.create_stream(blocking)
+    }
+    unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.destroy_stream(stream) }
+    }
+    unsafe fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.synchronize_stream(stream) }
+    }
+    unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.query_stream(stream) }
+    }
+    unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.wait_event(stream, event) }
+    }
+
+    fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent, DriverError> {
+        self.on(d)?.create_event(timing)
+    }
+    unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.destroy_event(event) }
+    }
+    unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.record_event(event, stream) }
+    }
+    unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.query_event(event) }
+    }
+    unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.synchronize_event(event) }
+    }
+    unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.elapsed(start, end) }
+    }
+
+    fn allocate_device(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        self.on(d)?.allocate_device(bytes)
+    }
+    fn allocate_managed(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        self.on(d)?.allocate_managed(bytes)
+    }
+    unsafe fn free(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.free(ptr) }
+    }
+    fn allocate_pinned(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        self.on(d)?.allocate_pinned(bytes)
+    }
+    unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.free_pinned(ptr) }
+    }
+
+    fn default_pool(&self, d: u32) -> Result<RawPool, DriverError> {
+        self.on(d)?.default_pool()
+    }
+    fn create_pool(&self, d: u32) -> Result<RawPool, DriverError> {
+        self.on(d)?.create_pool()
+    }
+    unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.destroy_pool(pool) }
+    }
+    unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.set_release_threshold(pool, bytes) }
+    }
+    unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.release_threshold(pool) }
+    }
+    unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.pool_usage(pool) }
+    }
+    unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.trim_pool(pool, keep) }
+    }
+    unsafe fn allocate_async(
+        &self,
+        d: u32,
+        pool: RawPool,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<NonNull<u8>, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.allocate_async(pool, bytes, stream) }
+    }
+    unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.free_async(ptr, stream) }
+    }
+
+    unsafe fn copy_async(
+        &self,
+        d: u32,
+        dst: *mut u8,
+        src: *const u8,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.copy_async(dst, src, bytes, stream) }
+    }
+    unsafe fn fill_async(
+        &self,
+        d: u32,
+        dst: *mut u8,
+        value: u8,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.fill_async(dst, value, bytes, stream) }
+    }
+
+    unsafe fn prefetch(
+        &self,
+        d: u32,
+        ptr: *const u8,
+        bytes: usize,
+        to: Location,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.prefetch(ptr, bytes, to, stream) }
+    }
+    unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.advise(ptr, bytes, advice) }
+    }
+    fn range_attributes(&self, d: u32, ptr: *const u8, bytes: usize) -> Result<RangeAttributes, DriverError> {
+        self.on(d)?.range_attributes(ptr, bytes)
+    }
+    fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo, DriverError> {
+        self.on(d)?.pointer_info(ptr)
+    }
+    fn host_access(&self, _d: u32, _ptr: *const u8, _bytes: usize, _write: bool) -> Result<(), DriverError> {
+        // The driver migrates pages by itself when the host touches them.
+        Ok(())
+    }
+
+    fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError> {
+        self.on(d)?.load_module(ptx)
+    }
+    unsafe fn unload_module(&self, d: u32, module: RawModule) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.unload_module(module) }
+    }
+    unsafe fn function(&self, d: u32, module: RawModule, name: &str) -> Result<RawFunction, DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.function(module, name) }
+    }
+    unsafe fn launch(
+        &self,
+        d: u32,
+        function: RawFunction,
+        config: LaunchConfig,
+        args: &[KernelArg],
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.launch(function, config, args, stream) }
+    }
+    unsafe fn launch_host(&self, d: u32, _kernel: HostKernel, _stream: RawStream) -> Result<(), DriverError> {
+        Err(DriverError::NotSupported { what: "host kernels", device: DeviceId::cuda(d) })
+    }
+    fn simulator(&self) -> Option<&super::sim::Simulator> {
+        None
+    }
+}

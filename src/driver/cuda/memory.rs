@@ -1,0 +1,132 @@
+//! Memory that is not from a pool, copies, and what a pointer points to.
+
+use super::context::Active;
+use super::sys::{self, address, handle};
+use crate::code::CudaErrorCode;
+use crate::device::MemoryInfo;
+use crate::driver::{PointerInfo, RawStream};
+use crate::error::DriverError;
+use crate::kind::{self, MemoryKind};
+use crate::location::DeviceId;
+use cust::sys::{CUdeviceptr, CUmemAttach_flags, CUmemorytype, CUpointer_attribute as Attribute};
+use std::ffi::{c_int, c_uint};
+use std::ptr::{self, NonNull};
+
+impl Active<'_> {
+    pub(super) fn memory_info(&self) -> Result<MemoryInfo, DriverError> {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both are writable.
+        let code = unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) };
+        self.check("cuMemGetInfo", code)?;
+        Ok(MemoryInfo { free, total })
+    }
+
+    pub(super) fn allocate_device(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        let mut address = 0;
+        // SAFETY: `address` is writable.
+        let code = unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) };
+        self.allocated("cuMemAlloc", code, address)
+    }
+
+    pub(super) fn allocate_managed(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        let flags = CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL as c_uint;
+        let mut address = 0;
+        // SAFETY: `address` is writable.
+        let code = unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) };
+        self.allocated("cuMemAllocManaged", code, address)
+    }
+
+    /// # Safety
+    ///
+    /// The memory is from one of the two above and is used by nothing that is not yet enqueued.
+    pub(super) unsafe fn free(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) };
+        self.check("cuMemFree", code)
+    }
+
+    pub(super) fn allocate_pinned(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        let mut pointer = ptr::null_mut();
+        // SAFETY: `pointer` is writable.
+        let code = unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) };
+        self.check("cuMemAllocHost", code)?;
+        self.not_null("cuMemAllocHost", pointer.cast())
+    }
+
+    /// # Safety
+    ///
+    /// The memory is from the call above, and nothing uses it any more.
+    pub(super) unsafe fn free_pinned(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) };
+        self.check("cuMemFreeHost", code)
+    }
+
+    /// The pointer that an allocation call gave, if it succeeded.
+    pub(super) fn allocated(
+        &self,
+        call: &'static str,
+        code: sys::Code,
+        address: CUdeviceptr,
+    ) -> Result<NonNull<u8>, DriverError> {
+        self.check(call, code)?;
+        self.not_null(call, ptr::with_exposed_provenance_mut(address as usize))
+    }
+
+    fn not_null(&self, call: &'static str, pointer: *mut u8) -> Result<NonNull<u8>, DriverError> {
+        NonNull::new(pointer).ok_or(DriverError::Call { call, device: self.id, code: CudaErrorCode::UNKNOWN })
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver`](crate::driver::Driver).
+    pub(super) unsafe fn copy_async(
+        &self,
+        to: *mut u8,
+        from: *const u8,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemcpyAsync(address(to), address(from), bytes, handle(stream.0)) };
+        self.check("cuMemcpyAsync", code)
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver`](crate::driver::Driver).
+    pub(super) unsafe fn fill_async(
+        &self,
+        to: *mut u8,
+        value: u8,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemsetD8Async(address(to), value, bytes, handle(stream.0)) };
+        self.check("cuMemsetD8Async", code)
+    }
+
+    pub(super) fn pointer_info(&self, pointer: *const u8) -> Result<PointerInfo, DriverError> {
+        let memory_type = self.pointer_attribute(pointer, Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE)?;
+        let managed = self.pointer_attribute(pointer, Attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED)? != 0;
+        let ordinal = self.pointer_attribute(pointer, Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)?;
+        let kind = match memory_type {
+            _ if managed => kind::Managed::NAME,
+            host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => kind::Pinned::NAME,
+            _ => kind::Device::NAME,
+        };
+        // Negative for memory that belongs to no device.
+        let device = u32::try_from(ordinal).map_or(self.id, DeviceId::cuda);
+        Ok(PointerInfo { kind, device })
+    }
+
+    fn pointer_attribute(&self, pointer: *const u8, attribute: Attribute) -> Result<c_int, DriverError> {
+        // Zero before the call, because the driver writes some of them as one byte.
+        let mut value: c_int = 0;
+        // SAFETY: `value` is writable, and large enough for the attributes that are asked here.
+        let code = unsafe { sys::cuPointerGetAttribute((&raw mut value).cast(), attribute as c_int, address(pointer)) };
+        self.check("cuPointerGetAttribute", code)?;
+        Ok(value)
+    }
+}
