@@ -11,6 +11,7 @@
 //! | [`Pinned`] | `cuMemAllocHost` | yes | yes | |
 //! | [`Host`] | the process's own allocator | | yes | |
 //! | [`Erased`] | any of the first three, known at run time | yes | | |
+//! | [`Unknown`] | any, known at run time | | | |
 //!
 //! [`MemoryResource::Kind`]: crate::MemoryResource::Kind
 
@@ -41,6 +42,10 @@ pub enum Host {}
 #[derive(Debug, Clone, Copy)]
 pub enum Erased {}
 
+/// Memory of which nothing is known before run time, as of a stack that was read from text.
+#[derive(Debug, Clone, Copy)]
+pub enum Unknown {}
+
 impl MemoryKind for Device {
     const NAME: &'static str = "device";
 }
@@ -55,6 +60,9 @@ impl MemoryKind for Host {
 }
 impl MemoryKind for Erased {
     const NAME: &'static str = "erased";
+}
+impl MemoryKind for Unknown {
+    const NAME: &'static str = "unknown";
 }
 
 /// Kernels and the copy engines of the resource's device can use this memory at its address.

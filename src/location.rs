@@ -32,6 +32,11 @@ impl DeviceId {
         self.machine != 0
     }
 
+    /// Device `ordinal` of the same driver or simulator.
+    pub const fn sibling(self, ordinal: u32) -> Self {
+        Self { machine: self.machine, ordinal }
+    }
+
     /// Whether both belong to the driver, or to the same simulator.
     pub const fn same_machine(self, other: Self) -> bool {
         self.machine == other.machine

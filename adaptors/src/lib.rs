@@ -4,6 +4,7 @@ mod ext;
 pub mod limiter;
 pub mod prefetch;
 mod size;
+pub mod spec;
 pub mod statistics;
 
 #[doc(no_inline)]
@@ -12,4 +13,5 @@ pub use ext::ResourceExt;
 pub use limiter::{Limit, Limiter};
 pub use prefetch::{Prefetch, Prefetched};
 pub use size::{Size, SizeError};
+pub use spec::{AnyStack, SpecError, StackSpec};
 pub use statistics::{Counters, Counts, Scope, Statistics};

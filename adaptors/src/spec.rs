@@ -1,0 +1,114 @@
+//! [`StackSpec`]: a stack chosen at run time, from text.
+//!
+//! ```text
+//! managed | pool(initial=1GiB) | limit(80%) | statistics | prefetch
+//! ```
+//!
+//! A leaf first, then adaptors, the last outermost. The order rules are those of the types, and are told in the
+//! same words, at the word that breaks them.
+//!
+//! | word | arguments |
+//! |---|---|
+//! | `device` | |
+//! | `async` | `default` (the device's default pool instead of an own one), `threshold=SIZE` |
+//! | `managed` | |
+//! | `pinned` | |
+//! | `host` | |
+//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE` |
+//! | `limit` | `SIZE` |
+//! | `statistics` | |
+//! | `prefetch` | `host`, or a device's number; `pass_through` |
+//!
+//! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
+
+mod build;
+mod error;
+mod parse;
+mod stack;
+
+pub use error::SpecError;
+pub use stack::AnyStack;
+
+use crate::Size;
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// The description of a stack. See the [module](self) for the grammar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackSpec {
+    text: String,
+    leaf: Word<Leaf>,
+    adaptors: Vec<Word<Adaptor>>,
+    outermost: Option<Word<Outermost>>,
+}
+
+/// A part of the text, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Word<T> {
+    span: Range<usize>,
+    value: T,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaf {
+    Device,
+    Async { default_pool: bool, threshold: Option<Size> },
+    Managed,
+    Pinned,
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adaptor {
+    Pool { initial: Option<Size>, maximum: Option<Size>, step: Option<Size> },
+    Limit(Size),
+    Statistics,
+}
+
+/// What may only be applied last: prefetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outermost {
+    target: Target,
+    pass_through: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Own,
+    Host,
+    Device(u32),
+}
+
+impl StackSpec {
+    /// Reads a description.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] points at the word that is wrong.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        parse::parse(text)
+    }
+
+    /// The same stack with `statistics` directly over the leaf, which then count what the leaf hands out
+    /// ("reserved"): the innermost of [`find_all::<Counters>()`](cumem::LayerExt::find_all).
+    pub fn with_leaf_statistics(mut self) -> Self {
+        let span = self.leaf.span.clone();
+        self.adaptors.insert(0, Word { span, value: Adaptor::Statistics });
+        self
+    }
+}
+
+impl FromStr for StackSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for StackSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

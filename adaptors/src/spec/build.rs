@@ -1,0 +1,71 @@
+//! Words to a stack, through the same constructors as in code.
+
+use super::{Adaptor, AnyStack, Leaf, SpecError, StackSpec, Target, Word};
+use crate::{Prefetch, ResourceExt, Size};
+use cumem::kind::Managed;
+use cumem::{
+    AnyResource, AnyUpstream, CudaAsyncOptions, CudaAsyncResource, CudaResource, Device, HostResource, Location,
+    ManagedResource, MemoryKind, PinnedResource, PoolSource,
+};
+use std::fmt;
+
+impl StackSpec {
+    /// Builds the stack on a device.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason.
+    pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
+        Ok(match self.leaf.value {
+            Leaf::Device => AnyStack::Device(self.wrap(AnyUpstream::new(CudaResource::new(device)), device)?.finish()),
+            Leaf::Async { default_pool, threshold } => {
+                let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
+                let release_threshold = threshold.map(|size| bytes(size, device) as u64);
+                let options = CudaAsyncOptions { source, release_threshold };
+                let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(&self.leaf, e))?;
+                AnyStack::Device(self.wrap(AnyUpstream::new(leaf), device)?.finish())
+            }
+            Leaf::Managed => {
+                let leaf = ManagedResource::new(device).map_err(|e| self.refused(&self.leaf, e))?;
+                AnyStack::Managed(self.managed(AnyUpstream::new(leaf), device)?)
+            }
+            Leaf::Pinned => {
+                AnyStack::Pinned(self.wrap(AnyUpstream::new(PinnedResource::new(device)), device)?.finish())
+            }
+            Leaf::Host => AnyStack::Host(self.wrap(AnyUpstream::new(HostResource::new(device)), device)?.finish()),
+        })
+    }
+
+    fn managed(&self, leaf: AnyUpstream<Managed>, device: &Device) -> Result<AnyResource<Managed>, SpecError> {
+        let upstream = self.wrap(leaf, device)?;
+        let Some(word) = &self.outermost else { return Ok(upstream.finish()) };
+        let target = match word.value.target {
+            Target::Own => Location::Device(device.id()),
+            Target::Host => Location::Host,
+            Target::Device(ordinal) => Location::Device(device.id().sibling(ordinal)),
+        };
+        let prefetch = match word.value.pass_through {
+            true => Prefetch::or_pass_through(upstream, target),
+            false => Prefetch::new(upstream, target),
+        };
+        Ok(AnyResource::new(prefetch.map_err(|e| self.refused(word, e))?))
+    }
+
+    fn wrap<K: MemoryKind>(&self, leaf: AnyUpstream<K>, device: &Device) -> Result<AnyUpstream<K>, SpecError> {
+        self.adaptors.iter().try_fold(leaf, |upstream, word| {
+            Ok(match word.value {
+                Adaptor::Pool { .. } => todo!(),
+                Adaptor::Limit(limit) => AnyUpstream::new(upstream.limit(limit)),
+                Adaptor::Statistics => AnyUpstream::new(upstream.statistics()),
+            })
+        })
+    }
+
+    fn refused<T>(&self, word: &Word<T>, reason: impl fmt::Display) -> SpecError {
+        SpecError::new(&self.text, word.span.clone(), reason.to_string(), "could not be made")
+    }
+}
+
+fn bytes(size: Size, device: &Device) -> usize {
+    size.bytes_of(device.attributes().total_memory)
+}

@@ -1,0 +1,52 @@
+//! [`SpecError`]: what is wrong, and where.
+
+use std::fmt;
+use std::ops::Range;
+
+/// What is wrong with the description of a stack, and at which word. Displayed over several lines, with
+/// the word marked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecError {
+    text: String,
+    span: Range<usize>,
+    message: String,
+    label: &'static str,
+    note: Option<&'static str>,
+}
+
+impl SpecError {
+    pub(super) fn new(text: &str, span: Range<usize>, message: impl Into<String>, label: &'static str) -> Self {
+        Self { text: text.into(), span, message: message.into(), label, note: None }
+    }
+
+    pub(super) fn note(mut self, note: &'static str) -> Self {
+        self.note = Some(note);
+        self
+    }
+
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where, in bytes of the description.
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let column = self.text[..self.span.start].chars().count();
+        let width = self.text[self.span.clone()].chars().count().max(1);
+        writeln!(f, "{}", self.message)?;
+        writeln!(f, "  {}", self.text)?;
+        write!(f, "  {:column$}{:^<width$} {}", "", "", self.label)?;
+        match self.note {
+            Some(note) => write!(f, "\n  note: {note}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for SpecError {}

@@ -1,0 +1,200 @@
+//! Text to words, and the order rules.
+
+use super::{Adaptor, Leaf, Outermost, SpecError, StackSpec, Target, Word};
+use std::ops::Range;
+use std::str::FromStr;
+
+const LEAVES: &str = "device, async, managed, pinned, host";
+const ADAPTORS: &str = "pool, limit, statistics, prefetch";
+
+pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
+    // One line, so that the mark under a word stands where the word does.
+    let text = &text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut terms = terms(text)?.into_iter();
+    let Some(first) = terms.next() else {
+        return Err(SpecError::new(text, 0..text.len(), "the description is empty", "needs a leaf")
+            .note("for example `managed | pool | prefetch`"));
+    };
+    let leaf = leaf(text, first)?;
+    let mut spec = StackSpec { text: text.clone(), leaf, adaptors: Vec::new(), outermost: None };
+    for term in terms {
+        if let Some(prefetch) = &spec.outermost {
+            let message = "`prefetch` cannot be the upstream of an adaptor";
+            return Err(SpecError::new(text, prefetch.span.clone(), message, "not an `Upstream`")
+                .note("an adaptor that must be outermost, such as `prefetch`, is applied last"));
+        }
+        match term.name {
+            "prefetch" => spec.outermost = Some(prefetch(text, term, &spec.leaf)?),
+            _ => spec.adaptors.push(adaptor(text, term)?),
+        }
+    }
+    Ok(spec)
+}
+
+/// `name(argument, key=value)` at its place in the text.
+struct Term<'t> {
+    name: &'t str,
+    span: Range<usize>,
+    arguments: Vec<Argument<'t>>,
+}
+
+struct Argument<'t> {
+    key: Option<&'t str>,
+    value: &'t str,
+    span: Range<usize>,
+}
+
+fn terms(text: &str) -> Result<Vec<Term<'_>>, SpecError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    split(text, 0..text.len(), '|').map(|span| term(text, span)).collect()
+}
+
+/// The trimmed pieces of `text[whole]` between separators.
+fn split<'t>(text: &'t str, whole: Range<usize>, separator: char) -> impl Iterator<Item = Range<usize>> + 't {
+    let base = whole.start;
+    let mut start = base;
+    text[whole].split(separator).map(move |piece| {
+        let at = start + (piece.len() - piece.trim_start().len());
+        start += piece.len() + separator.len_utf8();
+        at..at + piece.trim().len()
+    })
+}
+
+fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
+    let whole = &text[span.clone()];
+    if whole.is_empty() {
+        let around = span.start.saturating_sub(1)..(span.start + 1).min(text.len());
+        return Err(SpecError::new(text, around, "there is nothing between two `|`", "needs a layer"));
+    }
+    let Some(open) = whole.find('(') else {
+        return Ok(Term { name: whole, span, arguments: Vec::new() });
+    };
+    if !whole.ends_with(')') {
+        return Err(SpecError::new(text, span, "a `(` is not closed", "needs a `)` at its end"));
+    }
+    let name = whole[..open].trim_end();
+    let inner = span.start + open + 1..span.end - 1;
+    let arguments = match text[inner.clone()].trim() {
+        "" => Vec::new(),
+        _ => split(text, inner, ',').map(|span| argument(text, span)).collect(),
+    };
+    Ok(Term { name, span: span.start..span.start + name.len(), arguments })
+}
+
+fn argument(text: &str, span: Range<usize>) -> Argument<'_> {
+    let whole = &text[span.clone()];
+    match whole.split_once('=') {
+        Some((key, value)) => Argument { key: Some(key.trim()), value: value.trim(), span },
+        None => Argument { key: None, value: whole, span },
+    }
+}
+
+fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
+    let value = match term.name {
+        "device" => Leaf::Device,
+        "managed" => Leaf::Managed,
+        "pinned" => Leaf::Pinned,
+        "host" => Leaf::Host,
+        "async" => {
+            let (mut default_pool, mut threshold) = (false, None);
+            for argument in &term.arguments {
+                match (argument.key, argument.value) {
+                    (None, "default") => default_pool = true,
+                    (Some("threshold"), _) => threshold = Some(value(text, argument)?),
+                    _ => return Err(unknown_argument(text, argument, "`async` takes `default` and `threshold=SIZE`")),
+                }
+            }
+            return Ok(Word { span: term.span, value: Leaf::Async { default_pool, threshold } });
+        }
+        name => {
+            let message = match name {
+                "pool" | "limit" | "statistics" | "prefetch" => format!("`{name}` is an adaptor: it needs an upstream"),
+                _ => format!("there is no leaf `{name}`; there are {LEAVES}"),
+            };
+            return Err(SpecError::new(text, term.span, message, "not a leaf")
+                .note("a stack starts with a leaf: `managed | pool | prefetch`"));
+        }
+    };
+    no_arguments(text, &term)?;
+    Ok(Word { span: term.span, value })
+}
+
+fn adaptor(text: &str, term: Term<'_>) -> Result<Word<Adaptor>, SpecError> {
+    let value = match term.name {
+        "pool" => pool(text, &term)?,
+        "limit" => match term.arguments.as_slice() {
+            [argument] if argument.key.is_none() => Adaptor::Limit(value(text, argument)?),
+            _ => return Err(SpecError::new(text, term.span, "`limit` takes one size: `limit(80%)`", "needs a size")),
+        },
+        "statistics" => {
+            no_arguments(text, &term)?;
+            Adaptor::Statistics
+        }
+        name => {
+            let message = match name {
+                "device" | "async" | "managed" | "pinned" | "host" => {
+                    format!("`{name}` is a leaf: it has no upstream")
+                }
+                _ => format!("there is no adaptor `{name}`; there are {ADAPTORS}"),
+            };
+            return Err(SpecError::new(text, term.span, message, "not an adaptor"));
+        }
+    };
+    Ok(Word { span: term.span, value })
+}
+
+fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
+    let (mut initial, mut maximum, mut step) = (None, None, None);
+    for argument in &term.arguments {
+        let field = match argument.key {
+            Some("initial") => &mut initial,
+            Some("maximum") => &mut maximum,
+            Some("step") => &mut step,
+            _ => return Err(unknown_argument(text, argument, "`pool` takes initial=, maximum= and step=")),
+        };
+        *field = Some(value(text, argument)?);
+    }
+    Ok(Adaptor::Pool { initial, maximum, step })
+}
+
+/// Under the same rule, in the same words, as `Prefetch::new` in code.
+fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outermost>, SpecError> {
+    if leaf.value != Leaf::Managed {
+        let kind = &text[leaf.span.clone()];
+        let message = format!("`{kind}` memory cannot be prefetched: its pages do not migrate");
+        return Err(SpecError::new(text, term.span, message, "needs migratable memory")
+            .note("build the stack on `managed` to prefetch"));
+    }
+    let mut value = Outermost { target: Target::Own, pass_through: false };
+    for argument in &term.arguments {
+        match (argument.key, argument.value, argument.value.parse()) {
+            (None, "host", _) => value.target = Target::Host,
+            (None, "pass_through", _) => value.pass_through = true,
+            (None, _, Ok(ordinal)) => value.target = Target::Device(ordinal),
+            _ => {
+                let takes = "`prefetch` takes `host` or a device's number, and `pass_through`";
+                return Err(unknown_argument(text, argument, takes));
+            }
+        }
+    }
+    Ok(Word { span: term.span, value })
+}
+
+fn value<T: FromStr<Err: ToString>>(text: &str, argument: &Argument<'_>) -> Result<T, SpecError> {
+    let fail = |error: T::Err| SpecError::new(text, argument.span.clone(), error.to_string(), "not understood");
+    argument.value.parse().map_err(fail)
+}
+
+fn no_arguments(text: &str, term: &Term<'_>) -> Result<(), SpecError> {
+    match term.arguments.first() {
+        Some(argument) => Err(unknown_argument(text, argument, "it takes no arguments")),
+        None => Ok(()),
+    }
+}
+
+fn unknown_argument(text: &str, argument: &Argument<'_>, takes: &str) -> SpecError {
+    let message = format!("unknown argument `{}`: {takes}", &text[argument.span.clone()]);
+    SpecError::new(text, argument.span.clone(), message, "not understood")
+}

@@ -1,0 +1,84 @@
+//! [`AnyStack`]: a finished stack whose kind is known at run time.
+
+use cumem::kind::{Device, Erased, Host, Managed, Pinned, Unknown};
+use cumem::{AllocError, AnyResource, Beneath, Block, DeallocError, Layer, MemoryResource, Stream};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+
+/// A finished stack, over whichever kind of memory its description named.
+///
+/// It is a [`MemoryResource`] itself, of which nothing is [known](Unknown) before run time; the variants, and
+/// [`into_device_accessible`](Self::into_device_accessible), give it back with what can be done with its memory.
+#[derive(Debug, Clone)]
+pub enum AnyStack {
+    /// Over device memory.
+    Device(AnyResource<Device>),
+    /// Over unified memory.
+    Managed(AnyResource<Managed>),
+    /// Over page-locked host memory.
+    Pinned(AnyResource<Pinned>),
+    /// Over ordinary host memory.
+    Host(AnyResource<Host>),
+}
+
+macro_rules! each {
+    ($self:expr, $stack:ident => $do:expr) => {
+        match $self {
+            AnyStack::Device($stack) => $do,
+            AnyStack::Managed($stack) => $do,
+            AnyStack::Pinned($stack) => $do,
+            AnyStack::Host($stack) => $do,
+        }
+    };
+}
+
+impl AnyStack {
+    /// The stack, if devices can reach its memory.
+    ///
+    /// # Errors
+    ///
+    /// The stack itself, if it stands on ordinary host memory.
+    pub fn into_device_accessible(self) -> Result<AnyResource<Erased>, Self> {
+        match self {
+            Self::Device(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::Managed(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::Pinned(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::Host(_) => Err(self),
+        }
+    }
+}
+
+impl Layer for AnyStack {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, stack => stack.describe(f))
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        each!(self, stack => stack.beneath())
+    }
+    fn state(&self) -> &dyn Any {
+        each!(self, stack => stack.state())
+    }
+}
+
+// SAFETY: every block is the stack's, handed on unchanged; `Unknown` claims nothing.
+unsafe impl MemoryResource for AnyStack {
+    type Kind = Unknown;
+
+    #[inline]
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        each!(self, stack => stack.allocate(stream, layout))
+    }
+
+    #[inline]
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // SAFETY: this method's contract is the stack's.
+        each!(self, stack => unsafe { stack.deallocate(stream, block) })
+    }
+}
+
+impl fmt::Display for AnyStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, stack => stack.fmt(f))
+    }
+}

@@ -1,0 +1,7 @@
+use cumem_adaptors::cumem::{Buffer, CudaResource};
+
+fn read(buffer: &Buffer<f32, CudaResource>) {
+    let _ = buffer.host_read();
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use cumem_adaptors::cumem::{DriverError, UnifiedBuffer};
+
+fn alias(mut buffer: UnifiedBuffer<f32>) -> Result<(), DriverError> {
+    let mut host = buffer.host_write()?;
+    let address = buffer.device_address();
+    host[0] = address as f32;
+    Ok(())
+}
+
+fn main() {}

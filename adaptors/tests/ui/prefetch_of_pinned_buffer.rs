@@ -1,0 +1,7 @@
+use cumem_adaptors::cumem::{Buffer, Location, PinnedResource};
+
+fn hint(buffer: &Buffer<f32, PinnedResource>) {
+    let _ = buffer.prefetch(Location::Host);
+}
+
+fn main() {}

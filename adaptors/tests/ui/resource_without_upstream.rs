@@ -1,0 +1,38 @@
+use cumem_adaptors::ResourceExt;
+use cumem_adaptors::cumem::kind::Managed;
+use cumem_adaptors::cumem::{AllocError, Beneath, Block, DeallocError, Device, Layer, MemoryResource, Stream};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+
+struct MyResource(Device);
+
+impl Layer for MyResource {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mine")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Device(&self.0)
+    }
+    fn state(&self) -> &dyn Any {
+        &()
+    }
+}
+
+unsafe impl MemoryResource for MyResource {
+    type Kind = Managed;
+
+    fn allocate(&self, _: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        Err(AllocError::InvalidLayout { size: layout.size(), alignment: layout.align() })
+    }
+
+    unsafe fn deallocate(&self, _: &Stream, _: Block) -> Result<(), DeallocError> {
+        Ok(())
+    }
+}
+
+fn stack(mine: MyResource) {
+    let _ = mine.statistics();
+}
+
+fn main() {}

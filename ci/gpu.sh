@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs what ci/pack.sh packed, on a machine with a GPU and no Rust, in the repository's root.
+#
+#   .gpu/run.sh                 tests (GPU tests included), examples, traces
+#   .gpu/run.sh tests|examples|benches|traces ...
+#
+# TRACES is a folder of allocation traces to replay besides those of the repository.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+tar -C .gpu -xJf .gpu/bin.tar.xz
+bin=.gpu/bin
+failed=0
+
+run() {
+    printf '\n$ %s\n' "$*"
+    "$@" || { failed=1; echo "FAILED with $?: $*"; }
+}
+
+tests() {
+    for test in "$bin"/test.*; do
+        run "$test" --include-ignored
+    done
+}
+
+examples() {
+    run "$bin/example.examples-quickstart"
+    run "$bin/example.examples-batch_recall" --device cuda
+    run "$bin/example.examples-batch_recall" --device sim
+    run "$bin/example.examples-write_an_adaptor"
+}
+
+traces() {
+    for trace in benches/traces/*.csv.xz ${TRACES:+"$TRACES"/*.csv.xz}; do
+        for stack in 'managed | pool | limit(80%) | statistics | prefetch' 'device | pool'; do
+            for device in cuda sim; do
+                run "$bin/example.examples-replay" "$trace" --stack "$stack" --device "$device" --repeat 3 --format json
+            done
+        done
+    done
+}
+
+benches() {
+    for bench in "$bin"/bench.benches-*; do
+        CUMEM_DEVICE=cuda run "$bench" --bench --noplot
+    done
+}
+
+if [ $# -eq 0 ]; then set -- tests examples traces; fi
+for part in "$@"; do "$part"; done
+exit $failed
