@@ -1,0 +1,72 @@
+//! What a replay reports.
+
+use std::time::Duration;
+
+/// One pass over a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Operations that were made: all of the trace, less the frees of blocks that found no memory.
+    pub operations: u64,
+    /// Host time that they took.
+    pub elapsed: Duration,
+    /// Allocations that found no memory.
+    pub out_of_memory: u64,
+}
+
+impl Pass {
+    /// Host time per operation.
+    pub fn ns_per_operation(&self) -> f64 {
+        self.elapsed.as_nanos() as f64 / self.operations.max(1) as f64
+    }
+}
+
+/// A whole replay: a first pass, in which a stack gets its memory, and the passes after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    pub(crate) first: Pass,
+    pub(crate) passes: Vec<Pass>,
+}
+
+impl Figures {
+    /// The first pass, which found the stack as it was given.
+    pub fn first(&self) -> Pass {
+        self.first
+    }
+
+    /// The passes after it.
+    pub fn passes(&self) -> &[Pass] {
+        &self.passes
+    }
+
+    /// Host time per operation: the median of the passes after the first.
+    pub fn ns_per_operation(&self) -> f64 {
+        let mut times = Vec::from_iter(self.passes.iter().map(Pass::ns_per_operation));
+        times.sort_unstable_by(f64::total_cmp);
+        let middle = times.len() / 2;
+        if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2.0 }
+    }
+
+    /// Allocations that found no memory, in the pass that had the most of them.
+    pub fn out_of_memory(&self) -> u64 {
+        self.passes.iter().map(|pass| pass.out_of_memory).fold(self.first.out_of_memory, u64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(nanoseconds: u64, out_of_memory: u64) -> Pass {
+        Pass { operations: 10, elapsed: Duration::from_nanos(nanoseconds), out_of_memory }
+    }
+
+    #[test]
+    fn the_median_is_of_the_passes_after_the_first() {
+        let mut figures = Figures { first: pass(9_000, 3), passes: vec![pass(300, 0), pass(100, 4), pass(200, 0)] };
+        assert_eq!(figures.ns_per_operation(), 20.0);
+        assert_eq!(figures.first().ns_per_operation(), 900.0);
+        assert_eq!(figures.out_of_memory(), 4);
+        figures.passes.push(pass(400, 0));
+        assert_eq!(figures.ns_per_operation(), 25.0);
+    }
+}

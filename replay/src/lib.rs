@@ -1,0 +1,34 @@
+//! Replays allocation traces on any cumem memory resource.
+//!
+//! A [`Trace`] is a log in RMM's format (`Thread,Time,Action,Pointer,Size,Stream`, plain or `.xz`), checked
+//! and compiled to compact operations. [`Replay`] runs it several times on a stack and reports
+//! [`Figures`]; a [`Player`] runs single passes, for a harness that counts passes itself.
+//!
+//! Streams are honoured: each logged stream is a stream of the device. The operations of all logged
+//! threads are made by the calling thread, in logged order: only that order is known to have worked,
+//! and forcing it on several threads would measure their hand-over.
+//!
+//! ```no_run
+//! use cumem::{Device, ManagedResource, sim::Profile};
+//! use cumem_replay::{Replay, Trace};
+//!
+//! let trace = Trace::read("benches/traces/resnet.csv.xz")?;
+//! let device = Device::simulated(Profile::default())?;
+//! let figures = Replay::new(&trace).repeat(5).run(&ManagedResource::new(&device)?)?;
+//! println!("{:.0} ns per operation", figures.ns_per_operation());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod compile;
+mod error;
+mod figures;
+mod format;
+mod player;
+mod replay;
+mod trace;
+
+pub use error::{Malformed, ReplayError, TraceError};
+pub use figures::{Figures, Pass};
+pub use player::Player;
+pub use replay::{Progress, Replay};
+pub use trace::Trace;

@@ -1,0 +1,139 @@
+//! [`Player`]: runs one pass after another.
+
+use crate::error::ReplayError;
+use crate::figures::Pass;
+use crate::trace::Trace;
+use cumem::{Block, DeallocError, LayerExt, MemoryResource, Stream, layout, record_drop_error};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// How many operations are made between two looks at the clock.
+const CHUNK: usize = 4096;
+
+/// A trace on its way through a resource, with its streams made and room for its live blocks.
+///
+/// A pass allocates nothing itself. Dropping a player gives back what lives.
+#[derive(Debug)]
+pub struct Player<'a, R: MemoryResource + ?Sized> {
+    trace: &'a Trace,
+    resource: &'a R,
+    streams: Vec<Stream>,
+    /// The live blocks, by slot; empty where nothing lives, or where memory had run out.
+    slots: Vec<Option<Block>>,
+}
+
+impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
+    /// Makes the streams, on the device of `resource`.
+    ///
+    /// # Errors
+    ///
+    /// If a stream cannot be made.
+    pub fn new(trace: &'a Trace, resource: &'a R) -> Result<Self, ReplayError> {
+        let device = resource.device();
+        let streams = trace.streams().iter().map(|_| Stream::new(device)).collect::<Result<_, _>>()?;
+        let slots = (0..trace.slots).map(|_| None).collect();
+        Ok(Self { trace, resource, streams, slots })
+    }
+
+    /// Makes every operation of the trace once, then frees what the trace leaves and waits for the
+    /// streams. The time is that of the operations alone.
+    ///
+    /// `progress` is told now and then, outside of that time, how many have been made.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`], with the line, if an allocation fails for another reason than want of memory, or a
+    /// block is not accepted back. What still lives is freed when the player is dropped.
+    pub fn pass(&mut self, mut progress: impl FnMut(usize)) -> Result<Pass, ReplayError> {
+        let trace = self.trace;
+        let mut pass = Pass { operations: 0, elapsed: Duration::ZERO, out_of_memory: 0 };
+        let mut crossings = trace.crossings.iter().peekable();
+        let mut done = 0;
+        while done < trace.ops.len() {
+            if let Some(crossing) = crossings.next_if(|crossing| crossing.at == done) {
+                // The block comes from another stream: the program that was logged made this one wait
+                // for that, so that is not the resource's time.
+                let stream = trace.ops[done].stream as usize;
+                self.streams[stream].wait_for(&self.streams[crossing.from as usize])?;
+            }
+            let next_crossing = crossings.peek().map_or(usize::MAX, |crossing| crossing.at);
+            let end = (done + CHUNK).min(trace.ops.len()).min(next_crossing);
+            let start = Instant::now();
+            self.run(done..end, &mut pass)?;
+            pass.elapsed += start.elapsed();
+            done = end;
+            progress(done);
+        }
+        self.free_leftover()?;
+        for stream in &self.streams {
+            stream.synchronize()?;
+        }
+        Ok(pass)
+    }
+
+    fn run(&mut self, operations: Range<usize>, pass: &mut Pass) -> Result<(), ReplayError> {
+        let first = operations.start;
+        for (index, op) in self.trace.ops[operations].iter().enumerate() {
+            let stream = &self.streams[op.stream as usize];
+            let slot = &mut self.slots[op.slot as usize];
+            if let Some(size) = op.allocates() {
+                match layout::bytes(size).and_then(|layout| self.resource.allocate(stream, layout)) {
+                    Ok(block) => *slot = Some(block),
+                    Err(error) if error.is_out_of_memory() => pass.out_of_memory += 1,
+                    Err(source) => {
+                        let (trace, line) = self.place(first + index);
+                        return Err(ReplayError::Allocate { trace, line, size, source });
+                    }
+                }
+            } else {
+                // Nothing to free where the allocation found no memory.
+                let Some(block) = slot.take() else { continue };
+                // SAFETY: nobody ever used the block; the stream is the one it was allocated on, or waits for it.
+                if let Err(DeallocError { block, reason }) = unsafe { self.resource.deallocate(stream, block) } {
+                    *slot = Some(block);
+                    let (trace, line) = self.place(first + index);
+                    return Err(ReplayError::Deallocate { trace, line, source: reason });
+                }
+            }
+            pass.operations += 1;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn place(&self, operation: usize) -> (String, u64) {
+        (self.trace.name().into(), self.trace.line(operation))
+    }
+
+    fn free_leftover(&mut self) -> Result<(), ReplayError> {
+        for live in &self.trace.leftover {
+            let slot = &mut self.slots[live.slot as usize];
+            let Some(block) = slot.take() else { continue };
+            // SAFETY: nobody ever used the block; the stream is the one it was allocated on.
+            let freed = unsafe { self.resource.deallocate(&self.streams[live.stream as usize], block) };
+            if let Err(DeallocError { block, reason }) = freed {
+                *slot = Some(block);
+                let trace = self.trace.name().into();
+                return Err(ReplayError::Deallocate { trace, line: live.line, source: reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: MemoryResource + ?Sized> Drop for Player<'_, R> {
+    fn drop(&mut self) {
+        if self.slots.iter().all(Option::is_none) {
+            return;
+        }
+        // A pass broke off. The streams are waited for, so that any of them may take the blocks back.
+        for stream in &self.streams {
+            record_drop_error("a replayed stream", stream.synchronize());
+        }
+        for block in self.slots.iter_mut().filter_map(Option::take) {
+            // SAFETY: nobody ever used the block, and the work of all streams has ended.
+            let freed = unsafe { self.resource.deallocate(&self.streams[0], block) };
+            record_drop_error("a replayed block", freed);
+        }
+    }
+}

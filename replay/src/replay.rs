@@ -1,0 +1,72 @@
+//! [`Replay`]: several passes, and figures only if all of them came to their end.
+
+use crate::error::ReplayError;
+use crate::figures::Figures;
+use crate::player::Player;
+use crate::trace::Trace;
+use cumem::MemoryResource;
+use std::fmt;
+
+/// How to replay a trace.
+///
+/// One pass that is not part of the median, in which pools grow and caches fill, then
+/// [`repeat`](Self::repeat) passes that are.
+pub struct Replay<'a> {
+    trace: &'a Trace,
+    repeat: usize,
+    on_progress: Box<dyn FnMut(Progress) + 'a>,
+}
+
+/// How far a replay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Operations made so far, in all passes.
+    pub done: u64,
+    /// Operations of all passes.
+    pub total: u64,
+}
+
+impl<'a> Replay<'a> {
+    /// One pass to warm up and one to measure.
+    pub fn new(trace: &'a Trace) -> Self {
+        Self { trace, repeat: 1, on_progress: Box::new(|_| ()) }
+    }
+
+    /// Measures `passes` passes; at least one.
+    pub fn repeat(mut self, passes: usize) -> Self {
+        self.repeat = passes.max(1);
+        self
+    }
+
+    /// Calls `callback` now and then, outside of the time that is measured.
+    pub fn on_progress(mut self, callback: impl FnMut(Progress) + 'a) -> Self {
+        self.on_progress = Box::new(callback);
+        self
+    }
+
+    /// Replays the trace on `resource`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`], with the line of the trace, as soon as anything but want of memory stands in the
+    /// way. What lives then is given back, and there are no figures.
+    pub fn run<R: MemoryResource + ?Sized>(mut self, resource: &R) -> Result<Figures, ReplayError> {
+        let mut player = Player::new(self.trace, resource)?;
+        let of_a_pass = self.trace.operations() as u64;
+        let total = of_a_pass * (self.repeat as u64 + 1);
+        let mut pass = |number: usize| {
+            player.pass(|done| {
+                (self.on_progress)(Progress { done: of_a_pass * number as u64 + done as u64, total });
+            })
+        };
+        let first = pass(0)?;
+        let passes = (1..=self.repeat).map(pass).collect::<Result<_, _>>()?;
+        Ok(Figures { first, passes })
+    }
+}
+
+impl fmt::Debug for Replay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").field("trace", &self.trace).field("repeat", &self.repeat).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! [`Trace`]: a log, checked and compiled.
+
+use crate::compile::{Compiler, Crossing, Live, Op, Origin};
+use crate::error::{Malformed, TraceError};
+use crate::format::Header;
+use lzma_rust2::XzReader;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+/// What an `.xz` file begins with.
+const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
+
+/// An allocation trace, checked and compiled.
+///
+/// Rows of failed allocations are counted and not replayed, nor are frees of the null pointer. Zero-size
+/// allocations are, also those that share a pointer.
+pub struct Trace {
+    name: String,
+    pub(crate) ops: Vec<Op>,
+    origins: Vec<Origin>,
+    pub(crate) crossings: Vec<Crossing>,
+    pub(crate) leftover: Vec<Live>,
+    pub(crate) slots: u32,
+    streams: Vec<u64>,
+    threads: Vec<u64>,
+    peak_requested_bytes: u64,
+    failures: u64,
+}
+
+impl Trace {
+    /// Reads a log in RMM's format, plain or packed with `xz`, whatever its name ends with.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError`], with the number of the line that is wrong and what was expected there.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, TraceError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        match File::open(path) {
+            Ok(file) => Self::parse(file, name),
+            Err(source) => Err(TraceError::Open { name, source }),
+        }
+    }
+
+    /// The same from anything that can be read; `name` is how errors call it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub fn parse(mut reader: impl Read, name: impl Into<String>) -> Result<Self, TraceError> {
+        let name = name.into();
+        let mut head = Vec::new();
+        if let Err(source) = reader.by_ref().take(XZ_MAGIC.len() as u64).read_to_end(&mut head) {
+            return Err(TraceError::Read { name, line: 0, source });
+        }
+        let packed = head == XZ_MAGIC;
+        let whole = io::Cursor::new(head).chain(reader);
+        if packed {
+            Self::parse_plain(BufReader::new(XzReader::new(BufReader::new(whole), true)), name)
+        } else {
+            Self::parse_plain(BufReader::new(whole), name)
+        }
+    }
+
+    fn parse_plain(mut reader: impl BufRead, name: String) -> Result<Self, TraceError> {
+        let mut header = None;
+        let mut compiler = Compiler::default();
+        let mut bytes = Vec::new();
+        let mut line = 0;
+        loop {
+            bytes.clear();
+            match reader.read_until(b'\n', &mut bytes) {
+                Ok(0) => break,
+                Ok(_) => line += 1,
+                Err(source) => return Err(TraceError::Read { name, line, source }),
+            }
+            if let Err(problem) = parse_line(&bytes, line, &mut header, &mut compiler) {
+                return Err(TraceError::Malformed { name, line, problem });
+            }
+        }
+        if compiler.ops.is_empty() {
+            return Err(TraceError::Empty { name });
+        }
+        Ok(Self {
+            name,
+            leftover: compiler.leftover(),
+            ops: compiler.ops,
+            origins: compiler.origins,
+            crossings: compiler.crossings,
+            slots: compiler.slots,
+            streams: compiler.streams.things,
+            threads: compiler.threads.things,
+            peak_requested_bytes: compiler.peak_bytes,
+            failures: compiler.failures,
+        })
+    }
+
+    /// What it is called: its path, if it was read from one.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Allocations and frees that a pass makes.
+    pub fn operations(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// The most bytes that were live at once, as requested.
+    pub fn peak_requested_bytes(&self) -> u64 {
+        self.peak_requested_bytes
+    }
+
+    /// The logged streams, in the order in which they first appear.
+    pub fn streams(&self) -> &[u64] {
+        &self.streams
+    }
+
+    /// The logged threads, in the order in which they first appear.
+    pub fn threads(&self) -> &[u64] {
+        &self.threads
+    }
+
+    /// Allocations that failed when the log was written. They are not replayed.
+    pub fn allocate_failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Blocks that the log never frees. Each pass frees them after its last operation, outside of its time.
+    pub fn never_freed(&self) -> usize {
+        self.leftover.len()
+    }
+
+    /// The line of an operation.
+    pub fn line(&self, operation: usize) -> u64 {
+        self.origins[operation].line
+    }
+
+    /// The thread that made an operation, as an index into [`threads`](Self::threads).
+    pub fn thread(&self, operation: usize) -> usize {
+        self.origins[operation].thread as usize
+    }
+}
+
+fn parse_line(bytes: &[u8], line: u64, header: &mut Option<Header>, compiler: &mut Compiler) -> Result<(), Malformed> {
+    let text = str::from_utf8(bytes).map_err(|_| Malformed::NotText)?.trim();
+    match header {
+        _ if text.is_empty() => {}
+        None => *header = Some(Header::parse(text)?),
+        Some(header) => compiler.push(line, header.row(text)?)?,
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trace")
+            .field("name", &self.name)
+            .field("operations", &self.operations())
+            .field("streams", &self.streams)
+            .field("threads", &self.threads)
+            .field("peak_requested_bytes", &self.peak_requested_bytes)
+            .finish_non_exhaustive()
+    }
+}
