@@ -1,0 +1,119 @@
+//! Stacks from text: what they build, and the text of every error.
+
+mod common;
+
+use common::{free, sim, sim_with};
+use cumem::sim::Profile;
+use cumem::{LayerExt, MemoryResource, layout};
+use cumem_adaptors::{AnyStack, Counters, StackSpec};
+
+fn error(text: &str) -> String {
+    format!("{}\n", StackSpec::parse(text).unwrap_err())
+}
+
+#[test]
+fn builds_what_it_says() {
+    let (device, stream) = sim();
+    for (text, display) in [
+        ("managed", "managed"),
+        ("device|statistics", "statistics over device"),
+        ("  pinned |limit( 1 GiB )", "limit(1GiB) over pinned"),
+        ("host | statistics", "statistics over host"),
+        ("async(threshold=64MiB) | limit(256MB)", "limit(256000000B) over async"),
+        ("async(default)", "async"),
+        ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
+        ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
+        ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
+    ] {
+        let spec = StackSpec::parse(text).unwrap();
+        let stack = spec.build(&device).unwrap();
+        let id = device.id().to_string();
+        assert_eq!(stack.to_string(), format!("{} on {id}", display.replace("DEVICE", &id)));
+        let block = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap();
+        free(&stack, &stream, block).unwrap();
+    }
+}
+
+#[test]
+fn the_kind_comes_back() {
+    let (device, _) = sim();
+    let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
+    assert!(matches!(build("managed | statistics"), AnyStack::Managed(_)));
+    assert!(matches!(build("async | limit(1MiB)"), AnyStack::Device(_)));
+    assert!(build("pinned").into_device_accessible().is_ok());
+    assert!(build("host").into_device_accessible().is_err());
+}
+
+#[test]
+fn leaf_statistics_count_what_the_leaf_handed_out() {
+    let (device, stream) = sim();
+    let spec = StackSpec::parse("device | pool(initial=64MiB) | statistics").unwrap().with_leaf_statistics();
+    let stack = spec.build(&device).unwrap();
+    let block = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
+    let counters = stack.find_all::<Counters>();
+    assert_eq!(counters[0].counts().current_bytes, 1000);
+    assert_eq!(counters[1].counts().current_bytes, 64 << 20);
+    free(&stack, &stream, block).unwrap();
+}
+
+#[test]
+fn order_rules_in_the_words_of_the_types() {
+    assert_eq!(
+        error("managed | prefetch | statistics"),
+        "\
+`prefetch` cannot be the upstream of an adaptor
+  managed | prefetch | statistics
+            ^^^^^^^^ not an `Upstream`
+  note: an adaptor that must be outermost, such as `prefetch`, is applied last
+"
+    );
+    assert_eq!(error("managed | prefetch | prefetch").lines().next(), error("managed | prefetch | pool").lines().next());
+    assert_eq!(
+        error("pinned | limit(80%) | prefetch"),
+        "\
+`pinned` memory cannot be prefetched: its pages do not migrate
+  pinned | limit(80%) | prefetch
+                        ^^^^^^^^ needs migratable memory
+  note: build the stack on `managed` to prefetch
+"
+    );
+    assert!(error("device | prefetch").starts_with("`device` memory cannot be prefetched"));
+}
+
+#[test]
+fn each_error_points_at_its_word() {
+    for (text, message, word) in [
+        ("", "the description is empty", ""),
+        ("manged | pool", "there is no leaf `manged`; there are device, async, managed, pinned, host", "manged"),
+        ("pool | managed", "`pool` is an adaptor: it needs an upstream", "pool"),
+        ("managed | device", "`device` is a leaf: it has no upstream", "device"),
+        ("managed | cache", "there is no adaptor `cache`; there are pool, limit, statistics, prefetch", "cache"),
+        ("managed | | pool", "there is nothing between two `|`", " |"),
+        ("managed |", "there is nothing between two `|`", "|"),
+        ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
+        ("managed | pool(size=1GiB)", "unknown argument `size=1GiB`: `pool` takes", "size=1GiB"),
+        ("managed | limit", "`limit` takes one size: `limit(80%)`", "limit"),
+        ("managed | limit(1GiB, 2GiB)", "`limit` takes one size", "limit"),
+        ("managed | limit(80 percent)", "`80 percent` is no size: the unit", "80 percent"),
+        ("managed | limit(120%)", "`120%` is no size: a share", "120%"),
+        ("managed(1)", "unknown argument `1`: it takes no arguments", "1"),
+        ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
+        ("managed | prefetch(disk)", "unknown argument `disk`", "disk"),
+        ("async(own)", "unknown argument `own`", "own"),
+    ] {
+        let error = StackSpec::parse(text).unwrap_err();
+        assert!(error.message().starts_with(message), "{text}: {error}");
+        let marked = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(&marked[error.span()], word, "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_the_device_cannot_do_is_told_at_the_layer() {
+    let (wsl, _) = sim_with(Profile::wsl());
+    let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
+    assert!(error.message().contains("no concurrent managed access"), "{error}");
+    assert_eq!(error.span(), 23..31);
+    let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
+    assert!(stack.to_string().contains("passing through"), "{stack}");
+}
