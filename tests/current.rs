@@ -5,10 +5,18 @@ mod common;
 use cumem::{Buffer, CudaResource, Device, DriverError, LayerExt, ManagedResource, Stream, current, sim};
 use cumem_adaptors::{Counters, ResourceExt};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 on_devices!(starts_plain_and_returns_the_previous, guards_restore_their_own_device, handles_outlive_a_change);
 
+/// A GPU has one default resource for the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn starts_plain_and_returns_the_previous(device: &Device) {
+    let _alone = alone();
     current::reset(device);
     assert_eq!(current::get(device).to_string(), format!("device on {}", device.id()));
 
@@ -27,6 +35,7 @@ fn starts_plain_and_returns_the_previous(device: &Device) {
 }
 
 fn guards_restore_their_own_device(device: &Device) {
+    let _alone = alone();
     let other = common::simulated();
     current::reset(device);
     {
@@ -44,6 +53,7 @@ fn guards_restore_their_own_device(device: &Device) {
 }
 
 fn handles_outlive_a_change(device: &Device) {
+    let _alone = alone();
     let stream = Stream::new(device).unwrap();
     let old = current::get(device);
     let previous = current::set(device, CudaResource::new(device).limit(1)).unwrap();

@@ -1,0 +1,52 @@
+//! The first stack: unified memory in a pool, limited, counted, and prefetched as it is allocated.
+//!
+//! ```console
+//! $ cargo run --release --example quickstart
+//! ```
+
+use cumem::{Advice, Device, LayerExt, Location, ManagedResource, Stream, UnifiedBuffer};
+use cumem_adaptors::{Counters, Limit, PoolOptions, Prefetched, ResourceExt, Size};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+
+    // The first GPU, else a simulated one, with a warning.
+    let device = Device::first()?;
+    let stream = Stream::new(&device)?;
+    println!("device       {device}");
+
+    // From the leaf outwards. Prefetch is last; anywhere else it does not compile.
+    let stack = ManagedResource::new(&device)?
+        .pool(PoolOptions::default())?
+        .limit(Size::Percent(80))
+        .statistics()
+        .prefetch(device.id())?;
+    println!("stack        {stack}\n");
+
+    let memory = |step: &str| {
+        let counts = stack.find::<Counters>().expect("the stack has statistics").counts();
+        let limit = stack.find::<Limit>().expect("the stack has a limiter");
+        let prefetched = stack.find::<Prefetched>().expect("the stack prefetches").bytes();
+        println!("{step}");
+        println!("    in use   {} bytes in {} blocks, {} left", counts.current_bytes, counts.current_blocks, limit.remaining());
+        println!("    so far   {} bytes at most, {prefetched} prefetched", counts.peak_bytes);
+    };
+    memory("nothing allocated");
+
+    let mut squares = UnifiedBuffer::from_slice(&[1.0_f32; 1 << 20], &stream, &stack)?;
+    memory("4 MiB allocated, on the device before its first use");
+
+    for (i, x) in squares.host_write()?.iter_mut().enumerate() {
+        *x *= (i * i) as f32;
+    }
+    println!("written by the host through a guard that waited for the stream");
+
+    println!("read-mostly: {:?}", squares.advise(Advice::SetReadMostly)?);
+    println!("prefetch to the device again: {:?}", squares.prefetch(Location::Device(device.id()))?);
+    println!("the driver says: {:?}", squares.range_attributes()?);
+    assert_eq!(squares.host_read()?[1000], 1e6);
+
+    drop(squares);
+    memory("dropped: back in the pool, for the next one");
+    Ok(())
+}
