@@ -75,7 +75,8 @@ impl Event {
         unsafe { self.device.driver().synchronize_event(self.device.ordinal(), self.raw) }
     }
 
-    /// Device time between the mark of `start` and this one; virtual time on a simulated device.
+    /// Device time between the mark of `start` and this one, zero if this one was reached first; virtual time
+    /// on a simulated device.
     ///
     /// # Errors
     ///

@@ -1,10 +1,12 @@
 //! The bridge to cust's own types: both libraries share the primary context of a device.
 
-use crate::block::Block;
+use crate::buffer::Buffer;
 use crate::device::Device;
 use crate::error::DriverError;
 use crate::kernel::LaunchConfig;
+use crate::resource::MemoryResource;
 use crate::stream::Stream;
+use bytemuck::Pod;
 use cust::error::{CudaError, CudaResult};
 use cust::function::{BlockSize, Function, GridSize};
 use cust::memory::{DeviceCopy, DevicePointer};
@@ -27,10 +29,10 @@ impl Device {
 }
 
 /// With the feature `cuda`.
-impl Block {
-    /// The block's address as cust's type, to pass to a kernel.
-    pub fn as_device_pointer<T: DeviceCopy>(&self) -> DevicePointer<T> {
-        DevicePointer::from_raw(self.addr())
+impl<T: Pod + DeviceCopy, R: MemoryResource> Buffer<T, R> {
+    /// The buffer's address as cust's type, to pass to a kernel.
+    pub fn as_device_pointer(&self) -> DevicePointer<T> {
+        DevicePointer::from_raw(self.device_address())
     }
 }
 
@@ -39,9 +41,8 @@ impl Stream {
     /// Launches a kernel of a cust module: this is what [`cust::launch!`] calls on its stream.
     ///
     /// ```no_run
-    /// use cumem::{CudaResource, Device, MemoryResource, Stream};
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
     /// use cust::{launch, module::Module};
-    /// use std::alloc::Layout;
     ///
     /// # fn example(ptx: &str) -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::open(0)?;
@@ -49,13 +50,10 @@ impl Stream {
     /// let module = Module::from_ptx(ptx, &[])?;
     ///
     /// let stream = Stream::new(&device)?;
-    /// let memory = CudaResource::new(&device);
-    /// let block = memory.allocate(&stream, Layout::array::<u32>(1000)?)?;
-    /// let numbers = block.as_device_pointer::<u32>();
+    /// let numbers = Buffer::<u32, _>::zeroed(1000, &stream, CudaResource::new(&device))?;
     /// // SAFETY: `fill` takes these three, and writes 1000 numbers, for which there is room.
-    /// unsafe { launch!(module.fill<<<4, 256, 0, stream>>>(numbers, 1000_u32, 7_u32)) }?;
-    /// // SAFETY: the block is from this resource, and freeing waits for the kernel.
-    /// unsafe { memory.deallocate(&stream, block) }?;
+    /// unsafe { launch!(module.fill<<<4, 256, 0, stream>>>(numbers.as_device_pointer(), 1000_u32, 7_u32)) }?;
+    /// assert_eq!(numbers.to_vec()?, [7; 1000]);
     /// # Ok(())
     /// # }
     /// ```

@@ -82,7 +82,7 @@ fn number(n: u32) -> c_int {
     c_int::try_from(n).unwrap_or(c_int::MAX)
 }
 
-/// What the advice is called, and the location to pass where it names none, which some drivers check.
+/// `CUmem_advise`.
 fn advice_number(advice: Advice) -> c_int {
     let advice = match advice {
         Advice::SetReadMostly => CUmem_advise::CU_MEM_ADVISE_SET_READ_MOSTLY,

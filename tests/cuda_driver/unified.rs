@@ -1,0 +1,147 @@
+//! Hints about unified memory, and what the driver then says about the range.
+
+use super::{code, gpu};
+use cumem::hints::{self, SkipReason};
+use cumem::{
+    Advice, Block, CudaErrorCode, CudaResource, Device, DeviceId, DriverError, Location, ManagedResource,
+    MemoryResource, Outcome, RangeAttributes, Stream,
+};
+use std::alloc::Layout;
+
+const SIZE: usize = 64 << 10;
+
+/// Runs a test on a small block of unified memory.
+fn with_block(test: impl FnOnce(&Device, &Stream, &Block)) {
+    let (device, stream) = gpu();
+    if !device.attributes().concurrent_managed_access {
+        eprintln!("{device} takes no hints");
+        return;
+    }
+    let memory = ManagedResource::new(&device).unwrap();
+    let block = memory.allocate(&stream, Layout::array::<u8>(SIZE).unwrap()).unwrap();
+    test(&device, &stream, &block);
+    stream.synchronize().unwrap();
+    // SAFETY: the block is from this resource, and no work uses it any more.
+    unsafe { memory.deallocate(&stream, block) }.unwrap();
+}
+
+fn told(block: &Block, stream: &Stream) -> RangeAttributes {
+    hints::range_attributes(block, 0..SIZE, stream).unwrap()
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn prefetch_is_remembered() {
+    with_block(|device, stream, block| {
+        assert_eq!(told(block, stream), RangeAttributes::default());
+        for to in [Location::Device(device.id()), Location::Host] {
+            assert_eq!(hints::prefetch(block, 0..SIZE, to, stream).unwrap(), Outcome::Applied);
+            stream.synchronize().unwrap();
+            assert_eq!(told(block, stream).last_prefetch_location, Some(to));
+        }
+        let skipped = hints::prefetch(block, 5..5, Location::Host, stream).unwrap();
+        assert_eq!(skipped, Outcome::Skipped(SkipReason::EmptyRange));
+    });
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn advice_is_remembered_and_withdrawn() {
+    with_block(|device, stream, block| {
+        let gpu = Location::Device(device.id());
+        let advise = |advice| {
+            assert_eq!(hints::advise(block, 0..SIZE, advice, stream).unwrap(), Outcome::Applied);
+            told(block, stream)
+        };
+        assert!(advise(Advice::SetReadMostly).read_mostly);
+        assert!(!advise(Advice::UnsetReadMostly).read_mostly);
+
+        assert_eq!(advise(Advice::SetPreferredLocation(gpu)).preferred_location, Some(gpu));
+        assert_eq!(advise(Advice::SetPreferredLocation(Location::Host)).preferred_location, Some(Location::Host));
+        assert_eq!(advise(Advice::UnsetPreferredLocation).preferred_location, None);
+
+        assert_eq!(advise(Advice::SetAccessedBy(gpu)).accessed_by[..], [gpu]);
+        let mut both = advise(Advice::SetAccessedBy(Location::Host)).accessed_by;
+        both.sort();
+        assert_eq!(both[..], [gpu, Location::Host]);
+        assert_eq!(advise(Advice::UnsetAccessedBy(gpu)).accessed_by[..], [Location::Host]);
+        assert_eq!(advise(Advice::UnsetAccessedBy(Location::Host)), RangeAttributes::default());
+    });
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_mixed_range_has_no_location() {
+    with_block(|device, stream, block| {
+        let gpu = Location::Device(device.id());
+        let advice = Advice::SetPreferredLocation(gpu);
+        assert_eq!(hints::advise(block, 0..SIZE / 2, advice, stream).unwrap(), Outcome::Applied);
+        assert_eq!(told(block, stream).preferred_location, None);
+        let half = hints::range_attributes(block, 0..SIZE / 2, stream).unwrap();
+        assert_eq!(half.preferred_location, Some(gpu));
+    });
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn numa_nodes_need_a_new_driver() {
+    with_block(|_, stream, block| {
+        let node = Location::HostNuma(0);
+        match hints::advise(block, 0..SIZE, Advice::SetPreferredLocation(node), stream) {
+            Ok(outcome) => {
+                assert_eq!(outcome, Outcome::Applied);
+                assert_eq!(told(block, stream).preferred_location, Some(node));
+                assert_eq!(hints::prefetch(block, 0..SIZE, node, stream).unwrap(), Outcome::Applied);
+                stream.synchronize().unwrap();
+                assert_eq!(told(block, stream).last_prefetch_location, Some(node));
+            }
+            Err(DriverError::MissingSymbol { symbol, .. }) => assert!(symbol.ends_with("_v2"), "{symbol}"),
+            Err(error) => panic!("{error}"),
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn the_driver_rejects() {
+    with_block(|device, stream, block| {
+        let nobody = DeviceId::cuda(Device::count().unwrap() + 6);
+        let advice = Advice::SetPreferredLocation(nobody.into());
+        assert_eq!(code(hints::advise(block, 0..SIZE, advice, stream)), CudaErrorCode::INVALID_DEVICE);
+        assert_eq!(code(hints::prefetch(block, 0..SIZE, nobody, stream)), CudaErrorCode::INVALID_DEVICE);
+        assert!(matches!(
+            hints::prefetch(block, 0..SIZE + 1, Location::Host, stream),
+            Err(DriverError::OutOfRange { .. })
+        ));
+
+        // Memory that is not unified.
+        let memory = CudaResource::new(device);
+        let other = memory.allocate(stream, Layout::array::<u8>(SIZE).unwrap()).unwrap();
+        let on_device = Location::Device(device.id());
+        assert_eq!(code(hints::prefetch(&other, 0..SIZE, on_device, stream)), CudaErrorCode::INVALID_VALUE);
+        assert_eq!(code(hints::advise(&other, 0..SIZE, Advice::SetReadMostly, stream)), CudaErrorCode::INVALID_VALUE);
+        assert_eq!(code(hints::range_attributes(&other, 0..SIZE, stream)), CudaErrorCode::INVALID_VALUE);
+        // SAFETY: the block is from this resource, and unused.
+        unsafe { memory.deallocate(stream, other) }.unwrap();
+    });
+}
+
+/// The host and the device in turn, without a copy.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn pages_follow_who_touches_them() {
+    with_block(|_, stream, block| {
+        let n = SIZE / 4;
+        super::fill(stream, block.addr(), n as u32, 0xABCD);
+        stream.synchronize().unwrap();
+        // SAFETY: the device has written all of it and is idle.
+        let host = unsafe { std::slice::from_raw_parts_mut(block.as_ptr().cast::<u32>(), n) };
+        assert!(host.iter().all(|x| *x == 0xABCD));
+        host.fill(1);
+        super::fill(stream, block.addr(), 1, 2);
+        stream.synchronize().unwrap();
+        // SAFETY: as above.
+        let host = unsafe { std::slice::from_raw_parts(block.as_ptr().cast::<u32>(), n) };
+        assert_eq!((host[0], host[1]), (2, 1));
+    });
+}

@@ -1,0 +1,92 @@
+/* A libcuda with one device and one primary context, built by the tests. It gives the codes and lacks
+   the functions that a real one would only on other machines. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned code;
+typedef uint64_t address;
+
+#ifndef INIT
+#define INIT 0
+#endif
+#ifndef RETAIN
+#define RETAIN 0
+#endif
+#ifndef VERSION
+#define VERSION 13000
+#endif
+
+static int references;
+static __thread void *current;
+static int last[4];
+
+/* What the last prefetch or advice got, read by the range's attributes. */
+static code note(int a, int b, int c, int d) {
+    last[0] = a, last[1] = b, last[2] = c, last[3] = d;
+    return 0;
+}
+
+code cuInit(unsigned flags) { return flags ? 1 : INIT; }
+code cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
+code cuDeviceGetCount(int *count) { *count = 1; return 0; }
+code cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal ? 101 : 0; }
+code cuDeviceGetName(char *name, int size, int device) { strncpy(name, "fake", size); return 0; }
+code cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 1 << 30; return 0; }
+/* Every attribute is its own number, and those after VIRTUAL_ADDRESS_MANAGEMENT are not known. */
+code cuDeviceGetAttribute(int *value, int attribute, int device) {
+    *value = attribute;
+    return VERSION < 11000 && attribute > 102 ? 1 : 0;
+}
+
+code cuDevicePrimaryCtxRetain(void **context, int device) {
+    *context = &references;
+    if (!RETAIN) references++;
+    return RETAIN;
+}
+code cuDevicePrimaryCtxRelease_v2(int device) { return --references < 0 ? 201 : 0; }
+code cuCtxGetCurrent(void **context) { *context = current; return 0; }
+code cuCtxSetCurrent(void *context) { current = context; return 0; }
+/* The number of references where a total belongs. All calls need the primary context. */
+code cuMemGetInfo_v2(size_t *free, size_t *total) {
+    *free = 1, *total = references;
+    return current == &references ? 0 : 201;
+}
+
+code cuStreamCreate(void **stream, unsigned flags) { *stream = malloc(1); return flags == 1 ? 0 : 1; }
+code cuStreamDestroy_v2(void *stream) { free(stream); return 0; }
+code cuStreamSynchronize(void *stream) { return 0; }
+/* A code that no header knows. */
+code cuStreamQuery(void *stream) { return 54321; }
+
+code cuMemAllocManaged(address *pointer, size_t bytes, unsigned flags) {
+    *pointer = (address)aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return flags == 1 && current == &references ? 0 : 1;
+}
+code cuMemFree_v2(address pointer) { free((void *)pointer); return 0; }
+
+code cuMemPrefetchAsync(address p, size_t bytes, int device, void *stream) { return note(1, bytes, device, 0); }
+code cuMemAdvise(address p, size_t bytes, int advice, int device) { return note(2, bytes, advice, device); }
+#ifdef NUMA
+struct location { int type, id; };
+code cuMemPrefetchAsync_v2(address p, size_t bytes, struct location to, unsigned flags, void *stream) {
+    return flags ? 1 : note(3, bytes, to.type, to.id);
+}
+code cuMemAdvise_v2(address p, size_t bytes, int advice, struct location at) {
+    return note(4, bytes + advice, at.type, at.id);
+}
+#endif
+/* The four numbers as the answers that a range gives, in the forms of CUDA 12.2 and before. */
+code cuMemRangeGetAttribute(void *value, size_t size, int attribute, address p, size_t bytes) {
+    int *out = value;
+    if (attribute == 3) {
+        out[0] = last[0];
+        return size == 8 ? 0 : 1;
+    }
+    if (size != 4 || (VERSION < 12020) != (attribute == 2 || attribute == 4)) {
+        *out = attribute == 1;
+        return attribute == 1 ? 0 : 1;
+    }
+    *out = attribute == 2 || attribute == 6 ? last[2] : attribute == 4 || attribute == 8 ? last[3] : 3;
+    return 0;
+}

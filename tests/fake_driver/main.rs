@@ -1,0 +1,233 @@
+//! What a GPU cannot be made to show: codes that no header knows, drivers that lack functions, and devices that
+//! refuse. In place of the driver there is a small library, compiled here; skipped where there is no C compiler.
+
+use cumem::hints;
+use cumem::{
+    Advice, AllocError, Block, CudaAsyncResource, CudaErrorCode, Device, DeviceId, DriverError, Location,
+    ManagedResource, MemoryResource, Outcome, Stream,
+};
+use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
+use std::alloc::Layout;
+use std::path::PathBuf;
+use std::process::Command;
+use std::ptr;
+
+/// True in a process of its own, which has the fake driver; false in the test itself once that has passed.
+fn with_fake(test: &str, flags: &[&str]) -> bool {
+    const CHILD: &str = "CUMEM_FAKE_DRIVER_TEST";
+    if std::env::var(CHILD).is_ok_and(|name| name == test) {
+        return true;
+    }
+    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.so"));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_driver/driver.c");
+    let compiled =
+        Command::new(&compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(source).status();
+    match compiled {
+        Ok(status) => assert!(status.success(), "{}: {status}", compiler.display()),
+        Err(error) => {
+            eprintln!("{test}: skipped, cannot run {}: {error}", compiler.display());
+            return false;
+        }
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, test)
+        .env("CUMEM_LIBCUDA", library)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{test}: {status}");
+    false
+}
+
+fn current() -> CUcontext {
+    let mut context = ptr::null_mut();
+    // SAFETY: `context` is writable.
+    let code = unsafe { cuCtxGetCurrent(&raw mut context) };
+    assert_eq!(code, CUresult::CUDA_SUCCESS);
+    context
+}
+
+fn make_current(context: CUcontext) {
+    // SAFETY: the fake takes any pointer.
+    let code = unsafe { cuCtxSetCurrent(context) };
+    assert_eq!(code, CUresult::CUDA_SUCCESS);
+}
+
+#[test]
+fn contexts_come_and_go() {
+    if !with_fake("contexts_come_and_go", &[]) {
+        return;
+    }
+    let other: CUcontext = ptr::without_provenance_mut(0x1000);
+    make_current(other);
+    let device = Device::open(0).unwrap();
+    assert_eq!(current(), other, "opening puts it back");
+    // The fake answers only in the primary context, and tells how often that is retained.
+    assert_eq!(device.memory_info().unwrap().total, 1);
+    assert_eq!(current(), other);
+    make_current(ptr::null_mut());
+    device.memory_info().unwrap();
+    let primary = current();
+    assert!(!primary.is_null() && primary != other, "there was none, so it stays");
+    device.memory_info().unwrap();
+    assert_eq!(current(), primary);
+
+    make_current(other);
+    device.bind_to_thread().unwrap();
+    assert_eq!(current(), primary);
+
+    let used_elsewhere = || {
+        assert!(current().is_null());
+        device.memory_info().unwrap().total
+    };
+    assert_eq!(std::thread::scope(|scope| scope.spawn(used_elsewhere).join().unwrap()), 1);
+}
+
+#[test]
+fn unknown_codes_keep_their_number() {
+    if !with_fake("unknown_codes_keep_their_number", &[]) {
+        return;
+    }
+    let device = Device::open(0).unwrap();
+    let error = Stream::new(&device).unwrap().is_idle().unwrap_err();
+    assert_eq!(error.code(), Some(CudaErrorCode(54321)));
+    assert_eq!(error.to_string(), "cuStreamQuery on cuda:0 failed: CUDA error 54321");
+}
+
+#[test]
+fn a_busy_device_is_refused_with_its_code() {
+    if !with_fake("a_busy_device_is_refused_with_its_code", &["-DRETAIN=46"]) {
+        return;
+    }
+    // A code that cust_raw's enum lacks.
+    for _ in 0..2 {
+        let error = Device::open(0).unwrap_err();
+        assert_eq!(error.code(), Some(CudaErrorCode::DEVICE_UNAVAILABLE), "{error}");
+    }
+}
+
+#[test]
+fn no_device_is_no_driver() {
+    if !with_fake("no_device_is_no_driver", &["-DINIT=100"]) {
+        return;
+    }
+    let error = Device::open(0).unwrap_err();
+    assert_eq!(error.to_string(), "no CUDA driver: the driver lists no device");
+    assert_eq!(Device::count(), Err(error));
+}
+
+#[test]
+fn failed_initialisation_says_why() {
+    if !with_fake("failed_initialisation_says_why", &["-DINIT=12345"]) {
+        return;
+    }
+    let text = Device::open(0).unwrap_err().to_string();
+    assert_eq!(text, "no CUDA driver: cuInit of the driver for CUDA 13.0 failed: CUDA error 12345");
+}
+
+#[test]
+fn old_drivers_have_no_pools() {
+    if !with_fake("old_drivers_have_no_pools", &["-DVERSION=10020"]) {
+        return;
+    }
+    let device = Device::open(0).unwrap();
+    let facts = device.attributes();
+    assert_eq!(facts.compute_capability, (75, 76));
+    assert!(facts.concurrent_managed_access && facts.virtual_memory_management && !facts.memory_pools, "{facts:?}");
+    let error = CudaAsyncResource::new(&device).unwrap_err();
+    assert!(matches!(error, DriverError::NotSupported { .. }), "{error}");
+}
+
+#[test]
+fn missing_functions_have_names() {
+    if !with_fake("missing_functions_have_names", &[]) {
+        return;
+    }
+    let device = Device::open(0).unwrap();
+    let missing = |symbol| DriverError::MissingSymbol { symbol, driver_version: "13.0".into() };
+    assert_eq!(CudaAsyncResource::new(&device).unwrap_err(), missing("cuDeviceGetDefaultMemPool"));
+    with_block(&device, |stream, block| {
+        let node = Location::HostNuma(0);
+        assert_eq!(hints::prefetch(block, 0..10, node, stream), Err(missing("cuMemPrefetchAsync_v2")));
+        let advice = Advice::SetPreferredLocation(node);
+        assert_eq!(hints::advise(block, 0..10, advice, stream), Err(missing("cuMemPrefetchAsync_v2")));
+        // All else is there.
+        assert_eq!(hints::prefetch(block, 0..10, Location::Host, stream), Ok(Outcome::Applied));
+    });
+}
+
+#[test]
+fn hints_reach_the_old_calls() {
+    if !with_fake("hints_reach_the_old_calls", &["-DVERSION=12010"]) {
+        return;
+    }
+    let device = Device::open(0).unwrap();
+    with_block(&device, |stream, block| {
+        assert_eq!(hints::prefetch(block, 8..20, Location::Host, stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        // The fake answers with what it got: call 1, the location.
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(1))]);
+        assert_eq!(told.preferred_location, Some(Location::Host));
+        assert!(told.read_mostly);
+
+        let at = Location::Device(DeviceId::cuda(5));
+        assert_eq!(hints::advise(block, 0..20, Advice::UnsetAccessedBy(at), stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        // Call 2, advice 6, the location.
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(2))]);
+        assert_eq!(told.preferred_location, Some(Location::Device(DeviceId::cuda(6))));
+        assert_eq!(told.last_prefetch_location, Some(at));
+        // Without a location the device itself is passed.
+        assert_eq!(hints::advise(block, 0..20, Advice::SetReadMostly, stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        assert_eq!(told.last_prefetch_location, Some(device.id().into()));
+    });
+}
+
+#[test]
+fn hints_reach_the_new_calls() {
+    if !with_fake("hints_reach_the_new_calls", &["-DNUMA"]) {
+        return;
+    }
+    let device = Device::open(0).unwrap();
+    with_block(&device, |stream, block| {
+        let node = Location::HostNuma(4);
+        assert_eq!(hints::prefetch(block, 0..20, node, stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        // Call 3, the type (3, a node), the node; in the fake's answers all locations are nodes.
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(3))]);
+        assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
+        assert_eq!(told.last_prefetch_location, Some(node));
+
+        assert_eq!(hints::advise(block, 0..20, Advice::SetPreferredLocation(node), stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(4))]);
+        assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
+        assert_eq!(told.last_prefetch_location, Some(node));
+    });
+}
+
+#[test]
+fn a_function_that_is_not_there_is_an_error() {
+    if !with_fake("a_function_that_is_not_there_is_an_error", &[]) {
+        return;
+    }
+    // The fake has no cuMemAlloc. That answers a code, and no crash.
+    let device = Device::open(0).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let error = cumem::CudaResource::new(&device).allocate(&stream, Layout::new::<u64>()).unwrap_err();
+    match error {
+        AllocError::Driver(error) => assert_eq!(error.code(), Some(CudaErrorCode::NOT_FOUND)),
+        other => panic!("{other}"),
+    }
+}
+
+fn with_block(device: &Device, test: impl FnOnce(&Stream, &Block)) {
+    let stream = Stream::new(device).unwrap();
+    let memory = ManagedResource::new(device).unwrap();
+    let block = memory.allocate(&stream, Layout::array::<u8>(100).unwrap()).unwrap();
+    test(&stream, &block);
+    // SAFETY: the block is from this resource, and unused.
+    unsafe { memory.deallocate(&stream, block) }.unwrap();
+}
