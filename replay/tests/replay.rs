@@ -129,8 +129,8 @@ fn another_error_ends_the_replay_and_names_the_line() {
 
 #[test]
 fn a_recorded_trace_on_any_reference() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/traces/multistream.csv.xz");
-    let trace = Trace::read(path).unwrap();
+    let bytes = include_bytes!("../../benches/traces/multistream.csv.xz");
+    let trace = Trace::parse(bytes.as_slice(), "multistream.csv.xz").unwrap();
     let resource: Box<dyn MemoryResource<Kind = cumem::kind::Managed>> = Box::new(Watched::new(usize::MAX));
     let pass = Player::new(&trace, &resource).unwrap().pass(|_| ()).unwrap();
     assert_eq!((pass.operations, pass.out_of_memory), (24_000, 0));

@@ -1,7 +1,6 @@
 //! Traces that can be read, and those that cannot.
 
 use cumem_replay::{Malformed, Trace, TraceError};
-use std::path::PathBuf;
 
 const HEADER: &str = "Thread,Time,Action,Pointer,Size,Stream\n";
 
@@ -20,9 +19,8 @@ fn malformed(rows: &str) -> (u64, Malformed) {
     }
 }
 
-fn recorded(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../benches/traces").join(name)
-}
+const RESNET: &[u8] = include_bytes!("../../benches/traces/resnet.csv.xz");
+const MULTISTREAM: &[u8] = include_bytes!("../../benches/traces/multistream.csv.xz");
 
 #[test]
 fn what_a_trace_knows() {
@@ -101,25 +99,33 @@ fn messages_say_where_and_what() {
         Trace::parse(&b"\xff\xfe\n"[..], "x").unwrap_err().to_string().as_str(),
         "x, line 1: expected text, found bytes that are no UTF-8"
     ));
-    assert!(matches!(Trace::read("no/such/trace.csv").unwrap_err(), TraceError::Open { .. }));
+}
+
+#[test]
+fn traces_are_read_from_files() {
+    let path = std::env::temp_dir().join(format!("cumem-replay-{}.log", std::process::id()));
+    std::fs::write(&path, MULTISTREAM).unwrap();
+    let trace = Trace::read(&path);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(trace.unwrap().name(), path.display().to_string());
+    assert!(matches!(Trace::read(&path).unwrap_err(), TraceError::Open { .. }));
 }
 
 #[test]
 fn packed_traces() {
-    let trace = Trace::read(recorded("resnet.csv.xz")).unwrap();
+    let trace = Trace::parse(RESNET, "resnet.csv.xz").unwrap();
     assert_eq!((trace.operations(), trace.streams().len(), trace.never_freed()), (21_659, 1, 3));
-    let trace = Trace::read(recorded("multistream.csv.xz")).unwrap();
+    let trace = Trace::parse(MULTISTREAM, "multistream.csv.xz").unwrap();
     assert_eq!((trace.operations(), trace.streams().len(), trace.never_freed()), (24_000, 4, 0));
 }
 
 #[test]
 fn a_packed_trace_that_breaks_off() {
-    let whole = std::fs::read(recorded("resnet.csv.xz")).unwrap();
-    for length in [6, 12, 1000, whole.len() / 2, whole.len() - 1] {
-        let error = Trace::parse(&whole[..length], "cut.csv.xz").expect_err("it breaks off");
+    for length in [6, 12, 1000, RESNET.len() / 2, RESNET.len() - 1] {
+        let error = Trace::parse(&RESNET[..length], "cut.csv.xz").expect_err("it breaks off");
         assert!(matches!(error, TraceError::Read { .. }), "{length}: {error}");
     }
-    let mut damaged = whole;
+    let mut damaged = RESNET.to_vec();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 0x55;
     Trace::parse(damaged.as_slice(), "damaged.csv.xz").expect_err("its checksum is wrong");

@@ -1,0 +1,61 @@
+//! What each adaptor alone adds to an allocate-and-free pair: over a leaf that costs nearly nothing, and over a pool;
+//! as a type (static), and with every layer erased, as `StackSpec` builds it.
+
+mod common;
+
+use common::free_leaf::FreeLeaf;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use cumem::kind::Managed;
+use cumem::{AnyResource, AnyUpstream, LayerExt, MemoryResource, Stream, Upstream};
+use cumem_adaptors::ResourceExt;
+
+const BYTES: usize = 64 << 10;
+const LIMIT: usize = 1 << 30;
+
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+fn pair<R: MemoryResource>(group: &mut Group<'_>, adaptor: &str, form: &str, resource: &R) {
+    let stream = Stream::new(resource.device()).unwrap_or_else(|error| common::give_up(error));
+    let layout = common::layout(BYTES);
+    group.bench_function(BenchmarkId::new(adaptor, form), |bencher| {
+        bencher.iter(|| common::free(resource, &stream, common::allocate(resource, &stream, layout)));
+    });
+}
+
+fn each_adaptor<R>(criterion: &mut Criterion, over: &str, base: impl Fn() -> R)
+where
+    R: Upstream<Kind = Managed> + Send + Sync + 'static,
+{
+    let id = base().device().id();
+    let erased = || AnyUpstream::new(base());
+    let mut group = criterion.benchmark_group(format!("adaptor_overhead/{id}/over {over}"));
+    group.throughput(Throughput::Elements(1));
+
+    pair(&mut group, "none", "static", &base());
+    pair(&mut group, "none", "erased", &erased());
+    pair(&mut group, "limit", "static", &base().limit(LIMIT));
+    pair(&mut group, "limit", "erased", &AnyUpstream::new(erased().limit(LIMIT)));
+    pair(&mut group, "statistics", "static", &base().statistics());
+    pair(&mut group, "statistics", "erased", &AnyUpstream::new(erased().statistics()));
+
+    let both = base().limit(LIMIT).statistics();
+    pair(&mut group, "limit and statistics", "static", &both);
+    let both = AnyUpstream::new(AnyUpstream::new(erased().limit(LIMIT)).statistics());
+    pair(&mut group, "limit and statistics", "erased", &both);
+
+    // Its driver call is in the figure: that is what it adds.
+    let prefetch = base().prefetch(id).unwrap_or_else(|error| common::give_up(error));
+    pair(&mut group, "prefetch", "static", &prefetch);
+    let prefetch = erased().prefetch(id).unwrap_or_else(|error| common::give_up(error));
+    pair(&mut group, "prefetch", "erased", &AnyResource::new(prefetch));
+    group.finish();
+}
+
+fn adaptor_overhead(criterion: &mut Criterion) {
+    let device = common::device();
+    each_adaptor(criterion, "a free leaf", || FreeLeaf::new(&device));
+}
+
+criterion_group!(benches, adaptor_overhead);
+criterion_main!(benches);

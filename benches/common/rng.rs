@@ -1,0 +1,49 @@
+//! The random numbers of RMM's benches, as libstdc++ makes them.
+
+/// `std::default_random_engine` of libstdc++ (`minstd_rand0`), as it is default-constructed.
+#[derive(Debug)]
+pub(crate) struct Engine(u64);
+
+const MODULUS: u64 = 2_147_483_647;
+/// Numbers that the engine gives: 1 to MODULUS - 1.
+const RANGE: u64 = MODULUS - 2;
+
+impl Engine {
+    pub(crate) fn new() -> Self {
+        Self(1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0 * 16_807 % MODULUS;
+        self.0
+    }
+
+    /// `std::uniform_int_distribution(low, high)` of libstdc++.
+    pub(crate) fn uniform(&mut self, low: u64, high: u64) -> u64 {
+        low + self.up_to(high - low)
+    }
+
+    fn up_to(&mut self, range: u64) -> u64 {
+        if range < RANGE {
+            // Scaled down; what would make some numbers likelier is drawn again.
+            let scaling = RANGE / (range + 1);
+            loop {
+                let number = self.next() - 1;
+                if number < (range + 1) * scaling {
+                    return number / scaling;
+                }
+            }
+        }
+        if range == RANGE {
+            return self.next() - 1;
+        }
+        // Two draws, the first for the high part.
+        loop {
+            let high = (RANGE + 1) * self.up_to(range / (RANGE + 1));
+            let number = high + self.next() - 1;
+            if number <= range {
+                return number;
+            }
+        }
+    }
+}

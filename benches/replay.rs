@@ -1,0 +1,51 @@
+//! The recorded traces of `benches/traces`, and of the folder `CUMEM_TRACES`: time per operation, after a pass that
+//! warms the stack up.
+
+mod common;
+
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use cumem_replay::{Pass, Player, Trace};
+use std::path::{Path, PathBuf};
+
+fn traces() -> Vec<PathBuf> {
+    let folders = [Some("benches/traces".into()), std::env::var_os("CUMEM_TRACES")];
+    let mut traces = Vec::new();
+    for folder in folders.into_iter().flatten() {
+        let entries = std::fs::read_dir(&folder);
+        let entries =
+            entries.unwrap_or_else(|error| common::give_up(format!("{}: {error}", Path::new(&folder).display())));
+        let paths = entries.flatten().map(|entry| entry.path());
+        traces.extend(paths.filter(|path| path.to_string_lossy().ends_with(".csv.xz")));
+    }
+    traces.sort();
+    traces
+}
+
+fn pass(player: &mut Player<'_, cumem_adaptors::AnyStack>) -> Pass {
+    player.pass(|_| ()).unwrap_or_else(|error| common::give_up(error))
+}
+
+fn replay(criterion: &mut Criterion) {
+    let device = common::device();
+    let mut group = criterion.benchmark_group(format!("replay/{}", device.id()));
+    group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat).sample_size(10);
+    for path in traces() {
+        let trace = Trace::read(&path).unwrap_or_else(|error| common::give_up(error));
+        let name = path.file_name().unwrap_or_default().to_string_lossy().replace(".csv.xz", "");
+        for spec in common::stacks(common::STACKS) {
+            let stack = common::build(&spec, &device);
+            let mut player = Player::new(&trace, &stack).unwrap_or_else(|error| common::give_up(error));
+            let first = pass(&mut player);
+            if first.out_of_memory > 0 {
+                common::give_up(format!("{name} on {spec}: {} allocations found no memory", first.out_of_memory));
+            }
+            group.bench_function(BenchmarkId::new(spec.to_string(), &name), |bencher| {
+                common::per_operation(bencher, first.operations, || pass(&mut player).elapsed);
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, replay);
+criterion_main!(benches);

@@ -1,0 +1,66 @@
+//! Threads with a stream each: every step frees a block and allocates one of another size, 256 B to 512 KiB. Time
+//! per pair as one thread sees it; the throughput is that of all threads together.
+
+mod common;
+
+use common::rng::Engine;
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use cumem::{Device, MemoryResource, Stream};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const THREADS: [usize; 5] = [1, 2, 4, 8, 16];
+/// Blocks that a thread keeps alive.
+const LIVE: usize = 64;
+
+/// The mean of the threads' times for `pairs` pairs each.
+fn run<R: MemoryResource + Sync>(resource: &R, device: &Device, threads: usize, pairs: u64) -> Duration {
+    let barrier = Barrier::new(threads);
+    let work = || {
+        let stream = Stream::new(device).unwrap_or_else(|error| common::give_up(error));
+        // Drawn beforehand: a power of two, 256 B to 512 KiB.
+        let mut engine = Engine::new();
+        let layouts: [_; 1024] = std::array::from_fn(|_| common::layout(256 << engine.uniform(0, 11)));
+        let mut live: Vec<_> =
+            layouts[..LIVE].iter().map(|&layout| Some(common::allocate(resource, &stream, layout))).collect();
+        barrier.wait();
+        let start = Instant::now();
+        for step in 0..pairs as usize {
+            let slot = &mut live[step % LIVE];
+            if let Some(block) = slot.take() {
+                common::free(resource, &stream, block);
+            }
+            *slot = Some(common::allocate(resource, &stream, layouts[(step + LIVE) % layouts.len()]));
+        }
+        let elapsed = start.elapsed();
+        for block in live.into_iter().flatten() {
+            common::free(resource, &stream, block);
+        }
+        elapsed
+    };
+    let total: Duration = thread::scope(|scope| {
+        let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| common::give_up("a thread panicked"))).sum()
+    });
+    total / threads as u32
+}
+
+fn threads(criterion: &mut Criterion) {
+    let device = common::device();
+    let mut group = criterion.benchmark_group(format!("threads/{}", device.id()));
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    for spec in common::stacks("device | pool; managed | pool | limit(80%) | statistics; async") {
+        for threads in THREADS {
+            let stack = common::build(&spec, &device);
+            group.throughput(Throughput::Elements(threads as u64));
+            group.bench_function(BenchmarkId::new(spec.to_string(), threads), |bencher| {
+                bencher.iter_custom(|pairs| run(&stack, &device, threads, pairs));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, threads);
+criterion_main!(benches);
