@@ -1,1 +1,62 @@
-//! x
+//! What every cumem memory resource must pass, for those of cumem and for yours.
+//!
+//! One line in a test file runs everything, on simulated devices always and on a GPU on demand:
+//!
+//! ```
+//! use cumem::CudaResource;
+//! use cumem_conformance::{Ledger, adaptor_conformance, conformance};
+//!
+//! conformance!(cuda, |device| CudaResource::new(device));
+//! adaptor_conformance!(my_adaptor, |upstream| Ledger::new(upstream));
+//! ```
+//!
+//! Without a GPU, `cargo test` says "ignored, needs a CUDA device"; with one, `cargo test -- --ignored`
+//! runs those too (with the feature `cuda`).
+//!
+//! | part | for |
+//! |---|---|
+//! | [`conformance!`], [`Suite`] | the promises of [`MemoryResource`](cumem::MemoryResource), one check each |
+//! | [`adaptor_conformance!`], [`AdaptorSuite`] | the same, and an upstream whose calls fail in turn |
+//! | [`Expectations`] | where a resource may differ |
+//! | [`Program`], [`Load`] | random operations against a [`Model`], on one thread and on many |
+//! | [`Ledger`] | finds leaks, wrong frees, overlaps, under or over an adaptor |
+//! | [`FailNth`] | makes the n-th call fail |
+//! | [`effort`] | `CUMEM_EFFORT` and `CUMEM_SEED` |
+//!
+//! The checks adapt RMM's (`mr_ref_test_{basic,allocation,multithread}`), and add what cumem promises
+//! beyond it: refusal of foreign blocks and devices, and errors that leave everything as it was.
+
+mod adaptor;
+mod broken;
+#[doc(hidden)]
+pub mod by_kind;
+mod checks;
+mod contents;
+pub mod effort;
+mod expectations;
+mod fail_nth;
+mod faults;
+mod kernels;
+mod ledger;
+mod live;
+mod macros;
+mod place;
+mod program;
+mod report;
+mod rng;
+mod subject;
+mod suite;
+
+pub use adaptor::{AdaptorSuite, TestUpstream, test_upstream};
+pub use broken::Broken;
+pub use contents::Contents;
+pub use expectations::Expectations;
+pub use fail_nth::{FailNth, Faults};
+pub use ledger::{Ledger, LedgerBook, Unsettled};
+pub use live::{BlockId, LiveBlocks, Violation};
+pub use place::Place;
+pub use program::{Load, Model, Op, Ops, Program};
+pub use report::Report;
+pub use rng::Rng;
+pub use subject::BoxError;
+pub use suite::Suite;

@@ -1,0 +1,94 @@
+//! [`AdaptorSuite`]: all checks for an adaptor, and what it does when its upstream fails.
+
+use crate::broken::{Broken, Outcome};
+use crate::expectations::Expectations;
+use crate::fail_nth::FailNth;
+use crate::faults::{FaultCheck, fault_checks};
+use crate::ledger::{Ledger, LedgerBook};
+use crate::live::Violation;
+use crate::place::Place;
+use crate::report::Report;
+use crate::subject::BoxError;
+use crate::suite::{Suite, unless_it_panics};
+use cumem::kind::Managed;
+use cumem::{Device, ManagedResource, MemoryResource};
+use std::cell::RefCell;
+use std::fmt::{self, Display};
+use std::mem;
+
+/// What an adaptor under test draws from: managed memory, which every adaptor may stand on, with a
+/// ledger over it and calls that fail over that.
+pub type TestUpstream = FailNth<Ledger<ManagedResource>>;
+
+/// A [`TestUpstream`] on `device`.
+///
+/// # Errors
+///
+/// If the device has no unified memory.
+pub fn test_upstream(device: &Device) -> Result<TestUpstream, BoxError> {
+    Ok(FailNth::new(Ledger::new(ManagedResource::new(device)?)))
+}
+
+/// All checks for an adaptor: those of a [`Suite`], with a ledger beneath that must balance after each,
+/// and those in which the upstream fails.
+#[must_use = "a suite that does not run checks nothing"]
+pub struct AdaptorSuite<F> {
+    make: F,
+    expectations: Expectations,
+}
+
+impl<R, F> AdaptorSuite<F>
+where
+    R: MemoryResource<Kind = Managed> + Display + Sync,
+    F: Fn(TestUpstream) -> Result<R, BoxError>,
+{
+    /// The checks for what `make` makes of an upstream, each time anew.
+    pub fn new(make: F) -> Self {
+        Self { make, expectations: Expectations::default() }
+    }
+
+    /// Where the adaptor may differ.
+    pub fn expecting(mut self, expectations: Expectations) -> Self {
+        self.expectations = expectations;
+        self
+    }
+
+    /// Runs every check.
+    pub fn run(&self, place: &Place) -> Report {
+        let books = RefCell::new(Vec::new());
+        let suite = Suite::new(|device: &Device| {
+            let upstream = test_upstream(device)?;
+            books.borrow_mut().push(upstream.upstream().book());
+            (self.make)(upstream)
+        });
+        let suite = suite.through_host().expecting(self.expectations.clone());
+        let mut report = suite.run_then(place, |check| {
+            let books: Vec<LedgerBook> = mem::take(&mut books.borrow_mut());
+            books.iter().try_for_each(|book| settle(book, check))
+        });
+        for FaultCheck { name, run } in fault_checks() {
+            let run = || place.device().map_err(Broken::from).and_then(|device| run(&device, &self.make));
+            report.add(name, unless_it_panics(run));
+        }
+        report
+    }
+}
+
+/// The ledger must balance. An adaptor that keeps no books may pass a foreign block on, for what is
+/// beneath to refuse it, in the checks that try that.
+fn settle(book: &LedgerBook, check: &str) -> Outcome {
+    let Err(mut unsettled) = book.settle() else { return Ok(()) };
+    if matches!(check, "foreign_block" | "forged_block") {
+        unsettled.violations.retain(|found| !matches!(found, Violation::Unknown { .. } | Violation::Changed { .. }));
+        if unsettled.violations.is_empty() && unsettled.outstanding.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(Broken::new(format!("beneath it, {unsettled}")))
+}
+
+impl<F> fmt::Debug for AdaptorSuite<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptorSuite").field("expectations", &self.expectations).finish_non_exhaustive()
+    }
+}

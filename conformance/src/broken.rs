@@ -1,0 +1,60 @@
+//! [`Broken`]: a sentence about what a resource did that its contract forbids.
+
+use crate::live::Violation;
+use cumem::{DeallocError, DriverError};
+use std::fmt;
+
+/// What a resource did that its contract forbids, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken(String);
+
+impl Broken {
+    /// It did `what`.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+
+    /// The same, with where it was noticed in front.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        Self(format!("{place}: {}", self.0))
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl From<Violation> for Broken {
+    fn from(violation: Violation) -> Self {
+        Self(violation.to_string())
+    }
+}
+
+impl From<DeallocError> for Broken {
+    fn from(error: DeallocError) -> Self {
+        Self(format!("refused a block of its own: {error}"))
+    }
+}
+
+impl From<DriverError> for Broken {
+    fn from(error: DriverError) -> Self {
+        Self(format!("the driver failed: {error}"))
+    }
+}
+
+/// What a check ends with.
+pub(crate) type Outcome = Result<(), Broken>;
+
+/// Ends a check with a formatted [`Broken`] unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::broken::Broken::new(format!($($message)+)));
+        }
+    };
+}
+pub(crate) use ensure;

@@ -1,0 +1,136 @@
+//! [`Contents`]: writes a pattern into each block and looks whether it is still there at the end.
+
+mod device;
+mod host;
+
+use crate::broken::Outcome;
+use cumem::kind::{DeviceAccessible, HostAccessible};
+use cumem::{Block, Device, DriverError, MemoryKind, Stream};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Fills blocks of kind `K` with a pattern that only they have, and verifies it before they are freed.
+///
+/// Through the host's pointer, or with work on the device, as the kind allows.
+pub struct Contents<K> {
+    probe: Option<Box<dyn Probe>>,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// One way to reach memory.
+trait Probe: Send + Sync {
+    /// Writes the pattern of `serial`, no later than where `stream` is now.
+    ///
+    /// # Safety
+    ///
+    /// The block is live, ready on `stream`, of a kind that this probe reaches, and not in use elsewhere.
+    unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome;
+
+    /// Compares with the pattern of `serial`, perhaps at the next [`settle`](Self::settle) only.
+    ///
+    /// # Safety
+    ///
+    /// As for `write`.
+    unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome;
+
+    /// What the verifications found that are still without an answer. All their streams are idle.
+    fn settle(&self) -> Outcome;
+}
+
+impl<K: MemoryKind> Contents<K> {
+    /// Leaves the memory alone.
+    pub fn untouched() -> Self {
+        Self { probe: None, kind: PhantomData }
+    }
+
+    /// Through the pointer. Waits for the block's stream before each touch.
+    pub fn through_host() -> Self
+    where
+        K: HostAccessible,
+    {
+        Self { probe: Some(Box::new(host::HostProbe)), kind: PhantomData }
+    }
+
+    /// With kernels on the block's stream, which the host does not wait for, so that memory that is
+    /// reused too early is seen.
+    ///
+    /// # Errors
+    ///
+    /// If the kernels cannot be loaded.
+    pub fn through_device(device: &Device) -> Result<Self, DriverError>
+    where
+        K: DeviceAccessible,
+    {
+        Ok(Self { probe: Some(device::probe(device)?), kind: PhantomData })
+    }
+
+    /// # Safety
+    ///
+    /// The block is of a resource of kind `K`, live, ready on `stream`, and not in use elsewhere.
+    pub(crate) unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
+        match &self.probe {
+            // SAFETY: the caller's promise; the constructors tied the probe to the kind.
+            Some(probe) if block.size() > 0 => unsafe { probe.write(stream, block, serial) },
+            _ => Ok(()),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    pub(crate) unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
+        match &self.probe {
+            // SAFETY: the caller's promise; the constructors tied the probe to the kind.
+            Some(probe) if block.size() > 0 => unsafe { probe.verify(stream, block, serial) },
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all verifications; every stream that was used is idle.
+    pub(crate) fn settle(&self) -> Outcome {
+        self.probe.as_ref().map_or(Ok(()), |probe| probe.settle())
+    }
+}
+
+impl<K: MemoryKind> fmt::Debug for Contents<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.probe.is_some() { "verified" } else { "untouched" };
+        write!(f, "Contents<{}>({how})", K::NAME)
+    }
+}
+
+/// Bytes at each end of a block that are touched. What lies between them in a large block would only
+/// cost time: a neighbour that overlaps is found by its address, and a lost page at the ends.
+const WINDOW: usize = 16 << 10;
+
+/// The ranges of a block of `size` bytes that are touched, as offset and length. They do not overlap.
+fn windows(size: usize) -> impl Iterator<Item = (usize, usize)> {
+    let head = size.min(WINDOW);
+    let tail = (size - head).min(WINDOW);
+    [(0, head), (size - tail, tail)].into_iter().filter(|&(_, len)| len > 0)
+}
+
+/// Byte `i` of the pattern of `serial`. The kernels of [`device`] compute the same.
+fn pattern(serial: u64, i: usize) -> u8 {
+    (serial as u8).wrapping_mul(31).wrapping_add((serial >> 8) as u8) ^ (i as u8) ^ ((i >> 8) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_small_blocks_and_the_ends_of_large_ones() {
+        let windows = |size| Vec::from_iter(windows(size));
+        assert_eq!(windows(0), []);
+        assert_eq!(windows(1), [(0, 1)]);
+        assert_eq!(windows(WINDOW + 1), [(0, WINDOW), (WINDOW, 1)]);
+        assert_eq!(windows(1 << 30), [(0, WINDOW), ((1 << 30) - WINDOW, WINDOW)]);
+    }
+
+    #[test]
+    fn patterns_of_neighbours_differ() {
+        assert_ne!(pattern(1, 0), pattern(2, 0));
+        assert_ne!(pattern(1, 0), pattern(257, 0));
+    }
+}

@@ -1,0 +1,198 @@
+//! [`FailNth`]: an adaptor whose calls fail when told to.
+
+use cumem::layer::fmt_stack;
+use cumem::{
+    AllocError, Beneath, Block, CudaErrorCode, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
+    MemoryResource, Stream, Upstream,
+};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Passes everything on until its [faults](Self::faults) say otherwise.
+///
+/// An allocation that fails does not reach the upstream; a deallocation that fails returns the block.
+#[derive(Debug)]
+pub struct FailNth<U> {
+    faults: Faults,
+    upstream: U,
+}
+
+/// Which calls of a [`FailNth`] fail. Clones are the same faults.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    allocations: Trigger,
+    deallocations: Trigger,
+    error: Option<AllocError>,
+}
+
+/// Counts calls down to the next that fails.
+#[derive(Debug, Default)]
+struct Trigger {
+    /// Calls until the next that fails, that one included; 0 when disarmed.
+    remaining: u64,
+    /// What `remaining` is after one failed.
+    then: u64,
+    calls: u64,
+    fired: u64,
+}
+
+impl Trigger {
+    fn arm(&mut self, first: u64, then: u64) {
+        *self = Self { remaining: first, then, ..Self::default() };
+    }
+
+    /// Counts a call, and says whether it fails.
+    fn fires(&mut self) -> bool {
+        self.calls += 1;
+        let fires = self.remaining == 1;
+        self.remaining = if fires { self.then } else { self.remaining.saturating_sub(1) };
+        self.fired += u64::from(fires);
+        fires
+    }
+}
+
+impl<U: Upstream> FailNth<U> {
+    /// Nothing fails yet.
+    pub fn new(upstream: U) -> Self {
+        Self { faults: Faults::default(), upstream }
+    }
+
+    /// Its faults. `find::<Faults>()` reaches them through a stack.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// What it draws from.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+}
+
+impl Faults {
+    /// The `n`-th allocation from now on fails, counted from 1; 0 disarms. Counters start anew.
+    pub fn fail_allocation(&self, n: u64) {
+        self.plan().allocations.arm(n, 0);
+    }
+
+    /// The `n`-th allocation from now on and all after it fail.
+    pub fn fail_allocations_from(&self, n: u64) {
+        self.plan().allocations.arm(n, 1);
+    }
+
+    /// Every `n`-th allocation from now on fails.
+    pub fn fail_every_allocation(&self, n: u64) {
+        self.plan().allocations.arm(n, n);
+    }
+
+    /// The `n`-th deallocation from now on fails and returns the block, counted from 1; 0 disarms.
+    pub fn fail_deallocation(&self, n: u64) {
+        self.plan().deallocations.arm(n, 0);
+    }
+
+    /// What failing allocations answer from now on, instead of an out-of-memory.
+    pub fn answer(&self, error: AllocError) {
+        self.plan().error = Some(error);
+    }
+
+    /// Nothing fails any more.
+    pub fn disarm(&self) {
+        *self.plan() = Plan::default();
+    }
+
+    /// Allocations, and deallocations, since they were armed.
+    pub fn calls(&self) -> (u64, u64) {
+        let plan = self.plan();
+        (plan.allocations.calls, plan.deallocations.calls)
+    }
+
+    /// How many of both were made to fail since they were armed.
+    pub fn fired(&self) -> u64 {
+        let plan = self.plan();
+        plan.allocations.fired + plan.deallocations.fired
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<U: Upstream> Layer for FailNth<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fail_nth")
+    }
+
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+
+    fn state(&self) -> &dyn Any {
+        &self.faults
+    }
+}
+
+// SAFETY: every block is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for FailNth<U> {
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        {
+            let mut plan = self.faults.plan();
+            if plan.allocations.fires() {
+                let error = plan.error.clone();
+                return Err(error.unwrap_or_else(|| AllocError::OutOfMemory {
+                    layer: "fail_nth",
+                    requested: layout.size(),
+                    free: 0,
+                    total: 0,
+                    device: self.device().id(),
+                }));
+            }
+        }
+        self.upstream.allocate(stream, layout)
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if self.faults.plan().deallocations.fires() {
+            let device = self.device().id();
+            let error = DriverError::Call { call: "fail_nth", device, code: CudaErrorCode::UNKNOWN };
+            return Err(DeallocError::new(block, DeallocReason::Driver(error)));
+        }
+        // SAFETY: the block is the upstream's, so this method's contract is the upstream's.
+        unsafe { self.upstream.deallocate(stream, block) }
+    }
+}
+
+impl<U: Upstream> Upstream for FailNth<U> {}
+
+impl<U: Upstream> fmt::Display for FailNth<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_stack(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(trigger: &mut Trigger, calls: usize) -> String {
+        (0..calls).map(|_| if trigger.fires() { 'x' } else { '.' }).collect()
+    }
+
+    #[test]
+    fn triggers() {
+        let mut trigger = Trigger::default();
+        assert_eq!(pattern(&mut trigger, 3), "...");
+        trigger.arm(2, 0);
+        assert_eq!(pattern(&mut trigger, 4), ".x..");
+        assert_eq!((trigger.calls, trigger.fired), (4, 1));
+        trigger.arm(2, 1);
+        assert_eq!(pattern(&mut trigger, 4), ".xxx");
+        trigger.arm(3, 3);
+        assert_eq!(pattern(&mut trigger, 7), "..x..x.");
+    }
+}

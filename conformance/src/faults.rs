@@ -1,0 +1,148 @@
+//! What an adaptor does when its upstream fails: nothing is lost, nothing is counted, and the next
+//! request is served.
+
+use crate::adaptor::{TestUpstream, test_upstream};
+use crate::broken::{Broken, Outcome, ensure};
+use crate::contents::Contents;
+use crate::effort::{scaled, seed};
+use crate::fail_nth::Faults;
+use crate::ledger::LedgerBook;
+use crate::live::BlockId;
+use crate::program::Program;
+use crate::subject::{BoxError, bytes, check, get, put};
+use cumem::kind::Managed;
+use cumem::{AllocError, Block, CudaErrorCode, Device, DriverError, MemoryResource, Stream};
+
+type Make<'a, R> = &'a dyn Fn(TestUpstream) -> Result<R, BoxError>;
+
+/// A check and its name.
+pub(crate) struct FaultCheck<R> {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&Device, Make<'_, R>) -> Outcome,
+}
+
+/// What every adaptor must pass beyond what every resource must.
+pub(crate) fn fault_checks<R: MemoryResource<Kind = Managed>>() -> [FaultCheck<R>; 4] {
+    [
+        FaultCheck { name: "one_upstream_allocation_fails", run: one_allocation_fails },
+        FaultCheck { name: "upstream_runs_dry", run: upstream_runs_dry },
+        FaultCheck { name: "upstream_refuses_a_block", run: upstream_refuses_a_block },
+        FaultCheck { name: "random_program_with_failures", run: random_program_with_failures },
+    ]
+}
+
+/// Sizes that make a suballocator with small chunks go to its upstream more than once.
+const SIZES: [usize; 10] = [256, 1, 4 << 10, 1 << 20, 0, 3 << 20, 100_000, 64, 16 << 20, 257];
+
+/// More upstream calls than this for ten blocks, and the check would never end.
+const MOST_CALLS: u64 = 1000;
+
+/// Each upstream allocation fails in turn, once, those of the constructor included.
+fn one_allocation_fails<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
+    let strange = DriverError::Call { call: "fail_nth", device: device.id(), code: CudaErrorCode::UNKNOWN };
+    for answer in [None, Some(AllocError::Driver(strange))] {
+        for n in 1.. {
+            ensure!(n <= MOST_CALLS, "takes more than {MOST_CALLS} upstream allocations for {} blocks", SIZES.len());
+            let fired = with_upstream(device, |upstream, faults, stream| {
+                faults.fail_allocation(n);
+                if let Some(error) = &answer {
+                    faults.answer(error.clone());
+                }
+                let Ok(resource) = make(upstream) else { return Ok(faults.fired()) };
+                let mut blocks = Vec::new();
+                for size in SIZES {
+                    let block = match resource.allocate(stream, bytes(size)) {
+                        Ok(block) => check(&block, bytes(size)).map(|()| block)?,
+                        Err(error) => {
+                            ensure!(faults.fired() > 0, "{size} bytes were refused without a reason: {error}");
+                            // The fault is spent.
+                            get(&resource, stream, bytes(size)).map_err(|broken| broken.at("after a failure"))?
+                        }
+                    };
+                    blocks.push(block);
+                }
+                put_all(&resource, stream, blocks)?;
+                Ok(faults.fired())
+            });
+            if fired.map_err(|broken| broken.at(format_args!("upstream allocation {n} failed")))? == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// From some upstream allocation on, all fail, until memory is there again.
+fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
+    for n in 1..=8 {
+        let run = with_upstream(device, |upstream, faults, stream| {
+            let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
+            faults.fail_allocations_from(n);
+            let mut blocks = Vec::new();
+            for size in SIZES {
+                // Twice, so that the second attempt meets what the first left behind.
+                for _ in 0..2 {
+                    match resource.allocate(stream, bytes(size)) {
+                        Ok(block) => blocks.push(check(&block, bytes(size)).map(|()| block)?),
+                        Err(error) => ensure!(error.is_out_of_memory(), "no longer an out-of-memory: {error}"),
+                    }
+                }
+            }
+            put_all(&resource, stream, blocks)?;
+            faults.disarm();
+            let again: Result<Vec<_>, _> = SIZES.iter().map(|&size| get(&resource, stream, bytes(size))).collect();
+            put_all(&resource, stream, again.map_err(|broken| broken.at("with memory there again"))?)
+        });
+        run.map_err(|broken| broken.at(format_args!("all upstream allocations from {n} on failed")))?;
+    }
+    Ok(())
+}
+
+/// The upstream refuses a block once: it comes back unchanged, or was not given to the upstream.
+fn upstream_refuses_a_block<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
+    with_upstream(device, |upstream, faults, stream| {
+        let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
+        let kept = get(&resource, stream, bytes(1000))?;
+        for size in SIZES {
+            let block = get(&resource, stream, bytes(size))?;
+            let id = BlockId::of(&block);
+            faults.fail_deallocation(1);
+            // SAFETY: no work uses the block, and nothing refers to its memory.
+            if let Err(error) = unsafe { resource.deallocate(stream, block) } {
+                let back = BlockId::of(&error.block);
+                ensure!(faults.fired() > 0, "refused {id} without a reason: {}", error.reason);
+                ensure!(back == id, "refused {id}, and returned {back}");
+                put(&resource, stream, error.block).map_err(|broken| broken.at("the second time"))?;
+            }
+            faults.disarm();
+        }
+        put(&resource, stream, kept)
+    })
+}
+
+/// A random program goes on while every seventh upstream allocation fails.
+fn random_program_with_failures<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
+    with_upstream(device, |upstream, faults, stream| {
+        let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
+        faults.fail_every_allocation(7);
+        let streams = [stream.clone(), Stream::new(device)?];
+        let program = Program::new(seed()).operations(scaled(1000));
+        program.run(&resource, &streams, &Contents::through_host(), |_| ()).map(drop)
+    })
+}
+
+/// Runs with a fresh upstream, whose ledger must balance when all is gone.
+fn with_upstream<T>(
+    device: &Device,
+    run: impl FnOnce(TestUpstream, &Faults, &Stream) -> Result<T, Broken>,
+) -> Result<T, Broken> {
+    let upstream = test_upstream(device).map_err(|error| Broken::new(error.to_string()))?;
+    let (book, faults): (LedgerBook, Faults) = (upstream.upstream().book(), upstream.faults());
+    let answer = run(upstream, &faults, &Stream::new(device)?)?;
+    book.settle().map_err(|unsettled| Broken::new(format!("beneath it, {unsettled}")))?;
+    Ok(answer)
+}
+
+fn put_all<R: MemoryResource>(resource: &R, stream: &Stream, blocks: Vec<Block>) -> Outcome {
+    blocks.into_iter().try_for_each(|block| put(resource, stream, block))
+}

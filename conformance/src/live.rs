@@ -1,0 +1,222 @@
+//! [`LiveBlocks`]: which blocks are live, and everything that is wrong with them.
+
+use cumem::{Block, CUDA_ALLOCATION_ALIGNMENT, MakerId};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+/// What a block says of itself. Unlike the block it can be copied and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    /// The address of its first byte.
+    pub addr: u64,
+    /// Bytes that were asked for.
+    pub size: usize,
+    /// The alignment that was asked for.
+    pub align: usize,
+    /// Its maker's private tag.
+    pub tag: u64,
+    /// Its maker.
+    pub maker: MakerId,
+}
+
+impl BlockId {
+    /// What `block` says of itself.
+    pub fn of(block: &Block) -> Self {
+        let layout = block.layout();
+        Self { addr: block.addr(), size: layout.size(), align: layout.align(), tag: block.tag(), maker: block.maker() }
+    }
+
+    fn end(&self) -> u64 {
+        self.addr.saturating_add(self.size as u64)
+    }
+}
+
+/// `1024 bytes at 0x7f0000000000 (aligned to 256, tag 3)`.
+impl fmt::Display for BlockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes at {:#x} (aligned to {}, tag {})", self.size, self.addr, self.align, self.tag)
+    }
+}
+
+/// What is wrong with a block that was handed out or given back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// It starts at an address that its layout, or CUDA's floor, forbids.
+    #[error("{block} is not aligned to {alignment} bytes")]
+    Misaligned {
+        /// The block.
+        block: BlockId,
+        /// What it should be aligned to.
+        alignment: usize,
+    },
+    /// It shares bytes with a live block.
+    #[error("{block} overlaps {live}, which is live")]
+    Overlap {
+        /// The new block.
+        block: BlockId,
+        /// The live block.
+        live: BlockId,
+    },
+    /// It wraps around the end of the address space.
+    #[error("{block} does not fit into the address space")]
+    Wraps {
+        /// The block.
+        block: BlockId,
+    },
+    /// It was given back with another size, alignment, tag or maker than it was handed out with.
+    #[error("{live} came back as {block}")]
+    Changed {
+        /// As it came back.
+        block: BlockId,
+        /// As it was handed out.
+        live: BlockId,
+    },
+    /// It is not live: it was never handed out, or has been given back before.
+    #[error("{block} is not live: never handed out here, or given back before")]
+    Unknown {
+        /// The block.
+        block: BlockId,
+    },
+}
+
+/// A set of live blocks that notices what cannot be.
+#[derive(Debug, Default)]
+pub struct LiveBlocks {
+    by_addr: BTreeMap<u64, BlockId>,
+    /// Blocks of no bytes, which may share an address.
+    empty: HashMap<BlockId, usize>,
+    bytes: usize,
+}
+
+impl LiveBlocks {
+    /// No blocks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Enters a block that was handed out. It is in the set afterwards, unless it overlaps another.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn enter(&mut self, block: BlockId) -> Result<(), Violation> {
+        let alignment = block.align.max(CUDA_ALLOCATION_ALIGNMENT);
+        if block.size == 0 {
+            *self.empty.entry(block).or_default() += 1;
+        } else {
+            if block.addr.checked_add(block.size as u64).is_none() {
+                return Err(Violation::Wraps { block });
+            }
+            let before = self.by_addr.range(..block.end()).next_back();
+            if let Some((_, &live)) = before.filter(|(_, live)| live.end() > block.addr) {
+                return Err(Violation::Overlap { block, live });
+            }
+            self.by_addr.insert(block.addr, block);
+            self.bytes += block.size;
+        }
+        if block.addr.is_multiple_of(alignment as u64) {
+            Ok(())
+        } else {
+            Err(Violation::Misaligned { block, alignment })
+        }
+    }
+
+    /// Strikes a block out that is about to be given back.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::Unknown`] or [`Violation::Changed`]; the set is as before then.
+    pub fn strike(&mut self, block: BlockId) -> Result<(), Violation> {
+        if block.size == 0 {
+            let count = self.empty.get_mut(&block).ok_or(Violation::Unknown { block })?;
+            *count -= 1;
+            if *count == 0 {
+                self.empty.remove(&block);
+            }
+            return Ok(());
+        }
+        let live = *self.by_addr.get(&block.addr).ok_or(Violation::Unknown { block })?;
+        if live != block {
+            return Err(Violation::Changed { block, live });
+        }
+        self.by_addr.remove(&block.addr);
+        self.bytes -= block.size;
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_addr.len() + self.empty.values().sum::<usize>()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_addr.is_empty() && self.empty.is_empty()
+    }
+
+    /// Bytes that were asked for in all of them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All of them; those with bytes by address, then those without.
+    pub fn iter(&self) -> impl Iterator<Item = BlockId> + '_ {
+        let empty = self.empty.iter().flat_map(|(&id, &count)| std::iter::repeat_n(id, count));
+        self.by_addr.values().copied().chain(empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(addr: u64, size: usize) -> BlockId {
+        static MAKER: std::sync::LazyLock<MakerId> = std::sync::LazyLock::new(MakerId::unique);
+        BlockId { addr, size, align: 256, tag: 0, maker: *MAKER }
+    }
+
+    #[test]
+    fn neighbours_fit_and_overlaps_do_not() {
+        let mut live = LiveBlocks::new();
+        live.enter(block(0x1000, 256)).unwrap();
+        live.enter(block(0x1100, 256)).unwrap();
+        live.enter(block(0x0f00, 256)).unwrap();
+        for (addr, size) in [(0x1000, 1), (0x0e00, 0x300), (0x1100, 512), (0x0f00, 0x1000)] {
+            assert!(matches!(live.enter(block(addr, size)), Err(Violation::Overlap { .. })), "{addr:#x} {size}");
+        }
+        assert_eq!((live.len(), live.bytes()), (3, 768));
+    }
+
+    #[test]
+    fn a_block_comes_back_once_and_unchanged() {
+        let mut live = LiveBlocks::new();
+        let id = block(0x1000, 256);
+        live.enter(id).unwrap();
+        let changed = BlockId { tag: 1, ..id };
+        assert_eq!(live.strike(changed), Err(Violation::Changed { block: changed, live: id }));
+        live.strike(id).unwrap();
+        assert_eq!(live.strike(id), Err(Violation::Unknown { block: id }));
+        assert!(live.is_empty());
+    }
+
+    #[test]
+    fn empty_blocks_share_an_address_and_are_counted() {
+        let mut live = LiveBlocks::new();
+        let id = block(256, 0);
+        live.enter(id).unwrap();
+        live.enter(id).unwrap();
+        assert_eq!(live.len(), 2);
+        live.strike(id).unwrap();
+        live.strike(id).unwrap();
+        assert_eq!(live.strike(id), Err(Violation::Unknown { block: id }));
+    }
+
+    #[test]
+    fn alignment_is_the_larger_of_the_layout_and_256() {
+        let mut live = LiveBlocks::new();
+        assert!(matches!(live.enter(block(0x1080, 1)), Err(Violation::Misaligned { alignment: 256, .. })));
+        let page = BlockId { align: 4096, ..block(0x3100, 1) };
+        assert!(matches!(live.enter(page), Err(Violation::Misaligned { alignment: 4096, .. })));
+    }
+}

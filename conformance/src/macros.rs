@@ -1,0 +1,87 @@
+//! The one-line forms.
+
+/// Makes the tests of a resource: `simulated`, and `gpu`, which is ignored unless asked for
+/// (`cargo test -- --ignored`) and fails where there is no GPU.
+///
+/// The body makes the resource for a device; `?` works in it. What memory of its kind can do decides how
+/// contents are verified. A third argument says where the resource may differ
+/// ([`Expectations`](crate::Expectations)).
+///
+/// ```
+/// # use cumem::{HostResource, ManagedResource};
+/// # use cumem_conformance::{Expectations, conformance};
+/// conformance!(managed, |device| ManagedResource::new(device)?);
+/// conformance!(host, |device| HostResource::new(device), Expectations::default().max_alignment(1 << 20));
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    ($name:ident, |$device:ident| $body:expr $(,)?) => {
+        $crate::conformance!($name, |$device| $body, $crate::Expectations::default());
+    };
+    ($name:ident, |$device:ident| $body:expr, $expectations:expr $(,)?) => {
+        $crate::tests_of!($name, |place| {
+            #[allow(unused_imports)]
+            use $crate::by_kind::{ByDevice as _, ByHost as _, ByNobody as _};
+            let make = $crate::by_kind::factory(|$device| {
+                let resource = $body;
+                ::core::result::Result::Ok(resource)
+            });
+            let touch = (&&&$crate::by_kind::kind_of(&make)).touch();
+            $crate::Suite::new(make).touching(touch).expecting($expectations).run(place)
+        });
+    };
+}
+
+/// Makes the tests of an adaptor, as [`conformance!`](crate::conformance!) does.
+///
+/// The body makes the adaptor from a [`TestUpstream`](crate::TestUpstream); `?` works in it. Beyond
+/// what every resource must pass, each upstream call is made to fail in turn, and a ledger under the
+/// adaptor must balance.
+///
+/// ```
+/// # use cumem_conformance::{Ledger, adaptor_conformance};
+/// adaptor_conformance!(ledger, |upstream| Ledger::new(upstream));
+/// ```
+#[macro_export]
+macro_rules! adaptor_conformance {
+    ($name:ident, |$upstream:ident| $body:expr $(,)?) => {
+        $crate::adaptor_conformance!($name, |$upstream| $body, $crate::Expectations::default());
+    };
+    ($name:ident, |$upstream:ident| $body:expr, $expectations:expr $(,)?) => {
+        $crate::tests_of!($name, |place| {
+            let suite = $crate::AdaptorSuite::new(|$upstream| {
+                let adaptor = $body;
+                ::core::result::Result::Ok(adaptor)
+            });
+            suite.expecting($expectations).run(place)
+        });
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tests_of {
+    ($name:ident, |$place:ident| $run:block) => {
+        #[cfg(test)]
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn report($place: &$crate::Place) -> $crate::Report {
+                $run
+            }
+
+            #[test]
+            fn simulated() {
+                report(&$crate::Place::simulated()).assert();
+            }
+
+            #[test]
+            #[ignore = "needs a CUDA device"]
+            fn gpu() {
+                let gpu = $crate::Place::gpu();
+                report(&gpu.expect("a test for a GPU was asked for")).assert();
+            }
+        }
+    };
+}

@@ -1,0 +1,166 @@
+//! Runs operations on a resource, beside a model.
+
+use super::{Model, Op};
+use crate::broken::{Broken, Outcome, ensure};
+use crate::contents::Contents;
+use crate::live::{BlockId, LiveBlocks};
+use cumem::{AllocError, Block, MemoryResource, Stream, layout};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What the programs of several threads have in common.
+pub(super) struct Shared<'a, R: MemoryResource> {
+    pub(super) resource: &'a R,
+    pub(super) contents: &'a Contents<R::Kind>,
+    pub(super) live: Mutex<LiveBlocks>,
+    /// Blocks on their way from one thread to another; `None` where there is one thread only.
+    pub(super) exchange: Option<Mutex<Vec<Live>>>,
+}
+
+/// Blocks that stay in the exchange, so that what is taken is rarely what was just given.
+const IN_TRANSIT: usize = 16;
+
+/// A live block.
+#[derive(Debug)]
+pub(super) struct Live {
+    block: Block,
+    /// The stream that its last use was enqueued on, by its index. Workers that exchange blocks have the
+    /// same streams.
+    stream: usize,
+    /// Whose pattern it holds.
+    serial: u64,
+}
+
+impl<R: MemoryResource> Shared<'_, R> {
+    /// After everything was freed and all streams are idle: hears what the verifications found.
+    pub(super) fn finish(&self) -> Outcome {
+        let left = lock(&self.live).len();
+        ensure!(left == 0, "{left} blocks were left after all were freed");
+        self.contents.settle()
+    }
+}
+
+/// One thread's program.
+pub(super) struct Worker<'a, R: MemoryResource> {
+    shared: &'a Shared<'a, R>,
+    streams: &'a [Stream],
+    live: Vec<Live>,
+    model: Model,
+    next_serial: u64,
+}
+
+impl<'a, R: MemoryResource> Worker<'a, R> {
+    /// `number` tells the workers of one run apart.
+    pub(super) fn new(shared: &'a Shared<'a, R>, streams: &'a [Stream], number: u64) -> Self {
+        Self { shared, streams, live: Vec::new(), model: Model::default(), next_serial: (number << 40) + 1 }
+    }
+
+    /// Runs `ops`, frees what this worker holds and what is in the exchange, and waits for its streams.
+    pub(super) fn run(
+        mut self,
+        ops: impl Iterator<Item = Op>,
+        mut observe: impl FnMut(&Model),
+    ) -> Result<Model, Broken> {
+        for (i, op) in ops.enumerate() {
+            self.step(op).map_err(|broken| broken.at(format_args!("operation {i}, {op:?}")))?;
+            observe(&self.model);
+        }
+        if let Some(exchange) = &self.shared.exchange {
+            for live in std::mem::take(&mut *lock(exchange)) {
+                self.hold(live);
+            }
+        }
+        while let Some(live) = self.live.pop() {
+            let stream = live.stream;
+            self.free(live, stream).map_err(|broken| broken.at("freeing what was left"))?;
+            observe(&self.model);
+        }
+        for stream in self.streams {
+            stream.synchronize()?;
+        }
+        Ok(self.model)
+    }
+
+    fn step(&mut self, op: Op) -> Outcome {
+        match op {
+            Op::Allocate { size, align, stream } => self.allocate(size, align, stream),
+            Op::Deallocate { victim, stream } => match self.take(victim) {
+                Some(live) => self.free(live, stream),
+                None => Ok(()),
+            },
+            Op::Exchange { victim } => {
+                self.exchange(victim);
+                Ok(())
+            }
+            Op::Synchronize { stream } => Ok(self.streams[stream].synchronize()?),
+        }
+    }
+
+    fn allocate(&mut self, size: usize, align: usize, stream: usize) -> Outcome {
+        let on = &self.streams[stream];
+        let layout = layout::aligned(size, align).map_err(|error| Broken::new(error.to_string()))?;
+        let block = match self.shared.resource.allocate(on, layout) {
+            Ok(block) => block,
+            Err(error) if may_refuse(&error) => {
+                self.model.failures += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(Broken::new(format!("{size} bytes aligned to {align} were refused: {error}"))),
+        };
+        ensure!(block.layout() == layout, "asked for {layout:?}, got a block of {:?}", block.layout());
+        lock(&self.shared.live).enter(BlockId::of(&block))?;
+        self.model.allocated(size);
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        // SAFETY: `contents` is of the resource's kind; the block was just allocated on `on` and overlaps no other.
+        unsafe { self.shared.contents.write(on, &block, serial) }?;
+        self.live.push(Live { block, stream, serial });
+        Ok(())
+    }
+
+    /// Frees a block on stream `on`, after its contents were compared.
+    fn free(&mut self, Live { block, stream, serial }: Live, on: usize) -> Outcome {
+        let (size, id, to) = (block.size(), BlockId::of(&block), &self.streams[on]);
+        to.wait_for(&self.streams[stream])?;
+        // SAFETY: `contents` is of the resource's kind; the block is live, its stream was waited for, and it is
+        // this worker's alone.
+        unsafe { self.shared.contents.verify(to, &block, serial) }?;
+        // Before the resource has it: another thread may be handed the same address right after.
+        lock(&self.shared.live).strike(id)?;
+        // SAFETY: the block's uses were on `stream`, which `to` waited for, and on `to`; nothing else refers to it.
+        unsafe { self.shared.resource.deallocate(to, block) }?;
+        self.model.freed(size);
+        Ok(())
+    }
+
+    fn exchange(&mut self, victim: usize) {
+        let Some(exchange) = &self.shared.exchange else { return };
+        let Some(given) = self.take(victim) else { return };
+        self.model.freed(given.block.size());
+        let mut exchange = lock(exchange);
+        exchange.push(given);
+        if exchange.len() > IN_TRANSIT {
+            let taken = exchange.swap_remove(victim % IN_TRANSIT);
+            self.hold(taken);
+        }
+    }
+
+    /// Takes over a block that another worker may have allocated.
+    fn hold(&mut self, live: Live) {
+        self.model.moved_in(live.block.size());
+        self.live.push(live);
+    }
+
+    fn take(&mut self, victim: usize) -> Option<Live> {
+        let index = victim.checked_rem(self.live.len())?;
+        Some(self.live.swap_remove(index))
+    }
+}
+
+/// A program may run out of memory, and may ask for more alignment than there is.
+fn may_refuse(error: &AllocError) -> bool {
+    error.is_out_of_memory() || matches!(error, AllocError::UnsupportedAlignment { .. })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

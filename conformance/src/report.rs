@@ -1,0 +1,59 @@
+//! [`Report`]: what came of a run of the suite.
+
+use crate::broken::{Broken, Outcome};
+use std::fmt;
+
+/// What came of a run of the suite.
+#[derive(Debug, Clone)]
+#[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
+pub struct Report {
+    subject: String,
+    seed: u64,
+    passed: Vec<&'static str>,
+    failed: Vec<(&'static str, Broken)>,
+}
+
+impl Report {
+    pub(crate) fn new(subject: String, seed: u64) -> Self {
+        Self { subject, seed, passed: Vec::new(), failed: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, check: &'static str, outcome: Outcome) {
+        match outcome {
+            Ok(()) => self.passed.push(check),
+            Err(broken) => self.failed.push((check, broken)),
+        }
+    }
+
+    /// Checks that the resource passed.
+    pub fn passed(&self) -> &[&'static str] {
+        &self.passed
+    }
+
+    /// Checks that it did not pass, and why.
+    pub fn failed(&self) -> &[(&'static str, Broken)] {
+        &self.failed
+    }
+
+    /// Prints the report, one line if all is well.
+    ///
+    /// # Panics
+    ///
+    /// If a check failed, with all that did.
+    #[track_caller]
+    pub fn assert(&self) {
+        assert!(self.failed.is_empty(), "{self}");
+        println!("{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (passed, all) = (self.passed.len(), self.passed.len() + self.failed.len());
+        write!(f, "{}: {passed} of {all} conformance checks passed", self.subject)?;
+        if !self.failed.is_empty() {
+            write!(f, " (CUMEM_SEED={})", self.seed)?;
+        }
+        self.failed.iter().try_for_each(|(check, broken)| write!(f, "\n  {check}: {broken}"))
+    }
+}

@@ -1,0 +1,135 @@
+//! [`Suite`]: a resource's factory, what is expected of it, and the run of all checks.
+
+use crate::broken::{Broken, Outcome, ensure};
+use crate::checks::{Check, checks};
+use crate::contents::Contents;
+use crate::effort::seed;
+use crate::expectations::Expectations;
+use crate::place::Place;
+use crate::report::Report;
+use crate::subject::{BoxError, Subject};
+use cumem::kind::{DeviceAccessible, HostAccessible};
+use cumem::{Device, DriverError, MemoryResource, Stream};
+use std::fmt::{self, Display};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How the contents of blocks of kind `K` are reached on a device.
+pub(crate) type Touch<K> = fn(&Device) -> Result<Contents<K>, DriverError>;
+
+/// All checks for the resources of one factory.
+///
+/// The macros [`conformance!`](crate::conformance!) and
+/// [`adaptor_conformance!`](crate::adaptor_conformance!) make and run one in a line.
+#[must_use = "a suite that does not run checks nothing"]
+pub struct Suite<R: MemoryResource, F> {
+    make: F,
+    touch: Touch<R::Kind>,
+    expectations: Expectations,
+    seed: u64,
+}
+
+impl<R, F> Suite<R, F>
+where
+    R: MemoryResource + Display + Sync,
+    F: Fn(&Device) -> Result<R, BoxError>,
+{
+    /// The checks for what `make` makes for a device, each time anew. The contents of blocks are left alone.
+    pub fn new(make: F) -> Self {
+        Self { make, touch: |_| Ok(Contents::untouched()), expectations: Expectations::default(), seed: seed() }
+    }
+
+    /// The contents of blocks are written and verified through their pointers.
+    pub fn through_host(mut self) -> Self
+    where
+        R::Kind: HostAccessible,
+    {
+        self.touch = |_| Ok(Contents::through_host());
+        self
+    }
+
+    /// The contents of blocks are written and verified by work on the device.
+    pub fn through_device(mut self) -> Self
+    where
+        R::Kind: DeviceAccessible,
+    {
+        self.touch = Contents::through_device;
+        self
+    }
+
+    /// Where the resource may differ.
+    pub fn expecting(mut self, expectations: Expectations) -> Self {
+        self.expectations = expectations;
+        self
+    }
+
+    /// The start of the random checks, instead of [`effort::seed`](crate::effort::seed).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    #[doc(hidden)] // for the macros, which find it out from the kind
+    pub fn touching(mut self, touch: Touch<R::Kind>) -> Self {
+        self.touch = touch;
+        self
+    }
+
+    /// Runs every check.
+    pub fn run(&self, place: &Place) -> Report {
+        self.run_then(place, |_| Ok(()))
+    }
+
+    /// Runs every check; when the resource of each is gone, `after` has the last word.
+    pub(crate) fn run_then(&self, place: &Place, after: impl Fn(&'static str) -> Outcome) -> Report {
+        let mut report = Report::new(self.name(place), self.seed);
+        for check in checks() {
+            let run = || place.device().map_err(Broken::from).and_then(|device| self.run_check(&check, &device));
+            report.add(check.name, unless_it_panics(run).and_then(|()| after(check.name)));
+        }
+        report
+    }
+
+    fn run_check(&self, check: &Check<R>, device: &Device) -> Outcome {
+        let free = device.memory_info()?.free;
+        let subject = Subject {
+            resource: (self.make)(device).map_err(|error| Broken::new(format!("was not made: {error}")))?,
+            device: device.clone(),
+            stream: Stream::new(device)?,
+            contents: (self.touch)(device)?,
+            expectations: &self.expectations,
+            seed: self.seed,
+            make: &self.make,
+        };
+        (check.run)(&subject)?;
+        drop(subject);
+        device.synchronize()?;
+        let lost = free.saturating_sub(device.memory_info()?.free);
+        // On a GPU others allocate too.
+        let known = device.is_simulated() && self.expectations.returns_all;
+        ensure!(!known || lost == 0, "{lost} bytes of the device were not returned when the resource was dropped");
+        Ok(())
+    }
+
+    fn name(&self, place: &Place) -> String {
+        match place.device().map_err(BoxError::from).and_then(|device| (self.make)(&device)) {
+            Ok(resource) => resource.to_string(),
+            Err(error) => format!("a resource that was not made ({error})"),
+        }
+    }
+}
+
+/// A resource that panics breaks its contract like one that answers wrongly.
+pub(crate) fn unless_it_panics(run: impl FnOnce() -> Outcome) -> Outcome {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(Broken::new(format!("panicked: {}", text.unwrap_or("without a text"))))
+    })
+}
+
+impl<R: MemoryResource, F> fmt::Debug for Suite<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expectations, seed, .. } = self;
+        f.debug_struct("Suite").field("expectations", expectations).field("seed", seed).finish_non_exhaustive()
+    }
+}

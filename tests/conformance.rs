@@ -1,0 +1,10 @@
+//! Every leaf passes what every resource must.
+
+use cumem::{CudaAsyncResource, CudaResource, HostResource, ManagedResource, PinnedResource};
+use cumem_conformance::{Expectations, conformance};
+
+conformance!(cuda, |device| CudaResource::new(device));
+conformance!(cuda_async, |device| CudaAsyncResource::new(device)?);
+conformance!(managed, |device| ManagedResource::new(device)?);
+conformance!(pinned, |device| PinnedResource::new(device));
+conformance!(host, |device| HostResource::new(device), Expectations::default().max_alignment(1 << 21));
