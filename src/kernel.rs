@@ -48,8 +48,11 @@ impl Module {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        // SAFETY: the last handle is going; a launch that is still queued keeps its code in the driver.
-        let result = unsafe { self.device.driver().unload_module(self.device.ordinal(), self.raw) };
+        let (driver, d) = (self.device.driver(), self.device.ordinal());
+        // The driver does not promise that a queued launch keeps its code.
+        let idle = driver.synchronize_device(d);
+        // SAFETY: the last handle is going, and nothing that was launched from it is still to run.
+        let result = idle.and_then(|()| unsafe { driver.unload_module(d, self.raw) });
         record_drop_error("a module", result);
     }
 }

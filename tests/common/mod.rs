@@ -27,17 +27,17 @@ macro_rules! on_devices {
 }
 
 /// A simulated device of its own.
-pub fn simulated() -> Device {
+pub(crate) fn simulated() -> Device {
     Device::simulated(Profile::default()).unwrap()
 }
 
 /// The first GPU.
-pub fn gpu() -> Device {
+pub(crate) fn gpu() -> Device {
     Device::open(0).expect("this test was asked for, and needs a CUDA device")
 }
 
 /// Gives back a block that no work uses any more.
-pub fn free(resource: &impl MemoryResource, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+pub(crate) fn free(resource: &impl MemoryResource, stream: &Stream, block: Block) -> Result<(), DeallocError> {
     // SAFETY: these tests enqueue nothing that uses their blocks after this.
     unsafe { resource.deallocate(stream, block) }
 }
