@@ -2,6 +2,7 @@
 
 mod ext;
 pub mod limiter;
+pub mod pool;
 pub mod prefetch;
 mod size;
 pub mod spec;
@@ -11,6 +12,7 @@ pub mod statistics;
 pub use cumem;
 pub use ext::ResourceExt;
 pub use limiter::{Limit, Limiter};
+pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolState, PoolStats};
 pub use prefetch::{Prefetch, Prefetched};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, SpecError, StackSpec};

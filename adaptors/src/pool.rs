@@ -1,0 +1,459 @@
+//! [`Pool`] cuts blocks out of large chunks of its upstream.
+//!
+//! # How it is built
+//!
+//! Addresses and sizes are counted in units of 256 bytes, and all bookkeeping is on the host, beside the
+//! memory. It has two storeys.
+//!
+//! - Each stream has a **heap** (`pool/heap.rs`): a TLSF over the memory that it works with, behind a lock
+//!   of its own, found from the stream's number in a small table that is only read (`pool/slots.rs`). A hit
+//!   is one lock and constant time; threads on different streams share no lock, and no line that any of
+//!   them writes.
+//! - Misses meet in the **arena** (`pool/arena.rs`): memory that is no stream's, ordered by address, behind
+//!   one mutex, with the **chunks** of the upstream (`pool/chunks.rs`).
+//!
+//! A block's tag names its slot and its node, so freeing looks nothing up.
+//!
+//! # Why it is right
+//!
+//! Four invariants hold whenever no lock is held:
+//!
+//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, or the arena.
+//! 2. Whatever is free in a stream's heap may be used by that stream: every earlier use was enqueued before
+//!    the present point of the stream.
+//! 3. A piece in the arena carries *fences*, events such that every earlier use was enqueued before one of
+//!    them. Without fences it may be used by every stream.
+//! 4. A live block is bound to no stream, only to the heap that its node is in.
+//!
+//! Memory moves in four ways, and each keeps them:
+//!
+//! - *allocate* makes free memory of the stream's own heap live (2 is what the contract asks of it);
+//! - *deallocate* on a stream makes it free in that stream's heap, which is 2 by the caller's promise. If
+//!   the node is in another heap, it moves, under both locks; there is no event either way;
+//! - *folding* takes free memory out of a heap and then records one event on its stream: 2 becomes 3.
+//!   It happens when another stream is in need, when a stream is held by nobody but the pool any more,
+//!   and when a slot changes hands. That is the only place where events are recorded for freed memory;
+//! - *serving a miss* lets the stream wait for the piece's fences that the driver does not report as
+//!   reached, and gives the piece to the stream's heap: 3 becomes 2.
+//!
+//! Locks are taken in one order: the central one, then slots by number. A hit takes one slot's lock alone.
+
+mod arena;
+mod bins;
+mod chunks;
+mod fence;
+mod heap;
+mod lock;
+mod miss;
+mod options;
+mod slots;
+mod state;
+
+pub use options::{Crossing, PoolOptions};
+pub use state::{PoolState, PoolStats};
+
+use chunks::UNIT;
+use cumem::kind::Migratable;
+use cumem::{
+    AllocError, Beneath, Block, DeallocError, DeallocReason, DriverError, DropError, Layer, LayerExt, Location,
+    MemoryResource, Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
+};
+use fence::Fences;
+use miss::{Limits, Miss, Refusal, exhausted, units_of};
+use slots::Local;
+use state::Central;
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::num::NonZero;
+use std::ptr::NonNull;
+
+/// Cuts blocks out of large chunks of its upstream, in stream order.
+///
+/// A block freed on a stream is reused on that stream at once, without an event. For another stream it is
+/// reused once that stream waits for an event, recorded when the memory crosses. Blocks are cut to
+/// multiples of 256 bytes, at any alignment, up to 512 GiB each.
+///
+/// A block is best freed on the stream that it was allocated on; any other is correct too.
+///
+/// Dropping the pool gives every chunk back, in stream order. A chunk with a block that is still live stays
+/// allocated for the rest of the process, since somebody may use it; the loss is recorded as drops' errors
+/// are ([`cumem::take_drop_errors`]).
+///
+/// `find::<PoolState>()` reaches its [`PoolState`] in any stack.
+#[derive(Debug)]
+pub struct Pool<U: Upstream> {
+    state: PoolState,
+    limits: Limits,
+    options: PoolOptions,
+    upstream: U,
+}
+
+/// A pool that could not be made, or could not give memory back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoolError {
+    /// More was asked for at construction than the pool may ever have.
+    #[error("the pool's initial size, {initial} bytes, is above its maximum, {maximum}")]
+    InitialAboveMaximum {
+        /// Bytes asked for at construction.
+        initial: usize,
+        /// The most that the pool may have.
+        maximum: usize,
+    },
+    /// The upstream did not give the initial chunk.
+    #[error("the pool's initial chunk could not be allocated: {0}")]
+    Initial(#[source] AllocError),
+    /// The upstream did not take a chunk back; the pool still has it.
+    #[error("a chunk of the pool could not be given back: {0}")]
+    Release(#[source] DeallocReason),
+    /// Memory was to be prefetched that the device cannot prefetch.
+    #[error("the pool's chunks cannot be prefetched: {0}")]
+    NoPrefetch(SkipReason),
+    /// The driver refused.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl<U: Upstream> Pool<U> {
+    /// A pool that draws from `upstream`.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Initial`] if the upstream refuses the initial chunk;
+    /// [`PoolError::Driver`] if the pool's own stream cannot be made.
+    pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError> {
+        let device = upstream.device().clone();
+        let total = device.attributes().total_memory;
+        let bytes = |size: Option<crate::Size>| size.map(|size| size.bytes_of(total));
+        let maximum = bytes(options.maximum).map(|bytes| layout::align_down(bytes, UNIT));
+        let initial = bytes(options.initial).unwrap_or(0).div_ceil(UNIT) * UNIT;
+        if let Some(maximum) = maximum
+            && initial > maximum
+        {
+            return Err(PoolError::InitialAboveMaximum { initial, maximum });
+        }
+        let limits = Limits {
+            maximum,
+            step: bytes(options.step),
+            release_threshold: bytes(options.release_threshold),
+            crossing: options.crossing,
+            prefetch: None,
+        };
+        let pool = Self { state: PoolState::new(device)?, limits, options, upstream };
+        if initial > 0 {
+            let mut central = pool.state.lock();
+            let Central { arena, chunks, service } = &mut *central;
+            let grown = chunks.grow(&pool.upstream, service, initial, initial, None).map_err(PoolError::Initial)?;
+            service.synchronize()?;
+            arena.insert(grown.addr, grown.units, true, Fences::default());
+        }
+        Ok(pool)
+    }
+
+    /// Prefetches what the pool has to `target`, and every chunk that it grows by from now on: pages are
+    /// then where they are needed before the first kernel touches them. An allocation for which the pool
+    /// must grow fails if the prefetch does.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or what the driver answers.
+    pub fn prefetch_on_growth(mut self, target: impl Into<Location>) -> Result<Self, PoolError>
+    where
+        U: Upstream<Kind: Migratable>,
+    {
+        let target = target.into();
+        if !self.state.device.attributes().concurrent_managed_access {
+            return Err(PoolError::NoPrefetch(SkipReason::NoConcurrentManagedAccess(self.state.device.id())));
+        }
+        {
+            let central = self.state.lock();
+            for chunk in central.chunks.iter() {
+                match hints::prefetch(chunk, 0..chunk.size(), target, &central.service)? {
+                    Outcome::Applied => {}
+                    Outcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
+                }
+            }
+        }
+        self.limits.prefetch = Some(target);
+        Ok(self)
+    }
+
+    /// What it draws from.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
+    /// Its memory at this moment.
+    pub fn stats(&self) -> PoolStats {
+        self.state.stats()
+    }
+
+    /// Gives back every chunk that has no live block. Bytes given back.
+    ///
+    /// What streams keep for themselves is put together first, so each of them starts afresh.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Release`] if the upstream does not take a chunk, [`PoolError::Driver`] if an event
+    /// cannot be recorded. Nothing is lost: the pool keeps what it could not give.
+    pub fn trim(&self) -> Result<usize, PoolError> {
+        let mut central = self.state.lock();
+        self.state.fold_all(&mut central, true)?;
+        let released = self.miss(&mut central).release(0);
+        released.refused.map_or(Ok(released.bytes), |reason| Err(PoolError::Release(reason)))
+    }
+
+    fn miss<'a>(&'a self, central: &'a mut Central) -> Miss<'a, U> {
+        Miss { state: &self.state, central, upstream: &self.upstream, limits: &self.limits }
+    }
+
+    #[inline]
+    fn check_device(&self, stream: &Stream) -> Result<(), DriverError> {
+        let (found, expected) = (stream.device_id(), self.state.device.id());
+        if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
+    }
+
+    /// Counts and describes a node that has just become live.
+    #[inline]
+    fn block(&self, local: &mut Local, index: usize, node: u32, layout: Layout) -> Block {
+        let (addr, units, generation) = local.heap.live(node).expect("just made live");
+        local.blocks += 1;
+        local.requested += layout.size() as u64;
+        let slack = units as usize * UNIT - layout.size();
+        let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
+        let addr = NonZero::new(addr as usize * UNIT).expect("no chunk is at address 0");
+        Block::new(self.state.maker, NonNull::with_exposed_provenance(addr), layout, tag.pack())
+    }
+
+    #[cold]
+    fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let align = (layout.align() / UNIT).max(1) as u64;
+        let mut central = self.state.lock();
+        let Some(units) = units_of(layout.size()) else {
+            // Larger than any block may be: as if that were the maximum.
+            return Err(exhausted(&self.state, &central, &self.limits, layout.size(), Refusal::AtMaximum));
+        };
+        let (index, slot) = self.state.bind(&mut central, stream)?;
+        // Another thread of the stream may have missed just before, and left enough; and the fast path
+        // does not look at every node.
+        {
+            let mut local = slot.lock();
+            if let Some(node) = local.heap.allocate_thorough(units, align) {
+                return Ok(self.block(&mut local, index, node, layout));
+            }
+        }
+        let taken = self.miss(&mut central).serve(stream, index, units, align, layout.size())?;
+        let mut local = slot.lock();
+        let node = local.heap.attach_and_allocate(taken.region, units, align);
+        Ok(self.block(&mut local, index, node, layout))
+    }
+
+    /// Frees a block whose node is in another heap than that of `stream`: the node moves there.
+    #[cold]
+    fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let tag = Tag::unpack(block.tag());
+        let mut central = self.state.lock();
+        let (to, heir) = match self.state.bind(&mut central, stream) {
+            Ok(bound) => bound,
+            Err(error) => return Err(DeallocError::new(block, error)),
+        };
+        let from = usize::from(tag.slot);
+        let Some(slot) = self.state.slots.get(from) else { return Err(DeallocError::foreign("pool", block)) };
+        // The slot may have changed hands meanwhile, and be the stream's own now.
+        if from == to {
+            let mut local = slot.lock();
+            if !is_live(&local, &block) {
+                drop(local);
+                return Err(DeallocError::foreign("pool", block));
+            }
+            uncount(&mut local, &block);
+            local.heap.free(tag.node);
+            return Ok(());
+        }
+        // The central lock keeps others from seeing the node between the two heaps.
+        let region = {
+            let mut local = slot.lock();
+            if !is_live(&local, &block) {
+                drop(local);
+                return Err(DeallocError::foreign("pool", block));
+            }
+            uncount(&mut local, &block);
+            local.heap.detach(tag.node)
+        };
+        heir.lock().heap.attach(region);
+        Ok(())
+    }
+
+    /// Gives chunks back after a block was freed whose heap is now empty around it.
+    #[cold]
+    fn release_idle(&self, index: usize, threshold: usize) {
+        let mut central = self.state.lock();
+        if central.chunks.reserved() <= threshold {
+            return;
+        }
+        // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
+        let refused = match self.state.fold(&mut central, index, false) {
+            Ok(()) => self.miss(&mut central).release(threshold).refused,
+            Err(error) => Some(error.into()),
+        };
+        if let Some(reason) = refused {
+            tracing::warn!(%reason, "the pool keeps more than its release threshold");
+        }
+    }
+}
+
+/// Where a block's bookkeeping is: what its tag says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tag {
+    slot: u8,
+    /// Bytes of the last unit that were not asked for.
+    slack: u8,
+    generation: u16,
+    node: u32,
+}
+
+impl Tag {
+    #[inline]
+    fn pack(self) -> u64 {
+        u64::from(self.node)
+            | u64::from(self.generation) << 32
+            | u64::from(self.slack) << 48
+            | u64::from(self.slot) << 56
+    }
+
+    #[inline]
+    fn unpack(tag: u64) -> Self {
+        Self { slot: (tag >> 56) as u8, slack: (tag >> 48) as u8, generation: (tag >> 32) as u16, node: tag as u32 }
+    }
+}
+
+/// Whether the bookkeeping of `local` agrees with everything that the block says of itself.
+#[inline]
+fn is_live(local: &Local, block: &Block) -> bool {
+    let tag = Tag::unpack(block.tag());
+    local.heap.live(tag.node).is_some_and(|(addr, units, generation)| {
+        generation == tag.generation
+            && addr * UNIT as u64 == block.addr()
+            && u64::from(units) * UNIT as u64 == block.size() as u64 + u64::from(tag.slack)
+    })
+}
+
+#[inline]
+fn uncount(local: &mut Local, block: &Block) {
+    local.blocks -= 1;
+    local.requested -= block.size() as u64;
+}
+
+impl<U: Upstream> Layer for Pool<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pool{}", self.options)
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &self.state
+    }
+}
+
+// SAFETY: a block is memory of a chunk, which is valid until the pool is dropped, and which no other live
+// block shares (invariant 1). Its earlier uses were enqueued before the present point of the stream
+// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that.
+unsafe impl<U: Upstream> MemoryResource for Pool<U> {
+    type Kind = U::Kind;
+
+    #[inline]
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        self.check_device(stream)?;
+        if layout.size() == 0 {
+            return Ok(Block::empty(self.state.maker, layout));
+        }
+        if let Some(units) = units_of(layout.size())
+            && let Some((index, slot)) = self.state.slots.find(stream.id())
+        {
+            let mut local = slot.lock();
+            if local.serves(stream.id())
+                && let Some(node) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
+            {
+                return Ok(self.block(&mut local, index, node, layout));
+            }
+        }
+        self.allocate_slow(stream, layout)
+    }
+
+    #[inline]
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if let Err(error) = self.check_device(stream) {
+            return Err(DeallocError::new(block, error));
+        }
+        if block.maker() != self.state.maker {
+            return Err(DeallocError::foreign("pool", block));
+        }
+        if block.size() == 0 {
+            return Ok(());
+        }
+        let tag = Tag::unpack(block.tag());
+        let Some(slot) = self.state.slots.get(usize::from(tag.slot)) else {
+            return Err(DeallocError::foreign("pool", block));
+        };
+        let mut local = slot.lock();
+        if !is_live(&local, &block) {
+            drop(local);
+            return Err(DeallocError::foreign("pool", block));
+        }
+        if !local.serves(stream.id()) {
+            drop(local);
+            return self.deallocate_across(stream, block);
+        }
+        uncount(&mut local, &block);
+        let emptied = local.heap.free(tag.node);
+        drop(local);
+        if emptied && let Some(threshold) = self.limits.release_threshold {
+            self.release_idle(usize::from(tag.slot), threshold);
+        }
+        Ok(())
+    }
+}
+
+impl<U: Upstream> Upstream for Pool<U> {}
+
+impl<U: Upstream> fmt::Display for Pool<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cumem::layer::fmt_stack(self, f)
+    }
+}
+
+/// What a pool could not give back when it was dropped.
+struct Unreturned {
+    blocks: usize,
+    bytes: usize,
+    refused: Option<DeallocReason>,
+}
+
+impl fmt::Display for Unreturned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of chunks stay allocated, with {} live blocks", self.bytes, self.blocks)?;
+        self.refused.as_ref().map_or(Ok(()), |reason| write!(f, "; {reason}"))
+    }
+}
+
+impl DropError for Unreturned {
+    fn driver_is_gone(&self) -> bool {
+        matches!(&self.refused, Some(DeallocReason::Driver(error)) if error.driver_is_gone())
+    }
+}
+
+impl<U: Upstream> Drop for Pool<U> {
+    fn drop(&mut self) {
+        let mut central = self.state.lock();
+        let folded = self.state.fold_all(&mut central, true);
+        let released = self.miss(&mut central).release(0);
+        let stats = self.state.stats_with(&central);
+        if stats.reserved > 0 {
+            let refused = folded.err().map(DeallocReason::from).or(released.refused);
+            let left = Unreturned { blocks: stats.blocks, bytes: stats.reserved, refused };
+            record_drop_error("a pool", Err(left));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! [`Arena`]: the memory that no stream's heap holds, by address, each piece with its fences.
+//!
+//! Not on the common path: heaps come here when they have nothing that fits. So it is a plain ordered map,
+//! with the sizes beside it for the best fit.
+#![forbid(unsafe_code)]
+
+use super::fence::Fences;
+use super::heap::Region;
+use cumem::StreamId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most that one region may have: heaps count units in 32 bits.
+pub(super) const REGION_MAX: u64 = 1 << 31;
+
+#[derive(Debug)]
+struct Lot {
+    units: u64,
+    head: bool,
+    fences: Fences,
+}
+
+/// A piece taken out, with what has to be waited for first.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) region: Region,
+    pub(super) fences: Fences,
+}
+
+/// What a piece must be good for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    /// Units that must be in it.
+    pub(super) units: u32,
+    /// Where they must begin: at a multiple of this power of two.
+    pub(super) align: u64,
+    /// Units to take if the piece has them: at least `units`.
+    pub(super) bite: u32,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    lots: BTreeMap<u64, Lot>,
+    by_size: BTreeSet<(u64, u64)>,
+    units: u64,
+}
+
+impl Arena {
+    pub(super) fn units(&self) -> u64 {
+        self.units
+    }
+
+    pub(super) fn largest(&self) -> u64 {
+        self.by_size.last().map_or(0, |&(units, _)| units)
+    }
+
+    /// Takes memory in. It joins neighbours that wait for the same fences.
+    pub(super) fn insert(&mut self, addr: u64, units: u64, head: bool, fences: Fences) {
+        self.units += units;
+        let (mut addr, mut units, mut head) = (addr, units, head);
+        let before = self.lots.range(..addr).next_back();
+        if let Some((&start, lot)) = before
+            && !head
+            && start + lot.units == addr
+            && lot.fences.same(&fences)
+        {
+            (addr, units, head) = (start, units + lot.units, lot.head);
+            self.forget(start);
+        }
+        let end = addr + units;
+        if let Some(lot) = self.lots.get(&end)
+            && !lot.head
+            && lot.fences.same(&fences)
+        {
+            units += lot.units;
+            self.forget(end);
+        }
+        self.by_size.insert((units, addr));
+        self.lots.insert(addr, Lot { units, head, fences });
+    }
+
+    /// Takes a region in.
+    pub(super) fn insert_region(&mut self, region: Region, fences: Fences) {
+        self.insert(region.addr, u64::from(region.units), region.head, fences);
+    }
+
+    /// Takes the smallest piece that serves `need` and that `stream` may use without waiting; or any, if
+    /// it may `wait`.
+    pub(super) fn take(&mut self, need: Need, stream: StreamId, wait: bool) -> Option<Taken> {
+        let units = u64::from(need.units);
+        let (_, addr) = self.by_size.range((units, 0)..).copied().find(|&(size, addr)| {
+            let lot = &self.lots[&addr];
+            addr.next_multiple_of(need.align) + units <= addr + size && (wait || lot.fences.pass(stream))
+        })?;
+        Some(self.cut(addr, need))
+    }
+
+    /// Takes the lowest run of touching pieces that together serve `need`, whatever they wait for.
+    pub(super) fn take_run(&mut self, need: Need) -> Option<Taken> {
+        let mut run = 0..0;
+        let found = self.lots.iter().find_map(|(&addr, lot)| {
+            if addr != run.end || lot.head {
+                run.start = addr;
+            }
+            run.end = addr + lot.units;
+            let start = run.start.next_multiple_of(need.align);
+            (start + u64::from(need.units) <= run.end).then_some(run.start)
+        })?;
+        let (mut end, mut fences) = (found, Fences::default());
+        let head = self.lots[&found].head;
+        let enough = found.next_multiple_of(need.align) + u64::from(need.units);
+        while end < enough {
+            let lot = self.forget(end).expect("the run was just seen");
+            self.units -= lot.units;
+            fences.join(&lot.fences);
+            end += lot.units;
+        }
+        self.insert(found, end - found, head, fences);
+        // It may have joined a piece before it that waits for the same.
+        let (&addr, _) = self.lots.range(..=found).next_back().expect("just inserted");
+        Some(self.cut(addr, need))
+    }
+
+    /// Forgets the fences that have been reached, and joins what they kept apart.
+    pub(super) fn settle(&mut self) {
+        let mut changed = false;
+        for lot in self.lots.values_mut() {
+            changed |= lot.fences.prune();
+        }
+        if changed {
+            let lots = std::mem::take(self).lots;
+            for (addr, lot) in lots {
+                self.insert(addr, lot.units, lot.head, lot.fences);
+            }
+        }
+    }
+
+    /// Takes out exactly `units` from `addr` on, if all of that is here.
+    pub(super) fn take_exactly(&mut self, addr: u64, units: u64) -> Option<Fences> {
+        let mut end = addr;
+        while end < addr + units {
+            end += self.lots.get(&end)?.units;
+        }
+        if end != addr + units {
+            return None;
+        }
+        let (mut at, mut fences) = (addr, Fences::default());
+        while at < end {
+            let lot = self.forget(at).expect("just seen");
+            self.units -= lot.units;
+            fences.join(&lot.fences);
+            at += lot.units;
+        }
+        Some(fences)
+    }
+
+    fn cut(&mut self, addr: u64, need: Need) -> Taken {
+        let lot = self.forget(addr).expect("the lot was just seen");
+        self.units -= lot.units;
+        let front = addr.next_multiple_of(need.align) - addr;
+        let units = (lot.units - front).min(u64::from(need.bite.max(need.units)));
+        let behind = lot.units - front - units;
+        let start = addr + front;
+        if front > 0 {
+            self.insert(addr, front, lot.head, lot.fences.clone());
+        }
+        if behind > 0 {
+            self.insert(start + units, behind, false, lot.fences.clone());
+        }
+        let region = Region { addr: start, units: units as u32, head: lot.head && front == 0 };
+        Taken { region, fences: lot.fences }
+    }
+
+    fn forget(&mut self, addr: u64) -> Option<Lot> {
+        let lot = self.lots.remove(&addr)?;
+        self.by_size.remove(&(lot.units, addr));
+        Some(lot)
+    }
+}

@@ -1,0 +1,103 @@
+//! [`Chunks`]: what the pool has from its upstream. The only place that takes from it and gives back.
+
+use super::fence::Fences;
+use cumem::{AllocError, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocReason, Location, Stream, Upstream, hints, layout};
+use std::collections::BTreeMap;
+
+/// Bytes in a unit, which is what addresses and sizes are counted in.
+pub(super) const UNIT: usize = CUDA_ALLOCATION_ALIGNMENT;
+
+/// New memory: where it is, and how many units.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grown {
+    pub(super) addr: u64,
+    pub(super) units: u64,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    blocks: BTreeMap<u64, Block>,
+    reserved: usize,
+}
+
+impl Chunks {
+    /// Bytes that are had from the upstream.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.values()
+    }
+
+    /// Where each chunk is.
+    pub(super) fn places(&self) -> Vec<Grown> {
+        self.blocks.iter().map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
+    }
+
+    /// Takes `bytes` or, where memory has run out, half of it and half of that, down to `least`. Both are
+    /// multiples of [`UNIT`]. The memory is ready on `stream`, and on its way to `prefetch`.
+    pub(super) fn grow(
+        &mut self,
+        upstream: &impl Upstream,
+        stream: &Stream,
+        bytes: usize,
+        least: usize,
+        prefetch: Option<Location>,
+    ) -> Result<Grown, AllocError> {
+        let mut ask = bytes;
+        let block = loop {
+            match upstream.allocate(stream, layout::bytes(ask)?) {
+                Ok(block) => break block,
+                Err(error) if error.is_out_of_memory() && ask > least => {
+                    ask = layout::align_down(ask / 2, UNIT).max(least);
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        if let Some(to) = prefetch
+            && let Err(source) = hints::prefetch(&block, 0..block.size(), to, stream)
+        {
+            let requested = block.size();
+            // SAFETY: the block has just come from this upstream, and nothing has used it.
+            let result = unsafe { upstream.deallocate(stream, block) };
+            cumem::record_drop_error("a chunk that could not be prefetched", result);
+            return Err(AllocError::PrefetchFailed { requested, source });
+        }
+        let grown = Grown { addr: block.addr() / UNIT as u64, units: (block.size() / UNIT) as u64 };
+        self.reserved += block.size();
+        self.blocks.insert(grown.addr, block);
+        Ok(grown)
+    }
+
+    /// Gives back the chunk at `addr`, all of whose memory is free and waits for `fences`. On failure it
+    /// stays.
+    pub(super) fn release(
+        &mut self,
+        upstream: &impl Upstream,
+        addr: u64,
+        fences: &Fences,
+        service: &Stream,
+    ) -> Result<usize, DeallocReason> {
+        fences.hold(service)?;
+        let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
+        let bytes = block.size();
+        // SAFETY: the chunk came from this upstream and nothing in it is live; its last uses come before
+        // the fences, for which `service` has just been made to wait.
+        match unsafe { upstream.deallocate(service, block) } {
+            Ok(()) => {
+                self.reserved -= bytes;
+                Ok(bytes)
+            }
+            Err(error) => {
+                self.blocks.insert(addr, error.block);
+                Err(error.reason)
+            }
+        }
+    }
+}

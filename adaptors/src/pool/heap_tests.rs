@@ -1,0 +1,196 @@
+use super::*;
+use proptest::prelude::*;
+
+impl Heap {
+    /// Everything that must hold between two calls.
+    fn audit(&self) {
+        let (mut free, mut live, mut seen) = (0, 0, 0);
+        let mut last_end = 0;
+        for (&start, &edge) in &self.spans {
+            assert!(start >= last_end, "spans are apart");
+            let mut at = self.node(edge).next;
+            let mut addr = start;
+            let mut previous = edge;
+            assert_ne!(at, edge, "no span is empty");
+            while at != edge {
+                let node = self.node(at);
+                assert_eq!((node.addr, node.prev), (addr, previous), "nodes lie end to end");
+                assert!(!node.head || previous == edge, "only the first node of a span begins a chunk");
+                match node.state {
+                    State::Free => {
+                        assert_ne!(self.node(previous).state, State::Free, "free neighbours are joined");
+                        assert!(self.in_bin(bin_of(node.units)).any(|n| n == at), "a free node is in its bin");
+                        free += u64::from(node.units);
+                        seen += 1;
+                    }
+                    State::Live => live += u64::from(node.units),
+                    State::Vacant | State::Edge => panic!("{:?} within a span", node.state),
+                }
+                addr += u64::from(node.units);
+                previous = at;
+                at = node.next;
+            }
+            assert_eq!(self.node(edge).prev, previous);
+            last_end = addr;
+        }
+        let binned: usize = (0..464).map(|bin| self.in_bin(bin).count()).sum();
+        assert_eq!((binned, free, live), (seen, self.free_units, self.live_units));
+    }
+
+    fn spans(&self) -> usize {
+        self.spans.len()
+    }
+}
+
+fn region(addr: u64, units: u32) -> Region {
+    Region { addr, units, head: false }
+}
+
+#[test]
+fn a_freed_pair_is_one_node_again() {
+    let mut heap = Heap::new();
+    heap.attach(region(1000, 100));
+    let a = heap.allocate(10, 1).unwrap();
+    let b = heap.allocate(20, 1).unwrap();
+    assert_eq!(heap.live(a).unwrap().0, 1000);
+    assert_eq!(heap.live(b).unwrap().0, 1010);
+    assert!(!heap.free(a));
+    assert!(heap.free(b), "the span is wholly free");
+    assert_eq!((heap.free_units(), heap.live_units(), heap.largest_free()), (100, 0, 100));
+    assert_eq!(heap.live(a), None);
+    heap.audit();
+}
+
+#[test]
+fn chunks_that_touch_by_chance_never_join() {
+    let mut heap = Heap::new();
+    heap.attach(region(0, 10));
+    heap.attach(Region { addr: 10, units: 10, head: true });
+    assert_eq!((heap.largest_free(), heap.spans()), (10, 2));
+    heap.attach(region(20, 10));
+    assert_eq!((heap.largest_free(), heap.spans()), (20, 2));
+    heap.audit();
+    let mut regions = heap.drain();
+    regions.sort_by_key(|r| r.addr);
+    assert_eq!(regions, [region(0, 10), Region { addr: 10, units: 20, head: true }]);
+}
+
+#[test]
+fn alignment_leaves_the_front_free() {
+    let mut heap = Heap::new();
+    heap.attach(region(3, 61));
+    let a = heap.allocate_thorough(8, 16).unwrap();
+    assert_eq!(heap.live(a).unwrap().0, 16);
+    assert_eq!((heap.free_units(), heap.largest_free()), (53, 40));
+    assert!(heap.allocate_thorough(1, 64).is_none(), "64 lies past the end");
+    heap.audit();
+}
+
+#[test]
+fn the_last_fit_of_the_own_bin_is_found_by_the_thorough_search() {
+    let mut heap = Heap::new();
+    heap.attach(region(0, 271));
+    for i in 0..8 {
+        heap.attach(region(1000 * (i + 1), 256));
+    }
+    assert!(heap.allocate(270, 1).is_none());
+    assert!(heap.allocate_thorough(270, 1).is_some());
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Allocate { units: u32, align: u32, thorough: bool },
+    Free(usize),
+    Detach(usize),
+    Attach(usize),
+    Drain,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1u32..80, 0u32..6, any::<bool>()).prop_map(|(units, align, thorough)| Op::Allocate {
+            units,
+            align: if align < 3 { 0 } else { align },
+            thorough
+        }),
+        5 => any::<usize>().prop_map(Op::Free),
+        1 => any::<usize>().prop_map(Op::Detach),
+        1 => any::<usize>().prop_map(Op::Attach),
+        1 => Just(Op::Drain),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn programs_agree_with_a_naive_model(ops in prop::collection::vec(op(), 1..200)) {
+        // Three chunks, two of which touch.
+        let chunks = [
+            Region { addr: 7, units: 500, head: true },
+            Region { addr: 507, units: 300, head: true },
+            Region { addr: 5000, units: 1000, head: true },
+        ];
+        let total = 1800;
+        let mut heap = Heap::new();
+        for chunk in chunks {
+            heap.attach(chunk);
+        }
+        let mut live: Vec<(u32, u64, u32)> = Vec::new();
+        let mut outside: Vec<Region> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Allocate { units, align, thorough } => {
+                    let align = 1u64 << align;
+                    let node = if thorough {
+                        heap.allocate_thorough(units, align)
+                    } else {
+                        heap.allocate(units, align)
+                    };
+                    if thorough && align == 1 {
+                        prop_assert!(node.is_some() || heap.largest_free() < units);
+                    }
+                    if let Some(node) = node {
+                        let (addr, got, _) = heap.live(node).unwrap();
+                        prop_assert_eq!(got, units);
+                        prop_assert_eq!(addr % align, 0);
+                        prop_assert!(live.iter().all(|&(_, a, u)| addr + u64::from(units) <= a || a + u64::from(u) <= addr));
+                        live.push((node, addr, units));
+                    }
+                }
+                Op::Free(i) if !live.is_empty() => {
+                    let (node, addr, units) = live.swap_remove(i % live.len());
+                    let found = heap.live(node).unwrap();
+                    prop_assert_eq!((found.0, found.1), (addr, units));
+                    heap.free(node);
+                }
+                Op::Detach(i) if !live.is_empty() => {
+                    let (node, addr, units) = live.swap_remove(i % live.len());
+                    let region = heap.detach(node);
+                    prop_assert_eq!((region.addr, region.units), (addr, units));
+                    outside.push(region);
+                }
+                Op::Attach(i) if !outside.is_empty() => {
+                    let region = outside.swap_remove(i % outside.len());
+                    heap.attach(region);
+                }
+                Op::Drain => outside.extend(heap.drain()),
+                _ => {}
+            }
+            heap.audit();
+            let away: u64 = outside.iter().map(|r| u64::from(r.units)).sum();
+            let held: u64 = live.iter().map(|l| u64::from(l.2)).sum();
+            prop_assert_eq!(heap.live_units(), held);
+            prop_assert_eq!(heap.free_units() + held + away, total);
+        }
+        for (node, ..) in live {
+            heap.free(node);
+        }
+        for region in outside {
+            heap.attach(region);
+        }
+        heap.audit();
+        let mut regions = heap.drain();
+        regions.sort_by_key(|r| r.addr);
+        prop_assert_eq!(regions, chunks);
+        prop_assert_eq!(heap.spans(), 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! Where a pool looks when a stream's own heap has nothing that fits, in this order: what may be used at
+//! once, what has to be waited for, the upstream.
+
+use super::arena::{Need, REGION_MAX, Taken};
+use super::chunks::{Grown, UNIT};
+use super::fence::{Fence, Fences};
+use super::options::Crossing;
+use super::state::{Central, PoolState};
+use cumem::{AllocError, DeallocReason, Location, Stream, Upstream, layout};
+
+/// The multiple that growth is rounded to: the driver's own granularity.
+const GRANULARITY: usize = 2 << 20;
+/// Small requests take this much to their stream at a time, so that the next ones find it there.
+const BITE: usize = 2 << 20;
+const STEP_MAX: usize = 256 << 20;
+
+/// The options, with every size in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) maximum: Option<usize>,
+    pub(super) step: Option<usize>,
+    pub(super) release_threshold: Option<usize>,
+    pub(super) crossing: Crossing,
+    pub(super) prefetch: Option<Location>,
+}
+
+/// A miss being served. Holds the central lock.
+pub(super) struct Miss<'a, U> {
+    pub(super) state: &'a PoolState,
+    pub(super) central: &'a mut Central,
+    pub(super) upstream: &'a U,
+    pub(super) limits: &'a Limits,
+}
+
+impl<U: Upstream> Miss<'_, U> {
+    /// A piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
+    pub(super) fn serve(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        units: u32,
+        align: u64,
+        requested: usize,
+    ) -> Result<Taken, AllocError> {
+        let bite = units.max((BITE / UNIT) as u32);
+        let need = Need { units, align, bite };
+        if let Some(taken) = self.central.arena.take(need, stream.id(), false) {
+            return Ok(taken);
+        }
+        self.state.fold_abandoned(self.central);
+        self.central.arena.settle();
+        let ready = self.central.arena.take(need, stream.id(), false);
+        if let Some(taken) = ready.or_else(|| self.state.steal(self.central, index, need, false)) {
+            return Ok(taken);
+        }
+        let mut refused = None;
+        if self.limits.crossing == Crossing::GrowFirst {
+            match self.grow(stream, need) {
+                Ok(taken) => return Ok(taken),
+                Err(refusal) => refused = Some(refusal.unless_fatal()?),
+            }
+        }
+        if let Some(taken) = self.central.arena.take(need, stream.id(), true) {
+            return self.hold(stream, taken);
+        }
+        if let Some(taken) = self.state.steal(self.central, index, need, true) {
+            return self.hold(stream, taken);
+        }
+        if let Some(taken) = self.gather(need, false) {
+            return self.hold(stream, taken);
+        }
+        let refused = match refused {
+            Some(refusal) => refusal,
+            None => match self.grow(stream, need) {
+                Ok(taken) => return Ok(taken),
+                Err(refusal) => refusal.unless_fatal()?,
+            },
+        };
+        self.last_resort(stream, need, requested, refused)
+    }
+
+    /// Memory has run out: everything free is put together, even where the host has to wait for it, and
+    /// whole chunks are given back, so that the upstream may cut anew.
+    fn last_resort(
+        &mut self,
+        stream: &Stream,
+        need: Need,
+        requested: usize,
+        mut refused: Refusal,
+    ) -> Result<Taken, AllocError> {
+        if let Some(taken) = self.gather(need, true) {
+            return self.hold(stream, taken);
+        }
+        if self.release(0).bytes > 0 {
+            match self.grow(stream, need) {
+                Ok(taken) => return Ok(taken),
+                Err(refusal) => refused = refusal.unless_fatal()?,
+            }
+        }
+        Err(exhausted(self.state, self.central, self.limits, requested, refused))
+    }
+
+    /// The lowest piece once everything free is in one place.
+    fn gather(&mut self, need: Need, force: bool) -> Option<Taken> {
+        // A stream that refuses keeps its memory; there may be enough without.
+        let _ = self.state.fold_all(self.central, force);
+        self.central.arena.settle();
+        let need = Need { bite: need.units, ..need };
+        self.central.arena.take_run(need)
+    }
+
+    fn hold(&mut self, stream: &Stream, taken: Taken) -> Result<Taken, AllocError> {
+        match taken.fences.hold(stream) {
+            Ok(()) => Ok(taken),
+            Err(error) => {
+                self.central.arena.insert_region(taken.region, taken.fences);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes a chunk for `need` from the upstream, and the piece out of it.
+    fn grow(&mut self, stream: &Stream, need: Need) -> Result<Taken, Refusal> {
+        let reserved = self.central.chunks.reserved();
+        let least = (u64::from(need.units) + need.align - 1) as usize * UNIT;
+        let room = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
+        if least > room {
+            return Err(Refusal::AtMaximum);
+        }
+        let step = self.limits.step.unwrap_or_else(|| (reserved / 8).clamp(GRANULARITY, STEP_MAX));
+        let bytes = layout::align_up(least.max(step), GRANULARITY).unwrap_or(least).min(room).max(least);
+        let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
+        let fences = match Fence::record(stream) {
+            Ok(fence) => Fences::from(fence),
+            Err(error) => {
+                let (chunks, service) = (&mut self.central.chunks, &self.central.service);
+                // The chunk was never used, so nothing is waited for; if it cannot go back, it is logged.
+                if let Err(reason) = chunks.release(self.upstream, grown.addr, &Fences::default(), service) {
+                    tracing::error!(%reason, "a chunk that no event could be recorded for is lost to the pool");
+                }
+                return Err(Refusal::Upstream(error.into()));
+            }
+        };
+        self.central.arena.insert(grown.addr, grown.units, true, fences);
+        let taken = self.central.arena.take(need, stream.id(), false);
+        Ok(taken.expect("the chunk was made for it"))
+    }
+
+    /// Gives chunks back that are wholly free and in the arena, the highest first, until no more than
+    /// `keep` bytes are reserved.
+    pub(super) fn release(&mut self, keep: usize) -> Released {
+        let mut released = Released { bytes: 0, refused: None };
+        let Central { arena, chunks, service } = self.central;
+        for Grown { addr, units } in chunks.places().into_iter().rev() {
+            if chunks.reserved() <= keep {
+                break;
+            }
+            let Some(fences) = arena.take_exactly(addr, units) else { continue };
+            match chunks.release(self.upstream, addr, &fences, service) {
+                Ok(bytes) => released.bytes += bytes,
+                Err(reason) => {
+                    arena.insert(addr, units, true, fences);
+                    released.refused = Some(reason);
+                }
+            }
+        }
+        released
+    }
+}
+
+/// What became of an attempt to give chunks back.
+#[derive(Debug)]
+pub(super) struct Released {
+    pub(super) bytes: usize,
+    /// Why the upstream did not take a chunk, the last time that it did not.
+    pub(super) refused: Option<DeallocReason>,
+}
+
+/// Why the pool did not grow.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    AtMaximum,
+    Upstream(AllocError),
+}
+
+impl From<AllocError> for Refusal {
+    fn from(error: AllocError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl Refusal {
+    /// An error of the upstream that is not want of memory ends the search: it is returned as it is.
+    fn unless_fatal(self) -> Result<Self, AllocError> {
+        match self {
+            Self::Upstream(error) if !error.is_out_of_memory() => Err(error),
+            other => Ok(other),
+        }
+    }
+}
+
+/// The error of a request that nothing could be found for.
+pub(super) fn exhausted(
+    state: &PoolState,
+    central: &Central,
+    limits: &Limits,
+    requested: usize,
+    refused: Refusal,
+) -> AllocError {
+    let stats = state.stats_with(central);
+    AllocError::Exhausted {
+        layer: "pool",
+        requested,
+        reserved: stats.reserved,
+        allocated: stats.allocated,
+        largest_free: stats.largest_free,
+        maximum: limits.maximum,
+        upstream: match refused {
+            Refusal::AtMaximum => None,
+            Refusal::Upstream(error) => Some(Box::new(error)),
+        },
+    }
+}
+
+/// Units of `bytes`, or nothing if no region can have so many.
+#[inline]
+pub(super) fn units_of(bytes: usize) -> Option<u32> {
+    let units = bytes.div_ceil(UNIT) as u64;
+    if units <= REGION_MAX { Some(units as u32) } else { None }
+}

@@ -1,0 +1,89 @@
+//! [`PoolOptions`].
+
+use crate::size::Size;
+use std::fmt;
+
+/// How a [`Pool`](super::Pool) takes memory from its upstream and when it gives it back.
+///
+/// Shares (`80%`) are of the memory of the upstream's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolOptions {
+    pub(super) initial: Option<Size>,
+    pub(super) maximum: Option<Size>,
+    pub(super) step: Option<Size>,
+    pub(super) release_threshold: Option<Size>,
+    pub(super) crossing: Crossing,
+}
+
+/// What a stream does when only memory that other streams still work on would fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Crossing {
+    /// It waits for that work, on the device: the pool stays as small as it can.
+    #[default]
+    WaitFirst,
+    /// The pool grows, and waits only where it cannot: streams stay as independent as they can.
+    GrowFirst,
+}
+
+impl PoolOptions {
+    /// Nothing at first, no maximum, growth by what is needed and at least an eighth of what is reserved
+    /// (2 MiB to 256 MiB), nothing given back before [`trim`](super::Pool::trim), waiting before growth.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes to take at construction.
+    #[must_use]
+    pub fn initial(mut self, bytes: impl Into<Size>) -> Self {
+        self.initial = Some(bytes.into());
+        self
+    }
+
+    /// Bytes that the pool never has more of from its upstream.
+    #[must_use]
+    pub fn maximum(mut self, bytes: impl Into<Size>) -> Self {
+        self.maximum = Some(bytes.into());
+        self
+    }
+
+    /// Bytes to grow by, if the request needs no more. Where the upstream refuses, half of it is tried, and
+    /// half of that, down to what is needed.
+    #[must_use]
+    pub fn step(mut self, bytes: impl Into<Size>) -> Self {
+        self.step = Some(bytes.into());
+        self
+    }
+
+    /// Gives chunks back as soon as all their blocks have been freed, while more than this is reserved.
+    /// Without it only [`trim`](super::Pool::trim), want of memory and drop give chunks back.
+    #[must_use]
+    pub fn release_threshold(mut self, bytes: impl Into<Size>) -> Self {
+        self.release_threshold = Some(bytes.into());
+        self
+    }
+
+    /// Whether streams wait for each other before the pool grows, or after.
+    #[must_use]
+    pub fn crossing(mut self, crossing: Crossing) -> Self {
+        self.crossing = crossing;
+        self
+    }
+}
+
+/// In the words of the stack grammar: `(initial=1GiB, maximum=80%)`; nothing where all are the defaults.
+impl fmt::Display for PoolOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = [
+            ("initial", self.initial),
+            ("maximum", self.maximum),
+            ("step", self.step),
+            ("release", self.release_threshold),
+        ];
+        let mut words: Vec<String> =
+            sizes.iter().filter_map(|(name, size)| Some(format!("{name}={}", (*size)?))).collect();
+        if self.crossing == Crossing::GrowFirst {
+            words.push("grow-first".into());
+        }
+        if words.is_empty() { Ok(()) } else { write!(f, "({})", words.join(", ")) }
+    }
+}

@@ -1,0 +1,112 @@
+//! [`Slots`]: the heap of each stream, found without a lock and without a line that anybody writes.
+//!
+//! A fixed number of slots, in sets of four. A stream may be bound to any slot of the set that its number
+//! falls in; numbers are given out in sequence, so streams made together fall in different sets. When all
+//! four are taken, one of them changes hands: whatever is free in it goes to the arena, and its live blocks
+//! stay, since a live block is bound to no stream. So ten thousand streams need no more than the table.
+
+use super::heap::Heap;
+use super::lock::{SpinGuard, SpinLock};
+use cumem::{Stream, StreamId};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const WAYS: usize = 4;
+const SETS: usize = 64;
+const UNBOUND: u64 = 0;
+
+/// What one stream has to itself.
+#[derive(Debug)]
+pub(super) struct Local {
+    /// The stream on which everything free in `heap` may be used. The handle keeps it alive.
+    pub(super) stream: Option<Stream>,
+    pub(super) heap: Heap,
+    /// Live blocks.
+    pub(super) blocks: u64,
+    /// Bytes that were asked for in them.
+    pub(super) requested: u64,
+}
+
+impl Local {
+    #[inline]
+    pub(super) fn serves(&self, stream: StreamId) -> bool {
+        self.stream.as_ref().is_some_and(|s| s.id() == stream)
+    }
+}
+
+/// Two lines: some processors fetch them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Slot(SpinLock<Local>);
+
+impl Slot {
+    #[inline]
+    pub(super) fn lock(&self) -> SpinGuard<'_, Local> {
+        self.0.lock()
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// The bound streams, by slot. Written only when a slot changes hands.
+    owners: Box<[AtomicU64]>,
+    slots: Box<[OnceLock<Box<Slot>>]>,
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Self {
+            owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
+            slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// The slot that `stream` was last seen bound to. Only under its lock is it certain.
+    #[inline]
+    pub(super) fn find(&self, stream: StreamId) -> Option<(usize, &Slot)> {
+        let first = Self::set(stream);
+        let ways = self.owners.get(first..first + WAYS)?;
+        let way = ways.iter().position(|owner| owner.load(Ordering::Relaxed) == stream.as_u64())?;
+        Some((first + way, self.get(first + way)?))
+    }
+
+    /// Slot number `index`, if it was ever bound.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<&Slot> {
+        self.slots.get(index)?.get().map(|slot| &**slot)
+    }
+
+    /// The slots that a stream may be bound to, those without an owner first.
+    pub(super) fn candidates(&self, stream: StreamId) -> impl Iterator<Item = usize> {
+        let first = Self::set(stream);
+        let free = move |index: &usize| self.owners[*index].load(Ordering::Relaxed) == UNBOUND;
+        let set = first..first + WAYS;
+        // Among taken slots the choice turns with the stream's number, so that no slot is always the one.
+        let turn = stream.as_u64() as usize / SETS % WAYS;
+        let taken = (0..WAYS).map(move |way| first + (way + turn) % WAYS).filter(move |index| !free(index));
+        set.filter(free).chain(taken)
+    }
+
+    /// Slot number `index`, made if need be.
+    pub(super) fn make(&self, index: usize) -> &Slot {
+        self.slots[index].get_or_init(|| {
+            let local = Local { stream: None, heap: Heap::new(), blocks: 0, requested: 0 };
+            Box::new(Slot(SpinLock::new(local)))
+        })
+    }
+
+    /// Lets `stream` (or nobody) be found at `index`.
+    pub(super) fn set_owner(&self, index: usize, stream: Option<StreamId>) {
+        self.owners[index].store(stream.map_or(UNBOUND, StreamId::as_u64), Ordering::Relaxed);
+    }
+
+    /// All slots that were ever bound.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, &**slot.get()?)))
+    }
+
+    fn set(stream: StreamId) -> usize {
+        stream.as_u64() as usize % SETS * WAYS
+    }
+}

@@ -1,0 +1,206 @@
+//! [`PoolState`]: everything in a pool but its upstream.
+
+use super::arena::{Arena, Need, Taken};
+use super::chunks::{Chunks, UNIT};
+use super::fence::{Fence, Fences};
+use super::slots::{Local, Slot, Slots};
+use cumem::{Device, DriverError, MakerId, Stream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a pool can be asked through any stack: `stack.find::<PoolState>()`.
+#[derive(Debug)]
+pub struct PoolState {
+    pub(super) device: Device,
+    pub(super) maker: MakerId,
+    pub(super) slots: Slots,
+    central: Mutex<Central>,
+}
+
+/// What misses share. Whoever holds its lock may take the lock of a slot, never the other way round.
+#[derive(Debug)]
+pub(super) struct Central {
+    pub(super) arena: Arena,
+    pub(super) chunks: Chunks,
+    /// The pool's own stream, on which chunks are taken at construction and given back.
+    pub(super) service: Stream,
+}
+
+/// A pool's memory at one moment. Bytes, unless it says otherwise.
+///
+/// `allocated + free = reserved`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Had from the upstream.
+    pub reserved: usize,
+    /// In live blocks, each rounded up to 256.
+    pub allocated: usize,
+    /// Asked for in live blocks.
+    pub requested: usize,
+    /// In no live block.
+    pub free: usize,
+    /// Of `free`: kept for the stream that freed it last, for which it needs no event.
+    pub cached: usize,
+    /// The largest free piece that is in one place, and kept for one stream or for none.
+    pub largest_free: usize,
+    /// Live blocks (a number).
+    pub blocks: usize,
+    /// Chunks had from the upstream (a number).
+    pub chunks: usize,
+    /// Streams that the pool keeps memory for or has lately (a number).
+    pub streams: usize,
+}
+
+impl PoolState {
+    pub(super) fn new(device: Device) -> Result<Self, DriverError> {
+        let service = Stream::new(&device)?;
+        let central = Central { arena: Arena::default(), chunks: Chunks::default(), service };
+        Ok(Self { device, maker: MakerId::unique(), slots: Slots::new(), central: Mutex::new(central) })
+    }
+
+    /// The pool's memory at this moment. Stops the pool while it adds up.
+    pub fn stats(&self) -> PoolStats {
+        self.stats_with(&self.lock())
+    }
+
+    pub(super) fn stats_with(&self, central: &Central) -> PoolStats {
+        let locals: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
+        let sum = |of: fn(&Local) -> u64| locals.iter().map(|local| of(local)).sum::<u64>() as usize;
+        let cached = sum(|local| local.heap.free_units()) * UNIT;
+        let largest = locals.iter().map(|local| u64::from(local.heap.largest_free())).max().unwrap_or(0);
+        PoolStats {
+            reserved: central.chunks.reserved(),
+            allocated: sum(|local| local.heap.live_units()) * UNIT,
+            requested: sum(|local| local.requested),
+            free: central.arena.units() as usize * UNIT + cached,
+            cached,
+            largest_free: largest.max(central.arena.largest()) as usize * UNIT,
+            blocks: sum(|local| local.blocks),
+            chunks: central.chunks.count(),
+            streams: locals.iter().filter(|local| local.stream.is_some()).count(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Central> {
+        self.central.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of `stream`, which is bound to one if it was not.
+    pub(super) fn bind(&self, central: &mut Central, stream: &Stream) -> Result<(usize, &Slot), DriverError> {
+        if let Some((index, slot)) = self.slots.find(stream.id())
+            && slot.lock().serves(stream.id())
+        {
+            return Ok((index, slot));
+        }
+        self.fold_abandoned(central);
+        let mut refused = None;
+        for index in self.slots.candidates(stream.id()) {
+            match self.rebind(central, index, Some(stream.clone()), false) {
+                Ok(()) => return Ok((index, self.slots.make(index))),
+                Err(error) => refused = Some((index, error)),
+            }
+        }
+        // All belong to default streams of other threads: only the whole device can be waited for.
+        let (index, _) = refused.expect("a stream has candidates");
+        self.rebind(central, index, Some(stream.clone()), true)?;
+        Ok((index, self.slots.make(index)))
+    }
+
+    /// Gives slot `index` to another stream, or to none. What is free in it goes to the arena.
+    fn rebind(&self, central: &mut Central, index: usize, to: Option<Stream>, force: bool) -> Result<(), DriverError> {
+        let owner = to.as_ref().map(Stream::id);
+        let slot = self.slots.make(index);
+        let (regions, from) = {
+            let mut local = slot.lock();
+            (local.heap.drain(), std::mem::replace(&mut local.stream, to))
+        };
+        if let (Some(stream), false) = (&from, regions.is_empty()) {
+            let fences = match self.fence(stream, force) {
+                Ok(fences) => fences,
+                Err(error) => {
+                    let mut local = slot.lock();
+                    for region in regions {
+                        local.heap.attach(region);
+                    }
+                    local.stream = from;
+                    return Err(error);
+                }
+            };
+            for region in regions {
+                central.arena.insert_region(region, fences.clone());
+            }
+        }
+        self.slots.set_owner(index, owner);
+        Ok(())
+    }
+
+    /// Moves what is free in a slot to the arena.
+    pub(super) fn fold(&self, central: &mut Central, index: usize, force: bool) -> Result<(), DriverError> {
+        let stream = self.slots.make(index).lock().stream.clone();
+        self.rebind(central, index, stream, force)
+    }
+
+    /// Folds every slot. Those that the driver refuses an event for keep what they have; the last refusal.
+    pub(super) fn fold_all(&self, central: &mut Central, force: bool) -> Result<(), DriverError> {
+        let mut all = Ok(());
+        for (index, _) in self.slots.iter() {
+            all = all.and(self.fold(central, index, force));
+        }
+        all
+    }
+
+    /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
+    pub(super) fn fold_abandoned(&self, central: &mut Central) {
+        for (index, slot) in self.slots.iter() {
+            let abandoned = slot.lock().stream.as_ref().is_some_and(|stream| stream.handles() == 1);
+            if abandoned {
+                // A stream that refuses (the default stream of another thread) stays bound, and is asked
+                // again when memory runs out.
+                let _ = self.rebind(central, index, None, false);
+            }
+        }
+    }
+
+    /// A piece of another slot that has one. Without `wait`, only where the stream is idle.
+    pub(super) fn steal(&self, central: &mut Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
+        for (_, slot) in self.slots.iter().filter(|&(index, _)| index != thief) {
+            let stream = {
+                let local = slot.lock();
+                if local.heap.free_units() < u64::from(need.units) || !local.heap.has_room(need.units, need.align) {
+                    continue;
+                }
+                local.stream.clone()
+            };
+            let Some(stream) = stream else { continue };
+            let idle = || matches!(stream.is_idle(), Ok(true));
+            if !wait && !idle() {
+                continue;
+            }
+            let region = {
+                let mut local = slot.lock();
+                let Some(node) = local.heap.allocate_thorough(need.units, need.align) else { continue };
+                local.heap.detach(node)
+            };
+            // Asked again: only now is it certain that nothing was enqueued before the piece was taken.
+            let fences = if idle() { Ok(Fences::default()) } else { Fence::record(&stream).map(Fences::from) };
+            match fences {
+                Ok(fences) if wait || fences.is_empty() => return Some(Taken { region, fences }),
+                Ok(fences) => central.arena.insert_region(region, fences),
+                Err(_) => {
+                    slot.lock().heap.attach(region);
+                }
+            }
+        }
+        None
+    }
+
+    /// The end of what is enqueued on `stream`. With `force`, where no event can be recorded, the host
+    /// waits for the device.
+    fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
+        match Fence::record(stream) {
+            Ok(fence) => Ok(fence.into()),
+            Err(_) if force => self.device.synchronize().map(|()| Fences::default()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The pool: its contract, programs against a model, and threads.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod contract;
+mod model;
+mod source;
+mod streams;

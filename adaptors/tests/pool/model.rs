@@ -1,0 +1,122 @@
+//! Programs of operations against a naive model.
+
+use crate::common::{free, sim_with};
+use crate::source::Source;
+use cumem::sim::Profile;
+use cumem::{AllocError, Block, CudaResource, MemoryResource, Stream, layout};
+use cumem_adaptors::{Crossing, Pool, PoolOptions};
+use proptest::prelude::*;
+
+const MIB: usize = 1 << 20;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Allocate { bytes: usize, align: u32, stream: usize },
+    Deallocate { victim: usize, stream: Option<usize> },
+    Synchronize(usize),
+    Trim,
+    Refuse(usize),
+    Replace(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let bytes = prop_oneof![0..2000_usize, 0..300_000_usize, 0..6 * MIB];
+    let align = prop_oneof![4 => Just(8_u32), 1 => 0..16_u32];
+    let stream = prop_oneof![3 => Just(None), 1 => (0..4_usize).prop_map(Some)];
+    prop_oneof![
+        12 => (bytes, align, 0..4_usize).prop_map(|(bytes, align, stream)| Op::Allocate { bytes, align, stream }),
+        11 => (any::<usize>(), stream).prop_map(|(victim, stream)| Op::Deallocate { victim, stream }),
+        1 => (0..4_usize).prop_map(Op::Synchronize),
+        1 => Just(Op::Trim),
+        1 => (0..3_usize).prop_map(Op::Refuse),
+        1 => (0..4_usize).prop_map(Op::Replace),
+    ]
+}
+
+struct Live {
+    block: Block,
+    stream: usize,
+}
+
+fn run(ops: Vec<Op>, options: PoolOptions) -> Result<(), TestCaseError> {
+    let (device, _) = sim_with(Profile::tiny(256 * MIB as u64));
+    let source = Source::new(CudaResource::new(&device));
+    let mut streams: Vec<_> = (0..4).map(|_| Stream::new(&device).unwrap()).collect();
+    let pool = Pool::new(&source, options).unwrap();
+    let mut live: Vec<Live> = Vec::new();
+    for op in ops {
+        match op {
+            Op::Allocate { bytes, align, stream } => {
+                let layout = layout::aligned(bytes, 1 << align).unwrap();
+                match pool.allocate(&streams[stream], layout) {
+                    Ok(block) => {
+                        prop_assert_eq!(block.addr() % (1_u64 << align.max(8)), 0);
+                        prop_assert_eq!(block.layout(), layout);
+                        let (start, end) = (block.addr(), block.addr() + bytes as u64);
+                        for other in live.iter().map(|l| &l.block).filter(|b| b.size() > 0 && bytes > 0) {
+                            prop_assert!(end <= other.addr() || other.addr() + other.size() as u64 <= start);
+                        }
+                        if bytes > 0 {
+                            let ledger = source.ledger.lock().unwrap();
+                            let chunk = ledger.out.range(..=start).next_back();
+                            prop_assert!(chunk.is_some_and(|(&at, &size)| end <= at + size as u64), "within a chunk");
+                        }
+                        live.push(Live { block, stream });
+                    }
+                    Err(error) => prop_assert!(matches!(error, AllocError::Exhausted { .. }), "{}", error),
+                }
+            }
+            Op::Deallocate { victim, stream } if !live.is_empty() => {
+                let Live { block, stream: own } = live.swap_remove(victim % live.len());
+                free(&pool, &streams[stream.unwrap_or(own)], block).unwrap();
+            }
+            Op::Deallocate { .. } => {}
+            Op::Synchronize(stream) => streams[stream].synchronize().unwrap(),
+            Op::Trim => {
+                let before = pool.stats().reserved;
+                let released = pool.trim().unwrap();
+                prop_assert_eq!(pool.stats().reserved, before - released);
+            }
+            Op::Refuse(after) => {
+                let refusal = AllocError::LimitExceeded { requested: 0, allocated: 0, limit: 0 };
+                source.ledger.lock().unwrap().fail_after = Some((after, refusal));
+            }
+            Op::Replace(stream) => streams[stream] = Stream::new(&device).unwrap(),
+        }
+        let stats = pool.stats();
+        let blocks = || live.iter().map(|l| l.block.size()).filter(|&size| size > 0);
+        prop_assert_eq!(stats.blocks, blocks().count());
+        prop_assert_eq!(stats.requested, blocks().sum::<usize>());
+        prop_assert_eq!(stats.allocated, blocks().map(|size| size.next_multiple_of(256)).sum::<usize>());
+        prop_assert_eq!(stats.allocated + stats.free, stats.reserved);
+        prop_assert_eq!(stats.reserved, source.ledger.lock().unwrap().bytes());
+        prop_assert!(stats.cached <= stats.free && stats.largest_free <= stats.free);
+    }
+    for Live { block, stream } in live {
+        free(&pool, &streams[stream], block).unwrap();
+    }
+    pool.trim().unwrap();
+    prop_assert_eq!(pool.stats().reserved, 0, "everything is joined to whole chunks again");
+    drop(pool);
+    prop_assert!(source.ledger.lock().unwrap().out.is_empty());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn programs_without_limits(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new())?;
+    }
+
+    #[test]
+    fn programs_where_memory_is_short(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new().maximum(20 * MIB).step(MIB))?;
+    }
+
+    #[test]
+    fn programs_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new().maximum(20 * MIB).crossing(Crossing::GrowFirst).release_threshold(8 * MIB))?;
+    }
+}

@@ -1,0 +1,94 @@
+//! An upstream that keeps a ledger, and refuses when it is told to.
+
+use cumem::layer::{Beneath, Layer};
+use cumem::{AllocError, Block, DeallocError, DriverError, MemoryResource, Stream, Upstream};
+use std::alloc::Layout;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+
+/// What an upstream is told to do, and what came of it.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Live blocks: sizes by address.
+    pub out: BTreeMap<u64, usize>,
+    /// The most bytes that were out at once.
+    pub peak: usize,
+    /// Requests so far, the refused ones too.
+    pub requests: Vec<usize>,
+    /// Refuse whatever is larger than this, as out of memory.
+    pub largest: Option<usize>,
+    /// Answer this to the request after so many others.
+    pub fail_after: Option<(usize, AllocError)>,
+    /// Answer this to the next blocks given back.
+    pub keep: Option<DriverError>,
+}
+
+impl Ledger {
+    pub fn bytes(&self) -> usize {
+        self.out.values().sum()
+    }
+}
+
+/// Hands out what `inner` does, and writes it down.
+#[derive(Debug)]
+pub struct Source<U> {
+    inner: U,
+    pub ledger: Mutex<Ledger>,
+}
+
+impl<U: Upstream> Source<U> {
+    pub fn new(inner: U) -> Self {
+        Self { inner, ledger: Mutex::default() }
+    }
+}
+
+impl<U: Layer> Layer for Source<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("source")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.inner)
+    }
+    fn state(&self) -> &dyn Any {
+        &()
+    }
+}
+
+// SAFETY: every block is the inner resource's, handed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for Source<U> {
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.requests.push(layout.size());
+        match ledger.fail_after.take() {
+            Some((0, error)) => return Err(error),
+            Some((n, error)) => ledger.fail_after = Some((n - 1, error)),
+            None => {}
+        }
+        if let Some(largest) = ledger.largest
+            && layout.size() > largest
+        {
+            let (requested, allocated) = (layout.size(), ledger.bytes());
+            return Err(AllocError::LimitExceeded { requested, allocated, limit: largest });
+        }
+        let block = self.inner.allocate(stream, layout)?;
+        ledger.out.insert(block.addr(), block.size());
+        ledger.peak = ledger.peak.max(ledger.bytes());
+        Ok(block)
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let mut ledger = self.ledger.lock().unwrap();
+        if let Some(error) = ledger.keep.take() {
+            return Err(DeallocError::new(block, error));
+        }
+        assert_eq!(ledger.out.remove(&block.addr()), Some(block.size()), "given back what was not out");
+        // SAFETY: this method's contract is the inner resource's.
+        unsafe { self.inner.deallocate(stream, block) }
+    }
+}
+
+impl<U: Upstream> Upstream for Source<U> {}

@@ -1,0 +1,136 @@
+//! Many streams and many threads.
+
+use crate::common::{free, sim};
+use crate::source::Source;
+use cumem::{Buffer, CudaResource, Device, MemoryResource, Stream, layout};
+use cumem_adaptors::{Pool, PoolOptions};
+use std::thread;
+
+const MIB: usize = 1 << 20;
+
+fn pool(device: &Device, options: PoolOptions) -> Pool<Source<CudaResource>> {
+    Pool::new(Source::new(CudaResource::new(device)), options).unwrap()
+}
+
+#[test]
+fn ten_thousand_short_lived_streams_leave_nothing_behind() {
+    let (device, _) = sim();
+    let pool = pool(&device, PoolOptions::new());
+    for i in 0..10_000 {
+        let stream = Stream::new(&device).unwrap();
+        let block = pool.allocate(&stream, layout::bytes(1000 + i).unwrap()).unwrap();
+        free(&pool, &stream, block).unwrap();
+    }
+    let stats = pool.stats();
+    assert_eq!(stats.reserved, 2 * MIB, "each takes over what the last has left");
+    assert!(stats.streams <= 2, "{stats:?}");
+}
+
+#[test]
+fn more_streams_than_slots_at_once() {
+    let (device, _) = sim();
+    let pool = pool(&device, PoolOptions::new());
+    let streams: Vec<_> = (0..1000).map(|_| Stream::new(&device).unwrap()).collect();
+    for round in 0..3 {
+        let blocks: Vec<_> =
+            streams.iter().map(|stream| pool.allocate(stream, layout::bytes(4096).unwrap()).unwrap()).collect();
+        // A block is freed on its own stream in one round, and on a neighbour's in the next.
+        for (i, block) in blocks.into_iter().enumerate() {
+            free(&pool, &streams[(i + round) % 1000], block).unwrap();
+        }
+    }
+    assert_eq!((pool.stats().blocks, pool.stats().requested), (0, 0));
+    pool.trim().unwrap();
+    assert_eq!(pool.stats().reserved, 0);
+}
+
+/// Allocates, frees, and hands every eighth block to the next thread, which frees it on its own stream.
+fn churn(pool: &Pool<Source<CudaResource>>, streams: &[Stream], rounds: usize) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = streams.iter().map(|_| std::sync::mpsc::channel()).unzip();
+    thread::scope(|scope| {
+        for (i, receiver) in receivers.into_iter().enumerate() {
+            let next = senders[(i + 1) % streams.len()].clone();
+            let stream = &streams[i];
+            scope.spawn(move || {
+                let mut live = Vec::new();
+                let mut seed = 0x9e37_79b9_u64.wrapping_mul(i as u64 + 1) | 1;
+                for round in 0..rounds {
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    let bytes = 1 + (seed as usize >> 8) % (1 << (8 + seed % 12));
+                    live.push(pool.allocate(stream, layout::bytes(bytes).unwrap()).unwrap());
+                    if live.len() > 32 {
+                        let block = live.swap_remove(seed as usize % live.len());
+                        if round % 8 == 0 {
+                            // The next thread may be done.
+                            if let Err(back) = next.send(block) {
+                                free(pool, stream, back.0).unwrap();
+                            }
+                        } else {
+                            free(pool, stream, block).unwrap();
+                        }
+                    }
+                    for block in receiver.try_iter() {
+                        free(pool, stream, block).unwrap();
+                    }
+                    if round % 512 == 0 {
+                        let stats = pool.stats();
+                        assert_eq!(stats.allocated + stats.free, stats.reserved);
+                    }
+                }
+                drop(next);
+                for block in live.into_iter().chain(receiver.try_iter()) {
+                    free(pool, stream, block).unwrap();
+                }
+                receiver
+            });
+        }
+    });
+}
+
+#[test]
+fn threads_with_streams_of_their_own() {
+    let (device, _) = sim();
+    let pool = pool(&device, PoolOptions::new());
+    let streams: Vec<_> = (0..6).map(|_| Stream::new(&device).unwrap()).collect();
+    churn(&pool, &streams, 4000);
+    drop(pool);
+}
+
+#[test]
+fn threads_on_one_stream() {
+    let (device, stream) = sim();
+    let pool = pool(&device, PoolOptions::new());
+    churn(&pool, &vec![stream; 6], 4000);
+}
+
+#[test]
+fn threads_in_want_of_memory() {
+    let (device, _) = sim();
+    let pool = pool(&device, PoolOptions::new().maximum(40 * MIB).step(MIB));
+    let streams: Vec<_> = (0..4).map(|_| Stream::new(&device).unwrap()).collect();
+    churn(&pool, &streams, 4000);
+}
+
+/// What one stream writes after a long copy must not be seen in what the copy reads, however the memory
+/// went from stream to stream.
+#[test]
+fn memory_that_crosses_streams_is_not_reused_too_early() {
+    let (device, a) = sim();
+    let b = Stream::new(&device).unwrap();
+    // Room for one such block and a half.
+    let pool = pool(&device, PoolOptions::new().maximum(12 * MIB).step(12 * MIB));
+    let leaf = CudaResource::new(&device);
+    let mut kept = Buffer::<u8, _>::zeroed(8 * MIB, &a, &leaf).unwrap();
+    for round in 1..20_u8 {
+        let (first, second) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        kept.set_stream(first).unwrap();
+        let source = Buffer::from_slice(&vec![round; 8 * MIB], first, &pool).unwrap();
+        kept.copy_from_buffer(&source).unwrap();
+        drop(source);
+        // The copy is still under way when the other stream gets the memory and overwrites it.
+        drop(Buffer::<u8, _>::zeroed(8 * MIB, second, &pool).unwrap());
+        assert!(kept.to_vec().unwrap().iter().all(|&byte| byte == round), "round {round}");
+    }
+}
