@@ -8,7 +8,6 @@ use cumem::{
 };
 use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
 use std::alloc::Layout;
-use std::path::PathBuf;
 use std::process::Command;
 use std::ptr;
 
@@ -18,11 +17,14 @@ fn with_fake(test: &str, flags: &[&str]) -> bool {
     if std::env::var(CHILD).is_ok_and(|name| name == test) {
         return true;
     }
-    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.so"));
+    // The source travels in the binary, which may run where there is no checkout.
+    let folder = std::env::temp_dir().join(format!("cumem-fake-driver-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (library, source) = (folder.join(format!("{test}.so")), folder.join(format!("{test}.c")));
+    std::fs::write(&source, include_str!("driver.c")).unwrap();
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_driver/driver.c");
     let compiled =
-        Command::new(&compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(source).status();
+        Command::new(&compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(&source).status();
     match compiled {
         Ok(status) => assert!(status.success(), "{}: {status}", compiler.display()),
         Err(error) => {
@@ -33,9 +35,14 @@ fn with_fake(test: &str, flags: &[&str]) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
         .env(CHILD, test)
-        .env("CUMEM_LIBCUDA", library)
+        .env("CUMEM_LIBCUDA", &library)
         .status()
         .unwrap();
+    for file in [&library, &source] {
+        std::fs::remove_file(file).unwrap();
+    }
+    // Other tests of this process may still be using it.
+    let _ = std::fs::remove_dir(&folder);
     assert!(status.success(), "{test}: {status}");
     false
 }

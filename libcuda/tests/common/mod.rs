@@ -24,14 +24,18 @@ pub(crate) fn in_own_process(test: &str, library: impl AsRef<OsStr>) -> bool {
 /// Compiles `fake_driver.c`, or says why the test is skipped where there is no C compiler.
 #[allow(dead_code, reason = "not every test file has a fake driver")]
 pub(crate) fn fake_driver(test: &str, flags: &[&str]) -> Option<PathBuf> {
-    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.so"));
-    if std::env::var_os(cumem_libcuda::ENV).is_some_and(|value| value == library) {
-        return Some(library);
+    let name = format!("{test}.so");
+    if let Some(value) = std::env::var_os(cumem_libcuda::ENV).map(PathBuf::from).filter(|path| path.ends_with(&name)) {
+        return Some(value);
     }
+    // The source travels in the binary, which may run where there is no checkout.
+    let folder = std::env::temp_dir().join(format!("cumem-libcuda-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (library, source) = (folder.join(&name), folder.join(format!("{test}.c")));
+    std::fs::write(&source, include_str!("../fake_driver.c")).unwrap();
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_driver.c");
     let status =
-        Command::new(&compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(source).status();
+        Command::new(&compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(&source).status();
     match status {
         Ok(status) => {
             assert!(status.success(), "{}: {status}", compiler.display());
