@@ -1,0 +1,29 @@
+//! Every adaptor, and whole stacks, pass what every resource must.
+
+use cumem::{AnyUpstream, CudaResource, ManagedResource, PinnedResource};
+use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, ResourceExt, Statistics};
+use cumem_conformance::{Expectations, adaptor_conformance, conformance};
+
+adaptor_conformance!(statistics, |upstream| Statistics::new(upstream));
+adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
+adaptor_conformance!(pool, |upstream| Pool::new(upstream, PoolOptions::default())?);
+
+conformance!(prefetch, |device| Prefetch::new(ManagedResource::new(device)?, device.id())?);
+conformance!(
+    pool_over_device,
+    |device| CudaResource::new(device).pool(PoolOptions::default())?,
+    Expectations::default().max_alignment(1 << 21)
+);
+conformance!(pool_over_pinned, |device| PinnedResource::new(device).pool(PoolOptions::default())?);
+conformance!(
+    pool_with_a_maximum,
+    |device| CudaResource::new(device).pool(PoolOptions::default().initial(1 << 20).maximum(1 << 30))?
+);
+conformance!(
+    full_stack,
+    |device| ManagedResource::new(device)?.pool(PoolOptions::default())?.limit(2 << 30).statistics().prefetch(device.id())?
+);
+conformance!(
+    erased_stack,
+    |device| AnyUpstream::new(AnyUpstream::new(CudaResource::new(device)).pool(PoolOptions::default())?).statistics()
+);

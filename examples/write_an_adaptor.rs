@@ -1,0 +1,99 @@
+//! An adaptor of one's own, outside the crates: when memory runs out it asks the application to make room, and
+//! tries again. (RMM has one of the kind, `failure_callback_resource_adaptor`, which may try for ever.)
+//!
+//! ```console
+//! $ cargo run --release --example write_an_adaptor
+//! ```
+
+use cumem::layer::fmt_stack;
+use cumem::{
+    AllocError, Beneath, Block, Buffer, DeallocError, Device, Layer, ManagedResource, MemoryResource, Stream, Upstream,
+};
+use cumem_adaptors::ResourceExt;
+use cumem_conformance::{AdaptorSuite, Place};
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+/// Calls `make_room` when `upstream` is out of memory, for as long as it says that it freed something.
+struct MakeRoom<U, F> {
+    make_room: F,
+    upstream: U,
+}
+
+impl<U, F: Fn() -> bool> MakeRoom<U, F> {
+    fn new(upstream: U, make_room: F) -> Self
+    where
+        U: Upstream,
+    {
+        Self { make_room, upstream }
+    }
+}
+
+// How it is called, what it stands on, and what `find` answers.
+impl<U: Layer, F: Fn() -> bool> Layer for MakeRoom<U, F> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("make_room")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &()
+    }
+}
+
+// SAFETY: every block is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream, F: Fn() -> bool> MemoryResource for MakeRoom<U, F> {
+    // What the memory can do passes through, so `prefetch` and host slices work over this adaptor too.
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        loop {
+            match self.upstream.allocate(stream, layout) {
+                Err(error) if error.is_out_of_memory() && (self.make_room)() => {}
+                result => return result,
+            }
+        }
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // SAFETY: this method's contract is the upstream's.
+        unsafe { self.upstream.deallocate(stream, block) }
+    }
+}
+
+// It may go under other adaptors.
+impl<U: Upstream, F: Fn() -> bool> Upstream for MakeRoom<U, F> {}
+
+impl<U: Layer, F: Fn() -> bool> fmt::Display for MakeRoom<U, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_stack(self, f)
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+    let device = Device::first()?;
+    let stream = Stream::new(&device)?;
+
+    // A cache of results fills the 8 MiB that the application may use ...
+    let limited = Arc::new(ManagedResource::new(&device)?.limit(8 << 20));
+    let cache = Mutex::new(Vec::new());
+    for _ in 0..8 {
+        cache.lock().unwrap().push(Buffer::<u8, _>::zeroed(1 << 20, &stream, limited.clone())?);
+    }
+
+    // ... and makes room, entry by entry, when something needs 3 MiB.
+    let stack = MakeRoom::new(limited, || cache.lock().unwrap().pop().is_some()).statistics().prefetch(device.id())?;
+    println!("stack:   {stack}");
+    let batch = Buffer::<u8, _>::zeroed(3 << 20, &stream, &stack)?;
+    println!("batch:   {} bytes, after {} of 8 cached results made room", batch.len(), 8 - cache.lock().unwrap().len());
+    drop(batch);
+
+    // What every adaptor must pass, on a simulated device: contents, order, threads, refusals, and every upstream
+    // call failed in turn.
+    AdaptorSuite::new(|upstream| Ok(MakeRoom::new(upstream, || false))).run(&Place::simulated()).assert();
+    Ok(())
+}
