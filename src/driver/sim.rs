@@ -1,22 +1,53 @@
-//! placeholder
-use crate::device::Device;
-use crate::error::DriverError;
+//! The simulated device: a model of the driver on host memory and virtual time.
+//!
+//! Memory is real, and reserved lazily: an 80 GiB device costs nothing until it is touched. Fresh memory
+//! holds [`POISON`], so that nothing can rely on zeroes. Work enters streams as on a GPU and is done when virtual
+//! time, in integer nanoseconds, gets there: an event is not reached before, and a copy whose source is
+//! reused too early copies the wrong bytes. The same program gives the same times and the same bytes.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `simulator` | the public handle: making a machine, looking into it |
+//! | `profile`, `profiles` | what a device is and costs, as data; each number with its source |
+//! | `door`, `calls`, `hints` | the driver's calls, on top of the rest |
+//! | `machine` | the state behind the one lock, the clock, what every call does first |
+//! | `injection` | calls that are made to fail |
+//! | `memory`, `heap`, `mapping` | allocations; small ones out of slabs; the pages behind both |
+//! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
+//! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
+//! | `operations`, `bytes`, `cost` | what an operation takes, what it does to bytes, and how long it lasts |
+//! | `uvm` | residency, faults, advice, migration, eviction |
+//! | `statistics`, `journal` | what was counted, what happened |
 
-/// A device's data.
-#[derive(Debug, Clone, Default)]
-pub struct Profile {}
+mod bytes;
+mod calls;
+mod cost;
+mod door;
+mod events;
+mod handles;
+mod heap;
+mod hints;
+mod injection;
+mod journal;
+mod machine;
+mod mapping;
+mod memory;
+mod operations;
+mod pools;
+mod profile;
+mod profiles;
+mod schedule;
+mod segments;
+mod simulator;
+mod statistics;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod uvm;
 
-/// A simulated machine.
-#[derive(Debug, Clone)]
-pub struct Simulator {}
-
-impl Simulator {
-    /// new
-    pub fn new(_profiles: impl IntoIterator<Item = Profile>) -> Result<Self, DriverError> {
-        Ok(Self {})
-    }
-    /// device
-    pub fn device(&self, _ordinal: u32) -> Result<Device, DriverError> {
-        Err(DriverError::NoDriver { reason: "placeholder".into() })
-    }
-}
+pub use injection::FaultCall;
+pub use journal::{Happening, Record};
+pub use mapping::POISON;
+pub use profile::{Figure, Profile, Provenance};
+pub use simulator::{Live, LiveAllocations, Residency, Simulator};
+pub use statistics::DeviceStatistics;

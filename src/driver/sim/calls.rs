@@ -1,0 +1,362 @@
+//! Calls that need more than a line: allocation, copies, launches, and the checks that they share.
+
+use super::bytes;
+use super::cost::{ns, per_mib, transfer};
+use super::handles::Key;
+use super::injection::FaultCall;
+use super::machine::{Guard, Machine, State, Until};
+use super::memory::{Bad, Kind, Place};
+use super::operations::{EngineKind, Side, What};
+use super::pools::BlockState;
+use super::streams::{Mark, StreamState};
+use super::uvm::{BLOCK, Managed, Processor};
+use crate::code::CudaErrorCode;
+use crate::driver::RawStream;
+use crate::error::DriverError;
+use crate::kernel::{AccessMode, HostKernel};
+use std::ptr::NonNull;
+use std::thread;
+
+impl State {
+    /// The stream behind a handle, as the calling thread means it.
+    pub(super) fn stream(&mut self, d: u32, raw: RawStream, call: &'static str) -> Result<Key, DriverError> {
+        match raw {
+            RawStream::LEGACY | RawStream(0) => Ok(self.devices[d as usize].legacy),
+            RawStream::PER_THREAD => Ok(self.per_thread(d)),
+            RawStream(handle) => {
+                let key = Key::from_handle(handle);
+                let found = key
+                    .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.device == d && !stream.closing));
+                found.ok_or_else(|| self.code(d, call, CudaErrorCode::INVALID_HANDLE))
+            }
+        }
+    }
+
+    fn per_thread(&mut self, d: u32) -> Key {
+        let thread = thread::current().id();
+        let known = self.devices[d as usize].per_thread.iter().find(|(id, _)| *id == thread);
+        if let Some((_, key)) = known {
+            return *key;
+        }
+        let key = self.streams.insert(StreamState::new(d, true));
+        self.device(d).per_thread.push((thread, key));
+        key
+    }
+
+    /// The point that a stream has been given work up to; for the legacy default stream, that of all that
+    /// it waits for.
+    pub(super) fn mark(&mut self, d: u32, key: Key) -> Mark {
+        self.order_with_legacy(d, key);
+        Mark { stream: key, seq: self.streams.get(key).map_or(0, |stream| stream.submitted) }
+    }
+
+    /// The block that holds a range, `None` for memory that is not the simulator's.
+    fn place(&self, d: u32, who: &str, addr: u64, bytes: u64) -> Result<Option<Place>, DriverError> {
+        let place = match self.memory.find(addr, bytes) {
+            Ok(place) => place,
+            Err(Bad::Unknown) => return Ok(None),
+            Err(bad) => return Err(self.bad_range(d, who, addr, bytes, bad)),
+        };
+        let Kind::Segment(pool) = place.kind else { return Ok(Some(place)) };
+        let block = self.pools.get(pool).and_then(|pool| pool.block_around(addr));
+        match block {
+            Some((base, block)) => match block.state {
+                BlockState::Live(live) if addr - base + bytes <= live => Ok(Some(place)),
+                BlockState::Live(live) => Err(self.bad_range(d, who, addr, bytes, Bad::Crosses { base, bytes: live })),
+                BlockState::Free(_) => {
+                    Err(self.bad_range(d, who, addr, bytes, Bad::Freed { base, bytes: block.bytes }))
+                }
+            },
+            None => Ok(Some(place)),
+        }
+    }
+
+    #[cold]
+    pub(super) fn bad_range(&self, d: u32, who: &str, addr: u64, bytes: u64, bad: Bad) -> DriverError {
+        let what = match bad {
+            Bad::Unknown => "which are no memory of the device".into(),
+            Bad::Crosses { base, bytes } => format!("across the end of the allocation of {bytes} bytes at {base:#x}"),
+            Bad::Freed { base, bytes } => format!("in the allocation of {bytes} bytes at {base:#x}, which was freed"),
+        };
+        self.simulation(d, format!("{who} uses {bytes} bytes at {addr:#x}, {what}"))
+    }
+
+    fn side(&self, d: u32, who: &str, addr: u64, bytes: u64) -> Result<Side, DriverError> {
+        if addr == 0 {
+            return Err(self.code(d, "cuMemcpyAsync", CudaErrorCode::INVALID_VALUE));
+        }
+        let place = self.place(d, who, addr, bytes)?;
+        Ok(place.map_or(Side::Pageable(addr), |place| Side::Simulated(addr, place)))
+    }
+
+    fn allocated(&mut self, found: (u64, u64), bytes: u64) -> NonNull<u8> {
+        let (addr, serial) = found;
+        self.note_allocation(serial, bytes);
+        NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling())
+    }
+
+    fn take_managed(&mut self, d: u32, bytes: u64) -> Option<(u64, u64)> {
+        // The tail beyond the last whole block takes a power of two of 64 KiB (UVMSmart's recordings).
+        let tail = match bytes % BLOCK {
+            0 => 0,
+            tail => tail.next_power_of_two().max(64 << 10),
+        };
+        let counted = (bytes - bytes % BLOCK).checked_add(tail)?;
+        let total = self.managed.checked_add(counted)?;
+        if total >= self.profile(d).managed_limit.value as u64 {
+            return None;
+        }
+        let at = Processor::device(d);
+        let fixed = !self.profile(d).concurrent_managed_access;
+        if fixed {
+            let mut work = self.new_work();
+            self.space.take_plain(d, counted, &mut work).ok()?;
+            self.account(d, at, &work);
+        }
+        let mode = if fixed { Managed::Fixed(at) } else { Managed::Concurrent };
+        let space = &mut self.space;
+        let kind = || Kind::Managed(space.add(counted, mode));
+        let found = self.memory.allocate(d, bytes, counted, |memory| memory.managed_heap(), kind);
+        match found {
+            Some(_) => self.managed = total,
+            None if fixed => self.space.give_plain(d, counted),
+            None => {}
+        }
+        found
+    }
+}
+
+impl Machine {
+    pub(super) fn allocate_device(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
+        let call = "cuMemAlloc";
+        let mut state = self.enter(d, FaultCall::AllocateDevice, call, |p| ns(p.call_allocate_device))?;
+        state.not_zero(d, call, bytes)?;
+        match state.take_device_memory(d, bytes, Kind::Device) {
+            Ok(found) => Ok(state.allocated(found, bytes)),
+            Err(code) => Err(state.code(d, call, code)),
+        }
+    }
+
+    pub(super) fn allocate_managed(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
+        let call = "cuMemAllocManaged";
+        let mut state = self.enter(d, FaultCall::AllocateManaged, call, |p| ns(p.call_allocate_managed))?;
+        state.not_zero(d, call, bytes)?;
+        if !state.profile(d).managed_memory {
+            return Err(DriverError::NotSupported { what: "unified memory", device: self.device_id(d) });
+        }
+        match state.take_managed(d, bytes) {
+            Some(found) => Ok(state.allocated(found, bytes)),
+            None => Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY)),
+        }
+    }
+
+    pub(super) fn allocate_pinned(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
+        let call = "cuMemAllocHost";
+        let cost = |p: &super::Profile| ns(p.call_allocate_pinned) + per_mib(bytes, p.pinned_per_mib);
+        let mut state = self.enter(d, FaultCall::AllocatePinned, call, cost)?;
+        state.not_zero(d, call, bytes)?;
+        let none = state.code(d, call, CudaErrorCode::OUT_OF_MEMORY);
+        let counted = bytes.checked_next_multiple_of(super::uvm::PAGE).ok_or_else(|| none.clone())?;
+        let total = state.pinned.checked_add(counted).ok_or_else(|| none.clone())?;
+        if total > state.profile(d).host_memory.value as u64 {
+            return Err(none);
+        }
+        let found = state.memory.allocate(d, bytes, counted, |memory| memory.pinned_heap(), || Kind::Pinned);
+        let found = found.ok_or(none)?;
+        state.pinned = total;
+        Ok(state.allocated(found, bytes))
+    }
+
+    /// `cuMemFree`: device and unified memory, and blocks of pools, after the work that may use them.
+    ///
+    /// # Safety
+    ///
+    /// Nobody but enqueued work uses the memory any more.
+    pub(super) unsafe fn free(&self, d: u32, addr: u64) -> Result<(), DriverError> {
+        let call = "cuMemFree";
+        let state = self.enter(d, FaultCall::Free, call, |_| 0)?;
+        let bad = state.code(d, call, CudaErrorCode::INVALID_VALUE);
+        let place = state.memory.find(addr, 0).map_err(|_| bad.clone())?;
+        if place.offset > 0 && !matches!(place.kind, Kind::Segment(_)) {
+            return Err(bad);
+        }
+        let (until, cost) = match place.kind {
+            Kind::Managed(_) => (Until::All, state.profile(d).call_free_managed),
+            Kind::Device | Kind::Segment(_) => (Until::Device(place.device), state.profile(d).call_free_device),
+            Kind::Pinned => return Err(bad),
+        };
+        let mut state = self.run(state, d, until)?;
+        state.now += ns(cost);
+        if let Kind::Segment(pool) = place.kind {
+            if state.pools.get(pool).and_then(|pool| pool.live(addr)).is_none() {
+                return Err(bad);
+            }
+            state.give_to_pool(pool, addr, None);
+            return Ok(());
+        }
+        if state.memory.at(addr).is_none_or(|found| found.serial != place.serial) {
+            return Err(bad);
+        }
+        // SAFETY: the work that may use it is done, and the caller vouches for the rest.
+        unsafe { state.release(addr) };
+        Ok(())
+    }
+
+    /// `cuMemFreeHost`. Work that still uses the memory fails.
+    ///
+    /// # Safety
+    ///
+    /// Nobody but enqueued work uses the memory any more.
+    pub(super) unsafe fn free_pinned(&self, d: u32, addr: u64) -> Result<(), DriverError> {
+        let call = "cuMemFreeHost";
+        let mut state = self.enter(d, FaultCall::Free, call, |p| ns(p.call_free_pinned))?;
+        let bytes = match state.memory.at(addr) {
+            Some(found) if found.kind == Kind::Pinned => found.bytes,
+            _ => return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
+        };
+        state.now += per_mib(bytes, state.profile(d).pinned_per_mib);
+        // SAFETY: operations look for the allocation before they use it; the caller vouches for the rest.
+        unsafe { state.release(addr) };
+        Ok(())
+    }
+
+    pub(super) fn copy(&self, d: u32, dst: u64, src: u64, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemcpyAsync";
+        let mut state = self.enter(d, FaultCall::Copy, call, |p| ns(p.call_copy))?;
+        state.not_zero(d, call, bytes)?;
+        let key = state.stream(d, stream, call)?;
+        let (dst, mut src) = (state.side(d, "a copy", dst, bytes)?, state.side(d, "a copy", src, bytes)?);
+        let engine = match (dst.on_device(), src.on_device()) {
+            (true, false) => EngineKind::ToDevice,
+            (true, true) => EngineKind::Between,
+            (false, _) => EngineKind::ToHost,
+        };
+        // Ordinary host memory is used before the call returns: as a source for a device it is staged,
+        // otherwise the call waits for the copy.
+        let mut waits = matches!(dst, Side::Pageable(_));
+        if let Side::Pageable(from) = src {
+            if dst.on_device() {
+                // SAFETY: the caller of the copy vouches for the source during the call.
+                src = Side::Captured(unsafe { bytes::read(from, bytes as usize) });
+                state.now += transfer(bytes, state.profile(d).pageable);
+            } else {
+                waits = true;
+            }
+        }
+        if waits && state.within_kernel() {
+            return Err(state.code(d, call, CudaErrorCode::NOT_PERMITTED));
+        }
+        state.order_with_legacy(d, key);
+        let ready = state.now;
+        let mark = state.enqueue(key, ready, call, What::Copy { dst, src, bytes, engine });
+        if waits {
+            self.run(state, d, Until::Mark(mark))?.report(d)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn fill(&self, d: u32, dst: u64, value: u8, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemsetD8Async";
+        let mut state = self.enter(d, FaultCall::Fill, call, |p| ns(p.call_fill))?;
+        state.not_zero(d, call, bytes)?;
+        let key = state.stream(d, stream, call)?;
+        let dst = state.side(d, "a fill", dst, bytes)?;
+        if matches!(dst, Side::Pageable(_)) {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        state.order_with_legacy(d, key);
+        let ready = state.now;
+        state.enqueue(key, ready, call, What::Fill { dst, value, bytes });
+        Ok(())
+    }
+
+    pub(super) fn launch(&self, d: u32, kernel: HostKernel, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuLaunchKernel";
+        let mut state = self.enter(d, FaultCall::Launch, call, |p| ns(p.call_launch))?;
+        let key = state.stream(d, stream, call)?;
+        let places = state.kernel_places(d, &kernel)?;
+        state.order_with_legacy(d, key);
+        let (ready, name) = (state.now, kernel.name);
+        state.enqueue(key, ready, name, What::Kernel { kernel: Box::new(kernel), places });
+        Ok(())
+    }
+
+    /// Waits for the point that a stream has been given work up to.
+    pub(super) fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuStreamSynchronize";
+        let mut state = self.enter(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
+        let key = state.stream(d, stream, call)?;
+        let mark = state.mark(d, key);
+        self.wait(state, d, Until::Mark(mark)).map(drop)
+    }
+
+    /// A state for a question about handles, with the time that a question takes.
+    pub(super) fn ask(&self, d: u32, call: &'static str) -> Result<Guard<'_>, DriverError> {
+        self.enter(d, FaultCall::Query, call, |p| ns(p.call_query))
+    }
+}
+
+impl State {
+    pub(super) fn not_zero(&self, d: u32, call: &'static str, bytes: u64) -> Result<(), DriverError> {
+        if bytes == 0 { Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)) } else { Ok(()) }
+    }
+
+    /// Where a kernel's ranges are. The device can reach all of them, and what is written overlaps nothing.
+    fn kernel_places(&self, d: u32, kernel: &HostKernel) -> Result<Box<[Option<Place>]>, DriverError> {
+        let who = kernel.name;
+        for (i, write) in kernel.accesses.iter().enumerate().filter(|(_, access)| access.mode == AccessMode::Write) {
+            let span = |a: &crate::kernel::Access| a.addr..a.addr.saturating_add(a.bytes as u64);
+            let overlaps = kernel.accesses.iter().enumerate().find(|(j, other)| {
+                let (a, b) = (span(write), span(other));
+                *j != i && a.start < b.end && b.start < a.end && !a.is_empty() && !b.is_empty()
+            });
+            if let Some((j, _)) = overlaps {
+                return Err(self.simulation(d, format!("kernel {who} writes range {i}, which overlaps its range {j}")));
+            }
+        }
+        let place = |access: &crate::kernel::Access| {
+            let (addr, bytes) = (access.addr, access.bytes as u64);
+            if addr == 0 {
+                return Err(self.simulation(d, format!("kernel {who} uses the null pointer")));
+            }
+            if bytes == 0 {
+                return Ok(None);
+            }
+            let place = self.place(d, who, addr, bytes)?;
+            let reachable = match &place {
+                None => self.profile(d).pageable_memory_access,
+                Some(place) if place.device != d && matches!(place.kind, Kind::Device | Kind::Segment(_)) => {
+                    self.profile(d).peer_access && self.profile(place.device).peer_access
+                }
+                Some(_) => true,
+            };
+            match reachable {
+                true => Ok(place),
+                false => Err(self.bad_range(d, who, addr, bytes, Bad::Unknown)),
+            }
+        };
+        kernel.accesses.iter().map(place).collect()
+    }
+
+    /// Ends an allocation and gives back what it took.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory any more, or looks before it does.
+    unsafe fn release(&mut self, addr: u64) {
+        // SAFETY: as the caller vouches.
+        let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
+        match freed.kind {
+            Kind::Device | Kind::Segment(_) => self.space.give_plain(freed.device, freed.counted),
+            Kind::Pinned => self.pinned -= freed.counted,
+            Kind::Managed(range) => {
+                self.space.remove(range);
+                self.managed -= freed.counted;
+                if !self.profile(freed.device).concurrent_managed_access {
+                    self.space.give_plain(freed.device, freed.counted);
+                }
+            }
+        }
+        self.note_free(freed.serial);
+    }
+}

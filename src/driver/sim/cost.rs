@@ -1,0 +1,82 @@
+//! How long things take: the profile's figures applied to what was done. Integer nanoseconds throughout.
+#![forbid(unsafe_code)]
+
+use super::profile::{Figure, Profile};
+use super::uvm::{BLOCK, Work};
+
+/// A figure in nanoseconds.
+pub(super) fn ns(figure: Figure) -> u64 {
+    figure.value as u64
+}
+
+/// The time that `bytes` take at a bandwidth.
+pub(super) fn transfer(bytes: u64, bandwidth: Figure) -> u64 {
+    (u128::from(bytes) * 1_000_000_000 / u128::from((bandwidth.value as u64).max(1))) as u64
+}
+
+/// The time that `bytes` take at so much per MiB.
+pub(super) fn per_mib(bytes: u64, figure: Figure) -> u64 {
+    (u128::from(bytes) * u128::from(ns(figure)) >> 20) as u64
+}
+
+impl Profile {
+    /// Copies of pages and what evictions take, without the faults that caused them.
+    fn movement(&self, work: &Work) -> u64 {
+        transfer(work.to_device.bytes, self.link_to_device)
+            + transfer(work.to_host.bytes, self.link_to_host)
+            + transfer(work.peer.bytes, self.link_peer)
+            + transfer(work.populated, self.device_memory)
+            + work.evictions * ns(self.eviction)
+    }
+
+    /// The service of faults: `fixed + new blocks + pages + copies` (`t_fault` of the cost model).
+    fn service(&self, work: &Work, fault: Figure) -> u64 {
+        let copies = work.to_device.runs + work.to_host.runs + work.peer.runs;
+        work.faults * ns(fault)
+            + work.faulting_blocks * ns(self.fault_block)
+            + work.pages * ns(self.fault_page)
+            + copies * ns(self.fault_copy)
+            + self.movement(work)
+    }
+
+    /// Faults of a device, and what it uses over the link.
+    pub(super) fn device_faults(&self, work: &Work) -> u64 {
+        self.service(work, self.device_fault) + transfer(work.remote, self.link_to_device)
+    }
+
+    /// Faults of the host.
+    pub(super) fn host_faults(&self, work: &Work) -> u64 {
+        self.service(work, self.host_fault) + transfer(work.remote, self.link_to_host)
+    }
+
+    /// A prefetch, on the device.
+    pub(super) fn prefetch_transfer(&self, work: &Work) -> u64 {
+        let moved = work.to_device.bytes + work.to_host.bytes + work.peer.bytes;
+        self.movement(work) + moved.div_ceil(BLOCK) * ns(self.prefetch_copy_block)
+    }
+
+    /// How long the call holds the host before the first copy can start, and after that.
+    pub(super) fn prefetch_call(&self, blocks: u64, copied: u64, fresh: u64, to_host: bool) -> (u64, u64) {
+        if copied + fresh == 0 {
+            return (ns(self.prefetch_resident), blocks * ns(self.prefetch_resident_block));
+        }
+        let rate = if to_host { self.prefetch_to_host_per_mib } else { self.prefetch_to_device_per_mib };
+        let first = ns(self.prefetch_call) + ns(self.prefetch_block) + per_mib(copied.min(BLOCK), rate);
+        let rest = (blocks - 1) * ns(self.prefetch_block)
+            + per_mib(copied.saturating_sub(BLOCK), rate)
+            + fresh.div_ceil(BLOCK) * ns(self.prefetch_fresh_block);
+        (first, rest)
+    }
+
+    /// A kernel, without its faults.
+    pub(super) fn kernel(&self, operations: u64, bytes: u64) -> u64 {
+        ns(self.kernel_latency) + transfer(operations, self.operations).max(transfer(bytes, self.device_memory))
+    }
+
+    /// Device memory that a plain allocation takes.
+    pub(super) fn counted(&self, bytes: u64) -> Option<u64> {
+        let large = bytes >= self.large_allocation.value as u64;
+        let granule = if large { self.large_granule } else { self.small_granule };
+        bytes.checked_next_multiple_of(granule.value as u64)
+    }
+}

@@ -1,0 +1,107 @@
+//! [`Heap`]: addresses for allocations. Small ones share slabs, so that thousands of them do not use up
+//! the mappings that a process may have.
+
+use super::bytes;
+use super::mapping::{self, Mapping};
+use std::collections::VecDeque;
+
+/// Up to this size, allocations share slabs.
+const SMALL: usize = 1 << 20;
+const SLAB: usize = 16 << 20;
+/// From this size on, it is cheaper to give pages back than to overwrite them.
+const REFRESH: usize = 64 << 10;
+/// Freed ranges whose addresses are kept out of use.
+const RETIRED: usize = 64;
+
+/// Addresses of one kind of memory.
+#[derive(Debug)]
+pub(super) struct Heap {
+    /// Bytes of the smallest slot, a power of two; every address is a multiple of its slot's size or of `large_align`.
+    smallest: usize,
+    large_align: usize,
+    classes: Vec<Class>,
+    retired: VecDeque<Mapping>,
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    slabs: Vec<Mapping>,
+    /// What of the last slab was never handed out.
+    fresh: std::ops::Range<u64>,
+    /// Freed slots; the one that waited longest is used first, so that late uses show.
+    free: VecDeque<u64>,
+}
+
+/// Where an allocation's addresses came from.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// A slot of this size class.
+    Slot(usize),
+    /// A range of its own.
+    Own(Mapping),
+}
+
+impl Heap {
+    pub(super) fn new(smallest: usize, large_align: usize) -> Self {
+        Self { smallest, large_align, classes: Vec::new(), retired: VecDeque::new() }
+    }
+
+    /// Addresses for `bytes`; `None` if the operating system has none left.
+    pub(super) fn allocate(&mut self, bytes: usize) -> Option<(u64, Home)> {
+        if bytes > SMALL {
+            let mapping = Mapping::reserve(bytes, self.large_align)?;
+            return Some((mapping.base(), Home::Own(mapping)));
+        }
+        let size = bytes.next_power_of_two().max(self.smallest);
+        let class = (size / self.smallest).trailing_zeros() as usize;
+        if class >= self.classes.len() {
+            self.classes.resize_with(class + 1, Class::default);
+        }
+        let base = self.classes[class].take(size as u64)?;
+        Some((base, Home::Slot(class)))
+    }
+
+    /// Takes addresses back.
+    ///
+    /// # Safety
+    ///
+    /// `base` and `home` came from [`allocate`](Self::allocate) together, and nobody uses the memory.
+    pub(super) unsafe fn free(&mut self, base: u64, home: Home) {
+        match home {
+            Home::Slot(class) => {
+                let size = self.smallest << class;
+                if size >= REFRESH {
+                    // SAFETY: a slot of at least 64 KiB is whole pages of a slab, and nobody uses it.
+                    unsafe { mapping::refresh(base, size) };
+                } else {
+                    // SAFETY: the slot lies in a slab, and nobody uses it.
+                    unsafe { bytes::poison(base, size) };
+                }
+                self.classes[class].free.push_back(base);
+            }
+            Home::Own(mut mapping) => {
+                mapping.retire();
+                self.retired.push_back(mapping);
+                if self.retired.len() > RETIRED {
+                    self.retired.pop_front();
+                }
+            }
+        }
+    }
+}
+
+impl Class {
+    fn take(&mut self, size: u64) -> Option<u64> {
+        if self.fresh.is_empty() {
+            if let Some(base) = self.free.pop_front() {
+                return Some(base);
+            }
+            let slab = Mapping::reserve(SLAB, SMALL.max(size as usize))?;
+            self.fresh = slab.base()..slab.base() + SLAB as u64;
+            self.slabs.push(slab);
+        }
+        let base = self.fresh.start;
+        self.fresh.start += size;
+        Some(base)
+    }
+}

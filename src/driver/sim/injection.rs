@@ -1,0 +1,128 @@
+//! Calls that are made to fail, and how often each was made.
+#![forbid(unsafe_code)]
+
+use crate::code::CudaErrorCode;
+
+macro_rules! fault_calls {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A kind of driver call, for [`Simulator::fail_nth`](super::Simulator::fail_nth).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum FaultCall {
+            $($(#[doc = $doc])+ $name,)+
+            /// Each of the others.
+            Any,
+        }
+
+        impl FaultCall {
+            /// All kinds but [`Any`](Self::Any).
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+        }
+    };
+}
+
+fault_calls! {
+    /// `cuMemAlloc`.
+    AllocateDevice,
+    /// `cuMemAllocManaged`.
+    AllocateManaged,
+    /// `cuMemAllocHost`.
+    AllocatePinned,
+    /// `cuMemAllocFromPoolAsync`.
+    AllocateAsync,
+    /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync`.
+    Free,
+    /// `cuMemcpyAsync`.
+    Copy,
+    /// `cuMemsetD8Async`.
+    Fill,
+    /// `cuMemPrefetchAsync`.
+    Prefetch,
+    /// `cuMemAdvise`.
+    Advise,
+    /// `cuEventCreate`.
+    CreateEvent,
+    /// `cuEventRecord`.
+    RecordEvent,
+    /// `cuStreamWaitEvent`.
+    WaitEvent,
+    /// `cuStreamCreate`.
+    CreateStream,
+    /// `cuMemPoolCreate`, and changes to pools.
+    Pool,
+    /// `cuStreamSynchronize`, `cuEventSynchronize`, `cuCtxSynchronize`.
+    Synchronize,
+    /// `cuStreamQuery`, `cuEventQuery`, `cuMemGetInfo`, and questions about pointers, ranges and pools.
+    Query,
+    /// `cuLaunchKernel`, and work done by the host in its place.
+    Launch,
+}
+
+const KINDS: usize = FaultCall::Any as usize + 1;
+
+/// Counters, and the failures that are still to come.
+#[derive(Debug, Default)]
+pub(super) struct Injection {
+    calls: [u64; KINDS],
+    planned: Vec<Planned>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    kind: FaultCall,
+    /// The value of the counter at which it fails.
+    at: u64,
+    code: CudaErrorCode,
+}
+
+impl Injection {
+    pub(super) fn plan(&mut self, kind: FaultCall, n: u64, code: CudaErrorCode) {
+        let at = self.calls(kind).saturating_add(n.max(1));
+        self.planned.push(Planned { kind, at, code });
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.planned.clear();
+    }
+
+    pub(super) fn calls(&self, kind: FaultCall) -> u64 {
+        self.calls[kind as usize]
+    }
+
+    /// Counts a call; `Some` if it is to fail.
+    pub(super) fn count(&mut self, kind: FaultCall) -> Option<CudaErrorCode> {
+        for kind in [kind, FaultCall::Any] {
+            self.calls[kind as usize] += 1;
+        }
+        if self.planned.is_empty() {
+            return None;
+        }
+        let calls = self.calls;
+        let due = self
+            .planned
+            .iter()
+            .position(|p| matches!(p.kind, k if k == kind || k == FaultCall::Any) && calls[p.kind as usize] == p.at)?;
+        Some(self.planned.remove(due).code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nth_call_of_a_kind_from_now_fails_once() {
+        let mut injection = Injection::default();
+        let code = CudaErrorCode::OUT_OF_MEMORY;
+        assert_eq!(injection.count(FaultCall::Copy), None);
+        injection.plan(FaultCall::Copy, 2, code);
+        injection.plan(FaultCall::Any, 4, CudaErrorCode::UNKNOWN);
+        assert_eq!(injection.count(FaultCall::Copy), None);
+        assert_eq!(injection.count(FaultCall::Fill), None);
+        assert_eq!(injection.count(FaultCall::Copy), Some(code));
+        assert_eq!(injection.count(FaultCall::Free), Some(CudaErrorCode::UNKNOWN));
+        assert_eq!(injection.count(FaultCall::Copy), None);
+        assert_eq!(injection.calls(FaultCall::Copy), 4);
+        assert_eq!(injection.calls(FaultCall::Any), 6);
+    }
+}

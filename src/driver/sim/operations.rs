@@ -1,0 +1,271 @@
+//! What operations are, how long they take, and what they do to bytes.
+
+use super::bytes;
+use super::cost::{ns, transfer};
+use super::handles::Key;
+use super::machine::State;
+use super::memory::{Kind, Place};
+use super::streams::{Mark, Operation};
+use super::uvm::{NoMemory, PAGE, Processor, RangeId, Work};
+use crate::code::CudaErrorCode;
+use crate::error::DriverError;
+use crate::kernel::{AccessMode, HostKernel};
+use std::ops::Range;
+
+/// An operation of a stream.
+#[derive(Debug)]
+pub(super) enum What {
+    Copy {
+        dst: Side,
+        src: Side,
+        bytes: u64,
+        engine: EngineKind,
+    },
+    Fill {
+        dst: Side,
+        value: u8,
+        bytes: u64,
+    },
+    Kernel {
+        kernel: Box<HostKernel>,
+        places: Box<[Option<Place>]>,
+    },
+    Prefetch {
+        serial: u64,
+        base: u64,
+        range: RangeId,
+        pages: Range<u64>,
+        to: Processor,
+    },
+    /// Takes the time of an event.
+    Record(Key),
+    /// Waits for another stream.
+    Wait(Mark),
+    /// Went wrong when it started, and occupied this engine.
+    Failed(EngineKind),
+}
+
+/// One end of a copy.
+#[derive(Debug)]
+pub(super) enum Side {
+    /// In an allocation of the simulator's.
+    Simulated(u64, Place),
+    /// In ordinary host memory, which is used before the call returns.
+    Pageable(u64),
+    /// Bytes taken at the call.
+    Captured(Box<[u8]>),
+}
+
+/// What operations compete for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EngineKind {
+    Compute = 0,
+    ToDevice = 1,
+    ToHost = 2,
+    Between = 3,
+}
+
+/// What came of an operation at its end.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Done,
+    Kernel(Box<HostKernel>),
+    Failed(DriverError),
+}
+
+impl What {
+    pub(super) fn engine(&self) -> EngineKind {
+        match self {
+            Self::Copy { engine, .. } | Self::Failed(engine) => *engine,
+            Self::Prefetch { to, .. } if *to == Processor::HOST => EngineKind::ToHost,
+            Self::Prefetch { .. } => EngineKind::ToDevice,
+            Self::Fill { .. } | Self::Kernel { .. } | Self::Record(_) | Self::Wait(_) => EngineKind::Compute,
+        }
+    }
+}
+
+impl Side {
+    pub(super) fn on_device(&self) -> bool {
+        matches!(self, Self::Simulated(_, place) if place.kind != Kind::Pinned)
+    }
+
+    /// The device whose memory it is, if it is plain device memory.
+    fn owner(&self) -> Option<u32> {
+        match self {
+            Self::Simulated(_, place) if matches!(place.kind, Kind::Device | Kind::Segment(_)) => Some(place.device),
+            _ => None,
+        }
+    }
+}
+
+/// Pages that bytes of an allocation lie in.
+pub(super) fn pages(offset: u64, bytes: u64) -> Range<u64> {
+    offset / PAGE..(offset + bytes).div_ceil(PAGE)
+}
+
+impl State {
+    /// Moves the pages that an operation needs, and says how long it takes.
+    pub(super) fn settle(&mut self, d: u32, operation: &Operation) -> Result<u64, DriverError> {
+        let started = self.time;
+        let mut work = self.new_work();
+        let by = Processor::device(d);
+        let duration = match &operation.what {
+            What::Copy { dst, src, bytes, engine } => {
+                self.touch_side(d, src, *bytes, false, &mut work)?;
+                self.touch_side(d, dst, *bytes, true, &mut work)?;
+                let between = match (dst.owner(), src.owner()) {
+                    (Some(a), Some(b)) if a != b => self.profile(d).link_peer,
+                    _ => self.profile(d).device_memory,
+                };
+                let profile = self.profile(d);
+                let bandwidth = match (engine, dst, src) {
+                    (_, Side::Pageable(_), _) => profile.pageable,
+                    (EngineKind::ToDevice, ..) => profile.link_to_device,
+                    (EngineKind::ToHost, ..) => profile.link_to_host,
+                    _ => between,
+                };
+                // The bytes of a captured source were paid for at the call.
+                let moved = if matches!(src, Side::Captured(_)) { 0 } else { *bytes };
+                ns(profile.copy_latency) + transfer(moved, bandwidth)
+            }
+            What::Fill { dst, bytes, .. } => {
+                self.touch_side(d, dst, *bytes, true, &mut work)?;
+                self.profile(d).kernel(0, *bytes)
+            }
+            What::Kernel { kernel, places } => self.settle_kernel(d, kernel, places, &mut work)?,
+            What::Prefetch { serial, base, range, pages, to } => {
+                if !self.memory.still(*base, *serial) {
+                    return Err(self.simulation(d, format!("memory at {base:#x} was freed before its prefetch")));
+                }
+                self.device(d).statistics.prefetches += 1;
+                let moved = self.space.prefetch(*range, pages.clone(), *to, &mut work);
+                let duration = self.profile(d).prefetch_transfer(&work);
+                self.note_steps(started, &mut work);
+                self.account(d, by, &work);
+                return moved
+                    .map(|()| duration)
+                    .map_err(|NoMemory| self.code(d, "cuMemPrefetchAsync", CudaErrorCode::OUT_OF_MEMORY));
+            }
+            What::Record(_) | What::Wait(_) | What::Failed(_) => 0,
+        };
+        let faults = self.profile(d).device_faults(&work);
+        self.note_steps(started, &mut work);
+        self.account(d, by, &work);
+        Ok(duration + faults)
+    }
+
+    fn settle_kernel(
+        &mut self,
+        d: u32,
+        kernel: &HostKernel,
+        places: &[Option<Place>],
+        work: &mut Work,
+    ) -> Result<u64, DriverError> {
+        if !self.profile(d).concurrent_managed_access {
+            self.space.bring_home(Processor::device(d), work).map_err(|NoMemory| self.no_memory(d, kernel.name))?;
+        }
+        let mut local = 0;
+        for (access, place) in kernel.accesses.iter().zip(places) {
+            let bytes = access.bytes as u64;
+            let Some(place) = place else {
+                work.remote += bytes;
+                continue;
+            };
+            if !self.memory.still(access.addr, place.serial) {
+                let what = format!("kernel {} uses {bytes} bytes at {:#x}, which were freed", kernel.name, access.addr);
+                return Err(self.simulation(d, what));
+            }
+            match place.kind {
+                Kind::Managed(range) => {
+                    let write = access.mode == AccessMode::Write;
+                    let pages = pages(place.offset, bytes);
+                    let touched = self.space.touch(range, pages, Processor::device(d), write, work);
+                    touched.map_err(|NoMemory| self.no_memory(d, kernel.name))?;
+                    local += bytes;
+                }
+                Kind::Pinned => work.remote += bytes,
+                _ if place.device != d => work.remote += bytes,
+                _ => local += bytes,
+            }
+        }
+        self.device(d).statistics.kernels += 1;
+        Ok(self.profile(d).kernel(kernel.operations, local))
+    }
+
+    /// Copies and fills use unified memory as the device: what is not there faults.
+    fn touch_side(&mut self, d: u32, side: &Side, bytes: u64, write: bool, work: &mut Work) -> Result<(), DriverError> {
+        let Side::Simulated(addr, place) = side else { return Ok(()) };
+        if !self.memory.still(*addr, place.serial) {
+            return Err(self.simulation(d, format!("a copy or fill uses {bytes} bytes at {addr:#x}, which were freed")));
+        }
+        if let Kind::Managed(range) = place.kind {
+            let touched = self.space.touch(range, pages(place.offset, bytes), Processor::device(d), write, work);
+            touched.map_err(|NoMemory| self.no_memory(d, "a copy or fill"))?;
+        }
+        Ok(())
+    }
+
+    fn no_memory(&self, d: u32, who: &str) -> DriverError {
+        let message = format!(
+            "a page fault of {who} found no device memory, and no unified memory to evict; \
+             a real device would lose its context"
+        );
+        self.simulation(d, message)
+    }
+
+    /// Does to bytes what the operation does; kernels are handed out for it.
+    pub(super) fn settle_bytes(&mut self, d: u32, what: What) -> Settled {
+        match what {
+            What::Copy { dst, src, bytes, engine } => {
+                let (Some(to), Some(from)) = (self.address(&dst), self.address(&src)) else {
+                    return Settled::Failed(self.simulation(d, "memory was freed during a copy that uses it".into()));
+                };
+                match src {
+                    // SAFETY: the destination is allocated; the caller of the copy vouches that nobody else uses it.
+                    Side::Captured(captured) => unsafe { bytes::write(to, &captured) },
+                    // SAFETY: both ranges are allocated, or host memory that the caller of the copy, who is
+                    // still in the call, vouches for.
+                    _ => unsafe { bytes::copy(to, from, bytes as usize) },
+                }
+                let statistics = &mut self.device(d).statistics;
+                *match engine {
+                    EngineKind::ToDevice => &mut statistics.copied_to_device,
+                    EngineKind::ToHost => &mut statistics.copied_to_host,
+                    _ => &mut statistics.copied_between,
+                } += bytes;
+                Settled::Done
+            }
+            What::Fill { dst, value, bytes } => {
+                let Some(to) = self.address(&dst) else {
+                    return Settled::Failed(self.simulation(d, "memory was freed during a fill that uses it".into()));
+                };
+                // SAFETY: the range is allocated; the caller of the fill vouches that nobody else uses it.
+                unsafe { bytes::fill(to, value, bytes as usize) };
+                self.device(d).statistics.filled += bytes;
+                Settled::Done
+            }
+            What::Kernel { kernel, places } => {
+                let mut used = kernel.accesses.iter().zip(&places);
+                match used
+                    .find(|(access, place)| place.is_some_and(|place| !self.memory.still(access.addr, place.serial)))
+                {
+                    None => Settled::Kernel(kernel),
+                    Some((access, _)) => {
+                        let what = format!("kernel {} uses memory at {:#x}, which was freed", kernel.name, access.addr);
+                        Settled::Failed(self.simulation(d, what))
+                    }
+                }
+            }
+            What::Prefetch { .. } | What::Record(_) | What::Wait(_) | What::Failed(_) => Settled::Done,
+        }
+    }
+
+    /// The address of an end of a copy, if its memory is still there.
+    fn address(&self, side: &Side) -> Option<u64> {
+        match side {
+            Side::Simulated(addr, place) => self.memory.still(*addr, place.serial).then_some(*addr),
+            Side::Pageable(addr) => Some(*addr),
+            Side::Captured(_) => Some(0),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The named profiles.
+#![forbid(unsafe_code)]
+
+use super::profile::{Figure, Figures, Profile};
+
+const GIB: f64 = (1_u64 << 30) as f64;
+const MIB: f64 = (1_u64 << 20) as f64;
+const GB: f64 = 1e9;
+const US: f64 = 1e3;
+
+const H100: &str = "H100 80GB HBM3, PCIe 5, driver 580.159, CUDA 13.0";
+const HALF_OF_PAIR: &str = "H100, driver 580.159: half of a measured pair of calls";
+const FIT: &str = "H100, driver 580.159: fitted to measured totals by size, within 20 %";
+const FROM_H100: &str = "taken over from the H100 profile";
+const GUESS: &str = "assumed";
+const GTX_FIT: &str = "nvprof traces of UVMSmart, GTX 1080 Ti, PCIe 3: 17.28 us + 0.1359 us/KiB per fault";
+
+impl Profile {
+    /// An H100 80GB HBM3 on PCIe 5, calibrated by measurements within its capacity. Nothing was measured beyond it.
+    pub fn h100_pcie5() -> Self {
+        let mut profile = h100_figures().profile("h100-pcie5", (9, 0), 132);
+        profile.copy_engines = 3;
+        profile
+    }
+
+    /// A GTX 1080 Ti on PCIe 3: the card of the recorded fault traces.
+    pub fn gtx1080ti() -> Self {
+        let mut figures = pcie_figures(11.2 * GB, "UVMSmart transferBandwidth.cu, GTX 1080 Ti");
+        figures.capacity = Figure::from_source(11.0 * GIB, "NVIDIA's data sheet");
+        figures.device_memory = Figure::from_source(484.0 * GB, "NVIDIA's data sheet");
+        figures.operations = Figure::from_source(11.3e12, "NVIDIA's data sheet, single precision");
+        figures.device_fault = Figure::measured(14.13 * US, GTX_FIT);
+        figures.host_fault = Figure::measured(36.0 * US, "nvprof traces of UVMSmart: 40 to 50 us from fault to fault");
+        figures.fault_block = Figure::measured(33.0 * US, "nvprof traces of UVMSmart; few samples");
+        figures.fault_page = Figure::measured(0.21 * US, GTX_FIT);
+        figures.fault_copy = Figure::measured(1.57 * US, GTX_FIT);
+        figures.eviction = Figure::scaled(20.0 * US, "Titan V: 190 us per chunk, less the copy");
+        figures.profile("gtx1080ti-pcie3", (6, 1), 28)
+    }
+
+    /// An A100 40GB on PCIe 4.
+    pub fn a100() -> Self {
+        let mut figures = pcie_figures(25.0 * GB, "ZaidQureshi/bam#54, A100 on PCIe 4");
+        figures.capacity = Figure::from_source(40.0 * GIB, "NVIDIA's data sheet");
+        figures.device_memory = Figure::from_source(1555.0 * GB, "NVIDIA's data sheet");
+        figures.operations = Figure::from_source(19.5e12, "NVIDIA's data sheet, single precision");
+        let mut profile = figures.profile("a100-pcie4", (8, 0), 108);
+        profile.copy_engines = 3;
+        profile
+    }
+
+    /// A Maxwell card (GTX 980): unified memory, but not at the same time for host and device.
+    pub fn maxwell() -> Self {
+        let mut figures = pcie_figures(11.2 * GB, "taken over from the GTX 1080 Ti profile");
+        figures.capacity = Figure::from_source(4.0 * GIB, "NVIDIA's data sheet");
+        figures.device_memory = Figure::from_source(224.0 * GB, "NVIDIA's data sheet");
+        figures.operations = Figure::from_source(4.6e12, "NVIDIA's data sheet, single precision");
+        let mut profile = figures.profile("maxwell", (5, 2), 16);
+        profile.concurrent_managed_access = false;
+        profile
+    }
+
+    /// An H100 as Windows and WSL 2 present it: no concurrent managed access.
+    pub fn wsl() -> Self {
+        let mut profile = h100_figures().profile("wsl", (9, 0), 132);
+        profile.concurrent_managed_access = false;
+        profile
+    }
+
+    /// An integrated GPU (Orin class): one memory for both, no concurrent managed access.
+    pub fn integrated() -> Self {
+        let memory = 102.0 * GB;
+        let mut figures = pcie_figures(memory, "the device's own memory");
+        figures.capacity = Figure::from_source(8.0 * GIB, "NVIDIA's data sheet, Orin NX 8 GB");
+        figures.device_memory = Figure::from_source(memory, "NVIDIA's data sheet, Orin NX 8 GB");
+        figures.pageable = Figure::uncalibrated(memory / 4.0, GUESS);
+        figures.operations = Figure::uncalibrated(1.9e12, GUESS);
+        let mut profile = figures.profile("integrated", (8, 7), 8);
+        profile.copy_engines = 1;
+        profile.integrated = true;
+        profile.concurrent_managed_access = false;
+        profile
+    }
+
+    /// The H100 with as little memory as a test wants; whole 2 MiB.
+    pub fn tiny(capacity: u64) -> Self {
+        Self::h100_pcie5().with_capacity(capacity).with_name("tiny")
+    }
+}
+
+/// The H100's costs on another link.
+fn pcie_figures(bandwidth: f64, source: &'static str) -> Figures {
+    let h100 = h100_figures();
+    let scale = h100.link_to_device.value / bandwidth;
+    let scaled = |figure: Figure, factor: f64| Figure::scaled(figure.value * factor, FROM_H100);
+    Figures {
+        link_to_device: Figure::measured(bandwidth, source),
+        link_to_host: Figure::scaled(bandwidth, "as in the other direction"),
+        link_peer: Figure::uncalibrated(bandwidth, "as to the host"),
+        pageable: Figure::scaled(h100.pageable.value.min(bandwidth / 2.0), FROM_H100),
+        prefetch_to_device_per_mib: scaled(h100.prefetch_to_device_per_mib, scale),
+        prefetch_to_host_per_mib: scaled(h100.prefetch_to_host_per_mib, scale.max(1.0)),
+        device_fault: scaled(h100.device_fault, 1.0),
+        host_fault: scaled(h100.host_fault, 1.0),
+        call_allocate_device: scaled(h100.call_allocate_device, 1.0),
+        call_free_device: scaled(h100.call_free_device, 1.0),
+        ..h100
+    }
+}
+
+fn h100_figures() -> Figures {
+    let m = |value, source| Figure::measured(value, source);
+    let fit = |value| Figure::measured(value, FIT);
+    let half = |value| Figure::scaled(value, HALF_OF_PAIR);
+    Figures {
+        capacity: Figure::from_source(80.0 * GIB, "NVIDIA's data sheet; the driver keeps some of it"),
+        host_memory: Figure::uncalibrated(256.0 * GIB, GUESS),
+        managed_limit: m(4096.0 * GIB, "H100, driver 580.159: allocating 4 TiB is refused"),
+        small_granule: Figure::uncalibrated(512.0, "CUDA's usual alignment of allocations"),
+        large_granule: Figure::uncalibrated(2.0 * MIB, "the driver's root chunk"),
+        large_allocation: Figure::uncalibrated(MIB, GUESS),
+        link_to_device: m(54.7 * GB, H100),
+        link_to_host: m(55.1 * GB, H100),
+        link_peer: Figure::uncalibrated(50.0 * GB, "a PCIe 5 link, as to the host"),
+        pageable: m(6.23 * GB, H100),
+        device_memory: Figure::from_source(3350.0 * GB, "NVIDIA's data sheet"),
+        operations: Figure::from_source(67e12, "NVIDIA's data sheet, single precision"),
+        copy_latency: fit(4.4 * US),
+        kernel_latency: Figure::uncalibrated(3.0 * US, GUESS),
+        call_allocate_device: half(55.5 * US),
+        call_free_device: half(55.5 * US),
+        call_allocate_managed: half(21.0 * US),
+        call_free_managed: half(21.0 * US),
+        call_allocate_pinned: half(475.0 * US),
+        call_free_pinned: half(475.0 * US),
+        pinned_per_mib: half(238.0 * US),
+        call_allocate_async: half(370.0),
+        call_free_async: half(370.0),
+        call_copy: fit(1.8 * US),
+        call_fill: Figure::scaled(1.8 * US, "as a copy"),
+        call_launch: Figure::uncalibrated(2.0 * US, GUESS),
+        call_event: half(97.0),
+        call_record: m(201.0, H100),
+        call_wait: half(97.0),
+        call_query: m(148.0, H100),
+        call_stream: Figure::uncalibrated(5.0 * US, GUESS),
+        call_synchronize: fit(2.0 * US),
+        call_advise: Figure::uncalibrated(5.0 * US, GUESS),
+        prefetch_resident: fit(1.5 * US),
+        prefetch_resident_block: fit(2.7 * US),
+        prefetch_call: fit(9.0 * US),
+        prefetch_block: fit(3.5 * US),
+        prefetch_to_device_per_mib: fit(11.2 * US),
+        prefetch_to_host_per_mib: fit(80.0 * US),
+        prefetch_copy_block: fit(3.9 * US),
+        prefetch_fresh_block: fit(10.4 * US),
+        device_fault: m(42.0 * US, "H100: a memset that faults its pages in moves 7.2 GB/s, six faults per block"),
+        host_fault: m(59.0 * US, "H100: host reads after device writes at 5.3 GB/s, six faults per block"),
+        fault_block: Figure::uncalibrated(0.0, "contained in the fault"),
+        fault_page: Figure::uncalibrated(0.0, "contained in the fault"),
+        fault_copy: Figure::uncalibrated(0.0, "contained in the fault"),
+        eviction: Figure::uncalibrated(20.0 * US, "Titan V: 190 us per chunk, less the copy"),
+    }
+}

@@ -1,0 +1,226 @@
+//! [`Simulator`]: a simulated machine, to make devices of and to look into.
+
+use super::injection::FaultCall;
+use super::journal::Record;
+use super::machine::Machine;
+use super::memory::Kind;
+use super::operations::pages;
+use super::profile::Profile;
+use super::statistics::DeviceStatistics;
+use crate::code::CudaErrorCode;
+use crate::device::Device;
+use crate::error::DriverError;
+use crate::location::{DeviceId, Location};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A simulated machine. A shared handle: clones are the same machine, which lives as long as a handle or a
+/// device of it.
+#[derive(Debug, Clone)]
+pub struct Simulator {
+    machine: Arc<Machine>,
+}
+
+/// Where the pages of a range are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residency {
+    at: Vec<(Location, u64)>,
+    nowhere: u64,
+}
+
+impl Residency {
+    /// Bytes of the range's pages that are at a location; whole pages. Copies of a page count at each.
+    pub fn on(&self, location: impl Into<Location>) -> u64 {
+        let location = match location.into() {
+            Location::HostNuma(_) => Location::Host,
+            location => location,
+        };
+        self.at.iter().find(|(at, _)| *at == location).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// Bytes of pages that nobody has touched yet.
+    pub fn nowhere(&self) -> u64 {
+        self.nowhere
+    }
+
+    /// All locations with the bytes there, the host first.
+    pub fn locations(&self) -> &[(Location, u64)] {
+        &self.at
+    }
+}
+
+/// Blocks and bytes, as they were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Live {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What was allocated from the driver and not given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LiveAllocations {
+    /// `cuMemAlloc`.
+    pub device: Live,
+    /// `cuMemAllocManaged`.
+    pub managed: Live,
+    /// `cuMemAllocHost`.
+    pub pinned: Live,
+    /// `cuMemAllocFromPoolAsync`.
+    pub stream_ordered: Live,
+    /// Streams that were created and not destroyed.
+    pub streams: u64,
+    /// Events that were created and not destroyed.
+    pub events: u64,
+}
+
+impl LiveAllocations {
+    /// Whether no memory is out.
+    pub fn no_memory(&self) -> bool {
+        [self.device, self.managed, self.pinned, self.stream_ordered].iter().all(|live| live.blocks == 0)
+    }
+
+    pub(super) fn count(&mut self, kind: Kind, blocks: i64, bytes: i64) {
+        let live = match kind {
+            Kind::Device => &mut self.device,
+            Kind::Managed(_) => &mut self.managed,
+            Kind::Pinned => &mut self.pinned,
+            // Its blocks are counted.
+            Kind::Segment(_) => return,
+        };
+        live.blocks = live.blocks.wrapping_add_signed(blocks);
+        live.bytes = live.bytes.wrapping_add_signed(bytes);
+    }
+}
+
+impl Simulator {
+    /// A machine with one device for each profile, numbered in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Simulation`] that names the device and the field of a profile that makes no sense;
+    /// [`DriverError::NoSuchDevice`] without a profile.
+    pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Result<Self, DriverError> {
+        let profiles: Vec<_> = profiles.into_iter().collect();
+        if profiles.is_empty() {
+            return Err(DriverError::NoSuchDevice { ordinal: 0, count: 0 });
+        }
+        // Processors are bits of a word, the host among them.
+        const MOST: usize = 63;
+        let checked = profiles.iter().try_for_each(Profile::check).and_then(|()| match profiles.len() {
+            1..=MOST => Ok(()),
+            n => Err(format!("a machine has at most {MOST} devices, not {n}")),
+        });
+        let bad = profiles.iter().position(|profile| profile.check().is_err()).unwrap_or(MOST);
+        let machine = Machine::new(if checked.is_ok() { profiles } else { Vec::new() });
+        match checked {
+            Ok(()) => Ok(Self { machine: Arc::new(machine) }),
+            Err(why) => {
+                let message = format!("the profile is not sound: {why}");
+                Err(DriverError::Simulation { device: machine.device_id(bad as u32), message })
+            }
+        }
+    }
+
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Device `ordinal`.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::NoSuchDevice`].
+    pub fn device(&self, ordinal: u32) -> Result<Device, DriverError> {
+        Device::from_driver(Arc::new(self.clone()), ordinal)
+    }
+
+    /// The profiles that it was made with, by device.
+    pub fn profiles(&self) -> &[Profile] {
+        &self.machine.profiles
+    }
+
+    /// Makes the `n`-th call of a kind from now fail (the next one is 1), before it does anything.
+    /// Failures add up; each happens once.
+    pub fn fail_nth(&self, kind: FaultCall, n: u64, code: CudaErrorCode) {
+        self.machine.look().injection.plan(kind, n, code);
+    }
+
+    /// Forgets failures that have not happened yet.
+    pub fn clear_faults(&self) {
+        self.machine.look().injection.clear();
+    }
+
+    /// Calls of a kind so far, failed ones included.
+    pub fn calls(&self, kind: FaultCall) -> u64 {
+        self.machine.look().injection.calls(kind)
+    }
+
+    /// The host's virtual time since the machine was made.
+    pub fn clock(&self) -> Duration {
+        Duration::from_nanos(self.machine.look().now)
+    }
+
+    /// Lets the host do something else for a while, in virtual time.
+    pub fn pass_time(&self, time: Duration) {
+        self.machine.look().now += u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 8);
+    }
+
+    /// Where the pages of a range are, by the work that has been done; `None` if it is not within one
+    /// allocation of the simulator.
+    pub fn residency(&self, ptr: *const u8, bytes: usize) -> Option<Residency> {
+        let state = self.machine.look();
+        let place = state.memory.find(ptr as u64, bytes as u64).ok()?;
+        let mut at: Vec<_> = vec![(Location::Host, 0)];
+        at.extend(state.devices.iter().map(|device| (Location::Device(device.id), 0)));
+        let nowhere = match place.kind {
+            Kind::Managed(range) => {
+                let (by_processor, nowhere) = state.space.resident_bytes(range, pages(place.offset, bytes as u64));
+                at.iter_mut().zip(by_processor).for_each(|(at, bytes)| at.1 = bytes);
+                nowhere
+            }
+            kind => {
+                let index = if kind == Kind::Pinned { 0 } else { place.device as usize + 1 };
+                at[index].1 = bytes as u64;
+                0
+            }
+        };
+        Some(Residency { at, nowhere })
+    }
+
+    /// What a device has done; `None` for a device of another machine.
+    pub fn statistics(&self, device: DeviceId) -> Option<DeviceStatistics> {
+        let state = self.machine.look();
+        state.devices.iter().find(|d| d.id == device).map(|d| d.statistics)
+    }
+
+    /// What was allocated and not given back.
+    pub fn live_allocations(&self) -> LiveAllocations {
+        let state = self.machine.look();
+        let own: usize = state.devices.iter().map(|device| 1 + device.per_thread.len()).sum();
+        let closing = state.streams.iter().filter(|(_, stream)| stream.closing).count();
+        LiveAllocations {
+            streams: (state.streams.len() - own - closing) as u64,
+            events: state.events.len() as u64,
+            ..state.memory.live
+        }
+    }
+
+    /// A hash of all that happened so far: allocations, operations, faults, transfers and their times.
+    /// The same program on the same profiles has the same.
+    pub fn digest(&self) -> u64 {
+        self.machine.look().journal.digest()
+    }
+
+    /// Starts or ends writing down what happens.
+    pub fn record(&self, on: bool) {
+        self.machine.look().journal.record(on);
+    }
+
+    /// What was written down since the last time, in order.
+    pub fn take_records(&self) -> Vec<Record> {
+        self.machine.look().journal.take()
+    }
+}

@@ -1,0 +1,26 @@
+//! Unified memory's bookkeeping: which pages are where, and which move when somebody touches them.
+//!
+//! Pure arithmetic on page numbers: it knows neither addresses nor time nor bytes. Every operation adds
+//! what it did to a [`Work`], from which the rest of the simulator computes time and statistics.
+//! The rules are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04), in its terms.
+#![forbid(unsafe_code)]
+
+mod advise;
+mod block;
+mod chunks;
+mod evict;
+mod fault;
+mod intervals;
+mod migrate;
+mod pages;
+mod policy;
+mod select;
+mod space;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod work;
+
+pub(super) use pages::PAGE;
+pub(super) use space::{BLOCK, GpuConfig, Managed, NoMemory, Processor, RangeId, Space};
+pub(super) use work::{Step, Work};

@@ -1,0 +1,87 @@
+//! Eviction: whole root chunks go back to the host (`uvm_va_block_evict_chunks`).
+
+use super::block::Backing;
+use super::chunks::Use;
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::space::{BlockId, NoMemory, Processor, Space};
+use super::work::Work;
+
+impl Space {
+    /// Evicts chunks of device `gpu` until `bytes` are free.
+    pub(super) fn make_room(
+        &mut self,
+        gpu: usize,
+        bytes: u64,
+        except: BlockId,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        while self.gpus[gpu].free() < bytes {
+            let victim = self.gpus[gpu].chunks.victim(except).ok_or(NoMemory)?;
+            self.evict(gpu, victim, work);
+        }
+        Ok(())
+    }
+
+    /// The destination is always the host. Pages that the host has a copy of are not copied.
+    fn evict(&mut self, gpu: usize, victim: BlockId, work: &mut Work) {
+        let at = Processor::from_index(gpu + 1);
+        let mut block = self.take(victim);
+        let leaving = std::mem::take(block.resident_mut(at));
+        let copied = leaving.minus(block.resident(Processor::HOST));
+        for (start, end) in copied.runs() {
+            let page = u64::from(victim.index) * PAGES_PER_BLOCK as u64 + start as u64;
+            work.transfer(at, Processor::HOST, victim.range, page, (end - start) as u64);
+        }
+        *block.resident_mut(Processor::HOST) = block.resident(Processor::HOST).or(&leaving);
+        for processor in block.processors() {
+            block.unmap_remote(processor, &leaving);
+        }
+        let backing = std::mem::take(&mut block.backing[gpu]);
+        self.gpus[gpu].managed -= backing.bytes;
+        if let Some(chunk) = backing.chunk {
+            self.gpus[gpu].chunks.remove(chunk);
+        }
+        work.evictions += 1;
+        work.evicted += copied.count() as u64 * PAGE;
+        self.put(victim, block);
+    }
+
+    /// Gives `block` the device memory to hold `pages` besides what it holds, and makes its chunk the last
+    /// to be evicted if it is a whole one.
+    pub(super) fn back(
+        &mut self,
+        gpu: usize,
+        id: BlockId,
+        block: &mut super::block::Block,
+        pages: &PageSet,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let held = block.resident(Processor::from_index(gpu + 1)).or(pages);
+        let Backing { chunk, bytes } = block.backing[gpu];
+        let needed = block.backing_for(&held).max(bytes);
+        self.make_room(gpu, needed - bytes, id, work)?;
+        let gpu_state = &mut self.gpus[gpu];
+        gpu_state.managed += needed - bytes;
+        let chunk = match chunk {
+            None => gpu_state.chunks.add(id),
+            Some(chunk) => {
+                // A short block keeps the place of its allocation (`block_mark_memory_used`).
+                if block.is_whole() || needed > bytes || gpu_state.chunks.list(chunk) == Use::Unused {
+                    gpu_state.chunks.move_to(chunk, Use::Used);
+                }
+                chunk
+            }
+        };
+        block.backing[gpu] = Backing { chunk: Some(chunk), bytes: needed };
+        Ok(())
+    }
+
+    /// A chunk that holds nothing any more is the first to be taken.
+    pub(super) fn note_unused(&mut self, gpu: usize, block: &super::block::Block) {
+        if let Some(chunk) = block.backing[gpu].chunk
+            && block.resident(Processor::from_index(gpu + 1)).is_empty()
+        {
+            self.gpus[gpu].chunks.move_to(chunk, Use::Unused);
+        }
+    }
+}

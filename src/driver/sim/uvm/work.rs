@@ -1,0 +1,74 @@
+//! [`Work`]: what an operation on unified memory did.
+
+use super::pages::PAGE;
+use super::space::{Processor, RangeId};
+
+/// Counts of what was done, from which time and statistics follow.
+#[derive(Debug, Default)]
+pub(in crate::driver::sim) struct Work {
+    /// Faults served.
+    pub(in crate::driver::sim) faults: u64,
+    /// Blocks in which the first of them fell.
+    pub(in crate::driver::sim) faulting_blocks: u64,
+    /// Blocks that a prefetch went over.
+    pub(in crate::driver::sim) prefetched_blocks: u64,
+    /// Pages whose residency changed.
+    pub(in crate::driver::sim) pages: u64,
+    /// Copies from host to device.
+    pub(in crate::driver::sim) to_device: Transfer,
+    /// Copies from device to host.
+    pub(in crate::driver::sim) to_host: Transfer,
+    /// Copies between devices.
+    pub(in crate::driver::sim) peer: Transfer,
+    /// Bytes of pages that had been nowhere.
+    pub(in crate::driver::sim) populated: u64,
+    /// Chunks of device memory taken from unified memory.
+    pub(in crate::driver::sim) evictions: u64,
+    /// Bytes of them that had to be copied to the host.
+    pub(in crate::driver::sim) evicted: u64,
+    /// Copies of read-mostly pages that a write ended, in bytes.
+    pub(in crate::driver::sim) collapsed: u64,
+    /// Bytes accessed over the link, where they are.
+    pub(in crate::driver::sim) remote: u64,
+    /// The single steps in their order, where somebody wants them.
+    pub(in crate::driver::sim) steps: Option<Vec<Step>>,
+}
+
+/// Copies in one direction.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::driver::sim) struct Transfer {
+    pub(in crate::driver::sim) bytes: u64,
+    /// Contiguous runs of pages, each of them one copy.
+    pub(in crate::driver::sim) runs: u64,
+}
+
+/// One step of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::driver::sim) enum Step {
+    /// A processor touched a page that it could not reach.
+    Fault { by: Processor, range: RangeId, page: u64 },
+    /// A run of pages was copied.
+    Transfer { from: Processor, to: Processor, range: RangeId, page: u64, pages: u64 },
+}
+
+impl Work {
+    pub(super) fn fault(&mut self, by: Processor, range: RangeId, page: u64) {
+        self.faults += 1;
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step::Fault { by, range, page });
+        }
+    }
+
+    pub(super) fn transfer(&mut self, from: Processor, to: Processor, range: RangeId, page: u64, pages: u64) {
+        let direction = match (from, to) {
+            (Processor::HOST, _) => &mut self.to_device,
+            (_, Processor::HOST) => &mut self.to_host,
+            _ => &mut self.peer,
+        };
+        direction.bytes += pages * PAGE;
+        direction.runs += 1;
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step::Transfer { from, to, range, page, pages });
+        }
+    }
+}
