@@ -59,6 +59,7 @@ use cumem::{
     MemoryResource, Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
 };
 use fence::Fences;
+use heap::Placed;
 use miss::{Limits, Miss, Refusal, exhausted, units_of};
 use slots::Local;
 use state::Central;
@@ -214,13 +215,13 @@ impl<U: Upstream> Pool<U> {
         if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
     }
 
-    /// Counts and describes a node that has just become live.
+    /// Counts and describes what has just become live.
     #[inline]
-    fn block(&self, local: &mut Local, index: usize, node: u32, layout: Layout) -> Block {
-        let (addr, units, generation) = local.heap.live(node).expect("just made live");
+    fn block(&self, local: &mut Local, index: usize, placed: Placed, layout: Layout) -> Block {
         local.blocks += 1;
         local.requested += layout.size() as u64;
-        let slack = units as usize * UNIT - layout.size();
+        let Placed { node, generation, addr } = placed;
+        let slack = layout.size().wrapping_neg() % UNIT;
         let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
         let addr = NonZero::new(addr as usize * UNIT).expect("no chunk is at address 0");
         Block::new(self.state.maker, NonNull::with_exposed_provenance(addr), layout, tag.pack())
@@ -239,14 +240,14 @@ impl<U: Upstream> Pool<U> {
         // does not look at every node.
         {
             let mut local = slot.lock();
-            if let Some(node) = local.heap.allocate_thorough(units, align) {
-                return Ok(self.block(&mut local, index, node, layout));
+            if let Some(placed) = local.heap.allocate_thorough(units, align) {
+                return Ok(self.block(&mut local, index, placed, layout));
             }
         }
         let taken = self.miss(&mut central).serve(stream, index, units, align, layout.size())?;
         let mut local = slot.lock();
-        let node = local.heap.attach_and_allocate(taken.region, units, align);
-        Ok(self.block(&mut local, index, node, layout))
+        let placed = local.heap.attach_and_allocate(taken.region, units, align);
+        Ok(self.block(&mut local, index, placed, layout))
     }
 
     /// Frees a block whose node is in another heap than that of `stream`: the node moves there.
@@ -374,9 +375,9 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
         {
             let mut local = slot.lock();
             if local.serves(stream.id())
-                && let Some(node) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
+                && let Some(placed) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
             {
-                return Ok(self.block(&mut local, index, node, layout));
+                return Ok(self.block(&mut local, index, placed, layout));
             }
         }
         self.allocate_slow(stream, layout)
@@ -407,9 +408,13 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             return self.deallocate_across(stream, block);
         }
         uncount(&mut local, &block);
-        let emptied = local.heap.free(tag.node);
+        let Some(threshold) = self.limits.release_threshold else {
+            local.heap.free(tag.node);
+            return Ok(());
+        };
+        let emptied = local.heap.free_and_join(tag.node);
         drop(local);
-        if emptied && let Some(threshold) = self.limits.release_threshold {
+        if emptied {
             self.release_idle(usize::from(tag.slot), threshold);
         }
         Ok(())

@@ -7,6 +7,10 @@
 //! found by address, in a tree, only when memory enters or leaves the heap.
 //!
 //! A live node keeps its number until it is freed: the number is what a block's tag holds.
+//!
+//! The node freed last is *at hand*: it is joined with its neighbours when the next call does not ask for
+//! just its size. More of them would be faster still, and would break memory up: of the traces, one then
+//! needs half as much again.
 #![forbid(unsafe_code)]
 
 use super::bins::{Bins, NIL, bin_of};
@@ -26,6 +30,7 @@ enum State {
     Vacant,
     Live,
     Free,
+    AtHand,
     Edge,
 }
 
@@ -46,6 +51,13 @@ const _: () = assert!(size_of::<Node>() <= 32, "two nodes share a cache line");
 
 /// How many nodes of the request's own bin are looked at before a larger bin is taken.
 const SCAN: usize = 4;
+/// A node that has just become live.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) node: u32,
+    pub(super) generation: u16,
+    pub(super) addr: u64,
+}
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,6 +65,7 @@ pub(super) struct Heap {
     nodes: Vec<Node>,
     vacant: u32,
     bins: Bins,
+    at_hand: u32,
     spans: BTreeMap<u64, u32>,
     free_units: u64,
     live_units: u64,
@@ -60,7 +73,15 @@ pub(super) struct Heap {
 
 impl Heap {
     pub(super) const fn new() -> Self {
-        Self { nodes: Vec::new(), vacant: NIL, bins: Bins::new(), spans: BTreeMap::new(), free_units: 0, live_units: 0 }
+        Self {
+            nodes: Vec::new(),
+            vacant: NIL,
+            bins: Bins::new(),
+            at_hand: NIL,
+            spans: BTreeMap::new(),
+            free_units: 0,
+            live_units: 0,
+        }
     }
 
     pub(super) fn free_units(&self) -> u64 {
@@ -72,48 +93,90 @@ impl Heap {
     }
 
     /// Units of the largest free node.
-    pub(super) fn largest_free(&self) -> u32 {
+    pub(super) fn largest_free(&mut self) -> u32 {
+        self.settle();
         self.bins.highest().map_or(0, |bin| self.in_bin(bin).map(|n| self.node(n).units).max().unwrap_or(0))
     }
 
     /// Makes `units` at a multiple of `align` (a power of two, in units) live.
     #[inline]
-    pub(super) fn allocate(&mut self, units: u32, align: u64) -> Option<u32> {
+    pub(super) fn allocate(&mut self, units: u32, align: u64) -> Option<Placed> {
+        if self.at_hand != NIL {
+            let node = self.at_hand;
+            self.at_hand = NIL;
+            let entry = self.node_mut(node);
+            if entry.units == units && entry.addr.is_multiple_of(align) {
+                entry.state = State::Live;
+                entry.generation = entry.generation.wrapping_add(1);
+                let placed = Placed { node, generation: entry.generation, addr: entry.addr };
+                self.live_units += u64::from(units);
+                self.free_units -= u64::from(units);
+                return Some(placed);
+            }
+            self.join(node);
+        }
         let node = if align == 1 { self.fit(units) } else { self.fit_aligned(units, align) }?;
         Some(self.carve(node, units, align))
     }
 
     /// As [`allocate`](Self::allocate), but looks at every node that could fit before it gives up.
-    pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<u32> {
+    pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<Placed> {
+        self.settle();
         let node = self.find(units, align)?;
         Some(self.carve(node, units, align))
     }
 
     /// Whether [`allocate_thorough`](Self::allocate_thorough) would succeed.
-    pub(super) fn has_room(&self, units: u32, align: u64) -> bool {
+    pub(super) fn has_room(&mut self, units: u32, align: u64) -> bool {
+        self.settle();
         self.find(units, align).is_some()
     }
 
     /// Takes `region` in and makes `units` of it live, at a multiple of `align` that it contains.
-    pub(super) fn attach_and_allocate(&mut self, region: Region, units: u32, align: u64) -> u32 {
+    pub(super) fn attach_and_allocate(&mut self, region: Region, units: u32, align: u64) -> Placed {
         let node = self.attach(region);
         self.carve(node, units, align)
     }
 
-    /// The address of a live node and its generation.
+    /// The address, units and generation of a live node.
     #[inline]
     pub(super) fn live(&self, node: u32) -> Option<(u64, u32, u16)> {
         let node = self.nodes.get(node as usize)?;
         (node.state == State::Live).then_some((node.addr, node.units, node.generation))
     }
 
-    /// Frees a live node and joins it with its free neighbours. Whether nothing else is in its span.
+    /// Frees a live node: it is at hand now.
     #[inline]
-    pub(super) fn free(&mut self, node: u32) -> bool {
-        self.live_units -= u64::from(self.node(node).units);
+    pub(super) fn free(&mut self, node: u32) {
+        let entry = self.node_mut(node);
+        entry.state = State::AtHand;
+        let units = u64::from(entry.units);
+        self.live_units -= units;
+        self.free_units += units;
+        let before = std::mem::replace(&mut self.at_hand, node);
+        if before != NIL {
+            self.join(before);
+        }
+    }
+
+    /// Frees a live node and joins it with its free neighbours at once. Whether nothing else is in its span.
+    pub(super) fn free_and_join(&mut self, node: u32) -> bool {
+        self.settle();
+        let units = u64::from(self.node(node).units);
+        self.live_units -= units;
+        self.free_units += units;
         let node = self.join(node);
         let node = self.node(node);
         node.prev == node.next
+    }
+
+    /// Joins the node that is at hand.
+    #[inline]
+    fn settle(&mut self) {
+        let node = std::mem::replace(&mut self.at_hand, NIL);
+        if node != NIL {
+            self.join(node);
+        }
     }
 
     /// Takes free memory in; the number of the free node that it is in now.
@@ -128,6 +191,7 @@ impl Heap {
             .filter(|&edge| !head && self.end(self.node(edge).prev) == addr);
         let right = self.spans.get(&end).copied().filter(|&edge| !self.node(self.node(edge).next).head);
         let new = self.new_node(addr, units, head, State::Live);
+        self.free_units += u64::from(units);
         match (left, right) {
             (None, None) => {
                 let edge = self.new_node(addr, 0, true, State::Edge);
@@ -187,12 +251,13 @@ impl Heap {
 
     /// Lets all free memory go.
     pub(super) fn drain(&mut self) -> Vec<Region> {
+        self.settle();
         let mut regions = Vec::new();
         while let Some(bin) = self.bins.highest() {
             let node = self.bins.head(bin);
             let (units, align) = (self.node(node).units, 1);
             let whole = self.carve(node, units, align);
-            regions.push(self.detach(whole));
+            regions.push(self.detach(whole.node));
         }
         regions
     }
@@ -246,7 +311,7 @@ impl Heap {
     /// Makes `units` of a free node live, which holds them at a multiple of `align`. What lies before and
     /// after stays free. The free node shrinks in place, mostly without changing its bin.
     #[inline]
-    fn carve(&mut self, node: u32, units: u32, align: u64) -> u32 {
+    fn carve(&mut self, node: u32, units: u32, align: u64) -> Placed {
         // Field by field: copying a node that has just been written would stall the processor.
         let &Node { addr, units: free, prev, head, .. } = self.node(node);
         self.live_units += u64::from(units);
@@ -257,8 +322,10 @@ impl Heap {
         }
         if free == units {
             self.unbin(node, bin_of(units));
-            self.set_live(node);
-            return node;
+            let entry = self.node_mut(node);
+            entry.state = State::Live;
+            entry.generation = entry.generation.wrapping_add(1);
+            return Placed { node, generation: entry.generation, addr };
         }
         let live = self.new_node(addr, units, head, State::Live);
         self.link(prev, live);
@@ -267,11 +334,11 @@ impl Heap {
         rest.addr = addr + u64::from(units);
         rest.head = false;
         self.resize(node, free, free - units);
-        live
+        Placed { node: live, generation: self.node(live).generation, addr }
     }
 
     /// The same, with `front` units left free before the live node.
-    fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> u32 {
+    fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> Placed {
         let &Node { addr, units: free, next, .. } = self.node(node);
         let start = addr + u64::from(front);
         let live = self.new_node(start, units, false, State::Live);
@@ -285,14 +352,13 @@ impl Heap {
             self.bin(rest, bin_of(behind));
         }
         self.resize(node, free, front);
-        live
+        Placed { node: live, generation: self.node(live).generation, addr: start }
     }
 
     /// Turns a live node into free memory, joined with its free neighbours; the node that it is in now.
     #[inline]
     fn join(&mut self, node: u32) -> u32 {
         let &Node { addr, units, prev, next, head, .. } = self.node(node);
-        self.free_units += u64::from(units);
         let (before, after) = (self.free_at(prev), self.free_at(next));
         // A node counts its units in 32 bits: past that, neighbours stay apart.
         let with_before = before.and_then(|before| units.checked_add(before));
@@ -392,13 +458,6 @@ impl Heap {
     #[inline]
     fn node_mut(&mut self, node: u32) -> &mut Node {
         &mut self.nodes[node as usize]
-    }
-
-    #[inline]
-    fn set_live(&mut self, node: u32) {
-        let node = self.node_mut(node);
-        node.state = State::Live;
-        node.generation = node.generation.wrapping_add(1);
     }
 
     #[inline]

@@ -23,6 +23,10 @@ impl Heap {
                         free += u64::from(node.units);
                         seen += 1;
                     }
+                    State::AtHand => {
+                        assert_eq!(at, self.at_hand);
+                        free += u64::from(node.units);
+                    }
                     State::Live => live += u64::from(node.units),
                     State::Vacant | State::Edge => panic!("{:?} within a span", node.state),
                 }
@@ -50,14 +54,28 @@ fn region(addr: u64, units: u32) -> Region {
 fn a_freed_pair_is_one_node_again() {
     let mut heap = Heap::new();
     heap.attach(region(1000, 100));
-    let a = heap.allocate(10, 1).unwrap();
-    let b = heap.allocate(20, 1).unwrap();
-    assert_eq!(heap.live(a).unwrap().0, 1000);
-    assert_eq!(heap.live(b).unwrap().0, 1010);
-    assert!(!heap.free(a));
-    assert!(heap.free(b), "the span is wholly free");
+    let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
+    assert_eq!((a.addr, b.addr), (1000, 1010));
+    assert!(!heap.free_and_join(a.node));
+    assert!(heap.free_and_join(b.node), "the span is wholly free");
     assert_eq!((heap.free_units(), heap.live_units(), heap.largest_free()), (100, 0, 100));
-    assert_eq!(heap.live(a), None);
+    assert_eq!(heap.live(a.node), None);
+    heap.audit();
+}
+
+#[test]
+fn the_node_freed_last_is_taken_again_by_its_size_alone() {
+    let mut heap = Heap::new();
+    heap.attach(region(1000, 100));
+    let (a, _b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
+    heap.free(a.node);
+    heap.audit();
+    assert_eq!((heap.free_units(), heap.live_units(), heap.live(a.node)), (80, 20, None));
+    let again = heap.allocate(10, 1).unwrap();
+    assert_eq!((again.node, again.addr), (a.node, 1000));
+    assert_ne!(again.generation, a.generation);
+    heap.free(again.node);
+    assert_eq!(heap.allocate(11, 1).unwrap().addr, 1030);
     heap.audit();
 }
 
@@ -79,8 +97,7 @@ fn chunks_that_touch_by_chance_never_join() {
 fn alignment_leaves_the_front_free() {
     let mut heap = Heap::new();
     heap.attach(region(3, 61));
-    let a = heap.allocate_thorough(8, 16).unwrap();
-    assert_eq!(heap.live(a).unwrap().0, 16);
+    assert_eq!(heap.allocate_thorough(8, 16).unwrap().addr, 16);
     assert_eq!((heap.free_units(), heap.largest_free()), (53, 40));
     assert!(heap.allocate_thorough(1, 64).is_none(), "64 lies past the end");
     heap.audit();
@@ -100,7 +117,7 @@ fn the_last_fit_of_the_own_bin_is_found_by_the_thorough_search() {
 #[derive(Debug, Clone)]
 enum Op {
     Allocate { units: u32, align: u32, thorough: bool },
-    Free(usize),
+    Free { victim: usize, join: bool },
     Detach(usize),
     Attach(usize),
     Drain,
@@ -113,7 +130,7 @@ fn op() -> impl Strategy<Value = Op> {
             align: if align < 3 { 0 } else { align },
             thorough
         }),
-        5 => any::<usize>().prop_map(Op::Free),
+        5 => (any::<usize>(), any::<bool>()).prop_map(|(victim, join)| Op::Free { victim, join }),
         1 => any::<usize>().prop_map(Op::Detach),
         1 => any::<usize>().prop_map(Op::Attach),
         1 => Just(Op::Drain),
@@ -148,19 +165,22 @@ proptest! {
                     if thorough && align == 1 {
                         prop_assert!(node.is_some() || heap.largest_free() < units);
                     }
-                    if let Some(node) = node {
-                        let (addr, got, _) = heap.live(node).unwrap();
-                        prop_assert_eq!(got, units);
+                    if let Some(Placed { node, addr, generation }) = node {
+                        prop_assert_eq!(heap.live(node), Some((addr, units, generation)));
                         prop_assert_eq!(addr % align, 0);
                         prop_assert!(live.iter().all(|&(_, a, u)| addr + u64::from(units) <= a || a + u64::from(u) <= addr));
                         live.push((node, addr, units));
                     }
                 }
-                Op::Free(i) if !live.is_empty() => {
-                    let (node, addr, units) = live.swap_remove(i % live.len());
+                Op::Free { victim, join } if !live.is_empty() => {
+                    let (node, addr, units) = live.swap_remove(victim % live.len());
                     let found = heap.live(node).unwrap();
                     prop_assert_eq!((found.0, found.1), (addr, units));
-                    heap.free(node);
+                    if join {
+                        heap.free_and_join(node);
+                    } else {
+                        heap.free(node);
+                    }
                 }
                 Op::Detach(i) if !live.is_empty() => {
                     let (node, addr, units) = live.swap_remove(i % live.len());

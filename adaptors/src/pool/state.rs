@@ -64,10 +64,10 @@ impl PoolState {
     }
 
     pub(super) fn stats_with(&self, central: &Central) -> PoolStats {
-        let locals: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
+        let mut locals: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
+        let largest = locals.iter_mut().map(|local| u64::from(local.heap.largest_free())).max().unwrap_or(0);
         let sum = |of: fn(&Local) -> u64| locals.iter().map(|local| of(local)).sum::<u64>() as usize;
         let cached = sum(|local| local.heap.free_units()) * UNIT;
-        let largest = locals.iter().map(|local| u64::from(local.heap.largest_free())).max().unwrap_or(0);
         PoolStats {
             reserved: central.chunks.reserved(),
             allocated: sum(|local| local.heap.live_units()) * UNIT,
@@ -165,7 +165,7 @@ impl PoolState {
     pub(super) fn steal(&self, central: &mut Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
         for (_, slot) in self.slots.iter().filter(|&(index, _)| index != thief) {
             let stream = {
-                let local = slot.lock();
+                let mut local = slot.lock();
                 if local.heap.free_units() < u64::from(need.units) || !local.heap.has_room(need.units, need.align) {
                     continue;
                 }
@@ -178,8 +178,8 @@ impl PoolState {
             }
             let region = {
                 let mut local = slot.lock();
-                let Some(node) = local.heap.allocate_thorough(need.units, need.align) else { continue };
-                local.heap.detach(node)
+                let Some(piece) = local.heap.allocate_thorough(need.units, need.align) else { continue };
+                local.heap.detach(piece.node)
             };
             // Asked again: only now is it certain that nothing was enqueued before the piece was taken.
             let fences = if idle() { Ok(Fences::default()) } else { Fence::record(&stream).map(Fences::from) };
