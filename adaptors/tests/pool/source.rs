@@ -10,36 +10,36 @@ use std::sync::Mutex;
 
 /// What an upstream is told to do, and what came of it.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// Live blocks: sizes by address.
-    pub out: BTreeMap<u64, usize>,
+    pub(crate) out: BTreeMap<u64, usize>,
     /// The most bytes that were out at once.
-    pub peak: usize,
+    pub(crate) peak: usize,
     /// Requests so far, the refused ones too.
-    pub requests: Vec<usize>,
+    pub(crate) requests: Vec<usize>,
     /// Refuse whatever is larger than this, as out of memory.
-    pub largest: Option<usize>,
+    pub(crate) largest: Option<usize>,
     /// Answer this to the request after so many others.
-    pub fail_after: Option<(usize, AllocError)>,
+    pub(crate) fail_after: Option<(usize, AllocError)>,
     /// Answer this to the next blocks given back.
-    pub keep: Option<DriverError>,
+    pub(crate) keep: Option<DriverError>,
 }
 
 impl Ledger {
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.out.values().sum()
     }
 }
 
 /// Hands out what `inner` does, and writes it down.
 #[derive(Debug)]
-pub struct Source<U> {
+pub(crate) struct Source<U> {
     inner: U,
-    pub ledger: Mutex<Ledger>,
+    pub(crate) ledger: Mutex<Ledger>,
 }
 
 impl<U: Upstream> Source<U> {
-    pub fn new(inner: U) -> Self {
+    pub(crate) fn new(inner: U) -> Self {
         Self { inner, ledger: Mutex::default() }
     }
 }
