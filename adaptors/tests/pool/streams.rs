@@ -2,7 +2,7 @@
 
 use crate::common::{free, sim};
 use crate::source::Source;
-use cumem::{Buffer, CudaResource, Device, MemoryResource, Stream, layout};
+use cumem::{Buffer, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
 use cumem_adaptors::{Pool, PoolOptions};
 use std::thread;
 
@@ -127,9 +127,12 @@ fn memory_that_crosses_streams_is_not_reused_too_early() {
         let (first, second) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
         kept.set_stream(first).unwrap();
         let source = Buffer::from_slice(&vec![round; 8 * MIB], first, &pool).unwrap();
+        let busy = HostKernel::new("busy", |_| ()).operations(1_000_000_000_000);
+        // SAFETY: the kernel touches nothing.
+        unsafe { first.launch_host(busy) }.unwrap();
         kept.copy_from_buffer(&source).unwrap();
         drop(source);
-        // The copy is still under way when the other stream gets the memory and overwrites it.
+        // The copy has yet to begin when the other stream gets the memory and overwrites it.
         drop(Buffer::<u8, _>::zeroed(8 * MIB, second, &pool).unwrap());
         assert!(kept.to_vec().unwrap().iter().all(|&byte| byte == round), "round {round}");
     }
