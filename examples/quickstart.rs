@@ -28,7 +28,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let limit = stack.find::<Limit>().expect("the stack has a limiter");
         let prefetched = stack.find::<Prefetched>().expect("the stack prefetches").bytes();
         println!("{step}");
-        println!("    in use   {} bytes in {} blocks, {} left", counts.current_bytes, counts.current_blocks, limit.remaining());
+        println!(
+            "    in use   {} bytes in {} blocks, {} left",
+            counts.current_bytes,
+            counts.current_blocks,
+            limit.remaining()
+        );
         println!("    so far   {} bytes at most, {prefetched} prefetched", counts.peak_bytes);
     };
     memory("nothing allocated");

@@ -56,9 +56,7 @@ impl Block {
     #[inline]
     pub fn empty(maker: MakerId, layout: Layout) -> Self {
         let align = layout.align().max(crate::layout::CUDA_ALLOCATION_ALIGNMENT);
-        let ptr = NonNull::without_provenance(
-            std::num::NonZero::new(align).unwrap_or(std::num::NonZero::<usize>::MIN),
-        );
+        let ptr = NonNull::without_provenance(std::num::NonZero::new(align).unwrap_or(std::num::NonZero::<usize>::MIN));
         Self::new(maker, ptr, layout, 0)
     }
 

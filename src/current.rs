@@ -9,12 +9,12 @@
 
 use crate::any::AnyResource;
 use crate::device::Device;
+use crate::error::DriverError;
 use crate::kind::{DeviceAccessible, Erased};
 use crate::layer::LayerExt;
 use crate::location::DeviceId;
 use crate::resource::MemoryResource;
 use crate::resources::CudaResource;
-use crate::error::DriverError;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

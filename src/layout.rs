@@ -25,8 +25,7 @@ pub fn bytes(bytes: usize) -> Result<Layout, AllocError> {
 /// `isize::MAX`.
 #[inline]
 pub fn aligned(bytes: usize, alignment: usize) -> Result<Layout, AllocError> {
-    Layout::from_size_align(bytes, alignment)
-        .map_err(|_| AllocError::InvalidLayout { size: bytes, alignment })
+    Layout::from_size_align(bytes, alignment).map_err(|_| AllocError::InvalidLayout { size: bytes, alignment })
 }
 
 /// A layout of `len` elements of `T`, at CUDA's alignment or `T`'s, whichever is larger.
@@ -37,9 +36,7 @@ pub fn aligned(bytes: usize, alignment: usize) -> Result<Layout, AllocError> {
 #[inline]
 pub fn array<T>(len: usize) -> Result<Layout, AllocError> {
     let alignment = align_of::<T>().max(CUDA_ALLOCATION_ALIGNMENT);
-    let size = len
-        .checked_mul(size_of::<T>())
-        .ok_or(AllocError::InvalidLayout { size: usize::MAX, alignment })?;
+    let size = len.checked_mul(size_of::<T>()).ok_or(AllocError::InvalidLayout { size: usize::MAX, alignment })?;
     aligned(size, alignment)
 }
 

@@ -21,8 +21,8 @@ mod resources;
 mod stream;
 
 pub use any::{AnyResource, AnyUpstream};
-pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
 pub use block::{Block, MakerId};
+pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
 pub use code::CudaErrorCode;
 pub use device::{Attributes, Device, MemoryInfo};
 pub use driver::{DriverPoolUsage, PointerInfo, sim};

@@ -134,10 +134,7 @@ fn lengths_that_do_not_fit(device: &Device) {
     assert_eq!(buffer.copy_from_slice(&[0; 4]), expected);
     assert_eq!(buffer.copy_to_slice(&mut [0; 4]), expected);
     assert_eq!(buffer.copy_from_buffer(&longer), expected);
-    assert_eq!(
-        buffer.prefetch_range(1..9, device.id()),
-        Err(DriverError::OutOfRange { start: 1, end: 9, size: 3 })
-    );
+    assert_eq!(buffer.prefetch_range(1..9, device.id()), Err(DriverError::OutOfRange { start: 1, end: 9, size: 3 }));
     assert_eq!(buffer.to_vec().unwrap(), [1, 2, 3]);
 }
 

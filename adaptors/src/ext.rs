@@ -1,11 +1,23 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
-use crate::{Limiter, Prefetch, Size, Statistics};
+use crate::{Limiter, Pool, PoolError, PoolOptions, Prefetch, Size, Statistics};
 use cumem::kind::Migratable;
 use cumem::{DriverError, Location, MemoryResource, Upstream};
 
 /// Stacks an adaptor on a resource. The last call is outermost.
 pub trait ResourceExt: MemoryResource + Sized {
+    /// Keeps memory and hands it out again, in stream order. See [`Pool::new`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pool::new`].
+    fn pool(self, options: PoolOptions) -> Result<Pool<Self>, PoolError>
+    where
+        Self: Upstream,
+    {
+        Pool::new(self, options)
+    }
+
     /// Refuses past `limit`: bytes, or a share of the device's memory. See [`Limiter::new`].
     fn limit(self, limit: impl Into<Size>) -> Limiter<Self>
     where

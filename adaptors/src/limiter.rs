@@ -45,8 +45,8 @@ impl<U> Limiter<U> {
         &self.upstream
     }
 
-    /// The limit, to read and to change.
-    pub fn limit(&self) -> &Limit {
+    /// The limit, to read and to change. (`limit` is the method that makes a limiter.)
+    pub fn get_limit(&self) -> &Limit {
         &self.limit
     }
 }

@@ -14,7 +14,7 @@
 //! | `managed` | |
 //! | `pinned` | |
 //! | `host` | |
-//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE` |
+//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
 //! | `prefetch` | `host`, or a device's number; `pass_through` |
@@ -29,7 +29,7 @@ mod stack;
 pub use error::SpecError;
 pub use stack::AnyStack;
 
-use crate::Size;
+use crate::{PoolOptions, Size};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -61,7 +61,7 @@ enum Leaf {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Adaptor {
-    Pool { initial: Option<Size>, maximum: Option<Size>, step: Option<Size> },
+    Pool(PoolOptions),
     Limit(Size),
     Statistics,
 }

@@ -15,15 +15,14 @@ conformance!(
     Expectations::default().max_alignment(1 << 21)
 );
 conformance!(pool_over_pinned, |device| PinnedResource::new(device).pool(PoolOptions::default())?);
-conformance!(
-    pool_with_a_maximum,
-    |device| CudaResource::new(device).pool(PoolOptions::default().initial(1 << 20).maximum(1 << 30))?
-);
-conformance!(
-    full_stack,
-    |device| ManagedResource::new(device)?.pool(PoolOptions::default())?.limit(2 << 30).statistics().prefetch(device.id())?
-);
-conformance!(
-    erased_stack,
-    |device| AnyUpstream::new(AnyUpstream::new(CudaResource::new(device)).pool(PoolOptions::default())?).statistics()
-);
+conformance!(pool_with_a_maximum, |device| CudaResource::new(device)
+    .pool(PoolOptions::default().initial(1 << 20).maximum(1 << 30))?);
+conformance!(full_stack, |device| ManagedResource::new(device)?
+    .pool(PoolOptions::default())?
+    .limit(2 << 30)
+    .statistics()
+    .prefetch(device.id())?);
+conformance!(erased_stack, |device| AnyUpstream::new(
+    AnyUpstream::new(CudaResource::new(device)).pool(PoolOptions::default())?
+)
+.statistics());

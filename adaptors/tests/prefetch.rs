@@ -18,8 +18,8 @@ fn each_block_is_prefetched_on_its_stream() {
     let told = hints::range_attributes(&block, 0..block.size(), &stream).unwrap();
     assert_eq!(told.last_prefetch_location, Some(Location::Device(device.id())));
     stream.synchronize().unwrap();
-    let resident = device.simulator().unwrap().residency(block.as_ptr(), block.size());
-    assert_eq!(resident.bytes_at(Location::Device(device.id())), 8 << 20);
+    let resident = device.simulator().unwrap().residency(block.as_ptr(), block.size()).unwrap();
+    assert_eq!(resident.on(device.id()), 8 << 20);
 
     let prefetched = stack.find::<Prefetched>().unwrap();
     assert_eq!((prefetched.calls(), prefetched.bytes(), prefetched.skipped()), (1, 8 << 20, 0));
@@ -35,7 +35,7 @@ fn to_the_host_and_to_a_second_device() {
         let stack = ManagedResource::new(&first).unwrap().prefetch(target).unwrap();
         let block = stack.allocate(&stream, layout::bytes(4 << 20).unwrap()).unwrap();
         stream.synchronize().unwrap();
-        assert_eq!(simulator.residency(block.as_ptr(), block.size()).bytes_at(target), 4 << 20);
+        assert_eq!(simulator.residency(block.as_ptr(), block.size()).unwrap().on(target), 4 << 20);
         free(&stack, &stream, block).unwrap();
     }
     // A device that the machine does not have is the driver's to refuse, and the block goes back.

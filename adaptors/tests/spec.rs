@@ -19,7 +19,7 @@ fn builds_what_it_says() {
         ("device|statistics", "statistics over device"),
         ("  pinned |limit( 1 GiB )", "limit(1GiB) over pinned"),
         ("host | statistics", "statistics over host"),
-        ("async(threshold=64MiB) | limit(256MB)", "limit(256000000B) over async"),
+        ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
         ("async(default)", "async"),
         ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
@@ -67,7 +67,10 @@ fn order_rules_in_the_words_of_the_types() {
   note: an adaptor that must be outermost, such as `prefetch`, is applied last
 "
     );
-    assert_eq!(error("managed | prefetch | prefetch").lines().next(), error("managed | prefetch | pool").lines().next());
+    assert_eq!(
+        error("managed | prefetch | prefetch").lines().next(),
+        error("managed | prefetch | pool").lines().next()
+    );
     assert_eq!(
         error("pinned | limit(80%) | prefetch"),
         "\

@@ -75,10 +75,7 @@ fn a_free_beyond_what_is_out_is_refused_and_returns_the_block() {
     let block = one.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
 
     let error = free(&two, &stream, block).unwrap_err();
-    assert_eq!(
-        error.reason,
-        DeallocReason::NotOutstanding { layer: "statistics", outstanding: 0, returned: 4096 }
-    );
+    assert_eq!(error.reason, DeallocReason::NotOutstanding { layer: "statistics", outstanding: 0, returned: 4096 });
     assert_eq!(two.counters().counts(), Default::default());
     free(&one, &stream, error.block).unwrap();
     assert_eq!(one.counters().counts().current_bytes, 0);
@@ -107,6 +104,9 @@ fn found_through_erasure_outermost_first() {
     let block = stack.allocate(&stream, layout::bytes(77).unwrap()).unwrap();
     assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 77);
     assert_eq!(stack.find_all::<Counters>().len(), 2);
-    assert_eq!(stack.to_string(), format!("statistics over limit(1MiB) over statistics over device on {}", device.id()));
+    assert_eq!(
+        stack.to_string(),
+        format!("statistics over limit(1MiB) over statistics over device on {}", device.id())
+    );
     free(&stack, &stream, block).unwrap();
 }

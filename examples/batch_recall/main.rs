@@ -59,7 +59,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     end.record(&stream)?;
     end.synchronize()?;
     let clock = if device.is_simulated() { "simulated, in virtual time" } else { "by the device's clock" };
-    println!("time    {:.3} ms from upload to results on the host, {clock}", end.elapsed_since(&start)?.as_secs_f64() * 1e3);
+    println!(
+        "time    {:.3} ms from upload to results on the host, {clock}",
+        end.elapsed_since(&start)?.as_secs_f64() * 1e3
+    );
     if let Some(counters) = stack.find::<Counters>() {
         println!("memory  {}", counters.counts());
     }

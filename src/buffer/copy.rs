@@ -58,11 +58,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     fn expect_len(&self, len: usize) -> Result<(), DriverError> {
-        if len == self.len {
-            Ok(())
-        } else {
-            Err(DriverError::OutOfRange { start: 0, end: len, size: self.len })
-        }
+        if len == self.len { Ok(()) } else { Err(DriverError::OutOfRange { start: 0, end: len, size: self.len }) }
     }
 
     /// # Safety

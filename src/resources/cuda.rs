@@ -37,6 +37,7 @@ unsafe impl MemoryResource for CudaResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
         // SAFETY: the block is this leaf's, its uses are enqueued, and the call waits for them.
-        self.leaf.deallocate(stream, block, |block| unsafe { device.driver().free(device.ordinal(), block.as_non_null()) })
+        self.leaf
+            .deallocate(stream, block, |block| unsafe { device.driver().free(device.ordinal(), block.as_non_null()) })
     }
 }

@@ -82,7 +82,7 @@ impl fmt::Display for PoolOptions {
         let mut words: Vec<String> =
             sizes.iter().filter_map(|(name, size)| Some(format!("{name}={}", (*size)?))).collect();
         if self.crossing == Crossing::GrowFirst {
-            words.push("grow-first".into());
+            words.push("grow_first".into());
         }
         if words.is_empty() { Ok(()) } else { write!(f, "({})", words.join(", ")) }
     }

@@ -17,27 +17,25 @@ impl StackSpec {
     /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason.
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
         Ok(match self.leaf.value {
-            Leaf::Device => AnyStack::Device(self.wrap(AnyUpstream::new(CudaResource::new(device)), device)?.finish()),
+            Leaf::Device => AnyStack::Device(self.wrap(AnyUpstream::new(CudaResource::new(device)))?.finish()),
             Leaf::Async { default_pool, threshold } => {
                 let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
                 let release_threshold = threshold.map(|size| bytes(size, device) as u64);
                 let options = CudaAsyncOptions { source, release_threshold };
                 let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(&self.leaf, e))?;
-                AnyStack::Device(self.wrap(AnyUpstream::new(leaf), device)?.finish())
+                AnyStack::Device(self.wrap(AnyUpstream::new(leaf))?.finish())
             }
             Leaf::Managed => {
                 let leaf = ManagedResource::new(device).map_err(|e| self.refused(&self.leaf, e))?;
                 AnyStack::Managed(self.managed(AnyUpstream::new(leaf), device)?)
             }
-            Leaf::Pinned => {
-                AnyStack::Pinned(self.wrap(AnyUpstream::new(PinnedResource::new(device)), device)?.finish())
-            }
-            Leaf::Host => AnyStack::Host(self.wrap(AnyUpstream::new(HostResource::new(device)), device)?.finish()),
+            Leaf::Pinned => AnyStack::Pinned(self.wrap(AnyUpstream::new(PinnedResource::new(device)))?.finish()),
+            Leaf::Host => AnyStack::Host(self.wrap(AnyUpstream::new(HostResource::new(device)))?.finish()),
         })
     }
 
     fn managed(&self, leaf: AnyUpstream<Managed>, device: &Device) -> Result<AnyResource<Managed>, SpecError> {
-        let upstream = self.wrap(leaf, device)?;
+        let upstream = self.wrap(leaf)?;
         let Some(word) = &self.outermost else { return Ok(upstream.finish()) };
         let target = match word.value.target {
             Target::Own => Location::Device(device.id()),
@@ -51,10 +49,10 @@ impl StackSpec {
         Ok(AnyResource::new(prefetch.map_err(|e| self.refused(word, e))?))
     }
 
-    fn wrap<K: MemoryKind>(&self, leaf: AnyUpstream<K>, device: &Device) -> Result<AnyUpstream<K>, SpecError> {
+    fn wrap<K: MemoryKind>(&self, leaf: AnyUpstream<K>) -> Result<AnyUpstream<K>, SpecError> {
         self.adaptors.iter().try_fold(leaf, |upstream, word| {
             Ok(match word.value {
-                Adaptor::Pool { .. } => todo!(),
+                Adaptor::Pool(options) => AnyUpstream::new(upstream.pool(options).map_err(|e| self.refused(word, e))?),
                 Adaptor::Limit(limit) => AnyUpstream::new(upstream.limit(limit)),
                 Adaptor::Statistics => AnyUpstream::new(upstream.statistics()),
             })

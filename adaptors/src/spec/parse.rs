@@ -1,6 +1,7 @@
 //! Text to words, and the order rules.
 
 use super::{Adaptor, Leaf, Outermost, SpecError, StackSpec, Target, Word};
+use crate::{Crossing, PoolOptions, Size};
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -146,17 +147,21 @@ fn adaptor(text: &str, term: Term<'_>) -> Result<Word<Adaptor>, SpecError> {
 }
 
 fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
-    let (mut initial, mut maximum, mut step) = (None, None, None);
+    let mut options = PoolOptions::new();
     for argument in &term.arguments {
-        let field = match argument.key {
-            Some("initial") => &mut initial,
-            Some("maximum") => &mut maximum,
-            Some("step") => &mut step,
-            _ => return Err(unknown_argument(text, argument, "`pool` takes initial=, maximum= and step=")),
+        options = match (argument.key, argument.value) {
+            (Some("initial"), _) => options.initial(value::<Size>(text, argument)?),
+            (Some("maximum"), _) => options.maximum(value::<Size>(text, argument)?),
+            (Some("step"), _) => options.step(value::<Size>(text, argument)?),
+            (Some("release"), _) => options.release_threshold(value::<Size>(text, argument)?),
+            (None, "grow_first") => options.crossing(Crossing::GrowFirst),
+            _ => {
+                let takes = "`pool` takes initial=, maximum=, step=, release= and `grow_first`";
+                return Err(unknown_argument(text, argument, takes));
+            }
         };
-        *field = Some(value(text, argument)?);
     }
-    Ok(Adaptor::Pool { initial, maximum, step })
+    Ok(Adaptor::Pool(options))
 }
 
 /// Under the same rule, in the same words, as `Prefetch::new` in code.
