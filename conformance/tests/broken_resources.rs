@@ -1,0 +1,262 @@
+//! A suite that cannot fail is worthless: each promise is broken once, and must be found out.
+
+mod crooked;
+
+use crooked::{Crooked, caught, free};
+use cumem::{
+    AllocError, Block, CudaErrorCode, CudaResource, DeallocError, Device, DriverError, LayerExt, MakerId,
+    ManagedResource, MemoryResource, Stream, layout,
+};
+use cumem_conformance::{BoxError, Place, Report, Suite};
+use std::alloc::Layout;
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Mutex;
+use std::thread;
+
+fn report(make: impl Fn(ManagedResource) -> Crooked) -> Report {
+    Suite::new(|device: &Device| Ok::<_, BoxError>(make(ManagedResource::new(device)?)))
+        .through_host()
+        .run(&Place::simulated())
+}
+
+/// `block` with another address, size or tag.
+fn forged(block: &Block, offset: usize, size: usize, tag: u64) -> Block {
+    let layout = layout::aligned(size, block.layout().align()).unwrap();
+    // SAFETY: the callers stay within what they allocated.
+    let ptr = unsafe { block.as_non_null().add(offset) };
+    Block::new(block.maker(), ptr, layout, tag)
+}
+
+#[test]
+fn honest() {
+    let report = report(Crooked::over);
+    assert!(report.failed().is_empty(), "{report}");
+}
+
+#[test]
+fn misaligned() {
+    let report = report(|upstream| {
+        let crooked = Crooked::over(upstream).allocating(|upstream, stream, layout| {
+            let wide = layout::aligned(layout.size() + 64, layout.align())?;
+            Ok(forged(&upstream.allocate(stream, wide)?, 64, layout.size(), 0))
+        });
+        crooked.deallocating(|upstream, stream, block| {
+            let whole = Block::new(
+                block.maker(),
+                block.as_non_null().map_addr(|addr| (addr.get() - 64).try_into().unwrap()),
+                block.layout(),
+                0,
+            );
+            free(upstream, stream, whole)
+        })
+    });
+    caught(&report, &["usual_sizes", "odd_sizes", "alignments_up_to_256", "a_hundred_live_blocks", "random_program"]);
+}
+
+#[test]
+fn rounds_sizes_down() {
+    // A bump allocator that rounds to the wrong side: neighbours share up to 255 bytes.
+    let report = report(|upstream| {
+        let (maker, chunk, used) = (MakerId::unique(), Mutex::new(None::<Block>), Mutex::new(0));
+        let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
+            if layout.size() > 8 << 20 || layout.align() > 256 {
+                return upstream.allocate(stream, layout);
+            }
+            let mut chunk = chunk.lock().unwrap();
+            if chunk.is_none() {
+                *chunk = Some(upstream.allocate(stream, layout::bytes(1 << 34)?)?);
+            }
+            let mut used = used.lock().unwrap();
+            let at = chunk.as_ref().map(|chunk| forged(chunk, *used, layout.size(), 0)).unwrap();
+            *used += layout.size() & !255;
+            Ok(Block::new(maker, at.as_non_null(), layout, 0))
+        });
+        crooked.deallocating(move |upstream, stream, block| match block.maker() == maker {
+            true => Ok(()),
+            false => free(upstream, stream, block),
+        })
+    });
+    caught(
+        &report,
+        &["two_live_blocks_differ", "a_hundred_live_blocks", "mixed_random", "random_program", "own_streams"],
+    );
+}
+
+#[test]
+fn scribbles_on_live_blocks() {
+    // Bookkeeping inside the memory, a byte too far.
+    let report = report(|upstream| {
+        let last = Mutex::new(0_usize);
+        Crooked::over(upstream).allocating(move |upstream, stream, layout| {
+            let block = upstream.allocate(stream, layout)?;
+            let previous = mem::replace(&mut *last.lock().unwrap(), block.as_ptr() as usize);
+            let reachable = block.size() > 0 && block.size() < 8 << 20 && previous > 4096;
+            // The previous block may be freed by now, which the simulator would answer with a crash; so ask first.
+            if reachable && upstream.device().pointer_info(previous as *const u8).is_ok() {
+                // SAFETY: the driver knows the address, so there is memory.
+                unsafe { (previous as *mut u8).write(0xa5) };
+            }
+            Ok(block)
+        })
+    });
+    caught(&report, &["a_hundred_live_blocks", "random_program"]);
+}
+
+#[test]
+fn accepts_foreign_blocks() {
+    let report = report(|upstream| {
+        let own = MakerId::unique();
+        let kept = Mutex::new(HashMap::new());
+        let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
+            let block = upstream.allocate(stream, layout)?;
+            let known = Block::new(own, block.as_non_null(), layout, block.tag());
+            kept.lock().unwrap().insert(known.addr(), block);
+            Ok(known)
+        });
+        crooked.deallocating(|_, _, _| Ok(()))
+    });
+    caught(&report, &["foreign_block", "forged_block", "wrong_device_on_deallocate"]);
+    // It frees nothing either.
+    caught(&report, &["usual_sizes"]);
+}
+
+#[test]
+fn returns_another_block() {
+    let report = report(|upstream| {
+        Crooked::over(upstream).deallocating(|upstream, stream, block| {
+            free(upstream, stream, block).map_err(|DeallocError { block, reason, .. }| {
+                let changed = forged(&block, 0, block.size(), block.tag() ^ 1);
+                DeallocError::new(changed, reason)
+            })
+        })
+    });
+    caught(&report, &["foreign_block", "forged_block", "wrong_device_on_deallocate"]);
+}
+
+#[test]
+fn changes_the_layout() {
+    let report = report(|upstream| {
+        Crooked::over(upstream).allocating(|upstream, stream, layout| {
+            let rounded = layout.align_to(256).map(|layout| layout.pad_to_align());
+            upstream.allocate(stream, rounded.unwrap_or(layout))
+        })
+    });
+    caught(&report, &["usual_sizes", "alignments_up_to_256", "random_program"]);
+}
+
+#[test]
+fn keeps_what_it_should_return() {
+    let suite = Suite::new(|device: &Device| {
+        let leaky = Crooked::over(CudaResource::new(device));
+        Ok::<_, BoxError>(leaky.deallocating(|_, _, _| Ok(())))
+    });
+    let report = suite.through_device().run(&Place::simulated());
+    caught(&report, &["usual_sizes", "random_program", "foreign_block"]);
+}
+
+#[test]
+fn folds_out_of_memory_into_unknown() {
+    let report = report(|upstream| {
+        Crooked::over(upstream).allocating(|upstream, stream, layout| {
+            let device = upstream.device().id();
+            upstream.allocate(stream, layout).map_err(|_| {
+                DriverError::Call { call: "cuMemAllocManaged", device, code: CudaErrorCode::UNKNOWN }.into()
+            })
+        })
+    });
+    let found = ["more_than_there_is", "nearly_the_address_space", "larger_alignments", "wrong_device_on_allocate"];
+    caught(&report, &found);
+}
+
+#[test]
+fn wraps_around() {
+    // Unchecked arithmetic: near usize::MAX, and with a limit on the number of pages near 1 PiB.
+    let report = report(|upstream| {
+        Crooked::over(upstream).allocating(|upstream, stream, layout| {
+            let pages = (layout.size() as u64).wrapping_add(4095) as u32 as usize / 4096;
+            let block = upstream.allocate(stream, layout::aligned(pages.max(1) * 4096, layout.align())?)?;
+            Ok(Block::new(block.maker(), block.as_non_null(), layout, block.tag()))
+        })
+    });
+    caught(&report, &["more_than_there_is", "nearly_the_address_space"]);
+}
+
+#[test]
+fn ignores_the_device() {
+    let report = report(|upstream| {
+        let own = Stream::new(upstream.device()).unwrap();
+        let same = own.clone();
+        let crooked = Crooked::over(upstream);
+        let crooked = crooked.allocating(move |upstream, _, layout| upstream.allocate(&own, layout));
+        crooked.deallocating(move |upstream, _, block| free(upstream, &same, block))
+    });
+    caught(&report, &["wrong_device_on_allocate", "wrong_device_on_deallocate"]);
+}
+
+#[test]
+fn refuses_zero_bytes() {
+    let report = report(|upstream| {
+        Crooked::over(upstream).allocating(|upstream, stream, layout| match layout.size() {
+            0 => Err(AllocError::InvalidLayout { size: 0, alignment: layout.align() }),
+            _ => upstream.allocate(stream, layout),
+        })
+    });
+    caught(&report, &["zero_bytes", "random_program"]);
+}
+
+#[test]
+fn panics_instead_of_answering() {
+    let report = report(|upstream| {
+        Crooked::over(upstream).allocating(|upstream, stream, layout| {
+            assert!(layout.align() <= 256, "alignment");
+            upstream.allocate(stream, layout)
+        })
+    });
+    caught(&report, &["larger_alignments"]);
+    assert!(report.to_string().contains("larger_alignments: panicked: alignment"), "{report}");
+}
+
+/// A free list of whole blocks, by their layout; `take` says how a block leaves it.
+fn hoarder(upstream: ManagedResource, take: fn(&Mutex<Vec<Block>>, Layout) -> Option<Block>) -> Crooked {
+    let free_blocks = std::sync::Arc::new(Mutex::new(Vec::<Block>::new()));
+    let filled = free_blocks.clone();
+    let crooked =
+        Crooked::over(upstream).allocating(move |upstream, stream, layout| match take(&free_blocks, layout) {
+            Some(block) => Ok(block),
+            None => upstream.allocate(stream, layout),
+        });
+    crooked.deallocating(move |_, _, block| {
+        filled.lock().unwrap().push(block);
+        Ok(())
+    })
+}
+
+#[test]
+fn reuses_without_waiting() {
+    let report = report(|upstream| {
+        hoarder(upstream, |free, layout| {
+            let mut free = free.lock().unwrap();
+            let fits = free.iter().position(|block| block.layout() == layout)?;
+            Some(free.swap_remove(fits))
+        })
+    });
+    caught(&report, &["reuse_waits_for_the_last_use"]);
+}
+
+#[test]
+fn gives_one_block_to_two_threads() {
+    // Looks under one lock and takes under another.
+    let report = report(|upstream| {
+        hoarder(upstream, |free, layout| {
+            let same = |block: &Block| block.layout() == layout;
+            let found =
+                free.lock().unwrap().iter().find(|block| same(block)).map(|b| forged(b, 0, b.size(), b.tag()))?;
+            thread::yield_now();
+            free.lock().unwrap().retain(|block| block.addr() != found.addr());
+            Some(found)
+        })
+    });
+    let threaded = ["own_streams", "one_shared_stream", "default_stream_of_all", "threads_exchange_blocks"];
+    assert!(report.failed().iter().any(|(name, _)| threaded.contains(name)), "{report}");
+}

@@ -1,0 +1,96 @@
+//! Resources that break one promise each, made from an honest one.
+
+use cumem::layer::fmt_stack;
+use cumem::{AllocError, Beneath, Block, DeallocError, Layer, ManagedResource, MemoryResource, Stream, Upstream};
+use cumem_conformance::Report;
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+
+type Allocate<U> = Box<dyn Fn(&U, &Stream, Layout) -> Result<Block, AllocError> + Send + Sync>;
+type Deallocate<U> = Box<dyn Fn(&U, &Stream, Block) -> Result<(), DeallocError> + Send + Sync>;
+
+/// An upstream whose calls go through closures, which do something wrong.
+pub(crate) struct Crooked<U = ManagedResource> {
+    upstream: U,
+    allocate: Allocate<U>,
+    deallocate: Deallocate<U>,
+}
+
+impl<U: Upstream> Crooked<U> {
+    /// Passes everything on, until one of the others replaces a half.
+    pub(crate) fn over(upstream: U) -> Self {
+        Self {
+            upstream,
+            allocate: Box::new(|upstream, stream, layout| upstream.allocate(stream, layout)),
+            deallocate: Box::new(|upstream, stream, block| free(upstream, stream, block)),
+        }
+    }
+
+    /// Allocates like this.
+    pub(crate) fn allocating(
+        mut self,
+        allocate: impl Fn(&U, &Stream, Layout) -> Result<Block, AllocError> + Send + Sync + 'static,
+    ) -> Self {
+        self.allocate = Box::new(allocate);
+        self
+    }
+
+    /// Deallocates like this.
+    pub(crate) fn deallocating(
+        mut self,
+        deallocate: impl Fn(&U, &Stream, Block) -> Result<(), DeallocError> + Send + Sync + 'static,
+    ) -> Self {
+        self.deallocate = Box::new(deallocate);
+        self
+    }
+}
+
+/// Gives a block to `upstream`, as a deallocate of its caller.
+pub(crate) fn free<U: MemoryResource>(upstream: &U, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+    // SAFETY: the suite frees blocks that no work uses; what a crooked resource does beyond that is the
+    // bug that the simulated device and the suite are to find.
+    unsafe { upstream.deallocate(stream, block) }
+}
+
+impl<U: Upstream> Layer for Crooked<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("crooked")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Upstream(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &()
+    }
+}
+
+// SAFETY: the promise is broken on purpose. Only the suite uses it, on simulated devices, where the memory
+// around a block is the process's own.
+unsafe impl<U: Upstream> MemoryResource for Crooked<U> {
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        (self.allocate)(&self.upstream, stream, layout)
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        (self.deallocate)(&self.upstream, stream, block)
+    }
+}
+
+impl<U: Upstream> fmt::Display for Crooked<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_stack(self, f)
+    }
+}
+
+/// Each of these checks must have found something.
+#[track_caller]
+pub(crate) fn caught(report: &Report, checks: &[&str]) {
+    println!("{report}");
+    for check in checks {
+        let found = report.failed().iter().any(|(name, _)| name == check);
+        assert!(found, "`{check}` found nothing wrong: {report}");
+    }
+}
