@@ -118,6 +118,8 @@ fn pattern(serial: u64, i: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cumem::sim::Profile;
+    use cumem::{CudaResource, LayerExt, ManagedResource, MemoryResource, layout};
 
     #[test]
     fn windows_cover_small_blocks_and_the_ends_of_large_ones() {
@@ -126,6 +128,45 @@ mod tests {
         assert_eq!(windows(1), [(0, 1)]);
         assert_eq!(windows(WINDOW + 1), [(0, WINDOW), (WINDOW, 1)]);
         assert_eq!(windows(1 << 30), [(0, WINDOW), ((1 << 30) - WINDOW, WINDOW)]);
+    }
+
+    /// What was written is there, and what was not is missed, at each end of a large block.
+    fn notices<R: MemoryResource>(resource: &R, contents: &Contents<R::Kind>) {
+        let stream = Stream::new(resource.device()).unwrap();
+        for size in [1, 1000, 3 * WINDOW] {
+            let block = resource.allocate(&stream, layout::bytes(size).unwrap()).unwrap();
+            let verify = |serial| {
+                // SAFETY: the block is live, of this kind, and used on this stream only.
+                let outcome = unsafe { contents.verify(&stream, &block, serial) };
+                stream.synchronize().unwrap();
+                outcome.and_then(|()| contents.settle())
+            };
+            // SAFETY: the block is live, of this kind, and used on this stream only.
+            unsafe { contents.write(&stream, &block, 5) }.unwrap();
+            verify(5).unwrap();
+            verify(6).unwrap_err();
+            verify(5).unwrap();
+            // SAFETY: no work uses the block, and nothing refers to its memory.
+            unsafe { resource.deallocate(&stream, block) }.unwrap();
+        }
+    }
+
+    fn all_ways(device: &Device) {
+        notices(&CudaResource::new(device), &Contents::through_device(device).unwrap());
+        let managed = ManagedResource::new(device).unwrap();
+        notices(&managed, &Contents::through_device(device).unwrap());
+        notices(&managed, &Contents::through_host());
+    }
+
+    #[test]
+    fn changes_are_noticed_on_a_simulated_device() {
+        all_ways(&Device::simulated(Profile::default()).unwrap());
+    }
+
+    #[test]
+    #[ignore = "needs a CUDA device"]
+    fn changes_are_noticed_on_a_gpu() {
+        all_ways(&Device::open(0).unwrap());
     }
 
     #[test]

@@ -5,16 +5,16 @@ mod crooked;
 use crooked::{Crooked, caught, free};
 use cumem::{
     AllocError, Block, CudaErrorCode, CudaResource, DeallocError, Device, DriverError, LayerExt, MakerId,
-    ManagedResource, MemoryResource, Stream, layout,
+    ManagedResource, MemoryResource, Stream, Upstream, layout,
 };
 use cumem_conformance::{BoxError, Place, Report, Suite};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::mem;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-fn report(make: impl Fn(ManagedResource) -> Crooked) -> Report {
+fn managed(make: impl Fn(ManagedResource) -> Crooked) -> Report {
     Suite::new(|device: &Device| Ok::<_, BoxError>(make(ManagedResource::new(device)?)))
         .through_host()
         .run(&Place::simulated())
@@ -30,13 +30,13 @@ fn forged(block: &Block, offset: usize, size: usize, tag: u64) -> Block {
 
 #[test]
 fn honest() {
-    let report = report(Crooked::over);
+    let report = managed(Crooked::over);
     assert!(report.failed().is_empty(), "{report}");
 }
 
 #[test]
 fn misaligned() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         let crooked = Crooked::over(upstream).allocating(|upstream, stream, layout| {
             let wide = layout::aligned(layout.size() + 64, layout.align())?;
             Ok(forged(&upstream.allocate(stream, wide)?, 64, layout.size(), 0))
@@ -57,7 +57,7 @@ fn misaligned() {
 #[test]
 fn rounds_sizes_down() {
     // A bump allocator that rounds to the wrong side: neighbours share up to 255 bytes.
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         let (maker, chunk, used) = (MakerId::unique(), Mutex::new(None::<Block>), Mutex::new(0));
         let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
             if layout.size() > 8 << 20 || layout.align() > 256 {
@@ -86,7 +86,7 @@ fn rounds_sizes_down() {
 #[test]
 fn scribbles_on_live_blocks() {
     // Bookkeeping inside the memory, a byte too far.
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         let last = Mutex::new(0_usize);
         Crooked::over(upstream).allocating(move |upstream, stream, layout| {
             let block = upstream.allocate(stream, layout)?;
@@ -105,7 +105,7 @@ fn scribbles_on_live_blocks() {
 
 #[test]
 fn accepts_foreign_blocks() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         let own = MakerId::unique();
         let kept = Mutex::new(HashMap::new());
         let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
@@ -123,7 +123,7 @@ fn accepts_foreign_blocks() {
 
 #[test]
 fn returns_another_block() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         Crooked::over(upstream).deallocating(|upstream, stream, block| {
             free(upstream, stream, block).map_err(|DeallocError { block, reason, .. }| {
                 let changed = forged(&block, 0, block.size(), block.tag() ^ 1);
@@ -136,7 +136,7 @@ fn returns_another_block() {
 
 #[test]
 fn changes_the_layout() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| {
             let rounded = layout.align_to(256).map(|layout| layout.pad_to_align());
             upstream.allocate(stream, rounded.unwrap_or(layout))
@@ -157,7 +157,7 @@ fn keeps_what_it_should_return() {
 
 #[test]
 fn folds_out_of_memory_into_unknown() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| {
             let device = upstream.device().id();
             upstream.allocate(stream, layout).map_err(|_| {
@@ -172,7 +172,7 @@ fn folds_out_of_memory_into_unknown() {
 #[test]
 fn wraps_around() {
     // Unchecked arithmetic: near usize::MAX, and with a limit on the number of pages near 1 PiB.
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| {
             let pages = (layout.size() as u64).wrapping_add(4095) as u32 as usize / 4096;
             let block = upstream.allocate(stream, layout::aligned(pages.max(1) * 4096, layout.align())?)?;
@@ -184,7 +184,7 @@ fn wraps_around() {
 
 #[test]
 fn ignores_the_device() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         let own = Stream::new(upstream.device()).unwrap();
         let same = own.clone();
         let crooked = Crooked::over(upstream);
@@ -196,7 +196,7 @@ fn ignores_the_device() {
 
 #[test]
 fn refuses_zero_bytes() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| match layout.size() {
             0 => Err(AllocError::InvalidLayout { size: 0, alignment: layout.align() }),
             _ => upstream.allocate(stream, layout),
@@ -207,7 +207,7 @@ fn refuses_zero_bytes() {
 
 #[test]
 fn panics_instead_of_answering() {
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| {
             assert!(layout.align() <= 256, "alignment");
             upstream.allocate(stream, layout)
@@ -218,36 +218,47 @@ fn panics_instead_of_answering() {
 }
 
 /// A free list of whole blocks, by their layout; `take` says how a block leaves it.
-fn hoarder(upstream: ManagedResource, take: fn(&Mutex<Vec<Block>>, Layout) -> Option<Block>) -> Crooked {
-    let free_blocks = std::sync::Arc::new(Mutex::new(Vec::<Block>::new()));
-    let filled = free_blocks.clone();
-    let crooked =
-        Crooked::over(upstream).allocating(move |upstream, stream, layout| match take(&free_blocks, layout) {
-            Some(block) => Ok(block),
-            None => upstream.allocate(stream, layout),
-        });
+fn hoarder<U: Upstream>(upstream: U, take: fn(&Mutex<Vec<Block>>, Layout) -> Option<Block>) -> Crooked<U> {
+    let free_blocks = Arc::new(Mutex::new(Vec::<Block>::new()));
+    let filled = Arc::clone(&free_blocks);
+    let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
+        take(&free_blocks, layout).map_or_else(|| upstream.allocate(stream, layout), Ok)
+    });
     crooked.deallocating(move |_, _, block| {
         filled.lock().unwrap().push(block);
         Ok(())
     })
 }
 
+/// Hands a free block out on any stream.
+fn hasty<U: Upstream>(upstream: U) -> Crooked<U> {
+    hoarder(upstream, |free, layout| {
+        let mut free = free.lock().unwrap();
+        let fits = free.iter().position(|block| block.layout() == layout)?;
+        Some(free.swap_remove(fits))
+    })
+}
+
+fn reuses_without_waiting(place: &Place) {
+    let suite = Suite::new(|device: &Device| Ok::<_, BoxError>(hasty(CudaResource::new(device))));
+    caught(&suite.through_device().run(place), &["reuse_waits_for_the_last_use"]);
+}
+
 #[test]
-fn reuses_without_waiting() {
-    let report = report(|upstream| {
-        hoarder(upstream, |free, layout| {
-            let mut free = free.lock().unwrap();
-            let fits = free.iter().position(|block| block.layout() == layout)?;
-            Some(free.swap_remove(fits))
-        })
-    });
-    caught(&report, &["reuse_waits_for_the_last_use"]);
+fn reuses_without_waiting_simulated() {
+    reuses_without_waiting(&Place::simulated());
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn reuses_without_waiting_gpu() {
+    reuses_without_waiting(&Place::gpu().unwrap());
 }
 
 #[test]
 fn gives_one_block_to_two_threads() {
     // Looks under one lock and takes under another.
-    let report = report(|upstream| {
+    let report = managed(|upstream| {
         hoarder(upstream, |free, layout| {
             let same = |block: &Block| block.layout() == layout;
             let found =
