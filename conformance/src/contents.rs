@@ -101,7 +101,7 @@ impl<K: MemoryKind> fmt::Debug for Contents<K> {
 
 /// Bytes at each end of a block that are touched. What lies between them in a large block would only
 /// cost time: a neighbour that overlaps is found by its address, and a lost page at the ends.
-const WINDOW: usize = 16 << 10;
+const WINDOW: usize = 2 << 10;
 
 /// The ranges of a block of `size` bytes that are touched, as offset and length. They do not overlap.
 fn windows(size: usize) -> impl Iterator<Item = (usize, usize)> {

@@ -1,5 +1,6 @@
 //! [`FailNth`]: an adaptor whose calls fail when told to.
 
+use crate::rng::Rng;
 use cumem::layer::fmt_stack;
 use cumem::{
     AllocError, Beneath, Block, CudaErrorCode, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
@@ -35,14 +36,35 @@ struct Plan {
 struct Trigger {
     /// Calls until the next that fails, that one included; 0 when disarmed.
     remaining: u64,
-    /// What `remaining` is after one failed.
-    then: u64,
+    then: Then,
     calls: u64,
     fired: u64,
 }
 
+/// What fails after a first call did.
+#[derive(Debug, Default)]
+enum Then {
+    #[default]
+    Nothing,
+    All,
+    /// One in so many, at random.
+    OneIn(u64, Rng),
+}
+
+impl Then {
+    /// Calls until the next that fails.
+    fn next(&mut self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::All => 1,
+            // Uniform in 1..=2n - 1, so n on average.
+            Self::OneIn(n, rng) => 1 + rng.below(2 * *n as usize - 1) as u64,
+        }
+    }
+}
+
 impl Trigger {
-    fn arm(&mut self, first: u64, then: u64) {
+    fn arm(&mut self, first: u64, then: Then) {
         *self = Self { remaining: first, then, ..Self::default() };
     }
 
@@ -50,7 +72,7 @@ impl Trigger {
     fn fires(&mut self) -> bool {
         self.calls += 1;
         let fires = self.remaining == 1;
-        self.remaining = if fires { self.then } else { self.remaining.saturating_sub(1) };
+        self.remaining = if fires { self.then.next() } else { self.remaining.saturating_sub(1) };
         self.fired += u64::from(fires);
         fires
     }
@@ -76,22 +98,28 @@ impl<U: Upstream> FailNth<U> {
 impl Faults {
     /// The `n`-th allocation from now on fails, counted from 1; 0 disarms. Counters start anew.
     pub fn fail_allocation(&self, n: u64) {
-        self.plan().allocations.arm(n, 0);
+        self.plan().allocations.arm(n, Then::Nothing);
     }
 
     /// The `n`-th allocation from now on and all after it fail.
     pub fn fail_allocations_from(&self, n: u64) {
-        self.plan().allocations.arm(n, 1);
+        self.plan().allocations.arm(n, Then::All);
     }
 
-    /// Every `n`-th allocation from now on fails.
-    pub fn fail_every_allocation(&self, n: u64) {
-        self.plan().allocations.arm(n, n);
+    /// One allocation in `n` fails from now on, at random but always at the same calls for the same `seed`.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    pub fn fail_one_allocation_in(&self, n: u64, seed: u64) {
+        assert!(n > 0, "one in none");
+        let mut then = Then::OneIn(n, Rng::new(seed));
+        self.plan().allocations.arm(then.next(), then);
     }
 
     /// The `n`-th deallocation from now on fails and returns the block, counted from 1; 0 disarms.
     pub fn fail_deallocation(&self, n: u64) {
-        self.plan().deallocations.arm(n, 0);
+        self.plan().deallocations.arm(n, Then::Nothing);
     }
 
     /// What failing allocations answer from now on, instead of an out-of-memory.
@@ -187,12 +215,15 @@ mod tests {
     fn triggers() {
         let mut trigger = Trigger::default();
         assert_eq!(pattern(&mut trigger, 3), "...");
-        trigger.arm(2, 0);
+        trigger.arm(2, Then::Nothing);
         assert_eq!(pattern(&mut trigger, 4), ".x..");
         assert_eq!((trigger.calls, trigger.fired), (4, 1));
-        trigger.arm(2, 1);
+        trigger.arm(2, Then::All);
         assert_eq!(pattern(&mut trigger, 4), ".xxx");
-        trigger.arm(3, 3);
-        assert_eq!(pattern(&mut trigger, 7), "..x..x.");
+        trigger.arm(1, Then::OneIn(5, Rng::new(1)));
+        let random = pattern(&mut trigger, 1000);
+        assert!((150..250).contains(&trigger.fired), "{random}");
+        trigger.arm(1, Then::OneIn(5, Rng::new(1)));
+        assert_eq!(pattern(&mut trigger, 1000), random);
     }
 }

@@ -9,6 +9,7 @@ use crate::place::Place;
 use crate::report::Report;
 use crate::subject::{BoxError, Subject};
 use cumem::kind::{DeviceAccessible, HostAccessible};
+use cumem::sim::Simulator;
 use cumem::{Device, DriverError, MemoryResource, Stream};
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,7 +91,9 @@ where
     }
 
     fn run_check(&self, check: &Check<R>, device: &Device) -> Outcome {
-        let free = device.memory_info()?.free;
+        // Asked of simulated devices only: on a GPU others allocate too.
+        let out = || device.simulator().map(Simulator::live_allocations);
+        let (before, free) = (out(), device.memory_info()?.free);
         let subject = Subject {
             resource: (self.make)(device).map_err(|error| Broken::new(format!("was not made: {error}")))?,
             device: device.clone(),
@@ -103,10 +106,15 @@ where
         (check.run)(&subject)?;
         drop(subject);
         device.synchronize()?;
-        let lost = free.saturating_sub(device.memory_info()?.free);
-        // On a GPU others allocate too.
-        let known = device.is_simulated() && self.expectations.returns_all;
-        ensure!(!known || lost == 0, "{lost} bytes of the device were not returned when the resource was dropped");
+        if device.is_simulated() && self.expectations.returns_all {
+            let after = out();
+            ensure!(
+                after == before,
+                "left something out when it was dropped: {after:?}, before it was made {before:?}"
+            );
+            let lost = free.saturating_sub(device.memory_info()?.free);
+            ensure!(lost == 0, "left {lost} bytes of the device reserved when it was dropped");
+        }
         Ok(())
     }
 

@@ -45,11 +45,11 @@ fn the_model_is_observed_after_every_step() {
 fn failures_are_counted_and_nothing_else() {
     let device = device();
     let resource = FailNth::new(Ledger::new(CudaResource::new(&device)));
-    resource.faults().fail_every_allocation(10);
+    resource.faults().fail_one_allocation_in(10, 1);
     let contents = Contents::through_device(&device).unwrap();
     let model = Program::new(4).operations(1000).run(&resource, &streams(&device, 2), &contents, |_| ()).unwrap();
     assert_eq!(model.failures as u64, resource.faults().fired());
-    assert!(model.failures > 40, "{model:?}");
+    assert!(model.failures > 20, "{model:?}");
     resource.upstream().book().settle().unwrap();
 }
 
