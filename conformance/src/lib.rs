@@ -36,6 +36,7 @@ pub mod effort;
 mod expectations;
 mod fail_nth;
 mod faults;
+mod holdings;
 mod kernels;
 mod ledger;
 mod live;

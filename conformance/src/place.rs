@@ -7,7 +7,7 @@ use cumem::{Device, DriverError};
 #[derive(Debug, Clone)]
 pub enum Place {
     /// On simulated devices of this profile, a new one for each check.
-    Simulated(Profile),
+    Simulated(Box<Profile>),
     /// On one device.
     Device(Device),
 }
@@ -15,7 +15,7 @@ pub enum Place {
 impl Place {
     /// Simulated devices of the default profile.
     pub fn simulated() -> Self {
-        Self::Simulated(Profile::default())
+        Self::Simulated(Box::default())
     }
 
     /// The first GPU.
@@ -30,7 +30,7 @@ impl Place {
     /// The device for the next check.
     pub(crate) fn device(&self) -> Result<Device, DriverError> {
         match self {
-            Self::Simulated(profile) => Device::simulated(profile.clone()),
+            Self::Simulated(profile) => Device::simulated((**profile).clone()),
             Self::Device(device) => Ok(device.clone()),
         }
     }

@@ -1,0 +1,33 @@
+//! [`Holdings`]: what a program has from a device.
+
+use cumem::{Device, DriverError};
+
+/// What a program has from a device: memory, and from a simulated one also streams and events.
+pub(crate) struct Holdings(Vec<(&'static str, u64)>);
+
+impl Holdings {
+    /// What it has now.
+    pub(crate) fn of(device: &Device) -> Result<Self, DriverError> {
+        let info = device.memory_info()?;
+        let mut all = vec![("bytes of the device", (info.total - info.free) as u64)];
+        if let Some(simulator) = device.simulator() {
+            let live = simulator.live_allocations();
+            all.extend([
+                ("blocks of device memory", live.device.blocks),
+                ("blocks of unified memory", live.managed.blocks),
+                ("blocks of page-locked memory", live.pinned.blocks),
+                ("stream-ordered blocks", live.stream_ordered.blocks),
+                ("streams", live.streams),
+                ("events", live.events),
+            ]);
+        }
+        Ok(Self(all))
+    }
+
+    /// What it has more than `before`, in words.
+    pub(crate) fn since(&self, before: &Self) -> Vec<String> {
+        let pairs = self.0.iter().zip(&before.0);
+        let more = pairs.filter(|((_, now), (_, then))| now > then);
+        more.map(|((what, now), (_, then))| format!("{} {what}", now - then)).collect()
+    }
+}
