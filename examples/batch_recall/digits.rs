@@ -6,13 +6,13 @@ use std::io::{BufRead, BufReader};
 
 const PIXELS: usize = 64;
 
-pub struct Digits {
+pub(crate) struct Digits {
     pixels: Vec<u8>,
     labels: Vec<u8>,
 }
 
 impl Digits {
-    pub fn read() -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn read() -> Result<Self, Box<dyn Error>> {
         let packed: &[u8] = include_bytes!("../data/digits.csv.gz");
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for line in BufReader::new(GzDecoder::new(packed)).lines() {
@@ -26,24 +26,24 @@ impl Digits {
         Ok(Self { pixels, labels })
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.labels.len()
     }
 
-    pub fn dimensions(&self) -> usize {
+    pub(crate) fn dimensions(&self) -> usize {
         PIXELS
     }
 
-    pub fn label(&self, index: usize) -> u8 {
+    pub(crate) fn label(&self, index: usize) -> u8 {
         self.labels[index]
     }
 
-    pub fn pixels(&self, index: usize) -> &[u8] {
+    pub(crate) fn pixels(&self, index: usize) -> &[u8] {
         &self.pixels[index * PIXELS..][..PIXELS]
     }
 
     /// All vectors, one after the other.
-    pub fn vectors(&self) -> Vec<f32> {
+    pub(crate) fn vectors(&self) -> Vec<f32> {
         self.pixels.iter().map(|&pixel| pixel.into()).collect()
     }
 }

@@ -3,7 +3,7 @@
 use crate::digits::Digits;
 
 /// For each vector the other one with the greatest cosine, of equals the first.
-pub fn nearest_neighbours(digits: &Digits) -> Vec<u32> {
+pub(crate) fn nearest_neighbours(digits: &Digits) -> Vec<u32> {
     let dot = |i, j| -> u64 {
         let (a, b) = (digits.pixels(i), digits.pixels(j));
         a.iter().zip(b).map(|(&x, &y)| u64::from(x) * u64::from(y)).sum()

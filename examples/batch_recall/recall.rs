@@ -21,7 +21,7 @@ struct Batch {
 }
 
 /// The index of the nearest other vector, for each.
-pub fn nearest_neighbours(digits: &Digits, stream: &Stream, stack: &Stack) -> Result<Vec<u32>, Box<dyn Error>> {
+pub(crate) fn nearest_neighbours(digits: &Digits, stream: &Stream, stack: &Stack) -> Result<Vec<u32>, Box<dyn Error>> {
     let device = stream.device();
     let n = digits.len();
     let batch = Batch {

@@ -152,7 +152,9 @@ impl Machine {
 
     pub(super) fn allocate_pinned(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
         let call = "cuMemAllocHost";
-        let cost = |p: &super::Profile| ns(p.call_allocate_pinned) + per_mib(bytes, p.pinned_per_mib);
+        // More than the host has is refused before any page is touched.
+        let possible = |p: &super::Profile| if bytes as f64 > p.host_memory.value { 0 } else { bytes };
+        let cost = |p: &super::Profile| ns(p.call_allocate_pinned) + per_mib(possible(p), p.pinned_per_mib);
         let mut state = self.enter(d, FaultCall::AllocatePinned, call, cost)?;
         state.not_zero(d, call, bytes)?;
         let none = state.code(d, call, CudaErrorCode::OUT_OF_MEMORY);
