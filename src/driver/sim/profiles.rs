@@ -125,7 +125,7 @@ fn h100_figures() -> Figures {
         pageable: m(6.23 * GB, H100),
         device_memory: Figure::from_source(3350.0 * GB, "NVIDIA's data sheet"),
         operations: Figure::from_source(67e12, "NVIDIA's data sheet, single precision"),
-        copy_latency: fit(4.4 * US),
+        copy_latency: fit(6.5 * US),
         kernel_latency: Figure::uncalibrated(3.0 * US, GUESS),
         call_allocate_device: half(55.5 * US),
         call_free_device: half(55.5 * US),
