@@ -30,7 +30,7 @@ pub struct Residency {
 
 impl Residency {
     /// Bytes of the range's pages that are at a location; whole pages. Copies of a page count at each.
-    pub fn bytes_at(&self, location: impl Into<Location>) -> u64 {
+    pub fn on(&self, location: impl Into<Location>) -> u64 {
         let location = match location.into() {
             Location::HostNuma(_) => Location::Host,
             location => location,
@@ -168,13 +168,13 @@ impl Simulator {
         self.machine.look().now += u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 8);
     }
 
-    /// Where the pages of a range are, by the work that has been done. Of memory that is not within one
-    /// allocation of the simulator nothing is known: all is 0.
-    pub fn residency(&self, ptr: *const u8, bytes: usize) -> Residency {
+    /// Where the pages of a range are, by the work that has been done; `None` if it is not within one
+    /// allocation of the simulator.
+    pub fn residency(&self, ptr: *const u8, bytes: usize) -> Option<Residency> {
         let state = self.machine.look();
+        let place = state.memory.find(ptr as u64, bytes as u64).ok()?;
         let mut at: Vec<_> = vec![(Location::Host, 0)];
         at.extend(state.devices.iter().map(|device| (Location::Device(device.id), 0)));
-        let Ok(place) = state.memory.find(ptr as u64, bytes as u64) else { return Residency { at, nowhere: 0 } };
         let nowhere = match place.kind {
             Kind::Managed(range) => {
                 let (by_processor, nowhere) = state.space.resident_bytes(range, pages(place.offset, bytes as u64));
@@ -187,7 +187,7 @@ impl Simulator {
                 0
             }
         };
-        Residency { at, nowhere }
+        Some(Residency { at, nowhere })
     }
 
     /// What a device has done; `None` for a device of another machine.

@@ -26,7 +26,7 @@ impl Rig {
     }
 
     fn at(&self, ptr: NonNull<u8>, bytes: usize, location: Location) -> u64 {
-        self.sim.residency(ptr.as_ptr(), bytes).bytes_at(location)
+        self.sim.residency(ptr.as_ptr(), bytes).expect("an allocation").on(location)
     }
 }
 
@@ -34,7 +34,7 @@ impl Rig {
 fn pages_come_at_first_touch_and_follow_who_touches_them() {
     let rig = Rig::h100();
     let memory = rig.managed(8 * MIB);
-    assert_eq!(rig.sim.residency(memory.as_ptr(), 8 * MIB).nowhere(), 8 * MIB as u64);
+    assert_eq!(rig.sim.residency(memory.as_ptr(), 8 * MIB).unwrap().nowhere(), 8 * MIB as u64);
     assert_eq!(rig.sim.memory_info(0).unwrap().free, 80 << 30, "nothing is taken before the first touch");
     rig.sim.host_access(0, memory.as_ptr(), 4 * MIB, true).unwrap();
     assert_eq!(rig.at(memory, 8 * MIB, Location::Host), 4 * MIB as u64);
@@ -165,7 +165,7 @@ fn devices_of_one_machine_share_unified_memory() {
         // SAFETY: the memory stays.
         unsafe { sim.fill_async(d, memory.as_ptr(), 1, 4 * MIB, stream) }.unwrap();
         sim.synchronize_device(d).unwrap();
-        assert_eq!(sim.residency(memory.as_ptr(), 4 * MIB).bytes_at(id), 4 * MIB as u64);
+        assert_eq!(sim.residency(memory.as_ptr(), 4 * MIB).unwrap().on(id), 4 * MIB as u64);
     }
     assert_eq!(sim.statistics(second).unwrap().migrated_from_peers, 4 << 20);
     assert_eq!(sim.pointer_info(1, memory.as_ptr()).unwrap().device, first);
