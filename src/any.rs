@@ -19,16 +19,6 @@ macro_rules! erased {
         $(#[$doc])*
         pub struct $name<K: MemoryKind>(Arc<dyn $bound<Kind = K> + Send + Sync>);
 
-        impl<K: MemoryKind> $name<K> {
-            /// Forgets the type of `resource`. Clones of the result share it.
-            pub fn new<R>(resource: R) -> Self
-            where
-                R: $bound<Kind = K> + Send + Sync + 'static,
-            {
-                Self(Arc::new(resource))
-            }
-        }
-
         impl<K: MemoryKind> Clone for $name<K> {
             fn clone(&self) -> Self {
                 Self(Arc::clone(&self.0))
@@ -87,9 +77,28 @@ erased! {
     AnyUpstream, Upstream
 }
 
+// The constructors are not in the macro, so that an error in their use is told without it.
+impl<K: MemoryKind> AnyResource<K> {
+    /// Forgets the type of `resource`. Clones of the result share it.
+    pub fn new<R>(resource: R) -> Self
+    where
+        R: MemoryResource<Kind = K> + Send + Sync + 'static,
+    {
+        Self(Arc::new(resource))
+    }
+}
+
 impl<K: MemoryKind> Upstream for AnyUpstream<K> {}
 
 impl<K: MemoryKind> AnyUpstream<K> {
+    /// Forgets the type of `resource`, which may be wrapped again. Clones of the result share it.
+    pub fn new<R>(resource: R) -> Self
+    where
+        R: Upstream<Kind = K> + Send + Sync + 'static,
+    {
+        Self(Arc::new(resource))
+    }
+
     /// The same stack, finished: nothing may wrap it any more.
     pub fn finish(self) -> AnyResource<K> {
         AnyResource::new(self)

@@ -38,8 +38,8 @@ fn builds_what_it_says() {
 fn the_kind_comes_back() {
     let (device, _) = sim();
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
-    assert!(matches!(build("managed | statistics"), AnyStack::Managed(_)));
-    assert!(matches!(build("async | limit(1MiB)"), AnyStack::Device(_)));
+    assert!(matches!(build("managed | statistics"), AnyStack::OverManaged(_)));
+    assert!(matches!(build("async | limit(1MiB)"), AnyStack::OverDevice(_)));
     assert!(build("pinned").into_device_accessible().is_ok());
     assert!(build("host").into_device_accessible().is_err());
 }

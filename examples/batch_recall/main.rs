@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     // `Display` of a specification's error marks the word that is wrong.
     let stack = match StackSpec::parse(&args.stack).and_then(|spec| spec.build(&device)) {
-        Ok(AnyStack::Managed(stack)) => stack,
+        Ok(AnyStack::OverManaged(stack)) => stack,
         Ok(other) => return Err(format!("{other} is no stack over unified memory; start it with `managed`").into()),
         Err(error) => {
             eprintln!("error: {error}");

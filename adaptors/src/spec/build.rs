@@ -17,20 +17,20 @@ impl StackSpec {
     /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason.
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
         Ok(match self.leaf.value {
-            Leaf::Device => AnyStack::Device(self.wrap(AnyUpstream::new(CudaResource::new(device)))?.finish()),
+            Leaf::Device => AnyStack::OverDevice(self.wrap(AnyUpstream::new(CudaResource::new(device)))?.finish()),
             Leaf::Async { default_pool, threshold } => {
                 let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
                 let release_threshold = threshold.map(|size| bytes(size, device) as u64);
                 let options = CudaAsyncOptions { source, release_threshold };
                 let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(&self.leaf, e))?;
-                AnyStack::Device(self.wrap(AnyUpstream::new(leaf))?.finish())
+                AnyStack::OverDevice(self.wrap(AnyUpstream::new(leaf))?.finish())
             }
             Leaf::Managed => {
                 let leaf = ManagedResource::new(device).map_err(|e| self.refused(&self.leaf, e))?;
-                AnyStack::Managed(self.managed(AnyUpstream::new(leaf), device)?)
+                AnyStack::OverManaged(self.managed(AnyUpstream::new(leaf), device)?)
             }
-            Leaf::Pinned => AnyStack::Pinned(self.wrap(AnyUpstream::new(PinnedResource::new(device)))?.finish()),
-            Leaf::Host => AnyStack::Host(self.wrap(AnyUpstream::new(HostResource::new(device)))?.finish()),
+            Leaf::Pinned => AnyStack::OverPinned(self.wrap(AnyUpstream::new(PinnedResource::new(device)))?.finish()),
+            Leaf::Host => AnyStack::OverHost(self.wrap(AnyUpstream::new(HostResource::new(device)))?.finish()),
         })
     }
 

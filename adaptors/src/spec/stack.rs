@@ -13,22 +13,22 @@ use std::fmt;
 #[derive(Debug, Clone)]
 pub enum AnyStack {
     /// Over device memory.
-    Device(AnyResource<Device>),
+    OverDevice(AnyResource<Device>),
     /// Over unified memory.
-    Managed(AnyResource<Managed>),
+    OverManaged(AnyResource<Managed>),
     /// Over page-locked host memory.
-    Pinned(AnyResource<Pinned>),
+    OverPinned(AnyResource<Pinned>),
     /// Over ordinary host memory.
-    Host(AnyResource<Host>),
+    OverHost(AnyResource<Host>),
 }
 
 macro_rules! each {
     ($self:expr, $stack:ident => $do:expr) => {
         match $self {
-            AnyStack::Device($stack) => $do,
-            AnyStack::Managed($stack) => $do,
-            AnyStack::Pinned($stack) => $do,
-            AnyStack::Host($stack) => $do,
+            AnyStack::OverDevice($stack) => $do,
+            AnyStack::OverManaged($stack) => $do,
+            AnyStack::OverPinned($stack) => $do,
+            AnyStack::OverHost($stack) => $do,
         }
     };
 }
@@ -41,10 +41,10 @@ impl AnyStack {
     /// The stack itself, if it stands on ordinary host memory.
     pub fn into_device_accessible(self) -> Result<AnyResource<Erased>, Self> {
         match self {
-            Self::Device(stack) => Ok(AnyResource::erase_kind(stack)),
-            Self::Managed(stack) => Ok(AnyResource::erase_kind(stack)),
-            Self::Pinned(stack) => Ok(AnyResource::erase_kind(stack)),
-            Self::Host(_) => Err(self),
+            Self::OverDevice(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::OverManaged(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::OverPinned(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::OverHost(_) => Err(self),
         }
     }
 }

@@ -1,4 +1,4 @@
-use cumem_adaptors::cumem::{Block, CudaResource, MemoryResource, Stream};
+use cumem::{Block, CudaResource, MemoryResource, Stream};
 
 unsafe fn free(resource: &CudaResource, stream: &Stream, block: Block) {
     let _ = unsafe { resource.deallocate(stream, block) };

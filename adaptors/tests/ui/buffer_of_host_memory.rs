@@ -1,4 +1,4 @@
-use cumem_adaptors::cumem::{Buffer, HostResource, Stream};
+use cumem::{Buffer, HostResource, Stream};
 
 fn make(stream: &Stream, resource: HostResource) {
     let _ = Buffer::<f32, _>::zeroed(16, stream, resource);

@@ -1,5 +1,5 @@
+use cumem::{AllocError, Buffer, CudaResource, Device, Stream};
 use cumem_adaptors::ResourceExt;
-use cumem_adaptors::cumem::{AllocError, Buffer, CudaResource, Device, Stream};
 
 fn escape(device: &Device, stream: &Stream) -> Result<(), AllocError> {
     let buffer;

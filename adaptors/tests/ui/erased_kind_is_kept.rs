@@ -1,5 +1,5 @@
+use cumem::{AnyUpstream, CudaResource, Device};
 use cumem_adaptors::ResourceExt;
-use cumem_adaptors::cumem::{AnyUpstream, CudaResource, Device};
 
 fn stack(device: &Device) {
     let erased = AnyUpstream::new(CudaResource::new(device).statistics());

@@ -1,5 +1,5 @@
+use cumem::{AnyResource, ManagedResource};
 use cumem_adaptors::{Prefetch, Statistics};
-use cumem_adaptors::cumem::{AnyResource, ManagedResource};
 
 fn stack(prefetch: Prefetch<ManagedResource>) {
     let erased = AnyResource::new(prefetch);

@@ -1,4 +1,4 @@
-use cumem_adaptors::cumem::{DriverError, HostRead, UnifiedBuffer};
+use cumem::{DriverError, HostRead, UnifiedBuffer};
 
 fn escape(buffer: UnifiedBuffer<f32>) -> Result<HostRead<'static, f32>, DriverError> {
     buffer.host_read()

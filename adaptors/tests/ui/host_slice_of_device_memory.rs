@@ -1,4 +1,4 @@
-use cumem_adaptors::cumem::{Buffer, CudaResource};
+use cumem::{Buffer, CudaResource};
 
 fn read(buffer: &Buffer<f32, CudaResource>) {
     let _ = buffer.host_read();

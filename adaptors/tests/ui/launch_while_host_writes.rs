@@ -1,4 +1,4 @@
-use cumem_adaptors::cumem::{DriverError, UnifiedBuffer};
+use cumem::{DriverError, UnifiedBuffer};
 
 fn alias(mut buffer: UnifiedBuffer<f32>) -> Result<(), DriverError> {
     let mut host = buffer.host_write()?;

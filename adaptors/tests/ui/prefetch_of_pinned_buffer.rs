@@ -1,4 +1,4 @@
-use cumem_adaptors::cumem::{Buffer, Location, PinnedResource};
+use cumem::{Buffer, Location, PinnedResource};
 
 fn hint(buffer: &Buffer<f32, PinnedResource>) {
     let _ = buffer.prefetch(Location::Host);

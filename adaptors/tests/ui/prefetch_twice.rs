@@ -1,5 +1,5 @@
+use cumem::{Device, DriverError, ManagedResource};
 use cumem_adaptors::ResourceExt;
-use cumem_adaptors::cumem::{Device, DriverError, ManagedResource};
 
 fn stack(device: &Device) -> Result<(), DriverError> {
     let _ = ManagedResource::new(device)?.prefetch(device.id())?.prefetch(device.id());

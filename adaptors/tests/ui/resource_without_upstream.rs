@@ -1,6 +1,6 @@
+use cumem::kind::Managed;
+use cumem::{AllocError, Beneath, Block, DeallocError, Device, Layer, MemoryResource, Stream};
 use cumem_adaptors::ResourceExt;
-use cumem_adaptors::cumem::kind::Managed;
-use cumem_adaptors::cumem::{AllocError, Beneath, Block, DeallocError, Device, Layer, MemoryResource, Stream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
