@@ -34,7 +34,7 @@ checks! {
     layers: display_names_every_layer, chain_ends_at_the_device;
     sizes: zero_bytes, usual_sizes, odd_sizes;
     alignment: alignments_up_to_256, larger_alignments;
-    capacity: more_than_there_is, nearly_the_address_space;
+    capacity: more_than_there_is, nearly_the_address_space, until_there_is_no_more;
     blocks: two_live_blocks_differ, a_hundred_live_blocks, blocks_outlive_a_move;
     refusals: foreign_block, forged_block, wrong_device_on_allocate, wrong_device_on_deallocate;
     order: default_streams, freed_on_another_stream, reuse_waits_for_the_last_use, producer_and_consumer;

@@ -11,6 +11,7 @@ use cumem_conformance::{BoxError, Place, Report, Suite};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -167,6 +168,25 @@ fn folds_out_of_memory_into_unknown() {
     });
     let found = ["more_than_there_is", "nearly_the_address_space", "larger_alignments", "wrong_device_on_allocate"];
     caught(&report, &found);
+}
+
+#[test]
+fn loses_memory_at_the_limit() {
+    // Out of memory is where a resource that makes room by throwing its books away is found out.
+    let suite = Suite::new(|device: &Device| {
+        let lost = Arc::new(AtomicBool::new(false));
+        let dry = Arc::clone(&lost);
+        let crooked = Crooked::over(CudaResource::new(device)).allocating(move |upstream, stream, layout| {
+            let result = upstream.allocate(stream, layout);
+            lost.fetch_or(result.is_err() && layout.size() == 1 << 30, Relaxed);
+            result
+        });
+        Ok::<_, BoxError>(crooked.deallocating(move |upstream, stream, block| match dry.load(Relaxed) {
+            true => Ok(()),
+            false => free(upstream, stream, block),
+        }))
+    });
+    caught(&suite.run(&Place::simulated()), &["until_there_is_no_more"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use crate::broken::{Broken, Outcome, ensure};
+use crate::live::{BlockId, LiveBlocks};
 use crate::subject::{Subject, bytes};
-use cumem::{AllocError, MemoryResource, layout};
+use cumem::{AllocError, MemoryKind, MemoryResource, kind, layout};
 use std::alloc::Layout;
 
 /// 1 PiB is out of memory, each time it is asked for, and changes nothing.
@@ -18,6 +19,29 @@ pub(super) fn nearly_the_address_space<R: MemoryResource>(subject: &Subject<'_, 
         refuses(subject, layout, fits)?;
     }
     Ok(())
+}
+
+/// Large blocks until there is no more, as far as 100 of them go; then one is freed, and its size is there again.
+///
+/// Only where the memory is a simulated device's: a GPU is shared, and so is the memory of this process.
+pub(super) fn until_there_is_no_more<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
+    if !subject.device.is_simulated() || R::Kind::NAME == kind::Host::NAME {
+        return Ok(());
+    }
+    let (stream, large) = (&subject.stream, bytes(subject.expectations.largest));
+    let mut blocks = Vec::new();
+    let mut live = LiveBlocks::new();
+    while let Some(block) = (blocks.len() < 100).then(|| subject.try_get(stream, large)).transpose()?.flatten() {
+        live.enter(BlockId::of(&block))?;
+        blocks.push(block);
+    }
+    if let Some(block) = blocks.pop() {
+        subject.put(stream, block)?;
+        let again = subject.get(stream, large).map_err(|broken| broken.at("right after as much was freed"))?;
+        blocks.push(again);
+    }
+    blocks.into_iter().try_for_each(|block| subject.put(stream, block))?;
+    subject.round_trip(stream, bytes(1000))
 }
 
 fn refuses<R: MemoryResource>(subject: &Subject<'_, R>, layout: Layout, fits: impl Fn(&AllocError) -> bool) -> Outcome {
