@@ -127,13 +127,14 @@ impl<U: Upstream> Pool<U> {
         let device = upstream.device().clone();
         let total = device.attributes().total_memory;
         let bytes = |size: Option<crate::Size>| size.map(|size| size.bytes_of(total));
-        let maximum = bytes(options.maximum).map(|bytes| layout::align_down(bytes, UNIT));
-        let initial = bytes(options.initial).unwrap_or(0).div_ceil(UNIT) * UNIT;
+        let (initial, maximum) = (bytes(options.initial).unwrap_or(0), bytes(options.maximum));
         if let Some(maximum) = maximum
             && initial > maximum
         {
             return Err(PoolError::InitialAboveMaximum { initial, maximum });
         }
+        let maximum = maximum.map(|bytes| layout::align_down(bytes, UNIT));
+        let initial = (initial.div_ceil(UNIT) * UNIT).min(maximum.unwrap_or(usize::MAX));
         let limits = Limits {
             maximum,
             step: bytes(options.step),
@@ -200,7 +201,7 @@ impl<U: Upstream> Pool<U> {
     /// cannot be recorded. Nothing is lost: the pool keeps what it could not give.
     pub fn trim(&self) -> Result<usize, PoolError> {
         let mut central = self.state.lock();
-        self.state.fold_all(&mut central, true)?;
+        self.state.fold_all(&mut central, None, true)?;
         let released = self.miss(&mut central).release(0);
         released.refused.map_or(Ok(released.bytes), |reason| Err(PoolError::Release(reason)))
     }
@@ -254,36 +255,41 @@ impl<U: Upstream> Pool<U> {
     #[cold]
     fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
-        let mut central = self.state.lock();
-        let (to, heir) = match self.state.bind(&mut central, stream) {
-            Ok(bound) => bound,
-            Err(error) => return Err(DeallocError::new(block, error)),
-        };
         let from = usize::from(tag.slot);
-        let Some(slot) = self.state.slots.get(from) else { return Err(DeallocError::foreign("pool", block)) };
-        // The slot may have changed hands meanwhile, and be the stream's own now.
-        if from == to {
-            let mut local = slot.lock();
-            if !is_live(&local, &block) {
-                drop(local);
-                return Err(DeallocError::foreign("pool", block));
+        loop {
+            let Some((to, heir)) = self.state.slots.find(stream.id()) else {
+                let bound = self.state.bind(&mut self.state.lock(), stream).map(drop);
+                match bound {
+                    Ok(()) => continue,
+                    Err(error) => return Err(DeallocError::new(block, error)),
+                }
+            };
+            // The stream may have been given the slot that the node is in.
+            if from == to {
+                let mut local = heir.lock();
+                if !is_live(&local, &block) {
+                    drop(local);
+                    return Err(DeallocError::foreign("pool", block));
+                }
+                if local.serves(stream.id()) {
+                    uncount(&mut local, &block);
+                    local.heap.free(tag.node);
+                    return Ok(());
+                }
+            } else if let Some((mut giver, mut taker)) = self.state.slots.lock_both(from, to) {
+                if !is_live(&giver, &block) {
+                    drop((giver, taker));
+                    return Err(DeallocError::foreign("pool", block));
+                }
+                if taker.serves(stream.id()) {
+                    uncount(&mut giver, &block);
+                    taker.heap.attach(giver.heap.detach(tag.node));
+                    return Ok(());
+                }
             }
-            uncount(&mut local, &block);
-            local.heap.free(tag.node);
-            return Ok(());
+            // The slot is changing hands, which is done under the central lock.
+            drop(self.state.lock());
         }
-        // The central lock keeps others from seeing the node between the two heaps.
-        let region = {
-            let mut local = slot.lock();
-            if !is_live(&local, &block) {
-                drop(local);
-                return Err(DeallocError::foreign("pool", block));
-            }
-            uncount(&mut local, &block);
-            local.heap.detach(tag.node)
-        };
-        heir.lock().heap.attach(region);
-        Ok(())
     }
 
     /// Gives chunks back after a block was freed whose heap is now empty around it.
@@ -452,7 +458,7 @@ impl DropError for Unreturned {
 impl<U: Upstream> Drop for Pool<U> {
     fn drop(&mut self) {
         let mut central = self.state.lock();
-        let folded = self.state.fold_all(&mut central, true);
+        let folded = self.state.fold_all(&mut central, None, true);
         let released = self.miss(&mut central).release(0);
         let stats = self.state.stats_with(&central);
         if stats.reserved > 0 {

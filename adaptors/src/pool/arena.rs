@@ -95,6 +95,24 @@ impl Arena {
         Some(self.cut(addr, need))
     }
 
+    /// Takes everything that `stream` may use without waiting.
+    pub(super) fn take_all(&mut self, stream: StreamId) -> Vec<Region> {
+        let mut regions = Vec::new();
+        let passable: Vec<u64> =
+            self.lots.iter().filter(|(_, lot)| lot.fences.pass(stream)).map(|(&addr, _)| addr).collect();
+        for mut addr in passable {
+            let lot = self.forget(addr).expect("just seen");
+            self.units -= lot.units;
+            let (mut units, mut head) = (lot.units, lot.head);
+            while units > 0 {
+                let part = units.min(REGION_MAX);
+                regions.push(Region { addr, units: part as u32, head });
+                (addr, units, head) = (addr + part, units - part, false);
+            }
+        }
+        regions
+    }
+
     /// Takes the lowest run of touching pieces that together serve `need`, whatever they wait for.
     pub(super) fn take_run(&mut self, need: Need) -> Option<Taken> {
         let mut run = 0..0;

@@ -50,7 +50,8 @@ impl<U: Upstream> Miss<'_, U> {
         self.state.fold_abandoned(self.central);
         self.central.arena.settle();
         let ready = self.central.arena.take(need, stream.id(), false);
-        if let Some(taken) = ready.or_else(|| self.state.steal(self.central, index, need, false)) {
+        let ready = ready.or_else(|| self.state.steal(self.central, index, need, false));
+        if let Some(taken) = ready.or_else(|| self.unite(stream, index, need)) {
             return Ok(taken);
         }
         let mut refused = None;
@@ -66,7 +67,7 @@ impl<U: Upstream> Miss<'_, U> {
         if let Some(taken) = self.state.steal(self.central, index, need, true) {
             return self.hold(stream, taken);
         }
-        if let Some(taken) = self.gather(need, false) {
+        if let Some(taken) = self.gather(stream, index, need, false) {
             return self.hold(stream, taken);
         }
         let refused = match refused {
@@ -76,7 +77,7 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
-        self.last_resort(stream, need, requested, refused)
+        self.last_resort(stream, index, need, requested, refused)
     }
 
     /// Memory has run out: everything free is put together, even where the host has to wait for it, and
@@ -84,13 +85,16 @@ impl<U: Upstream> Miss<'_, U> {
     fn last_resort(
         &mut self,
         stream: &Stream,
+        index: usize,
         need: Need,
         requested: usize,
         mut refused: Refusal,
     ) -> Result<Taken, AllocError> {
-        if let Some(taken) = self.gather(need, true) {
+        if let Some(taken) = self.gather(stream, index, need, true) {
             return self.hold(stream, taken);
         }
+        // What the stream has itself may fill whole chunks too. Where it cannot be folded, it stays.
+        let _ = self.state.fold_all(self.central, None, true);
         if self.release(0).bytes > 0 {
             match self.grow(stream, need) {
                 Ok(taken) => return Ok(taken),
@@ -100,13 +104,36 @@ impl<U: Upstream> Miss<'_, U> {
         Err(exhausted(self.state, self.central, self.limits, requested, refused))
     }
 
-    /// The lowest piece once everything free is in one place.
-    fn gather(&mut self, need: Need, force: bool) -> Option<Taken> {
-        // A stream that refuses keeps its memory; there may be enough without.
-        let _ = self.state.fold_all(self.central, force);
-        self.central.arena.settle();
+    /// Brings what the stream may use of the arena to the stream's heap, where it joins what lies beside
+    /// it, and takes a piece from there.
+    fn unite(&mut self, stream: &Stream, index: usize, need: Need) -> Option<Taken> {
+        let regions = self.central.arena.take_all(stream.id());
+        if regions.is_empty() {
+            return None;
+        }
+        let mut local = self.state.slots.get(index)?.lock();
+        for region in regions {
+            local.heap.attach(region);
+        }
+        let piece = local.heap.allocate_thorough(need.units, need.align)?;
+        Some(Taken { region: local.heap.detach(piece.node), fences: Fences::default() })
+    }
+
+    /// Brings everything free together, other streams' first and then all of it, and takes a piece.
+    fn gather(&mut self, stream: &Stream, index: usize, need: Need, force: bool) -> Option<Taken> {
         let need = Need { bite: need.units, ..need };
-        self.central.arena.take_run(need)
+        // A stream that refuses keeps its memory; there may be enough without.
+        let _ = self.state.fold_all(self.central, Some(index), force);
+        self.central.arena.settle();
+        if let Some(taken) = self.unite(stream, index, need) {
+            return Some(taken);
+        }
+        if self.central.arena.units() == 0 {
+            // All that is free is in the stream's own heap, where it is joined already.
+            return None;
+        }
+        let _ = self.state.fold(self.central, index, force);
+        self.central.arena.take(need, stream.id(), true).or_else(|| self.central.arena.take_run(need))
     }
 
     fn hold(&mut self, stream: &Stream, taken: Taken) -> Result<Taken, AllocError> {

@@ -52,6 +52,8 @@ pub(super) struct Slots {
     /// The bound streams, by slot. Written only when a slot changes hands.
     owners: Box<[AtomicU64]>,
     slots: Box<[OnceLock<Box<Slot>>]>,
+    /// Which slots were ever bound, a bit each.
+    made: [AtomicU64; SETS * WAYS / 64],
 }
 
 impl Slots {
@@ -59,6 +61,7 @@ impl Slots {
         Self {
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
+            made: Default::default(),
         }
     }
 
@@ -91,6 +94,7 @@ impl Slots {
     /// Slot number `index`, made if need be.
     pub(super) fn make(&self, index: usize) -> &Slot {
         self.slots[index].get_or_init(|| {
+            self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
             let local = Local { stream: None, heap: Heap::new(), blocks: 0, requested: 0 };
             Box::new(Slot(SpinLock::new(local)))
         })
@@ -101,9 +105,22 @@ impl Slots {
         self.owners[index].store(stream.map_or(UNBOUND, StreamId::as_u64), Ordering::Relaxed);
     }
 
-    /// All slots that were ever bound.
+    /// All slots that were ever bound, by number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, &**slot.get()?)))
+        self.made.iter().enumerate().flat_map(move |(word, made)| {
+            let made = made.load(Ordering::Relaxed);
+            let bits = std::iter::successors(Some(made), |bits| Some(bits & bits.wrapping_sub(1)));
+            bits.take_while(|&bits| bits != 0).filter_map(move |bits| {
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                Some((index, self.get(index)?))
+            })
+        })
+    }
+
+    /// The locks of two different slots, taken in the order of their numbers.
+    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(SpinGuard<'_, Local>, SpinGuard<'_, Local>)> {
+        let (first, second) = (self.get(a.min(b))?.lock(), self.get(a.max(b))?.lock());
+        Some(if a < b { (first, second) } else { (second, first) })
     }
 
     fn set(stream: StreamId) -> usize {

@@ -140,10 +140,11 @@ impl PoolState {
         self.rebind(central, index, stream, force)
     }
 
-    /// Folds every slot. Those that the driver refuses an event for keep what they have; the last refusal.
-    pub(super) fn fold_all(&self, central: &mut Central, force: bool) -> Result<(), DriverError> {
+    /// Folds every slot but `spare`. Those that the driver refuses an event for keep what they have; the
+    /// first refusal.
+    pub(super) fn fold_all(&self, central: &mut Central, spare: Option<usize>, force: bool) -> Result<(), DriverError> {
         let mut all = Ok(());
-        for (index, _) in self.slots.iter() {
+        for (index, _) in self.slots.iter().filter(|&(index, _)| Some(index) != spare) {
             all = all.and(self.fold(central, index, force));
         }
         all
@@ -172,8 +173,7 @@ impl PoolState {
                 local.stream.clone()
             };
             let Some(stream) = stream else { continue };
-            let idle = || matches!(stream.is_idle(), Ok(true));
-            if !wait && !idle() {
+            if !wait && !matches!(stream.is_idle(), Ok(true)) {
                 continue;
             }
             let region = {
@@ -181,9 +181,8 @@ impl PoolState {
                 let Some(piece) = local.heap.allocate_thorough(need.units, need.align) else { continue };
                 local.heap.detach(piece.node)
             };
-            // Asked again: only now is it certain that nothing was enqueued before the piece was taken.
-            let fences = if idle() { Ok(Fences::default()) } else { Fence::record(&stream).map(Fences::from) };
-            match fences {
+            // Asks again: only now is it certain that nothing was enqueued before the piece was taken.
+            match self.fence(&stream, false) {
                 Ok(fences) if wait || fences.is_empty() => return Some(Taken { region, fences }),
                 Ok(fences) => central.arena.insert_region(region, fences),
                 Err(_) => {
@@ -194,9 +193,12 @@ impl PoolState {
         None
     }
 
-    /// The end of what is enqueued on `stream`. With `force`, where no event can be recorded, the host
-    /// waits for the device.
+    /// The end of what is enqueued on `stream`; nothing, if that is done. With `force`, where the driver
+    /// refuses to say, the host waits for the device.
     fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
+        if matches!(stream.is_idle(), Ok(true)) {
+            return Ok(Fences::default());
+        }
         match Fence::record(stream) {
             Ok(fence) => Ok(fence.into()),
             Err(_) if force => self.device.synchronize().map(|()| Fences::default()),

@@ -2,7 +2,7 @@
 
 use crate::common::{free, sim};
 use crate::source::Source;
-use cumem::{Buffer, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
+use cumem::{AllocError, Buffer, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
 use cumem_adaptors::{Pool, PoolOptions};
 use std::thread;
 
@@ -59,7 +59,14 @@ fn churn(pool: &Pool<Source<CudaResource>>, streams: &[Stream], rounds: usize) {
                     seed ^= seed >> 7;
                     seed ^= seed << 17;
                     let bytes = 1 + (seed as usize >> 8) % (1 << (8 + seed % 12));
-                    live.push(pool.allocate(stream, layout::bytes(bytes).unwrap()).unwrap());
+                    match pool.allocate(stream, layout::bytes(bytes).unwrap()) {
+                        Ok(block) => live.push(block),
+                        // What waits in the channels counts too, so a limit can be passed at any time.
+                        Err(error) => {
+                            assert!(matches!(error, AllocError::Exhausted { maximum: Some(_), .. }), "{error}");
+                            live.drain(..).for_each(|block| free(pool, stream, block).unwrap());
+                        }
+                    }
                     if live.len() > 32 {
                         let block = live.swap_remove(seed as usize % live.len());
                         if round % 8 == 0 {
