@@ -7,8 +7,8 @@ use common::free_leaf::FreeLeaf;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use cumem::kind::Managed;
-use cumem::{AnyResource, AnyUpstream, LayerExt, MemoryResource, Stream, Upstream};
-use cumem_adaptors::ResourceExt;
+use cumem::{AnyResource, AnyUpstream, LayerExt, ManagedResource, MemoryResource, Stream, Upstream};
+use cumem_adaptors::{PoolOptions, ResourceExt};
 
 const BYTES: usize = 64 << 10;
 const LIMIT: usize = 1 << 30;
@@ -55,6 +55,10 @@ where
 fn adaptor_overhead(criterion: &mut Criterion) {
     let device = common::device();
     each_adaptor(criterion, "a free leaf", || FreeLeaf::new(&device));
+    each_adaptor(criterion, "a pool", || {
+        let leaf = ManagedResource::new(&device).unwrap_or_else(|error| common::give_up(error));
+        leaf.pool(PoolOptions::default()).unwrap_or_else(|error| common::give_up(error))
+    });
 }
 
 criterion_group!(benches, adaptor_overhead);

@@ -154,7 +154,7 @@ fn print(report: &Report<'_>, trace: &Trace, figures: &Figures, simulated: bool)
         println!("        (host time in the stack and in the model of the device; a GPU's driver takes its own time)");
     }
     println!(
-        "memory  {} bytes requested at most, {} reserved at most: {:.3} times as much",
+        "memory  {} bytes requested at most, {} reserved at most in all passes: {:.3} times as much",
         report.peak_requested_bytes,
         report.peak_reserved_bytes,
         report.peak_reserved_bytes as f64 / report.peak_requested_bytes.max(1) as f64,

@@ -2,7 +2,8 @@
 
 use cumem::layer::{Beneath, Layer};
 use cumem::sim::Profile;
-use cumem::{AllocError, Block, DeallocError, Device, ManagedResource, MemoryResource, Stream};
+use cumem::{AllocError, Block, DeallocError, Device, LayerExt, ManagedResource, MemoryResource, Stream};
+use cumem_adaptors::{Counters, StackSpec};
 use cumem_replay::{Player, Replay, ReplayError, Trace};
 use proptest::prelude::*;
 use std::alloc::Layout;
@@ -134,6 +135,31 @@ fn a_recorded_trace_on_any_reference() {
     let resource: Box<dyn MemoryResource<Kind = cumem::kind::Managed>> = Box::new(Watched::new(usize::MAX));
     let pass = Player::new(&trace, &resource).unwrap().pass(|_| ()).unwrap();
     assert_eq!((pass.operations, pass.out_of_memory), (24_000, 0));
+}
+
+#[test]
+fn a_pooled_stack_gives_the_same_figures_every_time() {
+    let bytes = include_bytes!("../../benches/traces/multistream.csv.xz");
+    let trace = Trace::parse(bytes.as_slice(), "multistream.csv.xz").unwrap();
+    for text in ["managed | pool | limit(80%) | statistics | prefetch", "device | pool", "device | pool | limit(150MB)"]
+    {
+        let run = || {
+            let device = Device::simulated(Profile::default()).unwrap();
+            let stack = StackSpec::parse(text).unwrap().with_leaf_statistics().build(&device).unwrap();
+            let figures = Replay::new(&trace).repeat(2).run(&stack).unwrap();
+            let counts = Vec::from_iter(stack.find_all::<Counters>().iter().map(|counters| counters.counts()));
+            (figures.first().operations, figures.out_of_memory(), counts)
+        };
+        let (operations, out_of_memory, counts) = run();
+        assert_eq!((operations, out_of_memory, counts.clone()), run(), "{text}");
+        let reserved = counts.last().unwrap().peak_bytes as u64;
+        if text.contains("150MB") {
+            assert!(out_of_memory > 0 && operations < 24_000, "{text}");
+        } else {
+            assert_eq!((operations, out_of_memory), (24_000, 0), "{text}");
+            assert!(reserved >= trace.peak_requested_bytes(), "{text}: {reserved}");
+        }
+    }
 }
 
 /// Rows in which every free is of a live block, from any numbers.
