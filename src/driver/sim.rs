@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `simulator` | the public handle: making a machine, looking into it |
 //! | `profile`, `profiles` | what a device is and costs, as data; each number with its source |
-//! | `door`, `calls`, `hints` | the driver's calls, on top of the rest |
+//! | `door`, `calls`, `enqueue`, `hints` | the driver's calls, on top of the rest |
 //! | `machine` | the state behind the one lock, the clock, what every call does first |
 //! | `injection` | calls that are made to fail |
 //! | `memory`, `heap`, `mapping` | allocations; small ones out of slabs; the pages behind both |
@@ -23,6 +23,7 @@ mod bytes;
 mod calls;
 mod cost;
 mod door;
+mod enqueue;
 mod events;
 mod handles;
 mod heap;

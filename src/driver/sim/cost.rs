@@ -11,12 +11,17 @@ pub(super) fn ns(figure: Figure) -> u64 {
 
 /// The time that `bytes` take at a bandwidth.
 pub(super) fn transfer(bytes: u64, bandwidth: Figure) -> u64 {
-    (u128::from(bytes) * 1_000_000_000 / u128::from((bandwidth.value as u64).max(1))) as u64
+    let rate = (bandwidth.value as u64).max(1);
+    match bytes.checked_mul(1_000_000_000) {
+        // A division of 128 bits takes longer than all the rest of a small operation.
+        Some(scaled) => scaled / rate,
+        None => (u128::from(bytes) * 1_000_000_000 / u128::from(rate)) as u64,
+    }
 }
 
 /// The time that `bytes` take at so much per MiB.
 pub(super) fn per_mib(bytes: u64, figure: Figure) -> u64 {
-    (u128::from(bytes) * u128::from(ns(figure)) >> 20) as u64
+    ((u128::from(bytes) * u128::from(ns(figure))) >> 20) as u64
 }
 
 impl Profile {

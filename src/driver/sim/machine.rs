@@ -147,6 +147,11 @@ impl Machine {
                     return Err(DriverError::Simulation { device: self.device_id(d), message });
                 }
                 Turn::NothingDue => return Ok(state),
+                Turn::Discard(kernel) => {
+                    drop(state);
+                    drop(kernel);
+                    state = self.look();
+                }
                 Turn::Kernel { stream, kernel } => {
                     state.executor = Some(thread::current().id());
                     drop(state);

@@ -41,8 +41,9 @@ pub(super) enum What {
     Record(Key),
     /// Waits for another stream.
     Wait(Mark),
-    /// Went wrong when it started, and occupied this engine.
-    Failed(EngineKind),
+    /// Went wrong when it started, and occupies this engine. A kernel that will not run is kept until it
+    /// can be dropped without the lock, since what it holds may make calls when it goes.
+    Failed(EngineKind, Option<Box<HostKernel>>),
 }
 
 /// One end of a copy.
@@ -71,12 +72,14 @@ pub(super) enum Settled {
     Done,
     Kernel(Box<HostKernel>),
     Failed(DriverError),
+    /// A kernel that will not run, and why, if that is not known yet.
+    Discarded(Box<HostKernel>, Option<DriverError>),
 }
 
 impl What {
     pub(super) fn engine(&self) -> EngineKind {
         match self {
-            Self::Copy { engine, .. } | Self::Failed(engine) => *engine,
+            Self::Copy { engine, .. } | Self::Failed(engine, _) => *engine,
             Self::Prefetch { to, .. } if *to == Processor::HOST => EngineKind::ToHost,
             Self::Prefetch { .. } => EngineKind::ToDevice,
             Self::Fill { .. } | Self::Kernel { .. } | Self::Record(_) | Self::Wait(_) => EngineKind::Compute,
@@ -146,7 +149,7 @@ impl State {
                     .map(|()| duration)
                     .map_err(|NoMemory| self.code(d, "cuMemPrefetchAsync", CudaErrorCode::OUT_OF_MEMORY));
             }
-            What::Record(_) | What::Wait(_) | What::Failed(_) => 0,
+            What::Record(_) | What::Wait(_) | What::Failed(..) => 0,
         };
         let faults = self.profile(d).device_faults(&work);
         self.note_steps(started, &mut work);
@@ -252,11 +255,13 @@ impl State {
                     None => Settled::Kernel(kernel),
                     Some((access, _)) => {
                         let what = format!("kernel {} uses memory at {:#x}, which was freed", kernel.name, access.addr);
-                        Settled::Failed(self.simulation(d, what))
+                        let error = self.simulation(d, what);
+                        Settled::Discarded(kernel, Some(error))
                     }
                 }
             }
-            What::Prefetch { .. } | What::Record(_) | What::Wait(_) | What::Failed(_) => Settled::Done,
+            What::Failed(_, Some(kernel)) => Settled::Discarded(kernel, None),
+            What::Prefetch { .. } | What::Record(_) | What::Wait(_) | What::Failed(..) => Settled::Done,
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) enum Turn {
     NothingDue,
     /// A kernel's time is over: its work is to be done now.
     Kernel { stream: Key, kernel: Box<HostKernel> },
+    /// A kernel will not run: it is to be dropped, without the lock.
+    Discard(Box<HostKernel>),
 }
 
 impl Agenda {
@@ -178,7 +180,11 @@ impl State {
             Err(error) => {
                 // The rest of the stream goes on: the device stays usable.
                 self.fail_work(d, error);
-                operation.what = What::Failed(kind);
+                let unused = match std::mem::replace(&mut operation.what, What::Failed(kind, None)) {
+                    What::Kernel { kernel, .. } => Some(kernel),
+                    _ => None,
+                };
+                operation.what = What::Failed(kind, unused);
                 0
             }
         };
@@ -196,11 +202,16 @@ impl State {
         let d = stream.device;
         let Some(operation) = stream.queue.front_mut() else { return Turn::Done };
         let kind = operation.what.engine();
-        let what = std::mem::replace(&mut operation.what, What::Failed(kind));
+        let what = std::mem::replace(&mut operation.what, What::Failed(kind, None));
         match self.settle_bytes(d, what) {
             Settled::Done => {}
             Settled::Kernel(kernel) => return Turn::Kernel { stream: key, kernel },
             Settled::Failed(error) => self.fail_work(d, error),
+            Settled::Discarded(kernel, error) => {
+                error.into_iter().for_each(|error| self.fail_work(d, error));
+                self.finish(key);
+                return Turn::Discard(kernel);
+            }
         }
         self.finish(key);
         Turn::Done

@@ -36,20 +36,20 @@ impl State {
     pub(super) fn take_from_pool(&mut self, d: u32, pool: Key, bytes: u64, stream: Key) -> Result<u64, CudaErrorCode> {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let size = Pool::rounded(bytes).ok_or(none)?;
-        let mut found = self.from_pool(pool, bytes, stream, false)?;
+        let mut found = self.reuse(pool, bytes, stream, false)?;
         if found.is_none() {
             let streams = &self.streams;
             let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
             if let Some(pool) = self.pools.get_mut(pool) {
                 pool.sweep(done);
             }
-            found = self.from_pool(pool, bytes, stream, false)?;
+            found = self.reuse(pool, bytes, stream, false)?;
         }
         if found.is_none() {
             let exact = size.checked_next_multiple_of(BLOCK).ok_or(none)?;
             let grown = self.grow_pool(d, pool, exact.max(SEGMENT)).or_else(|_| self.grow_pool(d, pool, exact));
             // Without memory, a block that another stream has not passed yet will do, after a wait.
-            found = self.from_pool(pool, bytes, stream, grown.is_err())?;
+            found = self.reuse(pool, bytes, stream, grown.is_err())?;
         }
         let Found { addr, after } = found.ok_or(none)?;
         if let Some(mark) = after {
@@ -58,7 +58,7 @@ impl State {
         Ok(addr)
     }
 
-    fn from_pool(&mut self, pool: Key, bytes: u64, stream: Key, wait: bool) -> Result<Option<Found>, CudaErrorCode> {
+    fn reuse(&mut self, pool: Key, bytes: u64, stream: Key, wait: bool) -> Result<Option<Found>, CudaErrorCode> {
         let streams = &self.streams;
         let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
         let pool = self.pools.get_mut(pool).ok_or(CudaErrorCode::INVALID_VALUE)?;

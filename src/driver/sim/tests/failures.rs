@@ -1,6 +1,6 @@
 //! Failures: injected ones, and those of kernels.
 
-use super::super::{FaultCall, Profile};
+use super::super::{FaultCall, Profile, Simulator};
 use super::{MIB, Rig};
 use crate::code::CudaErrorCode;
 use crate::driver::{Driver, RawEvent, RawStream};
@@ -94,6 +94,36 @@ fn a_kernel_cannot_wait_for_the_device_but_can_do_the_rest() {
 }
 
 #[test]
+fn what_a_kernel_that_cannot_run_holds_is_dropped_without_the_lock() {
+    struct Frees(Simulator, std::ptr::NonNull<u8>);
+    // SAFETY: a handle, and an address that is only given back.
+    unsafe impl Send for Frees {}
+    impl Drop for Frees {
+        fn drop(&mut self) {
+            // SAFETY: nobody else has the memory.
+            unsafe { self.0.free(0, self.1) }.expect("no kernel is running");
+        }
+    }
+    let rig = Rig::new(Profile::tiny(4 * MIB as u64));
+    let (managed, pinned) = (rig.managed(4096), rig.sim.allocate_pinned(0, 4096).unwrap());
+    let _all = rig.device(2 * MIB);
+    let held = Frees(rig.sim.clone(), rig.device(2 * MIB));
+    let starved = HostKernel::new("starved", move |_| drop(held)).writes(managed.as_ptr() as u64, 64);
+    rig.launch(starved, rig.stream).unwrap();
+    assert!(rig.sync(rig.stream).unwrap_err().to_string().contains("found no device memory"));
+    assert_eq!(rig.sim.memory_info(0).unwrap().free, 2 * MIB);
+
+    let held = Frees(rig.sim.clone(), rig.device(2 * MIB));
+    rig.launch(HostKernel::new("a millisecond", |_| ()).operations(67_000_000_000), rig.stream).unwrap();
+    let late = HostKernel::new("late", move |_| drop(held)).reads(pinned.as_ptr() as u64, 64);
+    rig.launch(late, rig.stream).unwrap();
+    // SAFETY: that the kernel still uses it is what is to be seen.
+    unsafe { rig.sim.free_pinned(0, pinned) }.unwrap();
+    assert!(rig.sync(rig.stream).unwrap_err().to_string().contains("freed"));
+    assert_eq!(rig.sim.memory_info(0).unwrap().free, 2 * MIB);
+}
+
+#[test]
 fn strange_handles_are_refused() {
     let rig = Rig::h100();
     let invalid = Some(CudaErrorCode::INVALID_HANDLE);
@@ -111,7 +141,7 @@ fn strange_handles_are_refused() {
     assert!(matches!(rig.sim.load_module(0, "").unwrap_err(), DriverError::NotSupported { .. }));
     let error = rig.sim.allocate_device(5, 1).unwrap_err();
     assert!(matches!(error, DriverError::NoSuchDevice { ordinal: 5, count: 1 }), "{error}");
-    let two = super::Simulator::new([Profile::default(), Profile::default()]).unwrap();
+    let two = Simulator::new([Profile::default(), Profile::default()]).unwrap();
     let stream = two.create_stream(0, false).unwrap();
     // SAFETY: that the stream is of another device is what is to be seen.
     assert_eq!(unsafe { two.synchronize_stream(1, stream) }.unwrap_err().code(), invalid);

@@ -1,0 +1,122 @@
+//! Work for streams: copies, fills and kernels, checked and enqueued.
+
+use super::bytes;
+use super::cost::{ns, transfer};
+use super::injection::FaultCall;
+use super::machine::{Machine, State, Until};
+use super::memory::{Bad, Kind, Place};
+use super::operations::{EngineKind, Side, What};
+use crate::code::CudaErrorCode;
+use crate::driver::RawStream;
+use crate::error::DriverError;
+use crate::kernel::{Access, AccessMode, HostKernel};
+
+impl Machine {
+    pub(super) fn copy(&self, d: u32, dst: u64, src: u64, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemcpyAsync";
+        let mut state = self.enter(d, FaultCall::Copy, call, |p| ns(p.call_copy))?;
+        state.not_zero(d, call, bytes)?;
+        let key = state.stream(d, stream, call)?;
+        let (dst, mut src) = (state.side(d, "a copy", dst, bytes)?, state.side(d, "a copy", src, bytes)?);
+        let engine = match (dst.on_device(), src.on_device()) {
+            (true, false) => EngineKind::ToDevice,
+            (true, true) => EngineKind::Between,
+            (false, _) => EngineKind::ToHost,
+        };
+        // Ordinary host memory is used before the call returns: as a source for a device it is staged,
+        // otherwise the call waits for the copy.
+        let mut waits = matches!(dst, Side::Pageable(_));
+        if let Side::Pageable(from) = src {
+            if dst.on_device() {
+                // SAFETY: the caller of the copy vouches for the source during the call.
+                src = Side::Captured(unsafe { bytes::read(from, bytes as usize) });
+                state.now += transfer(bytes, state.profile(d).pageable);
+            } else {
+                waits = true;
+            }
+        }
+        if waits && state.within_kernel() {
+            return Err(state.code(d, call, CudaErrorCode::NOT_PERMITTED));
+        }
+        state.order_with_legacy(d, key);
+        let ready = state.now;
+        let mark = state.enqueue(key, ready, call, What::Copy { dst, src, bytes, engine });
+        if waits {
+            self.run(state, d, Until::Mark(mark))?.report(d)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn fill(&self, d: u32, dst: u64, value: u8, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemsetD8Async";
+        let mut state = self.enter(d, FaultCall::Fill, call, |p| ns(p.call_fill))?;
+        state.not_zero(d, call, bytes)?;
+        let key = state.stream(d, stream, call)?;
+        let dst = state.side(d, "a fill", dst, bytes)?;
+        if matches!(dst, Side::Pageable(_)) {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        state.order_with_legacy(d, key);
+        let ready = state.now;
+        state.enqueue(key, ready, call, What::Fill { dst, value, bytes });
+        Ok(())
+    }
+
+    pub(super) fn launch(&self, d: u32, kernel: HostKernel, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuLaunchKernel";
+        let mut state = self.enter(d, FaultCall::Launch, call, |p| ns(p.call_launch))?;
+        let key = state.stream(d, stream, call)?;
+        let places = state.kernel_places(d, &kernel)?;
+        state.order_with_legacy(d, key);
+        let (ready, name) = (state.now, kernel.name);
+        state.enqueue(key, ready, name, What::Kernel { kernel: Box::new(kernel), places });
+        Ok(())
+    }
+}
+
+impl State {
+    fn side(&self, d: u32, who: &str, addr: u64, bytes: u64) -> Result<Side, DriverError> {
+        if addr == 0 {
+            return Err(self.code(d, "cuMemcpyAsync", CudaErrorCode::INVALID_VALUE));
+        }
+        let place = self.place(d, who, addr, bytes)?;
+        Ok(place.map_or(Side::Pageable(addr), |place| Side::Simulated(addr, place)))
+    }
+
+    /// Where a kernel's ranges are. The device can reach all of them, and what is written overlaps nothing.
+    fn kernel_places(&self, d: u32, kernel: &HostKernel) -> Result<Box<[Option<Place>]>, DriverError> {
+        let who = kernel.name;
+        for (i, write) in kernel.accesses.iter().enumerate().filter(|(_, access)| access.mode == AccessMode::Write) {
+            let span = |a: &Access| a.addr..a.addr.saturating_add(a.bytes as u64);
+            let overlaps = kernel.accesses.iter().enumerate().find(|(j, other)| {
+                let (a, b) = (span(write), span(other));
+                *j != i && a.start < b.end && b.start < a.end && !a.is_empty() && !b.is_empty()
+            });
+            if let Some((j, _)) = overlaps {
+                return Err(self.simulation(d, format!("kernel {who} writes range {i}, which overlaps its range {j}")));
+            }
+        }
+        let place = |access: &Access| {
+            let (addr, bytes) = (access.addr, access.bytes as u64);
+            if addr == 0 {
+                return Err(self.simulation(d, format!("kernel {who} uses the null pointer")));
+            }
+            if bytes == 0 {
+                return Ok(None);
+            }
+            let place = self.place(d, who, addr, bytes)?;
+            let reachable = match &place {
+                None => self.profile(d).pageable_memory_access,
+                Some(place) if place.device != d && matches!(place.kind, Kind::Device | Kind::Segment(_)) => {
+                    self.profile(d).peer_access && self.profile(place.device).peer_access
+                }
+                Some(_) => true,
+            };
+            match reachable {
+                true => Ok(place),
+                false => Err(self.bad_range(d, who, addr, bytes, Bad::Unknown)),
+            }
+        };
+        kernel.accesses.iter().map(place).collect()
+    }
+}
