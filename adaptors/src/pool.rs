@@ -45,6 +45,7 @@ mod fence;
 mod heap;
 mod lock;
 mod miss;
+mod nodes;
 mod options;
 mod slots;
 mod state;

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::fence::Fences;
-use super::heap::Region;
+use super::heap::{Region, align_up};
 use cumem::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +90,7 @@ impl Arena {
         let units = u64::from(need.units);
         let (_, addr) = self.by_size.range((units, 0)..).copied().find(|&(size, addr)| {
             let lot = &self.lots[&addr];
-            addr.next_multiple_of(need.align) + units <= addr + size && (wait || lot.fences.pass(stream))
+            align_up(addr, need.align) + units <= addr + size && (wait || lot.fences.pass(stream))
         })?;
         Some(self.cut(addr, need))
     }
@@ -121,12 +121,12 @@ impl Arena {
                 run.start = addr;
             }
             run.end = addr + lot.units;
-            let start = run.start.next_multiple_of(need.align);
+            let start = align_up(run.start, need.align);
             (start + u64::from(need.units) <= run.end).then_some(run.start)
         })?;
         let (mut end, mut fences) = (found, Fences::default());
         let head = self.lots[&found].head;
-        let enough = found.next_multiple_of(need.align) + u64::from(need.units);
+        let enough = align_up(found, need.align) + u64::from(need.units);
         while end < enough {
             let lot = self.forget(end).expect("the run was just seen");
             self.units -= lot.units;
@@ -175,7 +175,7 @@ impl Arena {
     fn cut(&mut self, addr: u64, need: Need) -> Taken {
         let lot = self.forget(addr).expect("the lot was just seen");
         self.units -= lot.units;
-        let front = addr.next_multiple_of(need.align) - addr;
+        let front = align_up(addr, need.align) - addr;
         let units = (lot.units - front).min(u64::from(need.bite.max(need.units)));
         let behind = lot.units - front - units;
         let start = addr + front;

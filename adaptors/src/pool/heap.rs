@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use super::bins::{Bins, NIL, bin_of};
+use super::nodes::{Node, Nodes, State};
 use std::collections::BTreeMap;
 
 /// Free memory on its way: `units` from `addr` on. `head`: a chunk begins there, so that it never joins
@@ -24,30 +25,6 @@ pub(super) struct Region {
     pub(super) units: u32,
     pub(super) head: bool,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Vacant,
-    Live,
-    Free,
-    AtHand,
-    Edge,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    addr: u64,
-    units: u32,
-    prev: u32,
-    next: u32,
-    bin_prev: u32,
-    bin_next: u32,
-    generation: u16,
-    state: State,
-    head: bool,
-}
-
-const _: () = assert!(size_of::<Node>() <= 32, "two nodes share a cache line");
 
 /// How many nodes of the request's own bin are looked at before a larger bin is taken.
 const SCAN: usize = 4;
@@ -62,8 +39,7 @@ pub(super) struct Placed {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Heap {
-    nodes: Vec<Node>,
-    vacant: u32,
+    nodes: Nodes,
     bins: Bins,
     at_hand: u32,
     spans: BTreeMap<u64, u32>,
@@ -74,8 +50,7 @@ pub(super) struct Heap {
 impl Heap {
     pub(super) const fn new() -> Self {
         Self {
-            nodes: Vec::new(),
-            vacant: NIL,
+            nodes: Nodes::new(),
             bins: Bins::new(),
             at_hand: NIL,
             spans: BTreeMap::new(),
@@ -95,7 +70,7 @@ impl Heap {
     /// Units of the largest free node.
     pub(super) fn largest_free(&mut self) -> u32 {
         self.settle();
-        self.bins.highest().map_or(0, |bin| self.in_bin(bin).map(|n| self.node(n).units).max().unwrap_or(0))
+        self.bins.highest().map_or(0, |bin| self.in_bin(bin).map(|n| self.nodes[n].units).max().unwrap_or(0))
     }
 
     /// Makes `units` at a multiple of `align` (a power of two, in units) live.
@@ -104,11 +79,10 @@ impl Heap {
         if self.at_hand != NIL {
             let node = self.at_hand;
             self.at_hand = NIL;
-            let entry = self.node_mut(node);
-            if entry.units == units && entry.addr.is_multiple_of(align) {
-                entry.state = State::Live;
-                entry.generation = entry.generation.wrapping_add(1);
-                let placed = Placed { node, generation: entry.generation, addr: entry.addr };
+            let entry = &mut self.nodes[node];
+            if entry.units == units && entry.addr & (align - 1) == 0 {
+                entry.mark = entry.mark.reborn();
+                let placed = Placed { node, generation: entry.mark.generation(), addr: entry.addr };
                 self.live_units += u64::from(units);
                 self.free_units -= u64::from(units);
                 return Some(placed);
@@ -141,15 +115,15 @@ impl Heap {
     /// The address, units and generation of a live node.
     #[inline]
     pub(super) fn live(&self, node: u32) -> Option<(u64, u32, u16)> {
-        let node = self.nodes.get(node as usize)?;
-        (node.state == State::Live).then_some((node.addr, node.units, node.generation))
+        let node = self.nodes.get(node)?;
+        node.mark.is(State::Live).then_some((node.addr, node.units, node.mark.generation()))
     }
 
     /// Frees a live node: it is at hand now.
     #[inline]
     pub(super) fn free(&mut self, node: u32) {
-        let entry = self.node_mut(node);
-        entry.state = State::AtHand;
+        let entry = &mut self.nodes[node];
+        entry.mark = entry.mark.with(State::AtHand);
         let units = u64::from(entry.units);
         self.live_units -= units;
         self.free_units += units;
@@ -162,11 +136,11 @@ impl Heap {
     /// Frees a live node and joins it with its free neighbours at once. Whether nothing else is in its span.
     pub(super) fn free_and_join(&mut self, node: u32) -> bool {
         self.settle();
-        let units = u64::from(self.node(node).units);
+        let units = u64::from(self.nodes[node].units);
         self.live_units -= units;
         self.free_units += units;
         let node = self.join(node);
-        let node = self.node(node);
+        let node = &self.nodes[node];
         node.prev == node.next
     }
 
@@ -188,33 +162,33 @@ impl Heap {
             .range(..addr)
             .next_back()
             .map(|(_, &edge)| edge)
-            .filter(|&edge| !head && self.end(self.node(edge).prev) == addr);
-        let right = self.spans.get(&end).copied().filter(|&edge| !self.node(self.node(edge).next).head);
-        let new = self.new_node(addr, units, head, State::Live);
+            .filter(|&edge| !head && self.nodes[self.nodes[edge].prev].end() == addr);
+        let right = self.spans.get(&end).copied().filter(|&edge| !self.nodes[self.nodes[edge].next].mark.head());
+        let new = self.nodes.add(addr, units, head, State::Live);
         self.free_units += u64::from(units);
         match (left, right) {
             (None, None) => {
-                let edge = self.new_node(addr, 0, true, State::Edge);
-                self.link(edge, new);
-                self.link(new, edge);
+                let edge = self.nodes.add(addr, 0, true, State::Edge);
+                self.nodes.link(edge, new);
+                self.nodes.link(new, edge);
                 self.spans.insert(addr, edge);
             }
             (Some(edge), None) => {
-                self.link(self.node(edge).prev, new);
-                self.link(new, edge);
+                self.nodes.link(self.nodes[edge].prev, new);
+                self.nodes.link(new, edge);
             }
             (None, Some(edge)) => {
-                self.link(new, self.node(edge).next);
-                self.link(edge, new);
+                self.nodes.link(new, self.nodes[edge].next);
+                self.nodes.link(edge, new);
                 self.spans.remove(&end);
                 self.spans.insert(addr, edge);
             }
             (Some(edge), Some(gone)) => {
-                self.link(self.node(edge).prev, new);
-                self.link(new, self.node(gone).next);
-                self.link(self.node(gone).prev, edge);
+                self.nodes.link(self.nodes[edge].prev, new);
+                self.nodes.link(new, self.nodes[gone].next);
+                self.nodes.link(self.nodes[gone].prev, edge);
                 self.spans.remove(&end);
-                self.vacate(gone);
+                self.nodes.remove(gone);
             }
         }
         self.join(new)
@@ -222,31 +196,31 @@ impl Heap {
 
     /// Lets a live node go: the memory is the caller's.
     pub(super) fn detach(&mut self, node: u32) -> Region {
-        let &Node { addr, units, prev, next, head, .. } = self.node(node);
+        let &Node { addr, units, prev, next, mark, .. } = &self.nodes[node];
         let (&start, &edge) = self.spans.range(..=addr).next_back().expect("every node is in a span");
         match (prev == edge, next == edge) {
             (true, true) => {
                 self.spans.remove(&start);
-                self.vacate(edge);
+                self.nodes.remove(edge);
             }
             (true, false) => {
-                self.link(edge, next);
+                self.nodes.link(edge, next);
                 self.spans.remove(&start);
-                self.spans.insert(self.node(next).addr, edge);
+                self.spans.insert(self.nodes[next].addr, edge);
             }
-            (false, true) => self.link(prev, edge),
+            (false, true) => self.nodes.link(prev, edge),
             (false, false) => {
-                let last = self.node(edge).prev;
-                self.link(prev, edge);
-                let right = self.new_node(addr, 0, true, State::Edge);
-                self.link(right, next);
-                self.link(last, right);
-                self.spans.insert(self.node(next).addr, right);
+                let last = self.nodes[edge].prev;
+                self.nodes.link(prev, edge);
+                let right = self.nodes.add(addr, 0, true, State::Edge);
+                self.nodes.link(right, next);
+                self.nodes.link(last, right);
+                self.spans.insert(self.nodes[next].addr, right);
             }
         }
         self.live_units -= u64::from(units);
-        self.vacate(node);
-        Region { addr, units, head }
+        self.nodes.remove(node);
+        Region { addr, units, head: mark.head() }
     }
 
     /// Lets all free memory go.
@@ -255,7 +229,7 @@ impl Heap {
         let mut regions = Vec::new();
         while let Some(bin) = self.bins.highest() {
             let node = self.bins.head(bin);
-            let (units, align) = (self.node(node).units, 1);
+            let (units, align) = (self.nodes[node].units, 1);
             let whole = self.carve(node, units, align);
             regions.push(self.detach(whole.node));
         }
@@ -271,7 +245,7 @@ impl Heap {
             if at == NIL {
                 break;
             }
-            let node = self.node(at);
+            let node = &self.nodes[at];
             if node.units >= units {
                 return Some(at);
             }
@@ -289,8 +263,8 @@ impl Heap {
         let mut bin = self.bins.at_or_above(bin_of(units));
         while let Some(at) = bin {
             let fits = self.in_bin(at).find(|&n| {
-                let node = self.node(n);
-                node.addr.next_multiple_of(align) + u64::from(units) <= node.addr + u64::from(node.units)
+                let node = &self.nodes[n];
+                align_up(node.addr, align) + u64::from(units) <= node.end()
             });
             if fits.is_some() {
                 return fits;
@@ -303,7 +277,7 @@ impl Heap {
     fn in_bin(&self, bin: u32) -> impl Iterator<Item = u32> {
         let first = self.bins.head(bin);
         std::iter::successors((first != NIL).then_some(first), |&n| {
-            let next = self.node(n).bin_next;
+            let next = self.nodes[n].bin_next;
             (next != NIL).then_some(next)
         })
     }
@@ -313,52 +287,51 @@ impl Heap {
     #[inline]
     fn carve(&mut self, node: u32, units: u32, align: u64) -> Placed {
         // Field by field: copying a node that has just been written would stall the processor.
-        let &Node { addr, units: free, prev, head, .. } = self.node(node);
+        let &Node { addr, units: free, prev, mark, .. } = &self.nodes[node];
         self.live_units += u64::from(units);
         self.free_units -= u64::from(units);
-        let front = (addr.next_multiple_of(align) - addr) as u32;
+        let front = (align_up(addr, align) - addr) as u32;
         if front > 0 {
             return self.carve_behind(node, front, units);
         }
         if free == units {
             self.unbin(node, bin_of(units));
-            let entry = self.node_mut(node);
-            entry.state = State::Live;
-            entry.generation = entry.generation.wrapping_add(1);
-            return Placed { node, generation: entry.generation, addr };
+            let entry = &mut self.nodes[node];
+            entry.mark = entry.mark.reborn();
+            return Placed { node, generation: entry.mark.generation(), addr };
         }
-        let live = self.new_node(addr, units, head, State::Live);
-        self.link(prev, live);
-        self.link(live, node);
-        let rest = self.node_mut(node);
+        let live = self.nodes.add(addr, units, mark.head(), State::Live);
+        self.nodes.link(prev, live);
+        self.nodes.link(live, node);
+        let rest = &mut self.nodes[node];
         rest.addr = addr + u64::from(units);
-        rest.head = false;
+        rest.mark = mark.with_head(false);
         self.resize(node, free, free - units);
-        Placed { node: live, generation: self.node(live).generation, addr }
+        Placed { node: live, generation: self.nodes[live].mark.generation(), addr }
     }
 
     /// The same, with `front` units left free before the live node.
     fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> Placed {
-        let &Node { addr, units: free, next, .. } = self.node(node);
+        let &Node { addr, units: free, next, .. } = &self.nodes[node];
         let start = addr + u64::from(front);
-        let live = self.new_node(start, units, false, State::Live);
-        self.link(live, next);
-        self.link(node, live);
+        let live = self.nodes.add(start, units, false, State::Live);
+        self.nodes.link(live, next);
+        self.nodes.link(node, live);
         let behind = free - front - units;
         if behind > 0 {
-            let rest = self.new_node(start + u64::from(units), behind, false, State::Free);
-            self.link(rest, next);
-            self.link(live, rest);
+            let rest = self.nodes.add(start + u64::from(units), behind, false, State::Free);
+            self.nodes.link(rest, next);
+            self.nodes.link(live, rest);
             self.bin(rest, bin_of(behind));
         }
         self.resize(node, free, front);
-        Placed { node: live, generation: self.node(live).generation, addr: start }
+        Placed { node: live, generation: self.nodes[live].mark.generation(), addr: start }
     }
 
     /// Turns a live node into free memory, joined with its free neighbours; the node that it is in now.
     #[inline]
     fn join(&mut self, node: u32) -> u32 {
-        let &Node { addr, units, prev, next, head, .. } = self.node(node);
+        let &Node { addr, units, prev, next, mark, .. } = &self.nodes[node];
         let (before, after) = (self.free_at(prev), self.free_at(next));
         // A node counts its units in 32 bits: past that, neighbours stay apart.
         let with_before = before.and_then(|before| units.checked_add(before));
@@ -368,27 +341,27 @@ impl Heap {
                 let all = behind.and_then(|(after, _)| Some((after, total.checked_add(after)?)));
                 if let Some((after, all)) = all {
                     self.unbin(next, bin_of(after));
-                    self.link(prev, self.node(next).next);
-                    self.vacate(next);
+                    self.nodes.link(prev, self.nodes[next].next);
+                    self.nodes.remove(next);
                     self.resize(prev, before, all);
                 } else {
-                    self.link(prev, next);
+                    self.nodes.link(prev, next);
                     self.resize(prev, before, total);
                 }
-                self.vacate(node);
+                self.nodes.remove(node);
                 prev
             }
             (None, Some((after, total))) => {
-                self.link(prev, next);
-                let joined = self.node_mut(next);
+                self.nodes.link(prev, next);
+                let joined = &mut self.nodes[next];
                 joined.addr = addr;
-                joined.head = head;
+                joined.mark = joined.mark.with_head(mark.head());
                 self.resize(next, after, total);
-                self.vacate(node);
+                self.nodes.remove(node);
                 next
             }
             (None, None) => {
-                self.node_mut(node).state = State::Free;
+                self.nodes[node].mark = mark.with(State::Free);
                 self.bin(node, bin_of(units));
                 node
             }
@@ -398,8 +371,8 @@ impl Heap {
     /// The units of a node if it is free.
     #[inline]
     fn free_at(&self, node: u32) -> Option<u32> {
-        let node = self.node(node);
-        (node.state == State::Free).then_some(node.units)
+        let node = &self.nodes[node];
+        node.mark.is(State::Free).then_some(node.units)
     }
 
     /// Gives a free node another size, and its bin if that changes.
@@ -410,97 +383,39 @@ impl Heap {
             self.unbin(node, old);
             self.bin(node, new);
         }
-        self.node_mut(node).units = to;
+        self.nodes[node].units = to;
     }
 
     #[inline]
     fn bin(&mut self, node: u32, bin: u32) {
         let head = self.bins.head(bin);
-        let entry = self.node_mut(node);
+        let entry = &mut self.nodes[node];
         entry.bin_prev = NIL;
         entry.bin_next = head;
         if head != NIL {
-            self.node_mut(head).bin_prev = node;
+            self.nodes[head].bin_prev = node;
         }
         self.bins.set_head(bin, node);
     }
 
     #[inline]
     fn unbin(&mut self, node: u32, bin: u32) {
-        let &Node { bin_prev, bin_next, .. } = self.node(node);
+        let &Node { bin_prev, bin_next, .. } = &self.nodes[node];
         if bin_next != NIL {
-            self.node_mut(bin_next).bin_prev = bin_prev;
+            self.nodes[bin_next].bin_prev = bin_prev;
         }
         if bin_prev != NIL {
-            self.node_mut(bin_prev).bin_next = bin_next;
+            self.nodes[bin_prev].bin_next = bin_next;
         } else {
             self.bins.set_head(bin, bin_next);
         }
     }
+}
 
-    #[inline]
-    fn link(&mut self, before: u32, after: u32) {
-        self.node_mut(before).next = after;
-        self.node_mut(after).prev = before;
-    }
-
-    #[inline]
-    fn end(&self, node: u32) -> u64 {
-        let node = self.node(node);
-        node.addr + u64::from(node.units)
-    }
-
-    #[inline]
-    fn node(&self, node: u32) -> &Node {
-        &self.nodes[node as usize]
-    }
-
-    #[inline]
-    fn node_mut(&mut self, node: u32) -> &mut Node {
-        &mut self.nodes[node as usize]
-    }
-
-    #[inline]
-    fn new_node(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
-        let node = self.vacant;
-        if node == NIL {
-            return self.grow_table(addr, units, head, state);
-        }
-        let entry = &mut self.nodes[node as usize];
-        self.vacant = entry.bin_next;
-        entry.addr = addr;
-        entry.units = units;
-        entry.head = head;
-        entry.state = state;
-        entry.generation = entry.generation.wrapping_add(1);
-        node
-    }
-
-    #[cold]
-    fn grow_table(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
-        let node = u32::try_from(self.nodes.len()).ok().filter(|&n| n != NIL).expect("2^32 - 1 nodes in one heap");
-        self.nodes.push(Node {
-            addr,
-            units,
-            prev: NIL,
-            next: NIL,
-            bin_prev: NIL,
-            bin_next: NIL,
-            generation: 0,
-            state,
-            head,
-        });
-        node
-    }
-
-    #[inline]
-    fn vacate(&mut self, node: u32) {
-        let vacant = self.vacant;
-        let entry = self.node_mut(node);
-        entry.state = State::Vacant;
-        entry.bin_next = vacant;
-        self.vacant = node;
-    }
+/// `addr` rounded up to a power of two, without a division.
+#[inline]
+pub(super) const fn align_up(addr: u64, align: u64) -> u64 {
+    (addr + (align - 1)) & !(align - 1)
 }
 
 #[cfg(test)]

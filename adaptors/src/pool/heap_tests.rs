@@ -8,33 +8,33 @@ impl Heap {
         let mut last_end = 0;
         for (&start, &edge) in &self.spans {
             assert!(start >= last_end, "spans are apart");
-            let mut at = self.node(edge).next;
+            let mut at = self.nodes[edge].next;
             let mut addr = start;
             let mut previous = edge;
             assert_ne!(at, edge, "no span is empty");
             while at != edge {
-                let node = self.node(at);
+                let node = &self.nodes[at];
                 assert_eq!((node.addr, node.prev), (addr, previous), "nodes lie end to end");
-                assert!(!node.head || previous == edge, "only the first node of a span begins a chunk");
-                match node.state {
-                    State::Free => {
-                        assert_ne!(self.node(previous).state, State::Free, "free neighbours are joined");
+                assert!(!node.mark.head() || previous == edge, "only the first node of a span begins a chunk");
+                match node.mark {
+                    mark if mark.is(State::Free) => {
+                        assert!(!self.nodes[previous].mark.is(State::Free), "free neighbours are joined");
                         assert!(self.in_bin(bin_of(node.units)).any(|n| n == at), "a free node is in its bin");
                         free += u64::from(node.units);
                         seen += 1;
                     }
-                    State::AtHand => {
+                    mark if mark.is(State::AtHand) => {
                         assert_eq!(at, self.at_hand);
                         free += u64::from(node.units);
                     }
-                    State::Live => live += u64::from(node.units),
-                    State::Vacant | State::Edge => panic!("{:?} within a span", node.state),
+                    mark if mark.is(State::Live) => live += u64::from(node.units),
+                    mark => panic!("{mark:?} within a span"),
                 }
                 addr += u64::from(node.units);
                 previous = at;
                 at = node.next;
             }
-            assert_eq!(self.node(edge).prev, previous);
+            assert_eq!(self.nodes[edge].prev, previous);
             last_end = addr;
         }
         let binned: usize = (0..464).map(|bin| self.in_bin(bin).count()).sum();

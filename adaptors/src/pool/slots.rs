@@ -19,7 +19,9 @@ const UNBOUND: u64 = 0;
 #[derive(Debug)]
 pub(super) struct Local {
     /// The stream on which everything free in `heap` may be used. The handle keeps it alive.
-    pub(super) stream: Option<Stream>,
+    stream: Option<Stream>,
+    /// Its number, so that it can be compared without following the handle.
+    owner: u64,
     pub(super) heap: Heap,
     /// Live blocks.
     pub(super) blocks: u64,
@@ -30,7 +32,17 @@ pub(super) struct Local {
 impl Local {
     #[inline]
     pub(super) fn serves(&self, stream: StreamId) -> bool {
-        self.stream.as_ref().is_some_and(|s| s.id() == stream)
+        self.owner == stream.as_u64()
+    }
+
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
+    /// Gives the heap to another stream, or to none, and returns the one that had it.
+    pub(super) fn set_stream(&mut self, stream: Option<Stream>) -> Option<Stream> {
+        self.owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
+        std::mem::replace(&mut self.stream, stream)
     }
 }
 
@@ -95,7 +107,7 @@ impl Slots {
     pub(super) fn make(&self, index: usize) -> &Slot {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
-            let local = Local { stream: None, heap: Heap::new(), blocks: 0, requested: 0 };
+            let local = Local { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
             Box::new(Slot(SpinLock::new(local)))
         })
     }

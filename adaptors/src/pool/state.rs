@@ -77,7 +77,7 @@ impl PoolState {
             largest_free: largest.max(central.arena.largest()) as usize * UNIT,
             blocks: sum(|local| local.blocks),
             chunks: central.chunks.count(),
-            streams: locals.iter().filter(|local| local.stream.is_some()).count(),
+            streams: locals.iter().filter(|local| local.stream().is_some()).count(),
         }
     }
 
@@ -112,7 +112,7 @@ impl PoolState {
         let slot = self.slots.make(index);
         let (regions, from) = {
             let mut local = slot.lock();
-            (local.heap.drain(), std::mem::replace(&mut local.stream, to))
+            (local.heap.drain(), local.set_stream(to))
         };
         if let (Some(stream), false) = (&from, regions.is_empty()) {
             let fences = match self.fence(stream, force) {
@@ -122,7 +122,7 @@ impl PoolState {
                     for region in regions {
                         local.heap.attach(region);
                     }
-                    local.stream = from;
+                    local.set_stream(from);
                     return Err(error);
                 }
             };
@@ -136,7 +136,7 @@ impl PoolState {
 
     /// Moves what is free in a slot to the arena.
     pub(super) fn fold(&self, central: &mut Central, index: usize, force: bool) -> Result<(), DriverError> {
-        let stream = self.slots.make(index).lock().stream.clone();
+        let stream = self.slots.make(index).lock().stream().cloned();
         self.rebind(central, index, stream, force)
     }
 
@@ -153,7 +153,7 @@ impl PoolState {
     /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
     pub(super) fn fold_abandoned(&self, central: &mut Central) {
         for (index, slot) in self.slots.iter() {
-            let abandoned = slot.lock().stream.as_ref().is_some_and(|stream| stream.handles() == 1);
+            let abandoned = slot.lock().stream().is_some_and(|stream| stream.handles() == 1);
             if abandoned {
                 // A stream that refuses (the default stream of another thread) stays bound, and is asked
                 // again when memory runs out.
@@ -170,7 +170,7 @@ impl PoolState {
                 if local.heap.free_units() < u64::from(need.units) || !local.heap.has_room(need.units, need.align) {
                     continue;
                 }
-                local.stream.clone()
+                local.stream().cloned()
             };
             let Some(stream) = stream else { continue };
             if !wait && !matches!(stream.is_idle(), Ok(true)) {

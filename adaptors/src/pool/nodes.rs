@@ -1,0 +1,152 @@
+//! [`Nodes`]: the table of a heap's nodes, and what one node says of itself.
+#![forbid(unsafe_code)]
+
+use super::bins::NIL;
+use std::ops::{Index, IndexMut};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    Vacant,
+    Live,
+    Free,
+    AtHand,
+    Edge,
+}
+
+/// A node's state, whether a chunk begins with it, and how often its number has been given out. One word,
+/// so that it is written and read as one: reading a word that was written in parts stalls the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(u32);
+
+const STATE: u32 = 0xff;
+const HEAD: u32 = 1 << 8;
+const GENERATION: u32 = u16::BITS;
+
+impl Mark {
+    #[inline]
+    pub(super) fn is(self, state: State) -> bool {
+        self.0 & STATE == state as u32
+    }
+
+    #[inline]
+    pub(super) fn head(self) -> bool {
+        self.0 & HEAD != 0
+    }
+
+    #[inline]
+    pub(super) fn generation(self) -> u16 {
+        (self.0 >> GENERATION) as u16
+    }
+
+    /// The same in another state.
+    #[inline]
+    pub(super) fn with(self, state: State) -> Self {
+        Self(self.0 & !STATE | state as u32)
+    }
+
+    #[inline]
+    pub(super) fn with_head(self, head: bool) -> Self {
+        Self(if head { self.0 | HEAD } else { self.0 & !HEAD })
+    }
+
+    /// The same, in a new life.
+    #[inline]
+    pub(super) fn reborn(self) -> Self {
+        Self(self.0.wrapping_add(1 << GENERATION)).with(State::Live)
+    }
+}
+
+/// A stretch of memory: where it is, its neighbours, and those of its bin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node {
+    pub(super) addr: u64,
+    pub(super) units: u32,
+    pub(super) prev: u32,
+    pub(super) next: u32,
+    pub(super) bin_prev: u32,
+    pub(super) bin_next: u32,
+    pub(super) mark: Mark,
+}
+
+const _: () = assert!(size_of::<Node>() == 32, "two nodes share a cache line");
+
+impl Node {
+    #[inline]
+    pub(super) fn end(&self) -> u64 {
+        self.addr + u64::from(self.units)
+    }
+}
+
+/// Nodes by number. Numbers of nodes that are gone are given out again, the last first.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    entries: Vec<Node>,
+    vacant: u32,
+}
+
+impl Nodes {
+    pub(super) const fn new() -> Self {
+        Self { entries: Vec::new(), vacant: NIL }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, node: u32) -> Option<&Node> {
+        self.entries.get(node as usize)
+    }
+
+    /// A node without neighbours.
+    #[inline]
+    pub(super) fn add(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
+        if self.vacant == NIL {
+            return self.grow(addr, units, head, state);
+        }
+        let node = self.vacant;
+        let entry = &mut self[node];
+        entry.addr = addr;
+        entry.units = units;
+        entry.mark = entry.mark.reborn().with(state).with_head(head);
+        self.vacant = entry.bin_next;
+        node
+    }
+
+    #[cold]
+    fn grow(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
+        let node = u32::try_from(self.entries.len()).ok().filter(|&n| n != NIL).expect("2^32 - 1 nodes in one heap");
+        let mark = Mark(0).with(state).with_head(head);
+        self.entries.push(Node { addr, units, prev: NIL, next: NIL, bin_prev: NIL, bin_next: NIL, mark });
+        node
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, node: u32) {
+        let vacant = self.vacant;
+        let entry = &mut self[node];
+        entry.mark = entry.mark.with(State::Vacant);
+        entry.bin_next = vacant;
+        self.vacant = node;
+    }
+
+    /// Makes two nodes neighbours.
+    #[inline]
+    pub(super) fn link(&mut self, before: u32, after: u32) {
+        self[before].next = after;
+        self[after].prev = before;
+    }
+}
+
+impl Index<u32> for Nodes {
+    type Output = Node;
+
+    #[inline]
+    fn index(&self, node: u32) -> &Node {
+        &self.entries[node as usize]
+    }
+}
+
+impl IndexMut<u32> for Nodes {
+    #[inline]
+    fn index_mut(&mut self, node: u32) -> &mut Node {
+        &mut self.entries[node as usize]
+    }
+}
