@@ -14,6 +14,12 @@
 //!
 //! A block's tag names its slot and its node, so freeing looks nothing up.
 //!
+//! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams
+//! that are idle; for what it may use at once when its heap and the arena are put together; for what it
+//! has to wait for; and for all that is free, put together. Only then does the pool grow, unless
+//! [`Crossing::GrowFirst`] puts growth before waiting. When that fails too, the host waits where the driver
+//! cannot, and whole chunks go back, so that the upstream may cut anew.
+//!
 //! # Why it is right
 //!
 //! Four invariants hold whenever no lock is held:
@@ -30,35 +36,37 @@
 //! - *allocate* makes free memory of the stream's own heap live (2 is what the contract asks of it);
 //! - *deallocate* on a stream makes it free in that stream's heap, which is 2 by the caller's promise. If
 //!   the node is in another heap, it moves, under both locks; there is no event either way;
-//! - *folding* takes free memory out of a heap and then records one event on its stream: 2 becomes 3.
-//!   It happens when another stream is in need, when a stream is held by nobody but the pool any more,
-//!   and when a slot changes hands. That is the only place where events are recorded for freed memory;
+//! - *folding* takes free memory out of a heap and then, unless the stream is idle, records one event on
+//!   it: 2 becomes 3. It happens when another stream is in need, when a stream is held by nobody but the
+//!   pool any more, and when a slot changes hands, and nowhere else is an event recorded for freed memory;
 //! - *serving a miss* lets the stream wait for the piece's fences that the driver does not report as
 //!   reached, and gives the piece to the stream's heap: 3 becomes 2.
 //!
 //! Locks are taken in one order: the central one, then slots by number. A hit takes one slot's lock alone.
 
 mod arena;
-mod bins;
 mod chunks;
+mod error;
 mod fence;
 mod heap;
 mod lock;
 mod miss;
-mod nodes;
 mod options;
 mod slots;
 mod state;
+mod tag;
 
+pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
 pub use state::{PoolState, PoolStats};
 
 use chunks::UNIT;
 use cumem::kind::Migratable;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DeallocReason, DriverError, DropError, Layer, LayerExt, Location,
-    MemoryResource, Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
+    AllocError, Beneath, Block, DeallocError, DeallocReason, DriverError, Layer, LayerExt, Location, MemoryResource,
+    Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
 };
+use error::Unreturned;
 use fence::Fences;
 use heap::Placed;
 use miss::{Limits, Miss, Refusal, exhausted, units_of};
@@ -69,6 +77,7 @@ use std::any::Any;
 use std::fmt;
 use std::num::NonZero;
 use std::ptr::NonNull;
+use tag::Tag;
 
 /// Cuts blocks out of large chunks of its upstream, in stream order.
 ///
@@ -89,32 +98,6 @@ pub struct Pool<U: Upstream> {
     limits: Limits,
     options: PoolOptions,
     upstream: U,
-}
-
-/// A pool that could not be made, or could not give memory back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// More was asked for at construction than the pool may ever have.
-    #[error("the pool's initial size, {initial} bytes, is above its maximum, {maximum}")]
-    InitialAboveMaximum {
-        /// Bytes asked for at construction.
-        initial: usize,
-        /// The most that the pool may have.
-        maximum: usize,
-    },
-    /// The upstream did not give the initial chunk.
-    #[error("the pool's initial chunk could not be allocated: {0}")]
-    Initial(#[source] AllocError),
-    /// The upstream did not take a chunk back; the pool still has it.
-    #[error("a chunk of the pool could not be given back: {0}")]
-    Release(#[source] DeallocReason),
-    /// Memory was to be prefetched that the device cannot prefetch.
-    #[error("the pool's chunks cannot be prefetched: {0}")]
-    NoPrefetch(SkipReason),
-    /// The driver refused.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
 }
 
 impl<U: Upstream> Pool<U> {
@@ -220,8 +203,7 @@ impl<U: Upstream> Pool<U> {
     /// Counts and describes what has just become live.
     #[inline]
     fn block(&self, local: &mut Local, index: usize, placed: Placed, layout: Layout) -> Block {
-        local.blocks += 1;
-        local.requested += layout.size() as u64;
+        local.count(layout.size());
         let Placed { node, generation, addr } = placed;
         let slack = layout.size().wrapping_neg() % UNIT;
         let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
@@ -268,22 +250,22 @@ impl<U: Upstream> Pool<U> {
             // The stream may have been given the slot that the node is in.
             if from == to {
                 let mut local = heir.lock();
-                if !is_live(&local, &block) {
+                if !local.has_live(&block) {
                     drop(local);
                     return Err(DeallocError::foreign("pool", block));
                 }
                 if local.serves(stream.id()) {
-                    uncount(&mut local, &block);
+                    local.uncount(block.size());
                     local.heap.free(tag.node);
                     return Ok(());
                 }
             } else if let Some((mut giver, mut taker)) = self.state.slots.lock_both(from, to) {
-                if !is_live(&giver, &block) {
+                if !giver.has_live(&block) {
                     drop((giver, taker));
                     return Err(DeallocError::foreign("pool", block));
                 }
                 if taker.serves(stream.id()) {
-                    uncount(&mut giver, &block);
+                    giver.uncount(block.size());
                     taker.heap.attach(giver.heap.detach(tag.node));
                     return Ok(());
                 }
@@ -309,48 +291,6 @@ impl<U: Upstream> Pool<U> {
             tracing::warn!(%reason, "the pool keeps more than its release threshold");
         }
     }
-}
-
-/// Where a block's bookkeeping is: what its tag says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tag {
-    slot: u8,
-    /// Bytes of the last unit that were not asked for.
-    slack: u8,
-    generation: u16,
-    node: u32,
-}
-
-impl Tag {
-    #[inline]
-    fn pack(self) -> u64 {
-        u64::from(self.node)
-            | u64::from(self.generation) << 32
-            | u64::from(self.slack) << 48
-            | u64::from(self.slot) << 56
-    }
-
-    #[inline]
-    fn unpack(tag: u64) -> Self {
-        Self { slot: (tag >> 56) as u8, slack: (tag >> 48) as u8, generation: (tag >> 32) as u16, node: tag as u32 }
-    }
-}
-
-/// Whether the bookkeeping of `local` agrees with everything that the block says of itself.
-#[inline]
-fn is_live(local: &Local, block: &Block) -> bool {
-    let tag = Tag::unpack(block.tag());
-    local.heap.live(tag.node).is_some_and(|(addr, units, generation)| {
-        generation == tag.generation
-            && addr * UNIT as u64 == block.addr()
-            && u64::from(units) * UNIT as u64 == block.size() as u64 + u64::from(tag.slack)
-    })
-}
-
-#[inline]
-fn uncount(local: &mut Local, block: &Block) {
-    local.blocks -= 1;
-    local.requested -= block.size() as u64;
 }
 
 impl<U: Upstream> Layer for Pool<U> {
@@ -406,7 +346,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             return Err(DeallocError::foreign("pool", block));
         };
         let mut local = slot.lock();
-        if !is_live(&local, &block) {
+        if !local.has_live(&block) {
             drop(local);
             return Err(DeallocError::foreign("pool", block));
         }
@@ -414,7 +354,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             drop(local);
             return self.deallocate_across(stream, block);
         }
-        uncount(&mut local, &block);
+        local.uncount(block.size());
         let Some(threshold) = self.limits.release_threshold else {
             local.heap.free(tag.node);
             return Ok(());
@@ -433,26 +373,6 @@ impl<U: Upstream> Upstream for Pool<U> {}
 impl<U: Upstream> fmt::Display for Pool<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         cumem::layer::fmt_stack(self, f)
-    }
-}
-
-/// What a pool could not give back when it was dropped.
-struct Unreturned {
-    blocks: usize,
-    bytes: usize,
-    refused: Option<DeallocReason>,
-}
-
-impl fmt::Display for Unreturned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes of chunks stay allocated, with {} live blocks", self.bytes, self.blocks)?;
-        self.refused.as_ref().map_or(Ok(()), |reason| write!(f, "; {reason}"))
-    }
-}
-
-impl DropError for Unreturned {
-    fn driver_is_gone(&self) -> bool {
-        matches!(&self.refused, Some(DeallocReason::Driver(error)) if error.driver_is_gone())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::arena::{Need, REGION_MAX, Taken};
 use super::chunks::{Grown, UNIT};
-use super::fence::{Fence, Fences};
+use super::fence::Fences;
 use super::options::Crossing;
 use super::state::{Central, PoolState};
 use cumem::{AllocError, DeallocReason, Location, Stream, Upstream, layout};
@@ -157,8 +157,8 @@ impl<U: Upstream> Miss<'_, U> {
         let step = self.limits.step.unwrap_or_else(|| (reserved / 8).clamp(GRANULARITY, STEP_MAX));
         let bytes = layout::align_up(least.max(step), GRANULARITY).unwrap_or(least).min(room).max(least);
         let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
-        let fences = match Fence::record(stream) {
-            Ok(fence) => Fences::from(fence),
+        let fences = match self.state.fence(stream, false) {
+            Ok(fences) => fences,
             Err(error) => {
                 let (chunks, service) = (&mut self.central.chunks, &self.central.service);
                 // The chunk was never used, so nothing is waited for; if it cannot go back, it is logged.

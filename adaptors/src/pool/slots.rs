@@ -5,9 +5,11 @@
 //! four are taken, one of them changes hands: whatever is free in it goes to the arena, and its live blocks
 //! stay, since a live block is bound to no stream. So ten thousand streams need no more than the table.
 
+use super::chunks::UNIT;
 use super::heap::Heap;
 use super::lock::{SpinGuard, SpinLock};
-use cumem::{Stream, StreamId};
+use super::tag::Tag;
+use cumem::{Block, Stream, StreamId};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,6 +39,29 @@ impl Local {
 
     pub(super) fn stream(&self) -> Option<&Stream> {
         self.stream.as_ref()
+    }
+
+    /// Whether the bookkeeping agrees with everything that the block says of itself.
+    #[inline]
+    pub(super) fn has_live(&self, block: &Block) -> bool {
+        let tag = Tag::unpack(block.tag());
+        self.heap.live(tag.node).is_some_and(|(addr, units, generation)| {
+            generation == tag.generation
+                && addr * UNIT as u64 == block.addr()
+                && u64::from(units) * UNIT as u64 == block.size() as u64 + u64::from(tag.slack)
+        })
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.blocks += 1;
+        self.requested += bytes as u64;
+    }
+
+    #[inline]
+    pub(super) fn uncount(&mut self, bytes: usize) {
+        self.blocks -= 1;
+        self.requested -= bytes as u64;
     }
 
     /// Gives the heap to another stream, or to none, and returns the one that had it.

@@ -195,7 +195,7 @@ impl PoolState {
 
     /// The end of what is enqueued on `stream`; nothing, if that is done. With `force`, where the driver
     /// refuses to say, the host waits for the device.
-    fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
+    pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
         if matches!(stream.is_idle(), Ok(true)) {
             return Ok(Fences::default());
         }

@@ -1,0 +1,90 @@
+//! Memory that enters a heap and leaves it. The only place where nodes are found by address.
+#![forbid(unsafe_code)]
+
+use super::nodes::{Node, State};
+use super::{Heap, Region};
+
+impl Heap {
+    /// Takes free memory in; the number of the free node that it is in now.
+    pub(in crate::pool) fn attach(&mut self, region: Region) -> u32 {
+        let Region { addr, units, head } = region;
+        let end = addr + u64::from(units);
+        let left = self
+            .spans
+            .range(..addr)
+            .next_back()
+            .map(|(_, &edge)| edge)
+            .filter(|&edge| !head && self.nodes[self.nodes[edge].prev].end() == addr);
+        let right = self.spans.get(&end).copied().filter(|&edge| !self.nodes[self.nodes[edge].next].mark.head());
+        let new = self.nodes.add(addr, units, head, State::Live);
+        self.free_units += u64::from(units);
+        match (left, right) {
+            (None, None) => {
+                let edge = self.nodes.add(addr, 0, true, State::Edge);
+                self.nodes.link(edge, new);
+                self.nodes.link(new, edge);
+                self.spans.insert(addr, edge);
+            }
+            (Some(edge), None) => {
+                self.nodes.link(self.nodes[edge].prev, new);
+                self.nodes.link(new, edge);
+            }
+            (None, Some(edge)) => {
+                self.nodes.link(new, self.nodes[edge].next);
+                self.nodes.link(edge, new);
+                self.spans.remove(&end);
+                self.spans.insert(addr, edge);
+            }
+            (Some(edge), Some(gone)) => {
+                self.nodes.link(self.nodes[edge].prev, new);
+                self.nodes.link(new, self.nodes[gone].next);
+                self.nodes.link(self.nodes[gone].prev, edge);
+                self.spans.remove(&end);
+                self.nodes.remove(gone);
+            }
+        }
+        self.join(new)
+    }
+
+    /// Lets a live node go: the memory is the caller's.
+    pub(in crate::pool) fn detach(&mut self, node: u32) -> Region {
+        let &Node { addr, units, prev, next, mark, .. } = &self.nodes[node];
+        let (&start, &edge) = self.spans.range(..=addr).next_back().expect("every node is in a span");
+        match (prev == edge, next == edge) {
+            (true, true) => {
+                self.spans.remove(&start);
+                self.nodes.remove(edge);
+            }
+            (true, false) => {
+                self.nodes.link(edge, next);
+                self.spans.remove(&start);
+                self.spans.insert(self.nodes[next].addr, edge);
+            }
+            (false, true) => self.nodes.link(prev, edge),
+            (false, false) => {
+                let last = self.nodes[edge].prev;
+                self.nodes.link(prev, edge);
+                let right = self.nodes.add(addr, 0, true, State::Edge);
+                self.nodes.link(right, next);
+                self.nodes.link(last, right);
+                self.spans.insert(self.nodes[next].addr, right);
+            }
+        }
+        self.live_units -= u64::from(units);
+        self.nodes.remove(node);
+        Region { addr, units, head: mark.head() }
+    }
+
+    /// Lets all free memory go.
+    pub(in crate::pool) fn drain(&mut self) -> Vec<Region> {
+        self.settle();
+        let mut regions = Vec::new();
+        while let Some(bin) = self.bins.highest() {
+            let node = self.bins.head(bin);
+            let (units, align) = (self.nodes[node].units, 1);
+            let whole = self.carve(node, units, align);
+            regions.push(self.detach(whole.node));
+        }
+        regions
+    }
+}

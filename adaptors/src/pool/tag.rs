@@ -1,0 +1,38 @@
+//! [`Tag`]: where a block's bookkeeping is.
+
+/// See the [module](self).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) slot: u8,
+    /// Bytes of the last unit that were not asked for.
+    pub(super) slack: u8,
+    pub(super) generation: u16,
+    pub(super) node: u32,
+}
+
+impl Tag {
+    #[inline]
+    pub(super) fn pack(self) -> u64 {
+        u64::from(self.node)
+            | u64::from(self.generation) << 32
+            | u64::from(self.slack) << 48
+            | u64::from(self.slot) << 56
+    }
+
+    #[inline]
+    pub(super) fn unpack(tag: u64) -> Self {
+        Self { slot: (tag >> 56) as u8, slack: (tag >> 48) as u8, generation: (tag >> 32) as u16, node: tag as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_and_unpacks() {
+        let tag = Tag { slot: 0xab, slack: 0xcd, generation: 0x1234, node: 0xdead_beef };
+        assert_eq!(tag.pack(), 0xabcd_1234_dead_beef);
+        assert_eq!(Tag::unpack(tag.pack()), tag);
+    }
+}
