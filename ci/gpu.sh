@@ -16,9 +16,10 @@ run() {
     "$@" || { failed=1; echo "FAILED with $?: $*"; }
 }
 
+# One test at a time: together they could take more unified memory than is decent on a shared GPU.
 tests() {
     for test in "$bin"/test.*; do
-        run "$test" --include-ignored
+        run "$test" --include-ignored --test-threads=1
     done
 }
 

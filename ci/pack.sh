@@ -26,10 +26,10 @@ collect() { # KIND, then what to build: copies each executable to bin/KIND-NAME
 }
 
 # The compile-error tests and the symbol list need cargo itself.
-collect test test --workspace --release --no-run
-rm -f "$out"/bin/test.*type_rules "$out"/bin/test.libcuda-tests-symbols "$out"/bin/test.replay-src* 2>/dev/null || true
+collect test test --workspace --release --lib --tests --no-run
+rm -f "$out"/bin/test.*type_rules "$out"/bin/test.libcuda-tests-symbols
 collect example build --release --examples
-collect bench bench --no-run
+collect bench bench --profile release --benches --no-run
 rm -f "$out/build.log"
 cp ci/gpu.sh "$out/run.sh"
 # The loader must find no CUDA in them.
