@@ -135,9 +135,13 @@ impl Stream {
         self.inner.raw.0
     }
 
-    /// How many handles to this stream there are. At one, nobody else can give it work any more.
+    /// How many handles to this stream there are. At one, nobody else can give it work any more. A default stream
+    /// can be named by anybody at any time, so it always counts as held by many.
     pub fn handles(&self) -> usize {
-        Arc::strong_count(&self.inner)
+        match self.inner.origin {
+            Origin::Owned | Origin::Foreign => Arc::strong_count(&self.inner),
+            Origin::Legacy | Origin::PerThread(_) => usize::MAX,
+        }
     }
 
     /// Waits until the stream has done all its work.
