@@ -16,9 +16,9 @@ pub(super) struct SpinLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is only reached by the thread that holds the lock, so sharing the lock only sends
-// the value from thread to thread.
-unsafe impl<T: Send> Sync for SpinLock<T> {}
+// SAFETY: the value is only reached through a guard, of which there is one at a time: sharing the lock sends
+// the value from thread to thread, and sharing the guard shares it.
+unsafe impl<T: Send + Sync> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
     pub(super) const fn new(value: T) -> Self {

@@ -3,7 +3,7 @@
 use crate::common::{free, sim};
 use crate::source::Source;
 use cumem::{AllocError, Buffer, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
-use cumem_adaptors::{Pool, PoolOptions};
+use cumem_adaptors::{Crossing, Pool, PoolOptions};
 use std::thread;
 
 const MIB: usize = 1 << 20;
@@ -142,5 +142,46 @@ fn memory_that_crosses_streams_is_not_reused_too_early() {
         // The copy has yet to begin when the other stream gets the memory and overwrites it.
         drop(Buffer::<u8, _>::zeroed(8 * MIB, second, &pool).unwrap());
         assert!(kept.to_vec().unwrap().iter().all(|&byte| byte == round), "round {round}");
+    }
+}
+
+#[test]
+fn what_a_threads_default_stream_left_is_not_lost() {
+    let (device, stream) = sim();
+    let pool = pool(&device, PoolOptions::new().maximum(8 * MIB));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let own = Stream::per_thread_default(&device);
+            let block = pool.allocate(&own, layout::bytes(8 * MIB).unwrap()).unwrap();
+            free(&pool, &own, block).unwrap();
+        });
+    });
+    // No other thread can record an event on that stream, so the device is waited for.
+    let block = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap();
+    free(&pool, &stream, block).unwrap();
+    assert_eq!(pool.stats().reserved, 8 * MIB);
+}
+
+#[test]
+fn a_stream_that_waits_for_another_and_one_that_would_rather_grow() {
+    let (device, a) = sim();
+    let b = Stream::new(&device).unwrap();
+    for (crossing, reserved) in [(Crossing::WaitFirst, 8), (Crossing::GrowFirst, 16)] {
+        let pool = pool(&device, PoolOptions::new().crossing(crossing));
+        let block = pool.allocate(&a, layout::bytes(8 * MIB).unwrap()).unwrap();
+        let busy = HostKernel::new("busy", |_| ()).operations(1_000_000_000_000);
+        // SAFETY: the kernel touches nothing.
+        unsafe { a.launch_host(busy) }.unwrap();
+        free(&pool, &a, block).unwrap();
+        let block = pool.allocate(&b, layout::bytes(8 * MIB).unwrap()).unwrap();
+        assert_eq!(pool.stats().reserved, reserved * MIB);
+        free(&pool, &b, block).unwrap();
+        a.synchronize().unwrap();
+        // Now that the work is done, nobody waits and nothing grows.
+        let blocks = [&a, &b].map(|_| pool.allocate(&b, layout::bytes(reserved / 2 * MIB).unwrap()).unwrap());
+        assert_eq!(pool.stats().reserved, reserved * MIB);
+        for block in blocks {
+            free(&pool, &b, block).unwrap();
+        }
     }
 }
