@@ -37,7 +37,7 @@ checks! {
     capacity: more_than_there_is, nearly_the_address_space, until_there_is_no_more;
     blocks: two_live_blocks_differ, a_hundred_live_blocks, blocks_outlive_a_move;
     refusals: foreign_block, forged_block, wrong_device_on_allocate, wrong_device_on_deallocate;
-    order: default_streams, freed_on_another_stream, reuse_waits_for_the_last_use, producer_and_consumer;
+    order: default_streams, passing_handles, freed_on_another_stream, reuse_waits_for_the_last_use, producer_and_consumer;
     random: mixed_random, random_program;
     threads: own_streams, one_shared_stream, default_stream_of_all, own_default_streams, threads_exchange_blocks;
 }

@@ -16,6 +16,21 @@ pub(super) fn default_streams<R: MemoryResource>(subject: &Subject<'_, R>) -> Ou
     Ok(())
 }
 
+/// The handles of the legacy default stream come and go, while the stream stays: memory that was bound to
+/// a handle which is gone is not lost.
+pub(super) fn passing_handles<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
+    let (mut rng, largest) = (Rng::new(subject.seed), subject.expectations.largest.min(3 << 20));
+    let mut blocks = Vec::new();
+    for _ in 0..40 {
+        let passing = Stream::legacy_default(&subject.device);
+        blocks.push(subject.get(&passing, bytes(1 + rng.below(largest)))?);
+        if rng.chance(30) {
+            subject.put(&passing, blocks.swap_remove(rng.below(blocks.len())))?;
+        }
+    }
+    blocks.into_iter().try_for_each(|block| subject.put(&Stream::legacy_default(&subject.device), block))
+}
+
 /// A block may be freed on a stream that waited for the one it was allocated on.
 pub(super) fn freed_on_another_stream<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let [first, second] = <[Stream; 2]>::try_from(subject.streams(2)?).expect("two streams");
