@@ -37,7 +37,7 @@ impl<U: Layer, F: Fn() -> bool> Layer for MakeRoom<U, F> {
         f.write_str("make_room")
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &()

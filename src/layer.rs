@@ -29,7 +29,7 @@ pub trait Layer {
 #[derive(Clone, Copy)]
 pub enum Beneath<'a> {
     /// Another layer.
-    Upstream(&'a dyn Layer),
+    Layer(&'a dyn Layer),
     /// A device: the layer is a leaf.
     Device(&'a Device),
 }
@@ -37,7 +37,7 @@ pub enum Beneath<'a> {
 impl fmt::Debug for Beneath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Upstream(layer) => write!(f, "Upstream({})", DisplayStack(*layer)),
+            Self::Layer(layer) => write!(f, "Layer({})", DisplayStack(*layer)),
             Self::Device(device) => write!(f, "Device({})", device.id()),
         }
     }
@@ -50,7 +50,7 @@ pub trait LayerExt: Layer {
         let mut beneath = self.beneath();
         loop {
             match beneath {
-                Beneath::Upstream(layer) => beneath = layer.beneath(),
+                Beneath::Layer(layer) => beneath = layer.beneath(),
                 Beneath::Device(device) => return device,
             }
         }
@@ -65,7 +65,7 @@ pub trait LayerExt: Layer {
             if let Some(found) = state.downcast_ref() {
                 return Some(found);
             }
-            let Beneath::Upstream(layer) = beneath else { return None };
+            let Beneath::Layer(layer) = beneath else { return None };
             state = layer.state();
             beneath = layer.beneath();
         }
@@ -75,7 +75,7 @@ pub trait LayerExt: Layer {
     fn find_all<T: Any>(&self) -> Vec<&T> {
         let mut found = Vec::from_iter(self.state().downcast_ref());
         let mut beneath = self.beneath();
-        while let Beneath::Upstream(layer) = beneath {
+        while let Beneath::Layer(layer) = beneath {
             found.extend(layer.state().downcast_ref::<T>());
             beneath = layer.beneath();
         }
@@ -93,7 +93,7 @@ pub fn fmt_stack(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut beneath = layer.beneath();
     loop {
         match beneath {
-            Beneath::Upstream(layer) => {
+            Beneath::Layer(layer) => {
                 f.write_str(" over ")?;
                 layer.describe(f)?;
                 beneath = layer.beneath();

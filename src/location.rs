@@ -5,7 +5,7 @@ use std::fmt;
 /// A device of this process: one of the driver's, or one of a simulator's.
 ///
 /// Two simulators never share an id, so mixing their objects is found out by comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId {
     machine: u32,
     ordinal: u32,
@@ -51,6 +51,12 @@ impl fmt::Display for DeviceId {
             1 => write!(f, "sim:{}", self.ordinal),
             n => write!(f, "sim#{n}:{}", self.ordinal),
         }
+    }
+}
+
+impl fmt::Debug for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

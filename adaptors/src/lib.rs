@@ -2,6 +2,7 @@
 
 mod ext;
 pub mod limiter;
+mod lock;
 pub mod pool;
 pub mod prefetch;
 mod size;

@@ -26,6 +26,7 @@ pub struct Limiter<U> {
 /// A limit and what counts against it.
 #[derive(Debug)]
 pub struct Limit {
+    given: (Size, usize),
     bytes: AtomicUsize,
     allocated: AtomicUsize,
 }
@@ -36,8 +37,10 @@ impl<U> Limiter<U> {
     where
         U: Upstream,
     {
-        let bytes = limit.into().bytes_of(upstream.device().attributes().total_memory);
-        Self { limit: Limit { bytes: AtomicUsize::new(bytes), allocated: AtomicUsize::new(0) }, upstream }
+        let size = limit.into();
+        let bytes = size.bytes_of(upstream.device().attributes().total_memory);
+        let limit = Limit { given: (size, bytes), bytes: AtomicUsize::new(bytes), allocated: AtomicUsize::new(0) };
+        Self { limit, upstream }
     }
 
     /// What it draws from.
@@ -82,9 +85,10 @@ impl Limit {
             .map_err(|allocated| AllocError::LimitExceeded { requested, allocated, limit })
     }
 
+    /// Takes back what [`reserve`](Self::reserve) counted.
     #[inline]
-    fn release(&self, counted: usize) -> Result<(), usize> {
-        self.allocated.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(counted)).map(drop)
+    fn release(&self, counted: usize) {
+        self.allocated.fetch_sub(counted, Relaxed);
     }
 }
 
@@ -95,10 +99,12 @@ fn counted(size: usize) -> usize {
 
 impl<U: Layer> Layer for Limiter<U> {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "limit({})", Size::Bytes(self.limit.bytes()))
+        let (given, bytes) = self.limit.given;
+        let now = self.limit.bytes();
+        write!(f, "limit({})", if now == bytes { given } else { Size::Bytes(now) })
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &self.limit
@@ -115,8 +121,7 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
         self.limit.reserve(counted, layout.size())?;
         let result = self.upstream.allocate(stream, layout);
         if result.is_err() {
-            // Just reserved, so it cannot be missing.
-            let _ = self.limit.release(counted);
+            self.limit.release(counted);
         }
         result
     }
@@ -124,15 +129,16 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let counted = counted(block.size());
-        let allocated = self.limit.allocated();
-        if counted > allocated {
-            let reason = DeallocReason::NotOutstanding { layer: "limit", outstanding: allocated, returned: counted };
+        let outstanding = self.limit.allocated();
+        // What comes from here is counted until it is accepted back, so this is a block of somebody else.
+        if counted > outstanding {
+            let reason = DeallocReason::NotOutstanding { layer: "limit", outstanding, returned: counted };
             return Err(DeallocError::new(block, reason));
         }
         // SAFETY: this method's contract is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }?;
         // Only now: while the memory is still out, nobody else may count on it.
-        let _ = self.limit.release(counted);
+        self.limit.release(counted);
         Ok(())
     }
 }

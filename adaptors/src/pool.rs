@@ -49,7 +49,6 @@ mod chunks;
 mod error;
 mod fence;
 mod heap;
-mod lock;
 mod miss;
 mod options;
 mod slots;
@@ -93,21 +92,26 @@ use tag::Tag;
 ///
 /// `find::<PoolState>()` reaches its [`PoolState`] in any stack.
 #[derive(Debug)]
-pub struct Pool<U: Upstream> {
+pub struct Pool<U> {
     state: PoolState,
     limits: Limits,
     options: PoolOptions,
+    /// What drop does. Kept as a value, so that the struct needs no bound: with one, a wrong upstream is told twice.
+    close: fn(&mut Self),
     upstream: U,
 }
 
-impl<U: Upstream> Pool<U> {
+impl<U> Pool<U> {
     /// A pool that draws from `upstream`.
     ///
     /// # Errors
     ///
     /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Initial`] if the upstream refuses the initial chunk;
     /// [`PoolError::Driver`] if the pool's own stream cannot be made.
-    pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError> {
+    pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
+    where
+        U: Upstream,
+    {
         let device = upstream.device().clone();
         let total = device.attributes().total_memory;
         let bytes = |size: Option<crate::Size>| size.map(|size| size.bytes_of(total));
@@ -126,7 +130,7 @@ impl<U: Upstream> Pool<U> {
             crossing: options.crossing,
             prefetch: None,
         };
-        let pool = Self { state: PoolState::new(device)?, limits, options, upstream };
+        let pool = Self { state: PoolState::new(device)?, limits, options, close: Self::close, upstream };
         if initial > 0 {
             let mut central = pool.state.lock();
             let Central { arena, chunks, service } = &mut *central;
@@ -174,7 +178,9 @@ impl<U: Upstream> Pool<U> {
     pub fn stats(&self) -> PoolStats {
         self.state.stats()
     }
+}
 
+impl<U: Upstream> Pool<U> {
     /// Gives back every chunk that has no live block. Bytes given back.
     ///
     /// What streams keep for themselves is put together first, so each of them starts afresh.
@@ -293,12 +299,12 @@ impl<U: Upstream> Pool<U> {
     }
 }
 
-impl<U: Upstream> Layer for Pool<U> {
+impl<U: Layer> Layer for Pool<U> {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pool{}", self.options)
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &self.state
@@ -370,14 +376,20 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
 
 impl<U: Upstream> Upstream for Pool<U> {}
 
-impl<U: Upstream> fmt::Display for Pool<U> {
+impl<U: Layer> fmt::Display for Pool<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         cumem::layer::fmt_stack(self, f)
     }
 }
 
-impl<U: Upstream> Drop for Pool<U> {
+impl<U> Drop for Pool<U> {
     fn drop(&mut self) {
+        (self.close)(self);
+    }
+}
+
+impl<U: Upstream> Pool<U> {
+    fn close(&mut self) {
         let mut central = self.state.lock();
         let folded = self.state.fold_all(&mut central, None, true);
         let released = self.miss(&mut central).release(0);

@@ -128,7 +128,7 @@ impl<U: Layer> Layer for Prefetch<U> {
         write!(f, "prefetch({}{note})", self.target)
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &self.prefetched

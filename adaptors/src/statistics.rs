@@ -46,7 +46,7 @@ impl<U: Layer> Layer for Statistics<U> {
         f.write_str("statistics")
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &self.counters

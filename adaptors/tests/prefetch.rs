@@ -52,7 +52,7 @@ fn to_the_host_and_to_a_second_device() {
 fn a_failed_prefetch_returns_the_block() {
     let (device, stream) = sim();
     let stack = ManagedResource::new(&device).unwrap().limit(1 << 20).statistics().prefetch(device.id()).unwrap();
-    device.simulator().unwrap().fail_nth(FaultCall::Prefetch, 1, CudaErrorCode::OUT_OF_MEMORY);
+    device.simulator().unwrap().fail_nth(FaultCall::PrefetchAsync, 1, CudaErrorCode::OUT_OF_MEMORY);
     let error = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap_err();
     assert!(matches!(error, AllocError::PrefetchFailed { requested, .. } if requested == 1 << 20), "{error}");
     assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 0);

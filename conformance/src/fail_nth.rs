@@ -155,7 +155,7 @@ impl<U: Upstream> Layer for FailNth<U> {
     }
 
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
 
     fn state(&self) -> &dyn Any {

@@ -109,7 +109,7 @@ impl<U: Upstream> Layer for Ledger<U> {
     }
 
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
 
     fn state(&self) -> &dyn Any {

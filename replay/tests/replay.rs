@@ -45,7 +45,7 @@ impl Layer for Watched {
         f.write_str("watched")
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &()

@@ -7,8 +7,8 @@
 
 use super::chunks::UNIT;
 use super::heap::Heap;
-use super::lock::{SpinGuard, SpinLock};
 use super::tag::Tag;
+use crate::lock::{SpinGuard, SpinLock};
 use cumem::{Block, Stream, StreamId};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,24 +1,14 @@
-//! The counters: two additions per call, everything else derived.
+//! The counters, all behind one lock: exact at any moment, for one atomic exchange per call.
 
 use super::scope::{Scope, Scopes};
+use crate::lock::SpinLock;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a [`Statistics`](super::Statistics) counted. Zero-byte blocks count as blocks.
-///
-/// Only sums that grow are kept, so that one thread's free can never take away what another thread's
-/// allocation is about to add; what is current is their difference. With several threads a peak is that of one
-/// possible order of their calls.
 #[derive(Debug)]
 pub struct Counters {
-    allocated_bytes: AtomicU64,
-    allocated_blocks: AtomicU64,
-    freed_bytes: AtomicU64,
-    freed_blocks: AtomicU64,
-    peak_bytes: AtomicU64,
-    peak_blocks: AtomicU64,
-    failures: AtomicU64,
-    pub(super) scopes: Scopes,
+    counts: SpinLock<Counts>,
+    scopes: Scopes,
 }
 
 /// Figures of a [`Counters`] or a [`Scope`], taken together.
@@ -43,31 +33,12 @@ pub struct Counts {
 
 impl Counters {
     pub(super) fn new() -> Self {
-        Self {
-            allocated_bytes: AtomicU64::new(0),
-            allocated_blocks: AtomicU64::new(0),
-            freed_bytes: AtomicU64::new(0),
-            freed_blocks: AtomicU64::new(0),
-            peak_bytes: AtomicU64::new(0),
-            peak_blocks: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            scopes: Scopes::new(),
-        }
+        Self { counts: SpinLock::new(Counts::default()), scopes: Scopes::new() }
     }
 
-    /// All figures.
+    /// All figures, of one moment.
     pub fn counts(&self) -> Counts {
-        let (freed_bytes, freed_blocks) = (self.freed_bytes.load(Relaxed), self.freed_blocks.load(Relaxed));
-        let (total_bytes, total_blocks) = (self.allocated_bytes.load(Relaxed), self.allocated_blocks.load(Relaxed));
-        Counts {
-            current_bytes: total_bytes.saturating_sub(freed_bytes) as i64,
-            peak_bytes: self.peak_bytes.load(Relaxed) as i64,
-            total_bytes,
-            current_blocks: total_blocks.saturating_sub(freed_blocks) as i64,
-            peak_blocks: self.peak_blocks.load(Relaxed) as i64,
-            total_blocks,
-            failures: self.failures.load(Relaxed),
-        }
+        *self.counts.lock()
     }
 
     /// Counts what every thread does from now on, until the scope goes. Scopes nest and overlap freely.
@@ -82,50 +53,56 @@ impl Counters {
 
     #[inline]
     pub(super) fn allocated(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        let total = self.allocated_bytes.fetch_add(bytes, Relaxed) + bytes;
-        raise(&self.peak_bytes, total.saturating_sub(self.freed_bytes.load(Relaxed)));
-        let total = self.allocated_blocks.fetch_add(1, Relaxed) + 1;
-        raise(&self.peak_blocks, total.saturating_sub(self.freed_blocks.load(Relaxed)));
-        self.scopes.each(|scope| scope.change(bytes as i64, 1));
+        let bytes = bytes as i64;
+        self.counts.lock().allocated(bytes);
+        self.scopes.each(|counts| counts.allocated(bytes));
     }
 
-    /// Counts a free, or answers how many bytes are out if that is less than `bytes`.
+    /// Counts a free, or answers how many bytes are out if the block cannot be one of them.
     #[inline]
     pub(super) fn freed(&self, bytes: usize) -> Result<(), usize> {
-        let bytes = bytes as u64;
-        let freed_before = self.freed_bytes.fetch_add(bytes, Relaxed);
-        let allocated = self.allocated_bytes.load(Relaxed);
-        let blocks_before = self.freed_blocks.fetch_add(1, Relaxed);
-        if freed_before + bytes > allocated || blocks_before >= self.allocated_blocks.load(Relaxed) {
-            self.freed_bytes.fetch_sub(bytes, Relaxed);
-            self.freed_blocks.fetch_sub(1, Relaxed);
-            return Err(allocated.saturating_sub(freed_before) as usize);
+        let bytes = bytes as i64;
+        {
+            let mut counts = self.counts.lock();
+            if bytes > counts.current_bytes || counts.current_blocks < 1 {
+                return Err(counts.current_bytes as usize);
+            }
+            counts.freed(bytes, 1);
         }
-        self.scopes.each(|scope| scope.change(-(bytes as i64), -1));
+        self.scopes.each(|counts| counts.freed(bytes, 1));
         Ok(())
     }
 
     /// Takes a counted free back.
     #[cold]
     pub(super) fn not_freed(&self, bytes: usize) {
-        self.freed_bytes.fetch_sub(bytes as u64, Relaxed);
-        self.freed_blocks.fetch_sub(1, Relaxed);
-        self.scopes.each(|scope| scope.take_back_free(bytes as i64));
+        let bytes = bytes as i64;
+        self.counts.lock().freed(-bytes, -1);
+        self.scopes.each(|counts| counts.freed(-bytes, -1));
     }
 
     #[cold]
     pub(super) fn failed(&self) {
-        self.failures.fetch_add(1, Relaxed);
-        self.scopes.each(|scope| scope.counts.failures += 1);
+        self.counts.lock().failures += 1;
+        self.scopes.each(|counts| counts.failures += 1);
     }
 }
 
-#[inline]
-fn raise(peak: &AtomicU64, value: u64) {
-    // Nearly always lower: a load is far cheaper than an unconditional maximum.
-    if value > peak.load(Relaxed) {
-        peak.fetch_max(value, Relaxed);
+impl Counts {
+    #[inline]
+    fn allocated(&mut self, bytes: i64) {
+        self.current_bytes += bytes;
+        self.current_blocks += 1;
+        self.total_bytes += bytes as u64;
+        self.total_blocks += 1;
+        self.peak_bytes = self.peak_bytes.max(self.current_bytes);
+        self.peak_blocks = self.peak_blocks.max(self.current_blocks);
+    }
+
+    #[inline]
+    fn freed(&mut self, bytes: i64, blocks: i64) {
+        self.current_bytes -= bytes;
+        self.current_blocks -= blocks;
     }
 }
 

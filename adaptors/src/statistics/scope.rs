@@ -15,10 +15,10 @@ pub(super) struct Scopes {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+struct Entry {
     id: usize,
     thread: Option<ThreadId>,
-    pub(super) counts: Counts,
+    counts: Counts,
 }
 
 impl Scopes {
@@ -36,39 +36,21 @@ impl Scopes {
 
     /// Tells every open scope that counts the calling thread.
     #[inline]
-    pub(super) fn each(&self, tell: impl Fn(&mut Entry)) {
+    pub(super) fn each(&self, tell: impl Fn(&mut Counts)) {
         if self.open.load(Relaxed) > 0 {
             self.each_open(tell);
         }
     }
 
     #[cold]
-    fn each_open(&self, tell: impl Fn(&mut Entry)) {
+    fn each_open(&self, tell: impl Fn(&mut Counts)) {
         let caller = thread::current().id();
-        self.lock().iter_mut().filter(|entry| entry.thread.is_none_or(|t| t == caller)).for_each(tell);
+        let mut entries = self.lock();
+        entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| tell(&mut e.counts));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    pub(super) fn change(&mut self, bytes: i64, blocks: i64) {
-        let counts = &mut self.counts;
-        counts.current_bytes += bytes;
-        counts.current_blocks += blocks;
-        if blocks > 0 {
-            counts.total_bytes += bytes as u64;
-            counts.total_blocks += 1;
-            counts.peak_bytes = counts.peak_bytes.max(counts.current_bytes);
-            counts.peak_blocks = counts.peak_blocks.max(counts.current_blocks);
-        }
-    }
-
-    pub(super) fn take_back_free(&mut self, bytes: i64) {
-        self.counts.current_bytes += bytes;
-        self.counts.current_blocks += 1;
     }
 }
 

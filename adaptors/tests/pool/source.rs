@@ -49,7 +49,7 @@ impl<U: Layer> Layer for Source<U> {
         f.write_str("source")
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.inner)
+        Beneath::Layer(&self.inner)
     }
     fn state(&self) -> &dyn Any {
         &()

@@ -58,7 +58,7 @@ impl<U: Upstream> Layer for Crooked<U> {
         f.write_str("crooked")
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Upstream(&self.upstream)
+        Beneath::Layer(&self.upstream)
     }
     fn state(&self) -> &dyn Any {
         &()

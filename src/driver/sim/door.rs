@@ -218,7 +218,7 @@ impl Driver for Simulator {
     }
 
     fn default_pool(&self, d: u32) -> Result<RawPool> {
-        let state = self.machine().enter(d, FaultCall::Pool, "cuDeviceGetDefaultMemPool", |p| ns(p.call_query))?;
+        let state = self.machine().enter(d, FaultCall::MemPool, "cuDeviceGetDefaultMemPool", |p| ns(p.call_query))?;
         if !state.profile(d).memory_pools {
             return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
         }
@@ -226,7 +226,7 @@ impl Driver for Simulator {
     }
 
     fn create_pool(&self, d: u32) -> Result<RawPool> {
-        let mut state = self.machine().enter(d, FaultCall::Pool, "cuMemPoolCreate", |p| ns(p.call_stream))?;
+        let mut state = self.machine().enter(d, FaultCall::MemPool, "cuMemPoolCreate", |p| ns(p.call_stream))?;
         if !state.profile(d).memory_pools {
             return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
         }
@@ -248,7 +248,7 @@ impl Driver for Simulator {
 
     unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<()> {
         let call = "cuMemPoolSetAttribute";
-        let mut state = self.machine().enter(d, FaultCall::Pool, call, |p| ns(p.call_query))?;
+        let mut state = self.machine().enter(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
         let found = state.pool(d, pool, call)?.1;
         (found.threshold, found.dirty) = (bytes, true);
         Ok(())
@@ -268,7 +268,7 @@ impl Driver for Simulator {
 
     unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<()> {
         let call = "cuMemPoolTrimTo";
-        let mut state = self.machine().enter(d, FaultCall::Pool, call, |p| ns(p.call_query))?;
+        let mut state = self.machine().enter(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
         let key = state.pool(d, pool, call)?.0;
         state.shrink_pool(key, keep as u64);
         Ok(())

@@ -78,7 +78,7 @@ impl Machine {
         stream: RawStream,
     ) -> Result<(), DriverError> {
         let call = "cuMemPrefetchAsync";
-        let mut state = self.enter(d, FaultCall::Prefetch, call, |_| 0)?;
+        let mut state = self.enter(d, FaultCall::PrefetchAsync, call, |_| 0)?;
         let managed = state.managed(d, call, addr, bytes)?;
         state.concurrent(d, call)?;
         let processor = state.processor(d, call, to)?;

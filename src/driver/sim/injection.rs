@@ -37,7 +37,7 @@ fault_calls! {
     /// `cuMemsetD8Async`.
     Fill,
     /// `cuMemPrefetchAsync`.
-    Prefetch,
+    PrefetchAsync,
     /// `cuMemAdvise`.
     Advise,
     /// `cuEventCreate`.
@@ -49,7 +49,7 @@ fault_calls! {
     /// `cuStreamCreate`.
     CreateStream,
     /// `cuMemPoolCreate`, and changes to pools.
-    Pool,
+    MemPool,
     /// `cuStreamSynchronize`, `cuEventSynchronize`, `cuCtxSynchronize`.
     Synchronize,
     /// `cuStreamQuery`, `cuEventQuery`, `cuMemGetInfo`, and questions about pointers, ranges and pools.

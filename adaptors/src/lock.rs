@@ -1,7 +1,7 @@
 //! [`SpinLock`]: a lock that is released with one store, for sections of a few dozen instructions.
 //!
-//! `std::sync::Mutex` pays an atomic exchange at both ends, since somebody may sleep on it. Nobody sleeps
-//! on this one: the pool never calls the driver, the upstream or anything else of unknown length under it.
+//! `std::sync::Mutex` pays an atomic exchange at both ends, since somebody may sleep on it. Nobody sleeps on this
+//! one: no driver, no upstream, nothing else of unknown length is called under it.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// A value that one thread at a time may use.
-pub(super) struct SpinLock<T> {
+pub(crate) struct SpinLock<T> {
     held: AtomicBool,
     value: UnsafeCell<T>,
 }
@@ -21,12 +21,12 @@ pub(super) struct SpinLock<T> {
 unsafe impl<T: Send + Sync> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
-    pub(super) const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> SpinGuard<'_, T> {
+    pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
         if self.held.swap(true, Ordering::Acquire) {
             self.wait();
         }
@@ -61,7 +61,7 @@ impl<T> fmt::Debug for SpinLock<T> {
 }
 
 /// The right to use the value, until dropped.
-pub(super) struct SpinGuard<'a, T> {
+pub(crate) struct SpinGuard<'a, T> {
     lock: &'a SpinLock<T>,
 }
 
