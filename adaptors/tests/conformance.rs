@@ -1,12 +1,17 @@
 //! Every adaptor, and whole stacks, pass what every resource must.
 
-use cumem::{AnyUpstream, CudaResource, ManagedResource, PinnedResource};
+use cumem::{AnyUpstream, CudaResource, LayerExt, ManagedResource, PinnedResource};
 use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, ResourceExt, Statistics};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 
 adaptor_conformance!(statistics, |upstream| Statistics::new(upstream));
 adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
 adaptor_conformance!(pool, |upstream| Pool::new(upstream, PoolOptions::default())?);
+
+adaptor_conformance!(prefetch_over_faults, |upstream| {
+    let device = upstream.device().id();
+    Prefetch::new(upstream, device)?
+});
 
 conformance!(prefetch, |device| Prefetch::new(ManagedResource::new(device)?, device.id())?);
 conformance!(

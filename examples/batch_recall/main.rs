@@ -53,9 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("input   {} vectors of {} elements", digits.len(), digits.dimensions());
 
     let stream = Stream::new(&device)?;
+    let kernels = recall::Kernels::load(&device)?;
     let (start, end) = (Event::with_timing(&device)?, Event::with_timing(&device)?);
     start.record(&stream)?;
-    let found = recall::nearest_neighbours(&digits, &stream, &stack)?;
+    let found = recall::nearest_neighbours(&digits, &kernels, &stream, &stack)?;
     end.record(&stream)?;
     end.synchronize()?;
     let clock = if device.is_simulated() { "simulated, in virtual time" } else { "by the device's clock" };

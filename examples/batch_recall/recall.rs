@@ -2,13 +2,29 @@
 
 use crate::digits::Digits;
 use cumem_adaptors::cumem::{
-    Advice, AnyResource, HostKernel, KernelArg, LaunchConfig, Location, Module, Outcome, Stream, UnifiedBuffer, kind,
+    Advice, AnyResource, Device, DriverError, Function, HostKernel, KernelArg, LaunchConfig, Location, Module, Outcome,
+    Stream, UnifiedBuffer, kind,
 };
 use std::error::Error;
 
 const PTX: &str = include_str!("../kernels/cosine.ptx");
 
 type Stack = AnyResource<kind::Managed>;
+
+/// The kernels, loaded ahead of the batch; nothing where the host does the work.
+pub(crate) struct Kernels {
+    loaded: Option<(Function, Function)>,
+}
+
+impl Kernels {
+    pub(crate) fn load(device: &Device) -> Result<Self, DriverError> {
+        if device.is_simulated() {
+            return Ok(Self { loaded: None });
+        }
+        let module = Module::from_ptx(device, PTX)?;
+        Ok(Self { loaded: Some((module.function("squared_norms")?, module.function("nearest_neighbours")?)) })
+    }
+}
 
 /// The buffers of one batch.
 struct Batch {
@@ -21,7 +37,12 @@ struct Batch {
 }
 
 /// The index of the nearest other vector, for each.
-pub(crate) fn nearest_neighbours(digits: &Digits, stream: &Stream, stack: &Stack) -> Result<Vec<u32>, Box<dyn Error>> {
+pub(crate) fn nearest_neighbours(
+    digits: &Digits,
+    kernels: &Kernels,
+    stream: &Stream,
+    stack: &Stack,
+) -> Result<Vec<u32>, Box<dyn Error>> {
     let device = stream.device();
     let n = digits.len();
     let batch = Batch {
@@ -36,10 +57,9 @@ pub(crate) fn nearest_neighbours(digits: &Digits, stream: &Stream, stack: &Stack
     report("results belong to the device", batch.index.advise(Advice::SetPreferredLocation(device.id().into()))?);
     report("vectors to the device", batch.vectors.prefetch(device.id())?);
 
-    if device.is_simulated() {
-        launch_on_host(&batch, stream)?;
-    } else {
-        launch_on_gpu(&batch, stream)?;
+    match &kernels.loaded {
+        Some((squared_norms, nearest)) => launch_on_gpu(&batch, squared_norms, nearest, stream)?,
+        None => launch_on_host(&batch, stream)?,
     }
 
     report("results to the host", batch.index.prefetch(Location::Host)?);
@@ -57,29 +77,31 @@ fn report(what: &str, outcome: Outcome) {
     }
 }
 
-fn launch_on_gpu(batch: &Batch, stream: &Stream) -> Result<(), Box<dyn Error>> {
-    let module = Module::from_ptx(stream.device(), PTX)?;
+fn launch_on_gpu(
+    batch: &Batch,
+    squared_norms: &Function,
+    nearest: &Function,
+    stream: &Stream,
+) -> Result<(), DriverError> {
     let (n, d) = (KernelArg::new(batch.count), KernelArg::new(batch.dimensions));
     let vectors = KernelArg::new(batch.vectors.device_address());
     let norms = KernelArg::new(batch.norms.device_address());
     let index = KernelArg::new(batch.index.device_address());
     let similarity = KernelArg::new(batch.similarity.device_address());
 
-    let squared_norms = module.function("squared_norms")?;
     let config = LaunchConfig { grid: (batch.count.div_ceil(8), 1, 1), block: (256, 1, 1), shared_bytes: 0 };
     // SAFETY: the arguments are those of the kernel (examples/kernels/README.md), and the buffers live until the
     // results have been read.
-    unsafe { stream.launch_kernel(&squared_norms, config, &[vectors, n, d, norms]) }?;
+    unsafe { stream.launch_kernel(squared_norms, config, &[vectors, n, d, norms]) }?;
 
-    let nearest = module.function("nearest_neighbours")?;
     let config = LaunchConfig { grid: (batch.count.div_ceil(16), 1, 1), block: (16, 16, 1), shared_bytes: 0 };
     // SAFETY: as above.
-    unsafe { stream.launch_kernel(&nearest, config, &[vectors, norms, n, d, index, similarity]) }?;
+    unsafe { stream.launch_kernel(nearest, config, &[vectors, norms, n, d, index, similarity]) }?;
     Ok(())
 }
 
 /// The two kernels as closures, in their arithmetic.
-fn launch_on_host(batch: &Batch, stream: &Stream) -> Result<(), Box<dyn Error>> {
+fn launch_on_host(batch: &Batch, stream: &Stream) -> Result<(), DriverError> {
     let (n, d) = (batch.count as usize, batch.dimensions as usize);
     let squared_norms = HostKernel::new("squared_norms", move |memory| {
         let (vectors, norms) = (memory.read::<f32>(0), memory.write::<f32>(1));
