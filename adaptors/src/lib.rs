@@ -13,7 +13,7 @@ pub mod statistics;
 pub use cumem;
 pub use ext::ResourceExt;
 pub use limiter::{Limit, Limiter};
-pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolState, PoolStats};
+pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
 pub use prefetch::{Prefetch, Prefetched};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, SpecError, StackSpec};

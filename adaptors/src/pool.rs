@@ -52,12 +52,16 @@ mod heap;
 mod miss;
 mod options;
 mod slots;
+mod snapshot;
 mod state;
+mod stats;
 mod tag;
 
 pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
-pub use state::{PoolState, PoolStats};
+pub use snapshot::{PoolRegion, PoolSnapshot, RegionState, SizeClass, StreamStats};
+pub use state::PoolState;
+pub use stats::PoolStats;
 
 use chunks::UNIT;
 use cumem::kind::Migratable;
@@ -181,6 +185,11 @@ impl<U> Pool<U> {
 }
 
 impl<U: Upstream> Pool<U> {
+    /// All of its memory at this moment, piece by piece.
+    pub fn snapshot(&self) -> PoolSnapshot {
+        self.state.snapshot()
+    }
+
     /// Gives back every chunk that has no live block. Bytes given back.
     ///
     /// What streams keep for themselves is put together first, so each of them starts afresh.

@@ -54,6 +54,11 @@ impl Arena {
         self.by_size.last().map_or(0, |&(units, _)| units)
     }
 
+    /// The pieces, by address, each with whether every stream may use it at once.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64, bool)> {
+        self.lots.iter().map(|(&addr, lot)| (addr, lot.units, lot.fences.are_reached()))
+    }
+
     /// Takes memory in. It joins neighbours that wait for the same fences.
     pub(super) fn insert(&mut self, addr: u64, units: u64, head: bool, fences: Fences) {
         self.units += units;

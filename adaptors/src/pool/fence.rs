@@ -64,6 +64,11 @@ impl Fences {
         self.0.iter().all(|fence| fence.stream == stream || fence.is_reached())
     }
 
+    /// Whether every stream may use the memory without waiting.
+    pub(super) fn are_reached(&self) -> bool {
+        self.0.iter().all(|fence| fence.is_reached())
+    }
+
     /// Forgets the fences that have been reached. Whether any had.
     pub(super) fn prune(&mut self) -> bool {
         let before = self.0.len();

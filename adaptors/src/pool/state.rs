@@ -4,6 +4,7 @@ use super::arena::{Arena, Need, Taken};
 use super::chunks::{Chunks, UNIT};
 use super::fence::{Fence, Fences};
 use super::slots::{Local, Slot, Slots};
+use super::stats::PoolStats;
 use cumem::{Device, DriverError, MakerId, Stream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,32 +26,6 @@ pub(super) struct Central {
     pub(super) service: Stream,
 }
 
-/// A pool's memory at one moment. Bytes, unless it says otherwise.
-///
-/// `allocated + free = reserved`, always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct PoolStats {
-    /// Had from the upstream.
-    pub reserved: usize,
-    /// In live blocks, each rounded up to 256.
-    pub allocated: usize,
-    /// Asked for in live blocks.
-    pub requested: usize,
-    /// In no live block.
-    pub free: usize,
-    /// Of `free`: kept for the stream that freed it last, for which it needs no event.
-    pub cached: usize,
-    /// The largest free piece that is in one place, and kept for one stream or for none.
-    pub largest_free: usize,
-    /// Live blocks (a number).
-    pub blocks: usize,
-    /// Chunks had from the upstream (a number).
-    pub chunks: usize,
-    /// Streams that the pool keeps memory for or has lately (a number).
-    pub streams: usize,
-}
-
 impl PoolState {
     pub(super) fn new(device: Device) -> Result<Self, DriverError> {
         let service = Stream::new(&device)?;
@@ -64,11 +39,16 @@ impl PoolState {
     }
 
     pub(super) fn stats_with(&self, central: &Central) -> PoolStats {
+        self.stats_while_locked(central, |_| ())
+    }
+
+    /// Adds up, and lets `look` see each slot, while all of them are locked.
+    pub(super) fn stats_while_locked(&self, central: &Central, look: impl FnMut(&mut Local)) -> PoolStats {
         let mut locals: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
         let largest = locals.iter_mut().map(|local| u64::from(local.heap.largest_free())).max().unwrap_or(0);
         let sum = |of: fn(&Local) -> u64| locals.iter().map(|local| of(local)).sum::<u64>() as usize;
         let cached = sum(|local| local.heap.free_units()) * UNIT;
-        PoolStats {
+        let stats = PoolStats {
             reserved: central.chunks.reserved(),
             allocated: sum(|local| local.heap.live_units()) * UNIT,
             requested: sum(|local| local.requested),
@@ -78,7 +58,9 @@ impl PoolState {
             blocks: sum(|local| local.blocks),
             chunks: central.chunks.count(),
             streams: locals.iter().filter(|local| local.stream().is_some()).count(),
-        }
+        };
+        locals.iter_mut().map(|local| &mut **local).for_each(look);
+        stats
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Central> {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
+mod figures;
 mod model;
 mod source;
 mod streams;

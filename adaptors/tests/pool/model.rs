@@ -4,7 +4,7 @@ use crate::common::{free, sim_with};
 use crate::source::Source;
 use cumem::sim::Profile;
 use cumem::{AllocError, Block, CudaResource, MemoryResource, Stream, layout};
-use cumem_adaptors::{Crossing, Pool, PoolOptions};
+use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, RegionState};
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
@@ -91,6 +91,21 @@ fn run(ops: Vec<Op>, options: PoolOptions) -> Result<(), TestCaseError> {
         prop_assert_eq!(stats.allocated + stats.free, stats.reserved);
         prop_assert_eq!(stats.reserved, source.ledger.lock().unwrap().bytes());
         prop_assert!(stats.cached <= stats.free && stats.largest_free <= stats.free);
+        let snapshot = pool.snapshot();
+        prop_assert_eq!(snapshot.stats, stats);
+        let regions = &snapshot.regions;
+        prop_assert!(regions.windows(2).all(|two| two[0].addr + two[0].bytes as u64 <= two[1].addr));
+        let bytes_in = |states: &[RegionState]| -> usize {
+            regions.iter().filter(|region| states.contains(&region.state)).map(|region| region.bytes).sum()
+        };
+        prop_assert_eq!(bytes_in(&[RegionState::Live]), stats.allocated);
+        prop_assert_eq!(bytes_in(&[RegionState::Cached]), stats.cached);
+        prop_assert_eq!(bytes_in(&[RegionState::Free, RegionState::Pending]), stats.free - stats.cached);
+        let own = &snapshot.streams;
+        prop_assert_eq!(own.iter().map(|own| own.requested).sum::<usize>(), stats.requested);
+        prop_assert_eq!(own.iter().map(|own| own.allocated).sum::<usize>(), stats.allocated);
+        prop_assert_eq!(own.iter().map(|own| own.cached).sum::<usize>(), stats.cached);
+        prop_assert_eq!(snapshot.classes().iter().map(|class| class.blocks).sum::<usize>(), stats.blocks);
     }
     for Live { block, stream } in live {
         free(&pool, &streams[stream], block).unwrap();

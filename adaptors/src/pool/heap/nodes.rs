@@ -95,6 +95,11 @@ impl Nodes {
         self.entries.get(node as usize)
     }
 
+    /// All of them, those that are gone too.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.entries.iter()
+    }
+
     /// A node without neighbours.
     #[inline]
     pub(super) fn add(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {

@@ -1,4 +1,4 @@
-//! Memory that enters a heap and leaves it. The only place where nodes are found by address.
+//! Memory that enters a heap, is seen there, and leaves it. The only place where nodes are found by address.
 #![forbid(unsafe_code)]
 
 use super::nodes::{Node, State};
@@ -73,6 +73,13 @@ impl Heap {
         self.live_units -= u64::from(units);
         self.nodes.remove(node);
         Region { addr, units, head: mark.head() }
+    }
+
+    /// All memory in it, in no order: address, units, and whether it is live.
+    pub(in crate::pool) fn pieces(&mut self) -> impl Iterator<Item = (u64, u32, bool)> {
+        self.settle();
+        let pieces = self.nodes.iter().filter(|node| node.mark.is(State::Live) || node.mark.is(State::Free));
+        pieces.map(|node| (node.addr, node.units, node.mark.is(State::Live)))
     }
 
     /// Lets all free memory go.

@@ -1,0 +1,189 @@
+//! [`PoolSnapshot`]: every piece of a pool's memory at one moment, for whoever wants to draw or count it.
+
+use super::chunks::UNIT;
+use super::slots::Local;
+use super::state::PoolState;
+use super::stats::{Bytes, PoolStats};
+use cumem::StreamId;
+use std::fmt;
+
+/// All of a pool's memory at one moment, piece by piece.
+///
+/// `Display` writes it for people: the sums, a line for each stream and each size class, and a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolSnapshot {
+    /// The sums, of the same moment.
+    pub stats: PoolStats,
+    /// What each stream has, in the order of the pool's table.
+    pub streams: Vec<StreamStats>,
+    /// The pieces, by address. They do not overlap, and are together what is reserved.
+    pub regions: Vec<PoolRegion>,
+}
+
+/// What a pool keeps together for one stream. Bytes, unless it says otherwise.
+///
+/// A block counts for the stream it was allocated on. If the pool has given that stream's place to another
+/// since, for that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamStats {
+    /// The stream; none if it is gone, and left live blocks.
+    pub stream: Option<StreamId>,
+    /// In live blocks, each rounded up to 256.
+    pub allocated: usize,
+    /// Asked for in live blocks.
+    pub requested: usize,
+    /// Free, and kept for this stream.
+    pub cached: usize,
+    /// The largest piece of that.
+    pub largest_free: usize,
+    /// Live blocks (a number).
+    pub blocks: usize,
+}
+
+/// A piece of a pool's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolRegion {
+    /// Where it begins.
+    pub addr: u64,
+    /// How large it is.
+    pub bytes: usize,
+    /// What it is doing.
+    pub state: RegionState,
+    /// The stream that it counts for ([`StreamStats`]), if it is live or cached.
+    pub stream: Option<StreamId>,
+}
+
+/// What a piece of a pool's memory is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RegionState {
+    /// It is a live block.
+    Live,
+    /// Free, and kept for one stream.
+    Cached,
+    /// Free for every stream at once.
+    Free,
+    /// Free once the work on it is done, for which a stream has to wait.
+    Pending,
+}
+
+/// The live blocks of a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SizeClass {
+    /// A power of two: blocks of this many bytes, and of more than half as many.
+    pub at_most: usize,
+    /// How many blocks.
+    pub blocks: usize,
+    /// Bytes in them.
+    pub bytes: usize,
+}
+
+impl PoolSnapshot {
+    /// The live blocks by size, from the smallest; sizes that no block has are left out.
+    pub fn classes(&self) -> Vec<SizeClass> {
+        let mut classes = [SizeClass { at_most: 0, blocks: 0, bytes: 0 }; usize::BITS as usize];
+        for region in self.regions.iter().filter(|region| region.state == RegionState::Live) {
+            let at_most = region.bytes.next_power_of_two();
+            let class = &mut classes[at_most.trailing_zeros() as usize];
+            *class = SizeClass { at_most, blocks: class.blocks + 1, bytes: class.bytes + region.bytes };
+        }
+        classes.into_iter().filter(|class| class.blocks > 0).collect()
+    }
+}
+
+impl PoolState {
+    /// All of the pool's memory, piece by piece. Stops the pool while it is written down.
+    pub fn snapshot(&self) -> PoolSnapshot {
+        // Memory comes to the arena and leaves it only under the central lock, so the slots need not be
+        // locked while the arena, whose fences ask the driver, is read.
+        let central = self.lock();
+        let (mut streams, mut regions) = (Vec::new(), Vec::new());
+        let stats = self.stats_while_locked(&central, |local| {
+            let own = StreamStats::of(local);
+            if own.stream.is_none() && own.blocks == 0 {
+                return;
+            }
+            streams.push(own);
+            regions.extend(local.heap.pieces().map(|(addr, units, live)| {
+                let state = if live { RegionState::Live } else { RegionState::Cached };
+                PoolRegion::new(addr, u64::from(units), state, own.stream)
+            }));
+        });
+        regions.extend(central.arena.pieces().map(|(addr, units, ready)| {
+            let state = if ready { RegionState::Free } else { RegionState::Pending };
+            PoolRegion::new(addr, units, state, None)
+        }));
+        drop(central);
+        regions.sort_unstable_by_key(|region| region.addr);
+        PoolSnapshot { stats, streams, regions }
+    }
+}
+
+impl StreamStats {
+    fn of(local: &mut Local) -> Self {
+        Self {
+            stream: local.stream().map(cumem::Stream::id),
+            allocated: local.heap.live_units() as usize * UNIT,
+            requested: local.requested as usize,
+            cached: local.heap.free_units() as usize * UNIT,
+            largest_free: local.heap.largest_free() as usize * UNIT,
+            blocks: local.blocks as usize,
+        }
+    }
+}
+
+impl PoolRegion {
+    fn new(addr: u64, units: u64, state: RegionState, stream: Option<StreamId>) -> Self {
+        Self { addr: addr * UNIT as u64, bytes: units as usize * UNIT, state, stream }
+    }
+
+    fn end(&self) -> u64 {
+        self.addr + self.bytes as u64
+    }
+}
+
+impl fmt::Display for PoolSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.stats)?;
+        for own in &self.streams {
+            match own.stream {
+                Some(stream) => write!(f, "\nstream {}", stream.as_u64())?,
+                None => write!(f, "\nstreams that are gone")?,
+            }
+            let (allocated, cached) = (Bytes(own.allocated), Bytes(own.cached));
+            write!(f, ": {allocated} in {} blocks, {cached} cached", own.blocks)?;
+        }
+        for class in self.classes() {
+            write!(f, "\nup to {}: {} blocks, {}", Bytes(class.at_most), class.blocks, Bytes(class.bytes))?;
+        }
+        self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| map(f, run))
+    }
+}
+
+/// One line for pieces that lie end to end: `#` where all is live, `.` where nothing is, `+` for both.
+fn map(f: &mut fmt::Formatter<'_>, run: &[PoolRegion]) -> fmt::Result {
+    const CELLS: u64 = 64;
+    let (start, end) = (run[0].addr, run[run.len() - 1].end());
+    let cell = (end - start).div_ceil(CELLS).next_multiple_of(UNIT as u64);
+    write!(f, "\n{start:#x}, {} a mark: ", Bytes(cell as usize))?;
+    let mut from = 0;
+    for at in (start..end).step_by(cell as usize) {
+        let to = (at + cell).min(end);
+        from += run[from..].iter().take_while(|region| region.end() <= at).count();
+        let mut within = run[from..].iter().take_while(|region| region.addr < to);
+        let first = within.next().is_some_and(|region| region.state == RegionState::Live);
+        let same = within.all(|region| (region.state == RegionState::Live) == first);
+        f.write_str(if !same {
+            "+"
+        } else if first {
+            "#"
+        } else {
+            "."
+        })?;
+    }
+    Ok(())
+}

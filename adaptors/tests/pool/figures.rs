@@ -1,0 +1,124 @@
+//! What the pool says of its memory, to the byte.
+
+use crate::common::{free, sim};
+use crate::source::Source;
+use cumem::{Block, CudaResource, Device, HostKernel, LayerExt, MemoryResource, Stream, layout};
+use cumem_adaptors::pool::{Pool, PoolOptions, PoolSnapshot, RegionState, SizeClass};
+use cumem_adaptors::{PoolState, ResourceExt};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+fn pool(device: &Device, initial: usize) -> Pool<Source<CudaResource>> {
+    Pool::new(Source::new(CudaResource::new(device)), PoolOptions::new().initial(initial)).unwrap()
+}
+
+fn take(resource: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
+    resource.allocate(stream, layout::bytes(bytes).unwrap()).unwrap()
+}
+
+fn pieces(snapshot: &PoolSnapshot) -> Vec<(usize, RegionState)> {
+    snapshot.regions.iter().map(|region| (region.bytes, region.state)).collect()
+}
+
+#[test]
+fn every_figure_of_a_pool_with_three_streams() {
+    let (device, a) = sim();
+    let [b, c] = [(); 2].map(|()| Stream::new(&device).unwrap());
+    let pool = pool(&device, 16 * MIB);
+    // A stream takes 2 MiB at a time to itself, or what it is asked for.
+    let first = take(&pool, &a, 1000);
+    let second = take(&pool, &a, 300 * KIB);
+    let third = take(&pool, &b, MIB + 1);
+    let fourth = take(&pool, &c, 5 * MIB);
+    free(&pool, &a, second).unwrap();
+    free(&pool, &c, fourth).unwrap();
+    let stats = pool.stats();
+    assert_eq!(stats.reserved, 16 * MIB);
+    assert_eq!(stats.allocated, KIB + MIB + 256);
+    assert_eq!(stats.requested, 1000 + MIB + 1);
+    assert_eq!(stats.free, 16 * MIB - KIB - MIB - 256);
+    assert_eq!(stats.cached, 9 * MIB - KIB - MIB - 256);
+    assert_eq!(stats.largest_free, 7 * MIB, "what no stream has taken");
+    assert_eq!((stats.blocks, stats.chunks, stats.streams), (2, 1, 3));
+    assert_eq!(stats.internal_fragmentation(), (24 + 255) as f64 / stats.allocated as f64);
+    assert_eq!(stats.external_fragmentation(), (stats.free - 7 * MIB) as f64 / stats.free as f64);
+
+    let snapshot = pool.snapshot();
+    assert_eq!(snapshot.stats, stats);
+    let own = |stream: &Stream| *snapshot.streams.iter().find(|own| own.stream == Some(stream.id())).unwrap();
+    let figures = |stream| {
+        let own = own(stream);
+        (own.blocks, own.requested, own.allocated, own.cached, own.largest_free)
+    };
+    assert_eq!(figures(&a), (1, 1000, KIB, 2 * MIB - KIB, 2 * MIB - KIB));
+    assert_eq!(figures(&b), (1, MIB + 1, MIB + 256, MIB - 256, MIB - 256));
+    assert_eq!(figures(&c), (0, 0, 0, 5 * MIB, 5 * MIB));
+    let class = |class: &SizeClass| (class.at_most, class.blocks, class.bytes);
+    assert_eq!(snapshot.classes().iter().map(class).collect::<Vec<_>>(), [(KIB, 1, KIB), (2 * MIB, 1, MIB + 256)]);
+    let live = snapshot.regions.iter().filter(|region| region.state == RegionState::Live);
+    let live: Vec<_> = live.map(|region| (region.addr, region.stream)).collect();
+    let mut expected = [(first.addr(), Some(a.id())), (third.addr(), Some(b.id()))];
+    expected.sort_unstable();
+    assert_eq!(live, expected);
+
+    free(&pool, &a, first).unwrap();
+    free(&pool, &b, third).unwrap();
+    assert_eq!((pool.stats().requested, pool.stats().internal_fragmentation()), (0, 0.0));
+    pool.trim().unwrap();
+    let stats = pool.stats();
+    assert_eq!((stats.reserved, stats.free, stats.cached, stats.largest_free, stats.chunks), (0, 0, 0, 0, 0));
+    assert!(pool.snapshot().regions.is_empty());
+}
+
+/// Freed memory is its stream's; put together, it is everybody's once the work on it is done.
+#[test]
+fn what_becomes_of_a_piece() {
+    let (device, stream) = sim();
+    let pool = pool(&device, 2 * MIB);
+    let [kept, freed] = [(); 2].map(|()| take(&pool, &stream, MIB));
+    let mut addrs = [kept.addr(), freed.addr()];
+    addrs.sort_unstable();
+    let in_order =
+        |state| if addrs[0] == kept.addr() { [RegionState::Live, state] } else { [state, RegionState::Live] };
+    let states = || pieces(&pool.snapshot()).into_iter().map(|(_, state)| state).collect::<Vec<_>>();
+    assert_eq!(pieces(&pool.snapshot()), [(MIB, RegionState::Live); 2]);
+    let busy = HostKernel::new("busy", |_| ()).operations(1_000_000_000_000);
+    // SAFETY: the kernel touches nothing.
+    unsafe { stream.launch_host(busy) }.unwrap();
+    free(&pool, &stream, freed).unwrap();
+    assert_eq!(states(), in_order(RegionState::Cached));
+    assert_eq!(pool.trim(), Ok(0), "there is a block in the only chunk");
+    assert_eq!(states(), in_order(RegionState::Pending));
+    assert_eq!((pool.stats().cached, pool.stats().free), (0, MIB));
+    stream.synchronize().unwrap();
+    assert_eq!(states(), in_order(RegionState::Free));
+    free(&pool, &stream, kept).unwrap();
+}
+
+#[test]
+fn people_can_read_it() {
+    let (device, a) = sim();
+    let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(2 * MIB)).unwrap();
+    let blocks = [1000, MIB].map(|bytes| take(&pool, &a, bytes));
+    let state = pool.find::<PoolState>().unwrap();
+    let snapshot = state.snapshot();
+    let text = snapshot.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[..5],
+        [
+            "2.00 MiB reserved in 1 chunks: 1.00 MiB in 2 blocks (1.00 MiB requested, 0.0% lost to rounding)",
+            "1023.00 KiB free: 1023.00 KiB cached for 1 streams, largest piece 1023.00 KiB (0.0% outside of it)",
+            &format!("stream {}: 1.00 MiB in 2 blocks, 1023.00 KiB cached", a.id().as_u64()),
+            "up to 1.00 KiB: 1 blocks, 1.00 KiB",
+            "up to 1.00 MiB: 1 blocks, 1.00 MiB",
+        ]
+    );
+    // 64 marks of 32 KiB: the blocks, the mark that both halves share, and what is free.
+    let map = format!("{:#x}, 32.00 KiB a mark: {}+{}", snapshot.regions[0].addr, "#".repeat(32), ".".repeat(31));
+    assert_eq!(lines[5..], [map]);
+    for block in blocks {
+        free(&pool, &a, block).unwrap();
+    }
+}
