@@ -91,6 +91,8 @@ pub(super) struct Slots {
     slots: Box<[OnceLock<Box<Slot>>]>,
     /// Which slots were ever bound, a bit each.
     made: [AtomicU64; SETS * WAYS / 64],
+    /// The same, in the order in which that happened.
+    ages: OnceList,
 }
 
 impl Slots {
@@ -99,6 +101,7 @@ impl Slots {
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
             made: Default::default(),
+            ages: OnceList::new(WAYS * SETS),
         }
     }
 
@@ -132,6 +135,7 @@ impl Slots {
     pub(super) fn make(&self, index: usize) -> &Slot {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
+            self.ages.push(index);
             let local = Local { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
             Box::new(Slot(SpinLock::new(local)))
         })
@@ -142,7 +146,13 @@ impl Slots {
         self.owners[index].store(stream.map_or(UNBOUND, StreamId::as_u64), Ordering::Relaxed);
     }
 
-    /// All slots that were ever bound, by number.
+    /// All slots that were ever bound, the first first. Unlike their numbers, which follow from those of the
+    /// streams, this is the same in every run of a program.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        self.ages.iter().filter_map(|index| Some((index, self.get(index)?)))
+    }
+
+    /// All slots that were ever bound, by number: the order in which several may be locked.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
         self.made.iter().enumerate().flat_map(move |(word, made)| {
             let made = made.load(Ordering::Relaxed);
@@ -162,5 +172,26 @@ impl Slots {
 
     fn set(stream: StreamId) -> usize {
         stream.as_u64() as usize % SETS * WAYS
+    }
+}
+
+/// Numbers that are added once, by one thread at a time, and read by all.
+#[derive(Debug)]
+struct OnceList {
+    numbers: Box<[OnceLock<usize>]>,
+}
+
+impl OnceList {
+    fn new(most: usize) -> Self {
+        Self { numbers: (0..most).map(|_| OnceLock::new()).collect() }
+    }
+
+    fn push(&self, number: usize) {
+        let free = self.numbers.iter().find(|place| place.set(number).is_ok());
+        debug_assert!(free.is_some(), "every slot is made once");
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.numbers.iter().map_while(|place| place.get().copied())
     }
 }

@@ -126,7 +126,7 @@ impl PoolState {
     /// first refusal.
     pub(super) fn fold_all(&self, central: &mut Central, spare: Option<usize>, force: bool) -> Result<(), DriverError> {
         let mut all = Ok(());
-        for (index, _) in self.slots.iter().filter(|&(index, _)| Some(index) != spare) {
+        for (index, _) in self.slots.by_age().filter(|&(index, _)| Some(index) != spare) {
             all = all.and(self.fold(central, index, force));
         }
         all
@@ -134,7 +134,7 @@ impl PoolState {
 
     /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
     pub(super) fn fold_abandoned(&self, central: &mut Central) {
-        for (index, slot) in self.slots.iter() {
+        for (index, slot) in self.slots.by_age() {
             let abandoned = slot.lock().stream().is_some_and(|stream| stream.handles() == 1);
             if abandoned {
                 // A stream that refuses (the default stream of another thread) stays bound, and is asked
@@ -146,7 +146,7 @@ impl PoolState {
 
     /// A piece of another slot that has one. Without `wait`, only where the stream is idle.
     pub(super) fn steal(&self, central: &mut Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
-        for (_, slot) in self.slots.iter().filter(|&(index, _)| index != thief) {
+        for (_, slot) in self.slots.by_age().filter(|&(index, _)| index != thief) {
             let stream = {
                 let mut local = slot.lock();
                 if local.heap.free_units() < u64::from(need.units) || !local.heap.has_room(need.units, need.align) {
