@@ -56,7 +56,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let mut refused = None;
         if self.limits.crossing == Crossing::GrowFirst {
-            match self.grow(stream, need) {
+            match self.grow(stream, index, need) {
                 Ok(taken) => return Ok(taken),
                 Err(refusal) => refused = Some(refusal.unless_fatal()?),
             }
@@ -72,7 +72,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let refused = match refused {
             Some(refusal) => refusal,
-            None => match self.grow(stream, need) {
+            None => match self.grow(stream, index, need) {
                 Ok(taken) => return Ok(taken),
                 Err(refusal) => refusal.unless_fatal()?,
             },
@@ -96,7 +96,7 @@ impl<U: Upstream> Miss<'_, U> {
         // What the stream has itself may fill whole chunks too. Where it cannot be folded, it stays.
         let _ = self.state.fold_all(self.central, None, true);
         if self.release(0).bytes > 0 {
-            match self.grow(stream, need) {
+            match self.grow(stream, index, need) {
                 Ok(taken) => return Ok(taken),
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
@@ -147,7 +147,7 @@ impl<U: Upstream> Miss<'_, U> {
     }
 
     /// Takes a chunk for `need` from the upstream, and the piece out of it.
-    fn grow(&mut self, stream: &Stream, need: Need) -> Result<Taken, Refusal> {
+    fn grow(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
         let reserved = self.central.chunks.reserved();
         let least = (u64::from(need.units) + need.align - 1) as usize * UNIT;
         let room = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
@@ -157,20 +157,19 @@ impl<U: Upstream> Miss<'_, U> {
         let step = self.limits.step.unwrap_or_else(|| (reserved / 8).clamp(GRANULARITY, STEP_MAX));
         let bytes = layout::align_up(least.max(step), GRANULARITY).unwrap_or(least).min(room).max(least);
         let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
-        let fences = match self.state.fence(stream, false) {
-            Ok(fences) => fences,
-            Err(error) => {
-                let (chunks, service) = (&mut self.central.chunks, &self.central.service);
-                // The chunk was never used, so nothing is waited for; if it cannot go back, it is logged.
-                if let Err(reason) = chunks.release(self.upstream, grown.addr, &Fences::default(), service) {
-                    tracing::error!(%reason, "a chunk that no event could be recorded for is lost to the pool");
-                }
-                return Err(Refusal::Upstream(error.into()));
+        match self.state.fence(stream, false) {
+            Ok(fences) => {
+                self.central.arena.insert(grown.addr, grown.units, true, fences);
+                let taken = self.central.arena.take(need, stream.id(), false);
+                Ok(taken.expect("the chunk was made for it"))
             }
-        };
-        self.central.arena.insert(grown.addr, grown.units, true, fences);
-        let taken = self.central.arena.take(need, stream.id(), false);
-        Ok(taken.expect("the chunk was made for it"))
+            Err(error) => {
+                // No event says from when on others may use the chunk, so it goes to this stream's heap, with
+                // all that this stream may use, before anybody else can see it.
+                self.central.arena.insert(grown.addr, grown.units, true, Fences::default());
+                self.unite(stream, index, need).ok_or(Refusal::Upstream(error.into()))
+            }
+        }
     }
 
     /// Gives chunks back that are wholly free and in the arena, the highest first, until no more than

@@ -5,5 +5,7 @@ mod common;
 mod contract;
 mod figures;
 mod model;
+mod programs;
+mod refusals;
 mod source;
 mod streams;

@@ -119,6 +119,10 @@ impl Nodes {
     fn grow(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
         let node = u32::try_from(self.entries.len()).ok().filter(|&n| n != NIL).expect("2^32 - 1 nodes in one heap");
         let mark = Mark(0).with(state).with_head(head);
+        if self.entries.len() == self.entries.capacity() {
+            // By an eighth, where a vector would double: what stands empty counts as bookkeeping too.
+            self.entries.reserve_exact((self.entries.len() / 8).max(32));
+        }
         self.entries.push(Node { addr, units, prev: NIL, next: NIL, bin_prev: NIL, bin_next: NIL, mark });
         node
     }

@@ -1,0 +1,52 @@
+//! The conformance programs on eight threads and eight streams: every block is written and verified on the
+//! device, wanders from thread to thread and stream to stream, and is counted by a ledger on both sides.
+
+use crate::common::sim;
+use cumem::{CudaResource, Stream};
+use cumem_adaptors::{Crossing, Pool, PoolOptions};
+use cumem_conformance::effort::{effort, seed};
+use cumem_conformance::{Contents, Ledger, Load, Program};
+
+const MIB: usize = 1 << 20;
+const THREADS: usize = 8;
+
+fn run(operations: usize, options: PoolOptions) {
+    let (device, _) = sim();
+    let streams: Vec<_> = (0..THREADS).map(|_| Stream::new(&device).unwrap()).collect();
+    let beneath = Ledger::new(CudaResource::new(&device));
+    let below = beneath.book();
+    let pool = Ledger::new(Pool::new(beneath, options).unwrap());
+    let contents = Contents::through_device(&device).unwrap();
+    let program = Program::new(seed()).operations(operations / THREADS).max_live(64).max_align(4096);
+    let model = Load::new(program, THREADS).run(&pool, &streams, &contents).unwrap();
+    assert!(model.total_blocks > operations / 4, "{model:?}");
+    pool.book().settle().unwrap();
+    let stats = pool.upstream().stats();
+    assert_eq!((stats.blocks, stats.requested, stats.allocated), (0, 0, 0));
+    assert_eq!((stats.free, stats.reserved), (stats.reserved, below.outstanding_bytes()));
+    pool.upstream().trim().unwrap();
+    assert_eq!(pool.upstream().stats().reserved, 0, "everything is joined to whole chunks again");
+    drop(pool);
+    below.settle().unwrap();
+}
+
+/// Where memory is short, every way in which it comes from one stream to another is taken.
+fn short() -> PoolOptions {
+    PoolOptions::new().maximum(96 * MIB).step(2 * MIB)
+}
+
+#[test]
+fn eight_threads_with_memory_enough() {
+    run(8_000 * effort(), PoolOptions::new().crossing(Crossing::GrowFirst));
+}
+
+#[test]
+fn eight_threads_where_memory_is_short() {
+    run(8_000 * effort(), short());
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn ten_million_operations() {
+    run(10_000_000, short());
+}

@@ -1,0 +1,147 @@
+//! Whatever the driver refuses, and whenever: every figure stays true, nothing is lost, and all works again after.
+
+use crate::common::{free, sim_with};
+use cumem::sim::{FaultCall, Profile};
+use cumem::{AllocError, Block, CudaErrorCode, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
+use cumem_adaptors::{Crossing, Pool, PoolOptions};
+use cumem_conformance::{Ledger, LedgerBook};
+
+const MIB: usize = 1 << 20;
+
+/// A pool with its upstream's book, three streams, and what is live by the test's own account.
+struct Scene {
+    pool: Pool<Ledger<CudaResource>>,
+    below: LedgerBook,
+    streams: [Stream; 3],
+    live: Vec<Option<Block>>,
+}
+
+impl Scene {
+    fn new(device: &Device, options: PoolOptions) -> Self {
+        let upstream = Ledger::new(CudaResource::new(device));
+        let below = upstream.book();
+        let pool = Pool::new(upstream, options).unwrap();
+        Self { pool, below, streams: [(); 3].map(|()| Stream::new(device).unwrap()), live: Vec::new() }
+    }
+
+    /// What is live takes the place that it was asked for in; nothing, if it was refused.
+    fn take(&mut self, stream: usize, bytes: usize) {
+        match self.pool.allocate(&self.streams[stream], layout::bytes(bytes).unwrap()) {
+            Ok(block) => self.live.push(Some(block)),
+            Err(error) => {
+                assert!(error.is_out_of_memory() || matches!(error, AllocError::Driver(_)), "{error}");
+                self.live.push(None);
+            }
+        }
+        self.check();
+    }
+
+    fn give(&mut self, stream: usize, place: usize) {
+        let Some(block) = self.live[place].take() else { return };
+        if let Err(error) = free(&self.pool, &self.streams[stream], block) {
+            self.live[place] = Some(error.block);
+        }
+        self.check();
+    }
+
+    fn busy(&self, stream: usize) {
+        let busy = HostKernel::new("busy", |_| ()).operations(1_000_000_000_000);
+        // The launch may be what is refused: then the stream is idle.
+        // SAFETY: the kernel touches nothing.
+        let _ = unsafe { self.streams[stream].launch_host(busy) };
+    }
+
+    fn check(&self) {
+        let stats = self.pool.stats();
+        let sizes = || self.live.iter().flatten().map(Block::size);
+        assert_eq!((stats.blocks, stats.requested), (sizes().count(), sizes().sum()));
+        assert_eq!(stats.allocated, sizes().map(|size| size.next_multiple_of(256)).sum::<usize>());
+        assert_eq!(stats.allocated + stats.free, stats.reserved);
+        assert_eq!(stats.reserved, self.below.outstanding_bytes(), "by the upstream's account");
+        let snapshot = self.pool.snapshot();
+        assert_eq!(snapshot.stats, stats);
+        assert_eq!(snapshot.regions.iter().map(|region| region.bytes).sum::<usize>(), stats.reserved);
+    }
+
+    /// Hits, misses, growth, back-off, memory that crosses while work is pending, blocks freed on other streams,
+    /// want of memory, and chunks that go back.
+    fn play(&mut self) {
+        self.take(0, 3 * MIB);
+        self.take(0, 1000);
+        self.busy(0);
+        self.give(0, 0);
+        self.take(1, 3 * MIB);
+        self.take(2, 5 * MIB);
+        self.busy(2);
+        self.give(0, 3);
+        self.give(1, 2);
+        self.take(2, 7 * MIB);
+        self.take(0, 20 * MIB);
+        self.busy(1);
+        self.give(1, 4);
+        self.take(1, 6 * MIB);
+        let _ = self.pool.trim();
+        self.check();
+        self.streams[2] = Stream::new(self.streams[0].device()).unwrap_or_else(|_| self.streams[1].clone());
+        self.take(2, 9 * MIB);
+        self.give(2, 1);
+        self.take(1, 100);
+    }
+
+    fn end(mut self) {
+        for place in 0..self.live.len() {
+            self.give(1, place);
+        }
+        assert!(self.live.iter().all(Option::is_none), "no block is refused any more");
+        for stream in &self.streams {
+            stream.synchronize().unwrap();
+        }
+        self.pool.trim().unwrap();
+        assert_eq!(self.pool.stats().reserved, 0, "everything is joined to whole chunks again");
+        // As much as ever.
+        self.take(0, 15 * MIB);
+        self.give(0, self.live.len() - 1);
+        drop(self.pool);
+        self.below.settle().unwrap();
+    }
+}
+
+/// Runs the scene once for each call of `kind` that it makes, and lets that call and the `more` after it fail.
+fn refuse_each(kind: FaultCall, more: u64, options: PoolOptions) {
+    for code in [CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN] {
+        for n in 1.. {
+            let (device, _) = sim_with(Profile::tiny(48 * MIB as u64));
+            let simulator = device.simulator().unwrap().clone();
+            let mut scene = Scene::new(&device, options);
+            let before = simulator.calls(kind);
+            (n..=n + more).for_each(|n| simulator.fail_nth(kind, n, code));
+            scene.play();
+            simulator.clear_faults();
+            let calls = simulator.calls(kind) - before;
+            scene.end();
+            if calls < n {
+                break;
+            }
+        }
+    }
+}
+
+fn short() -> PoolOptions {
+    PoolOptions::new().maximum(16 * MIB).step(2 * MIB)
+}
+
+#[test]
+fn each_call_in_turn() {
+    for &kind in FaultCall::ALL {
+        refuse_each(kind, 0, short());
+        refuse_each(kind, 0, PoolOptions::new().crossing(Crossing::GrowFirst).release_threshold(8 * MIB));
+    }
+}
+
+#[test]
+fn each_call_and_the_next_ones() {
+    for more in [1, 2, 5, 1000] {
+        refuse_each(FaultCall::Any, more, short());
+        refuse_each(FaultCall::Any, more, PoolOptions::new().release_threshold(4 * MIB));
+    }
+}
