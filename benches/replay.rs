@@ -1,9 +1,11 @@
 //! The recorded traces of `benches/traces`, and of the folder `CUMEM_TRACES`: time per operation, after a pass that
-//! warms the stack up.
+//! warms the stack up; and the most that the leaf had handed out in all passes, over the most that was requested.
 
 mod common;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use cumem::LayerExt;
+use cumem_adaptors::{AnyStack, Counters};
 use cumem_replay::{Pass, Player, Trace};
 use std::path::{Path, PathBuf};
 
@@ -17,12 +19,20 @@ fn traces() -> Vec<PathBuf> {
         let paths = entries.flatten().map(|entry| entry.path());
         traces.extend(paths.filter(|path| path.to_string_lossy().ends_with(".csv.xz")));
     }
-    traces.sort();
+    // A folder may hold those of the repository too.
+    traces.sort_by_key(|path: &PathBuf| path.file_name().map(ToOwned::to_owned));
+    traces.dedup_by_key(|path| path.file_name().map(ToOwned::to_owned));
     traces
 }
 
-fn pass(player: &mut Player<'_, cumem_adaptors::AnyStack>) -> Pass {
+fn pass(player: &mut Player<'_, AnyStack>) -> Pass {
     player.pass(|_| ()).unwrap_or_else(|error| common::give_up(error))
+}
+
+fn print_memory(what: &str, stack: &AnyStack, trace: &Trace) {
+    let requested = trace.peak_requested_bytes();
+    let reserved = stack.find_all::<Counters>().last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0));
+    println!("{what} memory: {reserved} reserved / {requested} requested = {:.3}", reserved as f64 / requested as f64);
 }
 
 fn replay(criterion: &mut Criterion) {
@@ -33,7 +43,8 @@ fn replay(criterion: &mut Criterion) {
         let trace = Trace::read(&path).unwrap_or_else(|error| common::give_up(error));
         let name = path.file_name().unwrap_or_default().to_string_lossy().replace(".csv.xz", "");
         for spec in common::stacks(common::STACKS) {
-            let stack = common::build(&spec, &device);
+            // Counting directly over the leaf, which only calls that reach the leaf pay for.
+            let stack = common::build(&spec.clone().with_leaf_statistics(), &device);
             let mut player = Player::new(&trace, &stack).unwrap_or_else(|error| common::give_up(error));
             let first = pass(&mut player);
             if first.out_of_memory > 0 {
@@ -42,6 +53,8 @@ fn replay(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(spec.to_string(), &name), |bencher| {
                 common::per_operation(bencher, first.operations, || pass(&mut player).elapsed);
             });
+            drop(player);
+            print_memory(&format!("{spec}/{name}"), &stack, &trace);
         }
     }
     group.finish();

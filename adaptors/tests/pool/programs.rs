@@ -1,5 +1,8 @@
 //! The conformance programs on eight threads and eight streams: every block is written and verified on the
 //! device, wanders from thread to thread and stream to stream, and is counted by a ledger on both sides.
+//!
+//! `CUMEM_EFFORT=1250 cargo test --release -p cumem-adaptors --test pool programs` makes ten million operations of
+//! each.
 
 use crate::common::sim;
 use cumem::{CudaResource, Stream};
@@ -43,10 +46,4 @@ fn eight_threads_with_memory_enough() {
 #[test]
 fn eight_threads_where_memory_is_short() {
     run(8_000 * effort(), short());
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn ten_million_operations() {
-    run(10_000_000, short());
 }
