@@ -47,6 +47,9 @@ unsafe impl Sync for Block {}
 impl Block {
     /// A block at `ptr` for `layout`, made by `maker`, with a `tag` that only the maker reads: where it
     /// finds its bookkeeping again without a look-up by address.
+    ///
+    /// For resources. Safe, because a block is only a description; giving one that no `allocate` returned to
+    /// `deallocate` is not.
     #[inline]
     pub fn new(maker: MakerId, ptr: NonNull<u8>, layout: Layout, tag: u64) -> Self {
         Self { ptr, size: layout.size(), tag, maker, align_shift: layout.align().trailing_zeros() as u8 }

@@ -3,7 +3,9 @@
 use crate::driver::sim::{Profile, Simulator};
 use crate::driver::{Driver, PointerInfo};
 use crate::error::DriverError;
+use crate::host_gate::{Closed, HostGate};
 use crate::location::DeviceId;
+use crate::stream::Stream;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ pub struct Device {
 struct Inner {
     id: DeviceId,
     attributes: Attributes,
+    /// Where there is no concurrent managed access.
+    gate: Option<Arc<HostGate>>,
     driver: Arc<dyn Driver>,
 }
 
@@ -126,7 +130,8 @@ impl Device {
     pub(crate) fn from_driver(driver: Arc<dyn Driver>, ordinal: u32) -> Result<Self, DriverError> {
         let attributes = driver.attributes(ordinal)?;
         let id = driver.device_id(ordinal);
-        Ok(Self { inner: Arc::new(Inner { id, attributes, driver }) })
+        let gate = (!attributes.concurrent_managed_access).then(|| HostGate::of(id));
+        Ok(Self { inner: Arc::new(Inner { id, attributes, gate, driver }) })
     }
 
     /// Which device this is.
@@ -179,9 +184,43 @@ impl Device {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
-    /// Refuses an object of another device.
-    pub(crate) fn expect(&self, what: &'static str, found: DeviceId) -> Result<(), DriverError> {
+    /// Refuses an object of another device, `what`, with a [`DriverError::WrongDevice`] that names both.
+    ///
+    /// # Errors
+    ///
+    /// That one, unless `found` is this device.
+    #[inline]
+    pub fn expect(&self, what: &'static str, found: DeviceId) -> Result<(), DriverError> {
         if found == self.id() { Ok(()) } else { Err(wrong_device(what, found, self.id())) }
+    }
+
+    /// Another device of the same driver or simulator.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::NoSuchDevice`], or what the driver answers.
+    pub fn sibling(&self, ordinal: u32) -> Result<Self, DriverError> {
+        match self.simulator() {
+            Some(simulator) => simulator.device(ordinal),
+            None => Self::open(ordinal),
+        }
+    }
+
+    /// Enqueues work with `enqueue`; refused where the host is using unified memory that the work would take
+    /// from under it.
+    pub(crate) fn enqueue<T>(&self, enqueue: impl FnOnce() -> Result<T, DriverError>) -> Result<T, DriverError> {
+        match &self.inner.gate {
+            None => enqueue(),
+            Some(gate) => gate.pass(self.id(), enqueue),
+        }
+    }
+
+    /// Waits for what a host access through `stream` has to wait for, and keeps other work away where that must be.
+    pub(crate) fn host_access(&self, stream: &Stream) -> Result<Option<Closed<'_>>, DriverError> {
+        match &self.inner.gate {
+            None => stream.synchronize().map(|()| None),
+            Some(gate) => gate.close(|| self.synchronize()).map(Some),
+        }
     }
 
     #[inline]

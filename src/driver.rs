@@ -79,6 +79,8 @@ pub(crate) trait Driver: Debug + Send + Sync {
     fn attributes(&self, d: u32) -> Result<Attributes, DriverError>;
     /// Free and total memory (`cuMemGetInfo`).
     fn memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError>;
+    /// Free and total memory of the host that the device sees.
+    fn host_memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError>;
     /// Waits for all work of the device (`cuCtxSynchronize`).
     fn synchronize_device(&self, d: u32) -> Result<(), DriverError>;
 

@@ -75,6 +75,14 @@ pub enum DriverError {
         /// The device that cannot.
         device: DeviceId,
     },
+    /// The host is using unified memory, and the device has no concurrent managed access: nothing may run.
+    #[error("{device} has no concurrent managed access, and {guards} host guards over unified memory are open")]
+    HostAccess {
+        /// The device.
+        device: DeviceId,
+        /// Guards that are open.
+        guards: usize,
+    },
     /// A range is not within the memory it was applied to.
     #[error("range {start}..{end} is not within {size} bytes or elements")]
     OutOfRange {
@@ -126,7 +134,7 @@ pub enum AllocError {
         layer: &'static str,
         /// Bytes asked for.
         requested: usize,
-        /// Bytes free on the device (of the host, for host memory) just after the failure.
+        /// Bytes free on the device, or of the host for host memory, just after the failure; 0 if nobody could say.
         free: usize,
         /// Bytes that the device (the host) has.
         total: usize,

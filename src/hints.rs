@@ -102,8 +102,8 @@ pub fn prefetch(
         return Ok(Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id())));
     }
     let raw = stream.raw()?;
-    // SAFETY: the block is borrowed, so it is live, and the stream's handle is too; a migration moves
-    // pages and changes no byte.
+    // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
+    // allocated is refused.
     unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
     Ok(Outcome::Applied)
 }
@@ -123,7 +123,7 @@ pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Strea
     if !device.attributes().concurrent_managed_access {
         return Ok(Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id())));
     }
-    // SAFETY: the block is borrowed, so it is live.
+    // SAFETY: advice changes no byte, and a range that is not allocated is refused.
     unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
     Ok(Outcome::Applied)
 }

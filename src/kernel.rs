@@ -93,7 +93,12 @@ pub struct LaunchConfig {
 }
 
 impl LaunchConfig {
-    /// At least `n` threads in one dimension, in blocks of `block`.
+    /// At least `n` threads in one dimension, in blocks of `block`. For no threads there is nothing to launch: the driver
+    /// rejects an empty grid.
+    ///
+    /// # Panics
+    ///
+    /// If `block` is 0.
     pub const fn for_elements(n: u32, block: u32) -> Self {
         Self { grid: (n.div_ceil(block), 1, 1), block: (block, 1, 1), shared_bytes: 0 }
     }
@@ -214,7 +219,7 @@ impl<'a> KernelMemory<'a> {
     ///
     /// # Panics
     ///
-    /// If it was not, was taken before, or is no whole number of aligned `T`.
+    /// If it was not, was taken before, is no whole number of aligned `T`, or is not among the first 64 ranges.
     pub fn write<T: Pod>(&self, index: usize) -> &'a mut [T] {
         let access = self.declared(index, AccessMode::Write);
         let bit = 1_u64.checked_shl(index as u32).expect("a host kernel writes to its first 64 ranges only");

@@ -66,17 +66,26 @@ impl MemoryKind for Unknown {
 }
 
 /// Kernels and the copy engines of the resource's device can use this memory at its address.
+///
+/// # Safety
+///
+/// Every block of this kind must be memory that the driver of its resource's device knows: the driver takes any other
+/// address for ordinary host memory, and copies from and to it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory is not accessible from the device",
     label = "needs device-accessible memory",
     note = "allocate from a `CudaResource`, `ManagedResource` or `PinnedResource`"
 )]
-pub trait DeviceAccessible: MemoryKind {}
+pub unsafe trait DeviceAccessible: MemoryKind {}
 
-impl DeviceAccessible for Device {}
-impl DeviceAccessible for Managed {}
-impl DeviceAccessible for Pinned {}
-impl DeviceAccessible for Erased {}
+// SAFETY: the driver allocates it.
+unsafe impl DeviceAccessible for Device {}
+// SAFETY: as above.
+unsafe impl DeviceAccessible for Managed {}
+// SAFETY: as above.
+unsafe impl DeviceAccessible for Pinned {}
+// SAFETY: only made of the three.
+unsafe impl DeviceAccessible for Erased {}
 
 /// The host can read and write this memory at its address.
 ///

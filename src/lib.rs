@@ -11,6 +11,7 @@ mod drop_error;
 mod error;
 mod event;
 pub mod hints;
+mod host_gate;
 mod kernel;
 pub mod kind;
 pub mod layer;

@@ -32,7 +32,7 @@ use std::sync::Arc;
 ///
 /// Implementors promise, for every block that `allocate` returns:
 ///
-/// - it covers `layout.size()` bytes of memory of [`Self::Kind`], aligned to `layout.align()` and, if
+/// - it covers `layout.size()` bytes of memory that can do what [`Self::Kind`] says, aligned to `layout.align()` and, if
 ///   the kind is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::CUDA_ALLOCATION_ALIGNMENT);
 /// - no byte of it belongs to another block that is [live](self#terms), and any use of the same bytes
 ///   by an earlier block was [enqueued before](self#terms) the point of the stream at which it is ready;
@@ -61,6 +61,7 @@ pub unsafe trait MemoryResource: Layer {
     ///
     /// # Safety
     ///
+    /// - `block` is what the `allocate` of some resource returned, not one put together from its parts.
     /// - Every use of the block was [enqueued before](self#terms) this point of `stream`.
     /// - Nothing refers to its memory any more.
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError>;

@@ -2,7 +2,7 @@
 //!
 //! | resource | memory | driver call | stream order |
 //! |---|---|---|---|
-//! | [`CudaResource`] | device | `cuMemAlloc` | both calls synchronise the device |
+//! | [`CudaResource`] | device | `cuMemAlloc` | the free waits for the device |
 //! | [`CudaAsyncResource`] | device | `cuMemAllocFromPoolAsync` | by the driver |
 //! | [`ManagedResource`] | unified | `cuMemAllocManaged` | the free waits for the device |
 //! | [`PinnedResource`] | page-locked host | `cuMemAllocHost` | the free waits for the stream |

@@ -97,14 +97,21 @@ impl Stream {
         Self::assemble(device, RawStream::PER_THREAD, id, origin)
     }
 
-    /// A stream that somebody else owns, by its `CUstream`. Never destroyed by this library.
+    /// A stream that somebody else owns, by its `CUstream`. Never destroyed by this library. The handles of the default
+    /// streams (0, 1, 2) give those.
     ///
     /// # Safety
     ///
-    /// `handle` is a stream of `device`, and stays one until the last clone of the result, the buffers
-    /// made on it, and the pools that blocks were given back to on it are gone.
+    /// - `handle` is a stream of `device`, made in its primary context, which the CUDA runtime and this library use.
+    /// - It stays one until the last clone of the result, the buffers made on it, and the pools that blocks were given
+    ///   back to on it are gone.
+    /// - It is not being captured into a graph while this library uses it.
     pub unsafe fn from_raw(device: &Device, handle: u64) -> Self {
-        Self::assemble(device, RawStream(handle), StreamId::unique(), Origin::Foreign)
+        match RawStream(handle) {
+            RawStream(0) | RawStream::LEGACY => Self::legacy_default(device),
+            RawStream::PER_THREAD => Self::per_thread_default(device),
+            raw => Self::assemble(device, raw, StreamId::unique(), Origin::Foreign),
+        }
     }
 
     fn assemble(device: &Device, raw: RawStream, id: StreamId, origin: Origin) -> Self {
@@ -135,8 +142,8 @@ impl Stream {
         self.inner.raw.0
     }
 
-    /// How many handles to this stream there are. At one, nobody else can give it work any more. A default stream
-    /// can be named by anybody at any time, so it always counts as held by many.
+    /// How many handles of this library to this stream there are. At one, nobody else can give it work through this
+    /// library any more. A default stream can be named by anybody at any time, so it always counts as held by many.
     pub fn handles(&self) -> usize {
         match self.inner.origin {
             Origin::Owned | Origin::Foreign => Arc::strong_count(&self.inner),
@@ -215,7 +222,7 @@ impl Stream {
         let (raw, device) = (self.raw()?, self.device());
         device.expect("the kernel", function.device().id())?;
         // SAFETY: the caller vouches for the arguments; both handles are alive.
-        unsafe { device.driver().launch(device.ordinal(), function.raw(), config, args, raw) }
+        device.enqueue(|| unsafe { device.driver().launch(device.ordinal(), function.raw(), config, args, raw) })
     }
 
     /// Enqueues work of a simulated device, which the host does when its turn comes.
@@ -226,12 +233,12 @@ impl Stream {
     ///
     /// # Safety
     ///
-    /// The ranges that the kernel declares stay valid, and are used in no conflicting way, until the stream has
-    /// passed it.
+    /// The ranges that the kernel declares stay valid, hold initialised bytes, and are used in no conflicting way, until
+    /// the stream has passed it.
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DriverError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the caller vouches for the declared ranges; the handle is alive.
-        unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) }
+        device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })
     }
 
     /// The driver's handle, for use by the calling thread now.

@@ -13,10 +13,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
     pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DriverError> {
         self.expect_len(data.len())?;
-        // SAFETY: the block holds this many bytes; the borrow of `data` outlives the synchronisation below.
+        // SAFETY: the block holds this many bytes; the borrow of `data` outlives the copy, which `finish` waits for.
         unsafe { self.copy_raw(self.block.as_ptr(), data.as_ptr().cast(), self.size_bytes()) }?;
-        // The source may be page-locked, and is then read until the copy is done.
-        self.stream.synchronize()
+        self.finish()
     }
 
     /// Copies all elements to `data`, complete on return.
@@ -26,9 +25,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
     pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DriverError> {
         self.expect_len(data.len())?;
-        // SAFETY: the block holds this many bytes; the borrow of `data` outlives the synchronisation below.
+        // SAFETY: the block holds this many bytes; the borrow of `data` outlives the copy, which `finish` waits for.
         unsafe { self.copy_raw(data.as_mut_ptr().cast(), self.block.as_ptr(), self.size_bytes()) }?;
-        self.stream.synchronize()
+        self.finish()
     }
 
     /// The elements, on the host.
@@ -54,7 +53,16 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.stream.wait_for(&source.stream)?;
         // SAFETY: both blocks hold this many bytes, and both streams are ordered around the copy.
         unsafe { self.copy_raw(self.block.as_ptr(), source.block.as_ptr(), self.size_bytes()) }?;
-        source.stream.wait_for(&self.stream)
+        // Where the source's stream cannot be made to wait, the host does, or the source could be reused too early.
+        source.stream.wait_for(&self.stream).or_else(|error| self.finish().and(Err(error)))
+    }
+
+    /// Waits for a copy from or to memory of the caller: page-locked memory is read and written until it is done.
+    ///
+    /// A synchronisation that fails reports earlier work, after the wait. Should it have failed before, the device is
+    /// waited for; where that fails too, the context is lost, and nothing is written any more.
+    fn finish(&self) -> Result<(), DriverError> {
+        self.stream.synchronize().or_else(|error| self.device().synchronize().and(Err(error)))
     }
 
     fn expect_len(&self, len: usize) -> Result<(), DriverError> {
@@ -70,6 +78,6 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         }
         let (device, raw) = (self.device(), self.stream.raw()?);
         // SAFETY: by this function's contract.
-        unsafe { device.driver().copy_async(device.ordinal(), dst, src, bytes, raw) }
+        device.enqueue(|| unsafe { device.driver().copy_async(device.ordinal(), dst, src, bytes, raw) })
     }
 }

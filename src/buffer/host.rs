@@ -2,6 +2,7 @@
 
 use super::Buffer;
 use crate::error::DriverError;
+use crate::host_gate::Closed;
 use crate::kind::HostAccessible;
 use crate::resource::MemoryResource;
 use bytemuck::Pod;
@@ -11,20 +12,25 @@ use std::ops::{Deref, DerefMut};
 #[derive(Debug)]
 pub struct HostRead<'a, T> {
     elements: &'a [T],
+    _gate: Option<Closed<'a>>,
 }
 
 /// The elements of a buffer, for the host to read and write.
 #[derive(Debug)]
 pub struct HostWrite<'a, T> {
     elements: &'a mut [T],
+    _gate: Option<Closed<'a>>,
 }
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// The elements, for the host to read, after waiting for the buffer's stream; for the whole device
-    /// if it has no concurrent managed access, where the host may touch unified memory only while nothing runs.
+    /// The elements, for the host to read, after waiting for the buffer's stream.
     ///
     /// Kernels that write the buffer must not be launched, on whichever stream, while the result is there;
     /// their launch is where that is promised.
+    ///
+    /// On a device without concurrent managed access the host may touch unified memory only while nothing runs. There
+    /// it waits for the whole device, and work that is enqueued through this library while the result is there
+    /// fails with [`DriverError::HostAccess`].
     ///
     /// # Errors
     ///
@@ -33,10 +39,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
-        self.wait_for_host(false)?;
+        let gate = self.wait_for_host(false)?;
         // SAFETY: `HostAccessible` promises readable initialised bytes, the work that writes them has ended, the
         // elements are plain data, and the address is aligned for `T`.
-        Ok(HostRead { elements: unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) } })
+        let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
+        Ok(HostRead { elements, _gate: gate })
     }
 
     /// The same, for the host to read and write.
@@ -48,22 +55,20 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
-        self.wait_for_host(true)?;
-        // SAFETY: as in `host_read`, and the buffer is borrowed exclusively.
-        Ok(HostWrite { elements: unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.len) } })
+        let start = self.as_mut_ptr();
+        let gate = self.wait_for_host(true)?;
+        // SAFETY: as in `host_read`, and the buffer stays borrowed exclusively.
+        let elements = unsafe { std::slice::from_raw_parts_mut(start, self.len) };
+        Ok(HostWrite { elements, _gate: gate })
     }
 
-    fn wait_for_host(&self, write: bool) -> Result<(), DriverError> {
+    fn wait_for_host(&self, write: bool) -> Result<Option<Closed<'_>>, DriverError> {
         let device = self.device();
-        if device.attributes().concurrent_managed_access {
-            self.stream.synchronize()?;
-        } else {
-            device.synchronize()?;
+        let gate = device.host_access(&self.stream)?;
+        if self.size_bytes() > 0 {
+            device.driver().host_access(device.ordinal(), self.block.as_ptr(), self.size_bytes(), write)?;
         }
-        match self.size_bytes() {
-            0 => Ok(()),
-            bytes => device.driver().host_access(device.ordinal(), self.block.as_ptr(), bytes, write),
-        }
+        Ok(gate)
     }
 }
 

@@ -88,6 +88,6 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let start = self.block.as_ptr().wrapping_add(range.start * size_of::<T>());
         let (device, raw) = (self.device(), self.stream.raw()?);
         // SAFETY: the range is within the block, which is live and this buffer's until its stream has passed.
-        unsafe { device.driver().fill_async(device.ordinal(), start, 0, bytes, raw) }
+        device.enqueue(|| unsafe { device.driver().fill_async(device.ordinal(), start, 0, bytes, raw) })
     }
 }

@@ -123,6 +123,10 @@ impl Driver for CudaDriver {
     fn memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError> {
         self.on(d)?.memory_info()
     }
+    fn host_memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError> {
+        memory::host_memory()
+            .ok_or(DriverError::NotSupported { what: "asking for host memory", device: self.device_id(d) })
+    }
     fn synchronize_device(&self, d: u32) -> Result<(), DriverError> {
         self.on(d)?.synchronize()
     }

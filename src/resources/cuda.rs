@@ -1,4 +1,4 @@
-use super::leaf::{Leaf, leaf_layer};
+use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
 use crate::error::{AllocError, DeallocError};
@@ -9,7 +9,7 @@ use std::alloc::Layout;
 
 /// Device memory straight from the driver (`cuMemAlloc`, `cuMemFree`).
 ///
-/// Simple and slow: about 110 µs per pair on an H100, and each call synchronises the device. Put a pool over it.
+/// Simple and slow: about 110 µs per pair on an H100, and the free waits for the device. Put a pool over it.
 #[derive(Debug)]
 pub struct CudaResource {
     leaf: Leaf,
@@ -18,7 +18,7 @@ pub struct CudaResource {
 impl CudaResource {
     /// Memory of `device`.
     pub fn new(device: &Device) -> Self {
-        Self { leaf: Leaf::new("device", device) }
+        Self { leaf: Leaf::new("device", Place::Device, device) }
     }
 }
 

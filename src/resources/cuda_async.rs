@@ -1,4 +1,4 @@
-use super::leaf::{Leaf, leaf_layer};
+use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
 use crate::driver::{DriverPoolUsage, RawPool};
@@ -66,7 +66,7 @@ impl CudaAsyncResource {
         let (driver, d) = (device.driver(), device.ordinal());
         let owned = options.source == PoolSource::Own;
         let pool = if owned { driver.create_pool(d)? } else { driver.default_pool(d)? };
-        let this = Self { pool, owned, leaf: Leaf::new("async", device) };
+        let this = Self { pool, owned, leaf: Leaf::new("async", Place::Device, device) };
         if let Some(bytes) = options.release_threshold.or(owned.then_some(u64::MAX)) {
             // SAFETY: the pool is there for as long as `this` is.
             unsafe { driver.set_release_threshold(d, pool, bytes) }?;

@@ -1,4 +1,4 @@
-use super::leaf::{Leaf, leaf_layer};
+use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
 use crate::error::{AllocError, DeallocError, DriverError};
@@ -20,7 +20,7 @@ pub struct HostResource {
 impl HostResource {
     /// Host memory for work with the streams of `device`.
     pub fn new(device: &Device) -> Self {
-        Self { leaf: Leaf::new("host", device) }
+        Self { leaf: Leaf::new("host", Place::Host, device) }
     }
 }
 

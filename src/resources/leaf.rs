@@ -1,7 +1,7 @@
 //! What all leaves check and say in the same way.
 
 use crate::block::{Block, MakerId};
-use crate::device::Device;
+use crate::device::{Device, MemoryInfo};
 use crate::error::{AllocError, DeallocError, DriverError};
 use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
 use crate::stream::Stream;
@@ -13,12 +13,20 @@ use std::ptr::NonNull;
 pub(super) struct Leaf {
     pub(super) name: &'static str,
     pub(super) device: Device,
+    place: Place,
     maker: MakerId,
 }
 
+/// Whose memory a leaf hands out.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Device,
+    Host,
+}
+
 impl Leaf {
-    pub(super) fn new(name: &'static str, device: &Device) -> Self {
-        Self { name, device: device.clone(), maker: MakerId::unique() }
+    pub(super) fn new(name: &'static str, place: Place, device: &Device) -> Self {
+        Self { name, device: device.clone(), place, maker: MakerId::unique() }
     }
 
     /// Checks the request, asks the driver with `allocate`, and turns its refusal into numbers. Zero
@@ -59,16 +67,15 @@ impl Leaf {
 
     #[cold]
     fn out_of_memory(&self, requested: usize) -> AllocError {
-        match self.device.memory_info() {
-            Ok(info) => AllocError::OutOfMemory {
-                layer: self.name,
-                requested,
-                free: info.free,
-                total: info.total,
-                device: self.device.id(),
-            },
-            Err(error) => error.into(),
-        }
+        let (device, driver) = (&self.device, self.device.driver());
+        let info = match self.place {
+            Place::Device => driver.memory_info(device.ordinal()),
+            Place::Host => driver.host_memory_info(device.ordinal()),
+        };
+        // The answer stands, whether or not the driver has numbers to it.
+        let unknown = MemoryInfo { free: 0, total: device.attributes().total_memory };
+        let MemoryInfo { free, total } = info.unwrap_or(unknown);
+        AllocError::OutOfMemory { layer: self.name, requested, free, total, device: device.id() }
     }
 
     /// Checks the block, and frees it with `free` if there is memory behind it.

@@ -1,4 +1,4 @@
-use super::leaf::{Leaf, leaf_layer};
+use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
 use crate::error::{AllocError, DeallocError, DriverError};
@@ -28,7 +28,7 @@ impl ManagedResource {
         if !device.attributes().managed_memory {
             return Err(DriverError::NotSupported { what: "unified memory", device: device.id() });
         }
-        Ok(Self { leaf: Leaf::new("managed", device) })
+        Ok(Self { leaf: Leaf::new("managed", Place::Device, device) })
     }
 }
 

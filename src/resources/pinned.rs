@@ -1,4 +1,4 @@
-use super::leaf::{Leaf, leaf_layer};
+use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
 use crate::error::{AllocError, DeallocError};
@@ -19,7 +19,7 @@ pub struct PinnedResource {
 impl PinnedResource {
     /// Page-locked memory for `device`.
     pub fn new(device: &Device) -> Self {
-        Self { leaf: Leaf::new("pinned", device) }
+        Self { leaf: Leaf::new("pinned", Place::Host, device) }
     }
 }
 

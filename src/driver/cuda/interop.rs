@@ -84,8 +84,10 @@ impl Stream {
         let (grid, block) = (grid.into(), block.into());
         let config = LaunchConfig { grid: (grid.x, grid.y, grid.z), block: (block.x, block.y, block.z), shared_bytes };
         let active = super::get().and_then(|driver| driver.on(self.device().ordinal())).map_err(to_cust)?;
+        let function = function.to_raw();
         // SAFETY: the caller vouches for function and arguments, which the driver only reads; the handle is alive.
-        unsafe { active.launch_raw(function.to_raw(), config, args.as_ptr().cast_mut(), raw) }.map_err(to_cust)
+        let launch = || unsafe { active.launch_raw(function, config, args.as_ptr().cast_mut(), raw) };
+        self.device().enqueue(launch).map_err(to_cust)
     }
 }
 

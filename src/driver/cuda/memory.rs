@@ -12,6 +12,15 @@ use cust::sys::{CUdeviceptr, CUmemAttach_flags, CUmemorytype, CUpointer_attribut
 use std::ffi::{c_int, c_uint};
 use std::ptr::{self, NonNull};
 
+/// Free and total memory of this machine, from the operating system: the driver tells only of the device's.
+pub(super) fn host_memory() -> Option<MemoryInfo> {
+    // SAFETY: these names have numbers for an answer, and the call touches nothing else.
+    let ask = |name| usize::try_from(unsafe { libc::sysconf(name) }).ok();
+    let page = ask(libc::_SC_PAGESIZE)?;
+    let (free, total) = (ask(libc::_SC_AVPHYS_PAGES)?, ask(libc::_SC_PHYS_PAGES)?);
+    Some(MemoryInfo { free: free * page, total: total * page })
+}
+
 impl Active<'_> {
     pub(super) fn memory_info(&self) -> Result<MemoryInfo, DriverError> {
         let (mut free, mut total) = (0, 0);

@@ -80,6 +80,12 @@ impl Driver for Simulator {
         Ok(MemoryInfo { free: state.space.free_bytes(d) as usize, total })
     }
 
+    fn host_memory_info(&self, d: u32) -> Result<MemoryInfo> {
+        let state = self.machine().look();
+        let total = state.profile(d).host_memory.value as usize;
+        Ok(MemoryInfo { free: total.saturating_sub(state.pinned as usize), total })
+    }
+
     fn synchronize_device(&self, d: u32) -> Result<()> {
         let machine = self.machine();
         let cost = |p: &super::Profile| ns(p.call_synchronize);

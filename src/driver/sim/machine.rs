@@ -15,6 +15,7 @@ use super::uvm::{GpuConfig, Space};
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
 use crate::location::DeviceId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -115,6 +116,8 @@ impl Machine {
         let mut state = self.look();
         state.now += cost(profile);
         if let Some(code) = state.injection.count(kind) {
+            // A driver's synchronisation reports earlier work, after it has waited for it.
+            let _waited = if kind == FaultCall::Synchronize { self.run(state, d, Until::Device(d))? } else { state };
             return Err(DriverError::Call { call, device: self.device_id(d), code });
         }
         self.run(state, d, Until::Due)
@@ -149,7 +152,8 @@ impl Machine {
                 Turn::NothingDue => return Ok(state),
                 Turn::Discard(kernel) => {
                     drop(state);
-                    drop(kernel);
+                    // What the kernel captured may panic when it goes, which is no business of whoever waits here.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(kernel)));
                     state = self.look();
                 }
                 Turn::Kernel { stream, kernel } => {

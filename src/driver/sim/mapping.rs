@@ -69,7 +69,10 @@ impl Mapping {
             self.tiles += 1;
             let at = (self.base + offset) as *mut libc::c_void;
             let rw = libc::PROT_READ | libc::PROT_WRITE;
-            if map(at, TILE.min(self.bytes - offset), rw, Some(tile)).is_none() {
+            let bytes = TILE.min(self.bytes - offset);
+            if map(at, bytes, rw, Some(tile)).is_none() {
+                // The old mapping may be gone with the failure, and somebody else's must not come in its place.
+                map(at, bytes, rw, None);
                 return;
             }
         }

@@ -165,7 +165,10 @@ impl Simulator {
 
     /// Lets the host do something else for a while, in virtual time.
     pub fn pass_time(&self, time: Duration) {
-        self.machine.look().now += u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 8);
+        let mut state = self.machine.look();
+        // At most a century, so that the clock never runs over.
+        let most = 100 * 365 * 24 * 3600 * 1_000_000_000_u64;
+        state.now = state.now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(most).min(most));
     }
 
     /// Where the pages of a range are, by the work that has been done; `None` if it is not within one
