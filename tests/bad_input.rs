@@ -5,10 +5,10 @@ mod common;
 use common::free;
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
-    AllocError, CudaAsyncResource, CudaErrorCode, CudaResource, DeallocReason, Device, DriverError, HostResource,
-    LayerExt, ManagedResource, MemoryResource, PinnedResource, Stream, current, layout,
+    AllocError, CudaAsyncResource, CudaErrorCode, CudaResource, DeallocReason, Device, DriverError, LayerExt,
+    ManagedResource, MemoryResource, PinnedResource, Stream, current, layout,
 };
-use cumem_adaptors::{Counters, Limit, PoolOptions, PoolState, ResourceExt, StackSpec};
+use cumem_adaptors::{Counters, Limit, PoolError, PoolOptions, PoolState, ResourceExt, StackSpec};
 use cumem_replay::{Trace, TraceError};
 
 on_devices!(
@@ -170,9 +170,21 @@ fn a_prefetch_that_fails_gives_the_block_back() {
 fn host_memory_for_the_impossible() {
     let device = common::simulated();
     let stream = Stream::new(&device).unwrap();
-    let host = HostResource::new(&device);
-    let error = host.allocate(&stream, layout::bytes(1 << 60).unwrap()).unwrap_err();
-    assert!(error.is_out_of_memory(), "{error}");
+    let host = device.simulator().unwrap().profiles()[0].host_memory.value as usize;
+    for stack in ["host", "pinned"].map(|text| StackSpec::parse(text).unwrap().build(&device).unwrap()) {
+        let error = stack.allocate(&stream, layout::bytes(1 << 60).unwrap()).unwrap_err();
+        assert!(matches!(error, AllocError::OutOfMemory { total, .. } if total == host), "{error}");
+    }
+}
+
+#[test]
+fn a_pool_larger_than_any_memory() {
+    let device = common::simulated();
+    for initial in [usize::MAX, usize::MAX - 300, 1 << 50] {
+        let error = CudaResource::new(&device).pool(PoolOptions::default().initial(initial)).unwrap_err();
+        assert!(matches!(error, PoolError::Initial(_)), "{error}");
+    }
+    assert!(device.simulator().unwrap().live_allocations().no_memory());
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 mod common;
 
+use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AllocError, Buffer, CudaAsyncResource, CudaResource, Device, DriverError, ManagedResource, PinnedResource, Stream,
-    UnifiedBuffer,
+    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DriverError, ManagedResource,
+    PinnedResource, Stream, UnifiedBuffer,
 };
-use cumem_adaptors::{Counters, ResourceExt};
+use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
 
 on_devices!(
     contents_of_every_kind,
@@ -185,4 +186,60 @@ fn streams_of_another_device_are_refused(device: &Device) {
     let mut buffer = Buffer::<u8, _>::zeroed(10, &here, CudaResource::new(device)).unwrap();
     assert!(matches!(buffer.set_stream(&there), Err(DriverError::WrongDevice { .. })));
     assert_eq!(buffer.stream(), &here);
+}
+
+/// What a device does whose calls fail in turn.
+fn failing(kind: FaultCall, n: u64) -> (Device, Stream) {
+    let device = common::simulated();
+    let stream = Stream::new(&device).unwrap();
+    device.simulator().unwrap().fail_nth(kind, n, CudaErrorCode::UNKNOWN);
+    (device, stream)
+}
+
+#[test]
+fn a_copy_never_outlives_its_borrow() {
+    // Page-locked memory is written by the copy engine, whenever that gets to it.
+    let (device, stream) = failing(FaultCall::Synchronize, 3);
+    let source = Buffer::from_slice(&[7_u8; 1 << 20], &stream, CudaResource::new(&device)).unwrap();
+    let other = Stream::new(&device).unwrap();
+    let mut pinned = Buffer::<u8, _>::zeroed(1 << 20, &other, PinnedResource::new(&device)).unwrap();
+    let copied = source.copy_to_slice(&mut pinned.host_write().unwrap());
+    assert!(copied.is_err(), "the synchronisation was made to fail");
+    let guard = pinned.host_write().unwrap();
+    let before = guard.to_vec();
+    device.synchronize().unwrap();
+    assert_eq!(before[..], guard[..], "nothing was written any more");
+}
+
+#[test]
+fn a_source_is_not_reused_before_its_copy() {
+    let (device, one) = failing(FaultCall::RecordEvent, 2);
+    let two = Stream::new(&device).unwrap();
+    let pool = PinnedResource::new(&device).pool(PoolOptions::default()).unwrap();
+    let source = Buffer::from_slice(&[1_u8; 1 << 20], &one, &pool).unwrap();
+    let mut copy = Buffer::<u8, _>::zeroed(1 << 20, &two, CudaResource::new(&device)).unwrap();
+    assert!(copy.copy_from_buffer(&source).is_err(), "the second event was made to fail");
+    drop(source);
+    let mut next = Buffer::<u8, _>::zeroed(1 << 20, &one, &pool).unwrap();
+    next.host_write().unwrap().fill(9);
+    assert_eq!(copy.to_vec().unwrap(), vec![1; 1 << 20]);
+}
+
+#[test]
+fn host_guards_keep_work_away_where_they_must() {
+    let device = Device::simulated(Profile::wsl()).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let mut unified = Buffer::from_slice(&[1_u8, 2, 3], &stream, ManagedResource::new(&device).unwrap()).unwrap();
+    let mut plain = Buffer::<u8, _>::zeroed(3, &stream, CudaResource::new(&device)).unwrap();
+    {
+        let guard = unified.host_read().unwrap();
+        let refused = DriverError::HostAccess { device: device.id(), guards: 1 };
+        assert_eq!(plain.copy_from_slice(&[4, 5, 6]), Err(refused.clone()));
+        let other = Buffer::<u8, _>::zeroed(3, &stream, CudaResource::new(&device)).map(drop);
+        assert_eq!(other, Err(AllocError::Driver(refused)));
+        assert_eq!(guard[..], [1, 2, 3]);
+    }
+    unified.host_write().unwrap()[0] = 9;
+    plain.copy_from_buffer(&unified).unwrap();
+    assert_eq!(plain.to_vec().unwrap(), [9, 2, 3]);
 }

@@ -85,10 +85,22 @@ impl Limit {
             .map_err(|allocated| AllocError::LimitExceeded { requested, allocated, limit })
     }
 
-    /// Takes back what [`reserve`](Self::reserve) counted.
+    /// Takes back what [`reserve`](Self::reserve) counted; never below zero, whoever returns what.
     #[inline]
     fn release(&self, counted: usize) {
-        self.allocated.fetch_sub(counted, Relaxed);
+        let _ = self.allocated.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(counted)));
+    }
+}
+
+/// Bytes that are counted, until it goes: the upstream may fail, or panic.
+struct Reservation<'a> {
+    limit: &'a Limit,
+    counted: usize,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.limit.release(self.counted);
     }
 }
 
@@ -119,11 +131,10 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let counted = counted(layout.size());
         self.limit.reserve(counted, layout.size())?;
-        let result = self.upstream.allocate(stream, layout);
-        if result.is_err() {
-            self.limit.release(counted);
-        }
-        result
+        let reservation = Reservation { limit: &self.limit, counted };
+        let block = self.upstream.allocate(stream, layout)?;
+        std::mem::forget(reservation);
+        Ok(block)
     }
 
     #[inline]

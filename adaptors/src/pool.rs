@@ -126,7 +126,9 @@ impl<U> Pool<U> {
             return Err(PoolError::InitialAboveMaximum { initial, maximum });
         }
         let maximum = maximum.map(|bytes| layout::align_down(bytes, UNIT));
-        let initial = (initial.div_ceil(UNIT) * UNIT).min(maximum.unwrap_or(usize::MAX));
+        let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
+        let initial = layout::align_up(initial, UNIT).ok_or(PoolError::Initial(overflow))?;
+        let initial = initial.min(maximum.unwrap_or(usize::MAX));
         let limits = Limits {
             maximum,
             step: bytes(options.step),
@@ -139,8 +141,9 @@ impl<U> Pool<U> {
             let mut central = pool.state.lock();
             let Central { arena, chunks, service } = &mut *central;
             let grown = chunks.grow(&pool.upstream, service, initial, initial, None).map_err(PoolError::Initial)?;
-            service.synchronize()?;
+            // Before anything can fail, so that the pool can give it back.
             arena.insert(grown.addr, grown.units, true, Fences::default());
+            service.synchronize()?;
         }
         Ok(pool)
     }

@@ -2,8 +2,8 @@
 
 use cumem::kind::Migratable;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, Location, MemoryResource, Outcome, Stream,
-    Upstream, hints, record_drop_error,
+    AllocError, Beneath, Block, DeallocError, Device, DeviceId, DriverError, Layer, LayerExt, Location, MemoryResource,
+    Outcome, Stream, Upstream, hints, record_drop_error,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -55,19 +55,19 @@ impl<U> Prefetch<U> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] if the device has no concurrent managed access (before Pascal, Windows, WSL,
-    /// Tegra), where the driver rejects every prefetch; [`DriverError::WrongDevice`] if `target` is a device
-    /// of another machine.
+    /// [`DriverError::NotSupported`] if the upstream's device or the target has no concurrent managed access (before
+    /// Pascal, Windows, WSL, Tegra), where the driver rejects every prefetch; [`DriverError::NoSuchDevice`];
+    /// [`DriverError::WrongDevice`] if `target` is a device of another machine.
     pub fn new(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
     {
-        let device = upstream.device();
-        if !device.attributes().concurrent_managed_access {
+        let target = target.into();
+        if let Some(device) = incapable(upstream.device(), target)? {
             let what = "prefetching: it has no concurrent managed access";
-            return Err(DriverError::NotSupported { what, device: device.id() });
+            return Err(DriverError::NotSupported { what, device });
         }
-        Self::build(upstream, target.into(), false)
+        Ok(Self::build(upstream, target, false))
     }
 
     /// Prefetches where the device can, else lets every block pass as it is, and says so: in a warning through
@@ -75,30 +75,21 @@ impl<U> Prefetch<U> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::WrongDevice`] if `target` is a device of another machine.
+    /// [`DriverError::NoSuchDevice`], or [`DriverError::WrongDevice`] if `target` is a device of another machine.
     pub fn or_pass_through(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
     {
-        let device = upstream.device();
-        let passes_through = !device.attributes().concurrent_managed_access;
-        if passes_through {
+        let target = target.into();
+        let incapable = incapable(upstream.device(), target)?;
+        if let Some(device) = incapable {
             tracing::warn!(%device, "no concurrent managed access: blocks pass through without prefetch");
         }
-        Self::build(upstream, target.into(), passes_through)
+        Ok(Self::build(upstream, target, incapable.is_some()))
     }
 
-    fn build(upstream: U, target: Location, passes_through: bool) -> Result<Self, DriverError>
-    where
-        U: Upstream,
-    {
-        let expected = upstream.device().id();
-        if let Location::Device(found) = target
-            && !found.same_machine(expected)
-        {
-            return Err(DriverError::WrongDevice { what: "the target of the prefetch", found, expected });
-        }
-        Ok(Self { target, passes_through, prefetched: Prefetched::default(), upstream })
+    fn build(upstream: U, target: Location, passes_through: bool) -> Self {
+        Self { target, passes_through, prefetched: Prefetched::default(), upstream }
     }
 
     /// What it draws from.
@@ -119,6 +110,24 @@ impl<U> Prefetch<U> {
     /// What it did.
     pub fn prefetched(&self) -> &Prefetched {
         &self.prefetched
+    }
+}
+
+/// Which of the devices in question cannot prefetch.
+fn incapable(own: &Device, target: Location) -> Result<Option<DeviceId>, DriverError> {
+    let able = |device: &Device| device.attributes().concurrent_managed_access;
+    if !able(own) {
+        return Ok(Some(own.id()));
+    }
+    match target {
+        Location::Device(id) if id != own.id() => {
+            if !id.same_machine(own.id()) {
+                let (found, expected) = (id, own.id());
+                return Err(DriverError::WrongDevice { what: "the target of the prefetch", found, expected });
+            }
+            Ok((!able(&own.sibling(id.ordinal())?)).then_some(id))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -14,6 +14,11 @@ adaptor_conformance!(prefetch_over_faults, |upstream| {
 });
 
 conformance!(prefetch, |device| Prefetch::new(ManagedResource::new(device)?, device.id())?);
+adaptor_conformance!(pool_with_an_initial_size, |upstream| Pool::new(
+    upstream,
+    PoolOptions::default().initial(1 << 20)
+)?);
+
 conformance!(
     pool_over_device,
     |device| CudaResource::new(device).pool(PoolOptions::default())?,

@@ -38,14 +38,8 @@ fn to_the_host_and_to_a_second_device() {
         assert_eq!(simulator.residency(block.as_ptr(), block.size()).unwrap().on(target), 4 << 20);
         free(&stack, &stream, block).unwrap();
     }
-    // A device that the machine does not have is the driver's to refuse, and the block goes back.
-    let stack = ManagedResource::new(&first).unwrap().statistics().prefetch(first.id().sibling(7)).unwrap();
-    let error = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap_err();
-    assert!(
-        matches!(&error, AllocError::PrefetchFailed { source, .. } if source.code() == Some(CudaErrorCode::INVALID_DEVICE)),
-        "{error}"
-    );
-    assert_eq!(stack.find::<Counters>().unwrap().counts().current_blocks, 0);
+    let error = ManagedResource::new(&first).unwrap().prefetch(first.id().sibling(7)).unwrap_err();
+    assert_eq!(error, DriverError::NoSuchDevice { ordinal: 7, count: 2 });
 }
 
 #[test]
@@ -95,4 +89,12 @@ fn a_target_of_another_machine_is_refused() {
     let (other, _) = sim();
     let error = Prefetch::new(ManagedResource::new(&device).unwrap(), other.id()).unwrap_err();
     assert!(matches!(error, DriverError::WrongDevice { .. }), "{error}");
+}
+
+#[test]
+fn a_target_without_concurrent_access_is_refused_too() {
+    let simulator = Simulator::new([Profile::default(), Profile::wsl()]).unwrap();
+    let (able, unable) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
+    let error = Prefetch::new(ManagedResource::new(&able).unwrap(), unable.id()).unwrap_err();
+    assert!(matches!(error, DriverError::NotSupported { device, .. } if device == unable.id()), "{error}");
 }

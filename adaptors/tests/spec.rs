@@ -4,7 +4,7 @@ mod common;
 
 use common::{free, sim, sim_with};
 use cumem::sim::Profile;
-use cumem::{LayerExt, MemoryResource, layout};
+use cumem::{DriverError, LayerExt, MemoryResource, layout};
 use cumem_adaptors::{AnyStack, Counters, StackSpec};
 
 fn error(text: &str) -> String {
@@ -91,8 +91,8 @@ fn each_error_points_at_its_word() {
         ("pool | managed", "`pool` is an adaptor: it needs an upstream", "pool"),
         ("managed | device", "`device` is a leaf: it has no upstream", "device"),
         ("managed | cache", "there is no adaptor `cache`; there are pool, limit, statistics, prefetch", "cache"),
-        ("managed | | pool", "there is nothing between two `|`", " |"),
-        ("managed |", "there is nothing between two `|`", "|"),
+        ("managed | | pool", "there is nothing before or after a `|`", " |"),
+        ("managed |", "there is nothing before or after a `|`", "|"),
         ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
         ("managed | pool(size=1GiB)", "unknown argument `size=1GiB`: `pool` takes", "size=1GiB"),
         ("managed | limit", "`limit` takes one size: `limit(80%)`", "limit"),
@@ -103,6 +103,9 @@ fn each_error_points_at_its_word() {
         ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
         ("managed | prefetch(disk)", "unknown argument `disk`", "disk"),
         ("async(own)", "unknown argument `own`", "own"),
+        ("managed | pool(initial=1MiB, initial=2MiB)", "`initial` is given twice", "initial=2MiB"),
+        ("async(default, default)", "`default` is given twice", "default"),
+        ("managed | prefetch(host, 0)", "`prefetch` has one target", "0"),
     ] {
         let error = StackSpec::parse(text).unwrap_err();
         assert!(error.message().starts_with(message), "{text}: {error}");
@@ -117,6 +120,8 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
     let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
     assert!(error.message().contains("no concurrent managed access"), "{error}");
     assert_eq!(error.span(), 23..31);
+    let reason = std::error::Error::source(&error).unwrap().downcast_ref::<DriverError>().unwrap();
+    assert!(matches!(reason, DriverError::NotSupported { .. }), "{reason}");
     let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
     assert!(stack.to_string().contains("passing through"), "{stack}");
 }

@@ -7,7 +7,7 @@ use cumem::{
     AnyResource, AnyUpstream, CudaAsyncOptions, CudaAsyncResource, CudaResource, Device, HostResource, Location,
     ManagedResource, MemoryKind, PinnedResource, PoolSource,
 };
-use std::fmt;
+use std::error::Error;
 
 impl StackSpec {
     /// Builds the stack on a device.
@@ -59,8 +59,8 @@ impl StackSpec {
         })
     }
 
-    fn refused<T>(&self, word: &Word<T>, reason: impl fmt::Display) -> SpecError {
-        SpecError::new(&self.text, word.span.clone(), reason.to_string(), "could not be made")
+    fn refused<T>(&self, word: &Word<T>, reason: impl Error + Send + Sync + 'static) -> SpecError {
+        SpecError::refused(&self.text, word.span.clone(), reason)
     }
 }
 

@@ -1,22 +1,31 @@
 //! [`SpecError`]: what is wrong, and where.
 
+use std::error::Error;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What is wrong with the description of a stack, and at which word. Displayed over several lines, with
 /// the word marked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SpecError {
     text: String,
     span: Range<usize>,
     message: String,
     label: &'static str,
     note: Option<&'static str>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl SpecError {
     pub(super) fn new(text: &str, span: Range<usize>, message: impl Into<String>, label: &'static str) -> Self {
-        Self { text: text.into(), span, message: message.into(), label, note: None }
+        Self { text: text.into(), span, message: message.into(), label, note: None, source: None }
+    }
+
+    /// A layer that could not be made, for the reason `source`.
+    pub(super) fn refused(text: &str, span: Range<usize>, source: impl Error + Send + Sync + 'static) -> Self {
+        let error = Self::new(text, span, source.to_string(), "could not be made");
+        Self { source: Some(Arc::new(source)), ..error }
     }
 
     pub(super) fn note(mut self, note: &'static str) -> Self {
@@ -49,4 +58,9 @@ impl fmt::Display for SpecError {
     }
 }
 
-impl std::error::Error for SpecError {}
+impl Error for SpecError {
+    /// The error of the layer that could not be made, such as a [`PoolError`](crate::PoolError).
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

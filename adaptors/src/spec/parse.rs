@@ -67,7 +67,7 @@ fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
     let whole = &text[span.clone()];
     if whole.is_empty() {
         let around = span.start.saturating_sub(1)..(span.start + 1).min(text.len());
-        return Err(SpecError::new(text, around, "there is nothing between two `|`", "needs a layer"));
+        return Err(SpecError::new(text, around, "there is nothing before or after a `|`", "needs a layer"));
     }
     let Some(open) = whole.find('(') else {
         return Ok(Term { name: whole, span, arguments: Vec::new() });
@@ -77,10 +77,20 @@ fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
     }
     let name = whole[..open].trim_end();
     let inner = span.start + open + 1..span.end - 1;
-    let arguments = match text[inner.clone()].trim() {
+    let arguments: Vec<Argument<'_>> = match text[inner.clone()].trim() {
         "" => Vec::new(),
         _ => split(text, inner, ',').map(|span| argument(text, span)).collect(),
     };
+    for (i, argument) in arguments.iter().enumerate() {
+        let same = |other: &Argument<'_>| match (other.key, argument.key) {
+            (None, None) => other.value == argument.value,
+            (a, b) => a == b,
+        };
+        if arguments[..i].iter().any(same) {
+            let message = format!("`{}` is given twice", argument.key.unwrap_or(argument.value));
+            return Err(SpecError::new(text, argument.span.clone(), message, "given before"));
+        }
+    }
     Ok(Term { name, span: span.start..span.start + name.len(), arguments })
 }
 
@@ -172,18 +182,26 @@ fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outerm
         return Err(SpecError::new(text, term.span, message, "needs migratable memory")
             .note("build the stack on `managed` to prefetch"));
     }
-    let mut value = Outermost { target: Target::Own, pass_through: false };
+    let (mut target, mut pass_through) = (None, false);
     for argument in &term.arguments {
-        match (argument.key, argument.value, argument.value.parse()) {
-            (None, "host", _) => value.target = Target::Host,
-            (None, "pass_through", _) => value.pass_through = true,
-            (None, _, Ok(ordinal)) => value.target = Target::Device(ordinal),
+        let to = match (argument.key, argument.value, argument.value.parse()) {
+            (None, "pass_through", _) => {
+                pass_through = true;
+                continue;
+            }
+            (None, "host", _) => Target::Host,
+            (None, _, Ok(ordinal)) => Target::Device(ordinal),
             _ => {
                 let takes = "`prefetch` takes `host` or a device's number, and `pass_through`";
                 return Err(unknown_argument(text, argument, takes));
             }
+        };
+        if target.replace(to).is_some() {
+            let message = "`prefetch` has one target";
+            return Err(SpecError::new(text, argument.span.clone(), message, "a second target"));
         }
     }
+    let value = Outermost { target: target.unwrap_or(Target::Own), pass_through };
     Ok(Word { span: term.span, value })
 }
 
