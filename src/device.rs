@@ -124,7 +124,7 @@ impl Device {
 
     #[cfg(not(feature = "cuda"))]
     fn cuda_driver() -> Result<Arc<dyn Driver>, DriverError> {
-        Err(DriverError::NoDriver { reason: "cumem was built without its feature `cuda`".into() })
+        Err(DriverError::NoDriver { reason: "cumem was built without its feature `cuda`".into(), code: None })
     }
 
     pub(crate) fn from_driver(driver: Arc<dyn Driver>, ordinal: u32) -> Result<Self, DriverError> {

@@ -42,6 +42,8 @@ pub enum DriverError {
     NoDriver {
         /// What was tried and what came of it.
         reason: String,
+        /// The code, if a driver answered with one.
+        code: Option<CudaErrorCode>,
     },
     /// No device has this number.
     #[error("there is no device {ordinal}: the driver lists {count}")]
@@ -107,6 +109,7 @@ impl DriverError {
     /// The driver's code, where there is one.
     pub fn code(&self) -> Option<CudaErrorCode> {
         match self {
+            Self::NoDriver { code, .. } => *code,
             Self::Call { code, .. } | Self::Compile { code, .. } => Some(*code),
             _ => None,
         }

@@ -1,4 +1,63 @@
 //! What can be put on a memory resource.
+//!
+//! | adaptor | what it adds | where it goes | `find` answers |
+//! |---|---|---|---|
+//! | [`Pool`] | keeps memory and hands it out again, in stream order | over a leaf | [`PoolState`] |
+//! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over one what users hold | [`Limit`] |
+//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: it counts what goes through | [`Counters`] |
+//! | [`Prefetch`] | moves each block to a device | outermost | [`Prefetched`] |
+//!
+//! # Order
+//!
+//! The last call is outermost. The same request through the same adaptors, in two orders:
+//!
+//! ```
+//! use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout, sim::Profile};
+//! use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::simulated(Profile::default())?;
+//! let stream = Stream::new(&device)?;
+//! let options = PoolOptions::default().initial(64 << 20);
+//!
+//! let over = CudaResource::new(&device).pool(options)?.statistics();
+//! let under = CudaResource::new(&device).statistics().pool(options)?;
+//! let request = layout::bytes(1000)?;
+//! let (a, b) = (over.allocate(&stream, request)?, under.allocate(&stream, request)?);
+//! assert_eq!(over.counters().counts().current_bytes, 1000); // what the user asked for
+//! assert_eq!(under.find::<Counters>().unwrap().counts().current_bytes, 64 << 20); // what the pool took
+//! # // SAFETY: nothing uses the blocks.
+//! # unsafe { over.deallocate(&stream, a) }?;
+//! # // SAFETY: as above.
+//! # unsafe { under.deallocate(&stream, b) }?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Some orders do not compile. Prefetch goes over nothing that does not migrate:
+//!
+//! ```compile_fail,E0277
+//! # use cumem::{Device, PinnedResource}; use cumem_adaptors::ResourceExt;
+//! # fn stack(device: &Device) {
+//! let _ = PinnedResource::new(device).limit(1024).prefetch(device.id());
+//! # }
+//! ```
+//!
+//! and nothing goes over prefetch, erased or not:
+//!
+//! ```compile_fail,E0277
+//! # use cumem::ManagedResource; use cumem_adaptors::{Prefetch, ResourceExt};
+//! # fn stack(prefetch: Prefetch<ManagedResource>) {
+//! let _ = prefetch.statistics();
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! # use cumem::{AnyResource, ManagedResource}; use cumem_adaptors::{Prefetch, Statistics};
+//! # fn stack(prefetch: Prefetch<ManagedResource>) {
+//! let _ = Statistics::new(AnyResource::new(prefetch));
+//! # }
+//! ```
 
 mod ext;
 pub mod limiter;

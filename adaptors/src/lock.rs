@@ -1,7 +1,8 @@
-//! [`SpinLock`]: a lock that is released with one store, for sections of a few dozen instructions.
+//! [`SpinLock`]: a lock that is released with one store, for sections that are nearly always a few dozen instructions.
 //!
 //! `std::sync::Mutex` pays an atomic exchange at both ends, since somebody may sleep on it. Nobody sleeps on this
-//! one: no driver, no upstream, nothing else of unknown length is called under it.
+//! one: neither the driver nor an upstream is called under it. The longest sections walk or grow the bookkeeping of one
+//! stream, or take a snapshot of all; who waits for them yields.
 
 use std::cell::UnsafeCell;
 use std::fmt;

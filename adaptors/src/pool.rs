@@ -90,6 +90,9 @@ use tag::Tag;
 ///
 /// A block is best freed on the stream that it was allocated on; any other is correct too.
 ///
+/// A hit takes constant time; a miss takes time that grows with the number of free pieces. The upstream is asked under
+/// the pool's central lock, so it must not allocate from or free to this same pool.
+///
 /// Dropping the pool gives every chunk back, in stream order. A chunk with a block that is still live stays
 /// allocated for the rest of the process, since somebody may use it; the loss is recorded as drops' errors
 /// are ([`cumem::take_drop_errors`]).

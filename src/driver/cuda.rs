@@ -63,11 +63,12 @@ fn get() -> Result<&'static Arc<CudaDriver>, DriverError> {
 
 impl CudaDriver {
     fn open() -> Result<Self, DriverError> {
-        let library = cumem_libcuda::load().map_err(|error| DriverError::NoDriver { reason: error.to_string() })?;
+        let library =
+            cumem_libcuda::load().map_err(|error| DriverError::NoDriver { reason: error.to_string(), code: None })?;
         let no_driver = |call, code| {
             let version = library.driver_version();
             let reason = format!("{call} of the driver for CUDA {version} failed: {code}");
-            DriverError::NoDriver { reason }
+            DriverError::NoDriver { reason, code: Some(code) }
         };
         // SAFETY: may be called at any time; the flags have to be zero.
         match unsafe { sys::cuInit(0) }.check("cuInit", DeviceId::cuda(0)) {
@@ -107,7 +108,7 @@ impl CudaDriver {
 }
 
 fn no_device() -> DriverError {
-    DriverError::NoDriver { reason: "the driver lists no device".into() }
+    DriverError::NoDriver { reason: "the driver lists no device".into(), code: Some(CudaErrorCode::NO_DEVICE) }
 }
 
 impl Driver for CudaDriver {

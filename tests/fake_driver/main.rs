@@ -220,14 +220,12 @@ fn a_function_that_is_not_there_is_an_error() {
     if !with_fake("a_function_that_is_not_there_is_an_error", &[]) {
         return;
     }
-    // The fake has no cuMemAlloc. That answers a code, and no crash.
+    // The fake has no cuMemAlloc. That is an error with a name, and no crash.
     let device = Device::open(0).unwrap();
     let stream = Stream::new(&device).unwrap();
     let error = cumem::CudaResource::new(&device).allocate(&stream, Layout::new::<u64>()).unwrap_err();
-    match error {
-        AllocError::Driver(error) => assert_eq!(error.code(), Some(CudaErrorCode::NOT_FOUND)),
-        other => panic!("{other}"),
-    }
+    let missing = DriverError::MissingSymbol { symbol: "cuMemAlloc_v2", driver_version: "13.0".into() };
+    assert_eq!(error, AllocError::Driver(missing));
 }
 
 fn with_block(device: &Device, test: impl FnOnce(&Stream, &Block)) {

@@ -145,6 +145,6 @@ mod tests {
         let error = |code| DriverError::Call { call: "cuLaunchKernel", device: DeviceId::cuda(0), code };
         assert_eq!(to_cust(error(CudaErrorCode::LAUNCH_OUT_OF_RESOURCES)), CudaError::LaunchOutOfResources);
         assert_eq!(to_cust(error(CudaErrorCode(12345))), CudaError::UnknownError);
-        assert_eq!(to_cust(DriverError::NoDriver { reason: String::new() }), CudaError::UnknownError);
+        assert_eq!(to_cust(DriverError::NoDriver { reason: String::new(), code: None }), CudaError::UnknownError);
     }
 }

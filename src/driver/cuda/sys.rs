@@ -40,8 +40,24 @@ impl Code {
 
     #[cold]
     fn error(self, call: &'static str, device: DeviceId) -> DriverError {
-        DriverError::Call { call, device, code: self.number() }
+        let code = self.number();
+        // What the table of cumem-libcuda answers for a function that the driver lacks; a driver has other uses for it.
+        if code == CudaErrorCode::NOT_FOUND
+            && let Some((symbol, driver_version)) = missing(call)
+        {
+            return DriverError::MissingSymbol { symbol, driver_version };
+        }
+        DriverError::Call { call, device, code }
     }
+}
+
+/// The symbol behind a call, and the driver's version, if the driver lacks it.
+fn missing(call: &str) -> Option<(&'static str, String)> {
+    let versioned = format!("{call}_v2");
+    let known = |name: &str| cumem_libcuda::SYMBOLS.iter().copied().find(|symbol| *symbol == name);
+    let symbol = known(&versioned).or_else(|| known(call))?;
+    let missing = cumem_libcuda::load().ok()?.require(symbol).err()?;
+    Some((symbol, missing.driver_version.to_string()))
 }
 
 /// `CUmemLocation`, whose type `cust_raw` knows only in its CUDA 11.4 form.
