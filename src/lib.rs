@@ -1,4 +1,34 @@
-//! Composable memory resources for CUDA.
+//! Composable memory resources for CUDA, with unified memory and a simulated device.
+//!
+//! A [`MemoryResource`] hands out [`Block`]s of memory in stream order. [Leaves](CudaResource) ask the driver; adaptors (in
+//! `cumem-adaptors`) stand on an [`Upstream`]; a [`Buffer`] is an owned, typed array of any of them.
+//!
+//! | for | look at |
+//! |---|---|
+//! | a device and its streams | [`Device`], [`Stream`], [`Event`] |
+//! | what memory is and can do, as types | [`kind`] |
+//! | the contract of resources, and its terms | [`resource`] |
+//! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
+//! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
+//! | looking into a stack | [`layer`], [`LayerExt`] |
+//! | stacks whose type was forgotten | [`AnyResource`], [`AnyUpstream`] |
+//! | the default resource of each device | [`current`] |
+//! | kernels | [`Module`], [`HostKernel`] |
+//! | a device where there is none | [`sim`] |
+//!
+//! ```
+//! use cumem::{Buffer, CudaResource, Device, Stream, sim::Profile};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::simulated(Profile::default())?; // or `Device::open(0)?`, a GPU
+//! let stream = Stream::new(&device)?;
+//! let squares = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(&device))?;
+//! assert_eq!(squares.to_vec()?, [1, 4, 9]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device only.
 
 mod any;
 mod block;
@@ -25,6 +55,8 @@ pub use any::{AnyResource, AnyUpstream};
 pub use block::{Block, MakerId};
 pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
 pub use code::CudaErrorCode;
+#[cfg(feature = "cuda")]
+pub use cust;
 pub use device::{Attributes, Device, MemoryInfo};
 pub use driver::{DriverPoolUsage, PointerInfo, sim};
 pub use drop_error::{DropError, record_drop_error, take_drop_errors};
@@ -41,3 +73,8 @@ pub use resources::{
     CudaAsyncOptions, CudaAsyncResource, CudaResource, HostResource, ManagedResource, PinnedResource, PoolSource,
 };
 pub use stream::{Stream, StreamId};
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
