@@ -88,7 +88,10 @@ impl Limit {
     /// Takes back what [`reserve`](Self::reserve) counted; never below zero, whoever returns what.
     #[inline]
     fn release(&self, counted: usize) {
-        let _ = self.allocated.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(counted)));
+        let before = self.allocated.fetch_sub(counted, Relaxed);
+        if before < counted {
+            self.allocated.fetch_add(counted - before, Relaxed);
+        }
     }
 }
 
