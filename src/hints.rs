@@ -4,6 +4,7 @@
 //! [`Skipped`](Outcome::Skipped) with the reason; one that the driver rejects is an error with its code.
 
 use crate::block::Block;
+use crate::device::Device;
 use crate::error::DriverError;
 use crate::location::{DeviceId, Location};
 use crate::stream::Stream;
@@ -95,11 +96,8 @@ pub fn prefetch(
     let to = to.into();
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
-    if bytes == 0 {
-        return Ok(Outcome::Skipped(SkipReason::EmptyRange));
-    }
-    if !device.attributes().concurrent_managed_access {
-        return Ok(Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id())));
+    if let Some(reason) = pointless(device, bytes) {
+        return Ok(Outcome::Skipped(reason));
     }
     let raw = stream.raw()?;
     // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
@@ -117,11 +115,8 @@ pub fn prefetch(
 pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Stream) -> Result<Outcome, DriverError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
-    if bytes == 0 {
-        return Ok(Outcome::Skipped(SkipReason::EmptyRange));
-    }
-    if !device.attributes().concurrent_managed_access {
-        return Ok(Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id())));
+    if let Some(reason) = pointless(device, bytes) {
+        return Ok(Outcome::Skipped(reason));
     }
     // SAFETY: advice changes no byte, and a range that is not allocated is refused.
     unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
@@ -138,6 +133,15 @@ pub fn range_attributes(block: &Block, range: Range<usize>, stream: &Stream) -> 
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
     device.driver().range_attributes(device.ordinal(), ptr, bytes)
+}
+
+/// Why a hint about `bytes` bytes would mean nothing.
+fn pointless(device: &Device, bytes: usize) -> Option<SkipReason> {
+    match bytes {
+        0 => Some(SkipReason::EmptyRange),
+        _ if !device.attributes().concurrent_managed_access => Some(SkipReason::NoConcurrentManagedAccess(device.id())),
+        _ => None,
+    }
 }
 
 fn slice_of(block: &Block, range: &Range<usize>) -> Result<(*const u8, usize), DriverError> {
