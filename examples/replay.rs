@@ -23,7 +23,7 @@ use std::process::ExitCode;
 struct Args {
     /// The trace.
     trace: PathBuf,
-    /// The stack to allocate from: a leaf (device, async, managed, pinned, host), then adaptors.
+    /// The stack to allocate from: a leaf (device, async, virtual, managed, pinned, host), then adaptors.
     #[arg(long, value_name = "SPEC", default_value = "managed | pool | limit(80%) | statistics | prefetch")]
     stack: String,
     /// Where: a GPU, the simulated device, or a GPU if there is one.

@@ -145,6 +145,19 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Gives it back, in stream order (`cuMemFreeAsync`).
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError>;
 
+    /// Bytes of the granules that memory can be mapped in (`cuMemGetAllocationGranularity`).
+    fn mapping_granularity(&self, d: u32) -> Result<usize, DriverError>;
+    /// Addresses without memory, at a multiple of the granularity; whole granules (`cuMemAddressReserve`).
+    fn reserve_addresses(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
+    /// Gives reserved addresses back, all that one call gave; nothing is mapped there (`cuMemAddressFree`).
+    unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
+    /// Puts new memory of the device, for its use alone, behind reserved addresses: whole granules that have
+    /// none. All of it or, on failure, nothing (`cuMemCreate`, `cuMemMap`, `cuMemSetAccess`).
+    unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
+    /// Takes the memory of one or several whole calls of [`map`](Self::map) away and frees it. The work that
+    /// uses it must have been waited for (`cuMemUnmap`).
+    unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
+
     /// Copies between any two memories that the device or the driver can reach (`cuMemcpyAsync`).
     unsafe fn copy_async(
         &self,

@@ -70,7 +70,8 @@ pub use layout::CUDA_ALLOCATION_ALIGNMENT;
 pub use location::{DeviceId, Location};
 pub use resource::{MemoryResource, Upstream};
 pub use resources::{
-    CudaAsyncOptions, CudaAsyncResource, CudaResource, HostResource, ManagedResource, PinnedResource, PoolSource,
+    CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource,
+    PinnedResource, PoolSource,
 };
 pub use stream::{Stream, StreamId};
 

@@ -1,10 +1,11 @@
 //! Every leaf passes what every resource must.
 
-use cumem::{CudaAsyncResource, CudaResource, HostResource, ManagedResource, PinnedResource};
+use cumem::{CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource};
 use cumem_conformance::{Expectations, conformance};
 
 conformance!(cuda, |device| CudaResource::new(device));
 conformance!(cuda_async, |device| CudaAsyncResource::new(device)?);
+conformance!(cuda_virtual, |device| CudaVirtualResource::new(device)?, Expectations::default().max_alignment(2 << 20));
 conformance!(managed, |device| ManagedResource::new(device)?);
 conformance!(pinned, |device| PinnedResource::new(device));
 conformance!(

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `device` | |
 //! | `async` | `default` (the device's default pool instead of an own one), `threshold=SIZE` |
+//! | `virtual` | |
 //! | `managed` | |
 //! | `pinned` | |
 //! | `host` | |
@@ -54,6 +55,7 @@ struct Word<T> {
 enum Leaf {
     Device,
     Async { default_pool: bool, threshold: Option<Size> },
+    Virtual,
     Managed,
     Pinned,
     Host,

@@ -21,6 +21,7 @@ fn builds_what_it_says() {
         ("host | statistics", "statistics over host"),
         ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
         ("async(default)", "async"),
+        ("virtual | pool", "pool over virtual"),
         ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
         ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
@@ -87,7 +88,11 @@ fn order_rules_in_the_words_of_the_types() {
 fn each_error_points_at_its_word() {
     for (text, message, word) in [
         ("", "the description is empty", ""),
-        ("manged | pool", "there is no leaf `manged`; there are device, async, managed, pinned, host", "manged"),
+        (
+            "manged | pool",
+            "there is no leaf `manged`; there are device, async, virtual, managed, pinned, host",
+            "manged",
+        ),
         ("pool | managed", "`pool` is an adaptor: it needs an upstream", "pool"),
         ("managed | device", "`device` is a leaf: it has no upstream", "device"),
         ("managed | cache", "there is no adaptor `cache`; there are pool, limit, statistics, prefetch", "cache"),

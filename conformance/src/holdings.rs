@@ -17,6 +17,8 @@ impl Holdings {
                 ("blocks of unified memory", live.managed.blocks),
                 ("blocks of page-locked memory", live.pinned.blocks),
                 ("stream-ordered blocks", live.stream_ordered.blocks),
+                ("mapped pieces", live.mapped.blocks),
+                ("ranges of reserved addresses", live.reserved.blocks),
                 ("streams", live.streams),
                 ("events", live.events),
             ]);

@@ -11,6 +11,7 @@
 //! | [`streams`] | streams and events |
 //! | [`memory`] | memory, copies, what a pointer points to |
 //! | [`pools`] | stream-ordered pools |
+//! | [`mapping`] | reserved addresses, and memory mapped behind them |
 //! | [`unified`] | prefetch, advice, range attributes |
 //! | [`module`] | PTX, kernels, launches |
 //! | [`interop`] | the bridge to cust's own types |
@@ -18,6 +19,7 @@
 mod attributes;
 mod context;
 mod interop;
+mod mapping;
 mod memory;
 mod module;
 mod pools;
@@ -233,6 +235,25 @@ impl Driver for CudaDriver {
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: the contract is the same.
         unsafe { self.on(d)?.free_async(ptr, stream) }
+    }
+
+    fn mapping_granularity(&self, d: u32) -> Result<usize, DriverError> {
+        self.on(d)?.mapping_granularity()
+    }
+    fn reserve_addresses(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        self.on(d)?.reserve_addresses(bytes)
+    }
+    unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.release_addresses(ptr, bytes) }
+    }
+    unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.map(ptr, bytes) }
+    }
+    unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.unmap(ptr, bytes) }
     }
 
     unsafe fn copy_async(

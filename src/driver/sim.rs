@@ -13,6 +13,7 @@
 //! | `machine` | the state behind the one lock, the clock, what every call does first |
 //! | `injection` | calls that are made to fail |
 //! | `memory`, `heap`, `mapping` | allocations; small ones out of slabs; the pages behind both |
+//! | `reserved` | reserved addresses, and memory mapped behind them |
 //! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
 //! | `operations`, `bytes`, `cost` | what an operation takes, what it does to bytes, and how long it lasts |
@@ -37,6 +38,7 @@ mod operations;
 mod pools;
 mod profile;
 mod profiles;
+mod reserved;
 mod schedule;
 mod segments;
 mod simulator;

@@ -37,12 +37,20 @@ impl Leaf {
         layout: Layout,
         allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
     ) -> Result<Block, AllocError> {
-        if layout.align() > CUDA_ALLOCATION_ALIGNMENT {
-            return Err(AllocError::UnsupportedAlignment {
-                layer: self.name,
-                alignment: layout.align(),
-                maximum: CUDA_ALLOCATION_ALIGNMENT,
-            });
+        self.allocate_aligned(stream, layout, CUDA_ALLOCATION_ALIGNMENT, allocate)
+    }
+
+    /// The same for a source of memory that is aligned to `maximum`.
+    pub(super) fn allocate_aligned(
+        &self,
+        stream: &Stream,
+        layout: Layout,
+        maximum: usize,
+        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
+    ) -> Result<Block, AllocError> {
+        if layout.align() > maximum {
+            let (layer, alignment) = (self.name, layout.align());
+            return Err(AllocError::UnsupportedAlignment { layer, alignment, maximum });
         }
         self.allocate_any_alignment(stream, layout, allocate)
     }

@@ -4,8 +4,8 @@ use super::{Adaptor, AnyStack, Leaf, SpecError, StackSpec, Target, Word};
 use crate::{Prefetch, ResourceExt, Size};
 use cumem::kind::Managed;
 use cumem::{
-    AnyResource, AnyUpstream, CudaAsyncOptions, CudaAsyncResource, CudaResource, Device, HostResource, Location,
-    ManagedResource, MemoryKind, PinnedResource, PoolSource,
+    AnyResource, AnyUpstream, CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, Device,
+    HostResource, Location, ManagedResource, MemoryKind, PinnedResource, PoolSource,
 };
 use std::error::Error;
 
@@ -23,6 +23,10 @@ impl StackSpec {
                 let release_threshold = threshold.map(|size| bytes(size, device) as u64);
                 let options = CudaAsyncOptions { source, release_threshold };
                 let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(&self.leaf, e))?;
+                AnyStack::OverDevice(self.wrap(AnyUpstream::new(leaf))?.finish())
+            }
+            Leaf::Virtual => {
+                let leaf = CudaVirtualResource::new(device).map_err(|e| self.refused(&self.leaf, e))?;
                 AnyStack::OverDevice(self.wrap(AnyUpstream::new(leaf))?.finish())
             }
             Leaf::Managed => {

@@ -5,7 +5,7 @@ use crate::{Crossing, PoolOptions, Size};
 use std::ops::Range;
 use std::str::FromStr;
 
-const LEAVES: &str = "device, async, managed, pinned, host";
+const LEAVES: &str = "device, async, virtual, managed, pinned, host";
 const ADAPTORS: &str = "pool, limit, statistics, prefetch";
 
 pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
@@ -105,6 +105,7 @@ fn argument(text: &str, span: Range<usize>) -> Argument<'_> {
 fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
     let value = match term.name {
         "device" => Leaf::Device,
+        "virtual" => Leaf::Virtual,
         "managed" => Leaf::Managed,
         "pinned" => Leaf::Pinned,
         "host" => Leaf::Host,
@@ -145,7 +146,7 @@ fn adaptor(text: &str, term: Term<'_>) -> Result<Word<Adaptor>, SpecError> {
         }
         name => {
             let message = match name {
-                "device" | "async" | "managed" | "pinned" | "host" => {
+                "device" | "async" | "virtual" | "managed" | "pinned" | "host" => {
                     format!("`{name}` is a leaf: it has no upstream")
                 }
                 _ => format!("there is no adaptor `{name}`; there are {ADAPTORS}"),

@@ -82,7 +82,7 @@ impl Active<'_> {
         self.not_null(call, ptr::with_exposed_provenance_mut(address as usize))
     }
 
-    fn not_null(&self, call: &'static str, pointer: *mut u8) -> Result<NonNull<u8>, DriverError> {
+    pub(super) fn not_null(&self, call: &'static str, pointer: *mut u8) -> Result<NonNull<u8>, DriverError> {
         NonNull::new(pointer).ok_or(DriverError::Call { call, device: self.id, code: CudaErrorCode::UNKNOWN })
     }
 

@@ -8,9 +8,10 @@ use crate::code::CudaErrorCode;
 use crate::error::DriverError;
 use crate::location::DeviceId;
 use cust::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemPoolProps, CUmemoryPool, CUmodule, CUstream,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp,
+    CUmemGenericAllocationHandle, CUmemPoolProps, CUmemoryPool, CUmodule, CUstream,
 };
-use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::ptr;
 
 /// A `CUresult`, whichever it is.
@@ -107,6 +108,41 @@ unsafe extern "C" {
     pub(super) fn cuMemcpyAsync(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) -> Code;
     pub(super) fn cuMemsetD8Async(to: CUdeviceptr, value: c_uchar, bytes: usize, stream: CUstream) -> Code;
     pub(super) fn cuPointerGetAttribute(value: *mut c_void, attribute: c_int, address: CUdeviceptr) -> Code;
+
+    pub(super) fn cuMemGetAllocationGranularity(
+        granularity: *mut usize,
+        properties: *const CUmemAllocationProp,
+        option: c_int,
+    ) -> Code;
+    pub(super) fn cuMemAddressReserve(
+        address: *mut CUdeviceptr,
+        bytes: usize,
+        alignment: usize,
+        at: CUdeviceptr,
+        flags: c_ulonglong,
+    ) -> Code;
+    pub(super) fn cuMemAddressFree(address: CUdeviceptr, bytes: usize) -> Code;
+    pub(super) fn cuMemCreate(
+        handle: *mut CUmemGenericAllocationHandle,
+        bytes: usize,
+        properties: *const CUmemAllocationProp,
+        flags: c_ulonglong,
+    ) -> Code;
+    pub(super) fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> Code;
+    pub(super) fn cuMemMap(
+        address: CUdeviceptr,
+        bytes: usize,
+        offset: usize,
+        handle: CUmemGenericAllocationHandle,
+        flags: c_ulonglong,
+    ) -> Code;
+    pub(super) fn cuMemUnmap(address: CUdeviceptr, bytes: usize) -> Code;
+    pub(super) fn cuMemSetAccess(
+        address: CUdeviceptr,
+        bytes: usize,
+        access: *const CUmemAccessDesc,
+        count: usize,
+    ) -> Code;
 
     pub(super) fn cuDeviceGetDefaultMemPool(pool: *mut CUmemoryPool, device: CUdevice) -> Code;
     pub(super) fn cuMemPoolCreate(pool: *mut CUmemoryPool, properties: *const CUmemPoolProps) -> Code;

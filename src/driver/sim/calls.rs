@@ -72,6 +72,7 @@ impl State {
     pub(super) fn bad_range(&self, d: u32, who: &str, addr: u64, bytes: u64, bad: Bad) -> DriverError {
         let what = match bad {
             Bad::Unknown => "which are no memory of the device".into(),
+            Bad::Unmapped => "which are reserved and have no memory behind them".into(),
             Bad::Crosses { base, bytes } => format!("across the end of the allocation of {bytes} bytes at {base:#x}"),
             Bad::Freed { base, bytes } => format!("in the allocation of {bytes} bytes at {base:#x}, which was freed"),
         };
@@ -174,7 +175,7 @@ impl Machine {
         let (until, cost) = match place.kind {
             Kind::Managed(_) => (Until::All, state.profile(d).call_free_managed),
             Kind::Device | Kind::Segment(_) => (Until::Device(place.device), state.profile(d).call_free_device),
-            Kind::Pinned => return Err(bad),
+            Kind::Pinned | Kind::Mapped(_) => return Err(bad),
         };
         let mut state = self.run(state, d, until)?;
         state.now += ns(cost);
@@ -236,11 +237,11 @@ impl State {
     /// # Safety
     ///
     /// Nobody uses the memory any more, or looks before it does.
-    unsafe fn release(&mut self, addr: u64) {
+    pub(super) unsafe fn release(&mut self, addr: u64) {
         // SAFETY: as the caller vouches.
         let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
         match freed.kind {
-            Kind::Device | Kind::Segment(_) => self.space.give_plain(freed.device, freed.counted),
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => self.space.give_plain(freed.device, freed.counted),
             Kind::Pinned => self.pinned -= freed.counted,
             Kind::Managed(range) => {
                 self.space.remove(range);

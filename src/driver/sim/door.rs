@@ -70,7 +70,7 @@ impl Driver for Simulator {
             pageable_memory_access_uses_host_page_tables: false,
             direct_managed_mem_access_from_host: profile.direct_managed_mem_access_from_host,
             memory_pools: profile.memory_pools,
-            virtual_memory_management: false,
+            virtual_memory_management: profile.virtual_memory_management,
         })
     }
 
@@ -315,6 +315,27 @@ impl Driver for Simulator {
         Ok(())
     }
 
+    fn mapping_granularity(&self, d: u32) -> Result<usize> {
+        self.machine().mapping_granularity(d)
+    }
+
+    fn reserve_addresses(&self, d: u32, bytes: usize) -> Result<NonNull<u8>> {
+        self.machine().reserve_addresses(d, bytes as u64)
+    }
+
+    unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        self.machine().release_addresses(d, ptr.as_ptr() as u64, bytes as u64)
+    }
+
+    unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        self.machine().map(d, ptr.as_ptr() as u64, bytes as u64)
+    }
+
+    unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        // SAFETY: by the door's contract.
+        unsafe { self.machine().unmap(d, ptr.as_ptr() as u64, bytes as u64) }
+    }
+
     unsafe fn copy_async(&self, d: u32, dst: *mut u8, src: *const u8, bytes: usize, stream: RawStream) -> Result<()> {
         self.machine().copy(d, dst as u64, src as u64, bytes as u64, stream)
     }
@@ -342,7 +363,7 @@ impl Driver for Simulator {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         };
         let kind = match place.kind {
-            Kind::Device | Kind::Segment(_) => "device",
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => "device",
             Kind::Managed(_) => "managed",
             Kind::Pinned => "pinned",
         };

@@ -107,6 +107,8 @@ impl State {
             let place = self.place(d, who, addr, bytes)?;
             let reachable = match &place {
                 None => self.profile(d).pageable_memory_access,
+                // Mapped memory was made accessible to its own device only.
+                Some(place) if place.device != d && matches!(place.kind, Kind::Mapped(_)) => false,
                 Some(place) if place.device != d && matches!(place.kind, Kind::Device | Kind::Segment(_)) => {
                     self.profile(d).peer_access && self.profile(place.device).peer_access
                 }

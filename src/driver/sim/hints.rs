@@ -62,8 +62,7 @@ impl State {
         self.order_with_legacy(d, key);
         self.now += first;
         let ready = self.now;
-        let Place { serial, base, .. } = place;
-        self.enqueue(key, ready, "cuMemPrefetchAsync", What::Prefetch { serial, base, range, pages, to });
+        self.enqueue(key, ready, "cuMemPrefetchAsync", What::Prefetch { place, range, pages, to });
         self.now += rest;
     }
 }
@@ -132,7 +131,7 @@ impl Machine {
         let range = match place.kind {
             Kind::Managed(range) => range,
             Kind::Pinned => return Ok(()),
-            Kind::Device | Kind::Segment(_) => {
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => {
                 return Err(state.simulation(d, format!("the host touched device memory at {addr:#x}")));
             }
         };

@@ -30,7 +30,11 @@ fault_calls! {
     AllocatePinned,
     /// `cuMemAllocFromPoolAsync`.
     AllocateAsync,
-    /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync`.
+    /// `cuMemAddressReserve`, `cuMemAddressFree`.
+    Reserve,
+    /// `cuMemCreate`, `cuMemMap` and `cuMemSetAccess`, which are one call here.
+    Map,
+    /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync`, `cuMemUnmap`.
     Free,
     /// `cuMemcpyAsync`.
     Copy,

@@ -29,22 +29,48 @@ pub(super) struct Mapping {
     base: usize,
     bytes: usize,
     tiles: usize,
+    /// Part of another one, to which the addresses go back.
+    part: bool,
 }
 
 impl Mapping {
     /// `bytes`, rounded up to pages, at a multiple of `align` (a power of two); `None` if the operating
     /// system refuses.
     pub(super) fn reserve(bytes: usize, align: usize) -> Option<Self> {
+        let mut mapping = Self::addresses(bytes, align, libc::PROT_READ | libc::PROT_WRITE)?;
+        mapping.poison();
+        Some(mapping)
+    }
+
+    /// The same without pages: whoever touches the addresses before they are [opened](Self::open) faults.
+    pub(super) fn closed(bytes: usize, align: usize) -> Option<Self> {
+        Self::addresses(bytes, align, libc::PROT_NONE)
+    }
+
+    fn addresses(bytes: usize, align: usize, protection: i32) -> Option<Self> {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;
         let slack = align.saturating_sub(page);
-        let raw = map(ptr::null_mut(), bytes.checked_add(slack)?, libc::PROT_READ | libc::PROT_WRITE, None)?;
+        let raw = map(ptr::null_mut(), bytes.checked_add(slack)?, protection, None)?;
         let base = raw.next_multiple_of(align);
         unmap(raw, base - raw);
         unmap(base + bytes, raw + slack - base);
-        let mut mapping = Self { base, bytes, tiles: 0 };
-        mapping.poison();
-        Some(mapping)
+        Some(Self { base, bytes, tiles: 0, part: false })
+    }
+
+    /// Puts pages behind a part of closed addresses, until the result is dropped.
+    ///
+    /// # Safety
+    ///
+    /// The part lies within, has no pages yet, and is dropped before `self`.
+    pub(super) unsafe fn open(&self, base: u64, bytes: usize) -> Option<Self> {
+        let mut part = Self { base: base as usize, bytes, tiles: 0, part: true };
+        let opened = map(base as *mut libc::c_void, bytes, libc::PROT_READ | libc::PROT_WRITE, None);
+        // On failure the part is closed again as it is dropped.
+        opened.map(|_| {
+            part.poison();
+            part
+        })
     }
 
     pub(super) fn base(&self) -> u64 {
@@ -61,20 +87,22 @@ impl Mapping {
     /// Maps the poison over the range. Where that fails, the range stays zeroed.
     fn poison(&mut self) {
         let Some(tile) = tile() else { return };
-        for offset in (0..self.bytes).step_by(TILE) {
+        let end = self.base + self.bytes;
+        let mut at = self.base;
+        while at < end {
             if TILES.fetch_add(1, Ordering::Relaxed) >= MAX_TILES {
                 TILES.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
             self.tiles += 1;
-            let at = (self.base + offset) as *mut libc::c_void;
-            let rw = libc::PROT_READ | libc::PROT_WRITE;
-            let bytes = TILE.min(self.bytes - offset);
-            if map(at, bytes, rw, Some(tile)).is_none() {
+            let bytes = TILE.min(end - at).min(TILE - at % TILE);
+            let (place, rw) = (at as *mut libc::c_void, libc::PROT_READ | libc::PROT_WRITE);
+            if map(place, bytes, rw, Some(tile)).is_none() {
                 // The old mapping may be gone with the failure, and somebody else's must not come in its place.
-                map(at, bytes, rw, None);
+                map(place, bytes, rw, None);
                 return;
             }
+            at += bytes;
         }
     }
 
@@ -85,8 +113,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        unmap(self.base, self.bytes);
-        self.forget_tiles();
+        if self.part {
+            self.retire();
+        } else {
+            unmap(self.base, self.bytes);
+            self.forget_tiles();
+        }
     }
 }
 
@@ -106,9 +138,11 @@ fn map(at: *mut libc::c_void, bytes: usize, protection: i32, file: Option<&File>
     flags |= if at.is_null() { 0 } else { libc::MAP_FIXED };
     flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
     let fd = file.map_or(-1, |file| file.as_raw_fd());
+    // Parts of the file by address: neighbours are then one mapping to the kernel, which limits their number.
+    let offset = file.map_or(0, |_| (at as usize % TILE) as libc::off_t);
     // SAFETY: without a place, the kernel chooses addresses that nobody has; every place given here lies in
     // a range that this module reserved.
-    let mapped = unsafe { libc::mmap(at, bytes, protection, flags, fd, 0) };
+    let mapped = unsafe { libc::mmap(at, bytes, protection, flags, fd, offset) };
     (mapped != libc::MAP_FAILED).then_some(mapped as usize)
 }
 

@@ -1,8 +1,12 @@
 //! [`Memory`]: which addresses are allocated, as what.
+//!
+//! Memory that is mapped behind reserved addresses lies in pieces; those of one reservation that touch can be
+//! used as one range.
 
 use super::handles::Key;
 use super::heap::{Heap, Home};
 use super::journal::SerialOfRange;
+use super::mapping::Mapping;
 use super::simulator::LiveAllocations;
 use super::uvm::{BLOCK, PAGE, RangeId};
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +24,15 @@ pub(super) enum Kind {
     Pinned,
     /// A segment of a stream-ordered pool.
     Segment(Key),
+    /// Mapped behind reserved addresses, which begin here.
+    Mapped(u64),
+}
+
+impl Kind {
+    /// Whether it is memory of a device that never moves.
+    pub(super) fn is_plain(self) -> bool {
+        matches!(self, Self::Device | Self::Segment(_) | Self::Mapped(_))
+    }
 }
 
 /// One allocation of the driver's.
@@ -35,9 +48,10 @@ pub(super) struct Allocation {
     home: Home,
 }
 
-/// An address within an allocation.
+/// An address within an allocation, or within neighbouring pieces of one reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
+    /// Of the allocation; of the newest of several pieces.
     pub(super) serial: u64,
     pub(super) device: u32,
     pub(super) kind: Kind,
@@ -55,6 +69,16 @@ pub(super) enum Bad {
     Crosses { base: u64, bytes: u64 },
     /// It was freed.
     Freed { base: u64, bytes: u64 },
+    /// Reserved addresses that nothing is mapped behind.
+    Unmapped,
+}
+
+/// Reserved addresses.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    device: u32,
+    bytes: u64,
+    addresses: Mapping,
 }
 
 /// All allocations of a machine.
@@ -64,6 +88,8 @@ pub(super) struct Memory {
     devices: Vec<Heap>,
     managed: Heap,
     pinned: Heap,
+    /// After the table, so that pieces are dropped before the addresses that they lie in.
+    reservations: BTreeMap<u64, Reservation>,
     freed: VecDeque<(u64, u64)>,
     serials: u64,
     ranges: SerialOfRange,
@@ -77,6 +103,7 @@ impl Memory {
             devices: std::iter::repeat_with(|| Heap::new(512, BLOCK as usize)).take(devices).collect(),
             managed: Heap::new(MANAGED_SLOT, BLOCK as usize),
             pinned: Heap::new(PAGE as usize, PAGE as usize),
+            reservations: BTreeMap::new(),
             freed: VecDeque::new(),
             serials: 0,
             ranges: BTreeMap::new(),
@@ -95,14 +122,74 @@ impl Memory {
     ) -> Option<(u64, u64)> {
         let (base, home) = heap(self).allocate(usize::try_from(counted.max(bytes)).ok()?)?;
         let kind = kind();
+        let serial = self.enter(base, Allocation { serial: 0, device: d, kind, bytes, counted, home });
+        Some((base, serial))
+    }
+
+    /// Writes an allocation down, under a new serial number.
+    fn enter(&mut self, base: u64, mut allocation: Allocation) -> u64 {
         self.serials += 1;
         let serial = self.serials;
-        if let Kind::Managed(range) = kind {
+        allocation.serial = serial;
+        if let Kind::Managed(range) = allocation.kind {
             self.ranges.insert(range, serial);
         }
-        self.live.count(kind, 1, bytes as i64);
-        self.table.insert(base, Allocation { serial, device: d, kind, bytes, counted, home });
-        Some((base, serial))
+        self.live.count(allocation.kind, 1, allocation.bytes as i64);
+        self.table.insert(base, allocation);
+        serial
+    }
+
+    /// Reserves addresses for memory of device `d`.
+    pub(super) fn reserve(&mut self, d: u32, bytes: u64) -> Option<u64> {
+        let addresses = Mapping::closed(usize::try_from(bytes).ok()?, BLOCK as usize)?;
+        let base = addresses.base();
+        self.reservations.insert(base, Reservation { device: d, bytes, addresses });
+        self.live.reserved.blocks += 1;
+        self.live.reserved.bytes += bytes;
+        Some(base)
+    }
+
+    /// Gives back exactly the addresses of one reservation of device `d`, if nothing is mapped there.
+    pub(super) fn unreserve(&mut self, d: u32, base: u64, bytes: u64) -> bool {
+        let found = self.reservations.get(&base).is_some_and(|r| r.device == d && r.bytes == bytes);
+        if !found || self.table.range(base..base + bytes).next().is_some() {
+            return false;
+        }
+        self.reservations.remove(&base);
+        self.live.reserved.blocks -= 1;
+        self.live.reserved.bytes -= bytes;
+        true
+    }
+
+    /// Whether all of a range is reserved, for device `d` in one piece, and nothing is mapped there.
+    pub(super) fn can_map(&self, d: u32, addr: u64, bytes: u64) -> bool {
+        let reserved = self.reservation(addr).is_some_and(|(base, r)| r.device == d && bytes <= base + r.bytes - addr);
+        reserved && self.find(addr, 1).is_err() && self.table.range(addr..addr + bytes).next().is_none()
+    }
+
+    /// Puts memory behind a range for which that holds; its serial number.
+    pub(super) fn map(&mut self, addr: u64, bytes: u64) -> Option<u64> {
+        let (base, &Reservation { device, ref addresses, .. }) = self.reservation(addr)?;
+        // SAFETY: nothing is mapped there, and a reservation outlives its pieces: see `unreserve` and the fields.
+        let home = Home::Own(unsafe { addresses.open(addr, usize::try_from(bytes).ok()?) }?);
+        let kind = Kind::Mapped(base);
+        Some(self.enter(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, home }))
+    }
+
+    /// The pieces of device `d` that make up a range, if it is made of whole ones.
+    pub(super) fn pieces(&self, d: u32, addr: u64, bytes: u64) -> Option<Vec<u64>> {
+        let (mut at, mut bases) = (addr, Vec::new());
+        while at < addr.checked_add(bytes)? {
+            let piece = self.table.get(&at).filter(|a| a.device == d && matches!(a.kind, Kind::Mapped(_)))?;
+            bases.push(at);
+            at += piece.bytes;
+        }
+        (at == addr + bytes).then_some(bases)
+    }
+
+    fn reservation(&self, addr: u64) -> Option<(u64, &Reservation)> {
+        let (&base, found) = self.reservations.range(..=addr).next_back()?;
+        (addr - base < found.bytes).then_some((base, found))
     }
 
     pub(super) fn device_heap(&mut self, d: u32) -> &mut Heap {
@@ -125,13 +212,17 @@ impl Memory {
     pub(super) unsafe fn free(&mut self, base: u64) -> Option<Allocation> {
         let mut allocation = self.table.remove(&base)?;
         let heap = match allocation.kind {
-            Kind::Device | Kind::Segment(_) => &mut self.devices[allocation.device as usize],
-            Kind::Managed(_) => &mut self.managed,
-            Kind::Pinned => &mut self.pinned,
+            Kind::Device | Kind::Segment(_) => Some(&mut self.devices[allocation.device as usize]),
+            Kind::Managed(_) => Some(&mut self.managed),
+            Kind::Pinned => Some(&mut self.pinned),
+            // Its pages go with its home.
+            Kind::Mapped(_) => None,
         };
         let home = std::mem::replace(&mut allocation.home, Home::Slot(0));
-        // SAFETY: address and home were kept together, and the caller vouches for the rest.
-        unsafe { heap.free(base, home) };
+        if let Some(heap) = heap {
+            // SAFETY: address and home were kept together, and the caller vouches for the rest.
+            unsafe { heap.free(base, home) };
+        }
         if let Kind::Managed(range) = allocation.kind {
             self.ranges.remove(&range);
         }
@@ -158,20 +249,49 @@ impl Memory {
             let offset = addr - base;
             // The address just past the end belongs to nobody, unless nothing is asked of it.
             if offset < found.bytes || (offset == found.bytes && bytes == 0) {
-                if bytes > found.bytes - offset {
-                    return Err(Bad::Crosses { base, bytes: found.bytes });
+                let (have, serial) = match found.kind {
+                    Kind::Mapped(_) => self.run(base, addr.saturating_add(bytes)),
+                    _ => (found.bytes, found.serial),
+                };
+                if bytes > have - offset {
+                    return Err(Bad::Crosses { base, bytes: have });
                 }
-                let Allocation { serial, device, kind, bytes, .. } = *found;
-                return Ok(Place { serial, device, kind, base, bytes, offset });
+                let Allocation { device, kind, .. } = *found;
+                return Ok(Place { serial, device, kind, base, bytes: have, offset });
             }
         }
         let was = self.freed.iter().rev().find(|(base, bytes)| (*base..base + bytes).contains(&addr));
-        Err(was.map_or(Bad::Unknown, |&(base, bytes)| Bad::Freed { base, bytes }))
+        Err(match (was, self.reservation(addr)) {
+            (Some(&(base, bytes)), _) => Bad::Freed { base, bytes },
+            (None, Some(_)) => Bad::Unmapped,
+            (None, None) => Bad::Unknown,
+        })
     }
 
-    /// Whether an address found earlier still belongs to the same allocation.
-    pub(super) fn still(&self, addr: u64, serial: u64) -> bool {
-        self.table.range(..=addr).next_back().is_some_and(|(_, found)| found.serial == serial)
+    /// Bytes of the pieces of one reservation that touch, from the one at `base` to where `end` is reached, and
+    /// the newest of their serial numbers.
+    fn run(&self, base: u64, end: u64) -> (u64, u64) {
+        let (mut at, mut newest, mut of) = (base, 0, None);
+        for (&start, piece) in self.table.range(base..) {
+            if start != at || *of.get_or_insert(piece.kind) != piece.kind {
+                break;
+            }
+            (at, newest) = (start + piece.bytes, newest.max(piece.serial));
+            if at >= end {
+                break;
+            }
+        }
+        (at - base, newest)
+    }
+
+    /// Whether `bytes` bytes at an address found earlier still belong to the same allocation, or the same pieces.
+    pub(super) fn still(&self, addr: u64, bytes: u64, place: &Place) -> bool {
+        match (self.find(addr, bytes), place.kind) {
+            // The range may begin in another piece than the place does; later pieces have higher numbers.
+            (Ok(now), Kind::Mapped(_)) => now.kind == place.kind && now.serial <= place.serial,
+            (Ok(now), _) => now.serial == place.serial,
+            (Err(_), _) => false,
+        }
     }
 
     pub(super) fn serial_of(&self, range: RangeId) -> u64 {

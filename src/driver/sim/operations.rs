@@ -9,7 +9,7 @@ use super::streams::{Mark, Operation};
 use super::uvm::{NoMemory, PAGE, Processor, RangeId, Work};
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
-use crate::kernel::{AccessMode, HostKernel};
+use crate::kernel::{Access, AccessMode, HostKernel};
 use std::ops::Range;
 
 /// An operation of a stream.
@@ -31,8 +31,7 @@ pub(super) enum What {
         places: Box<[Option<Place>]>,
     },
     Prefetch {
-        serial: u64,
-        base: u64,
+        place: Place,
         range: RangeId,
         pages: Range<u64>,
         to: Processor,
@@ -95,7 +94,7 @@ impl Side {
     /// The device whose memory it is, if it is plain device memory.
     fn owner(&self) -> Option<u32> {
         match self {
-            Self::Simulated(_, place) if matches!(place.kind, Kind::Device | Kind::Segment(_)) => Some(place.device),
+            Self::Simulated(_, place) if place.kind.is_plain() => Some(place.device),
             _ => None,
         }
     }
@@ -136,8 +135,9 @@ impl State {
                 self.profile(d).kernel(0, *bytes)
             }
             What::Kernel { kernel, places } => self.settle_kernel(d, kernel, places, &mut work)?,
-            What::Prefetch { serial, base, range, pages, to } => {
-                if !self.memory.still(*base, *serial) {
+            What::Prefetch { place, range, pages, to } => {
+                let base = place.base;
+                if !self.memory.still(base, 0, place) {
                     return Err(self.simulation(d, format!("memory at {base:#x} was freed before its prefetch")));
                 }
                 self.device(d).statistics.prefetches += 1;
@@ -174,7 +174,7 @@ impl State {
                 work.remote += bytes;
                 continue;
             };
-            if !self.memory.still(access.addr, place.serial) {
+            if !self.memory.still(access.addr, bytes, place) {
                 let what = format!("kernel {} uses {bytes} bytes at {:#x}, which were freed", kernel.name, access.addr);
                 return Err(self.simulation(d, what));
             }
@@ -198,7 +198,7 @@ impl State {
     /// Copies and fills use unified memory as the device: what is not there faults.
     fn touch_side(&mut self, d: u32, side: &Side, bytes: u64, write: bool, work: &mut Work) -> Result<(), DriverError> {
         let Side::Simulated(addr, place) = side else { return Ok(()) };
-        if !self.memory.still(*addr, place.serial) {
+        if !self.memory.still(*addr, bytes, place) {
             return Err(self.simulation(d, format!("a copy or fill uses {bytes} bytes at {addr:#x}, which were freed")));
         }
         if let Kind::Managed(range) = place.kind {
@@ -220,7 +220,7 @@ impl State {
     pub(super) fn settle_bytes(&mut self, d: u32, what: What) -> Settled {
         match what {
             What::Copy { dst, src, bytes, engine } => {
-                let (Some(to), Some(from)) = (self.address(&dst), self.address(&src)) else {
+                let (Some(to), Some(from)) = (self.address(&dst, bytes), self.address(&src, bytes)) else {
                     return Settled::Failed(self.simulation(d, "memory was freed during a copy that uses it".into()));
                 };
                 match src {
@@ -239,7 +239,7 @@ impl State {
                 Settled::Done
             }
             What::Fill { dst, value, bytes } => {
-                let Some(to) = self.address(&dst) else {
+                let Some(to) = self.address(&dst, bytes) else {
                     return Settled::Failed(self.simulation(d, "memory was freed during a fill that uses it".into()));
                 };
                 // SAFETY: the range is allocated; the caller of the fill vouches that nobody else uses it.
@@ -248,10 +248,11 @@ impl State {
                 Settled::Done
             }
             What::Kernel { kernel, places } => {
+                let gone = |access: &Access, place: &Option<Place>| {
+                    place.is_some_and(|place| !self.memory.still(access.addr, access.bytes as u64, &place))
+                };
                 let mut used = kernel.accesses.iter().zip(&places);
-                match used
-                    .find(|(access, place)| place.is_some_and(|place| !self.memory.still(access.addr, place.serial)))
-                {
+                match used.find(|(access, place)| gone(access, place)) {
                     None => Settled::Kernel(kernel),
                     Some((access, _)) => {
                         let what = format!("kernel {} uses memory at {:#x}, which was freed", kernel.name, access.addr);
@@ -266,9 +267,9 @@ impl State {
     }
 
     /// The address of an end of a copy, if its memory is still there.
-    fn address(&self, side: &Side) -> Option<u64> {
+    fn address(&self, side: &Side, bytes: u64) -> Option<u64> {
         match side {
-            Side::Simulated(addr, place) => self.memory.still(*addr, place.serial).then_some(*addr),
+            Side::Simulated(addr, place) => self.memory.still(*addr, bytes, place).then_some(*addr),
             Side::Pageable(addr) => Some(*addr),
             Side::Captured(_) => Some(0),
         }

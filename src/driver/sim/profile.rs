@@ -86,6 +86,8 @@ macro_rules! profile {
             pub direct_managed_mem_access_from_host: bool,
             /// Stream-ordered pools.
             pub memory_pools: bool,
+            /// Addresses can be reserved, and memory mapped behind them.
+            pub virtual_memory_management: bool,
             /// Devices of one machine can map each other's memory.
             pub peer_access: bool,
             /// A prefetch over several 2 MiB blocks goes over them twice, as the driver's source does, which
@@ -121,6 +123,7 @@ macro_rules! profile {
                     pageable_memory_access: false,
                     direct_managed_mem_access_from_host: false,
                     memory_pools: true,
+                    virtual_memory_management: true,
                     peer_access: true,
                     prefetch_second_pass: true,
                     $($field: self.$field,)+
@@ -177,6 +180,12 @@ profile! {
     call_allocate_async: "ns",
     /// `cuMemFreeAsync`.
     call_free_async: "ns",
+    /// `cuMemAddressReserve`, `cuMemAddressFree`.
+    call_reserve: "ns",
+    /// `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together.
+    call_map: "ns",
+    /// `cuMemUnmap` of one piece.
+    call_unmap: "ns",
     /// `cuMemcpyAsync`.
     call_copy: "ns",
     /// `cuMemsetD8Async`.
@@ -241,6 +250,13 @@ impl Profile {
         self
     }
 
+    /// The same without virtual memory management.
+    #[must_use]
+    pub fn without_virtual_memory(mut self) -> Self {
+        self.virtual_memory_management = false;
+        self
+    }
+
     /// The same under another name.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
@@ -294,6 +310,7 @@ impl fmt::Display for Profile {
             ("pageable_memory_access", self.pageable_memory_access),
             ("direct_managed_mem_access_from_host", self.direct_managed_mem_access_from_host),
             ("memory_pools", self.memory_pools),
+            ("virtual_memory_management", self.virtual_memory_management),
             ("peer_access", self.peer_access),
             ("integrated", self.integrated),
             ("prefetch_second_pass", self.prefetch_second_pass),

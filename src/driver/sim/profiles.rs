@@ -136,6 +136,12 @@ fn h100_figures() -> Figures {
         pinned_per_mib: half(238.0 * US),
         call_allocate_async: half(370.0),
         call_free_async: half(370.0),
+        call_reserve: m(
+            33.0 * US,
+            "H100, driver 580.159: 256 GiB of addresses; freeing them is taken to cost the same",
+        ),
+        call_map: m(58.0 * US, "H100, driver 580.159: 20 MiB; create 22, map 2, set access 34 us"),
+        call_unmap: m(53.0 * US, "H100, driver 580.159: 20 MiB; unmap and release"),
         call_copy: fit(1.8 * US),
         call_fill: Figure::scaled(1.8 * US, "as a copy"),
         call_launch: Figure::uncalibrated(2.0 * US, GUESS),

@@ -17,19 +17,24 @@ impl State {
     pub(super) fn take_device_memory(&mut self, d: u32, bytes: u64, kind: Kind) -> Result<(u64, u64), CudaErrorCode> {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let counted = self.profile(d).counted(bytes).ok_or(none)?;
-        let mut work = self.new_work();
-        let taken = self.space.take_plain(d, counted, &mut work);
-        // Evictions hold up the call that needs the memory.
-        self.now += self.profile(d).device_faults(&work);
-        let now = self.now;
-        self.note_steps(now, &mut work);
-        self.account(d, Processor::device(d), &work);
-        taken.map_err(|NoMemory| none)?;
+        self.take_room(d, counted)?;
         let found = self.memory.allocate(d, bytes, counted, |memory| memory.device_heap(d), || kind);
         found.ok_or_else(|| {
             self.space.give_plain(d, counted);
             none
         })
+    }
+
+    /// So many bytes of the device, without an address; unified memory is evicted for them.
+    pub(super) fn take_room(&mut self, d: u32, bytes: u64) -> Result<(), CudaErrorCode> {
+        let mut work = self.new_work();
+        let taken = self.space.take_plain(d, bytes, &mut work);
+        // Evictions hold up the call that needs the memory.
+        self.now += self.profile(d).device_faults(&work);
+        let now = self.now;
+        self.note_steps(now, &mut work);
+        self.account(d, Processor::device(d), &work);
+        taken.map_err(|NoMemory| CudaErrorCode::OUT_OF_MEMORY)
     }
 
     /// A block of a pool, and what the stream has to wait for before it uses it.

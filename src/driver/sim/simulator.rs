@@ -70,6 +70,10 @@ pub struct LiveAllocations {
     pub pinned: Live,
     /// `cuMemAllocFromPoolAsync`.
     pub stream_ordered: Live,
+    /// `cuMemMap`.
+    pub mapped: Live,
+    /// `cuMemAddressReserve`: addresses, not memory.
+    pub reserved: Live,
     /// Streams that were created and not destroyed.
     pub streams: u64,
     /// Events that were created and not destroyed.
@@ -79,7 +83,7 @@ pub struct LiveAllocations {
 impl LiveAllocations {
     /// Whether no memory is out.
     pub fn no_memory(&self) -> bool {
-        [self.device, self.managed, self.pinned, self.stream_ordered].iter().all(|live| live.blocks == 0)
+        [self.device, self.managed, self.pinned, self.stream_ordered, self.mapped].iter().all(|live| live.blocks == 0)
     }
 
     pub(super) fn count(&mut self, kind: Kind, blocks: i64, bytes: i64) {
@@ -87,6 +91,7 @@ impl LiveAllocations {
             Kind::Device => &mut self.device,
             Kind::Managed(_) => &mut self.managed,
             Kind::Pinned => &mut self.pinned,
+            Kind::Mapped(_) => &mut self.mapped,
             // Its blocks are counted.
             Kind::Segment(_) => return,
         };

@@ -5,6 +5,7 @@ mod failures;
 mod memory;
 mod order;
 mod pools;
+mod reserved;
 mod unified;
 
 use super::{Profile, Simulator};
