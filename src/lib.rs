@@ -8,7 +8,7 @@
 //! | a device and its streams | [`Device`], [`Stream`], [`Event`] |
 //! | what memory is and can do, as types | [`kind`] |
 //! | the contract of resources, and its terms | [`resource`] |
-//! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
+//! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
 //! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
 //! | looking into a stack | [`layer`], [`LayerExt`] |
 //! | stacks whose type was forgotten | [`AnyResource`], [`AnyUpstream`] |
