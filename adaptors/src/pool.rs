@@ -55,7 +55,11 @@ mod slots;
 mod snapshot;
 mod state;
 mod stats;
+mod sync;
 mod tag;
+
+#[cfg(all(loom, test))]
+mod interleavings;
 
 pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
@@ -260,9 +264,12 @@ impl<U: Upstream> Pool<U> {
     fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
         let from = usize::from(tag.slot);
+        // Slots change hands under the central lock only: once it is held here, the next round is the last. To let
+        // go of it in between would let two streams take one slot from each other without end.
+        let mut central = None;
         loop {
             let Some((to, heir)) = self.state.slots.find(stream.id()) else {
-                let bound = self.state.bind(&mut self.state.lock(), stream).map(drop);
+                let bound = self.state.bind(central.get_or_insert_with(|| self.state.lock()), stream).map(drop);
                 match bound {
                     Ok(()) => continue,
                     Err(error) => return Err(DeallocError::new(block, error)),
@@ -291,8 +298,8 @@ impl<U: Upstream> Pool<U> {
                     return Ok(());
                 }
             }
-            // The slot is changing hands, which is done under the central lock.
-            drop(self.state.lock());
+            // The slot is changing hands.
+            central.get_or_insert_with(|| self.state.lock());
         }
     }
 

@@ -1,9 +1,9 @@
 //! [`Fences`]: what a stream must wait for before it may use a piece of memory.
 
+use super::sync::{Arc, AtomicBool};
 use cumem::{DriverError, Event, Stream, StreamId};
 use smallvec::{SmallVec, smallvec};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A point in a stream's work, with the pieces of memory whose last uses lie before it.
 #[derive(Debug)]

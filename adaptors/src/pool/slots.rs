@@ -7,14 +7,14 @@
 
 use super::chunks::UNIT;
 use super::heap::Heap;
+use super::sync::{AtomicU64, OnceLock, SpinGuard, SpinLock};
 use super::tag::Tag;
-use crate::lock::{SpinGuard, SpinLock};
 use cumem::{Block, Stream, StreamId};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-const WAYS: usize = 4;
-const SETS: usize = 64;
+// Under loom so few that slots change hands.
+const WAYS: usize = if cfg!(all(loom, test)) { 2 } else { 4 };
+const SETS: usize = if cfg!(all(loom, test)) { 1 } else { 64 };
 const UNBOUND: u64 = 0;
 
 /// What one stream has to itself.
@@ -90,7 +90,7 @@ pub(super) struct Slots {
     owners: Box<[AtomicU64]>,
     slots: Box<[OnceLock<Box<Slot>>]>,
     /// Which slots were ever bound, a bit each.
-    made: [AtomicU64; SETS * WAYS / 64],
+    made: [AtomicU64; (SETS * WAYS).div_ceil(64)],
     /// The same, in the order in which that happened.
     ages: OnceList,
 }
@@ -178,12 +178,12 @@ impl Slots {
 /// Numbers that are added once, by one thread at a time, and read by all.
 #[derive(Debug)]
 struct OnceList {
-    numbers: Box<[OnceLock<usize>]>,
+    numbers: Box<[std::sync::OnceLock<usize>]>,
 }
 
 impl OnceList {
     fn new(most: usize) -> Self {
-        Self { numbers: (0..most).map(|_| OnceLock::new()).collect() }
+        Self { numbers: (0..most).map(|_| std::sync::OnceLock::new()).collect() }
     }
 
     fn push(&self, number: usize) {

@@ -5,8 +5,9 @@ use super::chunks::{Chunks, UNIT};
 use super::fence::{Fence, Fences};
 use super::slots::{Local, Slot, Slots};
 use super::stats::PoolStats;
+use super::sync::{Mutex, MutexGuard};
 use cumem::{Device, DriverError, MakerId, Stream};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// What a pool can be asked through any stack: `stack.find::<PoolState>()`.
 #[derive(Debug)]

@@ -1,0 +1,169 @@
+//! Loom goes through the interleavings of a few threads, over the pool as it is: only the primitives that threads
+//! meet at are loom's (`pool/sync.rs`), and there are two slots, so that they change hands.
+//!
+//! What a stream may see is asked of the simulated device: blocks are written and verified there in stream order,
+//! without the host waiting, so that memory which crosses streams too early is found changed.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p cumem-adaptors --lib interleavings` goes through all of them, in
+//! half a minute. The spin lock itself is not in it, as no lock that spins can be: ThreadSanitizer looks at that.
+
+use super::{Pool, PoolOptions};
+use cumem::sim::Profile;
+use cumem::{Block, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
+use loom::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const MIB: usize = 1 << 20;
+
+/// A thread with room for the simulator's calls.
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().stack_size(1 << 18).spawn(work).unwrap()
+}
+
+/// Every interleaving of what `body` spawns. Says how many they were.
+fn model(body: fn()) {
+    // One at a time: streams are numbered through the process, and a slot's choice turns with the number.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut model = loom::model::Builder::new();
+    // A call of the pool is a few dozen steps.
+    model.max_branches = 20_000;
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    model.check(move || {
+        counted.fetch_add(1, Relaxed);
+        spawn(body).join().unwrap();
+    });
+    println!("{} interleavings", count.load(Relaxed));
+}
+
+#[derive(Clone)]
+struct Scene {
+    pool: Arc<Pool<CudaResource>>,
+    streams: [Stream; 3],
+    /// Blocks that were found changed.
+    changed: Arc<AtomicU64>,
+}
+
+impl Scene {
+    fn new(maximum: usize) -> Self {
+        let device = Device::simulated(Profile::tiny(64 * MIB as u64)).unwrap();
+        let options = PoolOptions::new().maximum(maximum).step(maximum);
+        let pool = Arc::new(Pool::new(CudaResource::new(&device), options).unwrap());
+        let streams = [(); 3].map(|()| Stream::new(&device).unwrap());
+        Self { pool, streams, changed: Arc::default() }
+    }
+
+    /// A block with `mark` in its first bytes, if there is memory.
+    fn take(&self, stream: usize, bytes: usize, mark: u8) -> Option<Block> {
+        let block = self.pool.allocate(&self.streams[stream], layout::bytes(bytes).unwrap()).ok()?;
+        let fill = HostKernel::new("fill", move |memory| memory.write::<u8>(0).fill(mark));
+        // SAFETY: the block is live, and ready on this stream.
+        unsafe { self.streams[stream].launch_host(fill.writes(block.addr(), 64)) }.unwrap();
+        Some(block)
+    }
+
+    /// Verifies the mark on the stream, after long work, and frees the block there.
+    fn give(&self, stream: usize, block: Block, mark: u8) {
+        let changed = Arc::clone(&self.changed);
+        let verify = HostKernel::new("verify", move |memory| {
+            if memory.read::<u8>(0).iter().any(|&byte| byte != mark) {
+                changed.fetch_add(1, Relaxed);
+            }
+        });
+        let verify = verify.operations(1_000_000_000_000).reads(block.addr(), 64);
+        // SAFETY: the block is live, and its uses were on this stream or before the thread had it.
+        unsafe { self.streams[stream].launch_host(verify) }.unwrap();
+        // SAFETY: all uses are on this stream.
+        unsafe { self.pool.deallocate(&self.streams[stream], block) }.unwrap();
+    }
+
+    fn take_and_give(&self, stream: usize, bytes: usize, mark: u8) -> bool {
+        let block = self.take(stream, bytes, mark);
+        block.map(|block| self.give(stream, block, mark)).is_some()
+    }
+
+    fn check(&self) {
+        for stream in &self.streams {
+            stream.synchronize().unwrap();
+        }
+        assert_eq!(self.changed.load(Relaxed), 0, "memory was used by two streams at a time");
+        let stats = self.pool.stats();
+        assert_eq!((stats.blocks, stats.allocated, stats.requested), (0, 0, 0));
+        assert_eq!(stats.free, stats.reserved);
+    }
+}
+
+/// Two streams, and room for the block of one: each takes over what the other has left, whose work is not done.
+#[test]
+fn memory_goes_from_stream_to_stream() {
+    model(|| {
+        let scene = Scene::new(4 * MIB);
+        assert!(scene.take_and_give(0, 3 * MIB, 1));
+        let other = scene.clone();
+        let thread = spawn(move || other.take_and_give(1, 3 * MIB, 2));
+        let mine = scene.take_and_give(0, 3 * MIB, 3);
+        let others = thread.join().unwrap();
+        assert!(mine || others, "there is room for one at least");
+        scene.check();
+    });
+}
+
+/// A block is freed on another stream, while its own stream frees and allocates beside it.
+#[test]
+fn a_block_is_freed_on_another_stream() {
+    model(|| {
+        let scene = Scene::new(4 * MIB);
+        let [given, kept] = [1, 2].map(|mark| scene.take(0, MIB, mark).unwrap());
+        scene.streams[1].wait_for(&scene.streams[0]).unwrap();
+        let other = scene.clone();
+        let thread = spawn(move || other.give(1, given, 1));
+        scene.give(0, kept, 2);
+        assert!(scene.take_and_give(0, 2 * MIB, 3));
+        thread.join().unwrap();
+        scene.check();
+    });
+}
+
+/// Three streams and two slots: a stream's slot goes to another while the stream uses it.
+#[test]
+fn a_slot_changes_hands() {
+    model(|| {
+        let scene = Scene::new(8 * MIB);
+        assert!(scene.take_and_give(0, MIB, 1));
+        assert!(scene.take_and_give(1, MIB, 2));
+        let other = scene.clone();
+        let thread = spawn(move || other.take_and_give(2, MIB, 3));
+        assert!(scene.take_and_give(0, MIB, 4));
+        assert!(thread.join().unwrap());
+        scene.check();
+    });
+}
+
+/// Two threads on one stream.
+#[test]
+fn two_threads_share_a_stream() {
+    model(|| {
+        let scene = Scene::new(4 * MIB);
+        let other = scene.clone();
+        let thread = spawn(move || other.take_and_give(0, MIB, 1));
+        assert!(scene.take_and_give(0, MIB, 2));
+        assert!(thread.join().unwrap());
+        scene.check();
+    });
+}
+
+/// Everything is put together and given back while a stream works.
+#[test]
+fn the_pool_is_trimmed_meanwhile() {
+    model(|| {
+        let scene = Scene::new(4 * MIB);
+        assert!(scene.take_and_give(0, MIB, 1));
+        let other = scene.clone();
+        let thread = spawn(move || other.pool.trim().unwrap());
+        assert!(scene.take_and_give(0, MIB, 2));
+        thread.join().unwrap();
+        scene.check();
+    });
+}

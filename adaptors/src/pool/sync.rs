@@ -1,0 +1,64 @@
+//! The primitives that the pool's threads meet at. One seam, so that loom can take their place and go through the
+//! interleavings (`pool/interleavings.rs`).
+
+#[cfg(not(all(loom, test)))]
+pub(crate) use crate::lock::{SpinGuard, SpinLock};
+#[cfg(not(all(loom, test)))]
+pub(crate) use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+#[cfg(all(loom, test))]
+pub(crate) use loom::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64},
+};
+#[cfg(all(loom, test))]
+pub(crate) use model::{OnceLock, SpinGuard, SpinLock};
+
+/// What loom has no counterpart of.
+#[cfg(all(loom, test))]
+mod model {
+    use super::{AtomicBool, Mutex, MutexGuard};
+    use std::sync::atomic::Ordering::{Acquire, Release};
+
+    /// A lock that blocks: whoever spins has no end in a model that may always let another thread run first.
+    #[derive(Debug)]
+    pub(crate) struct SpinLock<T>(Mutex<T>);
+
+    pub(crate) type SpinGuard<'a, T> = MutexGuard<'a, T>;
+
+    impl<T> SpinLock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+
+    /// Made by one thread at a time; what it was made from is seen by whoever sees that it is there.
+    #[derive(Debug)]
+    pub(crate) struct OnceLock<T> {
+        made: AtomicBool,
+        value: std::sync::OnceLock<T>,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            Self { made: AtomicBool::new(false), value: std::sync::OnceLock::new() }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            self.made.load(Acquire).then(|| self.value.get()).flatten()
+        }
+
+        pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+            let value = self.value.get_or_init(make);
+            self.made.store(true, Release);
+            value
+        }
+    }
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Breaks the pool's rules about streams one at a time, in a copy, and shows which tests see it. Fails if one goes
+# unseen, or if a break no longer applies to the source.
+#
+#   ci/break.sh          the tests of threads and streams, the conformance suite, and loom
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z | xargs -0 cp --parents -t "$copy"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/break
+unseen=0
+
+fails() { # NAME, then a test command: says whether it fails
+    local name=$1 log=$copy/log
+    shift
+    if (cd "$copy" && timeout 600 "$@") >"$log" 2>&1; then return 1; fi
+    if grep -q '^error: could not compile\|^error\[E' "$log"; then
+        cat "$log" >&2
+        exit 1
+    fi
+    local tests
+    tests=$(grep '^test .* FAILED$' "$log" | awk '{ print $2 }' | paste -sd' ' || true)
+    printf '    seen by %s: %s\n' "$name" "${tests:-$(tail -n 3 "$log")}"
+}
+
+seen() {
+    local by=1
+    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
+    fails conformance cargo test --release -p cumem-adaptors --test conformance -- pool && by=0
+    LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$CARGO_TARGET_DIR-loom \
+        fails loom cargo test --release -p cumem-adaptors --lib interleavings && by=0
+    return $by
+}
+
+break_() { # WHAT, FILE in adaptors/src, PATTERN (Perl, over the whole file), REPLACEMENT
+    local what=$1 file=$copy/adaptors/src/$2
+    printf '%s\n' "$what"
+    cp "$file" "$copy/whole"
+    PATTERN=$3 REPLACEMENT=$4 perl -0pi -e 's/$ENV{PATTERN}/$ENV{REPLACEMENT}/ or die "nothing to break\n"' "$file"
+    seen || { unseen=1; echo '    NOT SEEN'; }
+    cp "$copy/whole" "$file"
+}
+
+printf 'nothing broken\n'
+if seen; then
+    echo 'the tests fail as it is' >&2
+    exit 1
+fi
+break_ 'a stream does not wait for the fences of what it is given' \
+    pool/fence.rs 'stream\.wait\(&fence\.event\)\?;' ''
+break_ 'memory passes to every stream at once' \
+    pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
+break_ 'no event is recorded when memory leaves a stream' \
+    pool/state.rs 'if matches!\(stream\.is_idle\(\), Ok\(true\)\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
+break_ 'memory taken from the heap of another stream comes without its fences' \
+    pool/state.rs 'Ok\(fences\) if wait \|\| fences\.is_empty\(\) => return Some\(Taken \{ region, fences \}\)' \
+    'Ok(fences) if wait || fences.is_empty() => return Some(Taken { region, fences: Fences::default() })'
+break_ 'a stream allocates from a slot that it was bound to once' \
+    pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
+break_ 'a block freed on another stream stays in its heap' \
+    pool.rs 'if !local\.serves\(stream\.id\(\)\) \{' 'if !local.serves(stream.id()) && false {'
+exit $unseen
