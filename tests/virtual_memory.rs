@@ -32,19 +32,20 @@ fn blocks_lie_side_by_side_and_fill_holes_from_below(device: &Device) {
     let place = |block: &Block| (block.addr() - base) as usize / GRANULE;
     assert_eq!([&a, &b, &c].map(place), [0, 1, 3]);
     give(&leaf, &stream, b);
-    assert_eq!([0, 1, 2].map(|n| leaf.room_at(base + n * GRANULE as u64) / GRANULE), [0, 2, 0]);
+    let granules = |n: u64| base + n * GRANULE as u64;
+    assert_eq!(leaf.gaps(), [granules(1)..granules(3), granules(6)..leaf.addresses().end]);
     let d = take(&leaf, &stream, 3 * GRANULE);
     assert_eq!(place(&d), 6, "the hole is too small");
-    leaf.place_next_at(base + 9 * GRANULE as u64);
+    leaf.place_next_at(granules(9));
     let [e, f] = [GRANULE, GRANULE].map(|bytes| take(&leaf, &stream, bytes));
     assert_eq!([&e, &f].map(place), [9, 1], "as wished once, then the lowest");
-    leaf.place_next_at(base + GRANULE as u64);
+    leaf.place_next_at(granules(1));
     let g = take(&leaf, &stream, GRANULE);
     assert_eq!(place(&g), 2, "no wish is granted where somebody is");
     for block in [a, c, d, e, f, g] {
         give(&leaf, &stream, block);
     }
-    assert_eq!(leaf.room_at(base) as u64, leaf.addresses().end - base);
+    assert_eq!(leaf.gaps(), [leaf.addresses()]);
 }
 
 #[test]

@@ -47,6 +47,7 @@
 mod arena;
 mod chunks;
 mod error;
+mod expand;
 mod fence;
 mod heap;
 mod miss;
@@ -70,13 +71,14 @@ pub use stats::PoolStats;
 use chunks::UNIT;
 use cumem::kind::Migratable;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DeallocReason, DriverError, Layer, LayerExt, Location, MemoryResource,
-    Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
+    AllocError, Beneath, Block, CudaVirtualResource, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
+    Location, MemoryResource, Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
 };
 use error::Unreturned;
+use expand::PIECE;
 use fence::Fences;
-use heap::Placed;
-use miss::{Limits, Miss, Refusal, exhausted, units_of};
+use heap::{Freed, Placed};
+use miss::{GRANULARITY, Limits, Miss, Refusal, exhausted, units_of};
 use slots::Local;
 use state::Central;
 use std::alloc::Layout;
@@ -133,8 +135,10 @@ impl<U> Pool<U> {
             return Err(PoolError::InitialAboveMaximum { initial, maximum });
         }
         let maximum = maximum.map(|bytes| layout::align_down(bytes, UNIT));
+        let joined = upstream.find::<CudaVirtualResource>().map(CudaVirtualResource::addresses);
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
-        let initial = layout::align_up(initial, UNIT).ok_or(PoolError::Initial(overflow))?;
+        let granule = if joined.is_some() { GRANULARITY } else { UNIT };
+        let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
         let initial = initial.min(maximum.unwrap_or(usize::MAX));
         let limits = Limits {
             maximum,
@@ -142,16 +146,24 @@ impl<U> Pool<U> {
             release_threshold: bytes(options.release_threshold),
             crossing: options.crossing,
             prefetch: None,
+            joined: joined.is_some(),
         };
         let pool = Self { state: PoolState::new(device)?, limits, options, close: Self::close, upstream };
-        if initial > 0 {
-            let mut central = pool.state.lock();
-            let Central { arena, chunks, service } = &mut *central;
-            let grown = chunks.grow(&pool.upstream, service, initial, initial, None).map_err(PoolError::Initial)?;
+        let mut central = pool.state.lock();
+        let Central { arena, chunks, service } = &mut *central;
+        chunks.join_within(joined.unwrap_or_default());
+        let mut left = initial;
+        while left > 0 {
+            let bytes = if pool.limits.joined { left.min(PIECE) } else { left };
+            let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
             // Before anything can fail, so that the pool can give it back.
-            arena.insert(grown.addr, grown.units, true, Fences::default());
+            arena.insert(grown.addr, grown.units, chunks.apart(grown.addr), Fences::default());
+            left -= bytes;
+        }
+        if initial > 0 {
             service.synchronize()?;
         }
+        drop(central);
         Ok(pool)
     }
 
@@ -303,11 +315,11 @@ impl<U: Upstream> Pool<U> {
         }
     }
 
-    /// Gives chunks back after a block was freed whose heap is now empty around it.
+    /// Gives chunks back after a block was freed, if there may be one that is free now.
     #[cold]
-    fn release_idle(&self, index: usize, threshold: usize) {
+    fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
         let mut central = self.state.lock();
-        if central.chunks.reserved() <= threshold {
+        if central.chunks.reserved() <= threshold || !(freed.alone || central.chunks.any_within(freed.units)) {
             return;
         }
         // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
@@ -387,10 +399,11 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             local.heap.free(tag.node);
             return Ok(());
         };
-        let emptied = local.heap.free_and_join(tag.node);
+        let freed = local.heap.free_and_join(tag.node);
         drop(local);
-        if emptied {
-            self.release_idle(usize::from(tag.slot), threshold);
+        // Joined chunks become free one by one, while others beside them have live blocks.
+        if freed.alone || self.limits.joined && freed.units.end - freed.units.start >= (GRANULARITY / UNIT) as u64 {
+            self.release_idle(usize::from(tag.slot), threshold, freed);
         }
         Ok(())
     }

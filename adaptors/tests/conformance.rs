@@ -1,6 +1,6 @@
 //! Every adaptor, and whole stacks, pass what every resource must.
 
-use cumem::{AnyUpstream, CudaResource, LayerExt, ManagedResource, PinnedResource};
+use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
 use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, ResourceExt, Statistics};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 
@@ -22,6 +22,11 @@ adaptor_conformance!(pool_with_an_initial_size, |upstream| Pool::new(
 conformance!(
     pool_over_device,
     |device| CudaResource::new(device).pool(PoolOptions::default())?,
+    Expectations::default().max_alignment(1 << 21)
+);
+conformance!(
+    pool_over_virtual,
+    |device| CudaVirtualResource::new(device)?.pool(PoolOptions::default())?,
     Expectations::default().max_alignment(1 << 21)
 );
 conformance!(pool_over_pinned, |device| PinnedResource::new(device).pool(PoolOptions::default())?);

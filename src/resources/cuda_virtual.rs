@@ -84,15 +84,15 @@ impl CudaVirtualResource {
         start..start + self.reserved as u64
     }
 
-    /// Bytes that a block placed at `addr` may have: those of the free addresses that start just there, after
-    /// a block or at the very start. 0 anywhere else.
-    pub fn room_at(&self, addr: u64) -> usize {
-        let Some(at) = self.granule(addr) else { return 0 };
-        self.lock().gaps.starting_at(at).map_or(0, |gap| (gap.end - gap.start) as usize * self.granularity)
+    /// The parts of the addresses that no block has, from below. They never touch.
+    pub fn gaps(&self) -> Vec<Range<u64>> {
+        let addr = |at: u64| self.base() + at * self.granularity as u64;
+        self.lock().gaps.iter().map(|gap| addr(gap.start)..addr(gap.end)).collect()
     }
 
-    /// Has the next block placed at `addr`, if there is [room](Self::room_at) for it then, and otherwise as
-    /// always. A wish, for whoever fills a place: it changes no promise, and somebody else's next block may use it up.
+    /// Has the next block placed at `addr`, if a [gap](Self::gaps) that is large enough starts there then, and
+    /// otherwise as always. A wish, for whoever fills a place: it changes no promise, and somebody else's next block
+    /// may use it up.
     pub fn place_next_at(&self, addr: u64) {
         self.lock().next = self.granule(addr);
     }

@@ -160,21 +160,54 @@ impl Arena {
 
     /// Takes out exactly `units` from `addr` on, if all of that is here.
     pub(super) fn take_exactly(&mut self, addr: u64, units: u64) -> Option<Fences> {
-        let mut end = addr;
+        let (&first, _) = self.lots.range(..=addr).next_back()?;
+        let mut end = first;
         while end < addr + units {
             end += self.lots.get(&end)?.units;
         }
-        if end != addr + units {
-            return None;
-        }
-        let (mut at, mut fences) = (addr, Fences::default());
-        while at < end {
+        let (mut at, mut fences) = (first, Fences::default());
+        while at < addr + units {
             let lot = self.forget(at).expect("just seen");
             self.units -= lot.units;
             fences.join(&lot.fences);
+            let behind = (at + lot.units).saturating_sub(addr + units);
+            if at < addr {
+                self.insert(at, addr - at, lot.head, lot.fences.clone());
+            }
+            if behind > 0 {
+                self.insert(addr + units, behind, false, lot.fences);
+            }
             at += lot.units;
         }
         Some(fences)
+    }
+
+    /// Where the memory begins that ends at `end` and has no break: `end` itself if there is none. Looks for no more
+    /// than `enough` units, and at none that `pass` refuses.
+    pub(super) fn run_before(&self, end: u64, enough: u64, pass: impl Fn(&Fences) -> bool) -> u64 {
+        let mut start = end;
+        for (&addr, lot) in self.lots.range(..end).rev() {
+            if end - start >= enough || addr + lot.units != start || !pass(&lot.fences) {
+                break;
+            }
+            start = addr;
+            if lot.head {
+                break;
+            }
+        }
+        start
+    }
+
+    /// Where the memory ends that begins at `start`, in the same way.
+    pub(super) fn run_after(&self, start: u64, enough: u64, pass: impl Fn(&Fences) -> bool) -> u64 {
+        let mut end = start;
+        for (&addr, lot) in self.lots.range(start..) {
+            if end - start >= enough || addr != end || lot.head || !pass(&lot.fences) {
+                break;
+            }
+            end += lot.units;
+        }
+        end
     }
 
     fn cut(&mut self, addr: u64, need: Need) -> Taken {

@@ -3,6 +3,7 @@
 use super::fence::Fences;
 use cumem::{AllocError, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocReason, Location, Stream, Upstream, hints, layout};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Bytes in a unit, which is what addresses and sizes are counted in.
 pub(super) const UNIT: usize = CUDA_ALLOCATION_ALIGNMENT;
@@ -19,9 +20,27 @@ pub(super) struct Grown {
 pub(super) struct Chunks {
     blocks: BTreeMap<u64, Block>,
     reserved: usize,
+    /// Addresses, in units, in which chunks that touch can be used as one.
+    joined: Range<u64>,
 }
 
 impl Chunks {
+    /// From now on, chunks that touch within `addresses` (bytes) are used as one.
+    pub(super) fn join_within(&mut self, addresses: Range<u64>) {
+        self.joined = addresses.start / UNIT as u64..addresses.end / UNIT as u64;
+    }
+
+    /// Whether memory at `addr`, where a chunk begins, is apart from what lies before it.
+    pub(super) fn apart(&self, addr: u64) -> bool {
+        // What lies before the first of the addresses is somebody else's.
+        !self.joined.contains(&addr) || addr == self.joined.start
+    }
+
+    /// Whether a whole chunk lies in `units`.
+    pub(super) fn any_within(&self, units: Range<u64>) -> bool {
+        self.blocks.range(units.clone()).any(|(&addr, block)| addr + (block.size() / UNIT) as u64 <= units.end)
+    }
+
     /// Bytes that are had from the upstream.
     pub(super) fn reserved(&self) -> usize {
         self.reserved

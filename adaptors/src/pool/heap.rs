@@ -23,6 +23,7 @@ mod spans;
 use bins::{Bins, NIL, bin_of};
 use nodes::{Node, Nodes, State};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Free memory on its way: `units` from `addr` on. `head`: a chunk begins there, so that it never joins
 /// what lies before it.
@@ -42,6 +43,14 @@ pub(super) struct Placed {
     pub(super) node: u32,
     pub(super) generation: u16,
     pub(super) addr: u64,
+}
+
+/// The free memory that a block is in now that it was freed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Freed {
+    pub(super) units: Range<u64>,
+    /// Nothing else is in its span.
+    pub(super) alone: bool,
 }
 
 /// See the [module](self).
@@ -141,15 +150,15 @@ impl Heap {
         }
     }
 
-    /// Frees a live node and joins it with its free neighbours at once. Whether nothing else is in its span.
-    pub(super) fn free_and_join(&mut self, node: u32) -> bool {
+    /// Frees a live node and joins it with its free neighbours at once.
+    pub(super) fn free_and_join(&mut self, node: u32) -> Freed {
         self.settle();
         let units = u64::from(self.nodes[node].units);
         self.live_units -= units;
         self.free_units += units;
         let node = self.join(node);
         let node = &self.nodes[node];
-        node.prev == node.next
+        Freed { units: node.addr..node.end(), alone: node.prev == node.next }
     }
 
     /// Joins the node that is at hand.

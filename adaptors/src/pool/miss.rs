@@ -6,10 +6,10 @@ use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
 use super::options::Crossing;
 use super::state::{Central, PoolState};
-use cumem::{AllocError, DeallocReason, Location, Stream, Upstream, layout};
+use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
 
 /// The multiple that growth is rounded to: the driver's own granularity.
-const GRANULARITY: usize = 2 << 20;
+pub(super) const GRANULARITY: usize = 2 << 20;
 /// Small requests take this much to their stream at a time, so that the next ones find it there.
 const BITE: usize = 2 << 20;
 const STEP_MAX: usize = 256 << 20;
@@ -22,6 +22,8 @@ pub(super) struct Limits {
     pub(super) release_threshold: Option<usize>,
     pub(super) crossing: Crossing,
     pub(super) prefetch: Option<Location>,
+    /// The upstream's chunks can be used as one where they touch.
+    pub(super) joined: bool,
 }
 
 /// A miss being served. Holds the central lock.
@@ -106,7 +108,7 @@ impl<U: Upstream> Miss<'_, U> {
 
     /// Brings what the stream may use of the arena to the stream's heap, where it joins what lies beside
     /// it, and takes a piece from there.
-    fn unite(&mut self, stream: &Stream, index: usize, need: Need) -> Option<Taken> {
+    pub(super) fn unite(&mut self, stream: &Stream, index: usize, need: Need) -> Option<Taken> {
         let regions = self.central.arena.take_all(stream.id());
         if regions.is_empty() {
             return None;
@@ -136,7 +138,7 @@ impl<U: Upstream> Miss<'_, U> {
         self.central.arena.take(need, stream.id(), true).or_else(|| self.central.arena.take_run(need))
     }
 
-    fn hold(&mut self, stream: &Stream, taken: Taken) -> Result<Taken, AllocError> {
+    pub(super) fn hold(&mut self, stream: &Stream, taken: Taken) -> Result<Taken, AllocError> {
         match taken.fences.hold(stream) {
             Ok(()) => Ok(taken),
             Err(error) => {
@@ -146,8 +148,18 @@ impl<U: Upstream> Miss<'_, U> {
         }
     }
 
-    /// Takes a chunk for `need` from the upstream, and the piece out of it.
+    /// Takes memory for `need` from the upstream, and the piece out of it.
     fn grow(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
+        if let Some(leaf) = self.upstream.find::<CudaVirtualResource>()
+            && let Some(taken) = self.expand(leaf, stream, index, need)?
+        {
+            return Ok(taken);
+        }
+        self.grow_apart(stream, index, need)
+    }
+
+    /// Takes a chunk for `need` from the upstream, and the piece out of it.
+    fn grow_apart(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
         let reserved = self.central.chunks.reserved();
         let least = (u64::from(need.units) + need.align - 1) as usize * UNIT;
         let room = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
@@ -159,14 +171,16 @@ impl<U: Upstream> Miss<'_, U> {
         let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
         match self.state.fence(stream, false) {
             Ok(fences) => {
-                self.central.arena.insert(grown.addr, grown.units, true, fences);
+                let apart = self.central.chunks.apart(grown.addr);
+                self.central.arena.insert(grown.addr, grown.units, apart, fences);
                 let taken = self.central.arena.take(need, stream.id(), false);
                 Ok(taken.expect("the chunk was made for it"))
             }
             Err(error) => {
                 // No event says from when on others may use the chunk, so it goes to this stream's heap, with
                 // all that this stream may use, before anybody else can see it.
-                self.central.arena.insert(grown.addr, grown.units, true, Fences::default());
+                let apart = self.central.chunks.apart(grown.addr);
+                self.central.arena.insert(grown.addr, grown.units, apart, Fences::default());
                 self.unite(stream, index, need).ok_or(Refusal::Upstream(error.into()))
             }
         }
@@ -185,7 +199,7 @@ impl<U: Upstream> Miss<'_, U> {
             match chunks.release(self.upstream, addr, &fences, service) {
                 Ok(bytes) => released.bytes += bytes,
                 Err(reason) => {
-                    arena.insert(addr, units, true, fences);
+                    arena.insert(addr, units, chunks.apart(addr), fences);
                     released.refused = Some(reason);
                 }
             }

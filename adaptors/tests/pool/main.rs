@@ -4,6 +4,7 @@
 mod common;
 mod contract;
 mod figures;
+mod growth;
 mod model;
 mod programs;
 mod refusals;

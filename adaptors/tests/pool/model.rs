@@ -1,9 +1,11 @@
 //! Programs of operations against a naive model.
 
 use crate::common::{free, sim_with};
-use crate::source::Source;
+use crate::source::{Ledger, Source, islands, joined};
 use cumem::sim::Profile;
-use cumem::{AllocError, Block, CudaResource, MemoryResource, Stream, layout};
+use cumem::{
+    AllocError, AnyUpstream, Block, CudaVirtualResource, Device, LayerExt, MemoryResource, Stream, kind, layout,
+};
 use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, RegionState};
 use proptest::prelude::*;
 
@@ -38,9 +40,22 @@ struct Live {
     stream: usize,
 }
 
-fn run(ops: Vec<Op>, options: PoolOptions) -> Result<(), TestCaseError> {
+/// Whether `bytes` at `addr` lie in one chunk or, over `joined`, in several that touch.
+fn within_chunks(ledger: &Ledger, addr: u64, bytes: u64, joined: bool) -> bool {
+    let Some((&first, &size)) = ledger.out.range(..=addr).next_back() else { return false };
+    let mut end = first + size as u64;
+    while joined && let Some(size) = ledger.out.get(&end) {
+        end += *size as u64;
+    }
+    addr + bytes <= end
+}
+
+type Leaf = fn(&Device) -> AnyUpstream<kind::Device>;
+
+fn run(ops: Vec<Op>, options: PoolOptions, leaf: Leaf) -> Result<(), TestCaseError> {
     let (device, _) = sim_with(Profile::tiny(256 * MIB as u64));
-    let source = Source::new(CudaResource::new(&device));
+    let source = Source::new(leaf(&device));
+    let can_join = source.find::<CudaVirtualResource>().is_some();
     let mut streams: Vec<_> = (0..4).map(|_| Stream::new(&device).unwrap()).collect();
     let pool = Pool::new(&source, options).unwrap();
     let mut live: Vec<Live> = Vec::new();
@@ -58,8 +73,7 @@ fn run(ops: Vec<Op>, options: PoolOptions) -> Result<(), TestCaseError> {
                         }
                         if bytes > 0 {
                             let ledger = source.ledger.lock().unwrap();
-                            let chunk = ledger.out.range(..=start).next_back();
-                            prop_assert!(chunk.is_some_and(|(&at, &size)| end <= at + size as u64), "within a chunk");
+                            prop_assert!(within_chunks(&ledger, start, bytes as u64, can_join), "within chunks");
                         }
                         live.push(Live { block, stream });
                     }
@@ -122,16 +136,35 @@ proptest! {
 
     #[test]
     fn programs_without_limits(ops in prop::collection::vec(op(), 1..300)) {
-        run(ops, PoolOptions::new())?;
+        run(ops, PoolOptions::new(), islands)?;
     }
 
     #[test]
     fn programs_where_memory_is_short(ops in prop::collection::vec(op(), 1..300)) {
-        run(ops, PoolOptions::new().maximum(20 * MIB).step(MIB))?;
+        run(ops, PoolOptions::new().maximum(20 * MIB).step(MIB), islands)?;
     }
 
     #[test]
     fn programs_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
-        run(ops, PoolOptions::new().maximum(20 * MIB).crossing(Crossing::GrowFirst).release_threshold(8 * MIB))?;
+        run(ops, grow_first(), islands)?;
     }
+
+    #[test]
+    fn programs_with_joined_chunks(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new(), joined)?;
+    }
+
+    #[test]
+    fn programs_with_joined_chunks_where_memory_is_short(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new().maximum(20 * MIB).step(MIB), joined)?;
+    }
+
+    #[test]
+    fn programs_with_joined_chunks_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, grow_first(), joined)?;
+    }
+}
+
+fn grow_first() -> PoolOptions {
+    PoolOptions::new().maximum(20 * MIB).crossing(Crossing::GrowFirst).release_threshold(8 * MIB)
 }

@@ -5,7 +5,8 @@
 //! each.
 
 use crate::common::sim;
-use cumem::{CudaResource, Stream};
+use crate::source::{islands, joined};
+use cumem::{AnyUpstream, Device, Stream, kind};
 use cumem_adaptors::{Crossing, Pool, PoolOptions};
 use cumem_conformance::effort::{effort, seed};
 use cumem_conformance::{Contents, Ledger, Load, Program};
@@ -13,10 +14,10 @@ use cumem_conformance::{Contents, Ledger, Load, Program};
 const MIB: usize = 1 << 20;
 const THREADS: usize = 8;
 
-fn run(operations: usize, options: PoolOptions) {
+fn run(operations: usize, options: PoolOptions, leaf: fn(&Device) -> AnyUpstream<kind::Device>) {
     let (device, _) = sim();
     let streams: Vec<_> = (0..THREADS).map(|_| Stream::new(&device).unwrap()).collect();
-    let beneath = Ledger::new(CudaResource::new(&device));
+    let beneath = Ledger::new(leaf(&device));
     let below = beneath.book();
     let pool = Ledger::new(Pool::new(beneath, options).unwrap());
     let contents = Contents::through_device(&device).unwrap();
@@ -40,10 +41,20 @@ fn short() -> PoolOptions {
 
 #[test]
 fn eight_threads_with_memory_enough() {
-    run(8_000 * effort(), PoolOptions::new().crossing(Crossing::GrowFirst));
+    run(8_000 * effort(), PoolOptions::new().crossing(Crossing::GrowFirst), islands);
 }
 
 #[test]
 fn eight_threads_where_memory_is_short() {
-    run(8_000 * effort(), short());
+    run(8_000 * effort(), short(), islands);
+}
+
+#[test]
+fn eight_threads_with_joined_chunks() {
+    run(8_000 * effort(), PoolOptions::new(), joined);
+}
+
+#[test]
+fn eight_threads_with_joined_chunks_where_memory_is_short() {
+    run(8_000 * effort(), short(), joined);
 }

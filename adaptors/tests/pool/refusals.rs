@@ -1,8 +1,9 @@
 //! Whatever the driver refuses, and whenever: every figure stays true, nothing is lost, and all works again after.
 
 use crate::common::{free, sim_with};
+use crate::source::{islands, joined};
 use cumem::sim::{FaultCall, Profile};
-use cumem::{AllocError, Block, CudaErrorCode, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
+use cumem::{AllocError, AnyUpstream, Block, CudaErrorCode, Device, HostKernel, MemoryResource, Stream, kind, layout};
 use cumem_adaptors::{Crossing, Pool, PoolOptions};
 use cumem_conformance::{Ledger, LedgerBook};
 
@@ -10,15 +11,15 @@ const MIB: usize = 1 << 20;
 
 /// A pool with its upstream's book, three streams, and what is live by the test's own account.
 struct Scene {
-    pool: Pool<Ledger<CudaResource>>,
+    pool: Pool<Ledger<AnyUpstream<kind::Device>>>,
     below: LedgerBook,
     streams: [Stream; 3],
     live: Vec<Option<Block>>,
 }
 
 impl Scene {
-    fn new(device: &Device, options: PoolOptions) -> Self {
-        let upstream = Ledger::new(CudaResource::new(device));
+    fn new(device: &Device, leaf: AnyUpstream<kind::Device>, options: PoolOptions) -> Self {
+        let upstream = Ledger::new(leaf);
         let below = upstream.book();
         let pool = Pool::new(upstream, options).unwrap();
         Self { pool, below, streams: [(); 3].map(|()| Stream::new(device).unwrap()), live: Vec::new() }
@@ -106,13 +107,17 @@ impl Scene {
     }
 }
 
+type Leaf = fn(&Device) -> AnyUpstream<kind::Device>;
+
 /// Runs the scene once for each call of `kind` that it makes, and lets that call and the `more` after it fail.
 fn refuse_each(kind: FaultCall, more: u64, options: PoolOptions) {
-    for code in [CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN] {
+    let codes = [CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
+    let leaves: [Leaf; 2] = [islands, joined];
+    for (code, leaf) in codes.into_iter().flat_map(|code| leaves.map(|leaf| (code, leaf))) {
         for n in 1.. {
             let (device, _) = sim_with(Profile::tiny(48 * MIB as u64));
             let simulator = device.simulator().unwrap().clone();
-            let mut scene = Scene::new(&device, options);
+            let mut scene = Scene::new(&device, leaf(&device), options);
             let before = simulator.calls(kind);
             (n..=n + more).for_each(|n| simulator.fail_nth(kind, n, code));
             scene.play();

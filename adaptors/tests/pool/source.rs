@@ -1,12 +1,26 @@
 //! An upstream that keeps a ledger, and refuses when it is told to.
 
+use cumem::kind;
 use cumem::layer::{Beneath, Layer};
-use cumem::{AllocError, Block, DeallocError, DriverError, MemoryResource, Stream, Upstream};
+use cumem::{
+    AllocError, AnyUpstream, Block, CudaResource, CudaVirtualResource, DeallocError, Device, DriverError,
+    MemoryResource, Stream, Upstream,
+};
 use std::alloc::Layout;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
+
+/// A leaf whose chunks are islands.
+pub(crate) fn islands(device: &Device) -> AnyUpstream<kind::Device> {
+    AnyUpstream::new(CudaResource::new(device))
+}
+
+/// A leaf whose chunks can be used as one where they touch.
+pub(crate) fn joined(device: &Device) -> AnyUpstream<kind::Device> {
+    AnyUpstream::new(CudaVirtualResource::new(device).unwrap())
+}
 
 /// What an upstream is told to do, and what came of it.
 #[derive(Debug, Default)]

@@ -56,8 +56,8 @@ fn a_freed_pair_is_one_node_again() {
     heap.attach(region(1000, 100));
     let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
     assert_eq!((a.addr, b.addr), (1000, 1010));
-    assert!(!heap.free_and_join(a.node));
-    assert!(heap.free_and_join(b.node), "the span is wholly free");
+    assert_eq!(heap.free_and_join(a.node), Freed { units: 1000..1010, alone: false });
+    assert_eq!(heap.free_and_join(b.node), Freed { units: 1000..1100, alone: true });
     assert_eq!((heap.free_units(), heap.live_units(), heap.largest_free()), (100, 0, 100));
     assert_eq!(heap.live(a.node), None);
     heap.audit();

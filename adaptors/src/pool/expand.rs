@@ -1,0 +1,134 @@
+//! Growth in place: over memory that is mapped into one range of addresses, the pool takes what is missing beside
+//! memory that is free already.
+
+use super::arena::{Need, Taken};
+use super::chunks::UNIT;
+use super::fence::Fences;
+use super::heap::align_up;
+use super::miss::{Miss, Refusal};
+use super::options::Crossing;
+use cumem::{AllocError, CudaVirtualResource, Stream, Upstream};
+
+/// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs about 110 µs
+/// to map and unmap on an H100, whatever its size.
+pub(super) const PIECE: usize = 32 << 20;
+/// Without a step in the options, the pool grows by this part of what it has, if that is more than is missing:
+/// waste that cannot be seen, and calls whose number grows with the logarithm of the size.
+const SHARE: usize = 128;
+
+/// Where memory is to be mapped, and how much of it the request needs there. Units.
+#[derive(Debug, Clone, Copy)]
+struct Site {
+    addr: u64,
+    missing: u64,
+    room: u64,
+    /// Some of what is free beside it has to be waited for.
+    pending: bool,
+}
+
+impl<U: Upstream> Miss<'_, U> {
+    /// Maps what is missing for `need` where the least is, and takes the piece. Nothing, if the upstream does not
+    /// place its blocks as it was asked to, since somebody else draws from it too.
+    pub(super) fn expand(
+        &mut self,
+        leaf: &CudaVirtualResource,
+        stream: &Stream,
+        index: usize,
+        need: Need,
+    ) -> Result<Option<Taken>, Refusal> {
+        // What the stream has itself may lie beside the gap. Where it cannot be folded, it stays.
+        let _ = self.state.fold(self.central, index, false);
+        self.central.arena.settle();
+        let wait = self.limits.crossing == Crossing::WaitFirst;
+        let Some(site) = self.site(leaf, stream, need, wait) else { return Ok(None) };
+        let reserved = self.central.chunks.reserved();
+        let granularity = leaf.granularity();
+        let most = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
+        let missing = site.missing as usize * UNIT;
+        if missing > most {
+            return Err(Refusal::AtMaximum);
+        }
+        let most = most.min(site.room as usize * UNIT);
+        let step =
+            self.limits.step.unwrap_or_else(|| (reserved / SHARE).min(PIECE)).min(most) / granularity * granularity;
+        let mapped = self.map(leaf, stream, site.addr, missing, missing.max(step));
+        // However far that came, what there is now belongs to the pool.
+        match self.state.fence(stream, false) {
+            Ok(fences) => self.take_in(mapped.pieces, &fences),
+            Err(error) => {
+                // No event says from when on others may use it: it goes to this stream's heap at once.
+                self.take_in(mapped.pieces, &Fences::default());
+                let taken = self.unite(stream, index, need);
+                return taken.map(Some).ok_or(Refusal::Upstream(error.into()));
+            }
+        }
+        if let Some(error) = mapped.refused {
+            return Err(error.into());
+        }
+        if site.pending {
+            let taken = self.central.arena.take_run(need);
+            return taken.map(|taken| self.hold(stream, taken)).transpose().map_err(Refusal::Upstream);
+        }
+        // All that the stream may use goes to its heap, where the best fit is found for what comes next, too.
+        Ok(self.unite(stream, index, need))
+    }
+
+    /// The gap beside which the least is missing; of equals, the lowest.
+    fn site(&self, leaf: &CudaVirtualResource, stream: &Stream, need: Need, wait: bool) -> Option<Site> {
+        let (arena, chunks) = (&self.central.arena, &self.central.chunks);
+        let granule = (leaf.granularity() / UNIT) as u64;
+        let enough = u64::from(need.units) + need.align;
+        let ready = |fences: &Fences| fences.pass(stream.id());
+        let pass = |fences: &Fences| wait || ready(fences);
+        let sites = leaf.gaps().into_iter().filter_map(|gap| {
+            let (addr, end) = (gap.start / UNIT as u64, gap.end / UNIT as u64);
+            let apart = chunks.apart(addr);
+            let start = if apart { addr } else { arena.run_before(addr, enough, pass) };
+            let pending = !apart && arena.run_before(addr, enough, ready) != start;
+            let until = align_up(start, need.align) + u64::from(need.units);
+            let missing = align_up(until.saturating_sub(addr), granule);
+            let room = end - addr;
+            if missing <= room {
+                return Some(Site { addr, missing, room, pending });
+            }
+            // With all of the gap, what lies behind it belongs to the same piece.
+            let bridged = arena.run_after(end, enough, pass) >= until;
+            let pending = pending || arena.run_after(end, enough, ready) < until;
+            bridged.then_some(Site { addr, missing: room, room, pending })
+        });
+        sites.min_by_key(|site| site.missing)
+    }
+
+    /// Maps `bytes` from `addr` on, piece by piece; a refusal counts only if not even `least` could be mapped.
+    fn map(&mut self, leaf: &CudaVirtualResource, stream: &Stream, addr: u64, least: usize, bytes: usize) -> Mapped {
+        let mut mapped = Mapped { pieces: Vec::new(), refused: None };
+        let mut done = 0;
+        while done < bytes {
+            // What is needed comes first, so that a refusal of the rest does not matter.
+            let piece = if done < least { least - done } else { bytes - done }.min(PIECE);
+            leaf.place_next_at(addr * UNIT as u64 + done as u64);
+            match self.central.chunks.grow(self.upstream, stream, piece, piece, self.limits.prefetch) {
+                Ok(grown) => mapped.pieces.push((grown.addr, grown.units)),
+                Err(error) => {
+                    mapped.refused = (done < least).then_some(error);
+                    break;
+                }
+            }
+            done += piece;
+        }
+        mapped
+    }
+
+    fn take_in(&mut self, pieces: Vec<(u64, u64)>, fences: &Fences) {
+        for (addr, units) in pieces {
+            let apart = self.central.chunks.apart(addr);
+            self.central.arena.insert(addr, units, apart, fences.clone());
+        }
+    }
+}
+
+/// What came of mapping.
+struct Mapped {
+    pieces: Vec<(u64, u64)>,
+    refused: Option<AllocError>,
+}
