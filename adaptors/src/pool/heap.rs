@@ -117,10 +117,10 @@ impl Heap {
         Some(self.carve(node, units, align))
     }
 
-    /// Whether [`allocate_thorough`](Self::allocate_thorough) would succeed.
-    pub(super) fn has_room(&mut self, units: u32, align: u64) -> bool {
+    /// Units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
+    pub(super) fn room_for(&mut self, units: u32, align: u64) -> Option<u32> {
         self.settle();
-        self.find(units, align).is_some()
+        self.find(units, align).map(|node| self.nodes[node].units)
     }
 
     /// Takes `region` in and makes `units` of it live, at a multiple of `align` that it contains.

@@ -145,17 +145,22 @@ impl PoolState {
         }
     }
 
-    /// A piece of another slot that has one. Without `wait`, only where the stream is idle.
+    /// A piece of another slot that has one, the best fit of all. Without `wait`, only where the stream is idle.
     pub(super) fn steal(&self, central: &mut Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
-        for (_, slot) in self.slots.by_age().filter(|&(index, _)| index != thief) {
-            let stream = {
-                let mut local = slot.lock();
-                if local.heap.free_units() < u64::from(need.units) || !local.heap.has_room(need.units, need.align) {
-                    continue;
-                }
-                local.stream().cloned()
-            };
-            let Some(stream) = stream else { continue };
+        let mut victims = Vec::new();
+        for (index, slot) in self.slots.by_age().filter(|&(index, _)| index != thief) {
+            let mut local = slot.lock();
+            if local.heap.free_units() < u64::from(need.units) {
+                continue;
+            }
+            if let Some(room) = local.heap.room_for(need.units, need.align) {
+                victims.extend(local.stream().cloned().map(|stream| (room, index, stream)));
+            }
+        }
+        // Of equals, the oldest: the sort is stable.
+        victims.sort_by_key(|&(room, ..)| room);
+        for (_, index, stream) in victims {
+            let slot = self.slots.get(index).expect("just seen");
             if !wait && !matches!(stream.is_idle(), Ok(true)) {
                 continue;
             }
