@@ -20,6 +20,7 @@
 //! | `uvm` | residency, faults, advice, migration, eviction |
 //! | `statistics`, `journal` | what was counted, what happened |
 
+mod addresses;
 mod bytes;
 mod calls;
 mod cost;

@@ -106,7 +106,7 @@ impl State {
         let mode = if fixed { Managed::Fixed(at) } else { Managed::Concurrent };
         let space = &mut self.space;
         let kind = || Kind::Managed(space.add(counted, mode));
-        let found = self.memory.allocate(d, bytes, counted, |memory| memory.managed_heap(), kind);
+        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.managed(), kind);
         match found {
             Some(_) => self.managed = total,
             None if fixed => self.space.give_plain(d, counted),
@@ -153,7 +153,7 @@ impl Machine {
         if total > state.profile(d).host_memory.value as u64 {
             return Err(none);
         }
-        let found = state.memory.allocate(d, bytes, counted, |memory| memory.pinned_heap(), || Kind::Pinned);
+        let found = state.memory.allocate(d, bytes, counted, |heaps| heaps.pinned(), || Kind::Pinned);
         let found = found.ok_or(none)?;
         state.pinned = total;
         Ok(state.allocated(found, bytes))

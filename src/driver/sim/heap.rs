@@ -1,6 +1,7 @@
 //! [`Heap`]: addresses for allocations. Small ones share slabs, so that thousands of them do not use up
 //! the mappings that a process may have.
 
+use super::addresses::Addresses;
 use super::bytes;
 use super::mapping::{self, Mapping};
 use std::collections::VecDeque;
@@ -20,7 +21,8 @@ pub(super) struct Heap {
     smallest: usize,
     large_align: usize,
     classes: Vec<Class>,
-    retired: VecDeque<Mapping>,
+    /// Address and bytes.
+    retired: VecDeque<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +49,9 @@ impl Heap {
     }
 
     /// Addresses for `bytes`; `None` if the operating system has none left.
-    pub(super) fn allocate(&mut self, bytes: usize) -> Option<(u64, Home)> {
+    pub(super) fn allocate(&mut self, addresses: &mut Addresses, bytes: usize) -> Option<(u64, Home)> {
         if bytes > SMALL {
-            let mapping = Mapping::reserve(bytes, self.large_align)?;
+            let mapping = open(addresses, bytes, self.large_align)?;
             return Some((mapping.base(), Home::Own(mapping)));
         }
         let size = bytes.next_power_of_two().max(self.smallest);
@@ -57,7 +59,7 @@ impl Heap {
         if class >= self.classes.len() {
             self.classes.resize_with(class + 1, Class::default);
         }
-        let base = self.classes[class].take(size as u64)?;
+        let base = self.classes[class].take(addresses, size as u64)?;
         Some((base, Home::Slot(class)))
     }
 
@@ -66,7 +68,7 @@ impl Heap {
     /// # Safety
     ///
     /// `base` and `home` came from [`allocate`](Self::allocate) together, and nobody uses the memory.
-    pub(super) unsafe fn free(&mut self, base: u64, home: Home) {
+    pub(super) unsafe fn free(&mut self, addresses: &mut Addresses, base: u64, home: Home) {
         match home {
             Home::Slot(class) => {
                 let size = self.smallest << class;
@@ -79,11 +81,13 @@ impl Heap {
                 }
                 self.classes[class].free.push_back(base);
             }
-            Home::Own(mut mapping) => {
-                mapping.retire();
-                self.retired.push_back(mapping);
-                if self.retired.len() > RETIRED {
-                    self.retired.pop_front();
+            Home::Own(mapping) => {
+                self.retired.push_back((base, mapping.bytes()));
+                drop(mapping);
+                if self.retired.len() > RETIRED
+                    && let Some((base, bytes)) = self.retired.pop_front()
+                {
+                    addresses.give(base, bytes);
                 }
             }
         }
@@ -91,12 +95,12 @@ impl Heap {
 }
 
 impl Class {
-    fn take(&mut self, size: u64) -> Option<u64> {
+    fn take(&mut self, addresses: &mut Addresses, size: u64) -> Option<u64> {
         if self.fresh.is_empty() {
             if let Some(base) = self.free.pop_front() {
                 return Some(base);
             }
-            let slab = Mapping::reserve(SLAB, SMALL.max(size as usize))?;
+            let slab = open(addresses, SLAB, SMALL.max(size as usize))?;
             self.fresh = slab.base()..slab.base() + SLAB as u64;
             self.slabs.push(slab);
         }
@@ -104,4 +108,16 @@ impl Class {
         self.fresh.start += size;
         Some(base)
     }
+}
+
+/// Fresh addresses with pages behind them.
+fn open(addresses: &mut Addresses, bytes: usize, align: usize) -> Option<Mapping> {
+    let (base, bytes) = addresses.take(bytes, align)?;
+    // SAFETY: the addresses were just taken; `Memory` drops them after its heaps and allocations, and they are given
+    // back only below, or by `Heap::free` once the mapping is gone.
+    let mapping = unsafe { addresses.open(base, bytes) };
+    if mapping.is_none() {
+        addresses.give(base, bytes);
+    }
+    mapping
 }

@@ -34,24 +34,13 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// `bytes`, rounded up to pages, at a multiple of `align` (a power of two); `None` if the operating
-    /// system refuses.
-    pub(super) fn reserve(bytes: usize, align: usize) -> Option<Self> {
-        let mut mapping = Self::addresses(bytes, align, libc::PROT_READ | libc::PROT_WRITE)?;
-        mapping.poison();
-        Some(mapping)
-    }
-
-    /// The same without pages: whoever touches the addresses before they are [opened](Self::open) faults.
+    /// `bytes`, rounded up to pages, at a multiple of `align` (a power of two), without pages: whoever touches the
+    /// addresses before they are [opened](Self::open) faults. `None` if the operating system refuses.
     pub(super) fn closed(bytes: usize, align: usize) -> Option<Self> {
-        Self::addresses(bytes, align, libc::PROT_NONE)
-    }
-
-    fn addresses(bytes: usize, align: usize, protection: i32) -> Option<Self> {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;
         let slack = align.saturating_sub(page);
-        let raw = map(ptr::null_mut(), bytes.checked_add(slack)?, protection, None)?;
+        let raw = map(ptr::null_mut(), bytes.checked_add(slack)?, libc::PROT_NONE, None)?;
         let base = raw.next_multiple_of(align);
         unmap(raw, base - raw);
         unmap(base + bytes, raw + slack - base);
@@ -77,9 +66,17 @@ impl Mapping {
         self.base as u64
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
+    pub(super) fn contains(&self, addr: u64) -> bool {
+        (self.base()..self.base() + self.bytes()).contains(&addr)
+    }
+
     /// Gives the pages back but keeps the addresses, so that a late use of them faults instead of finding
     /// other data.
-    pub(super) fn retire(&mut self) {
+    fn retire(&mut self) {
         map(self.base as *mut libc::c_void, self.bytes, libc::PROT_NONE, None);
         self.forget_tiles();
     }
@@ -189,23 +186,31 @@ mod tests {
         unsafe { ptr::read(mapping.base as *const [u8; 4]) }
     }
 
+    /// The addresses, and the pages behind them, which go first.
+    fn opened(bytes: usize, align: usize) -> (Mapping, Mapping) {
+        let addresses = Mapping::closed(bytes, align).expect("addresses are plenty");
+        // SAFETY: nothing has been opened there, and the pages are the first of the pair.
+        let pages = unsafe { addresses.open(addresses.base(), bytes) }.expect("pages that nobody touches");
+        (pages, addresses)
+    }
+
     #[test]
     fn a_huge_range_costs_nothing_and_is_aligned() {
-        let mapping = Mapping::reserve(80 << 30, 2 << 20).expect("addresses are plenty");
-        assert_eq!(mapping.base() % (2 << 20), 0);
-        assert_eq!(mapping.bytes, 80 << 30);
-        assert_eq!(first_bytes(&mapping), POISON);
+        let (pages, _addresses) = opened(80 << 30, 2 << 20);
+        assert_eq!(pages.base() % (2 << 20), 0);
+        assert_eq!(pages.bytes, 80 << 30);
+        assert_eq!(first_bytes(&pages), POISON);
     }
 
     #[test]
     fn what_no_machine_has_is_refused() {
-        assert!(Mapping::reserve(1 << 50, 4096).is_none());
-        assert!(Mapping::reserve(usize::MAX - 1, 4096).is_none());
+        assert!(Mapping::closed(1 << 50, 4096).is_none());
+        assert!(Mapping::closed(usize::MAX - 1, 4096).is_none());
     }
 
     #[test]
     fn refreshed_pages_are_poison_again() {
-        let mapping = Mapping::reserve(1 << 16, 4096).expect("64 KiB");
+        let (mapping, _addresses) = opened(1 << 16, 4096);
         // SAFETY: the mapping is live and writable.
         unsafe { ptr::write(mapping.base as *mut [u8; 4], [0; 4]) };
         assert_eq!(first_bytes(&mapping), [0; 4]);

@@ -3,10 +3,10 @@
 //! Memory that is mapped behind reserved addresses lies in pieces; those of one reservation that touch can be
 //! used as one range.
 
+use super::addresses::Addresses;
 use super::handles::Key;
 use super::heap::{Heap, Home};
 use super::journal::SerialOfRange;
-use super::mapping::Mapping;
 use super::simulator::LiveAllocations;
 use super::uvm::{BLOCK, PAGE, RangeId};
 use std::collections::{BTreeMap, VecDeque};
@@ -78,36 +78,59 @@ pub(super) enum Bad {
 pub(super) struct Reservation {
     device: u32,
     bytes: u64,
-    addresses: Mapping,
+}
+
+/// Addresses by what they are for.
+#[derive(Debug)]
+pub(super) struct Heaps {
+    devices: Vec<Heap>,
+    managed: Heap,
+    pinned: Heap,
+}
+
+impl Heaps {
+    pub(super) fn device(&mut self, d: u32) -> &mut Heap {
+        &mut self.devices[d as usize]
+    }
+
+    pub(super) fn managed(&mut self) -> &mut Heap {
+        &mut self.managed
+    }
+
+    pub(super) fn pinned(&mut self) -> &mut Heap {
+        &mut self.pinned
+    }
 }
 
 /// All allocations of a machine.
 #[derive(Debug)]
 pub(super) struct Memory {
     table: BTreeMap<u64, Allocation>,
-    devices: Vec<Heap>,
-    managed: Heap,
-    pinned: Heap,
-    /// After the table, so that pieces are dropped before the addresses that they lie in.
+    heaps: Heaps,
     reservations: BTreeMap<u64, Reservation>,
     freed: VecDeque<(u64, u64)>,
     serials: u64,
     ranges: SerialOfRange,
     pub(super) live: LiveAllocations,
+    /// After the table and the heaps, so that pages are dropped before the addresses that they lie at.
+    addresses: Addresses,
 }
 
 impl Memory {
     pub(super) fn new(devices: usize) -> Self {
         Self {
             table: BTreeMap::new(),
-            devices: std::iter::repeat_with(|| Heap::new(512, BLOCK as usize)).take(devices).collect(),
-            managed: Heap::new(MANAGED_SLOT, BLOCK as usize),
-            pinned: Heap::new(PAGE as usize, PAGE as usize),
+            heaps: Heaps {
+                devices: std::iter::repeat_with(|| Heap::new(512, BLOCK as usize)).take(devices).collect(),
+                managed: Heap::new(MANAGED_SLOT, BLOCK as usize),
+                pinned: Heap::new(PAGE as usize, PAGE as usize),
+            },
             reservations: BTreeMap::new(),
             freed: VecDeque::new(),
             serials: 0,
             ranges: BTreeMap::new(),
             live: LiveAllocations::default(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -117,10 +140,11 @@ impl Memory {
         d: u32,
         bytes: u64,
         counted: u64,
-        heap: impl FnOnce(&mut Self) -> &mut Heap,
+        heap: impl FnOnce(&mut Heaps) -> &mut Heap,
         kind: impl FnOnce() -> Kind,
     ) -> Option<(u64, u64)> {
-        let (base, home) = heap(self).allocate(usize::try_from(counted.max(bytes)).ok()?)?;
+        let bytes_used = usize::try_from(counted.max(bytes)).ok()?;
+        let (base, home) = heap(&mut self.heaps).allocate(&mut self.addresses, bytes_used)?;
         let kind = kind();
         let serial = self.enter(base, Allocation { serial: 0, device: d, kind, bytes, counted, home });
         Some((base, serial))
@@ -141,9 +165,8 @@ impl Memory {
 
     /// Reserves addresses for memory of device `d`.
     pub(super) fn reserve(&mut self, d: u32, bytes: u64) -> Option<u64> {
-        let addresses = Mapping::closed(usize::try_from(bytes).ok()?, BLOCK as usize)?;
-        let base = addresses.base();
-        self.reservations.insert(base, Reservation { device: d, bytes, addresses });
+        let (base, _) = self.addresses.take(usize::try_from(bytes).ok()?, BLOCK as usize)?;
+        self.reservations.insert(base, Reservation { device: d, bytes });
         self.live.reserved.blocks += 1;
         self.live.reserved.bytes += bytes;
         Some(base)
@@ -156,6 +179,7 @@ impl Memory {
             return false;
         }
         self.reservations.remove(&base);
+        self.addresses.give(base, bytes);
         self.live.reserved.blocks -= 1;
         self.live.reserved.bytes -= bytes;
         true
@@ -169,9 +193,9 @@ impl Memory {
 
     /// Puts memory behind a range for which that holds; its serial number.
     pub(super) fn map(&mut self, addr: u64, bytes: u64) -> Option<u64> {
-        let (base, &Reservation { device, ref addresses, .. }) = self.reservation(addr)?;
+        let (base, &Reservation { device, .. }) = self.reservation(addr)?;
         // SAFETY: nothing is mapped there, and a reservation outlives its pieces: see `unreserve` and the fields.
-        let home = Home::Own(unsafe { addresses.open(addr, usize::try_from(bytes).ok()?) }?);
+        let home = Home::Own(unsafe { self.addresses.open(addr, bytes) }?);
         let kind = Kind::Mapped(base);
         Some(self.enter(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, home }))
     }
@@ -192,18 +216,6 @@ impl Memory {
         (addr - base < found.bytes).then_some((base, found))
     }
 
-    pub(super) fn device_heap(&mut self, d: u32) -> &mut Heap {
-        &mut self.devices[d as usize]
-    }
-
-    pub(super) fn managed_heap(&mut self) -> &mut Heap {
-        &mut self.managed
-    }
-
-    pub(super) fn pinned_heap(&mut self) -> &mut Heap {
-        &mut self.pinned
-    }
-
     /// Ends the allocation that starts at `base`.
     ///
     /// # Safety
@@ -212,16 +224,16 @@ impl Memory {
     pub(super) unsafe fn free(&mut self, base: u64) -> Option<Allocation> {
         let mut allocation = self.table.remove(&base)?;
         let heap = match allocation.kind {
-            Kind::Device | Kind::Segment(_) => Some(&mut self.devices[allocation.device as usize]),
-            Kind::Managed(_) => Some(&mut self.managed),
-            Kind::Pinned => Some(&mut self.pinned),
+            Kind::Device | Kind::Segment(_) => Some(self.heaps.device(allocation.device)),
+            Kind::Managed(_) => Some(self.heaps.managed()),
+            Kind::Pinned => Some(self.heaps.pinned()),
             // Its pages go with its home.
             Kind::Mapped(_) => None,
         };
         let home = std::mem::replace(&mut allocation.home, Home::Slot(0));
         if let Some(heap) = heap {
             // SAFETY: address and home were kept together, and the caller vouches for the rest.
-            unsafe { heap.free(base, home) };
+            unsafe { heap.free(&mut self.addresses, base, home) };
         }
         if let Kind::Managed(range) = allocation.kind {
             self.ranges.remove(&range);

@@ -18,7 +18,7 @@ impl State {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let counted = self.profile(d).counted(bytes).ok_or(none)?;
         self.take_room(d, counted)?;
-        let found = self.memory.allocate(d, bytes, counted, |memory| memory.device_heap(d), || kind);
+        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.device(d), || kind);
         found.ok_or_else(|| {
             self.space.give_plain(d, counted);
             none

@@ -1,0 +1,147 @@
+//! [`Addresses`]: where in the process the memory of one machine lies.
+//!
+//! All of it comes from one large range, the lowest fitting place first, so that which of two allocations has
+//! the lower address follows from the calls alone. What sorts by address then does the same in every run.
+
+use super::mapping::Mapping;
+use std::collections::BTreeMap;
+
+/// What is reserved at a time, if the operating system gives so much: more than most programs ever use.
+const DISTRICT: usize = 1 << 40;
+/// Alignments up to this one are kept in every run alike.
+const DISTRICT_ALIGN: usize = 1 << 30;
+
+/// All addresses of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    districts: Vec<District>,
+}
+
+#[derive(Debug)]
+struct District {
+    whole: Mapping,
+    /// Bytes by where they begin. Neighbours are one entry.
+    free: BTreeMap<u64, u64>,
+}
+
+impl Addresses {
+    /// So many addresses, from a multiple of `align` (a power of two) on, rounded up to pages; `None` if the operating
+    /// system has none left. They have no pages until they are [opened](Self::open).
+    pub(super) fn take(&mut self, bytes: usize, align: usize) -> Option<(u64, u64)> {
+        let page = super::uvm::PAGE as usize;
+        let bytes = bytes.checked_next_multiple_of(page)?;
+        let align = align.max(page);
+        let found = self.districts.iter_mut().find_map(|district| district.take(bytes as u64, align as u64));
+        found.or_else(|| {
+            self.districts.push(District::new(bytes.checked_add(align)?)?);
+            self.districts.last_mut()?.take(bytes as u64, align as u64)
+        })
+    }
+
+    /// Takes addresses back.
+    pub(super) fn give(&mut self, base: u64, bytes: u64) {
+        let district = self.districts.iter_mut().find(|district| district.whole.contains(base));
+        district.expect("the addresses came from here").give(base, bytes);
+    }
+
+    /// Puts pages behind addresses until the result is dropped; `None` if the operating system refuses.
+    ///
+    /// # Safety
+    ///
+    /// The addresses were [taken](Self::take), have no pages yet, and the result is dropped before they are given back and
+    /// before `self`.
+    pub(super) unsafe fn open(&self, base: u64, bytes: u64) -> Option<Mapping> {
+        let district = self.districts.iter().find(|district| district.whole.contains(base))?;
+        // SAFETY: as the caller vouches; districts go only with `self`.
+        unsafe { district.whole.open(base, bytes as usize) }
+    }
+}
+
+impl District {
+    fn new(least: usize) -> Option<Self> {
+        let sizes = std::iter::successors(Some(DISTRICT.max(least)), |size| Some(size / 4));
+        let whole = sizes
+            .take_while(|&size| size >= least)
+            .chain([least])
+            .find_map(|size| Mapping::closed(size, DISTRICT_ALIGN))?;
+        let free = BTreeMap::from([(whole.base(), whole.bytes())]);
+        Some(Self { whole, free })
+    }
+
+    fn take(&mut self, bytes: u64, align: u64) -> Option<(u64, u64)> {
+        let (from, have, base) = self.free.iter().find_map(|(&from, &have)| {
+            let base = from.checked_next_multiple_of(align)?;
+            (base.checked_add(bytes)? <= from + have).then_some((from, have, base))
+        })?;
+        self.free.remove(&from);
+        for (start, end) in [(from, base), (base + bytes, from + have)] {
+            if start < end {
+                self.free.insert(start, end - start);
+            }
+        }
+        Some((base, bytes))
+    }
+
+    fn give(&mut self, base: u64, bytes: u64) {
+        let (mut start, mut end) = (base, base + bytes);
+        if let Some((&before, &have)) = self.free.range(..base).next_back()
+            && before + have == start
+        {
+            self.free.remove(&before);
+            start = before;
+        }
+        if let Some(have) = self.free.remove(&end) {
+            end += have;
+        }
+        self.free.insert(start, end - start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_lowest_place_that_fits_is_taken_and_neighbours_join() {
+        let mut addresses = Addresses::default();
+        let mut take = |mib: u64| addresses.take((mib * MIB) as usize, 4096).unwrap();
+        let [a, b, c] = [take(2), take(3), take(1)];
+        assert_eq!((b.0 - a.0, c.0 - b.0), (2 * MIB, 3 * MIB));
+        addresses.give(a.0, a.1);
+        addresses.give(b.0, b.1);
+        assert_eq!(addresses.take(5 << 20, 4096), Some((a.0, 5 * MIB)), "both together");
+        addresses.give(c.0, c.1);
+        assert_eq!(addresses.take(1 << 20, 4096), Some((c.0, MIB)));
+    }
+
+    #[test]
+    fn alignment_is_kept_and_what_it_skips_is_not_lost() {
+        let mut addresses = Addresses::default();
+        let (first, _) = addresses.take(1, 4096).unwrap();
+        let (aligned, bytes) = addresses.take(4096, 1 << 21).unwrap();
+        assert_eq!((aligned % (1 << 21), bytes), (0, 4096));
+        assert_eq!(addresses.take(8192, 4096).unwrap().0, first + 4096);
+    }
+
+    #[test]
+    fn more_than_a_district_has_one_of_its_own() {
+        let mut addresses = Addresses::default();
+        assert!(addresses.take(2 * DISTRICT, 1 << 21).is_some());
+        assert_eq!(addresses.districts.len(), 1);
+        assert!(addresses.take(1 << 50, 4096).is_none(), "no machine has so much");
+        assert!(addresses.take(usize::MAX - 1, 4096).is_none());
+    }
+
+    #[test]
+    fn opened_addresses_have_pages_and_closed_ones_can_be_opened_again() {
+        let mut addresses = Addresses::default();
+        let (base, bytes) = addresses.take(80 << 30, 1 << 21).unwrap();
+        for _ in 0..2 {
+            // SAFETY: just taken, and closed again at the end of the round.
+            let mapping = unsafe { addresses.open(base, bytes) }.unwrap();
+            assert_eq!((mapping.base(), mapping.bytes()), (base, 80 << 30));
+        }
+    }
+}
