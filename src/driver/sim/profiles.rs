@@ -16,6 +16,15 @@ const GUESS: &str = "assumed";
 const GTX_FIT: &str = "nvprof traces of UVMSmart, GTX 1080 Ti, PCIe 3: 17.28 us + 0.1359 us/KiB per fault";
 
 impl Profile {
+    /// What [`named`](Self::named) knows.
+    pub const NAMES: &[&str] = &["h100-pcie5", "gtx1080ti", "a100", "maxwell", "wsl", "integrated"];
+
+    /// A profile by its name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::h100_pcie5, Self::gtx1080ti, Self::a100, Self::maxwell, Self::wsl, Self::integrated];
+        Self::NAMES.iter().position(|known| *known == name).map(|i| all[i]())
+    }
+
     /// An H100 80GB HBM3 on PCIe 5, calibrated by measurements within its capacity. Nothing was measured beyond it.
     pub fn h100_pcie5() -> Self {
         let mut profile = h100_figures().profile("h100-pcie5", (9, 0), 132);

@@ -10,6 +10,7 @@ use super::statistics::DeviceStatistics;
 use crate::code::CudaErrorCode;
 use crate::device::Device;
 use crate::error::DriverError;
+use crate::kernel::AccessMode;
 use crate::location::{DeviceId, Location};
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,6 +175,17 @@ impl Simulator {
         // At most a century, so that the clock never runs over.
         let most = 100 * 365 * 24 * 3600 * 1_000_000_000_u64;
         state.now = state.now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(most).min(most));
+    }
+
+    /// The host reads or writes memory of this machine, in ascending order, as its own loads and stores do: pages that
+    /// it cannot reach fault and move. Buffers do this in their guards; this is for programs that use raw pointers.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::Simulation`] for what a real host would not survive: memory of a device, memory that was freed,
+    /// unified memory while a device without concurrent managed access works.
+    pub fn access_from_host(&self, ptr: *const u8, bytes: usize, mode: AccessMode) -> Result<(), DriverError> {
+        self.machine.host_access(0, ptr as u64, bytes as u64, mode == AccessMode::Write)
     }
 
     /// Where the pages of a range are, by the work that has been done; `None` if it is not within one

@@ -1,0 +1,55 @@
+//! Which pages fault and which move, for an access order from a file: by the rules of the driver, on a simulated
+//! device.
+//!
+//! ```console
+//! $ cargo run --release --example uvm_trace -- examples/data/uvm/p1.csv
+//! ```
+//!
+//! A file has lines `alloc,NAME,BYTES` and `access,PROCESSOR,NAME,OFFSET,BYTES,read|write`, with processor `cpu` or
+//! `gpu0` and decimal numbers; `#` starts a comment. An access touches each 4 KiB page of its bytes, ascending. What
+//! comes out is one line per event, in order: `fault,PROCESSOR,NAME,OFFSET`, `transfer,h2d|d2h,NAME,OFFSET,BYTES`;
+//! then totals, of transfers with their bytes.
+
+mod trace;
+
+use clap::Parser;
+use cumem::sim::Profile;
+use std::error::Error;
+use std::io::{BufWriter, Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trace::{Totals, Trace};
+
+/// Prints the page faults and transfers that the simulated driver makes of an access order.
+#[derive(Parser)]
+struct Args {
+    /// The accesses.
+    accesses: PathBuf,
+    /// The simulated device.
+    #[arg(long, value_name = "NAME", default_value = "gtx1080ti", value_parser = profile)]
+    profile: Profile,
+}
+
+fn profile(name: &str) -> Result<Profile, String> {
+    Profile::named(name).ok_or_else(|| format!("expected one of {}", Profile::NAMES.join(", ")))
+}
+
+fn main() -> ExitCode {
+    let Args { accesses, profile } = Args::parse();
+    let run = || -> Result<(), Box<dyn Error>> {
+        let events = Trace::parse(&std::fs::read_to_string(&accesses)?)?.run(profile)?;
+        let mut out = BufWriter::new(stdout().lock());
+        for event in &events {
+            writeln!(out, "{event}")?;
+        }
+        writeln!(out, "{}", Totals::of(&events))?;
+        Ok(out.flush()?)
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}: {error}", accesses.display());
+            ExitCode::FAILURE
+        }
+    }
+}
