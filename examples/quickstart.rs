@@ -12,11 +12,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The first GPU, else a simulated one, with a warning.
     let device = Device::first()?;
-    let stream = Stream::new(&device)?;
     println!("device       {device}");
+    tour(&device)
+}
+
+fn tour(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
+    let stream = Stream::new(device)?;
 
     // From the leaf outwards. Prefetch is last; anywhere else it does not compile.
-    let stack = ManagedResource::new(&device)?
+    let stack = ManagedResource::new(device)?
         .pool(PoolOptions::default())?
         .limit(Size::Percent(80))
         .statistics()
@@ -54,4 +58,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(squares);
     memory("dropped: back in the pool, for the next one");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cumem::sim::{Profile, faults};
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        faults::enumerate(&Profile::default(), super::tour).assert();
+    }
 }

@@ -75,11 +75,19 @@ impl<U: Layer, F: Fn() -> bool> fmt::Display for MakeRoom<U, F> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let device = Device::first()?;
-    let stream = Stream::new(&device)?;
+    make_room_for_a_batch(&Device::first()?)?;
+
+    // What every adaptor must pass, on a simulated device: contents, order, threads, refusals, and every driver call
+    // failed in turn.
+    AdaptorSuite::new(|upstream| Ok(MakeRoom::new(upstream, || false))).run(&Place::simulated()).assert();
+    Ok(())
+}
+
+fn make_room_for_a_batch(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
+    let stream = Stream::new(device)?;
 
     // A cache of results fills the 8 MiB that the application may use ...
-    let limited = Arc::new(ManagedResource::new(&device)?.limit(8 << 20));
+    let limited = Arc::new(ManagedResource::new(device)?.limit(8 << 20));
     let cache = Mutex::new(Vec::new());
     for _ in 0..8 {
         cache.lock().unwrap().push(Buffer::<u8, _>::zeroed(1 << 20, &stream, limited.clone())?);
@@ -90,10 +98,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("stack:   {stack}");
     let batch = Buffer::<u8, _>::zeroed(3 << 20, &stream, &stack)?;
     println!("batch:   {} bytes, after {} of 8 cached results made room", batch.len(), 8 - cache.lock().unwrap().len());
-    drop(batch);
-
-    // What every adaptor must pass, on a simulated device: contents, order, threads, refusals, and every upstream
-    // call failed in turn.
-    AdaptorSuite::new(|upstream| Ok(MakeRoom::new(upstream, || false))).run(&Place::simulated()).assert();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cumem::sim::{Profile, faults};
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        faults::enumerate(&Profile::default(), super::make_room_for_a_batch).assert();
+    }
 }

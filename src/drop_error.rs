@@ -8,15 +8,23 @@ use crate::code::CudaErrorCode;
 use crate::error::{DeallocError, DeallocReason, DriverError};
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const KEPT: usize = 64;
+
+static RECORDED: AtomicU64 = AtomicU64::new(0);
 
 static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 /// Takes the errors that dropped values of this process could not return, oldest first; the latest 64.
 pub fn take_drop_errors() -> Vec<String> {
     ERRORS.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+}
+
+/// How many errors of this process were recorded so far.
+pub(crate) fn drop_errors_recorded() -> u64 {
+    RECORDED.load(Ordering::Relaxed)
 }
 
 /// Records what the drop of `what` could not return. Never panics.
@@ -26,6 +34,7 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
         return;
     }
     tracing::error!(%error, "{what} could not be released");
+    RECORDED.fetch_add(1, Ordering::Relaxed);
     let mut errors = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     if errors.len() == KEPT {
         errors.pop_front();

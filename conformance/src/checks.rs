@@ -3,6 +3,7 @@
 mod alignment;
 mod blocks;
 mod capacity;
+pub(crate) mod faults;
 mod layers;
 mod order;
 mod random;
@@ -38,6 +39,7 @@ checks! {
     blocks: two_live_blocks_differ, a_hundred_live_blocks, blocks_outlive_a_move;
     refusals: foreign_block, forged_block, wrong_device_on_allocate, wrong_device_on_deallocate;
     order: default_streams, passing_handles, freed_on_another_stream, reuse_waits_for_the_last_use, producer_and_consumer;
+    faults: every_driver_call_fails;
     random: mixed_random, random_program;
     threads: own_streams, one_shared_stream, default_stream_of_all, own_default_streams, threads_exchange_blocks;
 }

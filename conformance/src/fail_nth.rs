@@ -28,7 +28,6 @@ pub struct Faults(Arc<Mutex<Plan>>);
 struct Plan {
     allocations: Trigger,
     deallocations: Trigger,
-    error: Option<AllocError>,
 }
 
 /// Counts calls down to the next that fails.
@@ -122,11 +121,6 @@ impl Faults {
         self.plan().deallocations.arm(n, Then::Nothing);
     }
 
-    /// What failing allocations answer from now on, instead of an out-of-memory.
-    pub fn answer(&self, error: AllocError) {
-        self.plan().error = Some(error);
-    }
-
     /// Nothing fails any more.
     pub fn disarm(&self) {
         *self.plan() = Plan::default();
@@ -168,18 +162,9 @@ unsafe impl<U: Upstream> MemoryResource for FailNth<U> {
     type Kind = U::Kind;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        {
-            let mut plan = self.faults.plan();
-            if plan.allocations.fires() {
-                let error = plan.error.clone();
-                return Err(error.unwrap_or_else(|| AllocError::OutOfMemory {
-                    layer: "fail_nth",
-                    requested: layout.size(),
-                    free: 0,
-                    total: 0,
-                    device: self.device().id(),
-                }));
-            }
+        if self.faults.plan().allocations.fires() {
+            let (layer, requested, device) = ("fail_nth", layout.size(), self.device().id());
+            return Err(AllocError::OutOfMemory { layer, requested, free: 0, total: 0, device });
         }
         self.upstream.allocate(stream, layout)
     }

@@ -1,8 +1,9 @@
-//! What an adaptor does when its upstream fails: nothing is lost, nothing is counted, and the next
-//! request is served.
+//! What an adaptor does when its upstream goes on failing, or refuses a block: nothing is lost, nothing is counted,
+//! and the next request is served. (That single calls fail is a check of every resource.)
 
 use crate::adaptor::{TestUpstream, test_upstream};
 use crate::broken::{Broken, Outcome, ensure};
+use crate::checks::faults::SIZES;
 use crate::contents::Contents;
 use crate::effort::{scaled, seed};
 use crate::fail_nth::Faults;
@@ -11,7 +12,7 @@ use crate::live::BlockId;
 use crate::program::Program;
 use crate::subject::{BoxError, bytes, check, get, put};
 use cumem::kind::Managed;
-use cumem::{AllocError, Block, CudaErrorCode, Device, DriverError, MemoryResource, Stream};
+use cumem::{Block, Device, MemoryResource, Stream};
 
 type Make<'a, R> = &'a dyn Fn(TestUpstream) -> Result<R, BoxError>;
 
@@ -22,54 +23,12 @@ pub(crate) struct FaultCheck<R> {
 }
 
 /// What every adaptor must pass beyond what every resource must.
-pub(crate) fn fault_checks<R: MemoryResource<Kind = Managed>>() -> [FaultCheck<R>; 4] {
+pub(crate) fn fault_checks<R: MemoryResource<Kind = Managed>>() -> [FaultCheck<R>; 3] {
     [
-        FaultCheck { name: "one_upstream_allocation_fails", run: one_allocation_fails },
         FaultCheck { name: "upstream_runs_dry", run: upstream_runs_dry },
         FaultCheck { name: "upstream_refuses_a_block", run: upstream_refuses_a_block },
         FaultCheck { name: "random_program_with_failures", run: random_program_with_failures },
     ]
-}
-
-/// Sizes that make a suballocator with small chunks go to its upstream more than once.
-const SIZES: [usize; 10] = [256, 1, 4 << 10, 1 << 20, 0, 3 << 20, 100_000, 64, 16 << 20, 257];
-
-/// More upstream calls than this for ten blocks, and the check would never end.
-const MOST_CALLS: u64 = 1000;
-
-/// Each upstream allocation fails in turn, once, those of the constructor included.
-fn one_allocation_fails<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
-    let strange = DriverError::Call { call: "fail_nth", device: device.id(), code: CudaErrorCode::UNKNOWN };
-    for answer in [None, Some(AllocError::Driver(strange))] {
-        for n in 1.. {
-            ensure!(n <= MOST_CALLS, "takes more than {MOST_CALLS} upstream allocations for {} blocks", SIZES.len());
-            let fired = with_upstream(device, |upstream, faults, stream| {
-                faults.fail_allocation(n);
-                if let Some(error) = &answer {
-                    faults.answer(error.clone());
-                }
-                let Ok(resource) = make(upstream) else { return Ok(faults.fired()) };
-                let mut blocks = Vec::new();
-                for size in SIZES {
-                    let block = match resource.allocate(stream, bytes(size)) {
-                        Ok(block) => check(&block, bytes(size)).map(|()| block)?,
-                        Err(error) => {
-                            ensure!(faults.fired() > 0, "{size} bytes were refused without a reason: {error}");
-                            // The fault is spent.
-                            get(&resource, stream, bytes(size)).map_err(|broken| broken.at("after a failure"))?
-                        }
-                    };
-                    blocks.push(block);
-                }
-                put_all(&resource, stream, blocks)?;
-                Ok(faults.fired())
-            });
-            if fired.map_err(|broken| broken.at(format_args!("upstream allocation {n} failed")))? == 0 {
-                break;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// From some upstream allocation on, all fail, until memory is there again.

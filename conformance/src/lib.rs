@@ -16,7 +16,7 @@
 //! | part | for |
 //! |---|---|
 //! | [`conformance!`], [`Suite`] | the promises of [`MemoryResource`](cumem::MemoryResource), one check each |
-//! | [`adaptor_conformance!`], [`AdaptorSuite`] | the same, and an upstream whose calls fail in turn |
+//! | [`adaptor_conformance!`], [`AdaptorSuite`] | the same, and an upstream that fails |
 //! | [`Expectations`] | where a resource may differ |
 //! | [`Program`], [`Load`] | random operations against a [`Model`], on one thread and on many |
 //! | [`Ledger`] | finds leaks, wrong frees, overlaps, under or over an adaptor |

@@ -35,7 +35,7 @@ macro_rules! conformance {
 /// Makes the tests of an adaptor, as [`conformance!`](crate::conformance!) does.
 ///
 /// The body makes the adaptor from a [`TestUpstream`](crate::TestUpstream); `?` works in it. Beyond
-/// what every resource must pass, each upstream call is made to fail in turn, and a ledger under the
+/// what every resource must pass, the upstream runs dry or refuses blocks, and a ledger under the
 /// adaptor must balance.
 ///
 /// ```

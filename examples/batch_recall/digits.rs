@@ -26,6 +26,14 @@ impl Digits {
         Ok(Self { pixels, labels })
     }
 
+    /// Only the first `count`.
+    #[cfg(test)]
+    pub(crate) fn first(mut self, count: usize) -> Self {
+        self.labels.truncate(count);
+        self.pixels.truncate(count * PIXELS);
+        self
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.labels.len()
     }

@@ -79,3 +79,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("recall: {right} of {}", digits.len());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cumem::sim::{Profile, faults};
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        let digits = Digits::read().unwrap().first(50);
+        let expected = exact::nearest_neighbours(&digits);
+        let report = faults::enumerate(&Profile::default(), |device| {
+            let spec = StackSpec::parse("managed | pool | limit(80%) | statistics | prefetch")?;
+            let AnyStack::OverManaged(stack) = spec.build(device)? else { unreachable!("it stands on `managed`") };
+            let (stream, kernels) = (Stream::new(device)?, recall::Kernels::load(device)?);
+            let found = recall::nearest_neighbours(&digits, &kernels, &stream, &stack);
+            assert_eq!(stack.find::<Counters>().map(|counters| counters.counts().current_blocks), Some(0));
+            found.map(|found| assert_eq!(found, expected))
+        });
+        report.assert();
+    }
+}

@@ -11,7 +11,7 @@
 //! | `profile`, `profiles` | what a device is and costs, as data; each number with its source |
 //! | `door`, `calls`, `enqueue`, `hints` | the driver's calls, on top of the rest |
 //! | `machine` | the state behind the one lock, the clock, what every call does first |
-//! | `injection` | calls that are made to fail |
+//! | `injection`, [`faults`] | calls that are made to fail; each call of a program in turn |
 //! | `memory`, `heap`, `mapping` | allocations; small ones out of slabs; the pages behind both |
 //! | `reserved` | reserved addresses, and memory mapped behind them |
 //! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
@@ -27,6 +27,7 @@ mod cost;
 mod door;
 mod enqueue;
 mod events;
+pub mod faults;
 mod handles;
 mod heap;
 mod hints;

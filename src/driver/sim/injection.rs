@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::code::CudaErrorCode;
+use std::fmt;
 
 macro_rules! fault_calls {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -17,6 +18,13 @@ macro_rules! fault_calls {
         impl FaultCall {
             /// All kinds but [`Any`](Self::Any).
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
+        }
+
+        /// As it is written here.
+        impl fmt::Display for FaultCall {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
         }
     };
 }
@@ -62,6 +70,25 @@ fault_calls! {
     Launch,
 }
 
+impl FaultCall {
+    /// What a driver answers to such a call when it cannot do it: want of memory, where layers make something of
+    /// that, and a code that none of them can know.
+    pub(super) fn codes(self) -> &'static [CudaErrorCode] {
+        const MEMORY: &[CudaErrorCode] = &[CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
+        match self {
+            Self::AllocateDevice | Self::AllocateManaged | Self::AllocatePinned | Self::AllocateAsync => MEMORY,
+            Self::Reserve | Self::Map => MEMORY,
+            Self::Synchronize => &[CudaErrorCode::LAUNCH_FAILED],
+            _ => &[CudaErrorCode::UNKNOWN],
+        }
+    }
+
+    /// Whether it gives something back, or waits for what uses it; if it fails, that stays out.
+    pub(super) fn gives_back(self) -> bool {
+        matches!(self, Self::Free | Self::Reserve | Self::Synchronize)
+    }
+}
+
 const KINDS: usize = FaultCall::Any as usize + 1;
 
 /// Counters, and the failures that are still to come.
@@ -83,6 +110,11 @@ impl Injection {
     pub(super) fn plan(&mut self, kind: FaultCall, n: u64, code: CudaErrorCode) {
         let at = self.calls(kind).saturating_add(n.max(1));
         self.planned.push(Planned { kind, at, code });
+    }
+
+    /// Failures that have not happened yet.
+    pub(super) fn to_come(&self) -> usize {
+        self.planned.len()
     }
 
     pub(super) fn clear(&mut self) {

@@ -159,6 +159,11 @@ impl Simulator {
         self.machine.look().injection.clear();
     }
 
+    /// Failures that were asked for and have not happened yet.
+    pub fn faults_to_come(&self) -> usize {
+        self.machine.look().injection.to_come()
+    }
+
     /// Calls of a kind so far, failed ones included.
     pub fn calls(&self, kind: FaultCall) -> u64 {
         self.machine.look().injection.calls(kind)

@@ -1,0 +1,67 @@
+use crate::broken::{Broken, Outcome, ensure};
+use crate::live::BlockId;
+use crate::subject::{BoxError, Subject, bytes, check, get, put};
+use cumem::sim::faults;
+use cumem::{Block, Device, MemoryResource, Stream};
+
+/// Sizes that make a suballocator with small chunks go to its upstream more than once.
+pub(crate) const SIZES: [usize; 10] = [256, 1, 4 << 10, 1 << 20, 0, 3 << 20, 100_000, 64, 16 << 20, 257];
+
+/// Each driver call fails in turn, once, those of the constructor included: nothing is lost, and the next request is
+/// served. Always on simulated devices, since no other fails when it is told to.
+pub(super) fn every_driver_call_fails<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
+    let simulator = subject.device.simulator();
+    let profile = simulator.and_then(|simulator| simulator.profiles().first().cloned()).unwrap_or_default();
+    let report = faults::enumerate(&profile, |device| {
+        let (resource, stream, other) = ((subject.make)(device)?, Stream::new(device)?, Stream::new(device)?);
+        if let Err(broken) = blocks_come_and_go(device, &resource, [&stream, &other]) {
+            panic!("{broken}");
+        }
+        Ok::<_, BoxError>(())
+    });
+    let wrong = report.wrong();
+    ensure!(wrong.is_empty() || !subject.expectations.returns_all, "{}", wrong.join("; "));
+    Ok(())
+}
+
+fn blocks_come_and_go<R: MemoryResource>(device: &Device, resource: &R, streams: [&Stream; 2]) -> Outcome {
+    let [stream, other] = streams;
+    // Twice, so that what is kept is used again.
+    for _ in 0..2 {
+        let mut blocks = Vec::new();
+        for size in SIZES {
+            let block = match resource.allocate(stream, bytes(size)) {
+                Ok(block) => check(&block, bytes(size)).map(|()| block)?,
+                Err(error) => {
+                    ensure!(spent(device), "{size} bytes were refused without a reason: {error}");
+                    get(resource, stream, bytes(size)).map_err(|broken| broken.at("after a failure"))?
+                }
+            };
+            blocks.push(block);
+        }
+        // Half of them go back on another stream, if it can be made to wait.
+        let crossing = if other.wait_for(stream).is_ok() { other } else { stream };
+        for (i, block) in blocks.into_iter().enumerate() {
+            give_back(device, resource, if i % 2 == 0 { stream } else { crossing }, block)?;
+        }
+    }
+    Ok(())
+}
+
+/// A block that is refused comes back unchanged, and is taken the second time.
+fn give_back<R: MemoryResource>(device: &Device, resource: &R, stream: &Stream, block: Block) -> Outcome {
+    let id = BlockId::of(&block);
+    // SAFETY: no work uses the block, and nothing refers to its memory.
+    let Err(error) = (unsafe { resource.deallocate(stream, block) }) else { return Ok(()) };
+    let back = BlockId::of(&error.block);
+    ensure!(back == id, "refused {id}, and returned {back}");
+    if !spent(device) {
+        return Err(Broken::new(format!("refused {id} without a reason: {}", error.reason)));
+    }
+    put(resource, stream, error.block).map_err(|broken| broken.at("the second time"))
+}
+
+/// Whether the call that was to fail has been made.
+fn spent(device: &Device) -> bool {
+    device.simulator().is_some_and(|simulator| simulator.faults_to_come() == 0)
+}

@@ -1,0 +1,118 @@
+//! The enumeration of faults finds what is wrong, and names the call.
+
+use cumem::sim::faults::{Outcome, Report, enumerate};
+use cumem::sim::{FaultCall, Profile};
+use cumem::{AllocError, Buffer, CudaErrorCode, CudaResource, Device, Event, MemoryResource, Stream, layout};
+use cumem_adaptors::{PoolOptions, ResourceExt};
+use std::error::Error;
+use std::mem;
+
+type Run = Result<(), Box<dyn Error>>;
+
+fn report(program: impl Fn(&Device) -> Run) -> Report {
+    enumerate(&Profile::default(), program)
+}
+
+fn only_wrong(report: &Report) -> String {
+    let wrong = report.wrong();
+    assert_eq!(wrong.len(), 1, "{report}");
+    wrong[0].clone()
+}
+
+#[test]
+fn each_call_fails_once_with_each_of_its_codes() {
+    let report = report(|device| {
+        let stream = Stream::new(device)?;
+        Buffer::from_slice(&[1_u8; 64], &stream, CudaResource::new(device).pool(PoolOptions::default())?)?.to_vec()?;
+        Ok(())
+    });
+    report.assert();
+    let calls = |call| report.calls().iter().find(|(found, _)| *found == call).map_or(0, |(_, n)| *n);
+    assert_eq!((calls(FaultCall::AllocateDevice), calls(FaultCall::Copy), calls(FaultCall::Free)), (1, 2, 1));
+    let of = |call| Vec::from_iter(report.runs().iter().filter(|(fault, _)| fault.call == call));
+    let [(_, first), (_, second)] = of(FaultCall::AllocateDevice)[..] else { panic!("{report}") };
+    // Want of memory makes the pool ask for less; anything else it passes on.
+    assert_eq!(*first, Outcome::Succeeded);
+    assert!(matches!(second, Outcome::Failed(why) if why.contains("CUDA_ERROR_UNKNOWN")), "{second:?}");
+    assert!(of(FaultCall::Copy).iter().all(|(_, outcome)| matches!(outcome, Outcome::Failed(_))), "{report}");
+    assert!(matches!(of(FaultCall::Free)[0].1, Outcome::Kept(_)), "{report}");
+}
+
+#[test]
+fn a_leak_is_named_with_the_call_that_failed() {
+    let report = report(|device| {
+        let event = Event::new(device)?;
+        let stream = Stream::new(device)?;
+        if let Err(error) = event.record(&stream) {
+            mem::forget(event);
+            return Err(error.into());
+        }
+        Ok(())
+    });
+    assert_eq!(only_wrong(&report), "RecordEvent call 1, answering CUDA_ERROR_UNKNOWN (999): it left 1 events");
+}
+
+#[test]
+fn a_free_that_fails_must_be_reported() {
+    let report = report(|device| {
+        let (stream, resource) = (Stream::new(device)?, CudaResource::new(device));
+        let block = resource.allocate(&stream, layout::bytes(4096)?)?;
+        // SAFETY: nothing uses the block.
+        let _ = unsafe { resource.deallocate(&stream, block) };
+        Ok(())
+    });
+    let wrong = only_wrong(&report);
+    assert!(
+        wrong.starts_with("Free call 1")
+            && wrong.ends_with("4096 bytes of device memory in 1 blocks, and nothing said so"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_check_of_the_program_s_own_counts() {
+    let report = report(|device| {
+        let mut counted = 0;
+        let stream = Stream::new(device)?;
+        counted += 1;
+        let result = Buffer::<u8, _>::zeroed(64, &stream, CudaResource::new(device)).map(drop);
+        counted -=
+            i32::from(!matches!(&result, Err(AllocError::Driver(e)) if e.code() == Some(CudaErrorCode::UNKNOWN)));
+        assert_eq!(counted, 0, "a counter moved");
+        Ok(result?)
+    });
+    let wrong = report.wrong();
+    assert_eq!(wrong.len(), 2, "{report}");
+    assert!(wrong[0].starts_with("AllocateDevice call 1") && wrong[0].contains("a counter moved"), "{report}");
+    assert!(wrong[1].starts_with("Fill call 1"), "{report}");
+}
+
+#[test]
+fn a_program_that_fails_by_itself_is_not_enumerated() {
+    let report = report(|_| Err("it is Sunday".into()));
+    assert_eq!(only_wrong(&report), "with no call failing: it is Sunday");
+    assert!(report.runs().is_empty());
+}
+
+#[test]
+fn a_program_that_does_something_else_each_time_is_found_out() {
+    let mut runs = 0;
+    let report = enumerate(&Profile::default(), |device| {
+        runs += 1;
+        if runs == 1 {
+            device.memory_info()?;
+        }
+        Ok::<_, cumem::DriverError>(())
+    });
+    assert!(only_wrong(&report).contains("its calls differ from run to run"), "{report}");
+}
+
+#[test]
+#[should_panic(expected = "CreateStream call 1, answering CUDA_ERROR_UNKNOWN (999): it panicked")]
+fn asserting_a_wrong_report_panics_with_all_that_is_wrong() {
+    enumerate(&Profile::default(), |device| {
+        let _ = Stream::new(device).unwrap();
+        Ok::<_, cumem::DriverError>(())
+    })
+    .assert();
+}
