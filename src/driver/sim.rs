@@ -18,9 +18,11 @@
 //! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
 //! | `operations`, `bytes`, `cost` | what an operation takes, what it does to bytes, and how long it lasts |
 //! | `uvm` | residency, faults, advice, migration, eviction |
-//! | `statistics`, `journal` | what was counted, what happened |
+//! | `statistics`, `live`, `journal` | what was counted, what is out, what happened |
+//! | `assertions` | what tests assert of all that |
 
 mod addresses;
+pub mod assertions;
 mod bytes;
 mod calls;
 mod cost;
@@ -33,6 +35,7 @@ mod heap;
 mod hints;
 mod injection;
 mod journal;
+mod live;
 mod machine;
 mod mapping;
 mod memory;
@@ -52,7 +55,8 @@ mod uvm;
 
 pub use injection::FaultCall;
 pub use journal::{Happening, Record};
+pub use live::{Live, LiveAllocations};
 pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
-pub use simulator::{Live, LiveAllocations, Residency, Simulator};
+pub use simulator::{Residency, Simulator};
 pub use statistics::DeviceStatistics;

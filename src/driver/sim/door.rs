@@ -289,9 +289,7 @@ impl Driver for Simulator {
         state.order_with_legacy(d, key);
         match state.take_from_pool(d, pool, bytes as u64, key) {
             Ok(addr) => {
-                let count = &mut state.memory.live.stream_ordered;
-                count.blocks += 1;
-                count.bytes += bytes as u64;
+                state.memory.live.count_stream_ordered(1, bytes as u64);
                 state.journal.mix(bytes as u64);
                 Ok(NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling()))
             }

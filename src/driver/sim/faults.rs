@@ -14,6 +14,7 @@
 //! ```
 
 use super::injection::FaultCall;
+use super::live::LiveAllocations;
 use super::profile::Profile;
 use super::simulator::Simulator;
 use crate::code::CudaErrorCode;
@@ -119,7 +120,8 @@ fn run<E: Display>(profile: &Profile, fault: Option<Fault>, program: &mut impl F
     // Errors of work that the program did not wait for; afterwards the device must answer.
     let _ = device.synchronize();
     let usable = device.synchronize();
-    let left = left_behind(&simulator);
+    let live = simulator.live_allocations();
+    let left = (live != LiveAllocations::default()).then(|| live.to_string());
     let reported = drop_errors_recorded() > reported;
 
     let outcome = match (result, left) {
@@ -135,27 +137,6 @@ fn run<E: Display>(profile: &Profile, fault: Option<Fault>, program: &mut impl F
         (Ok(Ok(())), None) => Outcome::Succeeded,
     };
     Run { outcome, calls }
-}
-
-/// What is out, in words.
-fn left_behind(simulator: &Simulator) -> Option<String> {
-    let live = simulator.live_allocations();
-    let memory = [
-        ("device memory", live.device),
-        ("unified memory", live.managed),
-        ("page-locked memory", live.pinned),
-        ("stream-ordered memory", live.stream_ordered),
-        ("mapped memory", live.mapped),
-        ("reserved addresses", live.reserved),
-    ];
-    let mut left = Vec::new();
-    for (what, live) in memory.into_iter().filter(|(_, live)| live.blocks > 0) {
-        left.push(format!("{} bytes of {what} in {} blocks", live.bytes, live.blocks));
-    }
-    for (what, count) in [("streams", live.streams), ("events", live.events)].into_iter().filter(|(_, n)| *n > 0) {
-        left.push(format!("{count} {what}"));
-    }
-    (!left.is_empty()).then(|| left.join(", "))
 }
 
 fn said(panic: &(dyn Any + Send)) -> &str {

@@ -7,7 +7,7 @@ use super::addresses::Addresses;
 use super::handles::Key;
 use super::heap::{Heap, Home};
 use super::journal::SerialOfRange;
-use super::simulator::LiveAllocations;
+use super::live::LiveCount;
 use super::uvm::{BLOCK, PAGE, RangeId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -111,7 +111,7 @@ pub(super) struct Memory {
     freed: VecDeque<(u64, u64)>,
     serials: u64,
     ranges: SerialOfRange,
-    pub(super) live: LiveAllocations,
+    pub(super) live: LiveCount,
     /// After the table and the heaps, so that pages are dropped before the addresses that they lie at.
     addresses: Addresses,
 }
@@ -129,7 +129,7 @@ impl Memory {
             freed: VecDeque::new(),
             serials: 0,
             ranges: BTreeMap::new(),
-            live: LiveAllocations::default(),
+            live: LiveCount::default(),
             addresses: Addresses::default(),
         }
     }
@@ -158,7 +158,7 @@ impl Memory {
         if let Kind::Managed(range) = allocation.kind {
             self.ranges.insert(range, serial);
         }
-        self.live.count(allocation.kind, 1, allocation.bytes as i64);
+        self.live.count(allocation.kind, 1, allocation.bytes);
         self.table.insert(base, allocation);
         serial
     }
@@ -167,8 +167,7 @@ impl Memory {
     pub(super) fn reserve(&mut self, d: u32, bytes: u64) -> Option<u64> {
         let (base, _) = self.addresses.take(usize::try_from(bytes).ok()?, BLOCK as usize)?;
         self.reservations.insert(base, Reservation { device: d, bytes });
-        self.live.reserved.blocks += 1;
-        self.live.reserved.bytes += bytes;
+        self.live.count_reserved(1, bytes);
         Some(base)
     }
 
@@ -180,8 +179,7 @@ impl Memory {
         }
         self.reservations.remove(&base);
         self.addresses.give(base, bytes);
-        self.live.reserved.blocks -= 1;
-        self.live.reserved.bytes -= bytes;
+        self.live.count_reserved(-1, bytes);
         true
     }
 
@@ -238,7 +236,7 @@ impl Memory {
         if let Kind::Managed(range) = allocation.kind {
             self.ranges.remove(&range);
         }
-        self.live.count(allocation.kind, -1, -(allocation.bytes as i64));
+        self.live.count(allocation.kind, -1, allocation.bytes);
         self.remember_freed(base, allocation.bytes);
         Some(allocation)
     }

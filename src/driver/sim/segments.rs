@@ -85,9 +85,7 @@ impl State {
         let Some(pool) = self.pools.get_mut(key) else { return };
         let bytes = pool.live(addr).unwrap_or(0);
         pool.give(addr, mark, done);
-        let count = &mut self.memory.live.stream_ordered;
-        count.blocks -= 1;
-        count.bytes -= bytes;
+        self.memory.live.count_stream_ordered(-1, bytes);
         self.end_pool_if_empty(key);
     }
 

@@ -2,6 +2,7 @@
 
 use super::injection::FaultCall;
 use super::journal::Record;
+use super::live::LiveAllocations;
 use super::machine::Machine;
 use super::memory::Kind;
 use super::operations::pages;
@@ -47,57 +48,6 @@ impl Residency {
     /// All locations with the bytes there, the host first.
     pub fn locations(&self) -> &[(Location, u64)] {
         &self.at
-    }
-}
-
-/// Blocks and bytes, as they were asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Live {
-    /// Blocks.
-    pub blocks: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// What was allocated from the driver and not given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct LiveAllocations {
-    /// `cuMemAlloc`.
-    pub device: Live,
-    /// `cuMemAllocManaged`.
-    pub managed: Live,
-    /// `cuMemAllocHost`.
-    pub pinned: Live,
-    /// `cuMemAllocFromPoolAsync`.
-    pub stream_ordered: Live,
-    /// `cuMemMap`.
-    pub mapped: Live,
-    /// `cuMemAddressReserve`: addresses, not memory.
-    pub reserved: Live,
-    /// Streams that were created and not destroyed.
-    pub streams: u64,
-    /// Events that were created and not destroyed.
-    pub events: u64,
-}
-
-impl LiveAllocations {
-    /// Whether no memory is out.
-    pub fn no_memory(&self) -> bool {
-        [self.device, self.managed, self.pinned, self.stream_ordered, self.mapped].iter().all(|live| live.blocks == 0)
-    }
-
-    pub(super) fn count(&mut self, kind: Kind, blocks: i64, bytes: i64) {
-        let live = match kind {
-            Kind::Device => &mut self.device,
-            Kind::Managed(_) => &mut self.managed,
-            Kind::Pinned => &mut self.pinned,
-            Kind::Mapped(_) => &mut self.mapped,
-            // Its blocks are counted.
-            Kind::Segment(_) => return,
-        };
-        live.blocks = live.blocks.wrapping_add_signed(blocks);
-        live.bytes = live.bytes.wrapping_add_signed(bytes);
     }
 }
 
@@ -229,8 +179,19 @@ impl Simulator {
         LiveAllocations {
             streams: (state.streams.len() - own - closing) as u64,
             events: state.events.len() as u64,
-            ..state.memory.live
+            ..state.memory.live.now()
         }
+    }
+
+    /// The most bytes of memory, of all kinds and as they were asked for, that were allocated at once since the machine
+    /// was made or [`restart_peak`](Self::restart_peak) was called.
+    pub fn peak_bytes(&self) -> u64 {
+        self.machine.look().memory.live.peak()
+    }
+
+    /// Lets the peak begin anew, at what is allocated now.
+    pub fn restart_peak(&self) {
+        self.machine.look().memory.live.restart_peak();
     }
 
     /// A hash of all that happened so far: allocations, operations, faults, transfers and their times.

@@ -4,48 +4,68 @@
 use super::machine::State;
 use super::uvm::{Processor, Work};
 
-/// What happened on a device, in bytes and occurrences. Residency counts whole 4 KiB pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct DeviceStatistics {
+macro_rules! statistics {
+    ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
+        /// What happened on a device, in bytes and occurrences. Residency counts whole 4 KiB pages.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct DeviceStatistics {
+            $($(#[doc = $doc])+ pub $field: u64,)+
+        }
+
+        impl DeviceStatistics {
+            /// All figures, by the names of their fields.
+            pub fn fields(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field)),+]
+            }
+        }
+    };
+}
+
+statistics! {
     /// Page faults of the device that were served.
-    pub faults: u64,
+    faults,
     /// Page faults of the host, in unified memory that was allocated on the device.
-    pub host_faults: u64,
+    host_faults,
     /// Bytes of pages that migrated, or were copied, from the host to the device.
-    pub migrated_to_device: u64,
+    migrated_to_device,
     /// Bytes of pages that migrated, or were copied, from the device to the host; evictions included.
-    pub migrated_to_host: u64,
+    migrated_to_host,
     /// Bytes of pages that came from another device.
-    pub migrated_from_peers: u64,
+    migrated_from_peers,
     /// Bytes of pages that had been nowhere before.
-    pub populated: u64,
+    populated,
     /// 2 MiB chunks of the device that were taken from unified memory for something else.
-    pub evictions: u64,
+    evictions,
     /// Bytes of them that had to be copied to the host.
-    pub evicted: u64,
+    evicted,
     /// Bytes of read-mostly copies that writes ended.
-    pub collapsed: u64,
+    collapsed,
     /// Bytes that kernels used over the link, in place.
-    pub accessed_remotely: u64,
+    accessed_remotely,
     /// Bytes that copies moved from host memory to the device.
-    pub copied_to_device: u64,
+    copied_to_device,
     /// Bytes that copies moved from the device to host memory.
-    pub copied_to_host: u64,
+    copied_to_host,
     /// Bytes that copies moved within the device or between devices.
-    pub copied_between: u64,
+    copied_between,
     /// Bytes that fills wrote.
-    pub filled: u64,
+    filled,
     /// Kernels that ran.
-    pub kernels: u64,
+    kernels,
     /// Prefetches that were carried out.
-    pub prefetches: u64,
+    prefetches,
+    /// The most bytes of the device's memory that were in use at once: allocations as they are rounded, and the
+    /// chunks that hold unified memory.
+    peak_used,
 }
 
 impl State {
     /// Adds what work of `by`, for or on device `d`, did.
     pub(super) fn account(&mut self, d: u32, by: Processor, work: &Work) {
+        let used = self.profile(d).capacity.value as u64 - self.space.free_bytes(d);
         let statistics = &mut self.devices[d as usize].statistics;
+        statistics.peak_used = statistics.peak_used.max(used);
         match by {
             Processor::HOST => statistics.host_faults += work.faults,
             _ => statistics.faults += work.faults,
