@@ -9,7 +9,7 @@ pub mod sim;
 
 use crate::device::{Attributes, MemoryInfo};
 use crate::error::DriverError;
-use crate::hints::{Advice, RangeAttributes};
+use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::kernel::{HostKernel, KernelArg, LaunchConfig};
 use crate::location::{DeviceId, Location};
 use std::fmt::Debug;
@@ -186,6 +186,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
         to: Location,
         stream: RawStream,
     ) -> Result<(), DriverError>;
+    /// Moves the pages of several ranges, in stream order, in no order among themselves. Not on the legacy default
+    /// stream (`cuMemPrefetchBatchAsync`).
+    unsafe fn prefetch_batch(&self, d: u32, ranges: &[PlannedRange], stream: RawStream) -> Result<(), DriverError>;
     /// Tells how a range will be used (`cuMemAdvise`).
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError>;
     /// What a range has been told (`cuMemRangeGetAttribute`).

@@ -95,6 +95,14 @@ pub enum DriverError {
         /// What there is.
         size: usize,
     },
+    /// Hints were to be undone for a block that they were not given about.
+    #[error("the hints were given about the block at {expected:#x}, not about the one at {found:#x}")]
+    OtherBlock {
+        /// The address of the block that they were given about.
+        expected: u64,
+        /// The address of the block that was named.
+        found: u64,
+    },
     /// Work on the simulated device did something that a real one would not survive.
     #[error("{device}: {message}")]
     Simulation {

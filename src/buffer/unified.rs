@@ -2,7 +2,7 @@
 
 use super::Buffer;
 use crate::error::DriverError;
-use crate::hints::{self, Advice, Outcome, RangeAttributes};
+use crate::hints::{self, Advice, ManagedMemoryHints, Outcome, RangeAttributes};
 use crate::kind::Migratable;
 use crate::location::Location;
 use crate::resource::MemoryResource;
@@ -70,7 +70,15 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         hints::range_attributes(&self.block, self.bytes_of(0..self.len)?, &self.stream)
     }
 
-    fn bytes_of(&self, elements: Range<usize>) -> Result<Range<usize>, DriverError> {
+    /// Hints about all elements, to be collected and given together. Borrows the buffer.
+    pub fn hints(&self) -> ManagedMemoryHints<'_>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        ManagedMemoryHints::about(&self.block, 0..self.size_bytes(), &self.stream)
+    }
+
+    pub(crate) fn bytes_of(&self, elements: Range<usize>) -> Result<Range<usize>, DriverError> {
         let Range { start, end } = elements;
         if start > end || end > self.len {
             return Err(DriverError::OutOfRange { start, end, size: self.len });

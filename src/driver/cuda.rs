@@ -33,7 +33,7 @@ use super::{Driver, DriverPoolUsage, PointerInfo, RawEvent, RawFunction, RawModu
 use crate::code::CudaErrorCode;
 use crate::device::{Attributes, MemoryInfo};
 use crate::error::DriverError;
-use crate::hints::{Advice, RangeAttributes};
+use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::kernel::{HostKernel, KernelArg, LaunchConfig};
 use crate::location::{DeviceId, Location};
 use cumem_libcuda::{DriverVersion, Library};
@@ -289,6 +289,10 @@ impl Driver for CudaDriver {
     ) -> Result<(), DriverError> {
         // SAFETY: the contract is the same.
         unsafe { self.on(d)?.prefetch(ptr, bytes, to, stream) }
+    }
+    unsafe fn prefetch_batch(&self, d: u32, ranges: &[PlannedRange], stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.prefetch_batch(ranges, stream) }
     }
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
         // SAFETY: the contract is the same.

@@ -72,6 +72,17 @@ pub(super) struct MemLocation {
 /// `cuMemPrefetchAsync_v2` (CUDA 12.2).
 pub(super) type MemPrefetchAsyncV2 =
     unsafe extern "C" fn(CUdeviceptr, usize, MemLocation, flags: c_uint, CUstream) -> Code;
+/// `cuMemPrefetchBatchAsync` (CUDA 13.0).
+pub(super) type MemPrefetchBatchAsync = unsafe extern "C" fn(
+    *mut CUdeviceptr,
+    *mut usize,
+    count: usize,
+    *mut MemLocation,
+    first_of_location: *mut usize,
+    locations: usize,
+    flags: c_ulonglong,
+    CUstream,
+) -> Code;
 /// `cuMemAdvise_v2` (CUDA 12.2).
 pub(super) type MemAdviseV2 = unsafe extern "C" fn(CUdeviceptr, usize, advice: c_int, MemLocation) -> Code;
 

@@ -6,10 +6,10 @@
 
 use super::CudaDriver;
 use super::context::Active;
-use super::sys::{self, MemAdviseV2, MemLocation, MemPrefetchAsyncV2, address, handle};
+use super::sys::{self, MemAdviseV2, MemLocation, MemPrefetchAsyncV2, MemPrefetchBatchAsync, address, handle};
 use crate::driver::RawStream;
 use crate::error::DriverError;
-use crate::hints::{Advice, RangeAttributes};
+use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::location::{DeviceId, Location};
 use cumem_libcuda::DriverVersion;
 use cust::sys::{CUdevice, CUmem_advise, CUmem_range_attribute as Attribute};
@@ -65,6 +65,16 @@ impl CudaDriver {
 enum Target {
     Processor(CUdevice),
     Numa(c_int),
+}
+
+impl Target {
+    fn typed(self) -> MemLocation {
+        match self {
+            Self::Processor(HOST) => MemLocation { kind: TYPE_HOST, id: 0 },
+            Self::Processor(id) => MemLocation { kind: TYPE_DEVICE, id },
+            Self::Numa(id) => MemLocation { kind: TYPE_HOST_NUMA, id },
+        }
+    }
 }
 
 /// A device that does not exist goes to the driver, which rejects it; one of a simulator does not.
@@ -139,6 +149,39 @@ impl Active<'_> {
                 self.check("cuMemPrefetchAsync_v2", code)
             }
         }
+    }
+
+    /// # Safety
+    ///
+    /// The stream is alive, and the ranges stay allocated until the stream has passed this.
+    pub(super) unsafe fn prefetch_batch(&self, ranges: &[PlannedRange], stream: RawStream) -> Result<(), DriverError> {
+        let symbol = self.driver.symbol("cuMemPrefetchBatchAsync")?;
+        // SAFETY: the type is that of the driver's function of this name.
+        let call = unsafe { mem::transmute::<NonNull<c_void>, MemPrefetchBatchAsync>(symbol) };
+        let mut addresses: Vec<_> = ranges.iter().map(|range| range.addr).collect();
+        let mut sizes: Vec<_> = ranges.iter().map(|range| range.bytes).collect();
+        // A location holds for the ranges from its index up to the next one's.
+        let (mut locations, mut firsts) = (Vec::new(), Vec::new());
+        for (index, range) in ranges.iter().enumerate() {
+            if index == 0 || ranges[index - 1].to != range.to {
+                locations.push(target(range.to, self.id)?.typed());
+                firsts.push(index);
+            }
+        }
+        // SAFETY: by the contract; each array has as many elements as is said, and the flags have to be zero.
+        let code = unsafe {
+            call(
+                addresses.as_mut_ptr(),
+                sizes.as_mut_ptr(),
+                ranges.len(),
+                locations.as_mut_ptr(),
+                firsts.as_mut_ptr(),
+                locations.len(),
+                0,
+                handle(stream.0),
+            )
+        };
+        self.check("cuMemPrefetchBatchAsync", code)
     }
 
     /// # Safety

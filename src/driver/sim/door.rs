@@ -14,7 +14,7 @@ use crate::code::CudaErrorCode;
 use crate::device::{Attributes, MemoryInfo};
 use crate::driver::{Driver, DriverPoolUsage, PointerInfo, RawEvent, RawFunction, RawModule, RawPool, RawStream};
 use crate::error::DriverError;
-use crate::hints::{Advice, RangeAttributes};
+use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::kernel::{HostKernel, KernelArg, LaunchConfig};
 use crate::location::{DeviceId, Location};
 use std::ptr::NonNull;
@@ -344,6 +344,10 @@ impl Driver for Simulator {
 
     unsafe fn prefetch(&self, d: u32, ptr: *const u8, bytes: usize, to: Location, stream: RawStream) -> Result<()> {
         self.machine().prefetch(d, ptr as u64, bytes as u64, to, stream)
+    }
+
+    unsafe fn prefetch_batch(&self, d: u32, ranges: &[PlannedRange], stream: RawStream) -> Result<()> {
+        self.machine().prefetch_batch(d, ranges, stream)
     }
 
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<()> {

@@ -11,7 +11,7 @@ use super::uvm::{BLOCK, Processor, RangeId};
 use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
 use crate::error::DriverError;
-use crate::hints::{Advice, RangeAttributes};
+use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::location::Location;
 
 /// Nodes of host memory that the simulated machine has.
@@ -84,6 +84,30 @@ impl Machine {
         let key = state.stream(d, stream, call)?;
         state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), to);
         state.enqueue_prefetch(d, key, managed, bytes, processor);
+        Ok(())
+    }
+
+    /// All ranges are checked before the first is enqueued. Takes the time of single calls: nothing was measured.
+    pub(super) fn prefetch_batch(&self, d: u32, ranges: &[PlannedRange], stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemPrefetchBatchAsync";
+        let mut state = self.enter(d, FaultCall::PrefetchAsync, call, |_| 0)?;
+        if stream == RawStream::LEGACY {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        if !self.profiles.iter().all(|profile| profile.concurrent_managed_access) {
+            return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
+        }
+        let check = |range: &PlannedRange| {
+            let managed = state.managed(d, call, range.addr, range.bytes as u64)?;
+            Ok((managed, state.processor(d, call, range.to)?))
+        };
+        let checked: Vec<_> = ranges.iter().map(check).collect::<Result<_, DriverError>>()?;
+        let key = state.stream(d, stream, call)?;
+        for (range, (managed, processor)) in ranges.iter().zip(checked) {
+            let bytes = range.bytes as u64;
+            state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), range.to);
+            state.enqueue_prefetch(d, key, managed, bytes, processor);
+        }
         Ok(())
     }
 

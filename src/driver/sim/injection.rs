@@ -48,7 +48,7 @@ fault_calls! {
     Copy,
     /// `cuMemsetD8Async`.
     Fill,
-    /// `cuMemPrefetchAsync`.
+    /// `cuMemPrefetchAsync`, `cuMemPrefetchBatchAsync`.
     PrefetchAsync,
     /// `cuMemAdvise`.
     Advise,

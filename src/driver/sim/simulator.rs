@@ -24,7 +24,7 @@ pub struct Simulator {
 }
 
 /// Where the pages of a range are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Residency {
     at: Vec<(Location, u64)>,
     nowhere: u64,

@@ -1,0 +1,8 @@
+use cumem::hints::ManagedMemoryHints;
+use cumem::{ManagedResource, UnifiedBuffer};
+
+fn hints(buffer: UnifiedBuffer<u8, ManagedResource>) -> ManagedMemoryHints<'static> {
+    buffer.hints().read_mostly()
+}
+
+fn main() {}

@@ -1,0 +1,165 @@
+//! [`ManagedMemoryHints`]: several hints about one range, given together and undone together.
+
+use super::calls::{pointless, slice_of};
+use super::{Advice, MigrationPolicy, Outcome, RangeAttributes, advise, prefetch, range_attributes};
+use crate::block::Block;
+use crate::drop_error::record_drop_error;
+use crate::error::DriverError;
+use crate::location::Location;
+use crate::stream::Stream;
+use std::ops::Range;
+
+/// Collects hints about a block or a range of it, which it borrows, and gives them together.
+///
+/// ```
+/// # use cumem::{Advice, Device, Location, ManagedResource, Outcome, Stream, UnifiedBuffer, sim::Profile};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let table = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let hints = table.hints().read_mostly().accessed_by(Location::Host).prefetch(device.id()).apply()?;
+/// assert!(hints.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Applied));
+/// hints.undo(table.block(), &stream)?;
+/// assert!(!table.range_attributes()?.read_mostly);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "gives no hint until it is applied"]
+pub struct ManagedMemoryHints<'a> {
+    block: &'a Block,
+    range: Range<usize>,
+    stream: &'a Stream,
+    hints: Vec<Hint>,
+}
+
+/// A hint of either sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// How the range will be used.
+    Advise(Advice),
+    /// Where its pages shall go.
+    PrefetchTo(Location),
+}
+
+impl<'a> ManagedMemoryHints<'a> {
+    /// About all of a block. Prefetches will be enqueued on `stream`.
+    pub fn new(block: &'a Block, stream: &'a Stream) -> Self {
+        Self::about(block, 0..block.size(), stream)
+    }
+
+    /// About a range that is within the block.
+    pub(crate) fn about(block: &'a Block, range: Range<usize>, stream: &'a Stream) -> Self {
+        Self { block, range, stream, hints: Vec::new() }
+    }
+
+    /// About these bytes of the block only.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::OutOfRange`] if they are not within it.
+    pub fn range(mut self, range: Range<usize>) -> Result<Self, DriverError> {
+        slice_of(self.block, &range)?;
+        self.range = range;
+        Ok(self)
+    }
+
+    /// Adds an advice.
+    pub fn advise(mut self, advice: Advice) -> Self {
+        self.hints.push(Hint::Advise(advice));
+        self
+    }
+
+    /// Adds [`Advice::SetReadMostly`].
+    pub fn read_mostly(self) -> Self {
+        self.advise(Advice::SetReadMostly)
+    }
+
+    /// Adds [`Advice::SetPreferredLocation`].
+    pub fn preferred_location(self, at: impl Into<Location>) -> Self {
+        self.advise(Advice::SetPreferredLocation(at.into()))
+    }
+
+    /// Adds [`Advice::SetAccessedBy`].
+    pub fn accessed_by(self, by: impl Into<Location>) -> Self {
+        self.advise(Advice::SetAccessedBy(by.into()))
+    }
+
+    /// Adds the advices of a policy.
+    pub fn policy(self, policy: &MigrationPolicy) -> Self {
+        policy.advices().into_iter().fold(self, Self::advise)
+    }
+
+    /// Adds a prefetch.
+    pub fn prefetch(mut self, to: impl Into<Location>) -> Self {
+        self.hints.push(Hint::PrefetchTo(to.into()));
+        self
+    }
+
+    /// Gives the hints, in the order in which they were added.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers to the first hint that it rejects, such as `CUDA_ERROR_INVALID_VALUE` for memory that is not
+    /// unified. Advice that was given before it has been undone then; prefetches stand.
+    pub fn apply(self) -> Result<AppliedHints, DriverError> {
+        let advises = self.hints.iter().any(|hint| matches!(hint, Hint::Advise(_)));
+        let before = match pointless(self.stream.device(), self.range.len()) {
+            None if advises => range_attributes(self.block, self.range.clone(), self.stream)?,
+            _ => RangeAttributes::default(),
+        };
+        let addr = self.block.addr();
+        let mut applied = AppliedHints { addr, range: self.range.clone(), before, outcomes: Vec::new() };
+        for hint in &self.hints {
+            let outcome = match *hint {
+                Hint::Advise(advice) => advise(self.block, self.range.clone(), advice, self.stream),
+                Hint::PrefetchTo(to) => prefetch(self.block, self.range.clone(), to, self.stream),
+            };
+            match outcome {
+                Ok(outcome) => applied.outcomes.push((*hint, outcome)),
+                Err(error) => {
+                    let undone = applied.undo(self.block, self.stream);
+                    record_drop_error("advice that another hint's refusal ended", undone);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(applied)
+    }
+}
+
+/// What became of hints that were given together, and how to undo them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "hints may have been skipped"]
+pub struct AppliedHints {
+    addr: u64,
+    range: Range<usize>,
+    before: RangeAttributes,
+    outcomes: Vec<(Hint, Outcome)>,
+}
+
+impl AppliedHints {
+    /// What became of each hint, in the order in which they were given.
+    pub fn outcomes(&self) -> &[(Hint, Outcome)] {
+        &self.outcomes
+    }
+
+    /// Takes the advice back, the last first: what the range as a whole had been told before holds again. What only parts of
+    /// it had been told is not known, and is gone. Pages stay where prefetches brought them.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::OtherBlock`] if it was given about another block, or what the driver answers; what was taken back until
+    /// then stays so.
+    pub fn undo(&self, block: &Block, stream: &Stream) -> Result<(), DriverError> {
+        if block.addr() != self.addr || block.size() < self.range.end {
+            return Err(DriverError::OtherBlock { expected: self.addr, found: block.addr() });
+        }
+        for (hint, outcome) in self.outcomes.iter().rev() {
+            if let (Hint::Advise(advice), Outcome::Applied) = (hint, outcome) {
+                let _given_where_it_was = advise(block, self.range.clone(), self.before.restoring(*advice), stream)?;
+            }
+        }
+        Ok(())
+    }
+}

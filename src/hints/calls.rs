@@ -1,0 +1,98 @@
+//! Single hints and questions, about a range of a block.
+
+use super::{Advice, Outcome, RangeAttributes, SkipReason};
+use crate::block::Block;
+use crate::device::Device;
+use crate::driver::sim::Residency;
+use crate::error::DriverError;
+use crate::location::Location;
+use crate::stream::Stream;
+use std::ops::Range;
+
+/// Enqueues on `stream` the migration of `range` (bytes of `block`) to a location.
+///
+/// # Errors
+///
+/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as `CUDA_ERROR_INVALID_VALUE` if the block is no unified memory.
+pub fn prefetch(
+    block: &Block,
+    range: Range<usize>,
+    to: impl Into<Location>,
+    stream: &Stream,
+) -> Result<Outcome, DriverError> {
+    let to = to.into();
+    let (ptr, bytes) = slice_of(block, &range)?;
+    let device = stream.device();
+    if let Some(reason) = pointless(device, bytes) {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let raw = stream.raw()?;
+    // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
+    // allocated is refused.
+    unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
+    Ok(Outcome::Applied)
+}
+
+/// Tells the driver how `range` (bytes of `block`) will be used. Takes effect at once, not in stream order;
+/// `stream` only says which device's context speaks.
+///
+/// # Errors
+///
+/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
+pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Stream) -> Result<Outcome, DriverError> {
+    let (ptr, bytes) = slice_of(block, &range)?;
+    let device = stream.device();
+    if let Some(reason) = pointless(device, bytes) {
+        return Ok(Outcome::Skipped(reason));
+    }
+    // SAFETY: advice changes no byte, and a range that is not allocated is refused.
+    unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
+    Ok(Outcome::Applied)
+}
+
+/// Asks the driver what `range` (bytes of `block`) has been told.
+///
+/// # Errors
+///
+/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as `CUDA_ERROR_INVALID_VALUE` for an empty range or for memory that is
+/// not unified.
+pub fn range_attributes(block: &Block, range: Range<usize>, stream: &Stream) -> Result<RangeAttributes, DriverError> {
+    let (ptr, bytes) = slice_of(block, &range)?;
+    let device = stream.device();
+    device.driver().range_attributes(device.ordinal(), ptr, bytes)
+}
+
+/// Where the pages of `range` (bytes of `block`) are, by the work that has been done. `None` on a GPU, whose driver does not
+/// say; the simulator does.
+///
+/// # Errors
+///
+/// [`DriverError::OutOfRange`] if the range is not within the block; on a simulated device `CUDA_ERROR_INVALID_VALUE` if the
+/// block is not of its machine.
+pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<Option<Residency>, DriverError> {
+    let (ptr, bytes) = slice_of(block, &range)?;
+    let device = stream.device();
+    let Some(simulator) = device.simulator() else { return Ok(None) };
+    if bytes == 0 {
+        return Ok(Some(Residency::default()));
+    }
+    // What the simulator does not know is refused as the driver refuses it.
+    device.pointer_info(ptr)?;
+    Ok(simulator.residency(ptr, bytes))
+}
+
+/// Why a hint about `bytes` bytes would mean nothing.
+pub(super) fn pointless(device: &Device, bytes: usize) -> Option<SkipReason> {
+    match bytes {
+        0 => Some(SkipReason::EmptyRange),
+        _ if !device.attributes().concurrent_managed_access => Some(SkipReason::NoConcurrentManagedAccess(device.id())),
+        _ => None,
+    }
+}
+
+pub(super) fn slice_of(block: &Block, range: &Range<usize>) -> Result<(*const u8, usize), DriverError> {
+    if range.start > range.end || range.end > block.size() {
+        return Err(DriverError::OutOfRange { start: range.start, end: range.end, size: block.size() });
+    }
+    Ok((block.as_ptr().wrapping_add(range.start), range.end - range.start))
+}
