@@ -128,8 +128,31 @@ pub enum AccessMode {
     Write,
 }
 
+/// In which order a [`HostKernel`] touches a range. Offsets are bytes from its start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Pattern {
+    /// All of it, ascending.
+    #[default]
+    Sequential,
+    /// The bytes at 0, `stride`, twice `stride`, ... and nothing between them.
+    Strided {
+        /// Bytes from one to the next.
+        stride: usize,
+    },
+    /// So many bytes anywhere in it, drawn evenly. The same seed gives the same ones.
+    Random {
+        /// Of the random numbers.
+        seed: u64,
+        /// How many are drawn.
+        touches: usize,
+    },
+    /// The bytes at these offsets, in this order.
+    List(Arc<[usize]>),
+}
+
 /// A range of memory that a [`HostKernel`] touches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Access {
     /// The first byte.
     pub addr: u64,
@@ -137,6 +160,8 @@ pub struct Access {
     pub bytes: usize,
     /// What is done to it.
     pub mode: AccessMode,
+    /// In which order.
+    pub pattern: Pattern,
 }
 
 pub(crate) type HostWork = Box<dyn FnOnce(&KernelMemory<'_>) + Send>;
@@ -150,27 +175,47 @@ pub struct HostKernel {
     pub(crate) name: &'static str,
     pub(crate) accesses: SmallVec<[Access; 4]>,
     pub(crate) operations: u64,
+    pub(crate) in_flight: usize,
     pub(crate) work: HostWork,
 }
 
 impl HostKernel {
     /// Work called `name` that touches nothing yet.
     pub fn new(name: &'static str, work: impl FnOnce(&KernelMemory<'_>) + Send + 'static) -> Self {
-        Self { name, accesses: SmallVec::new(), operations: 0, work: Box::new(work) }
+        Self { name, accesses: SmallVec::new(), operations: 0, in_flight: 1, work: Box::new(work) }
     }
 
-    /// It reads `bytes` bytes at `addr`, in ascending order.
+    /// It reads `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order) says otherwise.
     pub fn reads(self, addr: u64, bytes: usize) -> Self {
-        self.touches(Access { addr, bytes, mode: AccessMode::Read })
+        self.touches(addr, bytes, AccessMode::Read)
     }
 
-    /// It writes `bytes` bytes at `addr`, in ascending order.
+    /// It writes `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order) says otherwise.
     pub fn writes(self, addr: u64, bytes: usize) -> Self {
-        self.touches(Access { addr, bytes, mode: AccessMode::Write })
+        self.touches(addr, bytes, AccessMode::Write)
     }
 
-    fn touches(mut self, access: Access) -> Self {
-        self.accesses.push(access);
+    fn touches(mut self, addr: u64, bytes: usize, mode: AccessMode) -> Self {
+        self.accesses.push(Access { addr, bytes, mode, pattern: Pattern::Sequential });
+        self
+    }
+
+    /// The range declared last is touched in this order. The ranges of a kernel are touched one after the other.
+    ///
+    /// The launch fails if the order does not stay within the range.
+    ///
+    /// # Panics
+    ///
+    /// If no range has been declared.
+    pub fn in_order(mut self, pattern: Pattern) -> Self {
+        self.accesses.last_mut().expect("an order is that of a declared range").pattern = pattern;
+        self
+    }
+
+    /// Its threads can wait for up to `threads` page faults at once, which the driver then serves together, in batches;
+    /// at most as many as its batches hold. Without this, each fault is served before the next comes.
+    pub fn in_flight(mut self, threads: usize) -> Self {
+        self.in_flight = threads;
         self
     }
 
@@ -229,8 +274,8 @@ impl<'a> KernelMemory<'a> {
         bytemuck::cast_slice_mut(bytes)
     }
 
-    fn declared(&self, index: usize, mode: AccessMode) -> Access {
-        let access = self.accesses[index];
+    fn declared(&self, index: usize, mode: AccessMode) -> &'a Access {
+        let access = &self.accesses[index];
         assert_eq!(access.mode, mode, "range {index} was declared as {:?}", access.mode);
         access
     }

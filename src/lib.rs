@@ -63,7 +63,7 @@ pub use drop_error::{DropError, record_drop_error, take_drop_errors};
 pub use error::{AllocError, DeallocError, DeallocReason, DriverError};
 pub use event::Event;
 pub use hints::{Advice, Outcome, RangeAttributes, SkipReason};
-pub use kernel::{Access, AccessMode, Function, HostKernel, KernelArg, KernelMemory, LaunchConfig, Module};
+pub use kernel::{Access, AccessMode, Function, HostKernel, KernelArg, KernelMemory, LaunchConfig, Module, Pattern};
 pub use kind::MemoryKind;
 pub use layer::{Beneath, Layer, LayerExt};
 pub use layout::CUDA_ALLOCATION_ALIGNMENT;

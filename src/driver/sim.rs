@@ -16,7 +16,7 @@
 //! | `reserved` | reserved addresses, and memory mapped behind them |
 //! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
-//! | `operations`, `bytes`, `cost` | what an operation takes, what it does to bytes, and how long it lasts |
+//! | `operations`, `order`, `bytes`, `cost` | what an operation takes, in which order it goes over pages, what it does to bytes, and how long it lasts |
 //! | `uvm` | residency, faults, advice, migration, eviction |
 //! | `statistics`, `live`, `journal` | what was counted, what is out, what happened |
 //! | `assertions` | what tests assert of all that |
@@ -40,6 +40,7 @@ mod machine;
 mod mapping;
 mod memory;
 mod operations;
+mod order;
 mod pools;
 mod profile;
 mod profiles;
@@ -60,3 +61,4 @@ pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
 pub use simulator::{Residency, Simulator};
 pub use statistics::DeviceStatistics;
+pub use uvm::FaultPrefetch;

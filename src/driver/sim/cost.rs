@@ -34,11 +34,13 @@ impl Profile {
             + work.evictions * ns(self.eviction)
     }
 
-    /// The service of faults: `fixed + new blocks + pages + copies` (`t_fault` of the cost model).
+    /// The service of batches of faults: a fixed part, blocks, pages, copies, and waits for pages that thrash.
     fn service(&self, work: &Work, fault: Figure) -> u64 {
         let copies = work.to_device.runs + work.to_host.runs + work.peer.runs;
-        work.faults * ns(fault)
-            + work.faulting_blocks * ns(self.fault_block)
+        work.batches * ns(fault)
+            + work.new_blocks * ns(self.fault_block)
+            + work.further_blocks * ns(self.fault_further_block)
+            + work.throttles * ns(self.thrashing_nap)
             + work.pages * ns(self.fault_page)
             + copies * ns(self.fault_copy)
             + self.movement(work)

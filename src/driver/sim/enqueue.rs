@@ -6,6 +6,7 @@ use super::injection::FaultCall;
 use super::machine::{Machine, State, Until};
 use super::memory::{Bad, Kind, Place};
 use super::operations::{EngineKind, Side, What};
+use super::order;
 use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
 use crate::error::DriverError;
@@ -66,6 +67,7 @@ impl Machine {
         let call = "cuLaunchKernel";
         let mut state = self.enter(d, FaultCall::Launch, call, |p| ns(p.call_launch))?;
         let key = state.stream(d, stream, call)?;
+        order::check(&kernel).map_err(|why| state.simulation(d, format!("kernel {} {why}", kernel.name)))?;
         let places = state.kernel_places(d, &kernel)?;
         state.order_with_legacy(d, key);
         let (ready, name) = (state.now, kernel.name);

@@ -7,7 +7,7 @@ use super::injection::FaultCall;
 use super::machine::{Machine, State, Until};
 use super::memory::{Kind, Place};
 use super::operations::{What, pages};
-use super::uvm::{BLOCK, Processor, RangeId};
+use super::uvm::{BLOCK, Processor, RangeId, Work};
 use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
 use crate::error::DriverError;
@@ -143,6 +143,21 @@ impl Machine {
         })
     }
 
+    /// Waits for all work, then says that nobody needs what is in a range (`cuMemDiscardBatchAsync`).
+    pub(super) fn discard(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
+        let call = "cuMemDiscardBatchAsync";
+        let state = self.enter(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        let mut state = self.run(state, d, Until::All)?;
+        let (range, place) = state.managed(d, call, addr, bytes)?;
+        if state.profiles.iter().any(|profile| !profile.concurrent_managed_access) {
+            return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
+        }
+        let mut work = state.new_work();
+        state.space.discard(range, pages(place.offset, bytes), &mut work);
+        state.account(d, Processor::HOST, &work);
+        Ok(())
+    }
+
     /// The host touches unified memory: pages that it cannot reach come to it, one fault after the other.
     pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
         let mut state = self.run(self.look(), d, Until::Due)?;
@@ -167,7 +182,7 @@ impl Machine {
             );
             return Err(state.simulation(owner, message));
         }
-        let mut work = state.new_work();
+        let mut work = Work { at: state.now, ..state.new_work() };
         let touched = state.space.touch(range, pages(place.offset, bytes), Processor::HOST, write, &mut work);
         let at = state.now;
         state.now += state.profile(owner).host_faults(&work);

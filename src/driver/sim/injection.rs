@@ -50,7 +50,7 @@ fault_calls! {
     Fill,
     /// `cuMemPrefetchAsync`, `cuMemPrefetchBatchAsync`.
     PrefetchAsync,
-    /// `cuMemAdvise`.
+    /// `cuMemAdvise`, `cuMemDiscardBatchAsync`.
     Advise,
     /// `cuEventCreate`.
     CreateEvent,

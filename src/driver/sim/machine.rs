@@ -11,7 +11,7 @@ use super::profile::Profile;
 use super::schedule::{Agenda, Engine, Turn};
 use super::statistics::DeviceStatistics;
 use super::streams::{Mark, StreamState};
-use super::uvm::{GpuConfig, Space};
+use super::uvm::{GpuConfig, Rules, Space};
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
 use crate::location::DeviceId;
@@ -189,7 +189,9 @@ impl State {
             peers: profile.peer_access,
             second_pass: profile.prefetch_second_pass,
         });
-        let space = Space::new(gpus);
+        // One kernel module drives all devices of a machine: the first one's.
+        let rules = profiles.first().map_or_else(Rules::default, Profile::rules);
+        let space = Space::new(gpus, rules);
         let (mut streams, mut pools) = (Handles::default(), Handles::default());
         let devices = (0..profiles.len() as u32)
             .map(|d| SimDevice {

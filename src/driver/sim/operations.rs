@@ -5,11 +5,12 @@ use super::cost::{ns, transfer};
 use super::handles::Key;
 use super::machine::State;
 use super::memory::{Kind, Place};
+use super::order;
 use super::streams::{Mark, Operation};
 use super::uvm::{NoMemory, PAGE, Processor, RangeId, Work};
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
-use crate::kernel::{Access, AccessMode, HostKernel};
+use crate::kernel::{Access, AccessMode, HostKernel, Pattern};
 use std::ops::Range;
 
 /// An operation of a stream.
@@ -109,7 +110,7 @@ impl State {
     /// Moves the pages that an operation needs, and says how long it takes.
     pub(super) fn settle(&mut self, d: u32, operation: &Operation) -> Result<u64, DriverError> {
         let started = self.time;
-        let mut work = self.new_work();
+        let mut work = Work { at: started, ..self.new_work() };
         let by = Processor::device(d);
         let duration = match &operation.what {
             What::Copy { dst, src, bytes, engine } => {
@@ -180,15 +181,19 @@ impl State {
             }
             match place.kind {
                 Kind::Managed(range) => {
-                    let write = access.mode == AccessMode::Write;
-                    let pages = pages(place.offset, bytes);
-                    let touched = self.space.touch(range, pages, Processor::device(d), write, work);
+                    let (by, write) = (Processor::device(d), access.mode == AccessMode::Write);
+                    let touched = if kernel.in_flight <= 1 && access.pattern == Pattern::Sequential {
+                        self.space.touch(range, pages(place.offset, bytes), by, write, work)
+                    } else {
+                        let order = order::pages(&access.pattern, place.offset, bytes);
+                        self.space.touch_in_order(range, order, by, write, kernel.in_flight, work)
+                    };
                     touched.map_err(|NoMemory| self.no_memory(d, kernel.name))?;
-                    local += bytes;
+                    local += order::bytes(&access.pattern, bytes);
                 }
-                Kind::Pinned => work.remote += bytes,
-                _ if place.device != d => work.remote += bytes,
-                _ => local += bytes,
+                Kind::Pinned => work.remote += order::bytes(&access.pattern, bytes),
+                _ if place.device != d => work.remote += order::bytes(&access.pattern, bytes),
+                _ => local += order::bytes(&access.pattern, bytes),
             }
         }
         self.device(d).statistics.kernels += 1;

@@ -1,6 +1,7 @@
 //! [`Profile`]: what a simulated device is and what things cost on it, as data.
 #![forbid(unsafe_code)]
 
+use super::uvm::{BLOCK, FaultPrefetch, PAGE, Rules, ThrashingRules};
 use std::fmt;
 
 /// Where a number comes from.
@@ -93,6 +94,10 @@ macro_rules! profile {
             /// A prefetch over several 2 MiB blocks goes over them twice, as the driver's source does, which
             /// matters only if they do not fit.
             pub prefetch_second_pass: bool,
+            /// What the driver brings along with a fault.
+            pub fault_prefetch: FaultPrefetch,
+            /// The driver holds up processors that take pages from each other, and pins the pages.
+            pub thrashing_detection: bool,
             $($(#[doc = $doc])+ #[doc = concat!("\n\nUnit: ", $unit, ".")] pub $field: Figure,)+
         }
 
@@ -126,6 +131,8 @@ macro_rules! profile {
                     virtual_memory_management: true,
                     peer_access: true,
                     prefetch_second_pass: true,
+                    fault_prefetch: FaultPrefetch::Density,
+                    thrashing_detection: true,
                     $($field: self.$field,)+
                 }
             }
@@ -134,6 +141,8 @@ macro_rules! profile {
 }
 
 profile! {
+    /// The host's pages; the model knows 4096 only.
+    page_size: "bytes",
     /// Memory of the device; whole 2 MiB.
     capacity: "bytes",
     /// Host memory that can be page-locked.
@@ -222,18 +231,36 @@ profile! {
     prefetch_copy_block: "ns",
     /// What a block of fresh pages takes.
     prefetch_fresh_block: "ns",
-    /// Service of one fault of a device, beside the copies.
+    /// Faults of a device that are served together, at most.
+    fault_batch: "faults",
+    /// Service of a batch of faults of a device, beside the copies.
     device_fault: "ns",
     /// Service of one fault of the host, beside the copies.
     host_fault: "ns",
     /// What the first fault in a block takes besides.
     fault_block: "ns",
+    /// What each block of a batch takes besides, beyond the first.
+    fault_further_block: "ns",
     /// What each page takes that a fault moves.
     fault_page: "ns",
     /// What each copy takes that a fault causes, beside the bytes.
     fault_copy: "ns",
     /// Eviction of one 2 MiB chunk, beside the copy.
     eviction: "ns",
+    /// Migrations of a page within `thrashing_lapse` of each other that make it thrash.
+    thrashing_threshold: "events",
+    /// The time within which they count.
+    thrashing_lapse: "ns",
+    /// How long a processor waits that asks for a thrashing page.
+    thrashing_nap: "ns",
+    /// Waits after which the page is pinned.
+    thrashing_pin_threshold: "waits",
+    /// How long it stays pinned.
+    thrashing_pin: "ns",
+    /// A block that was quiet for so long starts afresh.
+    thrashing_epoch: "ns",
+    /// How often it may.
+    thrashing_max_resets: "times",
 }
 
 impl Default for Profile {
@@ -264,6 +291,26 @@ impl Profile {
         self
     }
 
+    /// The parameters of the driver's kernel module.
+    pub(super) fn rules(&self) -> Rules {
+        let whole = |figure: Figure| figure.value as u32;
+        let time = |figure: Figure| figure.value as u64;
+        let thrashing = ThrashingRules {
+            threshold: whole(self.thrashing_threshold),
+            pin_threshold: whole(self.thrashing_pin_threshold),
+            lapse: time(self.thrashing_lapse),
+            nap: time(self.thrashing_nap),
+            pin: time(self.thrashing_pin),
+            epoch: time(self.thrashing_epoch),
+            max_resets: whole(self.thrashing_max_resets),
+        };
+        Rules {
+            prefetch: self.fault_prefetch,
+            batch: self.fault_batch.value as usize,
+            thrashing: self.thrashing_detection.then_some(thrashing),
+        }
+    }
+
     /// Says which field makes no sense, and why.
     pub(super) fn check(&self) -> Result<(), String> {
         // Beyond 2^53 not every integer is a number of this type; nothing here comes near.
@@ -276,14 +323,17 @@ impl Profile {
             if unit.ends_with("/s") && value < 1.0 {
                 return Err(format!("{field} is {value} {unit}: it must be at least 1"));
             }
-            if unit == "bytes" && (value < 1.0 || value.fract() != 0.0) {
-                return Err(format!("{field} is {value} bytes: it must be a whole number above 0"));
+            if matches!(unit, "bytes" | "faults" | "events") && (value < 1.0 || value.fract() != 0.0) {
+                return Err(format!("{field} is {value} {unit}: it must be a whole number above 0"));
             }
         }
+        if self.page_size.value != PAGE as f64 {
+            return Err(format!("page_size is {} bytes: it must be {PAGE}", self.page_size.value));
+        }
         for (field, figure, of) in [
-            ("capacity", self.capacity, super::uvm::BLOCK),
+            ("capacity", self.capacity, BLOCK),
             ("small_granule", self.small_granule, 256),
-            ("large_granule", self.large_granule, super::uvm::BLOCK),
+            ("large_granule", self.large_granule, BLOCK),
         ] {
             if !(figure.value as u64).is_multiple_of(of) {
                 return Err(format!("{field} is {} bytes: it must be a multiple of {of}", figure.value));
@@ -314,9 +364,11 @@ impl fmt::Display for Profile {
             ("peer_access", self.peer_access),
             ("integrated", self.integrated),
             ("prefetch_second_pass", self.prefetch_second_pass),
+            ("thrashing_detection", self.thrashing_detection),
         ] {
             writeln!(f, "  {name:36} {set}")?;
         }
+        writeln!(f, "  {:36} {:?}", "fault_prefetch", self.fault_prefetch)?;
         for (field, unit, figure) in self.figures() {
             let Figure { value, provenance, source } = figure;
             writeln!(f, "  {field:28} {value:>16} {unit:12} {provenance:12} {source}")?;

@@ -13,6 +13,7 @@ const HALF_OF_PAIR: &str = "H100, driver 580.159: half of a measured pair of cal
 const FIT: &str = "H100, driver 580.159: fitted to measured totals by size, within 20 %";
 const FROM_H100: &str = "taken over from the H100 profile";
 const GUESS: &str = "assumed";
+const DRIVER: &str = "default of nvidia-uvm, open-gpu-kernel-modules 595.45.04";
 const GTX_FIT: &str = "nvprof traces of UVMSmart, GTX 1080 Ti, PCIe 3: 17.28 us + 0.1359 us/KiB per fault";
 
 impl Profile {
@@ -121,7 +122,9 @@ fn h100_figures() -> Figures {
     let m = |value, source| Figure::measured(value, source);
     let fit = |value| Figure::measured(value, FIT);
     let half = |value| Figure::scaled(value, HALF_OF_PAIR);
+    let rule = |value| Figure::from_source(value, DRIVER);
     Figures {
+        page_size: Figure::from_source(4096.0, "Linux on x86-64"),
         capacity: Figure::from_source(80.0 * GIB, "NVIDIA's data sheet; the driver keeps some of it"),
         host_memory: Figure::uncalibrated(256.0 * GIB, GUESS),
         managed_limit: m(4096.0 * GIB, "H100, driver 580.159: allocating 4 TiB is refused"),
@@ -169,11 +172,20 @@ fn h100_figures() -> Figures {
         prefetch_to_host_per_mib: fit(80.0 * US),
         prefetch_copy_block: fit(3.9 * US),
         prefetch_fresh_block: fit(10.4 * US),
+        fault_batch: rule(256.0),
         device_fault: m(42.0 * US, "H100: a memset that faults its pages in moves 7.2 GB/s, six faults per block"),
         host_fault: m(59.0 * US, "H100: host reads after device writes at 5.3 GB/s, six faults per block"),
         fault_block: Figure::uncalibrated(0.0, "contained in the fault"),
+        fault_further_block: Figure::scaled(10.0 * US, "Titan V: a batch of 1 MiB in few blocks and in many"),
         fault_page: Figure::uncalibrated(0.0, "contained in the fault"),
         fault_copy: Figure::uncalibrated(0.0, "contained in the fault"),
         eviction: Figure::uncalibrated(20.0 * US, "Titan V: 190 us per chunk, less the copy"),
+        thrashing_threshold: rule(3.0),
+        thrashing_lapse: rule(500.0 * US),
+        thrashing_nap: rule(500.0 * US),
+        thrashing_pin_threshold: rule(10.0),
+        thrashing_pin: rule(150_000.0 * US),
+        thrashing_epoch: rule(1_000_000.0 * US),
+        thrashing_max_resets: rule(4.0),
     }
 }

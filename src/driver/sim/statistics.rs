@@ -25,6 +25,12 @@ macro_rules! statistics {
 statistics! {
     /// Page faults of the device that were served.
     faults,
+    /// Batches in which they were served.
+    fault_batches,
+    /// Times that the device or the host had to wait for a page that others had just taken.
+    throttles,
+    /// Faults of the device or the host on pages that had been pinned because they were fought over.
+    pinned,
     /// Page faults of the host, in unified memory that was allocated on the device.
     host_faults,
     /// Bytes of pages that migrated, or were copied, from the host to the device.
@@ -68,8 +74,13 @@ impl State {
         statistics.peak_used = statistics.peak_used.max(used);
         match by {
             Processor::HOST => statistics.host_faults += work.faults,
-            _ => statistics.faults += work.faults,
+            _ => {
+                statistics.faults += work.faults;
+                statistics.fault_batches += work.batches;
+            }
         }
+        statistics.throttles += work.throttles;
+        statistics.pinned += work.pinned;
         statistics.migrated_to_device += work.to_device.bytes;
         statistics.migrated_to_host += work.to_host.bytes;
         statistics.migrated_from_peers += work.peer.bytes;

@@ -4,6 +4,7 @@ mod costs;
 mod failures;
 mod memory;
 mod order;
+mod patterns;
 mod pools;
 mod reserved;
 mod unified;

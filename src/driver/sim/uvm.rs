@@ -6,21 +6,28 @@
 #![forbid(unsafe_code)]
 
 mod advise;
+mod batch;
+
 mod block;
 mod chunks;
+mod discard;
 mod evict;
 mod fault;
 mod intervals;
 mod migrate;
 mod pages;
 mod policy;
+mod rules;
 mod select;
 mod space;
 #[cfg(test)]
 mod tests;
+mod thrashing;
 mod tree;
 mod work;
 
 pub(super) use pages::PAGE;
+pub use rules::FaultPrefetch;
+pub(super) use rules::{Rules, ThrashingRules};
 pub(super) use space::{BLOCK, GpuConfig, Managed, NoMemory, Processor, RangeId, Space};
 pub(super) use work::{Step, Work};

@@ -45,6 +45,7 @@ impl Space {
             Advice::UnsetAccessedBy(_) => Policy { accessed_by: policy.accessed_by.without(processor), ..policy },
         };
         self.range_mut(range).policy.update(pages.clone(), change);
+        self.each_block(range, pages.clone(), |block, pages| block.thrashing.reset(&pages));
         match advice {
             Advice::SetReadMostly => self.each_block(range, pages, |block, pages| {
                 for processor in block.processors() {
@@ -82,7 +83,7 @@ impl Space {
                 let preferred = policy.preferred.map(|preferred| preferred.processor);
                 let preferred = preferred.filter(|at| block.resident(*at).contains(page));
                 let Some(keeper) = preferred.or_else(|| block.holder(page)) else { continue };
-                let only = PageSet::range(page, page + 1);
+                let only = PageSet::one(page);
                 for other in block.processors().filter(|other| *other != keeper) {
                     if block.resident(other).contains(page) {
                         *block.resident_mut(other) = block.resident(other).minus(&only);

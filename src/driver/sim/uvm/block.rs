@@ -3,6 +3,7 @@
 use super::chunks::ChunkId;
 use super::pages::{BIG_PAGE, PAGE, PageSet};
 use super::space::Processor;
+use super::thrashing::Thrashing;
 use smallvec::{SmallVec, smallvec};
 
 /// Where the pages of one block are. Made at its first touch.
@@ -16,6 +17,9 @@ pub(super) struct Block {
     remote: SmallVec<[PageSet; 2]>,
     /// By device: the memory that backs its pages.
     pub(super) backing: SmallVec<[Backing; 1]>,
+    /// Pages whose contents nobody needs: they are mapped nowhere, and not copied.
+    pub(super) discarded: PageSet,
+    pub(super) thrashing: Thrashing,
 }
 
 /// Device memory behind a block.
@@ -32,6 +36,8 @@ impl Block {
             resident: smallvec![PageSet::EMPTY; processors],
             remote: smallvec![PageSet::EMPTY; processors],
             backing: smallvec![Backing::default(); processors - 1],
+            discarded: PageSet::EMPTY,
+            thrashing: Thrashing::default(),
         }
     }
 

@@ -12,16 +12,18 @@ const NONE: u32 = u32::MAX;
 pub(super) enum Use {
     /// Allocated, with nothing resident: taken first.
     Unused = 0,
+    /// With nothing but pages that were discarded.
+    Discarded = 1,
     /// With pages.
-    Used = 1,
+    Used = 2,
 }
 
-/// Two lists in the order of last allocation or fault; an access that finds its page does not count.
+/// Three lists in the order of last allocation or fault; an access that finds its page does not count.
 #[derive(Debug)]
 pub(super) struct Chunks {
     nodes: Vec<Node>,
     vacant: Vec<ChunkId>,
-    ends: [Ends; 2],
+    ends: [Ends; 3],
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ struct Ends {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { nodes: Vec::new(), vacant: Vec::new(), ends: [Ends { first: NONE, last: NONE }; 2] }
+        Self { nodes: Vec::new(), vacant: Vec::new(), ends: [Ends { first: NONE, last: NONE }; 3] }
     }
 }
 

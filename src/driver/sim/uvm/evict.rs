@@ -27,12 +27,13 @@ impl Space {
         let at = Processor::from_index(gpu + 1);
         let mut block = self.take(victim);
         let leaving = std::mem::take(block.resident_mut(at));
-        let copied = leaving.minus(block.resident(Processor::HOST));
+        let copied = leaving.minus(block.resident(Processor::HOST)).minus(&block.discarded);
         for (start, end) in copied.runs() {
             let page = u64::from(victim.index) * PAGES_PER_BLOCK as u64 + start as u64;
             work.transfer(at, Processor::HOST, victim.range, page, (end - start) as u64);
         }
-        *block.resident_mut(Processor::HOST) = block.resident(Processor::HOST).or(&leaving);
+        *block.resident_mut(Processor::HOST) = block.resident(Processor::HOST).or(&leaving.minus(&block.discarded));
+        block.discarded = block.discarded.minus(&leaving);
         for processor in block.processors() {
             block.unmap_remote(processor, &leaving);
         }
@@ -66,7 +67,7 @@ impl Space {
             None => gpu_state.chunks.add(id),
             Some(chunk) => {
                 // A short block keeps the place of its allocation (`block_mark_memory_used`).
-                if block.is_whole() || needed > bytes || gpu_state.chunks.list(chunk) == Use::Unused {
+                if block.is_whole() || needed > bytes || gpu_state.chunks.list(chunk) != Use::Used {
                     gpu_state.chunks.move_to(chunk, Use::Used);
                 }
                 chunk

@@ -22,6 +22,14 @@ impl<T: Copy + Eq> Intervals<T> {
         (self.segments[i].0..end, self.segments[i].1)
     }
 
+    /// The value that all pages share, if they are one segment.
+    pub(super) fn uniform(&self) -> Option<T> {
+        match self.segments[..] {
+            [(_, value)] => Some(value),
+            _ => None,
+        }
+    }
+
     /// The segments that overlap `pages`, clipped to it.
     pub(super) fn over(&self, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, T)> {
         let mut at = pages.start;

@@ -17,7 +17,7 @@ pub(super) enum Mode {
 }
 
 impl Space {
-    /// Brings `pages` of a block to a processor.
+    /// Brings `pages` of a block to a processor; those that were elsewhere before.
     pub(super) fn make_resident(
         &mut self,
         id: BlockId,
@@ -26,16 +26,16 @@ impl Space {
         pages: &PageSet,
         mode: Mode,
         work: &mut Work,
-    ) -> Result<(), NoMemory> {
+    ) -> Result<PageSet, NoMemory> {
         if pages.is_empty() {
-            return Ok(());
+            return Ok(PageSet::EMPTY);
         }
         let fixed = matches!(self.range(id.range).mode, Managed::Fixed(_));
         if let (Some(gpu), false) = (to.gpu(), fixed) {
             self.back(gpu, id, block, pages, work)?;
         }
         let missing = pages.minus(block.resident(to));
-        let copied = missing.and(&block.anywhere());
+        let copied = missing.and(&block.anywhere()).minus(&block.discarded);
         work.populated += missing.minus(&copied).count() as u64 * PAGE;
         work.pages += missing.count() as u64;
         self.copy_runs(id, block, to, copied, work);
@@ -52,7 +52,8 @@ impl Space {
             }
         }
         block.unmap_remote(to, pages);
-        Ok(())
+        block.discarded = block.discarded.minus(pages);
+        Ok(copied)
     }
 
     /// Each contiguous run that one processor holds is one copy. Devices that are no peers go through the
@@ -141,6 +142,7 @@ impl Space {
             let mode = if policy.read_mostly { Mode::Duplicate } else { Mode::Move };
             self.make_resident(id, block, to, &wanted.and(&segment), mode, work)?;
         }
+        block.thrashing.reset(&wanted);
         Ok(())
     }
 

@@ -26,8 +26,18 @@ impl PageSet {
         Self(words)
     }
 
+    pub(super) fn one(page: usize) -> Self {
+        let mut set = Self::EMPTY;
+        set.insert(page);
+        set
+    }
+
     pub(super) fn contains(&self, page: usize) -> bool {
         self.0[page / 64] >> (page % 64) & 1 != 0
+    }
+
+    pub(super) fn insert(&mut self, page: usize) {
+        self.0[page / 64] |= 1 << (page % 64);
     }
 
     pub(super) fn is_empty(&self) -> bool {

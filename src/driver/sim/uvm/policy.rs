@@ -11,6 +11,13 @@ pub(super) struct Policy {
     pub(super) accessed_by: Processors,
 }
 
+impl Policy {
+    /// Whether nothing has been told.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.read_mostly && self.preferred.is_none() && self.accessed_by.0 == 0
+    }
+}
+
 /// A preferred location, as it was named and as the processor that owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preferred {

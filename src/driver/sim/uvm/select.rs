@@ -26,7 +26,8 @@ impl Space {
         }
     }
 
-    /// The driver's order of preference, without thrashing and access counters.
+    /// The driver's order of preference, without access counters, which it does not use where the device has no access
+    /// to the host's page tables.
     pub(super) fn select(
         &self,
         policy: &Policy,
@@ -59,5 +60,22 @@ impl Space {
             Some(at) => Destination::Move(at),
             None => Destination::Move(by),
         }
+    }
+
+    /// Where a page stays that was fought over, if there is such a place: where all who fought reach it. One with a
+    /// preferred location that not all of them reach goes on moving.
+    pub(super) fn pinned(&self, policy: &Policy, block: &Block, page: usize, by: Processor) -> Option<Destination> {
+        let fighters = block.thrashing.processors(page);
+        let all_reach = |at| block.processors().filter(|p| fighters.contains(*p)).all(|p| self.can_map(p, at));
+        let holder = block.holder(page)?;
+        let home = match policy.preferred.map(|preferred| preferred.processor) {
+            Some(preferred) if all_reach(preferred) => preferred,
+            Some(_) => return None,
+            None if block.thrashing.pinned().contains(page) && self.can_map(by, holder) => holder,
+            // A link with atomics, over which the host maps device memory too.
+            None if self.gpus.iter().all(|gpu| gpu.config.mapped_by_host) && all_reach(holder) => holder,
+            None => by,
+        };
+        Some(if home == holder && by != holder { Destination::Stay } else { Destination::Move(home) })
     }
 }

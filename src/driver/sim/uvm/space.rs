@@ -5,6 +5,7 @@ use super::chunks::Chunks;
 use super::intervals::Intervals;
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
 use super::policy::Policy;
+use super::rules::Rules;
 use crate::location::Location;
 use std::ops::Range;
 
@@ -106,12 +107,13 @@ pub(in crate::driver::sim) struct Space {
     pub(super) ranges: Vec<Option<ManagedRange>>,
     vacant: Vec<RangeId>,
     pub(super) gpus: Vec<Gpu>,
+    pub(super) rules: Rules,
 }
 
 impl Space {
-    pub(in crate::driver::sim) fn new(gpus: impl IntoIterator<Item = GpuConfig>) -> Self {
+    pub(in crate::driver::sim) fn new(gpus: impl IntoIterator<Item = GpuConfig>, rules: Rules) -> Self {
         let gpus = gpus.into_iter().map(|config| Gpu { config, plain: 0, managed: 0, chunks: Chunks::default() });
-        Self { ranges: Vec::new(), vacant: Vec::new(), gpus: gpus.collect() }
+        Self { ranges: Vec::new(), vacant: Vec::new(), gpus: gpus.collect(), rules }
     }
 
     pub(super) fn processors(&self) -> usize {

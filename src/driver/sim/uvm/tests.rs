@@ -1,6 +1,13 @@
-//! The rules, on page numbers alone.
+//! The rules, on page numbers alone. Tests called `experiment_N` are the exact ones of the 22 validation experiments that
+//! `cargo run --release --example uvm_experiments` prints.
 
-use super::{BLOCK, GpuConfig, Managed, NoMemory, PAGE, Processor, RangeId, Space, Step, Work};
+mod batches;
+mod discard;
+mod policy;
+mod tails;
+mod thrashing;
+
+use super::{BLOCK, GpuConfig, Managed, NoMemory, PAGE, Processor, RangeId, Rules, Space, Step, Work};
 use crate::hints::Advice;
 use crate::location::{DeviceId, Location};
 
@@ -10,7 +17,7 @@ const HOST: Processor = Processor::HOST;
 
 fn space(chunks: u64, gpus: usize) -> Space {
     let config = GpuConfig { capacity: chunks * BLOCK, mapped_by_host: false, peers: true, second_pass: true };
-    Space::new(vec![config; gpus])
+    Space::new(vec![config; gpus], Rules::default())
 }
 
 fn recorded() -> Work {
@@ -51,7 +58,7 @@ const RECORDED: [Recorded; 3] = [
 ];
 
 #[test]
-fn faults_and_transfers_are_those_of_the_recorded_runs() {
+fn experiment_1_faults_and_transfers_are_those_of_the_recorded_runs() {
     for Recorded { order, to_device, to_host } in RECORDED {
         let mut space = space(64, 1);
         let range = space.add(BLOCK, Managed::Concurrent);
@@ -71,7 +78,7 @@ fn faults_and_transfers_are_those_of_the_recorded_runs() {
 }
 
 #[test]
-fn a_sequential_touch_doubles_what_it_moves() {
+fn experiment_3_a_sequential_touch_doubles_what_it_moves() {
     let mut space = space(64, 1);
     let range = space.add(BLOCK, Managed::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
@@ -86,7 +93,7 @@ fn a_sequential_touch_doubles_what_it_moves() {
 }
 
 #[test]
-fn one_page_takes_a_whole_chunk() {
+fn experiment_3_one_page_takes_a_whole_chunk() {
     let mut space = space(4, 1);
     let range = space.add(4 * BLOCK, Managed::Concurrent);
     let work = touch(&mut space, range, 700..701, GPU, true);
@@ -101,7 +108,7 @@ fn one_page_takes_a_whole_chunk() {
 }
 
 #[test]
-fn eviction_goes_by_fault_order_and_a_hit_does_not_refresh() {
+fn experiment_5_eviction_goes_by_fault_order_and_a_hit_does_not_refresh() {
     let mut space = space(3, 1);
     let range = space.add(5 * BLOCK, Managed::Concurrent);
     for block in 0..3 {
@@ -118,7 +125,7 @@ fn eviction_goes_by_fault_order_and_a_hit_does_not_refresh() {
 }
 
 #[test]
-fn emptied_chunks_are_taken_first_and_without_a_copy() {
+fn experiment_5_emptied_chunks_are_taken_first_and_without_a_copy() {
     let mut space = space(2, 1);
     let range = space.add(3 * BLOCK, Managed::Concurrent);
     prefetch(&mut space, range, 0..1024, GPU);
@@ -130,7 +137,7 @@ fn emptied_chunks_are_taken_first_and_without_a_copy() {
 }
 
 #[test]
-fn plain_memory_evicts_and_is_never_evicted() {
+fn experiment_7_plain_memory_evicts_and_is_never_evicted() {
     let mut space = space(4, 1);
     let range = space.add(8 * BLOCK, Managed::Concurrent);
     prefetch(&mut space, range, 0..4 * 512, GPU);
@@ -156,7 +163,7 @@ fn more_than_fits_is_prefetched_twice() {
 }
 
 #[test]
-fn a_cyclic_scan_misses_always_when_one_block_too_large() {
+fn experiment_17_a_cyclic_scan_misses_always_when_one_block_too_large() {
     for (blocks, faults) in [(4, 0), (5, 5 * 6)] {
         let mut space = space(4, 1);
         let range = space.add(blocks * BLOCK, Managed::Concurrent);
@@ -166,7 +173,7 @@ fn a_cyclic_scan_misses_always_when_one_block_too_large() {
 }
 
 #[test]
-fn read_mostly_copies_until_somebody_writes() {
+fn experiment_22_read_mostly_copies_until_somebody_writes() {
     let mut space = space(8, 2);
     let range = space.add(BLOCK, Managed::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
@@ -185,7 +192,7 @@ fn read_mostly_copies_until_somebody_writes() {
 }
 
 #[test]
-fn evicting_a_page_that_the_host_has_moves_nothing() {
+fn experiment_22_evicting_a_page_that_the_host_has_moves_nothing() {
     let mut space = space(1, 1);
     let range = space.add(2 * BLOCK, Managed::Concurrent);
     touch(&mut space, range, 0..1024, HOST, true);
@@ -196,7 +203,7 @@ fn evicting_a_page_that_the_host_has_moves_nothing() {
 }
 
 #[test]
-fn a_preferred_location_keeps_pages_where_they_can_be_reached() {
+fn experiment_4_a_preferred_location_keeps_pages_where_they_can_be_reached() {
     let mut space = space(8, 1);
     let range = space.add(BLOCK, Managed::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
@@ -214,7 +221,7 @@ fn a_preferred_location_keeps_pages_where_they_can_be_reached() {
 }
 
 #[test]
-fn accessed_by_maps_without_faults() {
+fn experiment_4_accessed_by_maps_without_faults() {
     let mut space = space(8, 1);
     let range = space.add(BLOCK, Managed::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
@@ -227,7 +234,7 @@ fn accessed_by_maps_without_faults() {
 #[test]
 fn devices_without_peer_access_copy_through_the_host() {
     let config = GpuConfig { capacity: 8 * BLOCK, mapped_by_host: false, peers: false, second_pass: true };
-    let mut space = Space::new([config; 2]);
+    let mut space = Space::new([config; 2], Rules::default());
     let range = space.add(BLOCK, Managed::Concurrent);
     prefetch(&mut space, range, 0..512, GPU);
     touch(&mut space, range, 0..512, GPU, true);
@@ -236,7 +243,7 @@ fn devices_without_peer_access_copy_through_the_host() {
 }
 
 #[test]
-fn advice_on_a_part_splits_and_attributes_are_what_all_pages_share() {
+fn experiment_4_advice_on_a_part_splits_and_attributes_are_what_all_pages_share() {
     let mut space = space(8, 1);
     let range = space.add(BLOCK, Managed::Concurrent);
     advise(&mut space, range, 100..200, Advice::SetReadMostly, HOST);

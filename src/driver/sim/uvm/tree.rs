@@ -10,13 +10,15 @@ const THRESHOLD_PERCENT: usize = 51;
 /// with the `faulted` ones to where `resident` already is.
 ///
 /// A fault grows to its 64 KiB; then the largest subtree over `start..end` that holds the fault and is
-/// denser than the threshold comes whole.
-pub(super) fn prefetch(start: usize, end: usize, resident: &PageSet, faulted: &PageSet) -> PageSet {
-    let mut present = resident.or(faulted);
-    for page in faulted.iter() {
-        let big = page / BIG_PAGE * BIG_PAGE;
-        present = present.or(&PageSet::range(big.max(start), (big + BIG_PAGE).min(end)));
-    }
+/// denser than the threshold comes whole. Pages that thrash are left out.
+pub(super) fn prefetch(
+    start: usize,
+    end: usize,
+    resident: &PageSet,
+    faulted: &PageSet,
+    thrashing: &PageSet,
+) -> PageSet {
+    let present = resident.or(faulted).or(&grown(start, end, faulted, thrashing));
     let top = (end - start).next_power_of_two();
     let mut fetched = PageSet::EMPTY;
     for page in faulted.iter() {
@@ -34,7 +36,20 @@ pub(super) fn prefetch(start: usize, end: usize, resident: &PageSet, faulted: &P
             fetched = fetched.or(&PageSet::range(first, last));
         }
     }
-    fetched.minus(faulted)
+    fetched.minus(faulted).minus(thrashing)
+}
+
+/// The 64 KiB around each of the `faulted` pages, without those in which a page thrashes.
+pub(super) fn grown(start: usize, end: usize, faulted: &PageSet, thrashing: &PageSet) -> PageSet {
+    let mut grown = PageSet::EMPTY;
+    for page in faulted.iter() {
+        let big = page / BIG_PAGE * BIG_PAGE;
+        let big = PageSet::range(big.max(start), (big + BIG_PAGE).min(end));
+        if big.and(thrashing).is_empty() {
+            grown = grown.or(&big);
+        }
+    }
+    grown
 }
 
 #[cfg(test)]
@@ -47,21 +62,21 @@ mod tests {
 
     #[test]
     fn a_lone_fault_grows_to_64_kib() {
-        let got = prefetch(0, 512, &PageSet::EMPTY, &one(40));
+        let got = prefetch(0, 512, &PageSet::EMPTY, &one(40), &PageSet::EMPTY);
         assert_eq!(got, PageSet::range(32, 48).minus(&one(40)));
     }
 
     #[test]
     fn half_a_subtree_does_not_fire_and_three_quarters_do() {
-        let got = prefetch(0, 512, &PageSet::range(0, 16), &one(16));
+        let got = prefetch(0, 512, &PageSet::range(0, 16), &one(16), &PageSet::EMPTY);
         assert_eq!(got, PageSet::range(16, 32).minus(&one(16)).or(&PageSet::range(0, 16)), "the 128 KiB, no more");
-        let got = prefetch(0, 512, &PageSet::range(0, 32), &one(32));
+        let got = prefetch(0, 512, &PageSet::range(0, 32), &one(32), &PageSet::EMPTY);
         assert_eq!(got.count(), 63, "three quarters of 256 KiB bring the last quarter");
     }
 
     #[test]
     fn a_short_block_is_clipped() {
-        let got = prefetch(0, 24, &PageSet::EMPTY, &one(20));
+        let got = prefetch(0, 24, &PageSet::EMPTY, &one(20), &PageSet::EMPTY);
         assert_eq!(got, PageSet::range(16, 24).minus(&one(20)));
     }
 }

@@ -6,10 +6,22 @@ use super::space::{Processor, RangeId};
 /// Counts of what was done, from which time and statistics follow.
 #[derive(Debug, Default)]
 pub(in crate::driver::sim) struct Work {
+    /// Nanoseconds of virtual time at which it happens.
+    pub(in crate::driver::sim) at: u64,
     /// Faults served.
     pub(in crate::driver::sim) faults: u64,
-    /// Blocks in which the first of them fell.
-    pub(in crate::driver::sim) faulting_blocks: u64,
+    /// Faults of pages that others of the same batch were for.
+    pub(in crate::driver::sim) duplicates: u64,
+    /// Groups of faults that were served together.
+    pub(in crate::driver::sim) batches: u64,
+    /// Blocks that they were for, beyond the first of each batch.
+    pub(in crate::driver::sim) further_blocks: u64,
+    /// Blocks of which the faulting processor had no page before.
+    pub(in crate::driver::sim) new_blocks: u64,
+    /// Waits that were imposed because pages thrashed.
+    pub(in crate::driver::sim) throttles: u64,
+    /// Faults that found pages pinned, or had them pinned, because they thrashed.
+    pub(in crate::driver::sim) pinned: u64,
     /// Blocks that a prefetch went over.
     pub(in crate::driver::sim) prefetched_blocks: u64,
     /// Pages whose residency changed.

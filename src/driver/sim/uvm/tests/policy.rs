@@ -1,0 +1,96 @@
+//! Experiment 4: where a page goes that somebody faults on, by advice and by where it is.
+
+use super::*;
+
+/// What a fault came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    /// The page is with the one who asked, and nowhere else.
+    Moved,
+    /// The page is with the one who asked, too.
+    Copied,
+    /// It stayed, and is used from there.
+    Stayed,
+    /// It went to a third place, and is used from there.
+    Home,
+}
+
+fn outcome(advice: &[(Advice, Processor)], start: Option<Processor>, by: Processor, write: bool) -> Came {
+    let mut space = space(8, 2);
+    let range = space.add(BLOCK, Managed::Concurrent);
+    if let Some(start) = start {
+        prefetch(&mut space, range, 0..512, start);
+    }
+    for (advice, at) in advice {
+        advise(&mut space, range, 0..512, *advice, *at);
+    }
+    touch(&mut space, range, 0..1, by, write);
+    let at: Vec<bool> = resident(&space, range, 0..1).iter().map(|pages| *pages > 0).collect();
+    let (here, copies) = (at[by.index()], at.iter().filter(|at| **at).count());
+    match (here, copies) {
+        (true, 1) => Came::Moved,
+        (true, _) => Came::Copied,
+        (false, _) if start.is_some_and(|start| at[start.index()]) => Came::Stayed,
+        (false, _) => Came::Home,
+    }
+}
+
+#[test]
+fn experiment_4_residency_is_selected_in_the_drivers_order() {
+    let device = |d| Location::Device(DeviceId::cuda(d));
+    let (mostly, no_advice) = ((Advice::SetReadMostly, HOST), &[][..]);
+    let prefers_host = (Advice::SetPreferredLocation(Location::Host), HOST);
+    let prefers_gpu = (Advice::SetPreferredLocation(device(0)), GPU);
+    let prefers_other = (Advice::SetPreferredLocation(device(1)), OTHER);
+    let accessed_by_gpu = (Advice::SetAccessedBy(device(0)), GPU);
+    for (step, advice, start, by, write, expected) in [
+        (1, &[mostly][..], Some(HOST), GPU, false, Came::Copied),
+        (2, &[mostly], Some(HOST), GPU, true, Came::Moved),
+        (3, &[prefers_gpu], Some(HOST), GPU, false, Came::Moved),
+        (5, no_advice, None, GPU, true, Came::Moved),
+        (5, &[prefers_host], None, GPU, true, Came::Home),
+        (5, &[prefers_gpu], None, HOST, true, Came::Moved), // the host cannot map it there
+        (6, &[accessed_by_gpu], Some(HOST), GPU, true, Came::Stayed),
+        (6, &[accessed_by_gpu, prefers_other], Some(HOST), GPU, true, Came::Stayed),
+        (8, &[prefers_host], Some(HOST), GPU, true, Came::Stayed),
+        (8, &[prefers_other], Some(HOST), GPU, true, Came::Home),
+        (10, no_advice, Some(HOST), GPU, false, Came::Moved),
+        (10, no_advice, Some(GPU), HOST, false, Came::Moved),
+        (10, &[prefers_gpu], Some(GPU), HOST, false, Came::Moved),
+    ] {
+        assert_eq!(outcome(advice, start, by, write), expected, "step {step}: {advice:?}, {start:?}, {by:?}");
+    }
+}
+
+#[test]
+fn experiment_4_read_mostly_wins_over_preferred_wins_over_accessed_by() {
+    let prefers_host = (Advice::SetPreferredLocation(Location::Host), HOST);
+    let mostly = (Advice::SetReadMostly, HOST);
+    let accessed = (Advice::SetAccessedBy(Location::Host), GPU);
+    assert_eq!(outcome(&[prefers_host, accessed, mostly], Some(HOST), GPU, false), Came::Copied);
+    assert_eq!(outcome(&[accessed, prefers_host], Some(HOST), GPU, false), Came::Stayed);
+    // Preferred by the one who asks: it comes, though it could be used from afar.
+    let prefers_gpu = (Advice::SetPreferredLocation(Location::Device(DeviceId::cuda(0))), GPU);
+    assert_eq!(outcome(&[accessed, prefers_gpu], Some(HOST), GPU, false), Came::Moved);
+}
+
+#[test]
+fn experiment_4_unset_read_mostly_collapses_to_the_preferred_location_or_to_any() {
+    for (preferred, survivor) in [(None, 0), (Some(GPU), 1), (Some(OTHER), 2)] {
+        let mut space = space(8, 2);
+        let range = space.add(BLOCK, Managed::Concurrent);
+        touch(&mut space, range, 0..512, HOST, true);
+        advise(&mut space, range, 0..512, Advice::SetReadMostly, HOST);
+        for reader in [GPU, OTHER] {
+            touch(&mut space, range, 0..512, reader, false);
+        }
+        if let Some(at) = preferred {
+            let location = Location::Device(DeviceId::cuda(at.index() as u32 - 1));
+            advise(&mut space, range, 0..512, Advice::SetPreferredLocation(location), at);
+        }
+        advise(&mut space, range, 0..512, Advice::UnsetReadMostly, HOST);
+        let mut expected = [0; 3];
+        expected[survivor] = 512;
+        assert_eq!(resident(&space, range, 0..512), expected);
+    }
+}

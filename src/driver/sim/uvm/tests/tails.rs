@@ -1,0 +1,33 @@
+//! Experiment 2, and the part of 5 that is about blocks shorter than 2 MiB.
+
+use super::*;
+
+#[test]
+fn experiment_2_a_prefetch_never_crosses_a_block() {
+    let mut space = space(8, 1);
+    let range = space.add(2 * BLOCK + (256 << 10), Managed::Concurrent);
+    touch(&mut space, range, 0..1088, HOST, true);
+    // All but the last page of a block is there: that page brings nothing of the next one.
+    touch(&mut space, range, 0..511, GPU, false);
+    assert_eq!(resident(&space, range, 0..1088), [1088 - 512, 512]);
+    // The tail of 256 KiB: three faults, of which the last brings the last two 64 KiB.
+    let tail = touch(&mut space, range, 1024..1088, GPU, false);
+    let faults = tail.steps.expect("they were wanted").into_iter().filter_map(|step| match step {
+        Step::Fault { page, .. } => Some(page),
+        Step::Transfer { .. } => None,
+    });
+    assert_eq!(faults.collect::<Vec<_>>(), [1024, 1040, 1056]);
+}
+
+#[test]
+fn experiment_5_a_tail_keeps_the_place_of_its_allocation() {
+    let mut space = space(2, 1);
+    let tail = space.add(1 << 20, Managed::Concurrent);
+    let whole = space.add(2 * BLOCK, Managed::Concurrent);
+    touch(&mut space, tail, 0..256, GPU, true);
+    prefetch(&mut space, whole, 0..1, GPU);
+    prefetch(&mut space, tail, 0..256, GPU);
+    touch(&mut space, whole, 512..513, GPU, true);
+    assert_eq!(resident(&space, tail, 0..256), [256, 0], "a prefetch does not save it");
+    assert_eq!(resident(&space, whole, 0..16)[1], 1);
+}
