@@ -36,13 +36,12 @@ impl Profile {
 
     /// The service of batches of faults: a fixed part, blocks, pages, copies, and waits for pages that thrash.
     fn service(&self, work: &Work, fault: Figure) -> u64 {
-        let copies = work.to_device.runs + work.to_host.runs + work.peer.runs;
         work.batches * ns(fault)
             + work.new_blocks * ns(self.fault_block)
             + work.further_blocks * ns(self.fault_further_block)
             + work.throttles * ns(self.thrashing_nap)
             + work.pages * ns(self.fault_page)
-            + copies * ns(self.fault_copy)
+            + work.copies() * ns(self.fault_copy)
             + self.movement(work)
     }
 

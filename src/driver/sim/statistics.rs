@@ -33,6 +33,8 @@ statistics! {
     pinned,
     /// Page faults of the host, in unified memory that was allocated on the device.
     host_faults,
+    /// Copies that moved pages of unified memory, each of one contiguous run.
+    migrations,
     /// Bytes of pages that migrated, or were copied, from the host to the device.
     migrated_to_device,
     /// Bytes of pages that migrated, or were copied, from the device to the host; evictions included.
@@ -81,6 +83,7 @@ impl State {
         }
         statistics.throttles += work.throttles;
         statistics.pinned += work.pinned;
+        statistics.migrations += work.copies();
         statistics.migrated_to_device += work.to_device.bytes;
         statistics.migrated_to_host += work.to_host.bytes;
         statistics.migrated_from_peers += work.peer.bytes;

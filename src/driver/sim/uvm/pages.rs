@@ -41,7 +41,8 @@ impl PageSet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0 == [0; WORDS]
+        // A comparison of arrays would be a call of `memcmp`.
+        self.0.iter().fold(0, |all, word| all | word) == 0
     }
 
     pub(super) fn count(&self) -> usize {

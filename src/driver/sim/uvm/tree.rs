@@ -20,9 +20,11 @@ pub(super) fn prefetch(
 ) -> PageSet {
     let present = resident.or(faulted).or(&grown(start, end, faulted, thrashing));
     let top = (end - start).next_power_of_two();
+    // Below 64 KiB every subtree with a fault is full, unless something keeps faults from growing.
+    let bottom = if start.is_multiple_of(BIG_PAGE) && thrashing.is_empty() { BIG_PAGE } else { 1 };
     let mut fetched = PageSet::EMPTY;
     for page in faulted.iter() {
-        let mut size = 1;
+        let mut size = bottom.min(top);
         let mut best = None;
         while size <= top {
             let first = start + (page - start) / size * size;

@@ -64,6 +64,11 @@ pub(in crate::driver::sim) enum Step {
 }
 
 impl Work {
+    /// Copies in all directions.
+    pub(in crate::driver::sim) fn copies(&self) -> u64 {
+        self.to_device.runs + self.to_host.runs + self.peer.runs
+    }
+
     pub(super) fn fault(&mut self, by: Processor, range: RangeId, page: u64) {
         self.faults += 1;
         if let Some(steps) = &mut self.steps {
