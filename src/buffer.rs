@@ -9,6 +9,7 @@ pub use host::{HostRead, HostWrite};
 
 use crate::any::AnyResource;
 use crate::block::Block;
+use crate::caller::Calling;
 use crate::device::Device;
 use crate::drop_error::record_drop_error;
 use crate::error::{AllocError, DriverError};
@@ -51,11 +52,16 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Those of the resource, and [`AllocError::InvalidLayout`] if the size in bytes overflows.
+    #[track_caller]
     pub fn with_capacity(capacity: usize, stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
         R: MemoryResource<Kind: DeviceAccessible>,
     {
+        let _here = Calling::here();
         let block = resource.allocate(stream, layout::array::<T>(capacity)?)?;
+        if let Some(simulator) = stream.device().simulator() {
+            simulator.declare_allocation(&block, stream);
+        }
         Ok(Self {
             block: ManuallyDrop::new(block),
             len: 0,
@@ -71,10 +77,12 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Those of [`with_capacity`](Self::with_capacity), and what the driver answers to the fill.
+    #[track_caller]
     pub fn zeroed(len: usize, stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
         R: MemoryResource<Kind: DeviceAccessible>,
     {
+        let _here = Calling::here();
         let mut buffer = Self::with_capacity(len, stream, resource)?;
         buffer.fill_zero(0..len)?;
         buffer.len = len;
@@ -86,10 +94,12 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Those of [`with_capacity`](Self::with_capacity), and what the driver answers to the copy.
+    #[track_caller]
     pub fn from_slice(data: &[T], stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
         R: MemoryResource<Kind: DeviceAccessible>,
     {
+        let _here = Calling::here();
         let mut buffer = Self::with_capacity(data.len(), stream, resource)?;
         buffer.len = data.len();
         buffer.copy_from_slice(data)?;
@@ -105,6 +115,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Safety
     ///
     /// Every element is written before it is read.
+    #[track_caller]
     pub unsafe fn uninit(len: usize, stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
         R: MemoryResource<Kind: DeviceAccessible>,
@@ -193,6 +204,9 @@ impl<T, R: MemoryResource> Drop for Buffer<T, R> {
     fn drop(&mut self) {
         // SAFETY: the block is taken once, here.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
+        if let Some(simulator) = self.stream.device().simulator() {
+            simulator.declare_free(&block, &self.stream);
+        }
         // SAFETY: the buffer's work is on this stream or ordered before it, and nothing refers to it any more.
         let result = unsafe { self.resource.deallocate(&self.stream, block) };
         record_drop_error("a buffer", result);

@@ -33,6 +33,7 @@
 mod any;
 mod block;
 mod buffer;
+mod caller;
 mod code;
 pub mod current;
 mod device;

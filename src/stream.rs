@@ -1,5 +1,6 @@
 //! [`Stream`]: an order of work on a device.
 
+use crate::caller::Calling;
 use crate::device::Device;
 use crate::driver::RawStream;
 use crate::drop_error::record_drop_error;
@@ -235,7 +236,9 @@ impl Stream {
     ///
     /// The ranges that the kernel declares stay valid, hold initialised bytes, and are used in no conflicting way, until
     /// the stream has passed it.
+    #[track_caller]
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DriverError> {
+        let _here = Calling::here();
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the caller vouches for the declared ranges; the handle is alive.
         device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })

@@ -6,7 +6,7 @@ use cumem::{Device, DriverError};
 /// Where checks run.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// On simulated devices of this profile, a new one for each check.
+    /// On simulated devices of this profile, a new one for each check, where [races](cumem::sim::Race) are looked for.
     Simulated(Box<Profile>),
     /// On one device.
     Device(Device),
@@ -30,7 +30,11 @@ impl Place {
     /// The device for the next check.
     pub(crate) fn device(&self) -> Result<Device, DriverError> {
         match self {
-            Self::Simulated(profile) => Device::simulated((**profile).clone()),
+            Self::Simulated(profile) => {
+                let device = Device::simulated((**profile).clone())?;
+                device.simulator().into_iter().for_each(|simulator| simulator.detect_races(true));
+                Ok(device)
+            }
             Self::Device(device) => Ok(device.clone()),
         }
     }

@@ -10,6 +10,7 @@ use crate::place::Place;
 use crate::report::Report;
 use crate::subject::{BoxError, Subject};
 use cumem::kind::{DeviceAccessible, HostAccessible};
+use cumem::sim::Simulator;
 use cumem::{Device, DriverError, MemoryResource, Stream};
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,6 +108,8 @@ where
         (check.run)(&subject)?;
         drop(subject);
         device.synchronize()?;
+        let races = device.simulator().map(Simulator::take_races).unwrap_or_default();
+        ensure!(races.is_empty(), "{} races, the first: {}", races.len(), races[0]);
         let kept = Holdings::of(device)?.since(&before);
         // On a GPU others allocate too.
         let known = device.is_simulated() && self.expectations.returns_all;

@@ -3,8 +3,9 @@
 mod crooked;
 
 use crooked::{Crooked, caught, free};
+use cumem::sim::Profile;
 use cumem::{
-    AllocError, Block, CudaErrorCode, CudaResource, DeallocError, Device, DriverError, LayerExt, MakerId,
+    AllocError, Block, CudaErrorCode, CudaResource, DeallocError, Device, DriverError, HostKernel, LayerExt, MakerId,
     ManagedResource, MemoryResource, Stream, Upstream, layout,
 };
 use cumem_conformance::{BoxError, Place, Report, Suite};
@@ -273,6 +274,29 @@ fn reuses_without_waiting_simulated() {
 #[ignore = "needs a CUDA device"]
 fn reuses_without_waiting_gpu() {
     reuses_without_waiting(&Place::gpu().unwrap());
+}
+
+#[test]
+fn reuse_without_a_wait_is_a_race_whether_or_not_it_shows() {
+    let device = Device::simulated(Profile::default()).unwrap();
+    let simulator = device.simulator().unwrap();
+    simulator.detect_races(true);
+    let streams = [(); 2].map(|()| Stream::new(&device).unwrap());
+    let resource = hasty(CudaResource::new(&device));
+    let block = resource.allocate(&streams[0], layout::bytes(4096).unwrap()).unwrap();
+    let addr = block.addr();
+    let work = |name| HostKernel::new(name, |_| ()).writes(addr, 4096);
+    // SAFETY: the closure touches nothing, and the resource keeps the memory.
+    unsafe { streams[0].launch_host(work("the last use")) }.unwrap();
+    free(&resource, &streams[0], block).unwrap();
+    let again = resource.allocate(&streams[1], layout::bytes(4096).unwrap()).unwrap();
+    assert_eq!(again.addr(), addr);
+    // SAFETY: as above.
+    unsafe { streams[1].launch_host(work("the next use")) }.unwrap();
+    let races = simulator.take_races();
+    assert_eq!(races.len(), 1, "{races:?}");
+    assert_eq!((races[0].first.by, races[0].second.by), ("the last use", "the next use"));
+    free(&resource, &streams[1], again).unwrap();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Copies between a buffer and the host, and between buffers.
 
 use super::Buffer;
+use crate::caller::Calling;
 use crate::error::DriverError;
 use crate::resource::MemoryResource;
 use bytemuck::Pod;
@@ -11,7 +12,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    #[track_caller]
     pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DriverError> {
+        let _here = Calling::here();
         self.expect_len(data.len())?;
         // SAFETY: the block holds this many bytes; the borrow of `data` outlives the copy, which `finish` waits for.
         unsafe { self.copy_raw(self.block.as_ptr(), data.as_ptr().cast(), self.size_bytes()) }?;
@@ -23,7 +26,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    #[track_caller]
     pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DriverError> {
+        let _here = Calling::here();
         self.expect_len(data.len())?;
         // SAFETY: the block holds this many bytes; the borrow of `data` outlives the copy, which `finish` waits for.
         unsafe { self.copy_raw(data.as_mut_ptr().cast(), self.block.as_ptr(), self.size_bytes()) }?;
@@ -35,7 +40,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// What the driver answers.
+    #[track_caller]
     pub fn to_vec(&self) -> Result<Vec<T>, DriverError> {
+        let _here = Calling::here();
         let mut data = vec![T::zeroed(); self.len];
         self.copy_to_slice(&mut data)?;
         Ok(data)
@@ -48,7 +55,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// [`DriverError::OutOfRange`] unless both have as many elements, [`DriverError::WrongDevice`] between two
     /// machines, or what the driver answers.
+    #[track_caller]
     pub fn copy_from_buffer<S: MemoryResource>(&mut self, source: &Buffer<T, S>) -> Result<(), DriverError> {
+        let _here = Calling::here();
         self.expect_len(source.len)?;
         self.stream.wait_for(&source.stream)?;
         // SAFETY: both blocks hold this many bytes, and both streams are ordered around the copy.

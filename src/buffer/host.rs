@@ -1,6 +1,7 @@
 //! Host access to a buffer, where its kind allows.
 
 use super::Buffer;
+use crate::caller::Calling;
 use crate::error::DriverError;
 use crate::host_gate::Closed;
 use crate::kind::HostAccessible;
@@ -35,10 +36,12 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// What the driver answers to the wait, errors of earlier work included.
+    #[track_caller]
     pub fn host_read(&self) -> Result<HostRead<'_, T>, DriverError>
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
+        let _here = Calling::here();
         let gate = self.wait_for_host(false)?;
         // SAFETY: `HostAccessible` promises readable initialised bytes, the work that writes them has ended, the
         // elements are plain data, and the address is aligned for `T`.
@@ -51,10 +54,12 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Those of [`host_read`](Self::host_read).
+    #[track_caller]
     pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DriverError>
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
+        let _here = Calling::here();
         let start = self.as_mut_ptr();
         let gate = self.wait_for_host(true)?;
         // SAFETY: as in `host_read`, and the buffer stays borrowed exclusively.

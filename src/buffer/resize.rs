@@ -62,6 +62,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 
     fn reallocate(&mut self, capacity: usize) -> Result<(), AllocError> {
         let new = self.resource.allocate(&self.stream, layout::array::<T>(capacity)?)?;
+        if let Some(simulator) = self.device().simulator() {
+            simulator.declare_allocation(&new, &self.stream);
+        }
         // SAFETY: both blocks are live, of `size_bytes` or more, and the stream orders the copy after what filled
         // the old one and before what reuses it.
         let copied = unsafe { self.copy_raw(new.as_ptr(), self.block.as_ptr(), self.size_bytes()) };
@@ -73,6 +76,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         }
         let old = mem::replace(&mut *self.block, new);
         self.capacity = capacity;
+        if let Some(simulator) = self.device().simulator() {
+            simulator.declare_free(&old, &self.stream);
+        }
         // SAFETY: the old block's last use is the copy, on this stream.
         let returned = unsafe { self.resource.deallocate(&self.stream, old) };
         crate::record_drop_error("a buffer's old block", returned);

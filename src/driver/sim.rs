@@ -18,6 +18,7 @@
 //! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
 //! | `operations`, `order`, `bytes`, `cost` | what an operation takes, in which order it goes over pages, what it does to bytes, and how long it lasts |
 //! | `uvm` | residency, faults, advice, migration, eviction |
+//! | `races` | finds uses of memory whose order nobody ensured |
 //! | `statistics`, `live`, `journal` | what was counted, what is out, what happened |
 //! | `assertions` | what tests assert of all that |
 
@@ -44,6 +45,7 @@ mod order;
 mod pools;
 mod profile;
 mod profiles;
+mod races;
 mod reserved;
 mod schedule;
 mod segments;
@@ -59,6 +61,7 @@ pub use journal::{Happening, Record};
 pub use live::{Live, LiveAllocations};
 pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
+pub use races::{Deed, Race, RaceKind, Use};
 pub use simulator::{Residency, Simulator};
 pub use statistics::DeviceStatistics;
 pub use uvm::FaultPrefetch;

@@ -6,6 +6,7 @@ use super::injection::FaultCall;
 use super::machine::{Guard, Machine, State, Until};
 use super::memory::{Bad, Kind, Place};
 use super::pools::BlockState;
+use super::races::{Deed, used};
 use super::streams::{Mark, StreamState};
 use super::uvm::{BLOCK, Managed, Processor};
 use crate::code::CudaErrorCode;
@@ -79,9 +80,10 @@ impl State {
         self.simulation(d, format!("{who} uses {bytes} bytes at {addr:#x}, {what}"))
     }
 
-    fn allocated(&mut self, found: (u64, u64), bytes: u64) -> NonNull<u8> {
+    fn allocated(&mut self, call: &'static str, found: (u64, u64), bytes: u64) -> NonNull<u8> {
         let (addr, serial) = found;
         self.note_allocation(serial, bytes);
+        self.race_fresh(None, call, addr, bytes);
         NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling())
     }
 
@@ -122,7 +124,7 @@ impl Machine {
         let mut state = self.enter(d, FaultCall::AllocateDevice, call, |p| ns(p.call_allocate_device))?;
         state.not_zero(d, call, bytes)?;
         match state.take_device_memory(d, bytes, Kind::Device) {
-            Ok(found) => Ok(state.allocated(found, bytes)),
+            Ok(found) => Ok(state.allocated(call, found, bytes)),
             Err(code) => Err(state.code(d, call, code)),
         }
     }
@@ -135,7 +137,7 @@ impl Machine {
             return Err(DriverError::NotSupported { what: "unified memory", device: self.device_id(d) });
         }
         match state.take_managed(d, bytes) {
-            Some(found) => Ok(state.allocated(found, bytes)),
+            Some(found) => Ok(state.allocated(call, found, bytes)),
             None => Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY)),
         }
     }
@@ -156,7 +158,7 @@ impl Machine {
         let found = state.memory.allocate(d, bytes, counted, |heaps| heaps.pinned(), || Kind::Pinned);
         let found = found.ok_or(none)?;
         state.pinned = total;
-        Ok(state.allocated(found, bytes))
+        Ok(state.allocated(call, found, bytes))
     }
 
     /// `cuMemFree`: device and unified memory, and blocks of pools, after the work that may use them.
@@ -183,6 +185,8 @@ impl Machine {
             if state.pools.get(pool).and_then(|pool| pool.live(addr)).is_none() {
                 return Err(bad);
             }
+            let live = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
+            state.race_uses(None, call, &[used(addr, live, Deed::Freed)]);
             state.give_to_pool(pool, addr, None);
             return Ok(());
         }
@@ -190,7 +194,7 @@ impl Machine {
             return Err(bad);
         }
         // SAFETY: the work that may use it is done, and the caller vouches for the rest.
-        unsafe { state.release(addr) };
+        unsafe { state.release(call, addr) };
         Ok(())
     }
 
@@ -208,7 +212,7 @@ impl Machine {
         };
         state.now += per_mib(bytes, state.profile(d).pinned_per_mib);
         // SAFETY: operations look for the allocation before they use it; the caller vouches for the rest.
-        unsafe { state.release(addr) };
+        unsafe { state.release(call, addr) };
         Ok(())
     }
 
@@ -218,6 +222,7 @@ impl Machine {
         let mut state = self.enter(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
         let key = state.stream(d, stream, call)?;
         let mark = state.mark(d, key);
+        state.race_host_waited(key);
         self.wait(state, d, Until::Mark(mark)).map(drop)
     }
 
@@ -237,7 +242,7 @@ impl State {
     /// # Safety
     ///
     /// Nobody uses the memory any more, or looks before it does.
-    pub(super) unsafe fn release(&mut self, addr: u64) {
+    pub(super) unsafe fn release(&mut self, call: &'static str, addr: u64) {
         // SAFETY: as the caller vouches.
         let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
         match freed.kind {
@@ -251,6 +256,7 @@ impl State {
                 }
             }
         }
+        self.race_uses(None, call, &[used(addr, freed.bytes, Deed::Freed)]);
         self.note_free(freed.serial);
     }
 }

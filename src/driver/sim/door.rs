@@ -8,6 +8,7 @@ use super::machine::Until;
 use super::memory::Kind;
 use super::operations::What;
 use super::pools::Pool;
+use super::races::{Deed, used};
 use super::simulator::Simulator;
 use super::streams::StreamState;
 use crate::code::CudaErrorCode;
@@ -121,6 +122,9 @@ impl Driver for Simulator {
         let mut state = self.machine().ask(d, call)?;
         let key = state.stream(d, stream, call)?;
         let idle = state.streams.get(key).is_none_or(StreamState::is_idle);
+        if idle {
+            state.race_host_waited(key);
+        }
         state.report(d)?;
         Ok(idle)
     }
@@ -129,8 +133,9 @@ impl Driver for Simulator {
         let call = "cuStreamWaitEvent";
         let mut state = self.machine().enter(d, FaultCall::WaitEvent, call, |p| ns(p.call_wait))?;
         let key = state.stream(d, stream, call)?;
-        let mark = state.event(d, event, call)?.1.mark;
-        if let Some(mark) = mark {
+        let (event, found) = state.event(d, event, call)?;
+        if let Some(mark) = found.mark {
+            state.race_waited(Some(key), event);
             state.enqueue_wait(key, mark);
         }
         Ok(())
@@ -146,6 +151,7 @@ impl Driver for Simulator {
         let mut state = self.machine().look();
         let key = state.event(d, event, "cuEventDestroy")?.0;
         state.events.remove(key);
+        state.race_forget(key);
         state.now += ns(state.profile(d).call_event);
         Ok(())
     }
@@ -166,24 +172,29 @@ impl Driver for Simulator {
         }
         let found = state.event(d, event, call)?.1;
         (found.mark, found.reached) = (Some(mark), None);
+        state.race_recorded(key, stream);
         Ok(())
     }
 
     unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool> {
         let call = "cuEventQuery";
         let mut state = self.machine().ask(d, call)?;
-        let mark = state.event(d, event, call)?.1.mark;
+        let (event, found) = state.event(d, event, call)?;
+        let done = found.mark.is_none_or(|mark| state.done(mark));
+        if done {
+            state.race_waited(None, event);
+        }
         state.report(d)?;
-        Ok(mark.is_none_or(|mark| state.done(mark)))
+        Ok(done)
     }
 
     unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<()> {
         let (call, machine) = ("cuEventSynchronize", self.machine());
         let mut state = machine.enter(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
-        match state.event(d, event, call)?.1.mark {
-            Some(mark) => machine.wait(state, d, Until::Mark(mark)).map(drop),
-            None => Ok(()),
-        }
+        let (event, found) = state.event(d, event, call)?;
+        let Some(mark) = found.mark else { return Ok(()) };
+        state.race_waited(None, event);
+        machine.wait(state, d, Until::Mark(mark)).map(drop)
     }
 
     unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration> {
@@ -291,6 +302,7 @@ impl Driver for Simulator {
             Ok(addr) => {
                 state.memory.live.count_stream_ordered(1, bytes as u64);
                 state.journal.mix(bytes as u64);
+                state.race_fresh(Some(key), call, addr, bytes as u64);
                 Ok(NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling()))
             }
             Err(code) => Err(state.code(d, call, code)),
@@ -309,6 +321,8 @@ impl Driver for Simulator {
         let live = pool.filter(|pool| state.pools.get(*pool).is_some_and(|pool| pool.live(addr).is_some()));
         let pool = live.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
         let mark = state.mark(d, key);
+        let bytes = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
+        state.race_uses(Some(key), call, &[used(addr, bytes, Deed::Freed)]);
         state.give_to_pool(pool, addr, Some(mark));
         Ok(())
     }

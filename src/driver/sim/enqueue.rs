@@ -7,6 +7,7 @@ use super::machine::{Machine, State, Until};
 use super::memory::{Bad, Kind, Place};
 use super::operations::{EngineKind, Side, What};
 use super::order;
+use super::races::{Deed, Used, used};
 use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
 use crate::error::DriverError;
@@ -18,7 +19,9 @@ impl Machine {
         let mut state = self.enter(d, FaultCall::Copy, call, |p| ns(p.call_copy))?;
         state.not_zero(d, call, bytes)?;
         let key = state.stream(d, stream, call)?;
-        let (dst, mut src) = (state.side(d, "a copy", dst, bytes)?, state.side(d, "a copy", src, bytes)?);
+        let uses = [used(src, bytes, Deed::Read), used(dst, bytes, Deed::Written)];
+        let sides = state.side(d, "a copy", dst, bytes).and_then(|to| Ok((to, state.side(d, "a copy", src, bytes)?)));
+        let (dst, mut src) = sides.inspect_err(|_| state.race_refused(Some(key), call, &uses))?;
         let engine = match (dst.on_device(), src.on_device()) {
             (true, false) => EngineKind::ToDevice,
             (true, true) => EngineKind::Between,
@@ -40,9 +43,13 @@ impl Machine {
             return Err(state.code(d, call, CudaErrorCode::NOT_PERMITTED));
         }
         state.order_with_legacy(d, key);
+        // The host's own memory comes and goes without notice.
+        let known = uses.iter().zip([&src, &dst]).filter(|(_, side)| matches!(side, Side::Simulated(..)));
+        state.race_uses(Some(key), call, known.map(|(used, _)| used));
         let ready = state.now;
         let mark = state.enqueue(key, ready, call, What::Copy { dst, src, bytes, engine });
         if waits {
+            state.race_host_waited(key);
             self.run(state, d, Until::Mark(mark))?.report(d)?;
         }
         Ok(())
@@ -53,11 +60,13 @@ impl Machine {
         let mut state = self.enter(d, FaultCall::Fill, call, |p| ns(p.call_fill))?;
         state.not_zero(d, call, bytes)?;
         let key = state.stream(d, stream, call)?;
-        let dst = state.side(d, "a fill", dst, bytes)?;
+        let uses = [used(dst, bytes, Deed::Written)];
+        let dst = state.side(d, "a fill", dst, bytes).inspect_err(|_| state.race_refused(Some(key), call, &uses))?;
         if matches!(dst, Side::Pageable(_)) {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         }
         state.order_with_legacy(d, key);
+        state.race_uses(Some(key), call, &uses);
         let ready = state.now;
         state.enqueue(key, ready, call, What::Fill { dst, value, bytes });
         Ok(())
@@ -68,12 +77,25 @@ impl Machine {
         let mut state = self.enter(d, FaultCall::Launch, call, |p| ns(p.call_launch))?;
         let key = state.stream(d, stream, call)?;
         order::check(&kernel).map_err(|why| state.simulation(d, format!("kernel {} {why}", kernel.name)))?;
-        let places = state.kernel_places(d, &kernel)?;
+        let looking = state.races.is_some();
+        let uses: Vec<_> = kernel.accesses.iter().filter(|_| looking).map(used_by_kernel).collect();
+        let places = state.kernel_places(d, &kernel);
+        let places = places.inspect_err(|_| state.race_refused(Some(key), kernel.name, &uses))?;
         state.order_with_legacy(d, key);
+        let known = uses.iter().zip(&places).filter(|(_, place)| place.is_some());
+        state.race_uses(Some(key), kernel.name, known.map(|(used, _)| used));
         let (ready, name) = (state.now, kernel.name);
         state.enqueue(key, ready, name, What::Kernel { kernel: Box::new(kernel), places });
         Ok(())
     }
+}
+
+fn used_by_kernel(access: &Access) -> Used {
+    let deed = match access.mode {
+        AccessMode::Read => Deed::Read,
+        AccessMode::Write => Deed::Written,
+    };
+    used(access.addr, access.bytes as u64, deed)
 }
 
 impl State {

@@ -7,6 +7,7 @@ use super::injection::FaultCall;
 use super::machine::{Machine, State, Until};
 use super::memory::{Kind, Place};
 use super::operations::{What, pages};
+use super::races::{Deed, used};
 use super::uvm::{BLOCK, Processor, RangeId, Work};
 use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
@@ -161,12 +162,17 @@ impl Machine {
     /// The host touches unified memory: pages that it cannot reach come to it, one fault after the other.
     pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
         let mut state = self.run(self.look(), d, Until::Due)?;
+        let uses = [used(addr, bytes, if write { Deed::Written } else { Deed::Read })];
         let place = match state.memory.find(addr, bytes) {
             Ok(place) => place,
             // Memory of the host's own.
             Err(super::memory::Bad::Unknown) => return Ok(()),
-            Err(bad) => return Err(state.bad_range(d, "the host", addr, bytes, bad)),
+            Err(bad) => {
+                state.race_refused(None, "the host", &uses);
+                return Err(state.bad_range(d, "the host", addr, bytes, bad));
+            }
         };
+        state.race_uses(None, "the host", &uses);
         let range = match place.kind {
             Kind::Managed(range) => range,
             Kind::Pinned => return Ok(()),

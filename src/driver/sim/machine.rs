@@ -8,6 +8,7 @@ use super::journal::Journal;
 use super::memory::Memory;
 use super::pools::Pool;
 use super::profile::Profile;
+use super::races::Races;
 use super::schedule::{Agenda, Engine, Turn};
 use super::statistics::DeviceStatistics;
 use super::streams::{Mark, StreamState};
@@ -47,6 +48,8 @@ pub(super) struct State {
     pub(super) space: Space,
     pub(super) injection: Injection,
     pub(super) journal: Journal,
+    /// While races are looked for.
+    pub(super) races: Option<Box<Races>>,
     /// Page-locked bytes.
     pub(super) pinned: u64,
     /// Bytes of unified memory that are allocated.
@@ -130,6 +133,11 @@ impl Machine {
         loop {
             if waiting && state.reached(until) {
                 state.now = state.now.max(state.time);
+                match until {
+                    Until::Device(d) => state.race_host_waited_for_device(Some(d)),
+                    Until::All => state.race_host_waited_for_device(None),
+                    Until::Mark(_) | Until::Due => {}
+                }
                 return Ok(state);
             }
             if let Some(executor) = state.executor {
@@ -218,6 +226,7 @@ impl State {
             space,
             injection: Injection::default(),
             journal: Journal::default(),
+            races: None,
             pinned: 0,
             managed: 0,
             executor: None,

@@ -47,6 +47,7 @@ impl Machine {
             return Err(state.code(d, "cuMemMap", CudaErrorCode::OUT_OF_MEMORY));
         };
         state.note_allocation(serial, bytes);
+        state.race_fresh(None, call, addr, bytes);
         Ok(())
     }
 
@@ -63,7 +64,7 @@ impl Machine {
         state.now += ns(state.profile(d).call_unmap) * pieces.len() as u64;
         for piece in pieces {
             // SAFETY: operations look for the pieces before they use them; the caller vouches for the rest.
-            unsafe { state.release(piece) };
+            unsafe { state.release(call, piece) };
         }
         Ok(())
     }

@@ -81,11 +81,19 @@ impl State {
         let legacy = self.devices[d as usize].legacy;
         if key != legacy {
             let blocking = self.streams.get(key).is_some_and(|stream| stream.blocking);
+            if blocking {
+                self.race_stream_waits(key, legacy);
+            }
             if blocking && let Some(stream) = self.streams.get(legacy).filter(|stream| !stream.is_idle()) {
                 let mark = Mark { stream: legacy, seq: stream.submitted };
                 self.enqueue_wait(key, mark);
             }
             return;
+        }
+        if self.races.is_some() {
+            let blocking = |stream: &super::streams::StreamState| stream.device == d && stream.blocking;
+            let waited: Vec<_> = self.streams.iter().filter(|(_, s)| blocking(s)).map(|(stream, _)| stream).collect();
+            waited.into_iter().for_each(|stream| self.race_stream_waits(key, stream));
         }
         let busy = |stream: &super::streams::StreamState| stream.device == d && stream.blocking && !stream.is_idle();
         let marks: Vec<Mark> = self

@@ -7,12 +7,15 @@ use super::machine::Machine;
 use super::memory::Kind;
 use super::operations::pages;
 use super::profile::Profile;
+use super::races::{Deed, Race, used};
 use super::statistics::DeviceStatistics;
+use crate::block::Block;
 use crate::code::CudaErrorCode;
 use crate::device::Device;
 use crate::error::DriverError;
 use crate::kernel::AccessMode;
 use crate::location::{DeviceId, Location};
+use crate::stream::Stream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,6 +207,43 @@ impl Simulator {
     /// Lets the peak begin anew, at what is allocated now.
     pub fn restart_peak(&self) {
         self.machine.look().memory.live.restart_peak();
+    }
+
+    /// Starts or ends looking for races: uses of memory whose order nobody ensured, such as a block that goes on to
+    /// another stream without a wait. What was enqueued before is not known to it.
+    ///
+    /// It sees what declared kernels, copies, fills and host guards use, and allocations and frees of the driver and of
+    /// buffers, in whatever order virtual time happens to run them. It takes the host for one thread: calls are
+    /// ordered as they come in.
+    pub fn detect_races(&self, on: bool) {
+        self.machine.look().detect_races(on);
+    }
+
+    /// Tells the race detector that a block is there for a stream from now on. Buffers do this themselves; it is for
+    /// programs that use blocks.
+    pub fn declare_allocation(&self, block: &Block, stream: &Stream) {
+        self.declare(block, stream, Deed::Allocated);
+    }
+
+    /// Tells the race detector that a block is about to be given back on a stream. Buffers do this themselves.
+    pub fn declare_free(&self, block: &Block, stream: &Stream) {
+        self.declare(block, stream, Deed::Freed);
+    }
+
+    fn declare(&self, block: &Block, stream: &Stream, deed: Deed) {
+        let mut state = self.machine.look();
+        if let Ok(raw) = stream.raw()
+            && state.races.is_some()
+            && let Ok(key) = state.stream(stream.device_id().ordinal(), raw, "a block")
+        {
+            state.order_with_legacy(stream.device_id().ordinal(), key);
+            state.race_uses(Some(key), "a block", &[used(block.addr(), block.size() as u64, deed)]);
+        }
+    }
+
+    /// The races that were found since the last time, in order; at most 1000.
+    pub fn take_races(&self) -> Vec<Race> {
+        self.machine.look().take_races()
     }
 
     /// A hash of all that happened so far: allocations, operations, faults, transfers and their times.
