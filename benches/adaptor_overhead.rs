@@ -44,7 +44,7 @@ where
     let both = AnyUpstream::new(AnyUpstream::new(erased().limit(LIMIT)).statistics());
     pair(&mut group, "limit and statistics", "erased", &both);
 
-    // Its driver call is in the figure: that is what it adds.
+    // The pages are there after the first pair; `benches/prefetch.rs` has what asking the driver costs.
     let prefetch = base().prefetch(id).unwrap_or_else(|error| common::give_up(error));
     pair(&mut group, "prefetch", "static", &prefetch);
     let prefetch = erased().prefetch(id).unwrap_or_else(|error| common::give_up(error));

@@ -5,6 +5,7 @@ use crate::driver::{Driver, PointerInfo};
 use crate::error::DriverError;
 use crate::host_gate::{Closed, HostGate};
 use crate::location::DeviceId;
+use crate::residency::Residency;
 use crate::stream::Stream;
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ struct Inner {
     attributes: Attributes,
     /// Where there is no concurrent managed access.
     gate: Option<Arc<HostGate>>,
+    residency: Arc<Residency>,
     driver: Arc<dyn Driver>,
 }
 
@@ -131,7 +133,9 @@ impl Device {
         let attributes = driver.attributes(ordinal)?;
         let id = driver.device_id(ordinal);
         let gate = (!attributes.concurrent_managed_access).then(|| HostGate::of(id));
-        Ok(Self { inner: Arc::new(Inner { id, attributes, gate, driver }) })
+        let residency = Residency::of(id, driver.device_count());
+        residency.open(ordinal, &attributes);
+        Ok(Self { inner: Arc::new(Inner { id, attributes, gate, residency, driver }) })
     }
 
     /// Which device this is.
@@ -221,6 +225,12 @@ impl Device {
             None => stream.synchronize().map(|()| None),
             Some(gate) => gate.close(|| self.synchronize()).map(Some),
         }
+    }
+
+    /// What is known of where unified memory is, on all devices of the machine.
+    #[inline]
+    pub(crate) fn residency(&self) -> &Residency {
+        &self.inner.residency
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 //!
 //! | for | use |
 //! |---|---|
-//! | one hint about a range of a block | [`prefetch`], [`advise`] |
+//! | one hint about a range of a block | [`prefetch`], [`prefetch_if_needed`], [`advise`] |
 //! | several hints about one range, all or none, to be undone | [`ManagedMemoryHints`] |
 //! | how memory shall migrate, as a value to keep and apply | [`MigrationPolicy`] |
 //! | prefetches of many ranges, checked and merged before the first is enqueued | [`PrefetchPlan`] |
@@ -23,7 +23,7 @@ mod ranges;
 pub use advice::Advice;
 pub use attributes::RangeAttributes;
 pub use builder::{AppliedHints, Hint, ManagedMemoryHints};
-pub use calls::{advise, prefetch, range_attributes, residency};
+pub use calls::{advise, prefetch, prefetch_if_needed, range_attributes, residency};
 pub use outcome::{Outcome, SkipReason};
 pub use plan::{PlanError, PlanReport, PrefetchPlan};
 pub use policy::MigrationPolicy;

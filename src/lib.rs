@@ -48,6 +48,7 @@ pub mod kind;
 pub mod layer;
 pub mod layout;
 mod location;
+mod residency;
 pub mod resource;
 mod resources;
 mod stream;

@@ -222,6 +222,7 @@ impl Stream {
     ) -> Result<(), DriverError> {
         let (raw, device) = (self.raw()?, self.device());
         device.expect("the kernel", function.device().id())?;
+        device.residency().launched_on(device.ordinal());
         // SAFETY: the caller vouches for the arguments; both handles are alive.
         device.enqueue(|| unsafe { device.driver().launch(device.ordinal(), function.raw(), config, args, raw) })
     }
@@ -240,6 +241,7 @@ impl Stream {
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DriverError> {
         let _here = Calling::here();
         let (raw, device) = (self.raw()?, self.device());
+        device.residency().launched_on(device.ordinal());
         // SAFETY: the caller vouches for the declared ranges; the handle is alive.
         device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })
     }

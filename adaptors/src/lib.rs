@@ -5,7 +5,7 @@
 //! | [`Pool`] | keeps memory and hands it out again, in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over one what users hold | [`Limit`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: it counts what goes through | [`Counters`] |
-//! | [`Prefetch`] | moves each block to a device | outermost | [`Prefetched`] |
+//! | [`Prefetch`] | moves each block to a device, unless it is there | outermost | [`Prefetched`] |
 //!
 //! # Order
 //!

@@ -3,7 +3,7 @@
 use cumem::kind::Migratable;
 use cumem::{
     AllocError, Beneath, Block, DeallocError, Device, DeviceId, DriverError, Layer, LayerExt, Location, MemoryResource,
-    Outcome, Stream, Upstream, hints, record_drop_error,
+    Outcome, SkipReason, Stream, Upstream, hints, record_drop_error,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -13,6 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Enqueues, on the stream of each allocation, the migration of the block to a location, so that its first use there
 /// does not fault. Blocks that are freed are left where they are.
 ///
+/// Where the pages are already at the target device, by [what the library knows](hints::prefetch_if_needed), the driver is not
+/// asked: a block that a pool hands out again costs a look into a table. What moves pages unseen is raw pointers of the host and kernels of other
+/// libraries; where those are the rule, [`always`](Self::always) asks at every allocation.
+///
 /// It must be outermost, so it is no `Upstream`: under a pool it would prefetch each chunk once and no block
 /// that is handed out again after an eviction. It must stand on memory that migrates.
 ///
@@ -21,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Prefetch<U> {
     target: Location,
     passes_through: bool,
+    always: bool,
     prefetched: Prefetched,
     upstream: U,
 }
@@ -30,6 +35,7 @@ pub struct Prefetch<U> {
 pub struct Prefetched {
     calls: AtomicU64,
     bytes: AtomicU64,
+    avoided: AtomicU64,
     skipped: AtomicU64,
 }
 
@@ -42,6 +48,11 @@ impl Prefetched {
     /// Bytes that they covered.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
+    }
+
+    /// Blocks that were there already, so that the driver was not asked.
+    pub fn avoided(&self) -> u64 {
+        self.avoided.load(Relaxed)
     }
 
     /// Blocks that were not prefetched: of zero bytes, or passed through.
@@ -89,7 +100,13 @@ impl<U> Prefetch<U> {
     }
 
     fn build(upstream: U, target: Location, passes_through: bool) -> Self {
-        Self { target, passes_through, prefetched: Prefetched::default(), upstream }
+        Self { target, passes_through, always: false, prefetched: Prefetched::default(), upstream }
+    }
+
+    /// Asks the driver at every allocation, whatever is known of the pages.
+    #[must_use]
+    pub fn always(self) -> Self {
+        Self { always: true, ..self }
     }
 
     /// What it draws from.
@@ -133,7 +150,11 @@ fn incapable(own: &Device, target: Location) -> Result<Option<DeviceId>, DriverE
 
 impl<U: Layer> Layer for Prefetch<U> {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let note = if self.passes_through { ", passing through" } else { "" };
+        let note = match (self.passes_through, self.always) {
+            (true, _) => ", passing through",
+            (false, true) => ", always",
+            (false, false) => "",
+        };
         write!(f, "prefetch({}{note})", self.target)
     }
     fn beneath(&self) -> Beneath<'_> {
@@ -150,14 +171,19 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let block = self.upstream.allocate(stream, layout)?;
-        let outcome = match self.passes_through {
-            true => return Ok(self.skip(block)),
-            false => hints::prefetch(&block, 0..block.size(), self.target, stream),
+        let outcome = match (self.passes_through, self.always) {
+            (true, _) => return Ok(self.skip(block)),
+            (false, true) => hints::prefetch(&block, 0..block.size(), self.target, stream),
+            (false, false) => hints::prefetch_if_needed(&block, 0..block.size(), self.target, stream),
         };
         match outcome {
             Ok(Outcome::Applied) => {
                 self.prefetched.calls.fetch_add(1, Relaxed);
                 self.prefetched.bytes.fetch_add(block.size() as u64, Relaxed);
+                Ok(block)
+            }
+            Ok(Outcome::Skipped(SkipReason::AlreadyThere)) => {
+                self.prefetched.avoided.fetch_add(1, Relaxed);
                 Ok(block)
             }
             Ok(Outcome::Skipped(_)) => Ok(self.skip(block)),

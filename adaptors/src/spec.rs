@@ -18,7 +18,7 @@
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
-//! | `prefetch` | `host`, or a device's number; `pass_through` |
+//! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
 //! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
 
@@ -73,6 +73,7 @@ enum Adaptor {
 struct Outermost {
     target: Target,
     pass_through: bool,
+    always: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,7 @@ fn builds_what_it_says() {
         ("virtual | pool", "pool over virtual"),
         ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
+        ("managed | prefetch(always)", "prefetch(DEVICE, always) over managed"),
         ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
     ] {
         let spec = StackSpec::parse(text).unwrap();

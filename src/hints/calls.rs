@@ -30,7 +30,32 @@ pub fn prefetch(
     // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
     // allocated is refused.
     unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
+    device.residency().prefetched(device, ptr as u64, bytes, to);
     Ok(Outcome::Applied)
+}
+
+/// The same, but asks nothing of the driver if all pages are [assumed](SkipReason::AlreadyThere) to be there. What is assumed
+/// is kept by this library from prefetches, host guards, launches on other devices and what is returned to the driver, up to the size of the
+/// device's memory, and only while nothing can be evicted. Pages that others moved without a word (raw pointers on the host,
+/// kernels of other libraries) fault in at their first use. Nothing is assumed of pages on the host.
+///
+/// # Errors
+///
+/// Those of [`prefetch`]; if the driver is not asked, it does not notice a block that is no longer allocated.
+#[inline]
+pub fn prefetch_if_needed(
+    block: &Block,
+    range: Range<usize>,
+    to: impl Into<Location>,
+    stream: &Stream,
+) -> Result<Outcome, DriverError> {
+    let to = to.into();
+    let (ptr, bytes) = slice_of(block, &range)?;
+    let device = stream.device();
+    match bytes > 0 && device.residency().has(device, ptr as u64, bytes, to) {
+        true => Ok(Outcome::Skipped(SkipReason::AlreadyThere)),
+        false => prefetch(block, range, to, stream),
+    }
 }
 
 /// Tells the driver how `range` (bytes of `block`) will be used. Takes effect at once, not in stream order;
@@ -47,6 +72,8 @@ pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Strea
     }
     // SAFETY: advice changes no byte, and a range that is not allocated is refused.
     unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
+    // The end of read-mostly collapses copies, wherever the driver likes.
+    device.residency().forget(ptr as u64, bytes);
     Ok(Outcome::Applied)
 }
 

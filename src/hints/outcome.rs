@@ -21,6 +21,8 @@ pub enum SkipReason {
     EmptyRange,
     /// A device in question has no concurrent managed access, where the driver rejects hints.
     NoConcurrentManagedAccess(DeviceId),
+    /// All pages are there already, by what this library knows.
+    AlreadyThere,
     /// The range would have taken a plan past its budget.
     OverBudget {
         /// Bytes that it would have added.
@@ -35,6 +37,7 @@ impl fmt::Display for SkipReason {
         match self {
             Self::EmptyRange => f.write_str("the range is empty"),
             Self::NoConcurrentManagedAccess(id) => write!(f, "{id} has no concurrent managed access"),
+            Self::AlreadyThere => f.write_str("the pages are there already"),
             Self::OverBudget { bytes, left } => write!(f, "{bytes} bytes more, {left} are left of the budget"),
         }
     }

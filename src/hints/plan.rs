@@ -221,7 +221,12 @@ impl<'a> PrefetchPlan<'a> {
         if stream != RawStream::LEGACY && ranges.len() > 1 {
             // SAFETY: the stream's handle is alive, and the blocks are borrowed; a migration changes no byte.
             match unsafe { device.driver().prefetch_batch(device.ordinal(), ranges, stream) } {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    ranges
+                        .iter()
+                        .for_each(|range| device.residency().prefetched(device, range.addr, range.bytes, range.to));
+                    return Ok(true);
+                }
                 // An older driver, or a device in the machine that has no concurrent managed access.
                 Err(DriverError::MissingSymbol { .. }) => {}
                 Err(error) if error.code() == Some(CudaErrorCode::NOT_SUPPORTED) => {}
@@ -233,6 +238,7 @@ impl<'a> PrefetchPlan<'a> {
             // SAFETY: as above.
             unsafe { device.driver().prefetch(device.ordinal(), ptr, range.bytes, range.to, stream) }
                 .map_err(|source| stopped(enqueued, source))?;
+            device.residency().prefetched(device, range.addr, range.bytes, range.to);
         }
         Ok(false)
     }

@@ -4,6 +4,7 @@ use crate::block::{Block, MakerId};
 use crate::device::{Device, MemoryInfo};
 use crate::error::{AllocError, DeallocError, DriverError};
 use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
+use crate::residency::Taken;
 use crate::stream::Stream;
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -21,7 +22,19 @@ pub(super) struct Leaf {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Device,
+    Managed,
     Host,
+}
+
+impl Place {
+    /// As what it counts of the device's memory.
+    fn taken(self) -> Option<Taken> {
+        match self {
+            Self::Device => Some(Taken::Plain),
+            Self::Managed => Some(Taken::Managed),
+            Self::Host => None,
+        }
+    }
 }
 
 impl Leaf {
@@ -67,7 +80,12 @@ impl Leaf {
             return Ok(Block::empty(self.maker, layout));
         }
         match allocate(layout.size()) {
-            Ok(ptr) => Ok(Block::new(self.maker, ptr, layout, 0)),
+            Ok(ptr) => {
+                if let Some(what) = self.place.taken() {
+                    self.device.residency().taken(self.device.ordinal(), what, layout.size());
+                }
+                Ok(Block::new(self.maker, ptr, layout, 0))
+            }
             Err(error) if error.is_out_of_memory() => Err(self.out_of_memory(layout.size())),
             Err(error) => Err(error.into()),
         }
@@ -77,7 +95,7 @@ impl Leaf {
     fn out_of_memory(&self, requested: usize) -> AllocError {
         let (device, driver) = (&self.device, self.device.driver());
         let info = match self.place {
-            Place::Device => driver.memory_info(device.ordinal()),
+            Place::Device | Place::Managed => driver.memory_info(device.ordinal()),
             Place::Host => driver.host_memory_info(device.ordinal()),
         };
         // The answer stands, whether or not the driver has numbers to it.
@@ -100,7 +118,15 @@ impl Leaf {
             0 => Ok(()),
             _ => free(&block),
         });
-        freed.map_err(|error| DeallocError::new(block, error))
+        match freed {
+            Ok(()) => {
+                if let Some(what) = self.place.taken() {
+                    self.device.residency().given_back(self.device.ordinal(), what, block.addr(), block.size());
+                }
+                Ok(())
+            }
+            Err(error) => Err(DeallocError::new(block, error)),
+        }
     }
 }
 

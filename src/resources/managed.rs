@@ -28,7 +28,7 @@ impl ManagedResource {
         if !device.attributes().managed_memory {
             return Err(DriverError::NotSupported { what: "unified memory", device: device.id() });
         }
-        Ok(Self { leaf: Leaf::new("managed", Place::Device, device) })
+        Ok(Self { leaf: Leaf::new("managed", Place::Managed, device) })
     }
 }
 

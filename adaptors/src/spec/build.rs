@@ -50,7 +50,8 @@ impl StackSpec {
             true => Prefetch::or_pass_through(upstream, target),
             false => Prefetch::new(upstream, target),
         };
-        Ok(AnyResource::new(prefetch.map_err(|e| self.refused(word, e))?))
+        let prefetch = prefetch.map_err(|e| self.refused(word, e))?;
+        Ok(AnyResource::new(if word.value.always { prefetch.always() } else { prefetch }))
     }
 
     fn wrap<K: MemoryKind>(&self, leaf: AnyUpstream<K>) -> Result<AnyUpstream<K>, SpecError> {

@@ -183,17 +183,21 @@ fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outerm
         return Err(SpecError::new(text, term.span, message, "needs migratable memory")
             .note("build the stack on `managed` to prefetch"));
     }
-    let (mut target, mut pass_through) = (None, false);
+    let (mut target, mut pass_through, mut always) = (None, false, false);
     for argument in &term.arguments {
         let to = match (argument.key, argument.value, argument.value.parse()) {
             (None, "pass_through", _) => {
                 pass_through = true;
                 continue;
             }
+            (None, "always", _) => {
+                always = true;
+                continue;
+            }
             (None, "host", _) => Target::Host,
             (None, _, Ok(ordinal)) => Target::Device(ordinal),
             _ => {
-                let takes = "`prefetch` takes `host` or a device's number, and `pass_through`";
+                let takes = "`prefetch` takes `host` or a device's number, `pass_through` and `always`";
                 return Err(unknown_argument(text, argument, takes));
             }
         };
@@ -202,7 +206,7 @@ fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outerm
             return Err(SpecError::new(text, argument.span.clone(), message, "a second target"));
         }
     }
-    let value = Outermost { target: target.unwrap_or(Target::Own), pass_through };
+    let value = Outermost { target: target.unwrap_or(Target::Own), pass_through, always };
     Ok(Word { span: term.span, value })
 }
 
