@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Breaks the pool's rules about streams one at a time, in a copy, and shows which tests see it. Fails if one goes
+# Breaks the rules of the pool's streams, and of the lock, one at a time, in a copy, and shows which tests see it. Fails if one goes
 # unseen, or if a break no longer applies to the source.
 #
 #   ci/break.sh          the tests of threads and streams, the conformance suite, and loom
@@ -61,4 +61,10 @@ break_ 'a stream allocates from a slot that it was bound to once' \
     pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \
     pool.rs 'if !local\.serves\(stream\.id\(\)\) \{' 'if !local.serves(stream.id()) && false {'
+break_ 'an owner enters without a barrier' \
+    lock.rs 'barrier::light\(\);' ''
+break_ 'whoever takes the ownership away does not wait' \
+    lock.rs 'self\.inside\.wait_until_down\(\);' ''
+break_ 'a second thread may own a lock' \
+    lock.rs '\(first == NOBODY \|\| first == me\) && ' ''
 exit $unseen

@@ -1,5 +1,6 @@
 //! [`Limiter`] refuses past a limit.
 
+use crate::lock::BiasedLock;
 use crate::size::Size;
 use cumem::{
     AllocError, Beneath, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocError, DeallocReason, Layer, LayerExt,
@@ -28,7 +29,9 @@ pub struct Limiter<U> {
 pub struct Limit {
     given: (Size, usize),
     bytes: AtomicUsize,
+    /// Changed by who has `turn`, read by all.
     allocated: AtomicUsize,
+    turn: BiasedLock<()>,
 }
 
 impl<U> Limiter<U> {
@@ -39,7 +42,8 @@ impl<U> Limiter<U> {
     {
         let size = limit.into();
         let bytes = size.bytes_of(upstream.device().attributes().total_memory);
-        let limit = Limit { given: (size, bytes), bytes: AtomicUsize::new(bytes), allocated: AtomicUsize::new(0) };
+        let (bytes, given) = (AtomicUsize::new(bytes), (size, bytes));
+        let limit = Limit { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
         Self { limit, upstream }
     }
 
@@ -79,19 +83,19 @@ impl Limit {
     #[inline]
     fn reserve(&self, counted: usize, requested: usize) -> Result<(), AllocError> {
         let limit = self.bytes();
-        self.allocated
-            .fetch_update(Relaxed, Relaxed, |n| n.checked_add(counted).filter(|&sum| sum <= limit))
-            .map(drop)
-            .map_err(|allocated| AllocError::LimitExceeded { requested, allocated, limit })
+        let _turn = self.turn.lock();
+        let allocated = self.allocated();
+        let sum = allocated.checked_add(counted).filter(|&sum| sum <= limit);
+        let sum = sum.ok_or(AllocError::LimitExceeded { requested, allocated, limit })?;
+        self.allocated.store(sum, Relaxed);
+        Ok(())
     }
 
     /// Takes back what [`reserve`](Self::reserve) counted; never below zero, whoever returns what.
     #[inline]
     fn release(&self, counted: usize) {
-        let before = self.allocated.fetch_sub(counted, Relaxed);
-        if before < counted {
-            self.allocated.fetch_add(counted - before, Relaxed);
-        }
+        let _turn = self.turn.lock();
+        self.allocated.store(self.allocated().saturating_sub(counted), Relaxed);
     }
 }
 

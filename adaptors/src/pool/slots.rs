@@ -7,7 +7,7 @@
 
 use super::chunks::UNIT;
 use super::heap::Heap;
-use super::sync::{AtomicU64, OnceLock, SpinGuard, SpinLock};
+use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use cumem::{Block, Stream, StreamId};
 use std::sync::atomic::Ordering;
@@ -74,11 +74,11 @@ impl Local {
 /// Two lines: some processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Slot(SpinLock<Local>);
+pub(super) struct Slot(BiasedLock<Local>);
 
 impl Slot {
     #[inline]
-    pub(super) fn lock(&self) -> SpinGuard<'_, Local> {
+    pub(super) fn lock(&self) -> Guard<'_, Local> {
         self.0.lock()
     }
 }
@@ -137,7 +137,7 @@ impl Slots {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
             self.ages.push(index);
             let local = Local { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
-            Box::new(Slot(SpinLock::new(local)))
+            Box::new(Slot(BiasedLock::new(local)))
         })
     }
 
@@ -165,13 +165,14 @@ impl Slots {
     }
 
     /// The locks of two different slots, taken in the order of their numbers.
-    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(SpinGuard<'_, Local>, SpinGuard<'_, Local>)> {
+    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(Guard<'_, Local>, Guard<'_, Local>)> {
         let (first, second) = (self.get(a.min(b))?.lock(), self.get(a.max(b))?.lock());
         Some(if a < b { (first, second) } else { (second, first) })
     }
 
     fn set(stream: StreamId) -> usize {
-        stream.as_u64() as usize % SETS * WAYS
+        // Not `%`: under loom there is one set.
+        (stream.as_u64() as usize).rem_euclid(SETS) * WAYS
     }
 }
 

@@ -2,7 +2,7 @@
 //! interleavings (`pool/interleavings.rs`).
 
 #[cfg(not(all(loom, test)))]
-pub(crate) use crate::lock::{SpinGuard, SpinLock};
+pub(crate) use crate::lock::{BiasedLock, Guard};
 #[cfg(not(all(loom, test)))]
 pub(crate) use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock,
@@ -15,7 +15,7 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicU64},
 };
 #[cfg(all(loom, test))]
-pub(crate) use model::{OnceLock, SpinGuard, SpinLock};
+pub(crate) use model::{BiasedLock, Guard, OnceLock};
 
 /// What loom has no counterpart of.
 #[cfg(all(loom, test))]
@@ -25,16 +25,16 @@ mod model {
 
     /// A lock that blocks: whoever spins has no end in a model that may always let another thread run first.
     #[derive(Debug)]
-    pub(crate) struct SpinLock<T>(Mutex<T>);
+    pub(crate) struct BiasedLock<T>(Mutex<T>);
 
-    pub(crate) type SpinGuard<'a, T> = MutexGuard<'a, T>;
+    pub(crate) type Guard<'a, T> = MutexGuard<'a, T>;
 
-    impl<T> SpinLock<T> {
+    impl<T> BiasedLock<T> {
         pub(crate) fn new(value: T) -> Self {
             Self(Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
             self.0.lock().unwrap()
         }
     }

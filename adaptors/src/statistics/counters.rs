@@ -1,13 +1,13 @@
 //! The counters, all behind one lock: exact at any moment, for one atomic exchange per call.
 
 use super::scope::{Scope, Scopes};
-use crate::lock::SpinLock;
+use crate::lock::BiasedLock;
 use std::fmt;
 
 /// What a [`Statistics`](super::Statistics) counted. Zero-byte blocks count as blocks.
 #[derive(Debug)]
 pub struct Counters {
-    counts: SpinLock<Counts>,
+    counts: BiasedLock<Counts>,
     scopes: Scopes,
 }
 
@@ -33,7 +33,7 @@ pub struct Counts {
 
 impl Counters {
     pub(super) fn new() -> Self {
-        Self { counts: SpinLock::new(Counts::default()), scopes: Scopes::new() }
+        Self { counts: BiasedLock::new(Counts::default()), scopes: Scopes::new() }
     }
 
     /// All figures, of one moment.
