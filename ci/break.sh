@@ -53,10 +53,11 @@ break_ 'a stream does not wait for the fences of what it is given' \
 break_ 'memory passes to every stream at once' \
     pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
 break_ 'no event is recorded when memory leaves a stream' \
-    pool/state.rs 'if matches!\(stream\.is_idle\(\), Ok\(true\)\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
+    pool/state.rs 'if is_idle\(stream\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
 break_ 'memory taken from the heap of another stream comes without its fences' \
-    pool/state.rs 'Ok\(fences\) if wait \|\| fences\.is_empty\(\) => return Some\(Taken \{ region, fences \}\)' \
-    'Ok(fences) if wait || fences.is_empty() => return Some(Taken { region, fences: Fences::default() })'
+    pool/state.rs 'return Some\(Taken \{ region, fences \}\);' 'return Some(Taken { region, fences: Fences::default() });'
+break_ 'memory of a stream that is at work is taken as if it were idle' \
+    pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'a stream allocates from a slot that it was bound to once' \
     pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \

@@ -76,10 +76,6 @@ impl Fences {
         self.0.len() < before
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Makes `stream` wait for each fence of another stream that has not been reached.
     pub(super) fn hold(&self, stream: &Stream) -> Result<(), DriverError> {
         for fence in &self.0 {

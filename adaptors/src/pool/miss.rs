@@ -49,10 +49,12 @@ impl<U: Upstream> Miss<'_, U> {
         if let Some(taken) = self.central.arena.take(need, stream.id(), false) {
             return Ok(taken);
         }
+        if let Some(taken) = self.state.steal(self.central, index, need, false) {
+            return Ok(taken);
+        }
         self.state.fold_abandoned(self.central);
         self.central.arena.settle();
         let ready = self.central.arena.take(need, stream.id(), false);
-        let ready = ready.or_else(|| self.state.steal(self.central, index, need, false));
         if let Some(taken) = ready.or_else(|| self.unite(stream, index, need)) {
             return Ok(taken);
         }

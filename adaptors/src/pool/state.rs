@@ -7,6 +7,7 @@ use super::slots::{Local, Slot, Slots};
 use super::stats::PoolStats;
 use super::sync::{Mutex, MutexGuard};
 use cumem::{Device, DriverError, MakerId, Stream};
+use smallvec::SmallVec;
 use std::sync::PoisonError;
 
 /// What a pool can be asked through any stack: `stack.find::<PoolState>()`.
@@ -146,45 +147,41 @@ impl PoolState {
     }
 
     /// A piece of another slot that has one, the best fit of all. Without `wait`, only where the stream is idle.
-    pub(super) fn steal(&self, central: &mut Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
-        let mut victims = Vec::new();
+    ///
+    /// Takes first and asks then: a stream that is idle afterwards is done with the piece. It asks once, since a query takes
+    /// as long as all the rest.
+    pub(super) fn steal(&self, _locked: &Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
+        let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.by_age().filter(|&(index, _)| index != thief) {
             let mut local = slot.lock();
-            if local.heap.free_units() < u64::from(need.units) {
-                continue;
-            }
-            if let Some(room) = local.heap.room_for(need.units, need.align) {
-                victims.extend(local.stream().cloned().map(|stream| (room, index, stream)));
+            if local.heap.free_units() >= u64::from(need.units) && local.stream().is_some() {
+                victims.extend(local.heap.room_for(need.units, need.align).map(|room| (room, index)));
             }
         }
         // Of equals, the oldest: the sort is stable.
-        victims.sort_by_key(|&(room, ..)| room);
-        for (_, index, stream) in victims {
+        victims.sort_by_key(|&(room, _)| room);
+        for (_, index) in victims {
             let slot = self.slots.get(index).expect("just seen");
-            if !wait && !matches!(stream.is_idle(), Ok(true)) {
-                continue;
-            }
-            let region = {
+            let (region, stream) = {
                 let mut local = slot.lock();
-                let Some(piece) = local.heap.allocate_thorough(need.units, need.align) else { continue };
-                local.heap.detach(piece.node)
+                let Some(stream) = local.stream().cloned() else { continue };
+                let Some(region) = local.heap.take(need.units, need.align) else { continue };
+                (region, stream)
             };
-            // Asks again: only now is it certain that nothing was enqueued before the piece was taken.
-            match self.fence(&stream, false) {
-                Ok(fences) if wait || fences.is_empty() => return Some(Taken { region, fences }),
-                Ok(fences) => central.arena.insert_region(region, fences),
-                Err(_) => {
-                    slot.lock().heap.attach(region);
-                }
-            }
+            let fences = if wait { self.fence(&stream, false).ok() } else { is_idle(&stream).then(Fences::default) };
+            let Some(fences) = fences else {
+                // The slot is still this stream's: it changes hands under the central lock only.
+                slot.lock().heap.attach(region);
+                continue;
+            };
+            return Some(Taken { region, fences });
         }
         None
     }
-
     /// The end of what is enqueued on `stream`; nothing, if that is done. With `force`, where the driver
     /// refuses to say, the host waits for the device.
     pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
-        if matches!(stream.is_idle(), Ok(true)) {
+        if is_idle(stream) {
             return Ok(Fences::default());
         }
         match Fence::record(stream) {
@@ -193,4 +190,9 @@ impl PoolState {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether all of a stream's work is known to be done. An error counts as no.
+fn is_idle(stream: &Stream) -> bool {
+    matches!(stream.is_idle(), Ok(true))
 }

@@ -46,6 +46,17 @@ impl Heap {
         self.join(new)
     }
 
+    /// Lets free memory go that has room for `units` at a multiple of `align`: these units, or all of a piece that is
+    /// not much larger, whose rest would be of little use.
+    pub(in crate::pool) fn take(&mut self, units: u32, align: u64) -> Option<Region> {
+        self.settle();
+        let node = self.find(units, align)?;
+        let all = self.nodes[node].units;
+        let whole = align == 1 && all / 2 <= units;
+        let piece = self.carve(node, if whole { all } else { units }, align);
+        Some(self.detach(piece.node))
+    }
+
     /// Lets a live node go: the memory is the caller's.
     pub(in crate::pool) fn detach(&mut self, node: u32) -> Region {
         let &Node { addr, units, prev, next, mark, .. } = &self.nodes[node];
