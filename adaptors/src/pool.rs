@@ -68,6 +68,7 @@ pub use snapshot::{PoolRegion, PoolSnapshot, RegionState, SizeClass, StreamStats
 pub use state::PoolState;
 pub use stats::PoolStats;
 
+use crate::size::Size;
 use chunks::UNIT;
 use cumem::kind::Migratable;
 use cumem::{
@@ -127,7 +128,7 @@ impl<U> Pool<U> {
     {
         let device = upstream.device().clone();
         let total = device.attributes().total_memory;
-        let bytes = |size: Option<crate::Size>| size.map(|size| size.bytes_of(total));
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes_of(total));
         let (initial, maximum) = (bytes(options.initial).unwrap_or(0), bytes(options.maximum));
         if let Some(maximum) = maximum
             && initial > maximum
@@ -144,6 +145,7 @@ impl<U> Pool<U> {
             maximum,
             step: bytes(options.step),
             release_threshold: bytes(options.release_threshold),
+            slack: options.slack.unwrap_or(Size::Percent(33)),
             crossing: options.crossing,
             prefetch: None,
             joined: joined.is_some(),

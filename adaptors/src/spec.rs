@@ -15,7 +15,7 @@
 //! | `managed` | |
 //! | `pinned` | |
 //! | `host` | |
-//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `grow_first` |
+//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |

@@ -2,12 +2,13 @@
 //! memory that is free already.
 
 use super::arena::{Need, Taken};
-use super::chunks::UNIT;
+use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
 use super::heap::align_up;
 use super::miss::{Miss, Refusal};
 use super::options::Crossing;
-use cumem::{AllocError, CudaVirtualResource, Stream, Upstream};
+use super::state::Central;
+use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
 
 /// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs about 110 µs
 /// to map and unmap on an H100, whatever its size.
@@ -19,6 +20,8 @@ const SHARE: usize = 128;
 /// Where memory is to be mapped, and how much of it the request needs there. Units.
 #[derive(Debug, Clone, Copy)]
 struct Site {
+    /// Where the free memory begins that the request is to be in.
+    start: u64,
     addr: u64,
     missing: u64,
     room: u64,
@@ -41,6 +44,7 @@ impl<U: Upstream> Miss<'_, U> {
         self.central.arena.settle();
         let wait = self.limits.crossing == Crossing::WaitFirst;
         let Some(site) = self.site(leaf, stream, need, wait) else { return Ok(None) };
+        self.move_pieces(&site, need);
         let reserved = self.central.chunks.reserved();
         let granularity = leaf.granularity();
         let most = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
@@ -73,6 +77,33 @@ impl<U: Upstream> Miss<'_, U> {
         Ok(self.unite(stream, index, need))
     }
 
+    /// Gives back pieces that are free elsewhere, for as much as is missing at `site`: the memory behind them is had
+    /// there again, and nothing is copied. Not while the pool is tight enough.
+    fn move_pieces(&mut self, site: &Site, need: Need) {
+        let missing = site.missing as usize * UNIT;
+        let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
+        let live = (live + u64::from(need.units)) as usize * UNIT;
+        if self.central.chunks.reserved() + missing <= live + self.limits.slack.bytes_of(live) {
+            return;
+        }
+        let run = site.start..site.start + u64::from(need.units) + need.align;
+        let mut moved = 0;
+        let Central { arena, chunks, service } = &mut *self.central;
+        for Grown { addr, units } in chunks.places().into_iter().rev() {
+            let beside = addr < run.end && run.start < addr + units;
+            if moved >= missing || beside {
+                continue;
+            }
+            let Some(fences) = arena.take_exactly(addr, units) else { continue };
+            // Whoever unmaps waits for the device, so only what is done with is moved.
+            let done = fences.are_reached();
+            match done.then(|| chunks.release(self.upstream, addr, &fences, service)) {
+                Some(Ok(bytes)) => moved += bytes,
+                Some(Err(_)) | None => arena.insert(addr, units, chunks.apart(addr), fences),
+            }
+        }
+    }
+
     /// The gap beside which the least is missing; of equals, the lowest.
     fn site(&self, leaf: &CudaVirtualResource, stream: &Stream, need: Need, wait: bool) -> Option<Site> {
         let (arena, chunks) = (&self.central.arena, &self.central.chunks);
@@ -89,12 +120,12 @@ impl<U: Upstream> Miss<'_, U> {
             let missing = align_up(until.saturating_sub(addr), granule);
             let room = end - addr;
             if missing <= room {
-                return Some(Site { addr, missing, room, pending });
+                return Some(Site { start, addr, missing, room, pending });
             }
             // With all of the gap, what lies behind it belongs to the same piece.
             let bridged = arena.run_after(end, enough, pass) >= until;
             let pending = pending || arena.run_after(end, enough, ready) < until;
-            bridged.then_some(Site { addr, missing: room, room, pending })
+            bridged.then_some(Site { start, addr, missing: room, room, pending })
         });
         sites.min_by_key(|site| site.missing)
     }
@@ -102,10 +133,13 @@ impl<U: Upstream> Miss<'_, U> {
     /// Maps `bytes` from `addr` on, piece by piece; a refusal counts only if not even `least` could be mapped.
     fn map(&mut self, leaf: &CudaVirtualResource, stream: &Stream, addr: u64, least: usize, bytes: usize) -> Mapped {
         let mut mapped = Mapped { pieces: Vec::new(), refused: None };
+        // What goes back only as a whole is a small part of all.
+        let share = layout::align_down(self.central.chunks.reserved() / SHARE, leaf.granularity());
+        let largest = share.clamp(leaf.granularity(), PIECE);
         let mut done = 0;
         while done < bytes {
             // What is needed comes first, so that a refusal of the rest does not matter.
-            let piece = if done < least { least - done } else { bytes - done }.min(PIECE);
+            let piece = if done < least { least - done } else { bytes - done }.min(largest);
             leaf.place_next_at(addr * UNIT as u64 + done as u64);
             match self.central.chunks.grow(self.upstream, stream, piece, piece, self.limits.prefetch) {
                 Ok(grown) => mapped.pieces.push((grown.addr, grown.units)),

@@ -6,6 +6,7 @@ use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
 use super::options::Crossing;
 use super::state::{Central, PoolState};
+use crate::size::Size;
 use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
 
 /// The multiple that growth is rounded to: the driver's own granularity.
@@ -20,6 +21,8 @@ pub(super) struct Limits {
     pub(super) maximum: Option<usize>,
     pub(super) step: Option<usize>,
     pub(super) release_threshold: Option<usize>,
+    /// Of what is live.
+    pub(super) slack: Size,
     pub(super) crossing: Crossing,
     pub(super) prefetch: Option<Location>,
     /// The upstream's chunks can be used as one where they touch.

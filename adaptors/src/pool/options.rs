@@ -5,13 +5,14 @@ use std::fmt;
 
 /// How a [`Pool`](super::Pool) takes memory from its upstream and when it gives it back.
 ///
-/// Shares (`80%`) are of the memory of the upstream's device.
+/// Shares (`80%`) are of the memory of the upstream's device, but for [`slack`](Self::slack).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolOptions {
     pub(super) initial: Option<Size>,
     pub(super) maximum: Option<Size>,
     pub(super) step: Option<Size>,
     pub(super) release_threshold: Option<Size>,
+    pub(super) slack: Option<Size>,
     pub(super) crossing: Crossing,
 }
 
@@ -62,6 +63,18 @@ impl PoolOptions {
         self
     }
 
+    /// Over memory that is mapped into one range of addresses
+    /// ([`CudaVirtualResource`](cumem::CudaVirtualResource)): by how much more may be reserved than is live, bytes or a
+    /// share of what is live, before pieces that are free elsewhere go back instead of the pool growing.
+    ///
+    /// A third if it is not set. Less keeps the pool smaller where streams break memory up; each piece of 2 MiB or more
+    /// that moves takes 110 µs on an H100.
+    #[must_use]
+    pub fn slack(mut self, slack: impl Into<Size>) -> Self {
+        self.slack = Some(slack.into());
+        self
+    }
+
     /// Whether streams wait for each other before the pool grows, or after.
     #[must_use]
     pub fn crossing(mut self, crossing: Crossing) -> Self {
@@ -78,6 +91,7 @@ impl fmt::Display for PoolOptions {
             ("maximum", self.maximum),
             ("step", self.step),
             ("release", self.release_threshold),
+            ("slack", self.slack),
         ];
         let mut words: Vec<String> =
             sizes.iter().filter_map(|(name, size)| Some(format!("{name}={}", (*size)?))).collect();
