@@ -37,7 +37,7 @@ impl Profile {
     /// The service of batches of faults: a fixed part, blocks, pages, copies, and waits for pages that thrash.
     fn service(&self, work: &Work, fault: Figure) -> u64 {
         work.batches * ns(fault)
-            + work.new_blocks * ns(self.fault_block)
+            + work.new_blocks * ns(self.fault_new_block)
             + work.further_blocks * ns(self.fault_further_block)
             + work.throttles * ns(self.thrashing_nap)
             + work.pages * ns(self.fault_page)
@@ -47,7 +47,9 @@ impl Profile {
 
     /// Faults of a device, and what it uses over the link.
     pub(super) fn device_faults(&self, work: &Work) -> u64 {
-        self.service(work, self.device_fault) + transfer(work.remote, self.link_to_device)
+        let wakeup = if work.batches > 0 { ns(self.fault_wakeup) } else { 0 };
+        let whole = work.whole_blocks * ns(self.fault_whole_block);
+        wakeup + whole + self.service(work, self.device_fault) + transfer(work.remote, self.link_to_device)
     }
 
     /// Faults of the host.
@@ -66,12 +68,13 @@ impl Profile {
         if copied + fresh == 0 {
             return (ns(self.prefetch_resident), blocks * ns(self.prefetch_resident_block));
         }
+        let rest = fresh / BLOCK * ns(self.prefetch_fresh_block);
+        if copied == 0 {
+            return (ns(self.prefetch_fresh), rest);
+        }
         let rate = if to_host { self.prefetch_to_host_per_mib } else { self.prefetch_to_device_per_mib };
         let first = ns(self.prefetch_call) + ns(self.prefetch_block) + per_mib(copied.min(BLOCK), rate);
-        let rest = (blocks - 1) * ns(self.prefetch_block)
-            + per_mib(copied.saturating_sub(BLOCK), rate)
-            + fresh.div_ceil(BLOCK) * ns(self.prefetch_fresh_block);
-        (first, rest)
+        (first, rest + (blocks - 1) * ns(self.prefetch_block) + per_mib(copied.saturating_sub(BLOCK), rate))
     }
 
     /// A kernel, without its faults.

@@ -68,7 +68,7 @@ impl Driver for Simulator {
             managed_memory: profile.managed_memory,
             concurrent_managed_access: profile.concurrent_managed_access,
             pageable_memory_access: profile.pageable_memory_access,
-            pageable_memory_access_uses_host_page_tables: false,
+            pageable_memory_access_uses_host_page_tables: profile.pageable_memory_access_uses_host_page_tables,
             direct_managed_mem_access_from_host: profile.direct_managed_mem_access_from_host,
             memory_pools: profile.memory_pools,
             virtual_memory_management: profile.virtual_memory_management,

@@ -114,8 +114,8 @@ impl State {
         let by = Processor::device(d);
         let duration = match &operation.what {
             What::Copy { dst, src, bytes, engine } => {
-                self.touch_side(d, src, *bytes, false, &mut work)?;
-                self.touch_side(d, dst, *bytes, true, &mut work)?;
+                self.touch_side(d, src, *bytes, false, 1, &mut work)?;
+                self.touch_side(d, dst, *bytes, true, 1, &mut work)?;
                 let between = match (dst.owner(), src.owner()) {
                     (Some(a), Some(b)) if a != b => self.profile(d).link_peer,
                     _ => self.profile(d).device_memory,
@@ -132,7 +132,8 @@ impl State {
                 ns(profile.copy_latency) + transfer(moved, bandwidth)
             }
             What::Fill { dst, bytes, .. } => {
-                self.touch_side(d, dst, *bytes, true, &mut work)?;
+                let in_flight = self.profile(d).fill_in_flight.value as usize;
+                self.touch_side(d, dst, *bytes, true, in_flight, &mut work)?;
                 self.profile(d).kernel(0, *bytes)
             }
             What::Kernel { kernel, places } => self.settle_kernel(d, kernel, places, &mut work)?,
@@ -181,13 +182,9 @@ impl State {
             }
             match place.kind {
                 Kind::Managed(range) => {
-                    let (by, write) = (Processor::device(d), access.mode == AccessMode::Write);
-                    let touched = if kernel.in_flight <= 1 && access.pattern == Pattern::Sequential {
-                        self.space.touch(range, pages(place.offset, bytes), by, write, work)
-                    } else {
-                        let order = order::pages(&access.pattern, place.offset, bytes);
-                        self.space.touch_in_order(range, order, by, write, kernel.in_flight, work)
-                    };
+                    let write = access.mode == AccessMode::Write;
+                    let order = (&access.pattern, place.offset, bytes);
+                    let touched = self.touch(d, range, order, write, kernel.in_flight, work);
                     touched.map_err(|NoMemory| self.no_memory(d, kernel.name))?;
                     local += order::bytes(&access.pattern, bytes);
                 }
@@ -200,14 +197,39 @@ impl State {
         Ok(self.profile(d).kernel(kernel.operations, local))
     }
 
+    /// Device `d` goes over bytes of unified memory in some order.
+    fn touch(
+        &mut self,
+        d: u32,
+        range: RangeId,
+        (pattern, offset, bytes): (&Pattern, u64, u64),
+        write: bool,
+        in_flight: usize,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let by = Processor::device(d);
+        if in_flight <= 1 && *pattern == Pattern::Sequential {
+            return self.space.touch(range, pages(offset, bytes), by, write, work);
+        }
+        self.space.touch_in_order(range, order::pages(pattern, offset, bytes), by, write, in_flight, work)
+    }
+
     /// Copies and fills use unified memory as the device: what is not there faults.
-    fn touch_side(&mut self, d: u32, side: &Side, bytes: u64, write: bool, work: &mut Work) -> Result<(), DriverError> {
+    fn touch_side(
+        &mut self,
+        d: u32,
+        side: &Side,
+        bytes: u64,
+        write: bool,
+        in_flight: usize,
+        work: &mut Work,
+    ) -> Result<(), DriverError> {
         let Side::Simulated(addr, place) = side else { return Ok(()) };
         if !self.memory.still(*addr, bytes, place) {
             return Err(self.simulation(d, format!("a copy or fill uses {bytes} bytes at {addr:#x}, which were freed")));
         }
         if let Kind::Managed(range) = place.kind {
-            let touched = self.space.touch(range, pages(place.offset, bytes), Processor::device(d), write, work);
+            let touched = self.touch(d, range, (&Pattern::Sequential, place.offset, bytes), write, in_flight, work);
             touched.map_err(|NoMemory| self.no_memory(d, "a copy or fill"))?;
         }
         Ok(())

@@ -83,6 +83,8 @@ macro_rules! profile {
             pub concurrent_managed_access: bool,
             /// Kernels may use `malloc`ed memory.
             pub pageable_memory_access: bool,
+            /// The device uses the host's page tables.
+            pub pageable_memory_access_uses_host_page_tables: bool,
             /// The host can map device memory.
             pub direct_managed_mem_access_from_host: bool,
             /// Stream-ordered pools.
@@ -115,6 +117,11 @@ macro_rules! profile {
         }
 
         impl Figures {
+            /// The same with each number changed.
+            pub(super) fn each(self, change: impl Fn(Figure) -> Figure) -> Self {
+                Self { $($field: change(self.$field),)+ }
+            }
+
             /// A profile with these numbers: a discrete GPU with everything on.
             pub(super) fn profile(self, name: &str, compute_capability: (u32, u32), multiprocessors: u32) -> Profile {
                 Profile {
@@ -126,6 +133,7 @@ macro_rules! profile {
                     managed_memory: true,
                     concurrent_managed_access: true,
                     pageable_memory_access: false,
+                    pageable_memory_access_uses_host_page_tables: false,
                     direct_managed_mem_access_from_host: false,
                     memory_pools: true,
                     virtual_memory_management: true,
@@ -229,7 +237,9 @@ profile! {
     prefetch_to_host_per_mib: "ns/MiB",
     /// What a block takes beside its copy.
     prefetch_copy_block: "ns",
-    /// What a block of fresh pages takes.
+    /// `cuMemPrefetchAsync` when memory has to be found, and nothing to be copied.
+    prefetch_fresh: "ns",
+    /// The same for each 2 MiB.
     prefetch_fresh_block: "ns",
     /// Faults of a device that are served together, at most.
     fault_batch: "faults",
@@ -237,8 +247,14 @@ profile! {
     device_fault: "ns",
     /// Service of one fault of the host, beside the copies.
     host_fault: "ns",
+    /// What the first fault of an operation of a device takes besides: the driver's service has to wake up.
+    fault_wakeup: "ns",
     /// What the first fault in a block takes besides.
-    fault_block: "ns",
+    fault_new_block: "ns",
+    /// What service for a device in a block of whole 2 MiB takes besides, each time.
+    fault_whole_block: "ns",
+    /// Faults that the threads of a fill can wait for at once.
+    fill_in_flight: "faults",
     /// What each block of a batch takes besides, beyond the first.
     fault_further_block: "ns",
     /// What each page takes that a fault moves.

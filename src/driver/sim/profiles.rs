@@ -1,7 +1,7 @@
 //! The named profiles.
 #![forbid(unsafe_code)]
 
-use super::profile::{Figure, Figures, Profile};
+use super::profile::{Figure, Figures, Profile, Provenance};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
@@ -10,19 +10,29 @@ const US: f64 = 1e3;
 
 const H100: &str = "H100 80GB HBM3, PCIe 5, driver 580.159, CUDA 13.0";
 const HALF_OF_PAIR: &str = "H100, driver 580.159: half of a measured pair of calls";
-const FIT: &str = "H100, driver 580.159: fitted to measured totals by size, within 20 %";
+const FIT: &str = "H100, driver 580.159: fitted to examples/data/uvm/h100, uvm_calibrate";
 const FROM_H100: &str = "taken over from the H100 profile";
+const TITAN: &str = "SC21 artifact tallendev/uvm-eval, Titan V, read off its figures";
 const GUESS: &str = "assumed";
 const DRIVER: &str = "default of nvidia-uvm, open-gpu-kernel-modules 595.45.04";
 const GTX_FIT: &str = "nvprof traces of UVMSmart, GTX 1080 Ti, PCIe 3: 17.28 us + 0.1359 us/KiB per fault";
 
 impl Profile {
     /// What [`named`](Self::named) knows.
-    pub const NAMES: &[&str] = &["h100-pcie5", "gtx1080ti", "a100", "maxwell", "wsl", "integrated"];
+    pub const NAMES: &[&str] = &["h100-pcie5", "gtx1080ti", "titanv", "a100", "gh200", "maxwell", "wsl", "integrated"];
 
     /// A profile by its name.
     pub fn named(name: &str) -> Option<Self> {
-        let all = [Self::h100_pcie5, Self::gtx1080ti, Self::a100, Self::maxwell, Self::wsl, Self::integrated];
+        let all = [
+            Self::h100_pcie5,
+            Self::gtx1080ti,
+            Self::titanv,
+            Self::a100,
+            Self::gh200,
+            Self::maxwell,
+            Self::wsl,
+            Self::integrated,
+        ];
         Self::NAMES.iter().position(|known| *known == name).map(|i| all[i]())
     }
 
@@ -41,11 +51,48 @@ impl Profile {
         figures.operations = Figure::from_source(11.3e12, "NVIDIA's data sheet, single precision");
         figures.device_fault = Figure::measured(14.13 * US, GTX_FIT);
         figures.host_fault = Figure::measured(36.0 * US, "nvprof traces of UVMSmart: 40 to 50 us from fault to fault");
-        figures.fault_block = Figure::measured(33.0 * US, "nvprof traces of UVMSmart; few samples");
+        figures.fault_wakeup = Figure::uncalibrated(0.0, "only the first fault of a process was seen to take longer");
+        figures.fault_whole_block = Figure::measured(0.0, GTX_FIT);
+        figures.fault_new_block = Figure::measured(33.0 * US, "nvprof traces of UVMSmart; few samples");
         figures.fault_page = Figure::measured(0.21 * US, GTX_FIT);
         figures.fault_copy = Figure::measured(1.57 * US, GTX_FIT);
         figures.eviction = Figure::scaled(20.0 * US, "Titan V: 190 us per chunk, less the copy");
         figures.profile("gtx1080ti-pcie3", (6, 1), 28)
+    }
+
+    /// A Titan V on PCIe 3: the card of the figures of Allen and Ge's study of batches (SC21), read off them within 5 to
+    /// 10 %.
+    pub fn titanv() -> Self {
+        let mut figures = pcie_figures(12.8 * GB, TITAN);
+        let read = |value| Figure::measured(value, TITAN);
+        figures.capacity = Figure::from_source(12.0 * GIB, "NVIDIA's data sheet");
+        figures.device_memory = Figure::from_source(653.0 * GB, "NVIDIA's data sheet");
+        figures.operations = Figure::from_source(14.9e12, "NVIDIA's data sheet, single precision");
+        figures.device_fault = read(40.0 * US);
+        figures.fault_wakeup =
+            Figure::measured(590.0 * US, "the 650 us of the smallest kernel with a fault, less the rest");
+        figures.fault_new_block = Figure::measured(0.0, "contained in the slope by pages");
+        figures.fault_whole_block = Figure::measured(0.0, "contained in the slope by pages");
+        figures.fault_further_block = read(10.0 * US);
+        figures.fault_page = Figure::measured(0.5 * US, "sgemm with the prefetcher: 0.207 us/KiB, less the copy");
+        figures.fault_copy = Figure::measured(1.9 * US, "regular access without it: 0.68 us/KiB, less pages and copy");
+        figures.eviction = Figure::measured(26.0 * US, "190 us for each chunk, less the copy");
+        figures.profile("titanv-pcie3", (7, 0), 80)
+    }
+
+    /// A GH200: the host maps the device's memory. Its pages are modelled as 4 KiB, where the machine's have 64.
+    pub fn gh200() -> Self {
+        let mut figures = pcie_figures(97.0 * GIB, "vortex-data/vortex#7815: one pinned copy over C2C");
+        figures.pageable = Figure::measured(93.0 * GIB, "vortex-data/vortex#7815: one pageable copy over C2C");
+        figures.link_peer = Figure::uncalibrated(370.0 * GB, "NVLink one way, NVIDIA/nccl#1264");
+        figures.capacity = Figure::from_source(96.0 * GIB, "NVIDIA's data sheet");
+        figures.device_memory = Figure::from_source(4000.0 * GB, "NVIDIA's data sheet");
+        let mut profile = figures.profile("gh200", (9, 0), 132);
+        profile.copy_engines = 3;
+        profile.pageable_memory_access = true;
+        profile.pageable_memory_access_uses_host_page_tables = true;
+        profile.direct_managed_mem_access_from_host = true;
+        profile
     }
 
     /// An A100 40GB on PCIe 4.
@@ -61,7 +108,8 @@ impl Profile {
 
     /// A Maxwell card (GTX 980): unified memory, but not at the same time for host and device.
     pub fn maxwell() -> Self {
-        let mut figures = pcie_figures(11.2 * GB, "taken over from the GTX 1080 Ti profile");
+        let mut figures = pcie_figures(11.2 * GB, "as the GTX 1080 Ti");
+        figures.link_to_device = Figure::scaled(11.2 * GB, "taken over from the GTX 1080 Ti profile");
         figures.capacity = Figure::from_source(4.0 * GIB, "NVIDIA's data sheet");
         figures.device_memory = Figure::from_source(224.0 * GB, "NVIDIA's data sheet");
         figures.operations = Figure::from_source(4.6e12, "NVIDIA's data sheet, single precision");
@@ -72,7 +120,7 @@ impl Profile {
 
     /// An H100 as Windows and WSL 2 present it: no concurrent managed access.
     pub fn wsl() -> Self {
-        let mut profile = h100_figures().profile("wsl", (9, 0), 132);
+        let mut profile = elsewhere(h100_figures()).profile("wsl", (9, 0), 132);
         profile.concurrent_managed_access = false;
         profile
     }
@@ -81,6 +129,7 @@ impl Profile {
     pub fn integrated() -> Self {
         let memory = 102.0 * GB;
         let mut figures = pcie_figures(memory, "the device's own memory");
+        figures.link_to_device = Figure::from_source(memory, "NVIDIA's data sheet, Orin NX 8 GB: one memory");
         figures.capacity = Figure::from_source(8.0 * GIB, "NVIDIA's data sheet, Orin NX 8 GB");
         figures.device_memory = Figure::from_source(memory, "NVIDIA's data sheet, Orin NX 8 GB");
         figures.pageable = Figure::uncalibrated(memory / 4.0, GUESS);
@@ -98,9 +147,17 @@ impl Profile {
     }
 }
 
+/// What was measured on the H100, for another machine.
+fn elsewhere(h100: Figures) -> Figures {
+    h100.each(|figure| match figure.provenance {
+        Provenance::Measured => Figure::scaled(figure.value, FROM_H100),
+        _ => figure,
+    })
+}
+
 /// The H100's costs on another link.
 fn pcie_figures(bandwidth: f64, source: &'static str) -> Figures {
-    let h100 = h100_figures();
+    let h100 = elsewhere(h100_figures());
     let scale = h100.link_to_device.value / bandwidth;
     let scaled = |figure: Figure, factor: f64| Figure::scaled(figure.value * factor, FROM_H100);
     Figures {
@@ -110,10 +167,6 @@ fn pcie_figures(bandwidth: f64, source: &'static str) -> Figures {
         pageable: Figure::scaled(h100.pageable.value.min(bandwidth / 2.0), FROM_H100),
         prefetch_to_device_per_mib: scaled(h100.prefetch_to_device_per_mib, scale),
         prefetch_to_host_per_mib: scaled(h100.prefetch_to_host_per_mib, scale.max(1.0)),
-        device_fault: scaled(h100.device_fault, 1.0),
-        host_fault: scaled(h100.host_fault, 1.0),
-        call_allocate_device: scaled(h100.call_allocate_device, 1.0),
-        call_free_device: scaled(h100.call_free_device, 1.0),
         ..h100
     }
 }
@@ -137,7 +190,7 @@ fn h100_figures() -> Figures {
         pageable: m(6.23 * GB, H100),
         device_memory: Figure::from_source(3350.0 * GB, "NVIDIA's data sheet"),
         operations: Figure::from_source(67e12, "NVIDIA's data sheet, single precision"),
-        copy_latency: fit(6.5 * US),
+        copy_latency: fit(5.6 * US),
         kernel_latency: Figure::uncalibrated(3.0 * US, GUESS),
         call_allocate_device: half(55.5 * US),
         call_free_device: half(55.5 * US),
@@ -164,21 +217,25 @@ fn h100_figures() -> Figures {
         call_stream: Figure::uncalibrated(5.0 * US, GUESS),
         call_synchronize: fit(2.0 * US),
         call_advise: Figure::uncalibrated(5.0 * US, GUESS),
-        prefetch_resident: fit(1.5 * US),
-        prefetch_resident_block: fit(2.7 * US),
-        prefetch_call: fit(9.0 * US),
-        prefetch_block: fit(3.5 * US),
-        prefetch_to_device_per_mib: fit(11.2 * US),
-        prefetch_to_host_per_mib: fit(80.0 * US),
-        prefetch_copy_block: fit(3.9 * US),
-        prefetch_fresh_block: fit(10.4 * US),
+        prefetch_resident: fit(2.5 * US),
+        prefetch_resident_block: fit(1.27 * US),
+        prefetch_call: fit(8.0 * US),
+        prefetch_block: fit(6.4 * US),
+        prefetch_to_device_per_mib: fit(6.3 * US),
+        prefetch_to_host_per_mib: fit(53.9 * US),
+        prefetch_copy_block: fit(2.85 * US),
+        prefetch_fresh: fit(7.0 * US),
+        prefetch_fresh_block: fit(6.8 * US),
         fault_batch: rule(256.0),
-        device_fault: m(42.0 * US, "H100: a memset that faults its pages in moves 7.2 GB/s, six faults per block"),
-        host_fault: m(59.0 * US, "H100: host reads after device writes at 5.3 GB/s, six faults per block"),
-        fault_block: Figure::uncalibrated(0.0, "contained in the fault"),
-        fault_further_block: Figure::scaled(10.0 * US, "Titan V: a batch of 1 MiB in few blocks and in many"),
-        fault_page: Figure::uncalibrated(0.0, "contained in the fault"),
-        fault_copy: Figure::uncalibrated(0.0, "contained in the fault"),
+        device_fault: fit(8.0 * US),
+        host_fault: fit(21.0 * US),
+        fault_wakeup: fit(60.0 * US),
+        fault_new_block: fit(0.0),
+        fault_whole_block: fit(20.0 * US),
+        fill_in_flight: fit(128.0),
+        fault_further_block: fit(0.0),
+        fault_page: fit(0.13 * US),
+        fault_copy: fit(1.0 * US),
         eviction: Figure::uncalibrated(20.0 * US, "Titan V: 190 us per chunk, less the copy"),
         thrashing_threshold: rule(3.0),
         thrashing_lapse: rule(500.0 * US),

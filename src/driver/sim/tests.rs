@@ -1,6 +1,5 @@
 //! The simulator through the driver's door, by its state: bytes, residency, clocks.
 
-mod costs;
 mod failures;
 mod memory;
 mod order;

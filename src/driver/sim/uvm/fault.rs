@@ -107,6 +107,7 @@ impl Space {
     ) -> Result<(), NoMemory> {
         let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
         work.new_blocks += u64::from(block.resident(by).is_empty());
+        work.whole_blocks += u64::from(block.is_whole());
         let mut left = *faulted;
         while let Some(page) = left.first() {
             let (segment, policy) = self.range(id.range).policy.at(first + page as u64);

@@ -18,6 +18,8 @@ pub(in crate::driver::sim) struct Work {
     pub(in crate::driver::sim) further_blocks: u64,
     /// Blocks of which the faulting processor had no page before.
     pub(in crate::driver::sim) new_blocks: u64,
+    /// Times that service went to a block of whole 2 MiB.
+    pub(in crate::driver::sim) whole_blocks: u64,
     /// Waits that were imposed because pages thrashed.
     pub(in crate::driver::sim) throttles: u64,
     /// Faults that found pages pinned, or had them pinned, because they thrashed.

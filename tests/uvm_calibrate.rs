@@ -1,0 +1,43 @@
+//! The H100 profile against what was measured on one: `examples/uvm_calibrate` on `examples/data/uvm/h100`.
+//!
+//! The profile was fitted to these figures: this is calibration, not prediction.
+
+#[allow(dead_code)] // a part of it is the command's
+#[path = "../examples/uvm_calibrate/measure.rs"]
+mod measure;
+
+use cumem::Device;
+use cumem::sim::Profile;
+use measure::Rig;
+use std::path::Path;
+
+/// What the model does not reach: the first page of a new range costs the driver something that the second does not.
+const MISSED: [(&str, usize); 1] = [("prefetch to device, fresh", 4096)];
+
+/// The middle one of three runs, in nanoseconds.
+fn measured(operation: &str, bytes: usize) -> f64 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/h100");
+    let mut runs = ["1.csv", "2.csv", "3.csv"].map(|run| {
+        let text = std::fs::read_to_string(folder.join(run)).unwrap();
+        let wanted = format!(",{},{bytes},", operation.replace(',', ";"));
+        let row = text.lines().find(|line| line.contains(&wanted)).unwrap();
+        row.split(',').nth(4).unwrap().parse::<u64>().unwrap()
+    });
+    runs.sort_unstable();
+    runs[1] as f64
+}
+
+#[test]
+fn copies_prefetches_and_faults_take_what_they_took_within_20_percent() {
+    let rig = Rig::new(Device::simulated(Profile::h100_pcie5()).unwrap()).unwrap();
+    // The command itself goes up to 1 GiB.
+    for kib in [4, 64, 1 << 10, 2 << 10, 16 << 10, 64 << 10, 256 << 10] {
+        for row in rig.measure(kib << 10, 1).unwrap() {
+            let measured = measured(row.operation, row.bytes);
+            let error = row.median() as f64 / measured - 1.0;
+            println!("{:38} {:>11} bytes {:>+7.1} %", row.operation, row.bytes, error * 100.0);
+            let missed = MISSED.contains(&(row.operation, row.bytes));
+            assert_eq!(error.abs() > 0.2, missed, "{} of {} bytes: {error:+.3}", row.operation, row.bytes);
+        }
+    }
+}
