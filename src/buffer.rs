@@ -3,6 +3,7 @@
 mod copy;
 mod host;
 mod resize;
+mod transfer;
 mod unified;
 
 pub use host::{HostRead, HostWrite};
@@ -21,6 +22,7 @@ use bytemuck::Pod;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An owned array of `T` in memory of the resource `R`, which it keeps: by value, by reference, or as
 /// a shared handle.
@@ -39,6 +41,9 @@ pub struct Buffer<T, R: MemoryResource> {
     capacity: usize,
     stream: Stream,
     resource: R,
+    /// The last word on the pages was a prefetch of all elements to the host. Where others have moved them since, it costs
+    /// time, and nothing else.
+    on_host: AtomicBool,
     elements: PhantomData<T>,
 }
 
@@ -68,6 +73,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             capacity,
             stream: stream.clone(),
             resource,
+            on_host: AtomicBool::new(false),
             elements: PhantomData,
         })
     }
@@ -197,6 +203,12 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         stream.wait_for(&self.stream)?;
         self.stream = stream.clone();
         Ok(())
+    }
+}
+
+impl<T, R: MemoryResource> Buffer<T, R> {
+    fn note_on_host(&self, on_host: bool) {
+        self.on_host.store(on_host, Ordering::Relaxed);
     }
 }
 

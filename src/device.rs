@@ -7,6 +7,7 @@ use crate::host_gate::{Closed, HostGate};
 use crate::location::DeviceId;
 use crate::residency::Residency;
 use crate::stream::Stream;
+use crate::transfer::Transfers;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ struct Inner {
     /// Where there is no concurrent managed access.
     gate: Option<Arc<HostGate>>,
     residency: Arc<Residency>,
+    transfers: Arc<Transfers>,
     driver: Arc<dyn Driver>,
 }
 
@@ -135,7 +137,8 @@ impl Device {
         let gate = (!attributes.concurrent_managed_access).then(|| HostGate::of(id));
         let residency = Residency::of(id, driver.device_count());
         residency.open(ordinal, &attributes);
-        Ok(Self { inner: Arc::new(Inner { id, attributes, gate, residency, driver }) })
+        let transfers = Transfers::of(id, &driver);
+        Ok(Self { inner: Arc::new(Inner { id, attributes, gate, residency, transfers, driver }) })
     }
 
     /// Which device this is.
@@ -188,6 +191,13 @@ impl Device {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
+    /// Gives back the memory that copies between the host and buffers are staged through, as far as no copy is using it: at
+    /// most 32 MiB page-locked and 48 MiB of the device's, made by the first large copies and otherwise kept as long as the
+    /// device is open.
+    pub fn trim_staging(&self) {
+        self.inner.transfers.trim();
+    }
+
     /// Refuses an object of another device, `what`, with a [`DriverError::WrongDevice`] that names both.
     ///
     /// # Errors
@@ -231,6 +241,10 @@ impl Device {
     #[inline]
     pub(crate) fn residency(&self) -> &Residency {
         &self.inner.residency
+    }
+
+    pub(crate) fn transfers(&self) -> &Transfers {
+        &self.inner.transfers
     }
 
     #[inline]

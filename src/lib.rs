@@ -52,6 +52,7 @@ mod residency;
 pub mod resource;
 mod resources;
 mod stream;
+mod transfer;
 
 pub use any::{AnyResource, AnyUpstream};
 pub use block::{Block, MakerId};
@@ -76,6 +77,7 @@ pub use resources::{
     PinnedResource, PoolSource,
 };
 pub use stream::{Stream, StreamId};
+pub use transfer::TransferPath;
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -1,4 +1,5 @@
-"""Builds cosine.ptx from cosine.cu with NVIDIA's run-time compiler, which needs no toolkit and no C compiler.
+"""Builds the PTX of this repository from its CUDA sources with NVIDIA's run-time compiler, which needs no toolkit and no
+C compiler.
 
     pip install nvidia-cuda-nvrtc-cu12==12.0.140
     python examples/kernels/build.py
@@ -9,7 +10,8 @@ import pathlib
 
 import nvidia.cuda_nvrtc
 
-FOLDER = pathlib.Path(__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
+SOURCES = [ROOT / "examples/kernels/cosine.cu", ROOT / "src/transfer/copy.cu"]
 OPTIONS = [b"--gpu-architecture=compute_50", b"--std=c++17"]
 
 library = next(pathlib.Path(nvidia.cuda_nvrtc.__path__[0]).glob("lib/libnvrtc.so.*"))
@@ -30,11 +32,12 @@ def text(program, size_of, get):
     return buffer.value.decode()
 
 
-program = ctypes.c_void_p()
-source = (FOLDER / "cosine.cu").read_bytes()
-check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"cosine.cu", 0, None, None))
-options = (ctypes.c_char_p * len(OPTIONS))(*OPTIONS)
-code = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
-print(text(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog), end="")
-check(code)
-(FOLDER / "cosine.ptx").write_text(text(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX))
+for source in SOURCES:
+    program = ctypes.c_void_p()
+    name = source.name.encode()
+    check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), name, 0, None, None))
+    options = (ctypes.c_char_p * len(OPTIONS))(*OPTIONS)
+    code = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
+    print(text(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog), end="")
+    check(code)
+    source.with_suffix(".ptx").write_text(text(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX))

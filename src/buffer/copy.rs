@@ -4,35 +4,38 @@ use super::Buffer;
 use crate::caller::Calling;
 use crate::error::DriverError;
 use crate::resource::MemoryResource;
+use crate::transfer::{self, Direction, Transfer, TransferPath};
 use bytemuck::Pod;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Copies `data` over all elements, complete on return.
+    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 8 MiB and more go through
+    /// page-locked memory of this library, which is faster than the driver's own way
+    /// ([`Device::trim_staging`](crate::Device::trim_staging) gives it back).
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements may
+    /// be those of `data` then.
     #[track_caller]
     pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DriverError> {
         let _here = Calling::here();
         self.expect_len(data.len())?;
-        // SAFETY: the block holds this many bytes; the borrow of `data` outlives the copy, which `finish` waits for.
-        unsafe { self.copy_raw(self.block.as_ptr(), data.as_ptr().cast(), self.size_bytes()) }?;
-        self.finish()
+        // SAFETY: the slice has as many elements; it is borrowed until the copy is complete, and only read.
+        unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, false) }.map(|_| ())
     }
 
-    /// Copies all elements to `data`, complete on return.
+    /// Copies all elements to `data`, complete on return, in the same way.
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements of
+    /// `data` may be the buffer's then.
     #[track_caller]
     pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DriverError> {
         let _here = Calling::here();
         self.expect_len(data.len())?;
-        // SAFETY: the block holds this many bytes; the borrow of `data` outlives the copy, which `finish` waits for.
-        unsafe { self.copy_raw(data.as_mut_ptr().cast(), self.block.as_ptr(), self.size_bytes()) }?;
-        self.finish()
+        // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
+        unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, false) }.map(|_| ())
     }
 
     /// The elements, on the host.
@@ -60,21 +63,36 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let _here = Calling::here();
         self.expect_len(source.len)?;
         self.stream.wait_for(&source.stream)?;
+        self.note_on_host(false);
+        source.note_on_host(false);
         // SAFETY: both blocks hold this many bytes, and both streams are ordered around the copy.
         unsafe { self.copy_raw(self.block.as_ptr(), source.block.as_ptr(), self.size_bytes()) }?;
         // Where the source's stream cannot be made to wait, the host does, or the source could be reused too early.
-        source.stream.wait_for(&self.stream).or_else(|error| self.finish().and(Err(error)))
+        source.stream.wait_for(&self.stream).or_else(|error| transfer::settle(&self.stream).and(Err(error)))
     }
 
-    /// Waits for a copy from or to memory of the caller: page-locked memory is read and written until it is done.
+    /// Copies all elements from or to `host`, complete on return.
     ///
-    /// A synchronisation that fails reports earlier work, after the wait. Should it have failed before, the device is
-    /// waited for; where that fails too, the context is lost, and nothing is written any more.
-    fn finish(&self) -> Result<(), DriverError> {
-        self.stream.synchronize().or_else(|error| self.device().synchronize().and(Err(error)))
+    /// # Safety
+    ///
+    /// `host` is valid for as many elements, for writes if they go there, and nothing uses it in a conflicting way meanwhile.
+    pub(super) unsafe fn carry(
+        &self,
+        host: *mut u8,
+        direction: Direction,
+        unified: bool,
+    ) -> Result<TransferPath, DriverError> {
+        let (device, bytes) = (self.block.as_ptr(), self.size_bytes());
+        if bytes == 0 {
+            return Ok(TransferPath::Nothing);
+        }
+        self.note_on_host(false);
+        let transfer = Transfer { host, device, bytes, direction, unified };
+        // SAFETY: the block holds this many bytes, and the caller vouches for the host's end.
+        unsafe { self.device().transfers().carry(transfer, &self.stream) }
     }
 
-    fn expect_len(&self, len: usize) -> Result<(), DriverError> {
+    pub(super) fn expect_len(&self, len: usize) -> Result<(), DriverError> {
         if len == self.len { Ok(()) } else { Err(DriverError::OutOfRange { start: 0, end: len, size: self.len }) }
     }
 

@@ -57,6 +57,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// Every element up to `len` has been written, or will be before it is read.
     pub unsafe fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity, "length {len} is more than the capacity {}", self.capacity);
+        self.note_on_host(false);
         self.len = len;
     }
 
@@ -79,6 +80,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if let Some(simulator) = self.device().simulator() {
             simulator.declare_free(&old, &self.stream);
         }
+        self.note_on_host(false);
         // SAFETY: the old block's last use is the copy, on this stream.
         let returned = unsafe { self.resource.deallocate(&self.stream, old) };
         crate::record_drop_error("a buffer's old block", returned);
@@ -91,6 +93,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if bytes == 0 {
             return Ok(());
         }
+        self.note_on_host(false);
         let start = self.block.as_ptr().wrapping_add(range.start * size_of::<T>());
         let (device, raw) = (self.device(), self.stream.raw()?);
         // SAFETY: the range is within the block, which is live and this buffer's until its stream has passed.

@@ -31,7 +31,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: Migratable>,
     {
-        hints::prefetch(&self.block, self.bytes_of(elements)?, to, &self.stream)
+        let (bytes, to) = (self.bytes_of(elements)?, to.into());
+        let whole = bytes.len() == self.size_bytes();
+        let outcome = hints::prefetch(&self.block, bytes, to, &self.stream)?;
+        self.note_on_host(whole && to == Location::Host);
+        Ok(outcome)
     }
 
     /// Tells the driver how all elements will be used. Takes effect at once.
