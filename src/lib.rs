@@ -10,6 +10,7 @@
 //! | the contract of resources, and its terms | [`resource`] |
 //! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
 //! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
+//! | one buffer for devices that migrate well and those that do not | [`PortableBuffer`], [`unified_or_pinned`] |
 //! | looking into a stack | [`layer`], [`LayerExt`] |
 //! | stacks whose type was forgotten | [`AnyResource`], [`AnyUpstream`] |
 //! | the default resource of each device | [`current`] |
@@ -48,6 +49,7 @@ pub mod kind;
 pub mod layer;
 pub mod layout;
 mod location;
+mod portable;
 mod residency;
 pub mod resource;
 mod resources;
@@ -71,6 +73,7 @@ pub use kind::MemoryKind;
 pub use layer::{Beneath, Layer, LayerExt};
 pub use layout::CUDA_ALLOCATION_ALIGNMENT;
 pub use location::{DeviceId, Location};
+pub use portable::{Chunk, PinnedReason, PortableBuffer, UnifiedOrPinned, unified_or_pinned};
 pub use resource::{MemoryResource, Upstream};
 pub use resources::{
     CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource,

@@ -22,7 +22,6 @@ mod teller;
 pub use path::TransferPath;
 
 use self::gear::{Door, Kernel};
-use self::host::Ends;
 use self::path::{Caller, Plan};
 use self::pool::{Lease, Pool};
 use self::ring::Ring;
@@ -36,7 +35,7 @@ use crate::stream::Stream;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-pub(crate) use self::host::copy as host_copy;
+pub(crate) use self::host::{Ends, copy as host_copy};
 pub(crate) use self::path::Direction;
 
 /// What a device keeps to move bytes with: made when first needed, bounded, and given back with the last handle to the
@@ -165,7 +164,7 @@ impl Transfer {
 /// # Safety
 ///
 /// Both ends are valid, and used by nothing in conflict, until the stream has passed the copy.
-unsafe fn enqueue_copy(ends: Ends, raw: RawStream, stream: &Stream) -> Result<(), DriverError> {
+pub(crate) unsafe fn enqueue_copy(ends: Ends, raw: RawStream, stream: &Stream) -> Result<(), DriverError> {
     let device = stream.device();
     // SAFETY: by this function's contract; both streams are alive.
     device.enqueue(|| unsafe { device.driver().copy_async(device.ordinal(), ends.to, ends.from, ends.bytes, raw) })

@@ -15,10 +15,10 @@ pub(super) fn threads() -> usize {
 
 /// Two ends of a copy, for another thread.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ends {
-    pub(super) to: *mut u8,
-    pub(super) from: *const u8,
-    pub(super) bytes: usize,
+pub(crate) struct Ends {
+    pub(crate) to: *mut u8,
+    pub(crate) from: *const u8,
+    pub(crate) bytes: usize,
 }
 
 // SAFETY: addresses; who copies vouches for what is there.
