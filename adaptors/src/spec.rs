@@ -93,6 +93,33 @@ impl StackSpec {
         parse::parse(text)
     }
 
+    /// The same stack with `limit` directly over the leaf: so much, and no more, is had from the driver.
+    pub fn with_leaf_limit(mut self, limit: Size) -> Self {
+        let span = self.leaf.span.clone();
+        self.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
+        self
+    }
+
+    /// The same stack with `statistics` over each layer that has none, to see what each hands out. Prefetch stays
+    /// outermost: it hands on what is beneath it.
+    pub fn with_statistics_between(mut self) -> Self {
+        let mut beneath = self.leaf.span.clone();
+        let mut adaptors = Vec::new();
+        for word in self.adaptors {
+            let counted = matches!(adaptors.last(), Some(Word { value: Adaptor::Statistics, .. }));
+            if word.value != Adaptor::Statistics && !counted {
+                adaptors.push(Word { span: beneath, value: Adaptor::Statistics });
+            }
+            beneath = word.span.clone();
+            adaptors.push(word);
+        }
+        if !matches!(adaptors.last(), Some(Word { value: Adaptor::Statistics, .. })) {
+            adaptors.push(Word { span: beneath, value: Adaptor::Statistics });
+        }
+        self.adaptors = adaptors;
+        self
+    }
+
     /// The same stack with `statistics` directly over the leaf, which then count what the leaf hands out
     /// ("reserved"): the innermost of [`find_all::<Counters>()`](cumem::LayerExt::find_all).
     pub fn with_leaf_statistics(mut self) -> Self {

@@ -5,7 +5,7 @@ mod common;
 use common::{free, sim, sim_with};
 use cumem::sim::Profile;
 use cumem::{DriverError, LayerExt, MemoryResource, layout};
-use cumem_adaptors::{AnyStack, Counters, StackSpec};
+use cumem_adaptors::{AnyStack, Counters, Size, StackSpec};
 
 fn error(text: &str) -> String {
     format!("{}\n", StackSpec::parse(text).unwrap_err())
@@ -130,4 +130,20 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
     assert!(matches!(reason, DriverError::NotSupported { .. }), "{reason}");
     let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
     assert!(stack.to_string().contains("passing through"), "{stack}");
+}
+
+#[test]
+fn layers_that_were_not_written() {
+    let (device, _) = sim();
+    let spec = StackSpec::parse("managed | pool | statistics | limit(1GiB) | prefetch").unwrap();
+    let built = |spec: StackSpec| spec.build(&device).unwrap().to_string().replace(&device.id().to_string(), "it");
+    assert_eq!(
+        built(spec.clone().with_statistics_between()),
+        "prefetch(it) over statistics over limit(1GiB) over statistics over pool over statistics over managed on it"
+    );
+    assert_eq!(
+        built(StackSpec::parse("managed").unwrap().with_leaf_limit(Size::Bytes(4096)).with_statistics_between()),
+        "statistics over limit(4KiB) over statistics over managed on it"
+    );
+    assert_eq!(spec.to_string(), "managed | pool | statistics | limit(1GiB) | prefetch");
 }

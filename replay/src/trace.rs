@@ -136,6 +136,13 @@ impl Trace {
         self.origins[operation].line
     }
 
+    /// The line of the `n`-th allocation, counted from 1; `None` past the last.
+    pub fn line_of_allocation(&self, n: u64) -> Option<u64> {
+        let skip = usize::try_from(n.checked_sub(1)?).ok()?;
+        let mut allocations = self.ops.iter().enumerate().filter(|(_, op)| op.allocates().is_some());
+        allocations.nth(skip).map(|(operation, _)| self.line(operation))
+    }
+
     /// The thread that made an operation, as an index into [`threads`](Self::threads).
     pub fn thread(&self, operation: usize) -> usize {
         self.origins[operation].thread as usize

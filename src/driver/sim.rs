@@ -19,7 +19,7 @@
 //! | `operations`, `order`, `bytes`, `cost` | what an operation takes, in which order it goes over pages, what it does to bytes, and how long it lasts |
 //! | `uvm` | residency, faults, advice, migration, eviction |
 //! | `races` | finds uses of memory whose order nobody ensured |
-//! | `statistics`, `live`, `journal` | what was counted, what is out, what happened |
+//! | `statistics`, `live`, `journal`, `snapshots` | what was counted, what is out, what happened, where memory was |
 //! | `assertions` | what tests assert of all that |
 
 mod addresses;
@@ -50,6 +50,7 @@ mod reserved;
 mod schedule;
 mod segments;
 mod simulator;
+mod snapshots;
 mod statistics;
 mod streams;
 #[cfg(test)]
@@ -63,5 +64,6 @@ pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
 pub use races::{Deed, Race, RaceKind, Use};
 pub use simulator::{Residency, Simulator};
+pub use snapshots::{Resident, Snapshot};
 pub use statistics::DeviceStatistics;
 pub use uvm::FaultPrefetch;

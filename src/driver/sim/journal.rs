@@ -152,11 +152,13 @@ impl State {
     pub(super) fn note_allocation(&mut self, allocation: u64, bytes: u64) {
         self.journal.mix(allocation ^ bytes.rotate_left(32));
         self.journal.add(self.now, Happening::Allocated { allocation, bytes });
+        self.memory_changed();
     }
 
     pub(super) fn note_free(&mut self, allocation: u64) {
         self.journal.mix(!allocation);
         self.journal.add(self.now, Happening::Freed { allocation });
+        self.memory_changed();
     }
 }
 

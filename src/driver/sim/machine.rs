@@ -10,6 +10,7 @@ use super::pools::Pool;
 use super::profile::Profile;
 use super::races::Races;
 use super::schedule::{Agenda, Engine, Turn};
+use super::snapshots::Snapshots;
 use super::statistics::DeviceStatistics;
 use super::streams::{Mark, StreamState};
 use super::uvm::{GpuConfig, Rules, Space};
@@ -48,6 +49,8 @@ pub(super) struct State {
     pub(super) space: Space,
     pub(super) injection: Injection,
     pub(super) journal: Journal,
+    /// While they are kept.
+    pub(super) snapshots: Option<Snapshots>,
     /// While races are looked for.
     pub(super) races: Option<Box<Races>>,
     /// Page-locked bytes.
@@ -226,6 +229,7 @@ impl State {
             space,
             injection: Injection::default(),
             journal: Journal::default(),
+            snapshots: None,
             races: None,
             pinned: 0,
             managed: 0,

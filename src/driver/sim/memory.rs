@@ -248,6 +248,11 @@ impl Memory {
         }
     }
 
+    /// All allocations, by address.
+    pub(super) fn allocations(&self) -> impl Iterator<Item = &Allocation> {
+        self.table.values()
+    }
+
     /// The allocation that starts at `base`.
     pub(super) fn at(&self, base: u64) -> Option<&Allocation> {
         self.table.get(&base)

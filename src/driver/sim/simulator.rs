@@ -8,6 +8,7 @@ use super::memory::Kind;
 use super::operations::pages;
 use super::profile::Profile;
 use super::races::{Deed, Race, used};
+use super::snapshots::Snapshot;
 use super::statistics::DeviceStatistics;
 use crate::block::Block;
 use crate::code::CudaErrorCode;
@@ -207,6 +208,16 @@ impl Simulator {
     /// Lets the peak begin anew, at what is allocated now.
     pub fn restart_peak(&self) {
         self.machine.look().memory.live.restart_peak();
+    }
+
+    /// Starts or ends keeping snapshots of where all memory is: a few hundred, spread over the time from now on.
+    pub fn keep_snapshots(&self, on: bool) {
+        self.machine.look().keep_snapshots(on);
+    }
+
+    /// The snapshots since the last time, in order; the last is of now.
+    pub fn take_snapshots(&self) -> Vec<Snapshot> {
+        self.machine.look().take_snapshots()
     }
 
     /// Starts or ends looking for races: uses of memory whose order nobody ensured, such as a block that goes on to

@@ -95,5 +95,6 @@ impl State {
         for value in [work.faults, work.to_device.bytes, work.to_host.bytes, work.populated, work.evictions] {
             self.journal.mix(value);
         }
+        self.memory_changed();
     }
 }

@@ -1,0 +1,271 @@
+//! [`dry_run`] and [`replay`]: a program, or a trace, on one setting.
+
+use crate::setting::{Setting, WhatIfError};
+use crate::timeline::{Moment, Residency};
+use crate::watch::{Seen, Watch, look, without_machine};
+use cumem::sim::{LiveAllocations, Profile, Provenance, Simulator};
+use cumem::{AnyResource, Beneath, Layer, MemoryResource};
+use cumem_adaptors::{AnyStack, Counters, Limit};
+use cumem_replay::{Player, ReplayError, Trace};
+use serde::Serialize;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What came of a program on one setting. All of it is simulated.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DryRun {
+    /// The simulated device, by the name of its profile.
+    pub device: String,
+    /// Bytes of memory that it has.
+    pub capacity: u64,
+    /// The stack, as it was given.
+    pub stack: String,
+    /// The limit that was set besides, in bytes.
+    pub limit: Option<u64>,
+    /// Where the numbers of the device come from.
+    pub provenance: Provenances,
+    /// The error that the program ended with, if it did.
+    pub error: Option<String>,
+    /// Allocations that the program asked for.
+    pub requests: u64,
+    /// How many of them found no memory.
+    pub out_of_memory_count: u64,
+    /// Where that was, up to the first 100.
+    pub out_of_memory: Vec<OutOfMemory>,
+    /// Each layer, the outermost first.
+    pub layers: Vec<LayerFigures>,
+    /// The most bytes that the program had at once.
+    pub peak_requested: u64,
+    /// The most bytes that the stack had from the driver at once.
+    pub peak_reserved: u64,
+    /// The most bytes of the device that were in use at once. Unified memory counts where it is resident.
+    pub peak_device: u64,
+    /// Bytes of pages that migrated from the host to the device.
+    pub migrated_to_device: u64,
+    /// Bytes of pages that migrated from the device to the host, evictions included.
+    pub migrated_to_host: u64,
+    /// Page faults of the device.
+    pub faults: u64,
+    /// Page faults of the host.
+    pub host_faults: u64,
+    /// 2 MiB chunks of the device that were taken from unified memory for something else.
+    pub evictions: u64,
+    /// Virtual time from the first call to the end of the last work, in nanoseconds.
+    pub virtual_ns: u64,
+    /// What was still allocated when all was gone, in words.
+    pub left_behind: Option<String>,
+    /// Memory over time.
+    pub timeline: Vec<Moment>,
+    /// Where it was.
+    pub residency: Residency,
+}
+
+/// How many numbers of a profile come from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Provenances {
+    /// Measured on such a device.
+    pub measured: usize,
+    /// Stated by NVIDIA or by the driver's source.
+    pub from_source: usize,
+    /// Computed from another device's.
+    pub scaled: usize,
+    /// Guesses.
+    pub uncalibrated: usize,
+}
+
+/// An allocation that found no memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct OutOfMemory {
+    /// Which of the program's allocations, counted from 1.
+    pub request: u64,
+    /// The line of the trace.
+    pub line: Option<u64>,
+    /// Bytes asked for.
+    pub bytes: u64,
+    /// Virtual time since the run began.
+    #[serde(rename = "at_ns", serialize_with = "as_nanos")]
+    pub at: Duration,
+    /// What the layer that refused it said.
+    pub error: String,
+}
+
+/// What one layer handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LayerFigures {
+    /// The layer, as it describes itself.
+    pub layer: String,
+    /// The most bytes at once.
+    pub peak_bytes: u64,
+    /// The most blocks at once.
+    pub peak_blocks: u64,
+    /// Blocks in all.
+    pub total_blocks: u64,
+    /// Requests that it, or what is beneath it, refused.
+    pub failures: u64,
+    /// Bytes that it may hand out, where it limits that.
+    pub limit: Option<u64>,
+}
+
+fn as_nanos<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_nanos() as u64)
+}
+
+/// Runs `program` on a stack of the setting, on a simulated device of its own, and says what it took.
+///
+/// That memory runs out, or that the program fails, is an answer and no error. The program drops what it makes before it
+/// returns.
+///
+/// # Errors
+///
+/// [`WhatIfError`] if the stack cannot be made on the device.
+pub fn dry_run<E: fmt::Display>(
+    setting: &Setting,
+    program: impl FnOnce(&AnyStack) -> Result<(), E>,
+) -> Result<DryRun, WhatIfError> {
+    let simulator = Simulator::new([setting.profile.clone()])?;
+    let device = simulator.device(0)?;
+    simulator.keep_snapshots(true);
+    let spec = match setting.limit {
+        Some(limit) => setting.stack.clone().with_leaf_limit(limit),
+        None => setting.stack.clone(),
+    };
+    let stack = spec.with_statistics_between().build(&device)?;
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let stack = watched(stack, &seen, setting.touched);
+
+    let ended = program(&stack).map_err(|error| without_machine(&error.to_string(), &device));
+    let idle = device.synchronize().map_err(|error| without_machine(&error.to_string(), &device));
+
+    let snapshots = simulator.take_snapshots();
+    let statistics = simulator.statistics(device.id()).unwrap_or_default();
+    let virtual_ns = simulator.clock().as_nanos() as u64;
+    let layers = layers(&stack);
+    let total = device.attributes().total_memory;
+    drop(stack);
+    let live = simulator.live_allocations();
+    let mut seen = look(&seen);
+    Ok(DryRun {
+        device: setting.profile.name.clone(),
+        capacity: total as u64,
+        stack: setting.stack.to_string(),
+        limit: setting.limit.map(|limit| limit.bytes_of(total) as u64),
+        provenance: Provenances::of(&setting.profile),
+        error: ended.and(idle).err(),
+        requests: seen.requests,
+        out_of_memory_count: seen.out_of_memory_count,
+        out_of_memory: std::mem::take(&mut seen.out_of_memory),
+        peak_requested: layers.first().map_or(0, |layer| layer.peak_bytes),
+        peak_reserved: layers.last().map_or(0, |layer| layer.peak_bytes),
+        layers,
+        peak_device: statistics.peak_used,
+        migrated_to_device: statistics.migrated_to_device,
+        migrated_to_host: statistics.migrated_to_host,
+        faults: statistics.faults,
+        host_faults: statistics.host_faults,
+        evictions: statistics.evictions,
+        virtual_ns,
+        left_behind: (live != LiveAllocations::default()).then(|| live.to_string()),
+        timeline: seen.timeline.take(),
+        residency: Residency::of(&snapshots),
+    })
+}
+
+/// Replays a trace, once, on a setting. Streams are honoured, and waits between them are made as the replay makes them.
+///
+/// # Errors
+///
+/// [`WhatIfError`] if the stack cannot be made on the device.
+pub fn replay(trace: &Trace, setting: &Setting) -> Result<DryRun, WhatIfError> {
+    let mut run = dry_run(setting, |stack| {
+        Player::new(trace, stack)?.pass(|_| ())?;
+        Ok::<_, ReplayError>(())
+    })?;
+    for point in &mut run.out_of_memory {
+        point.line = trace.line_of_allocation(point.request);
+    }
+    Ok(run)
+}
+
+fn watched(stack: AnyStack, seen: &Arc<Mutex<Seen>>, touches: bool) -> AnyStack {
+    fn over<R: MemoryResource + Send + Sync + 'static>(
+        resource: R,
+        seen: &Arc<Mutex<Seen>>,
+        touches: bool,
+    ) -> AnyResource<R::Kind> {
+        AnyResource::new(Watch { seen: Arc::clone(seen), touches, resource })
+    }
+    match stack {
+        AnyStack::OverDevice(stack) => AnyStack::OverDevice(over(stack, seen, touches)),
+        AnyStack::OverManaged(stack) => AnyStack::OverManaged(over(stack, seen, touches)),
+        AnyStack::OverPinned(stack) => AnyStack::OverPinned(over(stack, seen, touches)),
+        // No device can touch it.
+        AnyStack::OverHost(stack) => AnyStack::OverHost(over(stack, seen, false)),
+    }
+}
+
+/// Each layer that has statistics over it.
+fn layers(stack: &AnyStack) -> Vec<LayerFigures> {
+    let mut found = Vec::new();
+    let mut layer: &dyn Layer = stack;
+    let mut counters: Option<&Counters> = None;
+    loop {
+        if let Some(counts) = counters.take().map(Counters::counts) {
+            found.push(LayerFigures {
+                layer: Described(layer).to_string(),
+                peak_bytes: counts.peak_bytes.max(0) as u64,
+                peak_blocks: counts.peak_blocks.max(0) as u64,
+                total_blocks: counts.total_blocks,
+                failures: counts.failures,
+                limit: layer.state().downcast_ref().map(|limit: &Limit| limit.bytes() as u64),
+            });
+        }
+        counters = layer.state().downcast_ref();
+        match layer.beneath() {
+            Beneath::Layer(beneath) => layer = beneath,
+            Beneath::Device(_) => return found,
+        }
+    }
+}
+
+struct Described<'a>(&'a dyn Layer);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+}
+
+impl Provenances {
+    fn of(profile: &Profile) -> Self {
+        let mut all = Self::default();
+        for (_, _, figure) in profile.figures() {
+            match figure.provenance {
+                Provenance::Measured => all.measured += 1,
+                Provenance::FromSource => all.from_source += 1,
+                Provenance::Scaled => all.scaled += 1,
+                Provenance::Uncalibrated => all.uncalibrated += 1,
+            }
+        }
+        all
+    }
+}
+
+/// `20 measured, 8 from source, 3 scaled, 11 uncalibrated`.
+impl fmt::Display for Provenances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { measured, from_source, scaled, uncalibrated } = self;
+        write!(f, "{measured} measured, {from_source} from source, {scaled} scaled, {uncalibrated} uncalibrated")
+    }
+}
+
+impl DryRun {
+    /// Whether memory sufficed and the program came to its end.
+    pub fn fits(&self) -> bool {
+        self.out_of_memory_count == 0 && self.error.is_none()
+    }
+}

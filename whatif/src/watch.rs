@@ -1,0 +1,125 @@
+//! [`Watch`]: an outermost layer that sees what a program asks for.
+
+use crate::dry_run::OutOfMemory;
+use crate::timeline::Timeline;
+use cumem::layer::fmt_stack;
+use cumem::{AllocError, Beneath, Block, DeallocError, HostKernel, Layer, LayerExt, MemoryResource, Stream};
+use cumem_adaptors::Counters;
+use std::alloc::Layout;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Points at which memory ran out that are kept.
+const KEPT: usize = 100;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) requests: u64,
+    pub(crate) out_of_memory: Vec<OutOfMemory>,
+    pub(crate) out_of_memory_count: u64,
+    pub(crate) timeline: Timeline,
+}
+
+/// Passes everything on, and writes down what ran out when.
+#[derive(Debug)]
+pub(crate) struct Watch<R> {
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) touches: bool,
+    pub(crate) resource: R,
+}
+
+/// What was seen so far.
+pub(crate) fn look(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<R: MemoryResource> Watch<R> {
+    fn clock(&self) -> Duration {
+        self.resource.device().simulator().map_or(Duration::ZERO, |simulator| simulator.clock())
+    }
+
+    fn note(&self, seen: &mut Seen) {
+        let counters = self.resource.find_all::<Counters>();
+        let bytes = |counters: Option<&&Counters>| counters.map_or(0, |c| c.counts().current_bytes.max(0) as u64);
+        seen.timeline.add(self.clock(), bytes(counters.first()), bytes(counters.last()));
+    }
+
+    fn refused(&self, seen: &mut Seen, bytes: usize, error: &AllocError) {
+        seen.out_of_memory_count += 1;
+        if seen.out_of_memory.len() < KEPT {
+            let error = without_machine(&error.to_string(), self.resource.device());
+            let request = seen.requests;
+            seen.out_of_memory.push(OutOfMemory { request, line: None, bytes: bytes as u64, at: self.clock(), error });
+        }
+    }
+
+    /// The device writes the block, of which no byte is really touched.
+    fn touch(&self, stream: &Stream, block: &Block) -> Result<(), AllocError> {
+        if !self.touches || block.size() == 0 {
+            return Ok(());
+        }
+        let kernel = HostKernel::new("first use", |_| ()).writes(block.addr(), block.size());
+        // SAFETY: the block was just allocated on this stream, and the closure touches nothing.
+        unsafe { stream.launch_host(kernel) }.map_err(AllocError::from)
+    }
+}
+
+/// An error's text, the same whichever of the process's simulators it comes from.
+pub(crate) fn without_machine(text: &str, device: &cumem::Device) -> String {
+    text.replace(&device.id().to_string(), "the device")
+}
+
+impl<R: MemoryResource> Layer for Watch<R> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("watch")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Layer(&self.resource)
+    }
+    fn state(&self) -> &dyn Any {
+        &()
+    }
+}
+
+// SAFETY: every block is the resource's, handed on unchanged.
+unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
+    type Kind = R::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let result = self.resource.allocate(stream, layout);
+        let mut seen = look(&self.seen);
+        seen.requests += 1;
+        match &result {
+            Ok(_) => self.note(&mut seen),
+            Err(error) if error.is_out_of_memory() => self.refused(&mut seen, layout.size(), error),
+            Err(_) => {}
+        }
+        drop(seen);
+        let block = result?;
+        match self.touch(stream, &block) {
+            Ok(()) => Ok(block),
+            Err(error) => {
+                // SAFETY: the block is the resource's, and nothing uses it.
+                let returned = unsafe { self.resource.deallocate(stream, block) };
+                cumem::record_drop_error("a block that could not be touched", returned);
+                Err(error)
+            }
+        }
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // SAFETY: this method's contract is the resource's.
+        unsafe { self.resource.deallocate(stream, block) }?;
+        self.note(&mut look(&self.seen));
+        Ok(())
+    }
+}
+
+impl<R: MemoryResource> fmt::Display for Watch<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_stack(self, f)
+    }
+}
