@@ -11,9 +11,12 @@
 //! | [`Pinned`] | `cuMemAllocHost` | yes | yes | |
 //! | [`Host`] | the process's own allocator | | yes | |
 //! | [`Erased`] | any of the first three, known at run time | yes | | |
+//! | [`Either<A, B>`](Either) | either of two | if both are | if both are | if both are |
 //! | [`Unknown`] | any, known at run time | | | |
 //!
 //! [`MemoryResource::Kind`]: crate::MemoryResource::Kind
+
+use std::marker::PhantomData;
 
 /// A kind of memory. See the [module](self).
 pub trait MemoryKind: 'static {
@@ -46,6 +49,13 @@ pub enum Erased {}
 #[derive(Debug, Clone, Copy)]
 pub enum Unknown {}
 
+/// Memory of one kind or the other, as of a stack that spills from one resource to another: it can do what both can.
+#[derive(Debug, Clone, Copy)]
+pub struct Either<A, B>(PhantomData<(A, B)>);
+
+impl<A: MemoryKind, B: MemoryKind> MemoryKind for Either<A, B> {
+    const NAME: &'static str = "either";
+}
 impl MemoryKind for Device {
     const NAME: &'static str = "device";
 }
@@ -87,6 +97,10 @@ unsafe impl DeviceAccessible for Pinned {}
 // SAFETY: only made of the three.
 unsafe impl DeviceAccessible for Erased {}
 
+#[diagnostic::do_not_recommend]
+// SAFETY: every block is of one of the two kinds.
+unsafe impl<A: DeviceAccessible, B: DeviceAccessible> DeviceAccessible for Either<A, B> {}
+
 /// The host can read and write this memory at its address.
 ///
 /// # Safety
@@ -108,6 +122,10 @@ unsafe impl HostAccessible for Pinned {}
 // SAFETY: `HostResource` hands out zeroed memory of the process.
 unsafe impl HostAccessible for Host {}
 
+#[diagnostic::do_not_recommend]
+// SAFETY: every block is of one of the two kinds.
+unsafe impl<A: HostAccessible, B: HostAccessible> HostAccessible for Either<A, B> {}
+
 /// Pages of this memory migrate between host and devices, so that prefetch and advice mean something.
 ///
 /// Not unsafe: a false claim costs an error code of the driver, not memory safety.
@@ -119,3 +137,5 @@ unsafe impl HostAccessible for Host {}
 pub trait Migratable: MemoryKind {}
 
 impl Migratable for Managed {}
+#[diagnostic::do_not_recommend]
+impl<A: Migratable, B: Migratable> Migratable for Either<A, B> {}

@@ -1,6 +1,8 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
-use crate::{Limiter, Pool, PoolError, PoolOptions, Prefetch, Size, Statistics};
+use crate::{
+    Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size, Spill, Statistics,
+};
 use cumem::kind::Migratable;
 use cumem::{DriverError, Location, MemoryResource, Upstream};
 
@@ -32,6 +34,30 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Statistics::new(self)
+    }
+
+    /// Trims, then refuses, as the device fills up. See [`Pressure::new`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pressure::new`].
+    fn pressure(self, options: PressureOptions) -> Result<Pressure<Self>, PressureError>
+    where
+        Self: Upstream,
+    {
+        Pressure::new(self, options)
+    }
+
+    /// Draws from `second` when it has no more. See [`Spill::new`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Spill::new`].
+    fn spill_to<S: Upstream>(self, second: S) -> Result<Spill<Self, S>, DriverError>
+    where
+        Self: Upstream,
+    {
+        Spill::new(self, second)
     }
 
     /// Prefetches each block to `target`, and finishes the stack.

@@ -5,7 +5,11 @@
 //! | [`Pool`] | keeps memory and hands it out again, in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over one what users hold | [`Limit`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: it counts what goes through | [`Counters`] |
+//! | [`Pressure`] | trims, then refuses, as the device fills up | over a pool | [`PressureState`] |
+//! | [`Spill`] | draws from a second resource when the first has no more | over two stacks | [`Spilled`] |
 //! | [`Prefetch`] | moves each block to a device, unless it is there | outermost | [`Prefetched`] |
+//!
+//! [`fit_batch`] asks a whole stack how large a batch it has room for, and [`with_oom_recovery`] tries again with less.
 //!
 //! # Order
 //!
@@ -60,20 +64,28 @@
 //! ```
 
 mod ext;
+pub mod fit;
 pub mod limiter;
 mod lock;
+pub mod oom;
 pub mod pool;
 pub mod prefetch;
+pub mod pressure;
 mod size;
 pub mod spec;
+pub mod spill;
 pub mod statistics;
 
 #[doc(no_inline)]
 pub use cumem;
 pub use ext::ResourceExt;
+pub use fit::{Fit, FitOptions, fit_batch};
 pub use limiter::{Limit, Limiter};
+pub use oom::{NotRecovered, OutOfMemory, Recovered, with_oom_recovery};
 pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
 pub use prefetch::{Prefetch, Prefetched};
+pub use pressure::{Pressure, PressureError, PressureLevel, PressureOptions, PressureState};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, SpecError, StackSpec};
+pub use spill::{Spill, Spilled};
 pub use statistics::{Counters, Counts, Scope, Statistics};

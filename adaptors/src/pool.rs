@@ -150,7 +150,7 @@ impl<U> Pool<U> {
             prefetch: None,
             joined: joined.is_some(),
         };
-        let pool = Self { state: PoolState::new(device)?, limits, options, close: Self::close, upstream };
+        let pool = Self { state: PoolState::new(device, maximum)?, limits, options, close: Self::close, upstream };
         let mut central = pool.state.lock();
         let Central { arena, chunks, service } = &mut *central;
         chunks.join_within(joined.unwrap_or_default());

@@ -1,7 +1,7 @@
 //! Every adaptor, and whole stacks, pass what every resource must.
 
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
-use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, ResourceExt, Statistics};
+use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 
 adaptor_conformance!(statistics, |upstream| Statistics::new(upstream));
@@ -41,3 +41,17 @@ conformance!(erased_stack, |device| AnyUpstream::new(
     AnyUpstream::new(CudaResource::new(device)).pool(PoolOptions::default())?
 )
 .statistics());
+
+adaptor_conformance!(pressure, |upstream| Pressure::new(upstream, PressureOptions::default())?);
+adaptor_conformance!(pressure_that_trims, |upstream| {
+    let pool = Pool::new(upstream, PoolOptions::default())?;
+    Pressure::new(pool, PressureOptions::default().ask_after(0))?.trimming(|pool| Ok(pool.trim()?))
+});
+conformance!(spill, |device| CudaResource::new(device)
+    .pool(PoolOptions::default())?
+    .limit(1 << 20)
+    .spill_to(ManagedResource::new(device)?.pool(PoolOptions::default())?)?);
+conformance!(always_spilled, |device| Spill::new(
+    PinnedResource::new(device).limit(0),
+    ManagedResource::new(device)?.limit(1 << 40).statistics()
+)?);

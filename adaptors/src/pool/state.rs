@@ -15,6 +15,7 @@ use std::sync::PoisonError;
 pub struct PoolState {
     pub(super) device: Device,
     pub(super) maker: MakerId,
+    maximum: Option<usize>,
     pub(super) slots: Slots,
     central: Mutex<Central>,
 }
@@ -29,10 +30,15 @@ pub(super) struct Central {
 }
 
 impl PoolState {
-    pub(super) fn new(device: Device) -> Result<Self, DriverError> {
+    pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DriverError> {
         let service = Stream::new(&device)?;
         let central = Central { arena: Arena::default(), chunks: Chunks::default(), service };
-        Ok(Self { device, maker: MakerId::unique(), slots: Slots::new(), central: Mutex::new(central) })
+        Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), central: Mutex::new(central) })
+    }
+
+    /// The most that the pool may have from its upstream, in bytes.
+    pub fn maximum(&self) -> Option<usize> {
+        self.maximum
     }
 
     /// The pool's memory at this moment. Stops the pool while it adds up.

@@ -1,0 +1,181 @@
+//! [`Spill`] draws from a second resource when the first has no more.
+
+use cumem::kind::Either;
+use cumem::{
+    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, MakerId, MemoryResource, Stream, Upstream,
+};
+use std::alloc::Layout;
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Draws from the first resource and, where that is out of memory, at its limit or under [`Pressure`](crate::Pressure), from the second:
+/// device memory that spills to unified memory. Its memory can do what the memory of both can ([`Either`]).
+///
+/// Each series of spilled blocks is an event through `tracing` with its numbers. A spilled block stays where it is until it is freed.
+///
+/// `find::<Spilled>()` reaches its [`Spilled`] in any stack; what it stands on, for other questions, is the first resource.
+#[derive(Debug)]
+pub struct Spill<P, S> {
+    spilled: Spilled,
+    /// Where each live spilled block is: with equal addresses (of no bytes) the makers differ.
+    out: Mutex<HashMap<(u64, MakerId), usize>>,
+    first: P,
+    second: S,
+}
+
+/// What a [`Spill`] drew from its second resource.
+#[derive(Debug, Default)]
+pub struct Spilled {
+    blocks: AtomicUsize,
+    bytes: AtomicUsize,
+    total_blocks: AtomicU64,
+    total_bytes: AtomicU64,
+    refusals: AtomicU64,
+}
+
+impl Spilled {
+    /// Live blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.load(Ordering::Acquire)
+    }
+
+    /// Bytes in them.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Blocks so far.
+    pub fn total_blocks(&self) -> u64 {
+        self.total_blocks.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in them.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Allocations that the second resource refused too.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+}
+
+impl<P, S> Spill<P, S> {
+    /// Draws from `first`, then from `second`.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::WrongDevice`] if they are not on the same device.
+    pub fn new(first: P, second: S) -> Result<Self, DriverError>
+    where
+        P: Upstream,
+        S: Upstream,
+    {
+        first.device().expect("the resource to spill to", second.device().id())?;
+        Ok(Self { spilled: Spilled::default(), out: Mutex::default(), first, second })
+    }
+
+    /// What it draws from as long as it can.
+    pub fn first(&self) -> &P {
+        &self.first
+    }
+
+    /// What it draws from then.
+    pub fn second(&self) -> &S {
+        &self.second
+    }
+
+    /// What it drew from the second.
+    pub fn spilled(&self) -> &Spilled {
+        &self.spilled
+    }
+
+    fn note(&self, block: &Block, why: &AllocError) {
+        let (bytes, spilled) = (block.size(), &self.spilled);
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), bytes);
+        spilled.bytes.fetch_add(bytes, Ordering::Relaxed);
+        spilled.total_blocks.fetch_add(1, Ordering::Relaxed);
+        spilled.total_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if spilled.blocks.fetch_add(1, Ordering::AcqRel) == 0 {
+            tracing::warn!(bytes, %why, "spilling: the first resource has no more");
+        }
+    }
+
+    /// Whether the block is a spilled one, which is no longer counted then.
+    fn take(&self, block: &Block) -> bool {
+        if self.spilled.blocks() == 0 {
+            return false;
+        }
+        let taken = self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(&(block.addr(), block.maker()));
+        if let Some(bytes) = taken {
+            self.spilled.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if self.spilled.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
+                tracing::info!(total_bytes = self.spilled.total_bytes(), "nothing is spilled any more");
+            }
+        }
+        taken.is_some()
+    }
+
+    /// The second resource did not take the block.
+    fn put_back(&self, block: &Block) {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), block.size());
+        self.spilled.bytes.fetch_add(block.size(), Ordering::Relaxed);
+        self.spilled.blocks.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl<P: Layer, S: Layer> Layer for Spill<P, S> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("spill(")?;
+        self.second.describe(f)?;
+        f.write_str(")")
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Layer(&self.first)
+    }
+    fn state(&self) -> &dyn Any {
+        &self.spilled
+    }
+}
+
+// SAFETY: every block is one of the two resources', handed on unchanged.
+unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
+    type Kind = Either<P::Kind, S::Kind>;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        let why = match self.first.allocate(stream, layout) {
+            Err(error) if error.is_out_of_memory() => error,
+            allocated => return allocated,
+        };
+        let spilled = self.second.allocate(stream, layout);
+        match &spilled {
+            Ok(block) => self.note(block, &why),
+            Err(error) => {
+                self.spilled.refusals.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+            }
+        }
+        spilled
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if !self.take(&block) {
+            // SAFETY: this method's contract is the first resource's.
+            return unsafe { self.first.deallocate(stream, block) };
+        }
+        // SAFETY: this method's contract is the second resource's, which made the block.
+        let freed = unsafe { self.second.deallocate(stream, block) };
+        freed.inspect_err(|error| self.put_back(&error.block))
+    }
+}
+
+impl<P: Upstream, S: Upstream> Upstream for Spill<P, S> {}
+
+impl<P: Layer, S: Layer> fmt::Display for Spill<P, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cumem::layer::fmt_stack(self, f)
+    }
+}
