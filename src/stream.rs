@@ -49,6 +49,7 @@ impl StreamId {
     }
 
     /// The number.
+    #[inline]
     pub fn as_u64(self) -> u64 {
         self.0
     }

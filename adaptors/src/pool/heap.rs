@@ -326,23 +326,17 @@ impl Heap {
         let entry = &mut self.nodes[node];
         entry.bin_prev = NIL;
         entry.bin_next = head;
-        if head != NIL {
-            self.nodes[head].bin_prev = node;
-        }
+        self.nodes[head].bin_prev = node;
         self.bins.set_head(bin, node);
     }
 
     #[inline]
     fn unbin(&mut self, node: u32, bin: u32) {
         let &Node { bin_prev, bin_next, .. } = &self.nodes[node];
-        if bin_next != NIL {
-            self.nodes[bin_next].bin_prev = bin_prev;
-        }
-        if bin_prev != NIL {
-            self.nodes[bin_prev].bin_next = bin_next;
-        } else {
-            self.bins.set_head(bin, bin_next);
-        }
+        self.nodes[bin_next].bin_prev = bin_prev;
+        self.nodes[bin_prev].bin_next = bin_next;
+        let first = if bin_prev == NIL { bin_next } else { self.bins.head(bin) };
+        self.bins.set_head(bin, first);
     }
 }
 

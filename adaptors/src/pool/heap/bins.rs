@@ -8,8 +8,9 @@ const SUB_BITS: u32 = 4;
 const SUBS: usize = 1 << SUB_BITS;
 const ROWS: usize = (u32::BITS - SUB_BITS) as usize + 1;
 
-/// No node.
-pub(super) const NIL: u32 = u32::MAX;
+/// No node. The number is never given out, but there is something to write to: whoever links and unlinks need not ask
+/// whether there is a neighbour, which the processor could not foretell.
+pub(super) const NIL: u32 = 0;
 
 /// The heads of the lists, and which of them are not empty.
 #[derive(Debug)]
@@ -46,15 +47,9 @@ impl Bins {
     pub(super) fn set_head(&mut self, bin: u32, node: u32) {
         self.heads[bin as usize] = node;
         let (row, sub) = (bin as usize / SUBS, bin as usize % SUBS);
-        if node == NIL {
-            self.subs[row] &= !(1 << sub);
-            if self.subs[row] == 0 {
-                self.rows &= !(1 << row);
-            }
-        } else {
-            self.subs[row] |= 1 << sub;
-            self.rows |= 1 << row;
-        }
+        let some = u16::from(node != NIL);
+        self.subs[row] = self.subs[row] & !(1 << sub) | some << sub;
+        self.rows = self.rows & !(1 << row) | u32::from(self.subs[row] != 0) << row;
     }
 
     /// The smallest bin at or above `bin` that is not empty.

@@ -117,7 +117,12 @@ impl Nodes {
 
     #[cold]
     fn grow(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
-        let node = u32::try_from(self.entries.len()).ok().filter(|&n| n != NIL).expect("2^32 - 1 nodes in one heap");
+        if self.entries.is_empty() {
+            // [`NIL`].
+            let mark = Mark(0).with(State::Vacant);
+            self.entries.push(Node { addr: 0, units: 0, prev: NIL, next: NIL, bin_prev: NIL, bin_next: NIL, mark });
+        }
+        let node = u32::try_from(self.entries.len()).expect("2^32 nodes in one heap");
         let mark = Mark(0).with(state).with_head(head);
         if self.entries.len() == self.entries.capacity() {
             // By an eighth, where a vector would double: what stands empty counts as bookkeeping too.
