@@ -154,8 +154,9 @@ pub enum AllocError {
     },
     /// A suballocator holds no block that is large enough and may not, or cannot, grow.
     #[error(
-        "out of memory: {layer} was asked for {requested} bytes; it holds {reserved}, of which {allocated} are in use; \
-         largest free block {largest_free}, maximum {}{}",
+        "out of memory: {layer} was asked for {requested} bytes; it holds {reserved}, of which {allocated} are in {blocks} \
+         blocks that asked for {wanted}, and {cached} are kept for one stream each; largest free block {largest_free}, \
+         maximum {}{}",
         OrUnlimited(*maximum),
         Because(upstream)
     )]
@@ -168,7 +169,13 @@ pub enum AllocError {
         reserved: usize,
         /// Bytes of them in live blocks.
         allocated: usize,
-        /// Its largest free block.
+        /// Bytes that were asked for in live blocks: the rest is lost to rounding.
+        wanted: usize,
+        /// Live blocks (a number).
+        blocks: usize,
+        /// Bytes that are free, but kept for one stream.
+        cached: usize,
+        /// Its largest free block. What is free beyond it is in pieces.
         largest_free: usize,
         /// The most it may have from its upstream.
         maximum: Option<usize>,

@@ -258,6 +258,9 @@ pub(super) fn exhausted(
         requested,
         reserved: stats.reserved,
         allocated: stats.allocated,
+        wanted: stats.requested,
+        blocks: stats.blocks,
+        cached: stats.cached,
         largest_free: stats.largest_free,
         maximum: limits.maximum,
         upstream: match refused {

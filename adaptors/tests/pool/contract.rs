@@ -73,7 +73,7 @@ fn growth_backs_off_to_what_is_needed_and_stops_at_the_maximum() {
     pool.upstream().ledger.lock().unwrap().largest = None;
     let b = take(&pool, &stream, 9 * MIB);
     assert_eq!(pool.stats().reserved, 73 * MIB);
-    let c = take(&pool, &stream, 55 * MIB);
+    let c = take(&pool, &stream, 55 * MIB - 100);
     let before = pool.stats();
     let error = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap_err();
     assert_eq!(
@@ -83,6 +83,9 @@ fn growth_backs_off_to_what_is_needed_and_stops_at_the_maximum() {
             requested: 8 * MIB,
             reserved: 73 * MIB,
             allocated: 73 * MIB,
+            wanted: 73 * MIB - 100,
+            blocks: 3,
+            cached: 0,
             largest_free: 0,
             maximum: Some(80 * MIB),
             upstream: None,
