@@ -1,5 +1,6 @@
 //! [`Buffer`]: an owned, typed array on a device and a stream.
 
+mod auto;
 mod copy;
 mod host;
 mod resize;
@@ -9,6 +10,7 @@ mod unified;
 pub use host::{HostRead, HostWrite};
 
 use crate::any::AnyResource;
+use crate::auto::AutoPrefetch;
 use crate::block::Block;
 use crate::caller::Calling;
 use crate::device::Device;
@@ -44,6 +46,7 @@ pub struct Buffer<T, R: MemoryResource> {
     /// The last word on the pages was a prefetch of all elements to the host. Where others have moved them since, it costs
     /// time, and nothing else.
     on_host: AtomicBool,
+    auto: Option<Box<AutoPrefetch>>,
     elements: PhantomData<T>,
 }
 
@@ -74,6 +77,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             stream: stream.clone(),
             resource,
             on_host: AtomicBool::new(false),
+            auto: None,
             elements: PhantomData,
         })
     }

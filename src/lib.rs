@@ -11,6 +11,7 @@
 //! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
 //! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
 //! | one buffer for devices that migrate well and those that do not | [`PortableBuffer`], [`unified_or_pinned`] |
+//! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`] |
 //! | looking into a stack | [`layer`], [`LayerExt`] |
 //! | stacks whose type was forgotten | [`AnyResource`], [`AnyUpstream`] |
 //! | the default resource of each device | [`current`] |
@@ -32,6 +33,7 @@
 //! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device only.
 
 mod any;
+mod auto;
 mod block;
 mod buffer;
 mod caller;
@@ -57,6 +59,7 @@ mod stream;
 mod transfer;
 
 pub use any::{AnyResource, AnyUpstream};
+pub use auto::{AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
 pub use block::{Block, MakerId};
 pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
 pub use code::CudaErrorCode;

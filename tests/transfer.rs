@@ -211,7 +211,7 @@ fn failures_leave_nothing_behind() {
         FaultCall::Synchronize,
         FaultCall::PrefetchAsync,
     ] {
-        for n in 1..30 {
+        for n in 1..16 {
             let device = common::simulated();
             let simulator = device.simulator().unwrap().clone();
             let stream = Stream::new(&device).unwrap();

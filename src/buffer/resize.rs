@@ -81,6 +81,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             simulator.declare_free(&old, &self.stream);
         }
         self.note_on_host(false);
+        if let Some(auto) = &self.auto {
+            auto.start_over();
+        }
         // SAFETY: the old block's last use is the copy, on this stream.
         let returned = unsafe { self.resource.deallocate(&self.stream, old) };
         crate::record_drop_error("a buffer's old block", returned);

@@ -1,0 +1,64 @@
+//! [`AutoPrefetchReport`]: what came of it.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+/// What automatic prefetch has done for a buffer, in bytes unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct AutoPrefetchReport {
+    /// Uses that were declared.
+    pub uses: u64,
+    /// Brought ahead of their use.
+    pub ahead: u64,
+    /// Of these, used.
+    pub ahead_used: u64,
+    /// Of these, there when their use was declared.
+    pub ahead_in_time: u64,
+    /// Brought when their use was declared.
+    pub on_demand: u64,
+    /// Brought ahead and not used before the guess was given up.
+    pub wasted: u64,
+    /// How often so many guesses in a row were wrong that no more was brought ahead.
+    pub backed_off: u64,
+    /// How often nothing could be brought ahead.
+    pub failed: u64,
+    /// Page faults of the device since it was turned on, where they can be read: on a simulated device.
+    pub faults: Option<u64>,
+}
+
+impl AutoPrefetchReport {
+    /// The part of what had to be brought that was brought ahead; `None` if nothing had to be.
+    pub fn coverage(&self) -> Option<f64> {
+        part(self.ahead_used, self.ahead_used + self.on_demand)
+    }
+
+    /// The part of what was brought ahead and used or given up that was used; `None` if nothing was.
+    pub fn accuracy(&self) -> Option<f64> {
+        part(self.ahead_used, self.ahead_used + self.wasted)
+    }
+
+    /// The part of what was brought ahead and used that was there in time; `None` if nothing was.
+    pub fn timeliness(&self) -> Option<f64> {
+        part(self.ahead_in_time, self.ahead_used)
+    }
+}
+
+fn part(of: u64, all: u64) -> Option<f64> {
+    (all > 0).then(|| of as f64 / all as f64)
+}
+
+impl fmt::Display for AutoPrefetchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} uses", self.uses)?;
+        for (name, part) in
+            [("coverage", self.coverage()), ("accuracy", self.accuracy()), ("timeliness", self.timeliness())]
+        {
+            match part {
+                Some(part) => write!(f, ", {name} {:.1} %", part * 100.0)?,
+                None => write!(f, ", {name} -")?,
+            }
+        }
+        write!(f, ", backed off {} times", self.backed_off)
+    }
+}
