@@ -134,6 +134,37 @@ impl DriverError {
     }
 }
 
+/// What a suballocator had when it ran out. Bytes, unless it says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Had from the upstream.
+    pub reserved: usize,
+    /// In live blocks.
+    pub allocated: usize,
+    /// Asked for in live blocks: the rest of them is lost to rounding.
+    pub wanted: usize,
+    /// Live blocks (a number).
+    pub blocks: usize,
+    /// Free, but kept for one stream.
+    pub cached: usize,
+    /// The largest free block: what is free beyond it is in pieces.
+    pub largest_free: usize,
+    /// The most that it may have from the upstream.
+    pub maximum: Option<usize>,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reserved, allocated, wanted, blocks, cached, largest_free, maximum } = *self;
+        write!(
+            f,
+            "{reserved}, of which {allocated} are in {blocks} blocks that asked for {wanted}, and {cached} are kept for \
+             one stream each; largest free block {largest_free}, maximum {}",
+            OrUnlimited(maximum)
+        )
+    }
+}
+
 /// A block that could not be allocated. Nothing was allocated, and no counter moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -153,32 +184,14 @@ pub enum AllocError {
         device: DeviceId,
     },
     /// A suballocator holds no block that is large enough and may not, or cannot, grow.
-    #[error(
-        "out of memory: {layer} was asked for {requested} bytes; it holds {reserved}, of which {allocated} are in {blocks} \
-         blocks that asked for {wanted}, and {cached} are kept for one stream each; largest free block {largest_free}, \
-         maximum {}{}",
-        OrUnlimited(*maximum),
-        Because(upstream)
-    )]
+    #[error("out of memory: {layer} was asked for {requested} bytes; it holds {held}{}", Because(upstream))]
     Exhausted {
         /// The suballocator.
         layer: &'static str,
         /// Bytes asked for.
         requested: usize,
-        /// Bytes it has from its upstream.
-        reserved: usize,
-        /// Bytes of them in live blocks.
-        allocated: usize,
-        /// Bytes that were asked for in live blocks: the rest is lost to rounding.
-        wanted: usize,
-        /// Live blocks (a number).
-        blocks: usize,
-        /// Bytes that are free, but kept for one stream.
-        cached: usize,
-        /// Its largest free block. What is free beyond it is in pieces.
-        largest_free: usize,
-        /// The most it may have from its upstream.
-        maximum: Option<usize>,
+        /// What it has.
+        held: Box<Held>,
         /// Why the upstream gave it no more, where it was asked.
         upstream: Option<Box<AllocError>>,
     },

@@ -68,7 +68,7 @@ pub use cust;
 pub use device::{Attributes, Device, MemoryInfo};
 pub use driver::{DriverPoolUsage, PointerInfo, sim};
 pub use drop_error::{DropError, record_drop_error, take_drop_errors};
-pub use error::{AllocError, DeallocError, DeallocReason, DriverError};
+pub use error::{AllocError, DeallocError, DeallocReason, DriverError, Held};
 pub use event::Event;
 pub use hints::{Advice, Outcome, RangeAttributes, SkipReason};
 pub use kernel::{Access, AccessMode, Function, HostKernel, KernelArg, KernelMemory, LaunchConfig, Module, Pattern};

@@ -3,7 +3,7 @@
 use super::{allocate, free, give_up, layout};
 use cumem::layer::{Beneath, Layer};
 use cumem::{
-    AllocError, Block, DeallocError, Device, MakerId, ManagedResource, MemoryResource, Stream, Upstream, kind,
+    AllocError, Block, DeallocError, Device, Held, MakerId, ManagedResource, MemoryResource, Stream, Upstream, kind,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -34,9 +34,7 @@ impl FreeLeaf {
     #[cold]
     fn exhausted(&self, requested: usize) -> AllocError {
         let allocated = if self.taken.load(Ordering::Relaxed) { BYTES } else { 0 };
-        AllocError::Exhausted {
-            layer: "free leaf",
-            requested,
+        let held = Held {
             reserved: BYTES,
             allocated,
             wanted: allocated,
@@ -44,8 +42,8 @@ impl FreeLeaf {
             cached: 0,
             largest_free: BYTES - allocated,
             maximum: Some(BYTES),
-            upstream: None,
-        }
+        };
+        AllocError::Exhausted { layer: "free leaf", requested, held: Box::new(held), upstream: None }
     }
 }
 

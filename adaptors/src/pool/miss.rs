@@ -7,7 +7,7 @@ use super::fence::Fences;
 use super::options::Crossing;
 use super::state::{Central, PoolState};
 use crate::size::Size;
-use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
+use cumem::{AllocError, CudaVirtualResource, DeallocReason, Held, LayerExt, Location, Stream, Upstream, layout};
 
 /// The multiple that growth is rounded to: the driver's own granularity.
 pub(super) const GRANULARITY: usize = 2 << 20;
@@ -253,9 +253,7 @@ pub(super) fn exhausted(
     refused: Refusal,
 ) -> AllocError {
     let stats = state.stats_with(central);
-    AllocError::Exhausted {
-        layer: "pool",
-        requested,
+    let held = Held {
         reserved: stats.reserved,
         allocated: stats.allocated,
         wanted: stats.requested,
@@ -263,11 +261,12 @@ pub(super) fn exhausted(
         cached: stats.cached,
         largest_free: stats.largest_free,
         maximum: limits.maximum,
-        upstream: match refused {
-            Refusal::AtMaximum => None,
-            Refusal::Upstream(error) => Some(Box::new(error)),
-        },
-    }
+    };
+    let upstream = match refused {
+        Refusal::AtMaximum => None,
+        Refusal::Upstream(error) => Some(Box::new(error)),
+    };
+    AllocError::Exhausted { layer: "pool", requested, held: Box::new(held), upstream }
 }
 
 /// Units of `bytes`, or nothing if no region can have so many.

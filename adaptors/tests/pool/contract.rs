@@ -4,8 +4,8 @@ use crate::common::{free, sim, sim_with};
 use crate::source::Source;
 use cumem::sim::Profile;
 use cumem::{
-    AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, ManagedResource,
-    MemoryResource, PinnedResource, Stream, layout, take_drop_errors,
+    AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, Held, LayerExt,
+    ManagedResource, MemoryResource, PinnedResource, Stream, layout, take_drop_errors,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
 
@@ -76,21 +76,17 @@ fn growth_backs_off_to_what_is_needed_and_stops_at_the_maximum() {
     let c = take(&pool, &stream, 55 * MIB - 100);
     let before = pool.stats();
     let error = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap_err();
-    assert_eq!(
-        error,
-        AllocError::Exhausted {
-            layer: "pool",
-            requested: 8 * MIB,
-            reserved: 73 * MIB,
-            allocated: 73 * MIB,
-            wanted: 73 * MIB - 100,
-            blocks: 3,
-            cached: 0,
-            largest_free: 0,
-            maximum: Some(80 * MIB),
-            upstream: None,
-        }
-    );
+    let held = Held {
+        reserved: 73 * MIB,
+        allocated: 73 * MIB,
+        wanted: 73 * MIB - 100,
+        blocks: 3,
+        cached: 0,
+        largest_free: 0,
+        maximum: Some(80 * MIB),
+    };
+    let held = Box::new(held);
+    assert_eq!(error, AllocError::Exhausted { layer: "pool", requested: 8 * MIB, held, upstream: None });
     assert_eq!(pool.stats(), before);
     let d = take(&pool, &stream, 7 * MIB);
     assert_eq!(pool.stats().reserved, 80 * MIB);
