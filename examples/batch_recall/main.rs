@@ -3,6 +3,7 @@
 //!
 //! ```console
 //! $ cargo run --release --example batch_recall
+//! $ cargo run --release --example batch_recall -- --oversubscribe --plot target/oversubscribe.svg
 //! ```
 //!
 //! On a GPU a kernel does the work (`examples/kernels/cosine.cu`), on a simulated device the host does; either
@@ -10,6 +11,8 @@
 
 mod digits;
 mod exact;
+mod oversubscribe;
+mod plot;
 mod recall;
 
 use clap::Parser;
@@ -17,6 +20,7 @@ use cumem::{Device, Event, LayerExt, Stream};
 use cumem_adaptors::{AnyStack, Counters, StackSpec, cumem};
 use digits::Digits;
 use std::error::Error;
+use std::path::PathBuf;
 
 /// Cosine similarity of every vector against all others, through a stack over unified memory.
 #[derive(Parser)]
@@ -27,11 +31,20 @@ struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
     device: String,
+    /// Compares instead what more data than memory costs on small simulated devices, and what helps.
+    #[arg(long, conflicts_with_all = ["stack", "device"])]
+    oversubscribe: bool,
+    /// Where to draw that comparison, as SVG.
+    #[arg(long, value_name = "FILE", requires = "oversubscribe")]
+    plot: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
     let args = Args::parse();
+    if args.oversubscribe {
+        return oversubscribe::compare(&Digits::read()?, args.plot.as_deref());
+    }
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,

@@ -143,7 +143,7 @@ fn launch_on_host(batch: &Batch, stream: &Stream) -> Result<(), DriverError> {
     Ok(())
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     // Eight sums, so that the compiler may use vector instructions; on these integers every order is exact.
     let mut sums = [0.0_f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
