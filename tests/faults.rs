@@ -39,6 +39,17 @@ fn each_call_fails_once_with_each_of_its_codes() {
 }
 
 #[test]
+fn what_large_copies_are_staged_through_is_no_leak() {
+    let report = report(|device| {
+        let stream = Stream::new(device)?;
+        drop(Buffer::from_slice(&vec![1_u8; 8 << 20], &stream, CudaResource::new(device))?);
+        Ok(())
+    });
+    report.assert();
+    assert!(report.calls().iter().any(|(call, _)| *call == FaultCall::AllocatePinned), "{report}");
+}
+
+#[test]
 fn a_leak_is_named_with_the_call_that_failed() {
     let report = report(|device| {
         let event = Event::new(device)?;

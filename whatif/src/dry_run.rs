@@ -147,6 +147,7 @@ pub fn dry_run<E: fmt::Display>(
     let layers = layers(&stack);
     let total = device.attributes().total_memory;
     drop(stack);
+    device.trim_staging();
     let live = simulator.live_allocations();
     let mut seen = look(&seen);
     Ok(DryRun {

@@ -117,6 +117,7 @@ fn run<E: Display>(profile: &Profile, fault: Option<Fault>, program: &mut impl F
     let calls = FaultCall::ALL.iter().map(|&call| (call, simulator.calls(call))).filter(|(_, n)| *n > 0).collect();
     let happened = simulator.faults_to_come() == 0;
     simulator.clear_faults();
+    device.trim_staging();
     // Errors of work that the program did not wait for; afterwards the device must answer.
     let _ = device.synchronize();
     let usable = device.synchronize();
