@@ -40,6 +40,7 @@ impl Profile {
             + work.new_blocks * ns(self.fault_new_block)
             + work.further_blocks * ns(self.fault_further_block)
             + work.throttles * ns(self.thrashing_nap)
+            + (work.faults + work.duplicates) * ns(self.fault_entry)
             + work.pages * ns(self.fault_page)
             + work.copies() * ns(self.fault_copy)
             + self.movement(work)

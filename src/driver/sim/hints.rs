@@ -188,6 +188,10 @@ impl Machine {
             );
             return Err(state.simulation(owner, message));
         }
+        // One memory for both: nothing moves.
+        if state.profile(owner).integrated && !state.profile(owner).concurrent_managed_access {
+            return Ok(());
+        }
         let mut work = Work { at: state.now, ..state.new_work() };
         let touched = state.space.touch(range, pages(place.offset, bytes), Processor::HOST, write, &mut work);
         let at = state.now;

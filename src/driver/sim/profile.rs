@@ -199,9 +199,9 @@ profile! {
     call_free_async: "ns",
     /// `cuMemAddressReserve`, `cuMemAddressFree`.
     call_reserve: "ns",
-    /// `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together.
+    /// `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together; and what a stream-ordered pool takes to grow.
     call_map: "ns",
-    /// `cuMemUnmap` of one piece.
+    /// `cuMemUnmap` of one piece; and what a stream-ordered pool takes to give one back.
     call_unmap: "ns",
     /// `cuMemcpyAsync`.
     call_copy: "ns",
@@ -257,6 +257,8 @@ profile! {
     fill_in_flight: "faults",
     /// What each block of a batch takes besides, beyond the first.
     fault_further_block: "ns",
+    /// What each fault of a batch takes besides.
+    fault_entry: "ns",
     /// What each page takes that a fault moves.
     fault_page: "ns",
     /// What each copy takes that a fault causes, beside the bytes.

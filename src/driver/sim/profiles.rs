@@ -54,6 +54,7 @@ impl Profile {
         figures.fault_wakeup = Figure::uncalibrated(0.0, "only the first fault of a process was seen to take longer");
         figures.fault_whole_block = Figure::measured(0.0, GTX_FIT);
         figures.fault_new_block = Figure::measured(33.0 * US, "nvprof traces of UVMSmart; few samples");
+        figures.fault_entry = Figure::measured(0.0, GTX_FIT);
         figures.fault_page = Figure::measured(0.21 * US, GTX_FIT);
         figures.fault_copy = Figure::measured(1.57 * US, GTX_FIT);
         figures.eviction = Figure::scaled(20.0 * US, "Titan V: 190 us per chunk, less the copy");
@@ -75,7 +76,8 @@ impl Profile {
         figures.fault_whole_block = Figure::measured(0.0, "contained in the slope by pages");
         figures.fault_further_block = read(10.0 * US);
         figures.fault_page = Figure::measured(0.5 * US, "sgemm with the prefetcher: 0.207 us/KiB, less the copy");
-        figures.fault_copy = Figure::measured(1.9 * US, "regular access without it: 0.68 us/KiB, less pages and copy");
+        figures.fault_entry = Figure::measured(1.9 * US, "regular access without it: 0.68 us/KiB, less pages and copy");
+        figures.fault_copy = Figure::measured(0.0, "contained in the slopes");
         figures.eviction = Figure::measured(26.0 * US, "190 us for each chunk, less the copy");
         figures.profile("titanv-pcie3", (7, 0), 80)
     }
@@ -234,6 +236,7 @@ fn h100_figures() -> Figures {
         fault_whole_block: fit(20.0 * US),
         fill_in_flight: fit(128.0),
         fault_further_block: fit(0.0),
+        fault_entry: fit(0.0),
         fault_page: fit(0.13 * US),
         fault_copy: fit(1.0 * US),
         eviction: Figure::uncalibrated(20.0 * US, "Titan V: 190 us per chunk, less the copy"),

@@ -1,5 +1,6 @@
 //! Device memory taken and given back: plain allocations, and the segments of pools.
 
+use super::cost::ns;
 use super::handles::Key;
 use super::machine::State;
 use super::memory::Kind;
@@ -72,6 +73,7 @@ impl State {
 
     fn grow_pool(&mut self, d: u32, pool: Key, bytes: u64) -> Result<(), CudaErrorCode> {
         let (base, _) = self.take_device_memory(d, bytes, Kind::Segment(pool))?;
+        self.now += ns(self.profile(d).call_map);
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.grow(base, bytes);
         }
@@ -110,6 +112,7 @@ impl State {
             // SAFETY: no block of the segment is handed out, and the streams have passed their frees.
             if let Some(segment) = unsafe { self.memory.free(base) } {
                 self.space.give_plain(d, segment.counted);
+                self.now += ns(self.profile(d).call_unmap);
             }
         }
     }
