@@ -1,7 +1,7 @@
 //! Replays on a simulated device.
 
 use cumem::layer::{Beneath, Layer};
-use cumem::sim::Profile;
+use cumem::sim::{Profile, faults};
 use cumem::{AllocError, Block, DeallocError, Device, LayerExt, ManagedResource, MemoryResource, Stream};
 use cumem_adaptors::{Counters, StackSpec};
 use cumem_replay::{Player, Replay, ReplayError, Trace};
@@ -205,4 +205,17 @@ proptest! {
             prop_assert_eq!(first.2 as u64, trace.peak_requested_bytes());
         }
     }
+}
+
+#[test]
+fn a_replay_that_breaks_off_gives_everything_back() {
+    let rows = "1,t,allocate,0x10,1000,0\n1,t,allocate,0x20,5000000,1\n1,t,free,0x10,1000,1\n1,t,allocate,0x30,64,0\n";
+    let trace = Trace::parse(format!("Thread,Time,Action,Pointer,Size,Stream\n{rows}").as_bytes(), "test").unwrap();
+    let report = faults::enumerate(&Profile::default(), |device| {
+        let stack = StackSpec::parse("managed | pool | limit(80%) | statistics | prefetch")?.build(device)?;
+        let figures = Replay::new(&trace).run(&stack)?;
+        assert!(figures.out_of_memory() <= 1);
+        Ok::<_, Box<dyn std::error::Error>>(())
+    });
+    report.assert();
 }
