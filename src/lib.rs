@@ -9,6 +9,7 @@
 //! | what memory is and can do, as types | [`kind`] |
 //! | the contract of resources, and its terms | [`resource`] |
 //! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
+//! | what moved and why, and advice that follows | [`accounting`] |
 //! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
 //! | one buffer for devices that migrate well and those that do not | [`PortableBuffer`], [`unified_or_pinned`] |
 //! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`] |
@@ -32,6 +33,7 @@
 //!
 //! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device only.
 
+pub mod accounting;
 mod any;
 mod auto;
 mod block;

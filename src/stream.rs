@@ -1,12 +1,13 @@
 //! [`Stream`]: an order of work on a device.
 
+use crate::accounting::{self, Asked, Cause};
 use crate::caller::Calling;
 use crate::device::Device;
 use crate::driver::RawStream;
 use crate::drop_error::record_drop_error;
 use crate::error::DriverError;
 use crate::event::Event;
-use crate::kernel::{Function, HostKernel, KernelArg, LaunchConfig};
+use crate::kernel::{Access, AccessMode, Function, HostKernel, KernelArg, LaunchConfig};
 use crate::location::DeviceId;
 use std::cell::RefCell;
 use std::fmt;
@@ -243,8 +244,14 @@ impl Stream {
         let _here = Calling::here();
         let (raw, device) = (self.raw()?, self.device());
         device.residency().launched_on(device.ordinal());
+        let declared = accounting::is_open().then(|| kernel.accesses.clone());
         // SAFETY: the caller vouches for the declared ranges; the handle is alive.
-        device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })
+        device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })?;
+        for Access { addr, bytes, mode, .. } in declared.into_iter().flatten() {
+            let cause = if mode == AccessMode::Write { Cause::KernelWrite } else { Cause::KernelRead };
+            accounting::note(device, Asked { cause, to: self.device_id().into(), addr, bytes });
+        }
+        Ok(())
     }
 
     /// The driver's handle, for use by the calling thread now.

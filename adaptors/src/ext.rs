@@ -2,9 +2,12 @@
 
 use crate::{
     Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size, Spill, Statistics,
+    Tagged,
 };
+use cumem::accounting::Ledger;
 use cumem::kind::Migratable;
 use cumem::{DriverError, Location, MemoryResource, Upstream};
+use std::sync::Arc;
 
 /// Stacks an adaptor on a resource. The last call is outermost.
 pub trait ResourceExt: MemoryResource + Sized {
@@ -58,6 +61,14 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Spill::new(self, second)
+    }
+
+    /// Calls its memory `name` in `ledger`. See [`Tagged`].
+    fn tagged(self, ledger: &Arc<Ledger>, name: impl Into<String>) -> Tagged<Self>
+    where
+        Self: Upstream,
+    {
+        Tagged::new(self, ledger, name)
     }
 
     /// Prefetches each block to `target`, and finishes the stack.

@@ -5,6 +5,7 @@
 //! | [`Pool`] | keeps memory and hands it out again, in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over one what users hold | [`Limit`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: it counts what goes through | [`Counters`] |
+//! | [`Tagged`] | gives a ledger a name for the memory | anywhere: over a pool for users' blocks | [`TagName`] |
 //! | [`Pressure`] | trims, then refuses, as the device fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | draws from a second resource when the first has no more | over two stacks | [`Spilled`] |
 //! | [`Prefetch`] | moves each block to a device, unless it is there | outermost | [`Prefetched`] |
@@ -75,6 +76,7 @@ mod size;
 pub mod spec;
 pub mod spill;
 pub mod statistics;
+pub mod tagged;
 
 #[doc(no_inline)]
 pub use cumem;
@@ -89,3 +91,4 @@ pub use size::{Size, SizeError};
 pub use spec::{AnyStack, SpecError, StackSpec};
 pub use spill::{Spill, Spilled};
 pub use statistics::{Counters, Counts, Scope, Statistics};
+pub use tagged::{TagName, Tagged};

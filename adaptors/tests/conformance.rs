@@ -1,8 +1,10 @@
 //! Every adaptor, and whole stacks, pass what every resource must.
 
+use cumem::accounting::Ledger;
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
 use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
+use std::sync::Arc;
 
 adaptor_conformance!(statistics, |upstream| Statistics::new(upstream));
 adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
@@ -55,3 +57,8 @@ conformance!(always_spilled, |device| Spill::new(
     PinnedResource::new(device).limit(0),
     ManagedResource::new(device)?.limit(1 << 40).statistics()
 )?);
+adaptor_conformance!(tagged, |upstream| {
+    let ledger = Arc::new(Ledger::new(upstream.device()));
+    ledger.write_down(1000);
+    upstream.tagged(&ledger, "under test")
+});

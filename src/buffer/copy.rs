@@ -1,8 +1,10 @@
 //! Copies between a buffer and the host, and between buffers.
 
 use super::Buffer;
+use crate::accounting::{self, Asked, Cause};
 use crate::caller::Calling;
 use crate::error::DriverError;
+use crate::location::Location;
 use crate::resource::MemoryResource;
 use crate::transfer::{self, Direction, Transfer, TransferPath};
 use bytemuck::Pod;
@@ -88,8 +90,13 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         }
         self.note_on_host(false);
         let transfer = Transfer { host, device, bytes, direction, unified };
+        let (cause, to) = match direction {
+            Direction::ToDevice => (Cause::Upload, self.device().id().into()),
+            Direction::ToHost => (Cause::Download, Location::Host),
+        };
+        let asked = Asked { cause, to, addr: device as u64, bytes };
         // SAFETY: the block holds this many bytes, and the caller vouches for the host's end.
-        unsafe { self.device().transfers().carry(transfer, &self.stream) }
+        accounting::timed(self.device(), asked, || unsafe { self.device().transfers().carry(transfer, &self.stream) })
     }
 
     pub(super) fn expect_len(&self, len: usize) -> Result<(), DriverError> {

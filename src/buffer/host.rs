@@ -1,10 +1,12 @@
 //! Host access to a buffer, where its kind allows.
 
 use super::Buffer;
+use crate::accounting::{self, Asked, Cause};
 use crate::caller::Calling;
 use crate::error::DriverError;
 use crate::host_gate::Closed;
 use crate::kind::HostAccessible;
+use crate::location::Location;
 use crate::resource::MemoryResource;
 use bytemuck::Pod;
 use std::ops::{Deref, DerefMut};
@@ -76,6 +78,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             }
             device.residency().touched_by_host(self.block.addr(), self.size_bytes());
             device.driver().host_access(device.ordinal(), self.block.as_ptr(), self.size_bytes(), write)?;
+            let cause = if write { Cause::HostWrite } else { Cause::HostRead };
+            let (addr, bytes) = (self.block.addr(), self.size_bytes());
+            accounting::note(device, Asked { cause, to: Location::Host, addr, bytes });
         }
         Ok(gate)
     }

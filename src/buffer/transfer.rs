@@ -1,10 +1,12 @@
 //! Upload and download of unified memory, by the best path.
 
 use super::Buffer;
+use crate::accounting::{self, Asked, Cause};
 use crate::caller::Calling;
 use crate::error::DriverError;
 use crate::hints;
 use crate::kind::Migratable;
+use crate::location::Location;
 use crate::resource::MemoryResource;
 use crate::transfer::{self, Direction, TransferPath};
 use bytemuck::Pod;
@@ -56,11 +58,14 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if self.on_host.load(Ordering::Relaxed) && self.size_bytes() > 0 {
             let _gate = self.device().host_access(&self.stream)?;
             let (start, bytes) = (self.block.as_ptr(), self.size_bytes());
-            self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
-            // SAFETY: the host may read the pages (`wait_for_host`), the slice has as many elements, and is not of the
-            // buffer, which would be borrowed.
-            unsafe { transfer::host_copy(host, start, bytes) };
-            return Ok(TransferPath::HostPages);
+            let asked = Asked { cause: Cause::Download, to: Location::Host, addr: self.block.addr(), bytes };
+            return accounting::timed(self.device(), asked, || {
+                self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
+                // SAFETY: the host may read the pages (`wait_for_host`), the slice has as many elements, and is not of
+                // the buffer, which would be borrowed.
+                unsafe { transfer::host_copy(host, start, bytes) };
+                Ok(TransferPath::HostPages)
+            });
         }
         // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
         unsafe { self.carry(host, Direction::ToHost, true) }

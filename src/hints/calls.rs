@@ -1,6 +1,7 @@
 //! Single hints and questions, about a range of a block.
 
 use super::{Advice, Outcome, RangeAttributes, SkipReason};
+use crate::accounting::{self, Asked, Cause};
 use crate::block::Block;
 use crate::device::Device;
 use crate::driver::sim::Residency;
@@ -30,8 +31,14 @@ pub fn prefetch(
     // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
     // allocated is refused.
     unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
-    device.residency().prefetched(device, ptr as u64, bytes, to);
+    note_prefetch(device, ptr as u64, bytes, to);
     Ok(Outcome::Applied)
+}
+
+/// Tells those who keep books that a prefetch was enqueued.
+pub(super) fn note_prefetch(device: &Device, addr: u64, bytes: usize, to: Location) {
+    device.residency().prefetched(device, addr, bytes, to);
+    accounting::note(device, Asked { cause: Cause::Prefetched, to, addr, bytes });
 }
 
 /// The same, but asks nothing of the driver if all pages are [assumed](SkipReason::AlreadyThere) to be there. What is assumed

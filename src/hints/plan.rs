@@ -1,6 +1,6 @@
 //! [`PrefetchPlan`]: prefetches of many ranges, checked and merged before the first is enqueued.
 
-use super::calls::{pointless, slice_of};
+use super::calls::{note_prefetch, pointless, slice_of};
 use super::ranges::{PlannedRange, Ranges};
 use super::{Outcome, SkipReason};
 use crate::block::Block;
@@ -222,9 +222,7 @@ impl<'a> PrefetchPlan<'a> {
             // SAFETY: the stream's handle is alive, and the blocks are borrowed; a migration changes no byte.
             match unsafe { device.driver().prefetch_batch(device.ordinal(), ranges, stream) } {
                 Ok(()) => {
-                    ranges
-                        .iter()
-                        .for_each(|range| device.residency().prefetched(device, range.addr, range.bytes, range.to));
+                    ranges.iter().for_each(|range| note_prefetch(device, range.addr, range.bytes, range.to));
                     return Ok(true);
                 }
                 // An older driver, or a device in the machine that has no concurrent managed access.
@@ -238,7 +236,7 @@ impl<'a> PrefetchPlan<'a> {
             // SAFETY: as above.
             unsafe { device.driver().prefetch(device.ordinal(), ptr, range.bytes, range.to, stream) }
                 .map_err(|source| stopped(enqueued, source))?;
-            device.residency().prefetched(device, range.addr, range.bytes, range.to);
+            note_prefetch(device, range.addr, range.bytes, range.to);
         }
         Ok(false)
     }

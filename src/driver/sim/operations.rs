@@ -142,8 +142,11 @@ impl State {
                 if !self.memory.still(base, 0, place) {
                     return Err(self.simulation(d, format!("memory at {base:#x} was freed before its prefetch")));
                 }
-                self.device(d).statistics.prefetches += 1;
                 let moved = self.space.prefetch(*range, pages.clone(), *to, &mut work);
+                let statistics = &mut self.device(d).statistics;
+                statistics.prefetches += 1;
+                statistics.prefetched_to_device += work.to_device.bytes;
+                statistics.prefetched_to_host += work.to_host.bytes - work.evicted;
                 let duration = self.profile(d).prefetch_transfer(&work);
                 self.note_steps(started, &mut work);
                 self.account(d, by, &work);

@@ -39,6 +39,10 @@ statistics! {
     migrated_to_device,
     /// Bytes of pages that migrated, or were copied, from the device to the host; evictions included.
     migrated_to_host,
+    /// Bytes of them that prefetches moved to the device.
+    prefetched_to_device,
+    /// Bytes of them that prefetches moved to the host; evictions not included.
+    prefetched_to_host,
     /// Bytes of pages that came from another device.
     migrated_from_peers,
     /// Bytes of pages that had been nowhere before.

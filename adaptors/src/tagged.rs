@@ -1,0 +1,101 @@
+//! [`Tagged`] gives a ledger a name for the memory that goes through.
+
+use cumem::accounting::{Ledger, Tag};
+use cumem::{AllocError, Beneath, Block, DeallocError, Layer, MakerId, MemoryResource, Stream, Upstream};
+use std::alloc::Layout;
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Has a [`Ledger`] count what is asked of each block under a name, from its allocation until it is freed.
+///
+/// `find::<TagName>()` reaches its [`TagName`] in any stack.
+#[derive(Debug)]
+pub struct Tagged<U> {
+    name: TagName,
+    ledger: Arc<Ledger>,
+    tags: Mutex<HashMap<(u64, MakerId), Tag>>,
+    upstream: U,
+}
+
+/// The name that a [`Tagged`] gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagName(String);
+
+impl TagName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<U> Tagged<U> {
+    /// Calls the upstream's memory `name` in `ledger`.
+    pub fn new(upstream: U, ledger: &Arc<Ledger>, name: impl Into<String>) -> Self
+    where
+        U: Upstream,
+    {
+        Self { name: TagName(name.into()), ledger: Arc::clone(ledger), tags: Mutex::default(), upstream }
+    }
+
+    /// What it draws from.
+    pub fn upstream(&self) -> &U {
+        &self.upstream
+    }
+
+    fn tags(&self) -> MutexGuard<'_, HashMap<(u64, MakerId), Tag>> {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks of no bytes are asked for nothing.
+    fn tag(&self, block: &Block) {
+        if block.size() > 0 {
+            let tag = self.ledger.tag(block.addr(), block.size(), &self.name.0);
+            self.tags().insert((block.addr(), block.maker()), tag);
+        }
+    }
+}
+
+impl<U: Layer> Layer for Tagged<U> {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tagged({})", self.name.0)
+    }
+    fn beneath(&self) -> Beneath<'_> {
+        Beneath::Layer(&self.upstream)
+    }
+    fn state(&self) -> &dyn Any {
+        &self.name
+    }
+}
+
+// SAFETY: every block is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for Tagged<U> {
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        self.upstream.allocate(stream, layout).inspect(|block| self.tag(block))
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // Before the upstream, which may hand the same memory to another thread at once.
+        let tag = self.tags().remove(&(block.addr(), block.maker()));
+        let tagged = tag.is_some();
+        drop(tag);
+        // SAFETY: this method's contract is the upstream's.
+        let freed = unsafe { self.upstream.deallocate(stream, block) };
+        freed.inspect_err(|error| {
+            if tagged {
+                self.tag(&error.block);
+            }
+        })
+    }
+}
+
+impl<U: Upstream> Upstream for Tagged<U> {}
+
+impl<U: Layer> fmt::Display for Tagged<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cumem::layer::fmt_stack(self, f)
+    }
+}
