@@ -1,25 +1,21 @@
 //! The same question answered on the host in integers, where nothing is rounded.
 
-use crate::digits::Digits;
+/// The vector other than `query` with the greatest cosine to it, of equals the first.
+pub(crate) fn nearest_neighbour(vectors: &[f32], dimensions: usize, query: usize) -> u32 {
+    let vector = |i: usize| &vectors[i * dimensions..][..dimensions];
+    let dot = |a: &[f32], b: &[f32]| -> u64 { a.iter().zip(b).map(|(&x, &y)| x as u64 * y as u64).sum() };
+    let (mut best, mut best_square, mut best_norm) = (u32::MAX, 0, 1);
+    for j in (0..vectors.len() / dimensions).filter(|&j| j != query) {
+        let (candidate, norm) = (dot(vector(query), vector(j)).pow(2), dot(vector(j), vector(j)));
+        // Dots are not negative, so the cosines compare as their squares do: dot^2 / norm.
+        if best == u32::MAX || u128::from(candidate) * best_norm > best_square * u128::from(norm) {
+            (best, best_square, best_norm) = (j as u32, u128::from(candidate), u128::from(norm));
+        }
+    }
+    best
+}
 
-/// For each vector the other one with the greatest cosine, of equals the first.
-pub(crate) fn nearest_neighbours(digits: &Digits) -> Vec<u32> {
-    let dot = |i, j| -> u64 {
-        let (a, b) = (digits.pixels(i), digits.pixels(j));
-        a.iter().zip(b).map(|(&x, &y)| u64::from(x) * u64::from(y)).sum()
-    };
-    let norms: Vec<u64> = (0..digits.len()).map(|i| dot(i, i)).collect();
-    (0..digits.len())
-        .map(|i| {
-            let (mut best, mut best_dot) = (None, 0);
-            for j in (0..digits.len()).filter(|&j| j != i) {
-                let candidate = dot(i, j);
-                // Dots are not negative, so the cosines compare as their squares do: dot^2 / norm.
-                if best.is_none_or(|b: usize| candidate.pow(2) * norms[b] > best_dot * norms[j]) {
-                    (best, best_dot) = (Some(j), candidate.pow(2));
-                }
-            }
-            best.map_or(u32::MAX, |j| j as u32)
-        })
-        .collect()
+/// The same for each vector.
+pub(crate) fn nearest_neighbours(vectors: &[f32], dimensions: usize) -> Vec<u32> {
+    (0..vectors.len() / dimensions).map(|query| nearest_neighbour(vectors, dimensions, query)).collect()
 }

@@ -1,26 +1,32 @@
-//! Batch recall through unified memory: the nearest neighbour, by cosine similarity, of each of 1,797 handwritten
-//! digits among all others, and how often it shows the same digit.
+//! Batch recall through unified memory: the nearest neighbour, by cosine similarity, of each vector of a batch among the
+//! others, batch by batch, with every way to get the batches to the device side by side.
 //!
 //! ```console
-//! $ cargo run --release --example batch_recall
+//! $ cargo run --release --example batch_recall                                    # 1,797 handwritten digits a batch
+//! $ cargo run --release --example batch_recall -- --batch-mib 100 --batches 16    # large batches, for a GPU
 //! $ cargo run --release --example batch_recall -- --oversubscribe --plot target/oversubscribe.svg
 //! ```
 //!
 //! On a GPU a kernel does the work (`examples/kernels/cosine.cu`), on a simulated device the host does; either
-//! way the result is checked against exact integer arithmetic.
+//! way the results are checked against exact integer arithmetic. Times on a simulated device are simulated.
 
+mod bars;
+mod batches;
 mod digits;
 mod exact;
+mod kernels;
+mod modes;
 mod oversubscribe;
 mod plot;
-mod recall;
 
+use batches::Batches;
 use clap::Parser;
-use cumem::{Device, Event, LayerExt, Stream};
+use cumem::{Device, LayerExt, Stream};
 use cumem_adaptors::{AnyStack, Counters, StackSpec, cumem};
 use digits::Digits;
+use modes::{Job, Mode, Run};
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Cosine similarity of every vector against all others, through a stack over unified memory.
 #[derive(Parser)]
@@ -31,11 +37,21 @@ struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
     device: String,
+    /// Batches.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    batches: u32,
+    /// MiB of a batch, of vectors of 1,024 elements; else each batch is the 1,797 digits, of 64. All batches together may take
+    /// 4 GiB.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch_mib: Option<u32>,
+    /// The ways to get them to the device.
+    #[arg(long = "mode", value_enum, default_values_t = Mode::ALL)]
+    modes: Vec<Mode>,
     /// Compares instead what more data than memory costs on small simulated devices, and what helps.
-    #[arg(long, conflicts_with_all = ["stack", "device"])]
+    #[arg(long, conflicts_with_all = ["stack", "device", "batches", "batch_mib", "modes"])]
     oversubscribe: bool,
-    /// Where to draw that comparison, as SVG.
-    #[arg(long, value_name = "FILE", requires = "oversubscribe")]
+    /// Where to draw the comparison, as SVG; `target/batch_recall.svg` for that of the ways.
+    #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
@@ -59,57 +75,111 @@ fn main() -> Result<(), Box<dyn Error>> {
             std::process::exit(2);
         }
     };
+    let digits = Digits::read()?;
+    let batches = match args.batch_mib {
+        Some(mib) if u64::from(mib) * u64::from(args.batches) > 4 << 10 => {
+            return Err(format!("{} batches of {mib} MiB take more than 4 GiB", args.batches).into());
+        }
+        Some(mib) => Batches::wide(&digits, args.batches as usize, (mib as usize) << 20),
+        None => Batches::of_digits(&digits, args.batches as usize),
+    };
     println!("device  {device}");
     println!("stack   {stack}");
-
-    let digits = Digits::read()?;
-    println!("input   {} vectors of {} elements", digits.len(), digits.dimensions());
+    println!(
+        "input   {} batches of {} vectors of {} elements, {:.1} MiB each",
+        batches.batches,
+        batches.count,
+        batches.dimensions,
+        batches.bytes_per_batch() as f64 / f64::from(1 << 20)
+    );
 
     let stream = Stream::new(&device)?;
-    let kernels = recall::Kernels::load(&device)?;
-    let (start, end) = (Event::with_timing(&device)?, Event::with_timing(&device)?);
-    start.record(&stream)?;
-    let found = recall::nearest_neighbours(&digits, &kernels, &stream, &stack)?;
-    end.record(&stream)?;
-    end.synchronize()?;
-    let clock = if device.is_simulated() { "simulated, in virtual time" } else { "by the device's clock" };
-    println!(
-        "time    {:.3} ms from upload to results on the host, {clock}",
-        end.elapsed_since(&start)?.as_secs_f64() * 1e3
-    );
+    let kernels = kernels::Kernels::load(&device)?;
+    let job = Job { batches: &batches, kernels: &kernels, stream: &stream, stack: &stack };
+    let mut runs = Vec::new();
+    for mode in args.modes {
+        runs.push(job.run(mode)?);
+    }
+    table(&runs, device.is_simulated());
     if let Some(counters) = stack.find::<Counters>() {
         println!("memory  {}", counters.counts());
     }
+    let clock = if device.is_simulated() { "simulated" } else { "measured" };
+    let title = format!(
+        "batch_recall, {} x {:.1} MiB, {}, {clock}",
+        batches.batches,
+        batches.bytes_per_batch() as f64 / f64::from(1 << 20),
+        device.attributes().name
+    );
+    let plot = args.plot.unwrap_or_else(|| "target/batch_recall.svg".into());
+    write(&plot, &bars::svg(&title, &runs))?;
+    println!("plot    {}", plot.display());
 
-    let expected = exact::nearest_neighbours(&digits);
-    let wrong = found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
-    if wrong > 0 {
-        return Err(format!("{wrong} of {} neighbours differ from the exact computation", digits.len()).into());
+    check(&batches, &runs, args.batch_mib.is_none())?;
+    if let (None, Some(run)) = (args.batch_mib, runs.first()) {
+        let right = (0..digits.len()).filter(|&i| digits.label(i) == digits.label(run.index[i] as usize)).count();
+        println!("recall: {right} of {}", digits.len());
     }
-    println!("check   all {} neighbours equal those of exact integer arithmetic on the host", digits.len());
-
-    let right = (0..digits.len()).filter(|&i| digits.label(i) == digits.label(found[i] as usize)).count();
-    println!("recall: {right} of {}", digits.len());
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use cumem::sim::{Profile, faults};
-
-    #[test]
-    fn every_driver_call_may_fail() {
-        let digits = Digits::read().unwrap().first(50);
-        let expected = exact::nearest_neighbours(&digits);
-        let report = faults::enumerate(&Profile::default(), |device| {
-            let spec = StackSpec::parse("managed | pool | limit(80%) | statistics | prefetch")?;
-            let AnyStack::OverManaged(stack) = spec.build(device)? else { unreachable!("it stands on `managed`") };
-            let (stream, kernels) = (Stream::new(device)?, recall::Kernels::load(device)?);
-            let found = recall::nearest_neighbours(&digits, &kernels, &stream, &stack);
-            assert_eq!(stack.find::<Counters>().map(|counters| counters.counts().current_blocks), Some(0));
-            found.map(|found| assert_eq!(found, expected))
-        });
-        report.assert();
+fn table(runs: &[Run], simulated: bool) {
+    let clock = if simulated { "simulated, virtual time" } else { "by the host's clock" };
+    println!(
+        "\n{:<16} {:>12}  {:>8}   from the first batch to the results on the host, {clock}",
+        "mode", "ms", "faults"
+    );
+    for run in runs {
+        let faults = run.faults.map_or("-".into(), |faults| faults.to_string());
+        println!("{:<16} {:>12.3}  {faults:>8}", run.mode.name(), run.time.as_secs_f64() * 1e3);
     }
+    println!();
+    if let Some(report) = runs.iter().find_map(|run| run.auto.as_ref()) {
+        println!("auto    {report}");
+    }
+    let time = |mode| runs.iter().find(|run| run.mode == mode).map(|run| run.time.as_secs_f64() * 1e3);
+    if let (Some(faulting), Some(auto), Some(resident)) =
+        (time(Mode::Naive), time(Mode::Automatic), time(Mode::Resident))
+    {
+        println!(
+            "hidden  (t_faulting - t_auto) / (t_faulting - t_resident) = ({faulting:.3} - {auto:.3}) / \
+             ({faulting:.3} - {resident:.3}) = {:.1} %",
+            (faulting - auto) / (faulting - resident) * 100.0
+        );
+    }
+    if let Some(run) = runs.first() {
+        println!("result  mean similarity of the nearest neighbours {:.4}", run.mean_similarity);
+    }
+}
+
+/// All modes agree, and what they found is exact: for every vector of the digits, for some of large batches.
+fn check(batches: &Batches, runs: &[Run], every: bool) -> Result<(), Box<dyn Error>> {
+    let Some((first, others)) = runs.split_first() else { return Ok(()) };
+    if let Some(run) = others.iter().find(|run| run.index != first.index) {
+        return Err(
+            format!("the neighbours of `{}` differ from those of `{}`", run.mode.name(), first.mode.name()).into()
+        );
+    }
+    let step = if every { 1 } else { (batches.count / 3).max(1) };
+    let of_batches = if every { 1 } else { batches.batches };
+    let mut checked = 0;
+    for batch in (0..of_batches).step_by(of_batches.div_ceil(2)) {
+        for query in (0..batches.count).step_by(step) {
+            let expected = exact::nearest_neighbour(batches.batch(batch), batches.dimensions, query);
+            let found = first.index[batch * batches.count + query];
+            if found != expected {
+                return Err(format!("batch {batch}: vector {query} is nearest to {expected}, not to {found}").into());
+            }
+            checked += 1;
+        }
+    }
+    println!("check   {checked} neighbours equal those of exact integer arithmetic on the host");
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(std::fs::write(path, text)?)
 }

@@ -6,8 +6,8 @@
 
 use crate::digits::Digits;
 use crate::exact;
+use crate::kernels::dot;
 use crate::plot;
-use crate::recall::dot;
 use cumem_adaptors::cumem::sim::{DeviceStatistics, Profile, Provenance};
 use cumem_adaptors::cumem::{
     Advice, AllocError, AnyResource, Device, DriverError, HostKernel, LayerExt, Stream, UnifiedBuffer, kind,
@@ -98,7 +98,7 @@ fn trust(profile: &Profile) -> String {
 }
 
 fn all(digits: &Digits, capacity: usize, sizes: &[usize]) -> Result<Vec<Figures>, Box<dyn Error>> {
-    let neighbours = exact::nearest_neighbours(digits);
+    let neighbours = exact::nearest_neighbours(&digits.vectors(), digits.dimensions());
     let mut all = Vec::new();
     for &percent in sizes {
         let table = table_of(digits, capacity * percent / 100);

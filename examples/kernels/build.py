@@ -11,7 +11,7 @@ import pathlib
 import nvidia.cuda_nvrtc
 
 ROOT = pathlib.Path(__file__).parents[2]
-SOURCES = [ROOT / "examples/kernels/cosine.cu", ROOT / "src/transfer/copy.cu"]
+SOURCES = [ROOT / path for path in ("examples/kernels/cosine.cu", "examples/kernels/stencil.cu", "src/transfer/copy.cu")]
 OPTIONS = [b"--gpu-architecture=compute_50", b"--std=c++17"]
 
 library = next(pathlib.Path(nvidia.cuda_nvrtc.__path__[0]).glob("lib/libnvrtc.so.*"))

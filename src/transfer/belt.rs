@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Slots of a ring.
-pub(super) const SLOTS: usize = 8;
+pub(super) const SLOTS: usize = 12;
 
 /// Which chunks the host may copy, and which it has copied. Chunk `i` has slot `i % SLOTS`.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::thread;
 
 /// From here on several threads copy faster than they take to start.
 const PARALLEL_FROM: usize = 16 << 20;
-/// With four of them and streaming stores an H100's host copies 51 GB/s, which is what the link takes
+/// With eight of them and streaming stores an H100's host keeps up with two thirds of the link
 /// (`benches/README.md`).
-const THREADS: usize = 4;
+const THREADS: usize = 8;
 
 /// How many threads are worth while on this machine.
 pub(super) fn threads() -> usize {

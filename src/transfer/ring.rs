@@ -20,7 +20,7 @@ const LARGE: usize = 16 << 20;
 /// Copies that the link has before it: enough to keep it busy, while most slots are the host's.
 const UNDER_WAY: usize = 2;
 
-/// 16 MiB of page-locked memory.
+/// 24 MiB of page-locked memory.
 pub(super) struct Ring {
     memory: PinnedMemory,
     landed: Box<[Mark]>,

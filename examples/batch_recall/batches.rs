@@ -1,0 +1,51 @@
+//! The input of all batches: vectors put together from digits.
+
+use crate::digits::Digits;
+
+/// Vectors of one batch after the other, row-major, of small whole numbers.
+pub(crate) struct Batches {
+    pub(crate) vectors: Vec<f32>,
+    pub(crate) batches: usize,
+    /// Vectors of a batch.
+    pub(crate) count: usize,
+    pub(crate) dimensions: usize,
+}
+
+/// Digits side by side in a vector of a large batch.
+const WIDE: usize = 16;
+
+impl Batches {
+    /// Each batch holds the digits, as they are.
+    pub(crate) fn of_digits(digits: &Digits, batches: usize) -> Self {
+        let (count, dimensions) = (digits.len(), digits.dimensions());
+        Self { vectors: digits.vectors().repeat(batches), batches, count, dimensions }
+    }
+
+    /// Batches of `bytes` bytes, whose vectors are 16 digits side by side, drawn at random.
+    pub(crate) fn wide(digits: &Digits, batches: usize, bytes: usize) -> Self {
+        let dimensions = WIDE * digits.dimensions();
+        let count = bytes / (dimensions * size_of::<f32>());
+        let mut vectors = Vec::with_capacity(batches * count * dimensions);
+        let mut random = 1_u64;
+        for _ in 0..batches * count * WIDE {
+            // Knuth's generator (MMIX).
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let digit = (random >> 33) as usize % digits.len();
+            vectors.extend(digits.pixels(digit).iter().map(|pixel| f32::from(*pixel)));
+        }
+        Self { vectors, batches, count, dimensions }
+    }
+
+    /// Elements of a batch.
+    pub(crate) fn elements(&self) -> usize {
+        self.count * self.dimensions
+    }
+
+    pub(crate) fn bytes_per_batch(&self) -> usize {
+        self.elements() * size_of::<f32>()
+    }
+
+    pub(crate) fn batch(&self, index: usize) -> &[f32] {
+        &self.vectors[index * self.elements()..][..self.elements()]
+    }
+}
