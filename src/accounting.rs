@@ -1,7 +1,7 @@
 //! Migration accounting: what was asked of unified memory and what moved, by direction, cause, tag and phase; and advice that follows from it.
 //!
 //! A [`Ledger`] counts from when it is made until it is dropped. What is *asked* through this library is counted on every
-//! device: prefetches, host guards, uploads, downloads, and the accesses that kernels declare. What really *moved*, and the faults, only a
+//! device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are declared. What really *moved*, and the faults, only a
 //! simulated device tells; a GPU's driver does not, and the report says so.
 //!
 //! ```

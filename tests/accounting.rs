@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 on_devices!(
     bytes_and_calls_by_cause_direction_tag_and_phase,
+    declared_uses_are_counted_and_written_down_once,
     only_what_succeeded_counts,
     a_tag_ends_with_its_block,
     several_ledgers_and_none,
@@ -77,6 +78,22 @@ fn bytes_and_calls_by_cause_direction_tag_and_phase(device: &Device) {
     let text = report.to_string();
     assert_eq!(text.contains("moved (simulated)"), device.is_simulated(), "{text}");
     assert_eq!(text.contains("unknown"), !device.is_simulated(), "{text}");
+}
+
+fn declared_uses_are_counted_and_written_down_once(device: &Device) {
+    let stream = Stream::new(device).unwrap();
+    let ledger = Arc::new(Ledger::new(device));
+    ledger.write_down(10);
+    let used = buffer(ManagedResource::new(device).unwrap().tagged(&ledger, "used"), MIB, &stream);
+    let address = used.device_use(4096..8192).unwrap().device_address();
+    used.sparse_device_use(0..MIB).map(drop).unwrap();
+    assert!(used.device_use(0..MIB + 1).is_err());
+    let report = ledger.report();
+    assert_eq!((row(&report, "used", "", Cause::DeviceUse).calls, address), (2, used.device_address() + 4096));
+    assert_eq!(row(&report, "used", "", Cause::DeviceUse).bytes, (4096 + MIB) as u64);
+    // Kernels of a simulated device are written down themselves.
+    let written = if device.is_simulated() { 0 } else { 2 };
+    assert_eq!(ledger.pattern().steps().len(), written);
 }
 
 fn only_what_succeeded_counts(device: &Device) {

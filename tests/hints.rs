@@ -19,6 +19,7 @@ on_devices!(
     a_rejected_hint_takes_back_those_before_it,
     hints_are_undone_for_their_own_block_only,
     ranges_past_the_end,
+    hints_are_about_the_length_and_a_block_has_all,
     hints_about_device_memory,
     residency_where_it_can_be_told,
 );
@@ -157,6 +158,16 @@ fn ranges_past_the_end(device: &Device) {
     assert_eq!(nothing.outcomes(), [(Hint::Advise(Advice::SetPreferredLocation(Location::Host)), skipped)]);
     nothing.undo(buffer.block(), buffer.stream()).unwrap();
     assert_eq!(told(&buffer).preferred_location, None);
+}
+
+fn hints_are_about_the_length_and_a_block_has_all(device: &Device) {
+    let stream = Stream::new(device).unwrap();
+    let empty = UnifiedBuffer::<u8, _>::with_capacity(BYTES, &stream, ManagedResource::new(device).unwrap()).unwrap();
+    assert_eq!(empty.prefetch(device.id()).unwrap(), Outcome::Skipped(SkipReason::EmptyRange));
+    let all = ManagedMemoryHints::new(empty.block(), &stream).read_mostly().prefetch(device.id()).apply().unwrap();
+    assert!(all.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Applied));
+    let told = hints::range_attributes(empty.block(), 0..BYTES, &stream).unwrap();
+    assert_eq!((told.read_mostly, told.last_prefetch_location), (true, Some(device.id().into())));
 }
 
 fn hints_about_device_memory(device: &Device) {

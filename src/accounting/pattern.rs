@@ -49,8 +49,8 @@ impl Step {
             Cause::Prefetched => Some(Self::Prefetched { memory, range, to: place }),
             Cause::HostRead => used(Processor::Host, AccessMode::Read),
             Cause::HostWrite => used(Processor::Host, AccessMode::Write),
-            // The device's engines do the copying.
-            Cause::Upload | Cause::KernelWrite => used(Processor::Device, AccessMode::Write),
+            // The device's engines do the copying; what declared uses do is not known, and a write is the worse.
+            Cause::Upload | Cause::KernelWrite | Cause::DeviceUse => used(Processor::Device, AccessMode::Write),
             Cause::Download | Cause::KernelRead => used(Processor::Device, AccessMode::Read),
         }
     }

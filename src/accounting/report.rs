@@ -19,9 +19,11 @@ pub enum Cause {
     Upload,
     /// A copy from a buffer to the host.
     Download,
-    /// A kernel said that it reads.
+    /// A [use](crate::Buffer::device_use) by work on a device was declared.
+    DeviceUse,
+    /// A kernel of a simulated device said that it reads.
     KernelRead,
-    /// A kernel said that it writes.
+    /// A kernel of a simulated device said that it writes.
     KernelWrite,
 }
 
@@ -33,6 +35,7 @@ impl fmt::Display for Cause {
             Self::HostWrite => "host write",
             Self::Upload => "upload",
             Self::Download => "download",
+            Self::DeviceUse => "device use",
             Self::KernelRead => "kernel read",
             Self::KernelWrite => "kernel write",
         })

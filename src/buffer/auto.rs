@@ -1,6 +1,7 @@
 //! Automatic prefetch of a buffer, and the uses that it learns from.
 
 use super::Buffer;
+use crate::accounting::{self, Asked, Cause};
 use crate::auto::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
 use crate::error::DriverError;
 use crate::hints::{Outcome, SkipReason};
@@ -53,8 +54,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if let Some(auto) = &self.auto
             && !bytes.is_empty()
         {
-            auto.used(&self.block, bytes, &self.stream)?;
+            auto.used(&self.block, bytes.clone(), &self.stream)?;
         }
+        self.note_device_use(address, bytes.len());
         Ok(DeviceUse::new(address, self.auto.as_deref().map(|auto| (auto, &*self.block))))
     }
 
@@ -69,6 +71,13 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if let Some(auto) = &self.auto {
             auto.used_sparsely();
         }
-        Ok(DeviceUse::new(self.device_address() + bytes.start as u64, None))
+        let address = self.device_address() + bytes.start as u64;
+        self.note_device_use(address, bytes.len());
+        Ok(DeviceUse::new(address, None))
+    }
+
+    fn note_device_use(&self, addr: u64, bytes: usize) {
+        let to = self.device().id().into();
+        accounting::note(self.device(), Asked { cause: Cause::DeviceUse, to, addr, bytes });
     }
 }
