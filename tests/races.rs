@@ -143,6 +143,25 @@ fn the_host_uses_what_another_stream_writes() {
 }
 
 #[test]
+fn work_that_is_launched_while_the_host_is_at_it() {
+    let (device, first, second) = rig();
+    let stack = ManagedResource::new(&device).unwrap();
+    let buffer = UnifiedBuffer::<u32, _>::zeroed(1024, &first, &stack).unwrap();
+    let guard = buffer.host_read().unwrap();
+    read("no harm", buffer.device_address(), 4096, &second);
+    write("under its hands", buffer.device_address() + 4, 4, &second);
+    none(&device);
+    drop(guard);
+    let race = only(&device);
+    assert_eq!((race.kind, race.first.by), (RaceKind::HostAccess, "under its hands"));
+    assert_eq!((race.second.deed, race.second.stream), (Deed::Read, None));
+    // Said once.
+    let _ = buffer.host_read().unwrap().len();
+    none(&device);
+    second.synchronize().unwrap();
+}
+
+#[test]
 fn memory_used_after_it_was_freed() {
     let (device, first, second) = rig();
     let resource = CudaResource::new(&device);

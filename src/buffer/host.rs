@@ -3,6 +3,7 @@
 use super::Buffer;
 use crate::accounting::{self, Asked, Cause};
 use crate::caller::Calling;
+use crate::driver::sim::Simulator;
 use crate::error::DriverError;
 use crate::host_gate::Closed;
 use crate::kind::HostAccessible;
@@ -15,14 +16,34 @@ use std::ops::{Deref, DerefMut};
 #[derive(Debug)]
 pub struct HostRead<'a, T> {
     elements: &'a [T],
-    _gate: Option<Closed<'a>>,
+    _using: Using<'a>,
 }
 
 /// The elements of a buffer, for the host to read and write.
 #[derive(Debug)]
 pub struct HostWrite<'a, T> {
     elements: &'a mut [T],
+    _using: Using<'a>,
+}
+
+/// The host is using memory, until this goes.
+#[derive(Debug)]
+struct Using<'a> {
+    /// Whom to tell.
+    simulator: Option<&'a Simulator>,
+    addr: u64,
+    bytes: usize,
+    write: bool,
+    /// Opens after that.
     _gate: Option<Closed<'a>>,
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        if let Some(simulator) = self.simulator {
+            simulator.end_host_access(self.addr, self.bytes as u64, self.write);
+        }
+    }
 }
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
@@ -44,11 +65,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         R: MemoryResource<Kind: HostAccessible>,
     {
         let _here = Calling::here();
-        let gate = self.wait_for_host(false)?;
+        let using = self.wait_for_host(false)?;
         // SAFETY: `HostAccessible` promises readable initialised bytes, the work that writes them has ended, the
         // elements are plain data, and the address is aligned for `T`.
         let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
-        Ok(HostRead { elements, _gate: gate })
+        Ok(HostRead { elements, _using: using })
     }
 
     /// The same, for the host to read and write.
@@ -63,13 +84,13 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     {
         let _here = Calling::here();
         let start = self.as_mut_ptr();
-        let gate = self.wait_for_host(true)?;
+        let using = self.wait_for_host(true)?;
         // SAFETY: as in `host_read`, and the buffer stays borrowed exclusively.
         let elements = unsafe { std::slice::from_raw_parts_mut(start, self.len) };
-        Ok(HostWrite { elements, _gate: gate })
+        Ok(HostWrite { elements, _using: using })
     }
 
-    fn wait_for_host(&self, write: bool) -> Result<Option<Closed<'_>>, DriverError> {
+    fn wait_for_host(&self, write: bool) -> Result<Using<'_>, DriverError> {
         let device = self.device();
         let gate = device.host_access(&self.stream)?;
         if self.size_bytes() > 0 {
@@ -82,7 +103,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             let (addr, bytes) = (self.block.addr(), self.size_bytes());
             accounting::note(device, Asked { cause, to: Location::Host, addr, bytes });
         }
-        Ok(gate)
+        let (addr, bytes) = (self.block.addr(), self.size_bytes());
+        Ok(Using { simulator: device.simulator(), addr, bytes, write, _gate: gate })
     }
 }
 

@@ -17,7 +17,7 @@ pub use report::{Deed, Race, RaceKind, Use};
 use super::handles::Key;
 use clock::{Actor, Clock, HOST};
 use shadow::{Shadow, Step};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(super) struct Races {
     events: HashMap<u64, Clock>,
     shadow: Shadow,
     found: Vec<Race>,
+    /// Steps that were reported, by actor and number, and against whom.
+    reported: HashSet<(Actor, u64, Actor)>,
 }
 
 impl Races {
@@ -134,19 +136,21 @@ impl Races {
             HOST => &self.host,
             stream => &self.streams[stream as usize - 1].clock,
         };
-        let mut met: Vec<(Arc<Use>, RaceKind, Range<u64>)> = Vec::new();
+        let mut met: Vec<(Step, Range<u64>)> = Vec::new();
         self.shadow.met(range, step.what.deed != Deed::Read, |earlier, common| {
             if earlier.known_to(clock) {
                 return;
             }
-            match met.iter_mut().find(|(first, ..)| Arc::ptr_eq(first, &earlier.what)) {
-                Some((_, _, addresses)) if addresses.end == common.start => addresses.end = common.end,
+            match met.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.what, &earlier.what)) {
+                Some((_, addresses)) if addresses.end == common.start => addresses.end = common.end,
                 Some(_) => {}
-                None => met.push((Arc::clone(&earlier.what), kind(&earlier.what, &step.what), common)),
+                None => met.push((earlier.clone(), common)),
             }
         });
-        for (first, kind, addresses) in met {
-            self.report(kind, &first, &step.what, addresses);
+        for (first, addresses) in met {
+            if self.reported.insert((first.actor, first.number, step.actor)) {
+                self.report(kind(&first.what, &step.what), &first.what, &step.what, addresses);
+            }
         }
     }
 

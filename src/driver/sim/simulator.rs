@@ -225,7 +225,7 @@ impl Simulator {
     ///
     /// It sees what declared kernels, copies, fills and host guards use, and allocations and frees of the driver and of
     /// buffers, in whatever order virtual time happens to run them. It takes the host for one thread: calls are
-    /// ordered as they come in.
+    /// ordered as they come in. A use is reported once against each stream that does not wait for it.
     pub fn detect_races(&self, on: bool) {
         self.machine.look().detect_races(on);
     }
@@ -250,6 +250,12 @@ impl Simulator {
             state.order_with_legacy(stream.device_id().ordinal(), key);
             state.race_uses(Some(key), "a block", &[used(block.addr(), block.size() as u64, deed)]);
         }
+    }
+
+    /// The host has been using memory until now: work that was enqueued meanwhile was not waited for.
+    pub(crate) fn end_host_access(&self, addr: u64, bytes: u64, write: bool) {
+        let deed = if write { Deed::Written } else { Deed::Read };
+        self.machine.look().race_uses(None, "the host", &[used(addr, bytes, deed)]);
     }
 
     /// The races that were found since the last time, in order; at most 1000.

@@ -6,7 +6,8 @@ use super::memory::Kind;
 use super::operations::pages;
 use std::time::Duration;
 
-/// Snapshots that are kept; when there are as many, every second goes, and from then on they are twice as far apart.
+/// Snapshots that are kept; when there are as many, the first of each two goes, and from then on they are twice as far
+/// apart.
 const MOST: usize = 256;
 
 /// Where all memory of a machine was at one moment.
@@ -54,10 +55,10 @@ impl Snapshots {
     fn add(&mut self, snapshot: Snapshot, now: u64) {
         self.taken.push(snapshot);
         if self.taken.len() >= MOST {
-            let mut keep = false;
+            let mut index = 0;
             self.taken.retain(|_| {
-                keep = !keep;
-                keep
+                index += 1;
+                index % 2 == 0
             });
             self.apart *= 2;
         }
