@@ -21,7 +21,7 @@ impl Profile {
     /// What [`named`](Self::named) knows.
     pub const NAMES: &[&str] = &["h100-pcie5", "gtx1080ti", "titanv", "a100", "gh200", "maxwell", "wsl", "integrated"];
 
-    /// A profile by its name.
+    /// A profile by its name, or by that which it gives itself.
     pub fn named(name: &str) -> Option<Self> {
         let all = [
             Self::h100_pcie5,
@@ -33,7 +33,8 @@ impl Profile {
             Self::wsl,
             Self::integrated,
         ];
-        Self::NAMES.iter().position(|known| *known == name).map(|i| all[i]())
+        let mut known = Self::NAMES.iter().zip(all.map(|profile| profile()));
+        known.find(|(known, profile)| **known == name || profile.name == name).map(|(_, profile)| profile)
     }
 
     /// An H100 80GB HBM3 on PCIe 5, calibrated by measurements within its capacity. Nothing was measured beyond it.
@@ -247,5 +248,34 @@ fn h100_figures() -> Figures {
         thrashing_pin: rule(150_000.0 * US),
         thrashing_epoch: rule(1_000_000.0 * US),
         thrashing_max_resets: rule(4.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_has_a_sound_profile_whose_numbers_say_where_they_come_from() {
+        for name in Profile::NAMES {
+            let profile = Profile::named(name).unwrap();
+            assert_eq!(profile.check(), Ok(()), "{name}");
+            for (field, _, Figure { provenance, source, .. }) in profile.figures() {
+                assert!(!source.is_empty(), "{name}: {field}");
+                // What was measured on the H100 is no measurement of another device.
+                let borrowed = source.starts_with("H100") && *name != "h100-pcie5";
+                assert!(!borrowed || provenance != Provenance::Measured, "{name}: {field}: {source}");
+            }
+        }
+        assert_eq!(Profile::named("h100"), None);
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_their_profiles() {
+        for name in Profile::NAMES {
+            let found = Profile::named(name).unwrap().name;
+            assert!(found.starts_with(name), "{name} is {found}");
+            assert_eq!(Profile::named(&found), Profile::named(name));
+        }
     }
 }

@@ -96,7 +96,8 @@ impl State {
         statistics.evicted += work.evicted;
         statistics.collapsed += work.collapsed;
         statistics.accessed_remotely += work.remote;
-        for value in [work.faults, work.to_device.bytes, work.to_host.bytes, work.populated, work.evictions] {
+        let moved = [work.to_device.bytes, work.to_host.bytes, work.peer.bytes, work.copies(), work.populated];
+        for value in [work.faults, work.batches, work.throttles, work.evictions].into_iter().chain(moved) {
             self.journal.mix(value);
         }
         self.memory_changed();
