@@ -162,17 +162,13 @@ impl Space {
             };
             // Pages that came along are not taken from a copy that may be used elsewhere for reading.
             let along = along.minus(block.resident(to)).minus(pages);
-            let moved = self.make_resident(id, block, to, pages, mode, work)?;
-            let brought = self.make_resident(id, block, to, &along, mode, work)?;
+            let migrated = self.make_resident(id, block, to, pages, &along, mode, work)?;
             match (&self.rules.thrashing, mode) {
-                (Some(rules), Mode::Move) => {
-                    let migrated = moved.or(&brought);
-                    if !migrated.is_empty() {
-                        block.thrashing.migrated(rules, to, &migrated, work.at);
-                    }
+                (Some(rules), Mode::Move) if !migrated.is_empty() => {
+                    block.thrashing.migrated(rules, to, &migrated, work.at);
                 }
                 (Some(_), Mode::Duplicate) => block.thrashing.reset(pages),
-                (None, _) => {}
+                _ => {}
             }
             if to != by {
                 block.map_remote(by, pages);

@@ -17,42 +17,48 @@ pub(super) enum Mode {
 }
 
 impl Space {
-    /// Brings `pages` of a block to a processor; those that were elsewhere before.
+    /// Brings `pages` of a block to a processor, and after them those that come `along`; which of them were elsewhere
+    /// before.
+    #[expect(clippy::too_many_arguments, reason = "what a migration is")]
     pub(super) fn make_resident(
         &mut self,
         id: BlockId,
         block: &mut Block,
         to: Processor,
         pages: &PageSet,
+        along: &PageSet,
         mode: Mode,
         work: &mut Work,
     ) -> Result<PageSet, NoMemory> {
-        if pages.is_empty() {
+        let all = pages.or(along);
+        if all.is_empty() {
             return Ok(PageSet::EMPTY);
         }
         let fixed = matches!(self.range(id.range).mode, Managed::Fixed(_));
         if let (Some(gpu), false) = (to.gpu(), fixed) {
-            self.back(gpu, id, block, pages, work)?;
+            self.back(gpu, id, block, &all, work)?;
         }
-        let missing = pages.minus(block.resident(to));
+        let missing = all.minus(block.resident(to));
         let copied = missing.and(&block.anywhere()).minus(&block.discarded);
         work.populated += missing.minus(&copied).count() as u64 * PAGE;
         work.pages += missing.count() as u64;
-        self.copy_runs(id, block, to, copied, work);
-        *block.resident_mut(to) = block.resident(to).or(pages);
+        self.copy_runs(id, block, to, copied.and(pages), work);
+        self.copy_runs(id, block, to, copied.minus(pages), work);
+        *block.resident_mut(to) = block.resident(to).or(&all);
         for other in block.processors().filter(|other| *other != to) {
             // Mappings follow the page: they are made again by the next fault, or by advice.
             block.unmap_remote(other, &missing);
-            if mode == Mode::Move && !block.resident(other).and(pages).is_empty() {
-                work.collapsed += block.resident(other).and(&pages.minus(&copied)).count() as u64 * PAGE;
-                *block.resident_mut(other) = block.resident(other).minus(pages);
+            let there = block.resident(other).and(&all);
+            if mode == Mode::Move && !there.is_empty() {
+                work.collapsed += there.minus(&copied).count() as u64 * PAGE;
+                *block.resident_mut(other) = block.resident(other).minus(&all);
                 if let Some(gpu) = other.gpu() {
                     self.note_unused(gpu, block);
                 }
             }
         }
-        block.unmap_remote(to, pages);
-        block.discarded = block.discarded.minus(pages);
+        block.unmap_remote(to, &all);
+        block.discarded = block.discarded.minus(&all);
         Ok(copied)
     }
 
@@ -60,6 +66,9 @@ impl Space {
     /// host: two copies.
     fn copy_runs(&self, id: BlockId, block: &Block, to: Processor, copied: PageSet, work: &mut Work) {
         let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
+        if copied.is_empty() {
+            return;
+        }
         let mut left = copied;
         for from in block.processors().filter(|from| *from != to) {
             let part = left.and(block.resident(from));
@@ -86,7 +95,7 @@ impl Space {
                 None => (0, wanted.count()),
                 Some(block) => {
                     let missing = wanted.minus(block.resident(to));
-                    let copied = missing.and(&block.anywhere()).count();
+                    let copied = missing.and(&block.anywhere()).minus(&block.discarded).count();
                     (copied, missing.count() - copied)
                 }
             };
@@ -140,7 +149,7 @@ impl Space {
         for (segment, policy) in segments {
             let segment = PageSet::range((segment.start - first) as usize, (segment.end - first) as usize);
             let mode = if policy.read_mostly { Mode::Duplicate } else { Mode::Move };
-            self.make_resident(id, block, to, &wanted.and(&segment), mode, work)?;
+            self.make_resident(id, block, to, &wanted.and(&segment), &PageSet::EMPTY, mode, work)?;
         }
         block.thrashing.reset(&wanted);
         Ok(())
@@ -161,8 +170,8 @@ impl Space {
             for (index, within) in blocks_over(pages) {
                 let id = BlockId { range, index };
                 let mut block = self.take(id);
-                let moved =
-                    self.make_resident(id, &mut block, to, &PageSet::range(within.start, within.end), Mode::Move, work);
+                let all = PageSet::range(within.start, within.end);
+                let moved = self.make_resident(id, &mut block, to, &all, &PageSet::EMPTY, Mode::Move, work);
                 self.put(id, block);
                 moved?;
             }

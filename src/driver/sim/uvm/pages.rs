@@ -20,8 +20,11 @@ impl PageSet {
     pub(super) fn range(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= PAGES_PER_BLOCK);
         let mut words = [0; WORDS];
-        for (w, word) in words.iter_mut().enumerate() {
-            *word = word_mask(w, start, end);
+        if start < end {
+            let (first, last) = (start / 64, (end - 1) / 64);
+            words[first..=last].fill(u64::MAX);
+            words[first] &= u64::MAX << (start % 64);
+            words[last] &= u64::MAX >> (63 - (end - 1) % 64);
         }
         Self(words)
     }
@@ -50,8 +53,16 @@ impl PageSet {
     }
 
     pub(super) fn count_in(&self, start: usize, end: usize) -> usize {
-        let words = start / 64..end.div_ceil(64);
-        words.map(|w| (self.0[w] & word_mask(w, start, end)).count_ones() as usize).sum()
+        if start >= end {
+            return 0;
+        }
+        let (first, last) = (start / 64, (end - 1) / 64);
+        let (head, tail) = (u64::MAX << (start % 64), u64::MAX >> (63 - (end - 1) % 64));
+        if first == last {
+            return (self.0[first] & head & tail).count_ones() as usize;
+        }
+        let between = self.0[first + 1..last].iter().map(|word| word.count_ones()).sum::<u32>();
+        (between + (self.0[first] & head).count_ones() + (self.0[last] & tail).count_ones()) as usize
     }
 
     /// The lowest page.
@@ -105,16 +116,6 @@ impl PageSet {
         }
         None
     }
-}
-
-/// The bits of word `w` that lie in `start..end`.
-fn word_mask(w: usize, start: usize, end: usize) -> u64 {
-    let (low, high) = (start.max(w * 64), end.min(w * 64 + 64));
-    if low >= high {
-        return 0;
-    }
-    let ones = u64::MAX >> (64 - (high - low));
-    ones << (low % 64)
 }
 
 #[cfg(test)]

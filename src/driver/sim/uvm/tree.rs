@@ -24,12 +24,19 @@ pub(super) fn prefetch(
     let bottom = if start.is_multiple_of(BIG_PAGE) && thrashing.is_empty() { BIG_PAGE } else { 1 };
     let mut fetched = PageSet::EMPTY;
     for page in faulted.iter() {
+        // Whatever is dense enough around it would have been so around the page that fetched it.
+        if fetched.contains(page) {
+            continue;
+        }
         let mut size = bottom.min(top);
         let mut best = None;
+        let (mut first, mut last, mut count) = (page, page, 0);
         while size <= top {
-            let first = start + (page - start) / size * size;
-            let last = (first + size).min(end);
-            if present.count_in(first, last) * 100 > (last - first) * THRESHOLD_PERCENT {
+            let (below, above) = (first, last);
+            first = start + (page - start) / size * size;
+            last = (first + size).min(end);
+            count += present.count_in(first, below) + present.count_in(above, last);
+            if count * 100 > (last - first) * THRESHOLD_PERCENT {
                 best = Some((first, last));
             }
             size *= 2;
