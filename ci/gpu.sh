@@ -28,6 +28,7 @@ examples() {
     run "$bin/example.examples-batch_recall" --device cuda
     run "$bin/example.examples-batch_recall" --device sim
     run "$bin/example.examples-batch_recall" --device cuda --batch-mib 100 --batches 16
+    run "$bin/example.examples-multi_gpu"
     run "$bin/example.examples-auto_prefetch" --device cuda --slab-mib 32 --slabs 32 --repeat 3
     run "$bin/example.examples-write_an_adaptor"
 }

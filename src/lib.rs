@@ -91,3 +91,8 @@ pub use transfer::TransferPath;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/managed-memory.md")]
+struct ManagedMemory;

@@ -1,0 +1,96 @@
+//! One buffer, two devices: the pages go from one to the other by prefetch, or fault by fault.
+//!
+//! ```console
+//! $ cargo run --release --example multi_gpu
+//! ```
+//!
+//! On two GPUs where there are two, else on a simulated machine with two, whose times are simulated.
+
+use clap::Parser;
+use cumem::sim::{Profile, Simulator};
+use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, Stream, UnifiedBuffer, hints};
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+const LEN: usize = 64 << 20;
+
+#[derive(Parser)]
+struct Args {
+    /// Two GPUs, two simulated devices, or GPUs if there are two.
+    #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
+    device: String,
+}
+
+fn devices(name: &str) -> Result<[Device; 2], Box<dyn Error>> {
+    let gpus = Device::count().unwrap_or(0);
+    match (name, gpus) {
+        ("cuda", 0..2) => Err(format!("this needs two GPUs, and there are {gpus}").into()),
+        ("cuda", _) | ("auto", 2..) => Ok([Device::open(0)?, Device::open(1)?]),
+        _ => {
+            let simulator = Simulator::new([Profile::default(), Profile::default()])?;
+            Ok([simulator.device(0)?, simulator.device(1)?])
+        }
+    }
+}
+
+fn now(device: &Device, start: Instant) -> Duration {
+    device.simulator().map_or_else(|| start.elapsed(), |simulator| simulator.clock())
+}
+
+/// Where the pages were last sent, and where they are if that can be seen.
+fn whereabouts(buffer: &UnifiedBuffer<u32, ManagedResource>) -> Result<String, Box<dyn Error>> {
+    let told = buffer.range_attributes()?.last_prefetch_location;
+    let told = told.map_or("nowhere".into(), |location| location.to_string());
+    let seen = match hints::residency(buffer.block(), 0..buffer.size_bytes(), buffer.stream())? {
+        None => "not to be seen on a GPU".into(),
+        Some(pages) => {
+            let places = pages.locations().iter().filter(|(_, bytes)| *bytes > 0);
+            places.map(|(at, bytes)| format!("{} MiB on {at}", bytes >> 20)).collect::<Vec<_>>().join(", ")
+        }
+    };
+    Ok(format!("last sent to {told}; pages: {seen}"))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+    let [first, second] = devices(&Args::parse().device)?;
+    let simulated = if first.is_simulated() { "; all times are simulated" } else { "" };
+    println!("devices {first} and {second}{simulated}");
+    let (on_first, on_second) = (Stream::new(&first)?, Stream::new(&second)?);
+    let expected: Vec<u32> = (0..LEN as u32).collect();
+    let mut shared = UnifiedBuffer::zeroed(LEN, &on_first, ManagedResource::new(&first)?)?;
+    let mut work = Buffer::<u32, _>::zeroed(LEN, &on_second, CudaResource::new(&second))?;
+    let start = Instant::now();
+
+    for prefetch in [false, true] {
+        // The first device has the pages, and has written them.
+        shared.upload(&expected)?;
+        work.copy_from_buffer(&shared)?; // so that the first time is like the others
+        shared.upload(&expected)?;
+        first.synchronize()?;
+        second.synchronize()?;
+        println!("\nuploaded    {}", whereabouts(&shared)?);
+
+        let from = now(&first, start);
+        if prefetch {
+            // On the stream of the buffer; the copy below is ordered behind it.
+            let _ = shared.prefetch(Location::Device(second.id()))?;
+        }
+        work.copy_from_buffer(&shared)?;
+        on_second.synchronize()?;
+        let time = now(&first, start) - from;
+        let way = if prefetch { "prefetched" } else { "faulting" };
+        println!("{way:<11} {}", whereabouts(&shared)?);
+        println!(
+            "            {} MiB used by the second device after {:.3} ms, {:.1} GB/s",
+            (LEN * 4) >> 20,
+            time.as_secs_f64() * 1e3,
+            (LEN * 4) as f64 / time.as_secs_f64() / 1e9
+        );
+        if work.to_vec()? != expected {
+            return Err("the second device did not get what the first had".into());
+        }
+    }
+    println!("\ncheck       every element arrived");
+    Ok(())
+}
