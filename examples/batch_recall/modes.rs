@@ -165,3 +165,37 @@ fn faults(stream: &Stream) -> Option<u64> {
     let simulator = stream.device().simulator()?;
     simulator.statistics(stream.device_id()).map(|statistics| statistics.faults)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digits::Digits;
+    use cumem_adaptors::cumem::sim::{Profile, Simulator, faults};
+    use cumem_adaptors::cumem::{Device, LayerExt};
+    use cumem_adaptors::{AnyStack, Counters, StackSpec};
+
+    fn run(device: &Device, batches: &Batches, mode: Mode) -> Result<Vec<u32>, Box<dyn Error>> {
+        let spec = StackSpec::parse("managed | pool | limit(80%) | statistics | prefetch")?;
+        let AnyStack::OverManaged(stack) = spec.build(device)? else { unreachable!("it stands on `managed`") };
+        let (stream, kernels) = (Stream::new(device)?, Kernels::load(device)?);
+        let found = Job { batches, kernels: &kernels, stream: &stream, stack: &stack }.run(mode);
+        assert_eq!(stack.find::<Counters>().map(|counters| counters.counts().current_blocks), Some(0));
+        Ok(found?.index)
+    }
+
+    #[test]
+    fn every_driver_call_may_fail_in_every_mode() {
+        let batches = Batches::of_digits(&Digits::read().unwrap().first(50), 2);
+        let simulator = Simulator::new([Profile::default()]).unwrap();
+        simulator.detect_races(true);
+        let expected = run(&simulator.device(0).unwrap(), &batches, Mode::Naive).unwrap();
+        for mode in Mode::ALL {
+            let found = run(&simulator.device(0).unwrap(), &batches, mode).unwrap();
+            assert_eq!((found == expected, simulator.take_races()), (true, Vec::new()), "{mode:?}");
+            let report = faults::enumerate(&Profile::default(), |device| {
+                run(device, &batches, mode).map(|found| assert_eq!(found, expected))
+            });
+            report.assert();
+        }
+    }
+}
