@@ -1,8 +1,10 @@
-//! Migration accounting: what was asked of unified memory and what moved, by direction, cause, tag and phase; and advice that follows from it.
+//! Migration accounting: what was asked of unified memory and what moved, by direction, cause, tag and phase; and
+//! advice that follows from it.
 //!
 //! A [`Ledger`] counts from when it is made until it is dropped. What is *asked* through this library is counted on every
-//! device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are declared. What really *moved*, and the faults, only a
-//! simulated device tells; a GPU's driver does not, and the report says so.
+//! device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are
+//! declared. What really *moved*, and the faults, only a simulated device tells; a GPU's driver does not, and the
+//! report says so.
 //!
 //! ```
 //! use cumem::accounting::{Cause, Ledger};
@@ -24,8 +26,8 @@
 //! # }
 //! ```
 //!
-//! An [`AccessPattern`] is what a ledger [wrote down](Ledger::write_down) or a program states; [`recommend`] replays it on a simulated device with
-//! and without advice, and answers only what gained.
+//! An [`AccessPattern`] is what a ledger [wrote down](Ledger::write_down) or a program states; [`recommend`] replays
+//! it on a simulated device with and without advice, and answers only what gained.
 
 mod ledger;
 mod pattern;

@@ -1,33 +1,36 @@
 //! [`Residency`]: what this library knows of where the pages of unified memory are, so that a prefetch of pages that are
 //! already there need not ask the driver, which takes 4 µs up to 2 MiB and 1.4 ms for 1 GiB (H100, driver 580.159).
 //!
-//! One [`Book`] per device lists pages that are on it. A prefetch to a device that the driver accepted writes them in; each of
-//! these strikes them out: a prefetch elsewhere, advice, a host guard over them or others of their 2 MiB, their return to the driver. A block that goes back to
-//! a pool and comes out again keeps what is known: that is what it is for.
+//! One [`Book`] per device lists pages that are on it. A prefetch to a device that the driver accepted writes them
+//! in; each of these strikes them out: a prefetch elsewhere, advice, a host guard over them or others of their 2 MiB,
+//! their return to the driver. A block that goes back to a pool and comes out again keeps what is known: that is what
+//! it is for.
 //!
 //! # Why it may be wrong, and what that costs
 //!
 //! Pages are migrated by whoever touches them, and not all of that can be seen from here: raw pointers on the host, kernels
 //! of other libraries. So an entry is an assumption. If it is wrong, a prefetch is left out and the first use of
-//! the page on the device faults it in, after which the entry is true. **No byte depends on it**, so its reads and writes are
-//! not ordered with each other, and an entry that is read while it is written may be read wrongly.
+//! the page on the device faults it in, after which the entry is true. **No byte depends on it**, so its reads and
+//! writes are not ordered with each other, and an entry that is read while it is written may be read wrongly.
 //!
-//! An entry is made when a prefetch is enqueued, not when it is done. Work behind it on its stream finds the pages there. Work of
-//! another stream that gets the memory through a pool is ordered behind the block's free, and so behind the prefetch; two
-//! blocks that share a page may meet it on its way, which is one fault.
+//! An entry is made when a prefetch is enqueued, not when it is done. Work behind it on its stream finds the pages
+//! there. Work of another stream that gets the memory through a pool is ordered behind the block's free, and so
+//! behind the prefetch; two blocks that share a page may meet it on its way, which is one fault.
 //!
 //! Where being wrong could last or happen often, nothing is assumed:
 //!
 //! - Pages may be evicted. If all unified memory and all device memory that this library has out could together come within
-//!   a sixteenth of the device's memory, or the driver says that less than that is free, the device's book is emptied and stays empty. The driver is asked now
+//!   a sixteenth of the device's memory, or the driver says that less than that is free, the device's book is emptied
+//!   and stays empty. The driver is asked now
 //!   and then: others use the memory too.
 //! - A kernel that is launched on one device may take pages from any other: that empties the books of the others.
 //! - Nothing is kept about pages on the host, since a kernel that takes them from there is not seen.
 //! - Where devices use the host's page tables, pages migrate for reasons of their own.
 //!
-//! A book is a table of fixed size, a slot of 72 bytes for each 2 MiB of the device's memory (4.5 MiB for 80 GB), made at the first
-//! prefetch. Pages of 2 MiB that fall into the same slot displace each other. Ranges of 16 MiB and more that were found to be
-//! there are remembered as a whole while nothing is struck out, so that asking costs the same for any size.
+//! A book is a table of fixed size, a slot of 72 bytes for each 2 MiB of the device's memory (4.5 MiB for 80 GB),
+//! made at the first prefetch. Pages of 2 MiB that fall into the same slot displace each other. Ranges of 16 MiB and
+//! more that were found to be there are remembered as a whole while nothing is struck out, so that asking costs the
+//! same for any size.
 
 #![forbid(unsafe_code)]
 

@@ -10,9 +10,10 @@ use cumem::{
 };
 use cumem_adaptors::{
     NotRecovered, Pool, PoolOptions, PoolState, Pressure, PressureError, PressureLevel, PressureOptions, PressureState,
-    ResourceExt, Spilled, with_oom_recovery,
+    ResourceExt, Size, Spilled, fit_batch, with_oom_recovery,
 };
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 const MIB: usize = 1 << 20;
@@ -126,6 +127,56 @@ fn want_of_memory_at_every_allocation_is_recovered_from() {
             assert!(simulator.live_allocations().no_memory(), "{stack}, failure {n}");
             assert!(cumem::take_drop_errors().is_empty());
         }
+    }
+}
+
+/// All items are processed, in batches that fit, whoever else takes the memory meanwhile.
+#[test]
+fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
+    const ITEMS: usize = 64;
+    for gib in [4_usize, 8, 24] {
+        let device = Device::simulated(Profile::h100_pcie5().with_capacity((gib as u64) << 30)).unwrap();
+        {
+            let stack = CudaResource::new(&device).pool(PoolOptions::default()).unwrap().limit(Size::Percent(80));
+            // Each item takes a sixteenth of the limit, so sixteen threads have to share.
+            let per_item = stack.get_limit().bytes() / 16 / (4 << 20) * (4 << 20);
+            let others = CudaResource::new(&device);
+            let processed = AtomicUsize::new(0);
+            let batch = |items: usize, stream: &Stream| -> Result<usize, AllocError> {
+                // Not filled: its bytes are not what is tested, and there are gigabytes of them.
+                let buffer = Buffer::<u8, _>::with_capacity(items * per_item, stream, &stack)?;
+                assert!(buffer.capacity() >= items * per_item);
+                Ok(items)
+            };
+            std::thread::scope(|scope| {
+                for thread in 0..16 {
+                    let (device, stack, others, processed, batch) = (&device, &stack, &others, &processed, &batch);
+                    scope.spawn(move || {
+                        let stream = Stream::new(device).unwrap();
+                        let mut left = ITEMS;
+                        while left > 0 {
+                            // Somebody else takes nine tenths of what is free, for a while.
+                            let free = device.memory_info().unwrap().free;
+                            let taken =
+                                (thread == 0).then(|| others.allocate(&stream, layout::bytes(free / 10 * 9).unwrap()));
+                            let fit = fit_batch(stack, per_item, 0, left).unwrap();
+                            match with_oom_recovery(fit.items.max(1), 1, |items| batch(items, &stream)) {
+                                Ok(done) => left -= done.value,
+                                Err(error) => assert!(error.error.is_out_of_memory(), "{error}"),
+                            }
+                            if let Some(Ok(block)) = taken {
+                                common::free(others, &stream, block).unwrap();
+                            }
+                            std::thread::yield_now();
+                        }
+                        processed.fetch_add(ITEMS, Ordering::Relaxed);
+                    });
+                }
+            });
+            assert_eq!(processed.into_inner(), 16 * ITEMS);
+            assert_eq!(stack.get_limit().allocated(), 0);
+        }
+        assert!(device.simulator().unwrap().live_allocations().no_memory(), "{gib} GiB");
     }
 }
 

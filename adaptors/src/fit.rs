@@ -36,12 +36,13 @@ pub struct Fit {
     pub available: usize,
 }
 
-/// The largest batch, up to `wanted` items, that `stack` has room for in one block, at `bytes_per_item` bytes each and `fixed_bytes` for all.
-/// What the results take counts too: it belongs into `bytes_per_item`.
+/// The largest batch, up to `wanted` items, that `stack` has room for in one block, at `bytes_per_item` bytes each
+/// and `fixed_bytes` for all. What the results take counts too: it belongs into `bytes_per_item`.
 ///
-/// Every layer has its say, from the device outwards: free memory of the device, a limit's rest, a pool's largest free piece or what it may still
-/// grow by, a pressure that refuses. Others use the device as well, so the answer is of this moment; for the difference there are the
-/// margin ([`FitOptions`]) and [`with_oom_recovery`](crate::with_oom_recovery).
+/// Every layer has its say, from the device outwards: free memory of the device, a limit's rest, a pool's largest
+/// free piece or what it may still grow by, a pressure that refuses. Others use the device as well, so the answer is
+/// of this moment; for the difference there are the margin ([`FitOptions`]) and
+/// [`with_oom_recovery`](crate::with_oom_recovery).
 ///
 /// # Errors
 ///

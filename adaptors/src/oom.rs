@@ -69,8 +69,8 @@ pub struct NotRecovered<E> {
 /// Calls `work` with `wanted` items and, each time that memory runs out, with half of them, down to `minimum`. Other
 /// errors end it at once. Each step down is a warning through `tracing`.
 ///
-/// What `work` allocated must be gone when it fails, as buffers are. With a `minimum` of 0 the last call has no items, which is the place for
-/// what needs no device.
+/// What `work` allocated must be gone when it fails, as buffers are. With a `minimum` of 0 the last call has no
+/// items, which is the place for what needs no device.
 ///
 /// ```
 /// use cumem::{Buffer, CudaResource, Device, Stream, sim::Profile};

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Enqueues, on the stream of each allocation, the migration of the block to a location, so that its first use there
 /// does not fault. Blocks that are freed are left where they are.
 ///
-/// Where the pages are already at the target device, by [what the library knows](hints::prefetch_if_needed), the driver is not
-/// asked: a block that a pool hands out again costs a look into a table. What moves pages unseen is raw pointers of the host and kernels of other
-/// libraries; where those are the rule, [`always`](Self::always) asks at every allocation.
+/// Where the pages are already at the target device, by [what the library knows](hints::prefetch_if_needed), the
+/// driver is not asked: a block that a pool hands out again costs a look into a table. What moves pages unseen is raw
+/// pointers of the host and kernels of other libraries; where those are the rule, [`always`](Self::always) asks at
+/// every allocation.
 ///
 /// It must be outermost, so it is no `Upstream`: under a pool it would prefetch each chunk once and no block
 /// that is handed out again after an eviction. It must stand on memory that migrates.

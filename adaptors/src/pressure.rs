@@ -12,7 +12,8 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
-/// Watches how full the device is, whoever fills it, and acts in steps: it has what is kept unused given back, and then refuses.
+/// Watches how full the device is, whoever fills it, and acts in steps: it has what is kept unused given back, and
+/// then refuses.
 ///
 /// | level | entered at | left below | what happens |
 /// |---|---|---|---|
@@ -20,11 +21,12 @@ use std::fmt;
 /// | trim | `trim_at` bytes in use | `trim_at` less the slack | the upstream's memory is trimmed, once on entering |
 /// | refuse | `refuse_at` bytes in use | `refuse_at` less the slack | after another trim, allocations fail with [`AllocError::LimitExceeded`] |
 ///
-/// A [`Spill`](crate::Spill) over it turns refusals into blocks of another kind of memory; that is the step between the two.
+/// A [`Spill`](crate::Spill) over it turns refusals into blocks of another kind of memory; that is the step between
+/// the two.
 ///
-/// The device is asked for its free memory (`cuMemGetInfo`) after so many bytes were allocated as the options say, and when the upstream has
-/// run out: then it is trimmed, whatever the level, and asked once more. Each change of level, each trim and each series of refusals is an
-/// event through `tracing` with its numbers.
+/// The device is asked for its free memory (`cuMemGetInfo`) after so many bytes were allocated as the options say,
+/// and when the upstream has run out: then it is trimmed, whatever the level, and asked once more. Each change of
+/// level, each trim and each series of refusals is an event through `tracing` with its numbers.
 ///
 /// `find::<PressureState>()` reaches its [`PressureState`] in any stack.
 pub struct Pressure<U> {

@@ -11,10 +11,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Draws from the first resource and, where that is out of memory, at its limit or under [`Pressure`](crate::Pressure), from the second:
-/// device memory that spills to unified memory. Its memory can do what the memory of both can ([`Either`]).
+/// Draws from the first resource and, where that is out of memory, at its limit or under
+/// [`Pressure`](crate::Pressure), from the second: device memory that spills to unified memory. Its memory can do
+/// what the memory of both can ([`Either`]).
 ///
-/// Each series of spilled blocks is an event through `tracing` with its numbers. A spilled block stays where it is until it is freed.
+/// Each series of spilled blocks is an event through `tracing` with its numbers. A spilled block stays where it is
+/// until it is freed.
 ///
 /// `find::<Spilled>()` reaches its [`Spilled`] in any stack; what it stands on, for other questions, is the first resource.
 #[derive(Debug)]

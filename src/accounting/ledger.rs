@@ -87,7 +87,8 @@ impl Ledger {
         Tag { inner: Arc::clone(&self.inner), addr }
     }
 
-    /// Writes down, for [`pattern`](Self::pattern), what is done to memory that is tagged from now on: at most `most` steps.
+    /// Writes down, for [`pattern`](Self::pattern), what is done to memory that is tagged from now on: at most `most`
+    /// steps.
     pub fn write_down(&self, most: usize) {
         self.inner.lock().written = Some(Written { pattern: AccessPattern::new(), most });
     }

@@ -54,16 +54,17 @@ fn candidates(device: DeviceId) -> [MigrationPolicy; 7] {
     ]
 }
 
-/// Replays `pattern` on a simulated device of `profile`, without advice and with each policy for each memory in turn, and answers the
-/// best one for each that saves at least `threshold` of the time (0.05 for 5 %), for use on `device`. Nothing where
-/// nothing helps so much.
+/// Replays `pattern` on a simulated device of `profile`, without advice and with each policy for each memory in turn,
+/// and answers the best one for each that saves at least `threshold` of the time (0.05 for 5 %), for use on `device`.
+/// Nothing where nothing helps so much.
 ///
-/// The gain is that of the simulated device: as good as its [profile](Profile), which says of each figure where it is from. Policies are tried one memory after
-/// the other, in their order, each together with those already found.
+/// The gain is that of the simulated device: as good as its [profile](Profile), which says of each figure where it is
+/// from. Policies are tried one memory after the other, in their order, each together with those already found.
 ///
 /// # Errors
 ///
-/// What the simulated device answers: [`AllocError::Driver`] with `NotSupported` if the profile has no unified memory, or want of memory.
+/// What the simulated device answers: [`AllocError::Driver`] with `NotSupported` if the profile has no unified
+/// memory, or want of memory.
 pub fn recommend(
     pattern: &AccessPattern,
     profile: &Profile,

@@ -144,13 +144,13 @@ impl AppliedHints {
         &self.outcomes
     }
 
-    /// Takes the advice back, the last first: what the range as a whole had been told before holds again. What only parts of
-    /// it had been told is not known, and is gone. Pages stay where prefetches brought them.
+    /// Takes the advice back, the last first: what the range as a whole had been told before holds again. What only
+    /// parts of it had been told is not known, and is gone. Pages stay where prefetches brought them.
     ///
     /// # Errors
     ///
-    /// [`DriverError::OtherBlock`] if it was given about another block, or what the driver answers; what was taken back until
-    /// then stays so.
+    /// [`DriverError::OtherBlock`] if it was given about another block, or what the driver answers; what was taken
+    /// back until then stays so.
     pub fn undo(&self, block: &Block, stream: &Stream) -> Result<(), DriverError> {
         if block.addr() != self.addr || block.size() < self.range.end {
             return Err(DriverError::OtherBlock { expected: self.addr, found: block.addr() });

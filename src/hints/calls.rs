@@ -14,7 +14,8 @@ use std::ops::Range;
 ///
 /// # Errors
 ///
-/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as `CUDA_ERROR_INVALID_VALUE` if the block is no unified memory.
+/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
+/// `CUDA_ERROR_INVALID_VALUE` if the block is no unified memory.
 pub fn prefetch(
     block: &Block,
     range: Range<usize>,
@@ -41,10 +42,11 @@ pub(super) fn note_prefetch(device: &Device, addr: u64, bytes: usize, to: Locati
     accounting::note(device, Asked { cause: Cause::Prefetched, to, addr, bytes });
 }
 
-/// The same, but asks nothing of the driver if all pages are [assumed](SkipReason::AlreadyThere) to be there. What is assumed
-/// is kept by this library from prefetches, host guards, launches on other devices and what is returned to the driver, up to the size of the
-/// device's memory, and only while nothing can be evicted. Pages that others moved without a word (raw pointers on the host,
-/// kernels of other libraries) fault in at their first use. Nothing is assumed of pages on the host.
+/// The same, but asks nothing of the driver if all pages are [assumed](SkipReason::AlreadyThere) to be there. What is
+/// assumed is kept by this library from prefetches, host guards, launches on other devices and what is returned to
+/// the driver, up to the size of the device's memory, and only while nothing can be evicted. Pages that others moved
+/// without a word (raw pointers on the host, kernels of other libraries) fault in at their first use. Nothing is
+/// assumed of pages on the host.
 ///
 /// # Errors
 ///
@@ -70,7 +72,8 @@ pub fn prefetch_if_needed(
 ///
 /// # Errors
 ///
-/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
+/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
+/// `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
 pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Stream) -> Result<Outcome, DriverError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
@@ -88,21 +91,21 @@ pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Strea
 ///
 /// # Errors
 ///
-/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as `CUDA_ERROR_INVALID_VALUE` for an empty range or for memory that is
-/// not unified.
+/// [`DriverError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
+/// `CUDA_ERROR_INVALID_VALUE` for an empty range or for memory that is not unified.
 pub fn range_attributes(block: &Block, range: Range<usize>, stream: &Stream) -> Result<RangeAttributes, DriverError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
     device.driver().range_attributes(device.ordinal(), ptr, bytes)
 }
 
-/// Where the pages of `range` (bytes of `block`) are, by the work that has been done. `None` on a GPU, whose driver does not
-/// say; the simulator does.
+/// Where the pages of `range` (bytes of `block`) are, by the work that has been done. `None` on a GPU, whose driver
+/// does not say; the simulator does.
 ///
 /// # Errors
 ///
-/// [`DriverError::OutOfRange`] if the range is not within the block; on a simulated device `CUDA_ERROR_INVALID_VALUE` if the
-/// block is not of its machine.
+/// [`DriverError::OutOfRange`] if the range is not within the block; on a simulated device `CUDA_ERROR_INVALID_VALUE`
+/// if the block is not of its machine.
 pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<Option<Residency>, DriverError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();

@@ -19,11 +19,12 @@ use std::ops::Range;
 
 /// Prefetches that belong together. It borrows the blocks, so a freed one is not in it.
 ///
-/// Each entry is checked when it is added, and one that cannot be is refused and leaves the plan as it was. When the plan is executed,
-/// entries that overlap are merged, and the ranges go to the driver ordered by address: in one call where it has one
-/// (`cuMemPrefetchBatchAsync`, CUDA 13, on any stream but the legacy default one), else one by one.
+/// Each entry is checked when it is added, and one that cannot be is refused and leaves the plan as it was. When the
+/// plan is executed, entries that overlap are merged, and the ranges go to the driver ordered by address: in one call
+/// where it has one (`cuMemPrefetchBatchAsync`, CUDA 13, on any stream but the legacy default one), else one by one.
 ///
-/// All of it is enqueued on the plan's stream. A migration changes no byte, so the streams of the buffers need not wait for it.
+/// All of it is enqueued on the plan's stream. A migration changes no byte, so the streams of the buffers need not
+/// wait for it.
 #[derive(Debug)]
 pub struct PrefetchPlan<'a> {
     stream: &'a Stream,
@@ -113,8 +114,8 @@ impl<'a> PrefetchPlan<'a> {
         Self { stream, budget: usize::MAX, entries: Vec::new(), ranges: Ranges::default(), blocks: PhantomData }
     }
 
-    /// Enqueues at most `bytes` bytes: entries are taken in the order in which they were added, those that no longer fit are
-    /// skipped whole.
+    /// Enqueues at most `bytes` bytes: entries are taken in the order in which they were added, those that no longer
+    /// fit are skipped whole.
     #[must_use]
     pub fn budget(mut self, bytes: usize) -> Self {
         self.budget = bytes;
@@ -125,9 +126,10 @@ impl<'a> PrefetchPlan<'a> {
     ///
     /// # Errors
     ///
-    /// [`PlanError::Entry`] with [`DriverError::OutOfRange`], [`DriverError::NoSuchDevice`], [`DriverError::WrongDevice`] for a target of another
-    /// machine, or what the driver answers about the memory; [`PlanError::NotUnified`]; [`PlanError::Conflict`]. The plan is as it was
-    /// then. A NUMA node is only known to the driver, which answers when the plan is executed.
+    /// [`PlanError::Entry`] with [`DriverError::OutOfRange`], [`DriverError::NoSuchDevice`],
+    /// [`DriverError::WrongDevice`] for a target of another machine, or what the driver answers about the memory;
+    /// [`PlanError::NotUnified`]; [`PlanError::Conflict`]. The plan is as it was then. A NUMA node is only known to
+    /// the driver, which answers when the plan is executed.
     pub fn add(
         &mut self,
         block: &'a Block,

@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Range;
 
-/// How the pages of a range shall migrate. It owns the locations that it names, so it means the same wherever it is applied.
+/// How the pages of a range shall migrate. It owns the locations that it names, so it means the same wherever it is
+/// applied.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum MigrationPolicy {

@@ -15,7 +15,8 @@ pub(super) struct Book {
     scarce: AtomicBool,
     /// Entries of an earlier one are void, which is how a book is emptied at once.
     generation: AtomicU64,
-    /// How often something was struck out, counted when it is out: what is found under a number holds while it is the number.
+    /// How often something was struck out, counted when it is out: what is found under a number holds while it is the
+    /// number.
     strikes: AtomicU64,
     table: OnceLock<Table>,
     writing: Mutex<()>,
@@ -166,8 +167,8 @@ impl Book {
         }
     }
 
-    /// Whether `managed` bytes of unified memory, on top of what is taken, would leave a sixteenth of the memory free, so that
-    /// nothing has to be evicted; and the driver did not say otherwise. Not before the book was opened.
+    /// Whether `managed` bytes of unified memory, on top of what is taken, would leave a sixteenth of the memory
+    /// free, so that nothing has to be evicted; and the driver did not say otherwise. Not before the book was opened.
     pub(super) fn has_room(&self, managed: usize) -> bool {
         let total = self.total.load(Ordering::Relaxed);
         let taken = managed.saturating_add(self.plain.load(Ordering::Relaxed));
