@@ -60,11 +60,13 @@ impl<U> Limiter<U> {
 
 impl Limit {
     /// Bytes that may be allocated at a time.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
     /// Bytes that are allocated, each block rounded up to 256.
+    #[inline]
     pub fn allocated(&self) -> usize {
         self.allocated.load(Relaxed)
     }
@@ -111,6 +113,7 @@ impl Drop for Reservation<'_> {
     }
 }
 
+#[inline]
 fn counted(size: usize) -> usize {
     // A layout's size is at most isize::MAX, so rounding it up cannot overflow.
     layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX)

@@ -97,6 +97,7 @@ impl<T> BiasedLock<T> {
         self.guard(&self.held)
     }
 
+    #[inline]
     fn guard<'a>(&'a self, flag: &'a Flag) -> Guard<'a, T> {
         Guard { lock: self, flag, _of_this_thread: PhantomData }
     }
