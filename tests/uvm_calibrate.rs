@@ -41,3 +41,34 @@ fn copies_prefetches_and_faults_take_what_they_took_within_20_percent() {
         }
     }
 }
+
+/// Of a fight over a page: the readings, of device and host in turn, that had to wait for half a millisecond; and the
+/// turn from which on none takes longer than a reading in place.
+fn waits(readings: &[[f64; 2]]) -> (Vec<usize>, usize) {
+    let waited = readings.as_flattened().iter().enumerate().filter(|(_, us)| **us > 400.0);
+    let calm = readings.iter().rposition(|[_, host]| *host > 20.0).map_or(0, |last| last + 2);
+    (waited.map(|(i, _)| i + 1).collect(), calm)
+}
+
+/// What `uvm_perf_thrashing.c` does, seen on a GPU: this was looked at before the model had its present rule.
+#[test]
+fn a_fight_over_a_page_goes_as_it_went() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/h100/fight.csv"));
+    let text = text.unwrap();
+    let rows: Vec<Vec<f64>> =
+        text.lines().skip(1).map(|line| line.split(',').map(|field| field.parse().unwrap()).collect()).collect();
+    let measured = [1.0, 2.0].map(|run| {
+        let readings = rows.iter().filter(|row| row[0] == run).map(|row| [row[2], row[3]]);
+        waits(&readings.collect::<Vec<_>>())
+    });
+    let rig = Rig::new(Device::simulated(Profile::h100_pcie5()).unwrap()).unwrap();
+    let readings = rig.fight(40).unwrap().into_iter().map(|turn| turn.map(|ns| ns as f64 / 1e3));
+    let (simulated, calm) = waits(&readings.collect::<Vec<_>>());
+    println!("readings that waited: measured {measured:?}, simulated {simulated:?}, calm from turn {calm}");
+    for (waited, _) in &measured {
+        assert_eq!(waited[0], simulated[0], "the first to wait");
+    }
+    assert_eq!(simulated.len(), 10, "waits until the page is pinned");
+    assert_eq!(measured.map(|(_, calm)| calm), [31, 29], "calm from this turn on");
+    assert!((29..=31).contains(&calm), "{calm}");
+}

@@ -2,6 +2,7 @@
 //!
 //! ```console
 //! $ cargo run --release --example uvm_calibrate -- --device cuda --format csv > measured.csv
+//! $ cargo run --release --example uvm_calibrate -- --device cuda --fight 40
 //! $ cargo run --release --example uvm_calibrate -- --device sim --against examples/data/uvm/h100/*.csv
 //! ```
 
@@ -31,6 +32,9 @@ struct Args {
     /// How to print: a table of measured and simulated figures, or one CSV row for each figure of the device.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Instead: let host and device fight over a page, so many times, and print how long each reading takes.
+    #[arg(long, value_name = "TURNS")]
+    fight: Option<usize>,
     /// The largest size.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     most: usize,
@@ -77,6 +81,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let simulated = Device::simulated(args.profile.clone())?;
     let device = if args.device == On::Cuda { Device::open(0)? } else { simulated.clone() };
+    if let Some(turns) = args.fight {
+        return fight(device, simulated, turns);
+    }
     let rows = measure(device.clone(), args.most)?;
     if args.format == Format::Csv {
         println!("device,operation,bytes,repetitions,median_ns,least_ns,most_ns");
@@ -107,6 +114,22 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+fn fight(device: Device, simulated: Device, turns: usize) -> Result<(), Box<dyn Error>> {
+    let measured = if device.is_simulated() { Vec::new() } else { Rig::new(device.clone())?.fight(turns)? };
+    println!("microseconds of a reading of one page: {device}; {simulated}, virtual time");
+    println!("{:>5} {:>12} {:>12} {:>12} {:>12}", "turn", "device", "host", "device, sim", "host, sim");
+    for (turn, ours) in Rig::new(simulated)?.fight(turns)?.into_iter().enumerate() {
+        let [device, host] = measured.get(turn).map_or([None; 2], |theirs| theirs.map(Some));
+        let [device, host] = [device, host].map(|ns| ns.map_or("-".into(), micros));
+        println!("{:>5} {device:>12} {host:>12} {:>12} {:>12}", turn + 1, micros(ours[0]), micros(ours[1]));
+    }
+    Ok(())
+}
+
+fn micros(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1e3)
 }
 
 fn measure(device: Device, most: usize) -> Result<Vec<Row>, Box<dyn Error>> {

@@ -156,6 +156,24 @@ impl Rig {
         Ok(times)
     }
 
+    /// Device and host read the first byte of a 2 MiB buffer in turn, without rest: nanoseconds of each reading. The
+    /// driver takes that for thrashing.
+    pub(crate) fn fight(&self, turns: usize) -> Outcome<Vec<[u64; 2]>> {
+        let mut buffer = self.zeroed(2 << 20)?;
+        self.move_to(&buffer, Location::Host)?;
+        // SAFETY: it is still as long as it was, and only its first byte is read.
+        unsafe { buffer.set_len(1) };
+        self.rest();
+        let turn = |_| {
+            let start = self.now();
+            self.one_thread_reads(&buffer)?;
+            let between = self.now();
+            host_reads(&buffer)?;
+            Ok([between - start, self.now() - between])
+        };
+        (0..turns).map(turn).collect()
+    }
+
     fn zeroed(&self, bytes: usize) -> Outcome<Unified> {
         let buffer = Buffer::zeroed(bytes, &self.stream, ManagedResource::new(&self.device)?)?;
         self.stream.synchronize()?;

@@ -265,7 +265,7 @@ profile! {
     fault_copy: "ns",
     /// Eviction of one 2 MiB chunk, beside the copy.
     eviction: "ns",
-    /// Migrations of a page within `thrashing_lapse` of each other that make it thrash.
+    /// A page thrashes after more migrations than this that follow one another within `thrashing_lapse`.
     thrashing_threshold: "events",
     /// The time within which they count.
     thrashing_lapse: "ns",

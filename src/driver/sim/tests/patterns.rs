@@ -79,7 +79,7 @@ fn host_and_device_that_fight_over_a_page_are_held_up_and_the_page_is_pinned() {
         }
         rig.sim.statistics(rig.sim.device_id(0)).unwrap()
     };
-    let statistics = fight(20);
+    let statistics = fight(40);
     assert!(statistics.throttles == 10 && statistics.pinned > 0, "{statistics:?}");
     let later = fight(20);
     assert_eq!((later.faults, later.host_faults), (statistics.faults, statistics.host_faults), "and then it is quiet");

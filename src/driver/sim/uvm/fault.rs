@@ -218,8 +218,8 @@ impl Space {
                     block.thrashing.pin(page, work.at);
                     work.pinned += 1;
                 }
-                (None, Some(rules)) if hint != Hint::None => {
-                    block.thrashing.throttle(rules, page, work.at);
+                (None, Some(_)) if hint != Hint::None => {
+                    block.thrashing.throttle(page);
                     throttled = true;
                 }
                 (None, _) => {}

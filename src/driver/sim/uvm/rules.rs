@@ -25,7 +25,7 @@ pub(in crate::driver::sim) struct Rules {
 /// When processors fight over a page, and what is done about it; times in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::driver::sim) struct ThrashingRules {
-    /// Events that make a page thrash (`uvm_perf_thrashing_threshold`).
+    /// A page thrashes after more events than this (`uvm_perf_thrashing_threshold`).
     pub(in crate::driver::sim) threshold: u32,
     /// Throttles after which it is pinned (`uvm_perf_thrashing_pin_threshold`).
     pub(in crate::driver::sim) pin_threshold: u32,

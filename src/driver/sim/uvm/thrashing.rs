@@ -1,6 +1,8 @@
 //! Thrashing: pages that processors take from each other again and again (`uvm_perf_thrashing.c`).
 //!
-//! Whoever asks for a thrashing page waits first; after enough waits the page is pinned where all of them reach it.
+//! Whoever asks for a thrashing page waits first; after enough waits the page is pinned where all of them reach it. A wait
+//! lasts long enough to end a spell of thrashing: the count of events starts again, that of waits goes on, as on an H100
+//! (`uvm_calibrate --fight`).
 //! One processor's operation is simulated at a time, so the one that has the page is never the one that waits. The
 //! driver's adaptive window, whose votes are not documented, is left at its start value.
 
@@ -87,11 +89,14 @@ impl Thrashing {
         for page in pages.iter() {
             let history = &mut tracked.pages[page];
             let first = history.by.is_none();
-            if first || (soon(history.last) && history.by != Some(to)) {
-                history.events += 1;
-                tracked.last_event = at;
-            } else if !soon(history.last) {
-                *history = History::default();
+            if !first && soon(history.last) {
+                if history.by != Some(to) {
+                    history.events += 1;
+                    tracked.last_event = at;
+                }
+            } else {
+                // After a calm, which a wait is too, the count starts again; waits are not forgotten.
+                history.events = 0;
                 tracked.thrashing = tracked.thrashing.minus(&PageSet::one(page).minus(&tracked.pinned));
             }
             if first && let Some((by, _)) = before {
@@ -99,7 +104,7 @@ impl Thrashing {
             }
             (history.last, history.by) = (at, Some(to));
             history.processors = history.processors.with(to);
-            if history.events >= rules.threshold {
+            if history.events > rules.threshold {
                 tracked.thrashing = tracked.thrashing.or(&PageSet::one(page));
             }
         }
@@ -121,12 +126,10 @@ impl Thrashing {
         }
     }
 
-    /// Whoever asks for a page waits. That is the driver's doing, and does not make the page any calmer.
-    pub(super) fn throttle(&mut self, rules: &ThrashingRules, page: usize, at: u64) {
+    /// Whoever asks for a page waits.
+    pub(super) fn throttle(&mut self, page: usize) {
         if let Some(tracked) = &mut self.tracked {
-            let history = &mut tracked.pages[page];
-            history.throttles += 1;
-            history.last = at + rules.nap;
+            tracked.pages[page].throttles += 1;
         }
     }
 
