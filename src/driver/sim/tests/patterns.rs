@@ -178,3 +178,23 @@ fn a_profile_that_makes_no_sense_is_refused_with_the_field() {
         assert!(error.contains(&format!(": {field} is ")), "{error}");
     }
 }
+
+#[test]
+fn the_same_program_leaves_the_same_digest() {
+    let program = |seed: u64| {
+        let rig = Rig::new(Profile::tiny(8 * MIB as u64));
+        let memory = rig.managed(16 * MIB);
+        for round in 0..4_u64 {
+            let kernel = HostKernel::new("walk", |_| ()).writes(memory.as_ptr() as u64, 16 * MIB);
+            let pattern = Pattern::Random { seed: seed + round, touches: 2000 };
+            rig.launch(kernel.in_order(pattern).in_flight(100), rig.stream).unwrap();
+            rig.sync(rig.stream).unwrap();
+            rig.sim.access_from_host(memory.as_ptr(), MIB, AccessMode::Write).unwrap();
+        }
+        let statistics = rig.sim.statistics(rig.sim.device_id(0)).unwrap();
+        assert!(statistics.evictions > 0 && statistics.fault_batches > 4);
+        (rig.sim.digest(), rig.nanos(), statistics)
+    };
+    assert_eq!(program(1), program(1));
+    assert_ne!(program(1).0, program(2).0);
+}
