@@ -17,8 +17,10 @@
 //! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams
 //! that are idle; for what it may use at once when its heap and the arena are put together; for what it
 //! has to wait for; and for all that is free, put together. Only then does the pool grow, unless
-//! [`Crossing::GrowFirst`] puts growth before waiting. When that fails too, the host waits where the driver
-//! cannot, and whole chunks go back, so that the upstream may cut anew.
+//! [`Crossing::GrowFirst`] puts growth before waiting. Over memory that is mapped into one range of addresses it
+//! grows by what is missing beside what is free, and free pieces from elsewhere move there first
+//! (`pool/expand.rs`). When that fails too, the host waits where the driver cannot, and whole chunks go back, so
+//! that the upstream may cut anew.
 //!
 //! # Why it is right
 //!
@@ -49,6 +51,7 @@ mod chunks;
 mod error;
 mod expand;
 mod fence;
+mod free;
 mod heap;
 mod miss;
 mod options;
@@ -78,7 +81,7 @@ use cumem::{
 use error::Unreturned;
 use expand::PIECE;
 use fence::Fences;
-use heap::{Freed, Placed};
+use heap::Placed;
 use miss::{GRANULARITY, Limits, Miss, Refusal, exhausted, units_of};
 use slots::Local;
 use state::Central;
@@ -271,67 +274,6 @@ impl<U: Upstream> Pool<U> {
         let mut local = slot.lock();
         let placed = local.heap.attach_and_allocate(taken.region, units, align);
         Ok(self.block(&mut local, index, placed, layout))
-    }
-
-    /// Frees a block whose node is in another heap than that of `stream`: the node moves there.
-    #[cold]
-    fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        let tag = Tag::unpack(block.tag());
-        let from = usize::from(tag.slot);
-        // Slots change hands under the central lock only: once it is held here, the next round is the last. To let
-        // go of it in between would let two streams take one slot from each other without end.
-        let mut central = None;
-        loop {
-            let Some((to, heir)) = self.state.slots.find(stream.id()) else {
-                let bound = self.state.bind(central.get_or_insert_with(|| self.state.lock()), stream).map(drop);
-                match bound {
-                    Ok(()) => continue,
-                    Err(error) => return Err(DeallocError::new(block, error)),
-                }
-            };
-            // The stream may have been given the slot that the node is in.
-            if from == to {
-                let mut local = heir.lock();
-                if !local.has_live(&block) {
-                    drop(local);
-                    return Err(DeallocError::foreign("pool", block));
-                }
-                if local.serves(stream.id()) {
-                    local.uncount(block.size());
-                    local.heap.free(tag.node);
-                    return Ok(());
-                }
-            } else if let Some((mut giver, mut taker)) = self.state.slots.lock_both(from, to) {
-                if !giver.has_live(&block) {
-                    drop((giver, taker));
-                    return Err(DeallocError::foreign("pool", block));
-                }
-                if taker.serves(stream.id()) {
-                    giver.uncount(block.size());
-                    taker.heap.attach(giver.heap.detach(tag.node));
-                    return Ok(());
-                }
-            }
-            // The slot is changing hands.
-            central.get_or_insert_with(|| self.state.lock());
-        }
-    }
-
-    /// Gives chunks back after a block was freed, if there may be one that is free now.
-    #[cold]
-    fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
-        let mut central = self.state.lock();
-        if central.chunks.reserved() <= threshold || !(freed.alone || central.chunks.any_within(freed.units)) {
-            return;
-        }
-        // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
-        let refused = match self.state.fold(&mut central, index, false) {
-            Ok(()) => self.miss(&mut central).release(threshold).refused,
-            Err(error) => Some(error.into()),
-        };
-        if let Some(reason) = refused {
-            tracing::warn!(%reason, "the pool keeps more than its release threshold");
-        }
     }
 }
 

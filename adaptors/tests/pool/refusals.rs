@@ -132,7 +132,7 @@ fn refuse_each(kind: FaultCall, more: u64, options: PoolOptions) {
 }
 
 fn short() -> PoolOptions {
-    PoolOptions::new().maximum(16 * MIB).step(2 * MIB)
+    PoolOptions::new().maximum(16 * MIB).step(2 * MIB).slack(0)
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! What frees do now and then: a block that comes back on another stream than its heap's, and chunks that are free again.
+
+use super::Pool;
+use super::heap::Freed;
+use super::tag::Tag;
+use cumem::{Block, DeallocError, Stream, Upstream};
+
+impl<U: Upstream> Pool<U> {
+    /// Frees a block whose node is in another heap than that of `stream`: the node moves there.
+    #[cold]
+    pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let tag = Tag::unpack(block.tag());
+        let from = usize::from(tag.slot);
+        // Slots change hands under the central lock only: once it is held here, the next round is the last. To let
+        // go of it in between would let two streams take one slot from each other without end.
+        let mut central = None;
+        loop {
+            let Some((to, heir)) = self.state.slots.find(stream.id()) else {
+                let bound = self.state.bind(central.get_or_insert_with(|| self.state.lock()), stream).map(drop);
+                match bound {
+                    Ok(()) => continue,
+                    Err(error) => return Err(DeallocError::new(block, error)),
+                }
+            };
+            // The stream may have been given the slot that the node is in.
+            if from == to {
+                let mut local = heir.lock();
+                if !local.has_live(&block) {
+                    drop(local);
+                    return Err(DeallocError::foreign("pool", block));
+                }
+                if local.serves(stream.id()) {
+                    local.uncount(block.size());
+                    local.heap.free(tag.node);
+                    return Ok(());
+                }
+            } else if let Some((mut giver, mut taker)) = self.state.slots.lock_both(from, to) {
+                if !giver.has_live(&block) {
+                    drop((giver, taker));
+                    return Err(DeallocError::foreign("pool", block));
+                }
+                if taker.serves(stream.id()) {
+                    giver.uncount(block.size());
+                    taker.heap.attach(giver.heap.detach(tag.node));
+                    return Ok(());
+                }
+            }
+            // The slot is changing hands.
+            central.get_or_insert_with(|| self.state.lock());
+        }
+    }
+
+    /// Gives chunks back after a block was freed, if there may be one that is free now.
+    #[cold]
+    pub(super) fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
+        let mut central = self.state.lock();
+        if central.chunks.reserved() <= threshold || !(freed.alone || central.chunks.any_within(freed.units)) {
+            return;
+        }
+        // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
+        let refused = match self.state.fold(&mut central, index, false) {
+            Ok(()) => self.miss(&mut central).release(threshold).refused,
+            Err(error) => Some(error.into()),
+        };
+        if let Some(reason) = refused {
+            tracing::warn!(%reason, "the pool keeps more than its release threshold");
+        }
+    }
+}
