@@ -1,5 +1,6 @@
 //! [`Residency`]: what this library knows of where the pages of unified memory are, so that a prefetch of pages that are
-//! already there need not ask the driver, which takes 4 µs up to 2 MiB and 1.4 ms for 1 GiB (H100, driver 580.159).
+//! already there need not ask the driver, which takes 2.3 µs up to 1 MiB and 150 µs for 256 MiB (`benches/README.md`, H100,
+//! driver 580.159).
 //!
 //! One [`Book`] per device lists pages that are on it. A prefetch to a device that the driver accepted writes them
 //! in; each of these strikes them out: a prefetch elsewhere, advice, a host guard over them or others of their 2 MiB,
