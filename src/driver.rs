@@ -52,7 +52,7 @@ pub struct DriverPoolUsage {
     pub used: u64,
 }
 
-/// What a pointer points to (`cuPointerGetAttribute`).
+/// What a pointer points to (`cuPointerGetAttributes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PointerInfo {
     /// The memory's kind, by the name of [`kind`](crate::kind): `"device"`, `"managed"`, `"pinned"`.
@@ -193,7 +193,7 @@ pub(crate) trait Driver: Debug + Send + Sync {
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError>;
     /// What a range has been told (`cuMemRangeGetAttribute`).
     fn range_attributes(&self, d: u32, ptr: *const u8, bytes: usize) -> Result<RangeAttributes, DriverError>;
-    /// What a pointer points to (`cuPointerGetAttribute`).
+    /// What a pointer points to (`cuPointerGetAttributes`).
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo, DriverError>;
     /// The host is about to touch a range. The work that must have ended has been waited for.
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<(), DriverError>;

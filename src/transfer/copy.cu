@@ -8,7 +8,7 @@
 static const unsigned AT_ONCE = 4;
 
 extern "C" __global__ void __launch_bounds__(1024)
-copy_and_tell(char *to, const char *from, unsigned long long bytes, volatile unsigned *done, unsigned value, unsigned *arrived) {
+copy_and_tell(char *to, const char *from, unsigned long long bytes, unsigned *done, unsigned value, unsigned *arrived) {
     const unsigned long long words = bytes / sizeof(uint4);
     const unsigned long long stride = static_cast<unsigned long long>(gridDim.x) * blockDim.x;
     const unsigned long long thread = static_cast<unsigned long long>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -34,12 +34,12 @@ copy_and_tell(char *to, const char *from, unsigned long long bytes, volatile uns
 
     __syncthreads();
     if (threadIdx.x != 0) return;
-    // What the block wrote is visible everywhere before it counts as arrived.
-    __threadfence_system();
     if (gridDim.x > 1) {
-        if (atomicAdd(arrived, 1) != gridDim.x - 1) return;
+        unsigned before;
+        asm volatile("atom.acq_rel.gpu.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(arrived) : "memory");
+        if (before != gridDim.x - 1) return;
         *arrived = 0;
-        __threadfence_system();
     }
-    *done = value;
+    // Whoever sees the value sees all that was written before: by the block, and by those that have arrived.
+    asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(done), "r"(value) : "memory");
 }

@@ -72,7 +72,8 @@ pub(super) const SLOT_BYTES: usize = 8 << 10;
 const TELL_TO_DEVICE: usize = 2 << 20;
 const TELL_TO_HOST: usize = 8 << 20;
 /// From here on the ring beats the driver's own staging, in spite of the threads that it starts.
-const RING_FROM: usize = 8 << 20;
+const RING_TO_DEVICE: usize = 8 << 20;
+const RING_TO_HOST: usize = 32 << 20;
 /// What the kernel moves at a time, and so the alignment of both ends.
 const WORD: usize = 16;
 
@@ -82,18 +83,18 @@ pub(super) fn plan(transfer: Transfer, caller: impl FnOnce() -> Caller) -> Plan 
     if unified && bytes <= SLOT_BYTES && device.addr().is_multiple_of(WORD) {
         return Plan::TellThroughSlot;
     }
-    if !unified && bytes < RING_FROM {
+    let (tell_to, ring_from) = match direction {
+        Direction::ToDevice => (TELL_TO_DEVICE, RING_TO_DEVICE),
+        Direction::ToHost => (TELL_TO_HOST, RING_TO_HOST),
+    };
+    if !unified && bytes < ring_from {
         return Plan::Copy;
     }
     match caller() {
-        Caller::Pageable if bytes >= RING_FROM => Plan::Ring,
+        Caller::Pageable if bytes >= ring_from => Plan::Ring,
         Caller::Pinned if unified => {
-            let most = match direction {
-                Direction::ToDevice => TELL_TO_DEVICE,
-                Direction::ToHost => TELL_TO_HOST,
-            };
             let aligned = (host.addr() | device.addr()).is_multiple_of(WORD);
-            match bytes <= most {
+            match bytes <= tell_to {
                 true if aligned => Plan::Tell,
                 true => Plan::Copy,
                 false => Plan::Stage,
@@ -120,8 +121,8 @@ mod tests {
         for (bytes, up, down, pageable) in [
             (1, Plan::TellThroughSlot, Plan::TellThroughSlot, Plan::TellThroughSlot),
             (64 << 10, Plan::Tell, Plan::Tell, Plan::Copy),
-            (4 << 20, Plan::Stage, Plan::Tell, Plan::Copy),
-            (8 << 20, Plan::Stage, Plan::Tell, Plan::Ring),
+            (8 << 20, Plan::Stage, Plan::Tell, Plan::Copy),
+            (32 << 20, Plan::Stage, Plan::Stage, Plan::Ring),
             (1 << 30, Plan::Stage, Plan::Stage, Plan::Ring),
         ] {
             assert_eq!(at(bytes, true, ToDevice, Pinned), up);
@@ -129,7 +130,7 @@ mod tests {
             assert_eq!(at(bytes, true, ToHost, Pageable), pageable);
             assert_eq!(at(bytes, false, ToDevice, Pinned), Plan::Copy);
         }
-        assert_eq!(at(1 << 30, false, ToDevice, Pageable), Plan::Ring);
+        assert_eq!(at(8 << 20, false, ToDevice, Pageable), Plan::Ring);
         assert_eq!(at(1 << 30, true, ToHost, Other), Plan::Copy);
     }
 

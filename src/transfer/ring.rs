@@ -88,7 +88,7 @@ impl Ring {
         let copy = move |chunk| unsafe { chunks.on_host(chunk).stream() };
         thread::scope(|scope| {
             let start = |_: &usize| thread::Builder::new().spawn_scoped(scope, move || belt.work(copy)).is_ok();
-            if (0..host::threads()).filter(start).count() == 0 {
+            if (0..host::threads().min(chunks.count().div_ceil(2))).filter(start).count() == 0 {
                 return Ok(false);
             }
             // SAFETY: by this function's contract.

@@ -33,7 +33,7 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// The kernel of all of them; a device that runs no PTX has none.
+    /// The kernel of all of them. A device before Volta has none, nor has one that runs no PTX.
     pub(super) fn kernel(door: &Door) -> Result<Arc<Kernel>, DriverError> {
         Kernel::load(door, PTX, "copy_and_tell").map(Arc::new)
     }

@@ -117,25 +117,29 @@ impl Active<'_> {
     }
 
     pub(super) fn pointer_info(&self, pointer: *const u8) -> Result<PointerInfo, DriverError> {
-        let memory_type = self.pointer_attribute(pointer, Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE)?;
-        let managed = self.pointer_attribute(pointer, Attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED)? != 0;
-        let ordinal = self.pointer_attribute(pointer, Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)?;
+        const CALL: &str = "cuPointerGetAttributes";
+        let mut attributes = [
+            Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE as c_int,
+            Attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED as c_int,
+            Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL as c_int,
+        ];
+        // Zero before the call, because the driver writes some of them as one byte.
+        let mut answers: [c_int; 3] = [0; 3];
+        let mut values = answers.each_mut().map(|answer| ptr::from_mut(answer).cast());
+        let (attributes, values, count) = (attributes.as_mut_ptr(), values.as_mut_ptr(), answers.len() as c_uint);
+        // SAFETY: there are as many attributes as values, each of which is writable and large enough for its attribute.
+        let code = unsafe { sys::cuPointerGetAttributes(count, attributes, values, address(pointer)) };
+        self.check(CALL, code)?;
+        let [memory_type, managed, ordinal] = answers;
         let kind = match memory_type {
-            _ if managed => kind::Managed::NAME,
+            // What this call answers of memory that the driver does not know.
+            0 => return Err(DriverError::Call { call: CALL, device: self.id, code: CudaErrorCode::INVALID_VALUE }),
+            _ if managed != 0 => kind::Managed::NAME,
             host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => kind::Pinned::NAME,
             _ => kind::Device::NAME,
         };
         // Negative for memory that belongs to no device.
         let device = u32::try_from(ordinal).map_or(self.id, DeviceId::cuda);
         Ok(PointerInfo { kind, device })
-    }
-
-    fn pointer_attribute(&self, pointer: *const u8, attribute: Attribute) -> Result<c_int, DriverError> {
-        // Zero before the call, because the driver writes some of them as one byte.
-        let mut value: c_int = 0;
-        // SAFETY: `value` is writable, and large enough for the attributes that are asked here.
-        let code = unsafe { sys::cuPointerGetAttribute((&raw mut value).cast(), attribute as c_int, address(pointer)) };
-        self.check("cuPointerGetAttribute", code)?;
-        Ok(value)
     }
 }

@@ -118,7 +118,12 @@ unsafe extern "C" {
     pub(super) fn cuMemFreeHost(pointer: *mut c_void) -> Code;
     pub(super) fn cuMemcpyAsync(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) -> Code;
     pub(super) fn cuMemsetD8Async(to: CUdeviceptr, value: c_uchar, bytes: usize, stream: CUstream) -> Code;
-    pub(super) fn cuPointerGetAttribute(value: *mut c_void, attribute: c_int, address: CUdeviceptr) -> Code;
+    pub(super) fn cuPointerGetAttributes(
+        count: c_uint,
+        attributes: *mut c_int,
+        values: *mut *mut c_void,
+        address: CUdeviceptr,
+    ) -> Code;
 
     pub(super) fn cuMemGetAllocationGranularity(
         granularity: *mut usize,

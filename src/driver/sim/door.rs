@@ -373,7 +373,7 @@ impl Driver for Simulator {
     }
 
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo> {
-        let call = "cuPointerGetAttribute";
+        let call = "cuPointerGetAttributes";
         let state = self.machine().ask(d, call)?;
         let Ok(place) = state.memory.find(ptr as u64, 1) else {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
