@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Moments that are kept; when there are as many, each two become one, and from then on they are twice as far apart.
+/// Moments that are kept; when there are as many, each two become one, and from then on they are as far apart as those.
 const MOST: usize = 512;
 /// Rows of a residency map: the largest allocations.
 const ROWS: usize = 40;
@@ -42,7 +42,7 @@ impl Timeline {
             let pairs = self.moments.chunks(2).map(|pair| pair.iter().copied().reduce(merged).unwrap_or(pair[0]));
             self.moments = pairs.collect();
             let whole = at_ns - self.moments[0].at_ns;
-            self.apart = (self.apart * 2).max(whole / MOST as u64);
+            self.apart = (2 * self.apart).max(whole / self.moments.len() as u64);
         }
     }
 

@@ -142,6 +142,22 @@ fn touched_blocks_of_unified_memory_move() {
 }
 
 #[test]
+fn a_long_run_is_seen_from_its_beginning_to_its_end() {
+    let mut rows = String::from("Thread,Time,Action,Pointer,Size,Stream\n");
+    for i in 0..3000 {
+        rows += &format!("1,t,allocate,{:#x},1048576,0\n1,t,free,{:#x},1048576,0\n", i + 1, i + 1);
+    }
+    let trace = Trace::parse(rows.as_bytes(), "long").unwrap();
+    let run = replay(&trace, &setting(8 * MIB, "managed").touched()).unwrap();
+    let times = &run.residency.at_ns;
+    let widest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!((64..=256).contains(&times.len()), "{} moments", times.len());
+    assert!(times[0] < run.virtual_ns / 20, "the first moment is {} of {}", times[0], run.virtual_ns);
+    assert!(widest < run.virtual_ns / 20, "nothing is known for {widest} of {} ns", run.virtual_ns);
+    assert!((128..512).contains(&run.timeline.len()), "{} moments", run.timeline.len());
+}
+
+#[test]
 fn the_same_setting_gives_the_same_answer() {
     let setting = setting(8 * MIB, "managed | pool").touched();
     let trace = Trace::parse(TRACE.as_bytes(), "small").unwrap();

@@ -6,8 +6,8 @@ use super::memory::Kind;
 use super::operations::pages;
 use std::time::Duration;
 
-/// Snapshots that are kept; when there are as many, the first of each two goes, and from then on they are twice as far
-/// apart.
+/// Snapshots that are kept; when there are as many, the first of each two goes, and from then on they are as far apart
+/// as those that are left.
 const MOST: usize = 256;
 
 /// Where all memory of a machine was at one moment.
@@ -60,7 +60,8 @@ impl Snapshots {
                 index += 1;
                 index % 2 == 0
             });
-            self.apart *= 2;
+            let first = self.taken.first().map_or(now, |snapshot| snapshot.at.as_nanos() as u64);
+            self.apart = (2 * self.apart).max((now - first) / self.taken.len() as u64);
         }
         self.due = now + self.apart;
     }

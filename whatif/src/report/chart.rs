@@ -45,14 +45,19 @@ pub(super) fn timeline(run: &DryRun, out: &mut String) -> fmt::Result {
     steps(run, "requested", "requested", run.peak_requested, requested, y, out)?;
     for point in &run.out_of_memory {
         let at = x(point.at.as_nanos() as u64, run);
-        write!(out, "<line class=\"oom\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{HEIGHT}\">")?;
+        write!(out, "<line class=\"oom\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{}\">", TOP + 12.0)?;
         writeln!(out, "<title>out of memory: allocation {}, {} bytes</title></line>", point.request, point.bytes)?;
     }
-    for (i, (class, word)) in
-        [("key-requested", "requested"), ("key-reserved", "reserved from the driver"), ("on-device", "on the device")]
-            .into_iter()
-            .enumerate()
-    {
+    let shown = run.out_of_memory.len();
+    let refused = format!("out of memory: {shown} of {}", run.out_of_memory_count);
+    let keys = [
+        ("key-requested", "requested"),
+        ("key-reserved", "reserved from the driver"),
+        ("on-device", "on the device"),
+        ("key-oom", refused.as_str()),
+    ];
+    let keys = &keys[..if shown > 0 { 4 } else { 3 }];
+    for (i, (class, word)) in keys.iter().enumerate() {
         let at = LEFT + 200.0 * i as f64;
         writeln!(out, "<rect class=\"{class}\" x=\"{at}\" y=\"4\" width=\"10\" height=\"10\"/>")?;
         writeln!(out, "<text x=\"{}\" y=\"13\">{word}</text>", at + 16.0)?;

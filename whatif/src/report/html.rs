@@ -21,6 +21,7 @@ svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; 
 .line { fill: none; stroke-width: 1.5; } .capacity { stroke: var(--bad); stroke-dasharray: 5 4; }
 .oom { stroke: var(--bad); } .device { stroke: var(--device); } .on-device { fill: var(--device); }
 .on-host { fill: var(--host); } .key-requested { fill: var(--requested); } .key-reserved { fill: var(--reserved); }
+.key-oom { fill: var(--bad); }
 ";
 
 /// The page.

@@ -56,7 +56,7 @@ fn cell(run: &DryRun, row: &Row, first: usize, end: usize, y: f64, out: &mut Str
     write!(out, "{} on the device, {} on the host</title>", bytes(device), bytes(host))?;
     for (class, top, height) in [("on-host", y, on_host), ("on-device", y + ROW - 2.0 - on_device, on_device)]
         .into_iter()
-        .filter(|(.., h)| *h > 0.0)
+        .filter(|(.., h)| *h >= 0.05)
     {
         write!(out, "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" ")?;
         write!(out, "width=\"{width:.1}\" height=\"{height:.1}\"/>")?;
