@@ -18,6 +18,7 @@
 //! | the default resource of each device | [`current`] |
 //! | kernels | [`Module`], [`HostKernel`] |
 //! | a device where there is none | [`sim`] |
+//! | tests on it | [`assert_peak!`], [`assert_no_leak!`], [`assert_migrated!`], [`sim::faults`], [`sim::Simulator::detect_races`] |
 //!
 //! ```
 //! use cumem::{Buffer, CudaResource, Device, Stream, sim::Profile};
