@@ -118,10 +118,13 @@ impl<U: Upstream> Miss<'_, U> {
         if regions.is_empty() {
             return None;
         }
+        self.state.slots.get(index)?.lock().attach_all(regions);
+        self.take_own(index, need)
+    }
+
+    /// Takes a piece of the stream's own heap.
+    fn take_own(&mut self, index: usize, need: Need) -> Option<Taken> {
         let mut local = self.state.slots.get(index)?.lock();
-        for region in regions {
-            local.heap.attach(region);
-        }
         let piece = local.heap.allocate_thorough(need.units, need.align)?;
         Some(Taken { region: local.heap.detach(piece.node), fences: Fences::default() })
     }
@@ -129,10 +132,12 @@ impl<U: Upstream> Miss<'_, U> {
     /// Brings everything free together, other streams' first and then all of it, and takes a piece.
     fn gather(&mut self, stream: &Stream, index: usize, need: Need, force: bool) -> Option<Taken> {
         let need = Need { bite: need.units, ..need };
+        self.state.collect_idle(self.central, index);
         // A stream that refuses keeps its memory; there may be enough without.
         let _ = self.state.fold_all(self.central, Some(index), force);
         self.central.arena.settle();
-        if let Some(taken) = self.unite(stream, index, need) {
+        let united = self.unite(stream, index, need);
+        if let Some(taken) = united.or_else(|| self.take_own(index, need)) {
             return Some(taken);
         }
         if self.central.arena.units() == 0 {

@@ -6,7 +6,7 @@
 //! stay, since a live block is bound to no stream. So ten thousand streams need no more than the table.
 
 use super::chunks::UNIT;
-use super::heap::Heap;
+use super::heap::{Heap, Region};
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use cumem::{Block, Stream, StreamId};
@@ -62,6 +62,13 @@ impl Local {
     pub(super) fn uncount(&mut self, bytes: usize) {
         self.blocks -= 1;
         self.requested -= bytes as u64;
+    }
+
+    /// Takes free memory in.
+    pub(super) fn attach_all(&mut self, regions: Vec<Region>) {
+        for region in regions {
+            self.heap.attach(region);
+        }
     }
 
     /// Gives the heap to another stream, or to none, and returns the one that had it.

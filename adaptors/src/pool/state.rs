@@ -109,9 +109,7 @@ impl PoolState {
                 Ok(fences) => fences,
                 Err(error) => {
                     let mut local = slot.lock();
-                    for region in regions {
-                        local.heap.attach(region);
-                    }
+                    local.attach_all(regions);
                     local.set_stream(from);
                     return Err(error);
                 }
@@ -138,6 +136,25 @@ impl PoolState {
             all = all.and(self.fold(central, index, force));
         }
         all
+    }
+
+    /// Moves what is free in the slots of idle streams to slot `index`.
+    pub(super) fn collect_idle(&self, _locked: &Central, index: usize) {
+        let mut collected = Vec::new();
+        for (_, slot) in self.slots.by_age().filter(|&(other, _)| other != index) {
+            let (mut regions, stream) = {
+                let mut local = slot.lock();
+                (local.heap.drain(), local.stream().cloned())
+            };
+            // As in `steal`: an idle stream is done with what was taken before it was asked.
+            if !regions.is_empty() && stream.is_none_or(|stream| is_idle(&stream)) {
+                collected.append(&mut regions);
+            } else {
+                slot.lock().attach_all(regions);
+            }
+        }
+        collected.sort_unstable_by_key(|region| region.addr);
+        self.slots.make(index).lock().attach_all(collected);
     }
 
     /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
