@@ -209,7 +209,7 @@ fn failures_leave_nothing_behind() {
         FaultCall::Synchronize,
         FaultCall::PrefetchAsync,
     ] {
-        for n in [1, 2, 5, 13] {
+        for n in [1, 2, 5, 13, 39] {
             let device = common::simulated();
             let simulator = device.simulator().unwrap().clone();
             let stream = Stream::new(&device).unwrap();
@@ -217,23 +217,27 @@ fn failures_leave_nothing_behind() {
             let mut buffer = unified(LEN, &stream);
             device.trim_staging();
             let mut back = vec![0; LEN];
+            let mut target = Buffer::<u8, _>::zeroed(LEN, &stream, PinnedResource::new(&device)).unwrap();
+            let mut into = target.host_write().unwrap();
             simulator.fail_nth(kind, n, CudaErrorCode::UNKNOWN);
             let outcomes = [
                 buffer.upload(&back).map(|_| ()),
                 buffer.upload(&pinned.host_read().unwrap_or_else(|_| pinned.host_read().unwrap())).map(|_| ()),
                 buffer.download(&mut back).map(|_| ()),
+                buffer.download(&mut into).map(|_| ()),
             ];
             simulator.clear_faults();
             if outcomes.iter().all(Result::is_ok) && !matches!(kind, FaultCall::AllocatePinned) {
                 assert!(back == data, "{kind:?} {n}");
             }
-            let before = back.clone();
+            let before = (back.clone(), into.to_vec());
             device.synchronize().unwrap();
-            assert!(before == back, "{kind:?} {n}: nothing is written after the return");
+            assert!(before.0 == back && before.1 == into[..], "{kind:?} {n}: nothing is written after the return");
             buffer.upload(&pinned.host_read().unwrap()).unwrap();
             buffer.download(&mut pinned.host_write().unwrap()).unwrap();
             assert!(pinned.host_read().unwrap()[..] == data[..], "{kind:?} {n}: the next one is sound");
-            drop((buffer, pinned, stream));
+            drop(into);
+            drop((buffer, pinned, stream, target));
             device.trim_staging();
             let live = simulator.live_allocations();
             assert!(live.no_memory() && live.streams == 0 && live.events == 0, "{kind:?} {n}: {live:?}");

@@ -34,12 +34,13 @@ impl Stage {
     pub(super) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<(), DriverError> {
         // SAFETY: by this function's contract.
         let enqueued = unsafe { self.enqueue(transfer, stream) };
-        // The stream that comes last has waited for the other.
+        // Where a wait fails the device is waited for: neither end, nor the memory here, is used any more afterwards.
+        let device = |error| stream.device().synchronize().and(Err(error));
         match (enqueued, transfer.direction) {
+            // The stream that comes last has waited for the other.
             (Ok(()), Direction::ToDevice) => settle(stream),
-            (Ok(()), Direction::ToHost) => self.lane.synchronize().or_else(|error| settle(stream).and(Err(error))),
-            // Neither end, nor the memory here, is used any more once it is lent again.
-            (Err(error), _) => self.lane.synchronize().and_then(|()| settle(stream)).and(Err(error)),
+            (Ok(()), Direction::ToHost) => self.lane.synchronize().or_else(device),
+            (Err(error), _) => device(error),
         }
     }
 
