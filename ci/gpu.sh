@@ -13,7 +13,7 @@ failed=0
 
 run() {
     printf '\n$ %s\n' "$*"
-    "$@" || { failed=1; echo "FAILED with $?: $*"; }
+    "$@" || { echo "FAILED with $?: $*"; failed=1; }
 }
 
 # One test at a time: together they could take more unified memory than is decent on a shared GPU.
@@ -40,6 +40,7 @@ most=$((4 << 30))
 traces() {
     local replay="$bin/example.examples-replay" trace stack reserved
     for trace in benches/traces/*.csv.xz ${TRACES:+"$TRACES"/*.csv.xz}; do
+        [ -e "$trace" ] || { echo "FAILED: no traces in $TRACES"; failed=1; continue; }
         for stack in 'device | pool' 'managed | pool | limit(80%) | statistics | prefetch'; do
             run "$replay" "$trace" --stack "$stack" --device sim --repeat 3 --format json >.gpu/simulated
             cat .gpu/simulated

@@ -226,10 +226,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         time(Way::Resident)?; // the first run does not count
         let (faulting, auto) = (time(Way::Faulting)?, time(Way::Auto)?);
         let (resident, observed) = (time(Way::Resident)?, time(Way::Observed)?);
-        let hidden = (faulting - auto) / (faulting - resident) * 100.0;
-        println!(
-            "{name:<16} {faulting:>11.3} {auto:>9.3} {resident:>11.3} {hidden:>7.1} % {observed:>10.3}   {report}"
-        );
+        // Shares of next to nothing say nothing.
+        let hidden = match faulting - resident {
+            stall if stall < resident / 10.0 => "no stall".into(),
+            stall => format!("{:.1} %", (faulting - auto) / stall * 100.0),
+        };
+        println!("{name:<16} {faulting:>11.3} {auto:>9.3} {resident:>11.3} {hidden:>9} {observed:>10.3}   {report}");
     }
     let mut time = |way| median(args.repeat, || bench.run_sparse(8, way));
     time(Way::Faulting)?;
