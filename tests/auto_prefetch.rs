@@ -2,7 +2,7 @@
 
 mod common;
 
-use cumem::sim::{FaultCall, Profile};
+use cumem::sim::{FaultCall, Happening, Profile};
 use cumem::{
     AutoPrefetchOptions, AutoPrefetchReport, CudaErrorCode, Device, DriverError, HostKernel, ManagedResource, Outcome,
     SkipReason, Stream, UnifiedBuffer,
@@ -26,9 +26,13 @@ fn on_host(device: &Device) -> Bytes {
 
 /// Work of 1 ms of virtual time on a slab, in which its transfer can hide.
 fn work_on(buffer: &Bytes, slab: usize) {
+    work_for(buffer, slab, 67_000_000_000);
+}
+
+fn work_for(buffer: &Bytes, slab: usize, operations: u64) {
     let range = slab * SLAB..(slab + 1) * SLAB;
     let part = buffer.device_use(range.clone()).unwrap();
-    let kernel = HostKernel::new("slab", |_| ()).reads(part.device_address(), range.len()).operations(67_000_000_000);
+    let kernel = HostKernel::new("slab", |_| ()).reads(part.device_address(), range.len()).operations(operations);
     // SAFETY: the buffer outlives the work: its stream is waited for.
     unsafe { buffer.stream().launch_host(kernel) }.unwrap();
 }
@@ -76,6 +80,46 @@ fn lines_strides_and_phases_are_foreseen() {
         assert!(hidden > 0.9, "{name}: {hidden} hidden, {report}");
         assert!(report.coverage() > Some(0.6), "{name}: {report}");
         assert!(report.accuracy() > Some(0.9), "{name}: {report}");
+    }
+}
+
+/// Beside what the simulator wrote down of the prefetches and the work.
+#[test]
+fn timeliness_is_what_the_device_did_not_wait_for() {
+    // The work takes a part of the time that the transfers take, and more.
+    for (operations, between) in [(3_000_000_000, 0.2..0.9), (67_000_000_000, 1.0..1.1)] {
+        let device = common::simulated();
+        let simulator = device.simulator().unwrap();
+        let mut buffer = on_host(&device);
+        let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(1)).unwrap();
+        device.synchronize().unwrap();
+        simulator.record(true);
+        (0..SLABS).for_each(|slab| work_for(&buffer, slab, operations));
+        assert!(buffer.auto_prefetch_report().unwrap().ahead_undecided > 0, "the device has not come to all");
+        device.synchronize().unwrap();
+        let report = buffer.stop_auto_prefetch().unwrap();
+
+        let (mut begun, mut transfers, mut worked) = (Duration::ZERO, Vec::new(), Vec::new());
+        for record in simulator.take_records() {
+            match record.what {
+                Happening::Started { operation: "cuMemPrefetchAsync", .. } => begun = record.at,
+                Happening::Ended { operation: "cuMemPrefetchAsync", .. } => transfers.push((begun, record.at)),
+                Happening::Ended { operation: "slab", .. } => worked.push(record.at),
+                _ => {}
+            }
+        }
+        assert_eq!((transfers.len(), worked.len()), (SLABS, SLABS));
+        let (mut in_time, mut waited) = (0.0, Duration::ZERO);
+        // Two were brought when they were declared. The work on a slab can begin when that on the one before is done.
+        for (&(begun, done), &free) in transfers[2..].iter().zip(&worked[1..]) {
+            let late = done.saturating_sub(free);
+            in_time += 1.0 - (late.as_secs_f64() / (done - begun).as_secs_f64()).min(1.0);
+            waited += late;
+        }
+        let timeliness = report.timeliness().unwrap();
+        assert!((timeliness - in_time / (SLABS - 2) as f64).abs() < 0.01, "{timeliness}: {report:?}");
+        assert!(between.contains(&timeliness), "{timeliness}: {report:?}");
+        assert_eq!((report.ahead_undecided, report.waited), (0, waited));
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::time::Duration;
 
 /// What automatic prefetch has done for a buffer, in bytes unless said otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,8 +14,12 @@ pub struct AutoPrefetchReport {
     pub ahead: u64,
     /// Of these, used.
     pub ahead_used: u64,
-    /// Of these, there when their use was declared.
+    /// Of these, there when the device came to their use. Of a transfer on its way the part counts that was over, by its time.
     pub ahead_in_time: u64,
+    /// Of these, used by work that the device has not come to yet, as far as is known.
+    pub ahead_undecided: u64,
+    /// For how long, in device time, work waited for what was on its way.
+    pub waited: Duration,
     /// Brought when their use was declared.
     pub on_demand: u64,
     /// Brought ahead and not used before the guess was given up.
@@ -38,9 +43,11 @@ impl AutoPrefetchReport {
         part(self.ahead_used, self.ahead_used + self.wasted)
     }
 
-    /// The part of what was brought ahead and used that was there in time; `None` if nothing was.
+    /// The part of what was brought ahead and used that was there when the device came to its use; `None` while the device has
+    /// come to none. What it did not wait for counts, so that a prefetch that came late and hid half of its transfer counts
+    /// half. (Srinath et al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
     pub fn timeliness(&self) -> Option<f64> {
-        part(self.ahead_in_time, self.ahead_used)
+        part(self.ahead_in_time, self.ahead_used - self.ahead_undecided)
     }
 }
 

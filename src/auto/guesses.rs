@@ -1,0 +1,93 @@
+//! [`Guesses`]: what is thought to come, and whether guesses are trusted.
+#![forbid(unsafe_code)]
+
+use super::arrival::Brought;
+use super::overlap;
+use super::report::AutoPrefetchReport;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Guesses that have to come true to make up for all wrong ones; so many wrong ones in a row end the bringing.
+const MOST_TRUST: u8 = 4;
+
+/// A range that is thought to come.
+#[derive(Debug)]
+pub(super) struct Guess {
+    pub(super) bytes: Range<usize>,
+    /// The number of the use after which it was made.
+    pub(super) made: u64,
+    /// Its prefetch, unless it is only a guess.
+    pub(super) brought: Option<Brought>,
+}
+
+impl Guess {
+    fn bytes_brought(&self) -> usize {
+        if self.brought.is_some() { self.bytes.len() } else { 0 }
+    }
+}
+
+/// Guesses that have not come true yet, the oldest first.
+#[derive(Debug)]
+pub(super) struct Guesses {
+    waiting: VecDeque<Guess>,
+    trust: u8,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), trust: MOST_TRUST / 2 }
+    }
+}
+
+impl Guesses {
+    /// Whether what is guessed shall be brought.
+    pub(super) fn are_trusted(&self) -> bool {
+        self.trust > 0
+    }
+
+    /// Bytes that were brought and are not used yet.
+    pub(super) fn bytes_ahead(&self) -> usize {
+        self.waiting.iter().map(Guess::bytes_brought).sum()
+    }
+
+    /// Whether all of `bytes` is thought to come already.
+    pub(super) fn contain(&self, bytes: &Range<usize>) -> bool {
+        self.waiting.iter().any(|guess| overlap(&guess.bytes, bytes) == bytes.len())
+    }
+
+    pub(super) fn push(&mut self, guess: Guess) {
+        self.waiting.push_back(guess);
+    }
+
+    /// One that `bytes` has something of.
+    pub(super) fn met_by(&self, bytes: &Range<usize>) -> Option<usize> {
+        self.waiting.iter().position(|guess| overlap(&guess.bytes, bytes) > 0)
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Guess {
+        &self.waiting[index]
+    }
+
+    /// Takes out one that came true.
+    pub(super) fn take(&mut self, index: usize) -> Option<Guess> {
+        self.trust = (self.trust + 1).min(MOST_TRUST);
+        self.waiting.remove(index)
+    }
+
+    /// Forgets all, through no fault of theirs; bytes that had been brought.
+    pub(super) fn forget(&mut self) -> u64 {
+        self.waiting.drain(..).map(|guess| guess.bytes_brought() as u64).sum()
+    }
+
+    /// Gives up those that were made before use number `oldest`.
+    pub(super) fn expire(&mut self, oldest: u64, report: &mut AutoPrefetchReport) {
+        while self.waiting.front().is_some_and(|guess| guess.made < oldest) {
+            let Some(guess) = self.waiting.pop_front() else { return };
+            report.wasted += guess.bytes_brought() as u64;
+            if self.trust == 1 {
+                report.backed_off += 1;
+            }
+            self.trust = self.trust.saturating_sub(1);
+        }
+    }
+}
