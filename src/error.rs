@@ -2,6 +2,7 @@
 
 use crate::block::Block;
 use crate::code::CudaErrorCode;
+use crate::held::Held;
 use crate::location::DeviceId;
 use std::fmt;
 
@@ -134,37 +135,6 @@ impl DriverError {
     }
 }
 
-/// What a suballocator had when it ran out. Bytes, unless it says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Held {
-    /// Had from the upstream.
-    pub reserved: usize,
-    /// In live blocks.
-    pub allocated: usize,
-    /// Asked for in live blocks: the rest of them is lost to rounding.
-    pub wanted: usize,
-    /// Live blocks (a number).
-    pub blocks: usize,
-    /// Free, but kept for one stream.
-    pub cached: usize,
-    /// The largest free block: what is free beyond it is in pieces.
-    pub largest_free: usize,
-    /// The most that it may have from the upstream.
-    pub maximum: Option<usize>,
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reserved, allocated, wanted, blocks, cached, largest_free, maximum } = *self;
-        write!(
-            f,
-            "{reserved}, of which {allocated} are in {blocks} blocks that asked for {wanted}, and {cached} are kept for \
-             one stream each; largest free block {largest_free}, maximum {}",
-            OrUnlimited(maximum)
-        )
-    }
-}
-
 /// A block that could not be allocated. Nothing was allocated, and no counter moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -243,17 +213,6 @@ impl AllocError {
             Self::OutOfMemory { .. } | Self::Exhausted { .. } | Self::LimitExceeded { .. } => true,
             Self::Driver(error) => error.is_out_of_memory(),
             _ => false,
-        }
-    }
-}
-
-struct OrUnlimited(Option<usize>);
-
-impl fmt::Display for OrUnlimited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(bytes) => bytes.fmt(f),
-            None => f.write_str("none"),
         }
     }
 }

@@ -48,6 +48,7 @@
 
 mod arena;
 mod chunks;
+mod classes;
 mod error;
 mod expand;
 mod fence;
@@ -65,9 +66,10 @@ mod tag;
 #[cfg(all(loom, test))]
 mod interleavings;
 
+pub use cumem::{SizeClass, StreamStats};
 pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
-pub use snapshot::{PoolRegion, PoolSnapshot, RegionState, SizeClass, StreamStats};
+pub use snapshot::{PoolRegion, PoolSnapshot, RegionState};
 pub use state::PoolState;
 pub use stats::PoolStats;
 
@@ -259,7 +261,7 @@ impl<U: Upstream> Pool<U> {
         let mut central = self.state.lock();
         let Some(units) = units_of(layout.size()) else {
             // Larger than any block may be: as if that were the maximum.
-            return Err(exhausted(&self.state, &central, &self.limits, layout.size(), Refusal::AtMaximum));
+            return Err(exhausted(&self.state, &central, layout.size(), Refusal::AtMaximum));
         };
         let (index, slot) = self.state.bind(&mut central, stream)?;
         // Another thread of the stream may have missed just before, and left enough; and the fast path

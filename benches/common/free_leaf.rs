@@ -39,9 +39,10 @@ impl FreeLeaf {
             allocated,
             wanted: allocated,
             blocks: usize::from(allocated > 0),
-            cached: 0,
+            free: BYTES - allocated,
             largest_free: BYTES - allocated,
             maximum: Some(BYTES),
+            ..Held::default()
         };
         AllocError::Exhausted { layer: "free leaf", requested, held: Box::new(held), upstream: None }
     }

@@ -7,7 +7,7 @@ use super::fence::Fences;
 use super::options::Crossing;
 use super::state::{Central, PoolState};
 use crate::size::Size;
-use cumem::{AllocError, CudaVirtualResource, DeallocReason, Held, LayerExt, Location, Stream, Upstream, layout};
+use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
 
 /// The multiple that growth is rounded to: the driver's own granularity.
 pub(super) const GRANULARITY: usize = 2 << 20;
@@ -108,7 +108,7 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
-        Err(exhausted(self.state, self.central, self.limits, requested, refused))
+        Err(exhausted(self.state, self.central, requested, refused))
     }
 
     /// Brings what the stream may use of the arena to the stream's heap, where it joins what lies beside
@@ -250,28 +250,13 @@ impl Refusal {
 }
 
 /// The error of a request that nothing could be found for.
-pub(super) fn exhausted(
-    state: &PoolState,
-    central: &Central,
-    limits: &Limits,
-    requested: usize,
-    refused: Refusal,
-) -> AllocError {
-    let stats = state.stats_with(central);
-    let held = Held {
-        reserved: stats.reserved,
-        allocated: stats.allocated,
-        wanted: stats.requested,
-        blocks: stats.blocks,
-        cached: stats.cached,
-        largest_free: stats.largest_free,
-        maximum: limits.maximum,
-    };
+pub(super) fn exhausted(state: &PoolState, central: &Central, requested: usize, refused: Refusal) -> AllocError {
+    let held = Box::new(state.held(central));
     let upstream = match refused {
         Refusal::AtMaximum => None,
         Refusal::Upstream(error) => Some(Box::new(error)),
     };
-    AllocError::Exhausted { layer: "pool", requested, held: Box::new(held), upstream }
+    AllocError::Exhausted { layer: "pool", requested, held, upstream }
 }
 
 /// Units of `bytes`, or nothing if no region can have so many.

@@ -1,10 +1,10 @@
 //! [`PoolSnapshot`]: every piece of a pool's memory at one moment, for whoever wants to draw or count it.
 
 use super::chunks::UNIT;
-use super::slots::Local;
+use super::classes::Classes;
 use super::state::PoolState;
-use super::stats::{Bytes, PoolStats};
-use cumem::StreamId;
+use super::stats::{Bytes, PoolStats, of_stream};
+use cumem::{SizeClass, StreamId, StreamStats};
 use std::fmt;
 
 /// All of a pool's memory at one moment, piece by piece.
@@ -19,27 +19,6 @@ pub struct PoolSnapshot {
     pub streams: Vec<StreamStats>,
     /// The pieces, by address. They do not overlap, and are together what is reserved.
     pub regions: Vec<PoolRegion>,
-}
-
-/// What a pool keeps together for one stream. Bytes, unless it says otherwise.
-///
-/// A block counts for the stream it was allocated on. If the pool has given that stream's place to another
-/// since, for that one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StreamStats {
-    /// The stream; none if it is gone, and left live blocks.
-    pub stream: Option<StreamId>,
-    /// In live blocks, each rounded up to 256.
-    pub allocated: usize,
-    /// Asked for in live blocks.
-    pub requested: usize,
-    /// Free, and kept for this stream.
-    pub cached: usize,
-    /// The largest piece of that.
-    pub largest_free: usize,
-    /// Live blocks (a number).
-    pub blocks: usize,
 }
 
 /// A piece of a pool's memory.
@@ -70,28 +49,13 @@ pub enum RegionState {
     Pending,
 }
 
-/// The live blocks of a size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SizeClass {
-    /// A power of two: blocks of this many bytes, and of more than half as many.
-    pub at_most: usize,
-    /// How many blocks.
-    pub blocks: usize,
-    /// Bytes in them.
-    pub bytes: usize,
-}
-
 impl PoolSnapshot {
     /// The live blocks by size, from the smallest; sizes that no block has are left out.
     pub fn classes(&self) -> Vec<SizeClass> {
-        let mut classes = [SizeClass { at_most: 0, blocks: 0, bytes: 0 }; usize::BITS as usize];
-        for region in self.regions.iter().filter(|region| region.state == RegionState::Live) {
-            let at_most = region.bytes.next_power_of_two();
-            let class = &mut classes[at_most.trailing_zeros() as usize];
-            *class = SizeClass { at_most, blocks: class.blocks + 1, bytes: class.bytes + region.bytes };
-        }
-        classes.into_iter().filter(|class| class.blocks > 0).collect()
+        let mut classes = Classes::default();
+        let live = self.regions.iter().filter(|region| region.state == RegionState::Live);
+        live.for_each(|region| classes.count(region.bytes));
+        classes.counted()
     }
 }
 
@@ -103,10 +67,7 @@ impl PoolState {
         let central = self.lock();
         let (mut streams, mut regions) = (Vec::new(), Vec::new());
         let stats = self.stats_while_locked(&central, |local| {
-            let own = StreamStats::of(local);
-            if own.stream.is_none() && own.blocks == 0 {
-                return;
-            }
+            let Some(own) = of_stream(local) else { return };
             streams.push(own);
             regions.extend(local.heap.pieces().map(|(addr, units, live)| {
                 let state = if live { RegionState::Live } else { RegionState::Cached };
@@ -120,19 +81,6 @@ impl PoolState {
         drop(central);
         regions.sort_unstable_by_key(|region| region.addr);
         PoolSnapshot { stats, streams, regions }
-    }
-}
-
-impl StreamStats {
-    fn of(local: &mut Local) -> Self {
-        Self {
-            stream: local.stream().map(cumem::Stream::id),
-            allocated: local.heap.live_units() as usize * UNIT,
-            requested: local.requested as usize,
-            cached: local.heap.free_units() as usize * UNIT,
-            largest_free: local.heap.largest_free() as usize * UNIT,
-            blocks: local.blocks as usize,
-        }
     }
 }
 

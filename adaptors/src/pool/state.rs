@@ -2,11 +2,12 @@
 
 use super::arena::{Arena, Need, Taken};
 use super::chunks::{Chunks, UNIT};
+use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::slots::{Local, Slot, Slots};
-use super::stats::PoolStats;
+use super::stats::{PoolStats, of_stream};
 use super::sync::{Mutex, MutexGuard};
-use cumem::{Device, DriverError, MakerId, Stream};
+use cumem::{Device, DriverError, Held, MakerId, Stream};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 
@@ -69,6 +70,28 @@ impl PoolState {
         };
         locals.iter_mut().map(|local| &mut **local).for_each(look);
         stats
+    }
+
+    /// What there is, down to the size of each block, for the error of a request that nothing could be found for.
+    pub(super) fn held(&self, central: &Central) -> Held {
+        let (mut classes, mut streams) = (Classes::default(), Vec::new());
+        let stats = self.stats_while_locked(central, |local| {
+            streams.extend(of_stream(local));
+            let live = local.heap.pieces().filter(|&(.., live)| live);
+            live.for_each(|(_, units, _)| classes.count(units as usize * UNIT));
+        });
+        Held {
+            reserved: stats.reserved,
+            allocated: stats.allocated,
+            wanted: stats.requested,
+            blocks: stats.blocks,
+            free: stats.free,
+            cached: stats.cached,
+            largest_free: stats.largest_free,
+            maximum: self.maximum,
+            classes: classes.counted(),
+            streams,
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Central> {

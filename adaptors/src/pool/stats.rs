@@ -1,5 +1,8 @@
 //! [`PoolStats`]: how much memory a pool has, and what it is doing.
 
+use super::chunks::UNIT;
+use super::slots::Local;
+use cumem::{Stream, StreamStats};
 use std::fmt;
 
 /// A pool's memory at one moment. Bytes, unless it says otherwise.
@@ -38,6 +41,19 @@ impl PoolStats {
     pub fn external_fragmentation(&self) -> f64 {
         share(self.free - self.largest_free, self.free)
     }
+}
+
+/// What one stream has; nothing of a slot that no stream has and that has no block.
+pub(super) fn of_stream(local: &mut Local) -> Option<StreamStats> {
+    let own = StreamStats {
+        stream: local.stream().map(Stream::id),
+        allocated: local.heap.live_units() as usize * UNIT,
+        requested: local.requested as usize,
+        cached: local.heap.free_units() as usize * UNIT,
+        largest_free: local.heap.largest_free() as usize * UNIT,
+        blocks: local.blocks as usize,
+    };
+    (own.stream.is_some() || own.blocks > 0).then_some(own)
 }
 
 fn share(part: usize, whole: usize) -> f64 {

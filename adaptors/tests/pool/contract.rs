@@ -5,7 +5,7 @@ use crate::source::Source;
 use cumem::sim::Profile;
 use cumem::{
     AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, Held, LayerExt,
-    ManagedResource, MemoryResource, PinnedResource, Stream, layout, take_drop_errors,
+    ManagedResource, MemoryResource, PinnedResource, SizeClass, Stream, StreamStats, layout, take_drop_errors,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
 
@@ -76,14 +76,23 @@ fn growth_backs_off_to_what_is_needed_and_stops_at_the_maximum() {
     let c = take(&pool, &stream, 55 * MIB - 100);
     let before = pool.stats();
     let error = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap_err();
+    let class = |at_most, blocks, bytes| SizeClass { at_most, blocks, bytes };
+    let (allocated, requested, blocks) = (73 * MIB, 73 * MIB - 100, 3);
     let held = Held {
         reserved: 73 * MIB,
-        allocated: 73 * MIB,
-        wanted: 73 * MIB - 100,
-        blocks: 3,
-        cached: 0,
-        largest_free: 0,
+        allocated,
+        wanted: requested,
+        blocks,
         maximum: Some(80 * MIB),
+        classes: vec![class(16 * MIB, 2, 18 * MIB), class(64 * MIB, 1, 55 * MIB)],
+        streams: vec![StreamStats {
+            stream: Some(stream.id()),
+            allocated,
+            requested,
+            blocks,
+            ..StreamStats::default()
+        }],
+        ..Held::default()
     };
     let held = Box::new(held);
     assert_eq!(error, AllocError::Exhausted { layer: "pool", requested: 8 * MIB, held, upstream: None });

@@ -3,9 +3,13 @@
 use crate::common::{free, sim_with};
 use crate::source::{islands, joined};
 use cumem::sim::{FaultCall, Profile};
-use cumem::{AllocError, AnyUpstream, Block, CudaErrorCode, Device, HostKernel, MemoryResource, Stream, kind, layout};
-use cumem_adaptors::{Crossing, Pool, PoolOptions};
+use cumem::{
+    AllocError, AnyUpstream, Block, CudaErrorCode, Device, Held, HostKernel, LayerExt, MemoryResource, Stream, kind,
+    layout,
+};
+use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, PoolSnapshot, PoolState, RegionState, StreamStats};
 use cumem_conformance::{Ledger, LedgerBook};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const MIB: usize = 1 << 20;
 
@@ -30,7 +34,10 @@ impl Scene {
         match self.pool.allocate(&self.streams[stream], layout::bytes(bytes).unwrap()) {
             Ok(block) => self.live.push(Some(block)),
             Err(error) => {
-                assert!(error.is_out_of_memory() || matches!(error, AllocError::Driver(_)), "{error}");
+                match &error {
+                    AllocError::Exhausted { held, .. } => self.check_held(held),
+                    _ => assert!(error.is_out_of_memory() || matches!(error, AllocError::Driver(_)), "{error}"),
+                }
                 self.live.push(None);
             }
         }
@@ -62,6 +69,25 @@ impl Scene {
         let snapshot = self.pool.snapshot();
         assert_eq!(snapshot.stats, stats);
         assert_eq!(snapshot.regions.iter().map(|region| region.bytes).sum::<usize>(), stats.reserved);
+    }
+
+    /// Nothing has changed since the error was made.
+    fn check_held(&self, held: &Held) {
+        let PoolSnapshot { stats, streams, regions, .. } = &self.pool.snapshot();
+        assert_eq!((held.reserved, held.allocated, held.free), (stats.reserved, stats.allocated, stats.free));
+        assert_eq!((held.wanted, held.blocks), (stats.requested, stats.blocks));
+        assert_eq!((held.cached, held.largest_free), (stats.cached, stats.largest_free));
+        assert_eq!(held.internal_fragmentation(), stats.internal_fragmentation());
+        assert_eq!(held.external_fragmentation(), stats.external_fragmentation());
+        assert_eq!(held.maximum, self.pool.find::<PoolState>().unwrap().maximum());
+        assert_eq!(&held.streams, streams);
+        for class in &held.classes {
+            let within = |bytes: usize| class.at_most / 2 < bytes && bytes <= class.at_most;
+            let live = regions.iter().filter(|region| region.state == RegionState::Live && within(region.bytes));
+            let sizes: Vec<_> = live.map(|region| region.bytes).collect();
+            assert_eq!((class.blocks, class.bytes), (sizes.len(), sizes.iter().sum()));
+        }
+        assert_eq!(held.classes.iter().map(|class| class.blocks).sum::<usize>(), held.blocks);
     }
 
     /// Hits, misses, growth, back-off, memory that crosses while work is pending, blocks freed on other streams,
@@ -149,4 +175,38 @@ fn each_call_and_the_next_ones() {
         refuse_each(FaultCall::Any, more, short());
         refuse_each(FaultCall::Any, more, PoolOptions::new().release_threshold(4 * MIB));
     }
+}
+
+/// While other threads allocate and free on streams of their own, each error's figures are of one moment.
+#[test]
+fn figures_of_an_error_agree_with_each_other() {
+    assert!(size_of::<AllocError>() <= 64, "the figures are on the heap: {} bytes", size_of::<AllocError>());
+    let (device, stream) = sim_with(Profile::tiny(48 * MIB as u64));
+    let pool = Pool::new(islands(&device), short()).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 1..4_usize {
+            let (pool, done, stream) = (&pool, &done, Stream::new(&device).unwrap());
+            scope.spawn(move || {
+                let sizes = (1..).map(|n| thread * 1000 + n * 7919 % 100_000).take_while(|_| !done.load(Relaxed));
+                for bytes in sizes {
+                    let blocks = [bytes, 3 * bytes].map(|bytes| pool.allocate(&stream, layout::bytes(bytes).unwrap()));
+                    blocks.into_iter().flatten().for_each(|block| free(pool, &stream, block).unwrap());
+                }
+            });
+        }
+        for _ in 0..500 {
+            let error = pool.allocate(&stream, layout::bytes(17 * MIB).unwrap()).unwrap_err();
+            let AllocError::Exhausted { held, .. } = &error else { panic!("{error}") };
+            assert_eq!(held.allocated + held.free, held.reserved, "{error}");
+            assert!(held.wanted <= held.allocated && held.largest_free <= held.free, "{error}");
+            let sum = |of: fn(&StreamStats) -> usize| held.streams.iter().map(of).sum::<usize>();
+            assert_eq!((sum(|own| own.allocated), sum(|own| own.requested)), (held.allocated, held.wanted), "{error}");
+            assert_eq!((sum(|own| own.cached), sum(|own| own.blocks)), (held.cached, held.blocks), "{error}");
+            let classes = held.classes.iter().map(|class| (class.blocks, class.bytes));
+            let classes = classes.fold((0, 0), |(blocks, bytes), class| (blocks + class.0, bytes + class.1));
+            assert_eq!(classes, (held.blocks, held.allocated), "{error}");
+        }
+        done.store(true, Relaxed);
+    });
 }
