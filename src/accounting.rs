@@ -3,8 +3,8 @@
 //!
 //! A [`Ledger`] counts from when it is made until it is dropped. What is *asked* through this library is counted on every
 //! device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are
-//! declared. What really *moved*, and the faults, only a simulated device tells; a GPU's driver does not, and the
-//! report says so.
+//! declared. What really *moved*, and the faults, only a simulated device tells, by tag and phase too; a GPU's driver does
+//! not, and the report says so.
 //!
 //! ```
 //! use cumem::accounting::{Cause, Ledger};
@@ -38,7 +38,7 @@ mod report;
 pub use ledger::{Ledger, Phase, Tag};
 pub use pattern::{AccessPattern, Memory, Processor, Step};
 pub use recommend::{Recommendation, recommend};
-pub use report::{Cause, Moved, Report, Row};
+pub use report::{Cause, Moved, MovedRow, Report, Row};
 
 use crate::device::Device;
 use crate::location::Location;

@@ -40,8 +40,7 @@ fn row<'a>(report: &'a Report, tag: &str, phase: &str, cause: Cause) -> &'a Row 
 }
 
 fn moved(report: &Report, phase: &str) -> Moved {
-    let moved = report.moved.as_ref().expect("the device is simulated");
-    moved.iter().find(|(name, _)| name == phase).map(|(_, moved)| *moved).unwrap_or_default()
+    report.sum_moved(|row| row.phase == phase).expect("the device is simulated")
 }
 
 fn bytes_and_calls_by_cause_direction_tag_and_phase(device: &Device) {
@@ -194,6 +193,75 @@ fn what_moved_and_why() {
     assert_eq!((evicted.evicted_to_host, evicted.prefetched_to_host), (gone, 0), "{report}");
     assert!(gone > 0 && evicted.evictions == gone / (2 * MIB as u64), "{report}");
     free(&other, &stream, more).unwrap();
+}
+
+/// Two tags that share a page, and what neither has.
+#[test]
+fn what_moved_of_each_tag() {
+    let device = Device::simulated(Profile::tiny((32 * MIB) as u64)).unwrap();
+    let simulator = device.simulator().unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let mut memory = buffer(ManagedResource::new(&device).unwrap(), 8 * MIB, &stream);
+    stream.synchronize().unwrap();
+    let ledger = Ledger::new(&device);
+    let before = simulator.statistics(device.id()).unwrap();
+    let (first, second) = (0..MIB + 2048, MIB + 2048..6 * MIB + 2048);
+    let _weights = ledger.tag(memory.device_address(), first.len(), "weights");
+    let _results = ledger.tag(memory.device_address() + second.start as u64, second.len(), "results");
+    {
+        let _load = ledger.phase("load");
+        memory.host_write().unwrap().fill(1);
+    }
+    {
+        let _work = ledger.phase("work");
+        let _ = memory.prefetch_range(first.clone(), device.id()).unwrap();
+        let addr = memory.device_address() + second.start as u64;
+        let kernel = HostKernel::new("sum", |_| ()).reads(addr, second.len());
+        // SAFETY: the buffer is initialised and lives until the stream was waited for.
+        unsafe { stream.launch_host(kernel) }.unwrap();
+        stream.synchronize().unwrap();
+    }
+    {
+        let _out = ledger.phase("out");
+        let big = ManagedResource::new(&device).unwrap();
+        let block = big.allocate(&stream, layout::bytes(32 * MIB).unwrap()).unwrap();
+        let _ = hints::prefetch(&block, 0..32 * MIB, device.id(), &stream).unwrap();
+        stream.synchronize().unwrap();
+        free(&big, &stream, block).unwrap();
+    }
+    memory.copy_from_slice(&vec![2; 8 * MIB]).unwrap();
+
+    let report = ledger.report();
+    let of = |tag: &str, phase: &str| report.sum_moved(|row| (&*row.tag, &*row.phase) == (tag, phase)).unwrap();
+    let (weighty, all) = ((MIB + 2048) as u64, 5 * MIB as u64);
+    assert_eq!(of("weights", "load").faulted_to_host, weighty, "{report}");
+    assert_eq!(of("results", "load").faulted_to_host, all, "{report}");
+    assert_eq!(of("", "load").faulted_to_host, (8 * MIB) as u64 - weighty - all, "{report}");
+    let (moved, rest) = (of("weights", "work"), of("results", "work"));
+    assert_eq!((moved.prefetched_to_device, moved.faulted_to_device, moved.faults), (weighty, 0, 0), "{report}");
+    // Half of the page that they share went along with the prefetch.
+    assert_eq!((rest.prefetched_to_device, rest.faulted_to_device), (2048, all - 2048), "{report}");
+    assert!(rest.faults > 0, "{report}");
+    assert_eq!(
+        (of("weights", "out").evicted_to_host, of("results", "out").evicted_to_host),
+        (weighty, all),
+        "{report}"
+    );
+    assert_eq!((of("weights", "").copied_to_device, of("results", "").copied_to_device), (weighty, all), "{report}");
+
+    // All tags and phases together are what the simulator counted.
+    let (sum, after) = (report.sum_moved(|_| true).unwrap(), simulator.statistics(device.id()).unwrap());
+    assert_eq!(sum.faults, after.faults - before.faults);
+    assert_eq!(sum.host_faults, after.host_faults - before.host_faults);
+    assert_eq!(sum.evictions, after.evictions - before.evictions);
+    assert_eq!(sum.prefetched_to_device, after.prefetched_to_device - before.prefetched_to_device);
+    let to_device = sum.prefetched_to_device + sum.faulted_to_device;
+    assert_eq!(to_device, after.migrated_to_device - before.migrated_to_device);
+    let to_host = sum.prefetched_to_host + sum.faulted_to_host + sum.evicted_to_host;
+    assert_eq!(to_host, after.migrated_to_host - before.migrated_to_host);
+    assert_eq!(sum.evicted_to_host, after.evicted - before.evicted);
+    assert_eq!(sum.copied_to_device, after.copied_to_device - before.copied_to_device);
+    assert!(report.to_string().contains("moved (simulated) of results in work: faults"), "{report}");
 }
 
 const HERE: DeviceId = DeviceId::cuda(0);

@@ -1,12 +1,13 @@
 //! [`Ledger`]: counts what is asked and what moves.
 
 use super::pattern::{AccessPattern, Step};
-use super::report::{Cause, Moved, Report, Row};
+use super::report::{Cause, Moved, MovedRow, Report, Row};
 use super::{Asked, close, open};
 use crate::device::Device;
+use crate::driver::sim::{Movement, Watcher};
 use crate::location::Location;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// Counts from when it is made until it is dropped. Several may count at once.
@@ -18,6 +19,12 @@ pub struct Ledger {
 #[derive(Debug)]
 pub(super) struct Inner {
     device: Device,
+    books: Arc<Books>,
+}
+
+/// Without the device: the simulator, which is locked meanwhile, tells it what moved.
+#[derive(Debug, Default)]
+struct Books {
     state: Mutex<State>,
 }
 
@@ -28,9 +35,8 @@ struct State {
     tags: BTreeMap<u64, Tagged>,
     phases: Vec<(u64, Arc<str>)>,
     next_phase: u64,
-    moved: BTreeMap<Arc<str>, Moved>,
-    /// The simulator's figures when they were last looked at.
-    seen: Moved,
+    /// What moved, by tag and phase.
+    moved: BTreeMap<(Arc<str>, Arc<str>), Moved>,
     written: Option<Written>,
 }
 
@@ -61,47 +67,49 @@ struct Written {
 impl Ledger {
     /// Counts what is asked of memory on the devices of this one's machine.
     pub fn new(device: &Device) -> Self {
-        let state = State { seen: moved(device), ..State::default() };
-        let inner = Arc::new(Inner { device: device.clone(), state: Mutex::new(state) });
+        let books = Arc::<Books>::default();
+        if let Some(simulator) = device.simulator() {
+            let watcher: Weak<Books> = Arc::downgrade(&books);
+            simulator.watch(watcher);
+        }
+        let inner = Arc::new(Inner { device: device.clone(), books });
         open(&inner);
         Self { inner }
     }
 
     /// Counts under this name until the result goes. Phases nest: the innermost counts. They are those of all threads.
     pub fn phase(&self, name: impl AsRef<str>) -> Phase<'_> {
-        let mut state = self.inner.lock();
-        state.look(&self.inner.device);
+        let mut state = self.inner.books.lock();
         let id = state.next_phase;
         state.next_phase += 1;
         state.phases.push((id, name.as_ref().into()));
         Phase { ledger: self, id }
     }
 
-    /// Counts what is asked of these bytes under a name until the result goes. It keeps the ledger's books, and need not go
+    /// Counts what is asked of these bytes, and what moves of them, under a name until the result goes. It keeps the ledger's books, and need not go
     /// before the ledger.
     pub fn tag(&self, addr: u64, bytes: usize, name: impl AsRef<str>) -> Tag {
-        let mut state = self.inner.lock();
+        let mut state = self.inner.books.lock();
         let name: Arc<str> = name.as_ref().into();
         let memory = state.written.as_mut().map(|written| written.pattern.memory(&*name, bytes));
         state.tags.insert(addr, Tagged { end: addr.saturating_add(bytes as u64), name, memory });
-        Tag { inner: Arc::clone(&self.inner), addr }
+        Tag { books: Arc::clone(&self.inner.books), addr }
     }
 
     /// Writes down, for [`pattern`](Self::pattern), what is done to memory that is tagged from now on: at most `most`
     /// steps.
     pub fn write_down(&self, most: usize) {
-        self.inner.lock().written = Some(Written { pattern: AccessPattern::new(), most });
+        self.inner.books.lock().written = Some(Written { pattern: AccessPattern::new(), most });
     }
 
     /// What was written down so far.
     pub fn pattern(&self) -> AccessPattern {
-        self.inner.lock().written.as_ref().map(|written| written.pattern.clone()).unwrap_or_default()
+        self.inner.books.lock().written.as_ref().map(|written| written.pattern.clone()).unwrap_or_default()
     }
 
     /// What was counted so far.
     pub fn report(&self) -> Report {
-        let mut state = self.inner.lock();
-        state.look(&self.inner.device);
+        let state = self.inner.books.lock();
         let row = |((tag, phase, cause, to), figures): (&Key, &Figures)| Row {
             tag: tag.to_string(),
             phase: phase.to_string(),
@@ -112,8 +120,13 @@ impl Ledger {
             time: figures.time,
         };
         let rows = state.rows.iter().map(row).collect();
-        let by_phase = || state.moved.iter().map(|(phase, moved)| (phase.to_string(), *moved)).collect();
-        Report { rows, moved: self.inner.device.is_simulated().then(by_phase) }
+        let moved_row = |((tag, phase), moved): (&(Arc<str>, Arc<str>), &Moved)| MovedRow {
+            tag: tag.to_string(),
+            phase: phase.to_string(),
+            moved: *moved,
+        };
+        let moved = || state.moved.iter().map(moved_row).collect();
+        Report { rows, moved: self.inner.device.is_simulated().then(moved) }
     }
 }
 
@@ -129,10 +142,10 @@ impl Inner {
             return;
         }
         let Asked { cause, to, addr, bytes } = asked;
-        let mut state = self.lock();
-        let tagged = state.tags.range(..=addr).next_back().filter(|(_, tagged)| addr < tagged.end);
+        let mut state = self.books.lock();
+        let tagged = state.tag_at(addr);
         let place = tagged.map(|(start, tagged)| (addr - start, tagged.memory));
-        let tag = tagged.map_or_else(|| "".into(), |(_, tagged)| Arc::clone(&tagged.name));
+        let tag = name_of(tagged.map(|(_, tagged)| tagged));
         let phase = state.phase();
         let figures = state.rows.entry((tag, phase, cause, to)).or_default();
         figures.calls += 1;
@@ -149,7 +162,9 @@ impl Inner {
             Step::of(cause, to, memory, range).into_iter().for_each(|step| written.pattern.push(step));
         }
     }
+}
 
+impl Books {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,24 +175,53 @@ impl State {
         self.phases.last().map_or_else(|| "".into(), |(_, name)| Arc::clone(name))
     }
 
-    /// Counts what moved since the last look under the present phase.
-    fn look(&mut self, device: &Device) {
-        let now = moved(device);
-        let difference = now.since(&self.seen);
-        if difference != Moved::default() {
-            let sum = self.moved.entry(self.phases.last().map_or_else(|| "".into(), |(_, name)| Arc::clone(name)));
-            let sum = sum.or_default();
-            *sum = sum.plus(&difference);
+    /// The tagged memory that holds a byte, and where it begins.
+    fn tag_at(&self, addr: u64) -> Option<(u64, &Tagged)> {
+        let (start, tagged) = self.tags.range(..=addr).next_back()?;
+        (addr < tagged.end).then_some((*start, tagged))
+    }
+
+    /// The first tagged memory that has some of these bytes.
+    fn tag_within(&self, addr: u64, bytes: u64) -> Option<&Tagged> {
+        let after = || self.tags.range(addr..addr + bytes).next().map(|(_, tagged)| tagged);
+        self.tag_at(addr).map(|(_, tagged)| tagged).or_else(after)
+    }
+
+    /// Counts what moved under its tags and the present phase. What is tagged in part counts in part, but occurrences count once.
+    fn count(&mut self, movement: &Movement) {
+        let (mut at, end) = movement.range();
+        if matches!(movement, Movement::Fault { .. } | Movement::Evicted { .. }) {
+            let tag = name_of(self.tag_within(at, end - at));
+            *self.moved_of(tag).figure(movement) += 1;
+            return;
         }
-        self.seen = now;
+        while at < end {
+            let tagged = self.tag_at(at).map(|(_, tagged)| tagged);
+            let until = match tagged {
+                Some(tagged) => tagged.end.min(end),
+                None => self.tags.range(at..end).next().map_or(end, |(start, _)| *start),
+            };
+            let tag = name_of(tagged);
+            *self.moved_of(tag).figure(movement) += until - at;
+            at = until;
+        }
+    }
+
+    fn moved_of(&mut self, tag: Arc<str>) -> &mut Moved {
+        let phase = self.phase();
+        self.moved.entry((tag, phase)).or_default()
     }
 }
 
-/// What has moved on the machine of a simulated device; nothing is known of a GPU's.
-fn moved(device: &Device) -> Moved {
-    let Some(simulator) = device.simulator() else { return Moved::default() };
-    let devices = 0..simulator.profiles().len() as u32;
-    Moved::of(devices.filter_map(|ordinal| simulator.statistics(device.id().sibling(ordinal))))
+impl Watcher for Books {
+    fn saw(&self, movements: &[Movement]) {
+        let mut state = self.lock();
+        movements.iter().for_each(|movement| state.count(movement));
+    }
+}
+
+fn name_of(tagged: Option<&Tagged>) -> Arc<str> {
+    tagged.map_or_else(|| "".into(), |tagged| Arc::clone(&tagged.name))
 }
 
 /// A phase of a [`Ledger`], until it goes.
@@ -191,8 +235,7 @@ pub struct Phase<'a> {
 impl Drop for Phase<'_> {
     fn drop(&mut self) {
         let inner = &self.ledger.inner;
-        let mut state = inner.lock();
-        state.look(&inner.device);
+        let mut state = inner.books.lock();
         state.phases.retain(|(id, _)| *id != self.id);
     }
 }
@@ -201,12 +244,12 @@ impl Drop for Phase<'_> {
 #[derive(Debug)]
 #[must_use = "a tag lasts until it goes"]
 pub struct Tag {
-    inner: Arc<Inner>,
+    books: Arc<Books>,
     addr: u64,
 }
 
 impl Drop for Tag {
     fn drop(&mut self) {
-        self.inner.lock().tags.remove(&self.addr);
+        self.books.lock().tags.remove(&self.addr);
     }
 }

@@ -1,6 +1,6 @@
 //! [`Report`]: what a ledger counted, and its table.
 
-use crate::driver::sim::DeviceStatistics;
+use crate::driver::sim::{Movement, Why};
 use crate::location::Location;
 use std::fmt;
 use std::time::Duration;
@@ -69,7 +69,8 @@ impl Row {
     }
 }
 
-/// What moved on all devices of a simulated machine, in one phase. Whole pages.
+/// What moved on all devices of a simulated machine. Pages move whole; of those that hold memory of several tags, each
+/// counts its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Moved {
@@ -77,7 +78,7 @@ pub struct Moved {
     pub faults: u64,
     /// Page faults of the host.
     pub host_faults: u64,
-    /// Chunks of 2 MiB that were evicted.
+    /// Chunks of 2 MiB that were evicted; one that holds memory of several tags counts for the first.
     pub evictions: u64,
     /// Bytes to devices by prefetches.
     pub prefetched_to_device: u64,
@@ -116,38 +117,30 @@ macro_rules! each_figure {
 }
 
 impl Moved {
-    /// The sum over devices.
-    pub(super) fn of(devices: impl Iterator<Item = DeviceStatistics>) -> Self {
-        devices.fold(Self::default(), |sum, device| {
-            let of_one = Self {
-                faults: device.faults,
-                host_faults: device.host_faults,
-                evictions: device.evictions,
-                prefetched_to_device: device.prefetched_to_device,
-                prefetched_to_host: device.prefetched_to_host,
-                faulted_to_device: device.migrated_to_device - device.prefetched_to_device,
-                faulted_to_host: device.migrated_to_host - device.prefetched_to_host - device.evicted,
-                evicted_to_host: device.evicted,
-                between_devices: device.migrated_from_peers,
-                copied_to_device: device.copied_to_device,
-                copied_to_host: device.copied_to_host,
-            };
-            sum.plus(&of_one)
-        })
+    /// The figure that counts a movement: bytes of what moves, occurrences of faults and evictions.
+    pub(super) fn figure(&mut self, movement: &Movement) -> &mut u64 {
+        match *movement {
+            Movement::Fault { by: Location::Device(_), .. } => &mut self.faults,
+            Movement::Fault { .. } => &mut self.host_faults,
+            Movement::Evicted { .. } => &mut self.evictions,
+            Movement::Migrated { why, from, to, .. } => match (why, from, to) {
+                (_, Location::Device(_), Location::Device(_)) => &mut self.between_devices,
+                (Why::Eviction, ..) => &mut self.evicted_to_host,
+                (Why::Prefetch, _, Location::Device(_)) => &mut self.prefetched_to_device,
+                (Why::Prefetch, ..) => &mut self.prefetched_to_host,
+                (Why::Fault, _, Location::Device(_)) => &mut self.faulted_to_device,
+                (Why::Fault, ..) => &mut self.faulted_to_host,
+            },
+            Movement::Copied { to_device: true, .. } => &mut self.copied_to_device,
+            Movement::Copied { to_device: false, .. } => &mut self.copied_to_host,
+        }
     }
 
-    pub(super) fn plus(&self, other: &Self) -> Self {
+    fn plus(&self, other: &Self) -> Self {
         macro_rules! sum {
             ($($figure:ident),+) => { Self { $($figure: self.$figure + other.$figure),+ } };
         }
         each_figure!(sum)
-    }
-
-    pub(super) fn since(&self, before: &Self) -> Self {
-        macro_rules! difference {
-            ($($figure:ident),+) => { Self { $($figure: self.$figure - before.$figure),+ } };
-        }
-        each_figure!(difference)
     }
 
     fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -158,14 +151,34 @@ impl Moved {
     }
 }
 
+/// What moved of the memory of one tag, in one phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MovedRow {
+    /// The tag of the memory; empty where it has none.
+    pub tag: String,
+    /// The innermost phase when the work was done; empty outside of all.
+    pub phase: String,
+    /// What moved.
+    pub moved: Moved,
+}
+
 /// What a ledger counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// What was asked, by tag, phase, cause and direction, in this order.
     pub rows: Vec<Row>,
-    /// What moved, by phase, as far as the work was done when the phase ended. `None` on a GPU, whose driver does not say.
-    pub moved: Option<Vec<(String, Moved)>>,
+    /// What moved, by tag and phase, in this order. `None` on a GPU, whose driver does not say.
+    pub moved: Option<Vec<MovedRow>>,
+}
+
+impl Report {
+    /// The sum of what moved over some rows, such as those of a phase; `None` on a GPU.
+    pub fn sum_moved(&self, which: impl Fn(&MovedRow) -> bool) -> Option<Moved> {
+        let rows = self.moved.as_ref()?.iter().filter(|row| which(row));
+        Some(rows.fold(Moved::default(), |sum, row| sum.plus(&row.moved)))
+    }
 }
 
 /// A table, and what moved under it.
@@ -186,9 +199,9 @@ impl fmt::Display for Report {
         let Some(moved) = &self.moved else {
             return writeln!(f, "moved, faults: unknown, a GPU's driver does not say");
         };
-        for (phase, moved) in moved {
-            write!(f, "moved (simulated) in {}:", or(phase))?;
-            for (name, figure) in moved.fields().filter(|(_, figure)| *figure > 0) {
+        for row in moved {
+            write!(f, "moved (simulated) of {} in {}:", or(&row.tag), or(&row.phase))?;
+            for (name, figure) in row.moved.fields().filter(|(_, figure)| *figure > 0) {
                 write!(f, " {name} {figure}")?;
             }
             writeln!(f)?;

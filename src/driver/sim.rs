@@ -20,6 +20,7 @@
 //! | `uvm` | residency, faults, advice, migration, eviction |
 //! | `races` | finds uses of memory whose order nobody ensured |
 //! | `statistics`, `live`, `journal`, `snapshots` | what was counted, what is out, what happened, where memory was |
+//! | `watchers` | who is told what moved, with addresses |
 //! | `assertions` | what tests assert of all that |
 
 mod addresses;
@@ -56,6 +57,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod uvm;
+mod watchers;
 
 pub use injection::FaultCall;
 pub use journal::{Happening, Record};
@@ -67,3 +69,5 @@ pub use simulator::{Residency, Simulator};
 pub use snapshots::{Resident, Snapshot};
 pub use statistics::DeviceStatistics;
 pub use uvm::FaultPrefetch;
+pub(crate) use uvm::Why;
+pub(crate) use watchers::{Movement, Watcher};

@@ -103,6 +103,7 @@ impl State {
         if fixed {
             let mut work = self.new_work();
             self.space.take_plain(d, counted, &mut work).ok()?;
+            self.note_steps(self.now, &mut work);
             self.account(d, at, &work);
         }
         let mode = if fixed { Managed::Fixed(at) } else { Managed::Concurrent };

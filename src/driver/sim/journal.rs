@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::machine::State;
-use super::uvm::{PAGE, Processor, RangeId, Step, Work};
+use super::uvm::{PAGE, Processor, Step, Work};
 use crate::location::Location;
 use std::time::Duration;
 
@@ -117,11 +117,13 @@ impl Journal {
 impl State {
     /// Work on unified memory that collects its single steps if somebody records them.
     pub(super) fn new_work(&self) -> Work {
-        Work { steps: self.journal.recording().then(Vec::new), ..Work::default() }
+        let wanted = self.journal.recording() || self.watchers.are_there();
+        Work { steps: wanted.then(Vec::new), ..Work::default() }
     }
 
-    /// Writes the steps of `work` down.
+    /// Tells the steps of `work`, and writes them down.
     pub(super) fn note_steps(&mut self, at: u64, work: &mut Work) {
+        self.tell_steps(work);
         for step in work.steps.take().into_iter().flatten() {
             let what = match step {
                 Step::Fault { by, range, page } => Happening::Fault {
@@ -129,7 +131,8 @@ impl State {
                     allocation: self.memory.serial_of(range),
                     offset: page * PAGE,
                 },
-                Step::Transfer { from, to, range, page, pages } => Happening::Transfer {
+                Step::Eviction { .. } => continue,
+                Step::Transfer { from, to, range, page, pages, .. } => Happening::Transfer {
                     from: self.location(from),
                     to: self.location(to),
                     allocation: self.memory.serial_of(range),
@@ -161,6 +164,3 @@ impl State {
         self.memory_changed();
     }
 }
-
-/// Ranges are written down by the allocation that they belong to.
-pub(super) type SerialOfRange = std::collections::BTreeMap<RangeId, u64>;

@@ -14,6 +14,7 @@ use super::snapshots::Snapshots;
 use super::statistics::DeviceStatistics;
 use super::streams::{Mark, StreamState};
 use super::uvm::{GpuConfig, Rules, Space};
+use super::watchers::Watchers;
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
 use crate::location::DeviceId;
@@ -49,6 +50,7 @@ pub(super) struct State {
     pub(super) space: Space,
     pub(super) injection: Injection,
     pub(super) journal: Journal,
+    pub(super) watchers: Watchers,
     /// While they are kept.
     pub(super) snapshots: Option<Snapshots>,
     /// While races are looked for.
@@ -229,6 +231,7 @@ impl State {
             space,
             injection: Injection::default(),
             journal: Journal::default(),
+            watchers: Watchers::default(),
             snapshots: None,
             races: None,
             pinned: 0,

@@ -6,7 +6,6 @@
 use super::addresses::Addresses;
 use super::handles::Key;
 use super::heap::{Heap, Home};
-use super::journal::SerialOfRange;
 use super::live::LiveCount;
 use super::uvm::{BLOCK, PAGE, RangeId};
 use std::collections::{BTreeMap, VecDeque};
@@ -110,7 +109,8 @@ pub(super) struct Memory {
     reservations: BTreeMap<u64, Reservation>,
     freed: VecDeque<(u64, u64)>,
     serials: u64,
-    ranges: SerialOfRange,
+    /// Serial number and first byte of the allocation that a range belongs to.
+    ranges: BTreeMap<RangeId, (u64, u64)>,
     pub(super) live: LiveCount,
     /// After the table and the heaps, so that pages are dropped before the addresses that they lie at.
     addresses: Addresses,
@@ -156,7 +156,7 @@ impl Memory {
         let serial = self.serials;
         allocation.serial = serial;
         if let Kind::Managed(range) = allocation.kind {
-            self.ranges.insert(range, serial);
+            self.ranges.insert(range, (serial, base));
         }
         self.live.count(allocation.kind, 1, allocation.bytes);
         self.table.insert(base, allocation);
@@ -310,6 +310,10 @@ impl Memory {
     }
 
     pub(super) fn serial_of(&self, range: RangeId) -> u64 {
-        self.ranges.get(&range).copied().unwrap_or(0)
+        self.ranges.get(&range).map_or(0, |(serial, _)| *serial)
+    }
+
+    pub(super) fn base_of(&self, range: RangeId) -> u64 {
+        self.ranges.get(&range).map_or(0, |(_, base)| *base)
     }
 }

@@ -7,7 +7,8 @@ use super::machine::State;
 use super::memory::{Kind, Place};
 use super::order;
 use super::streams::{Mark, Operation};
-use super::uvm::{NoMemory, PAGE, Processor, RangeId, Work};
+use super::uvm::{NoMemory, PAGE, Processor, RangeId, Why, Work};
+use super::watchers::Movement;
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
 use crate::kernel::{Access, AccessMode, HostKernel, Pattern};
@@ -142,6 +143,7 @@ impl State {
                 if !self.memory.still(base, 0, place) {
                     return Err(self.simulation(d, format!("memory at {base:#x} was freed before its prefetch")));
                 }
+                work.why = Why::Prefetch;
                 let moved = self.space.prefetch(*range, pages.clone(), *to, &mut work);
                 let statistics = &mut self.device(d).statistics;
                 statistics.prefetches += 1;
@@ -266,6 +268,14 @@ impl State {
                     EngineKind::ToHost => &mut statistics.copied_to_host,
                     _ => &mut statistics.copied_between,
                 } += bytes;
+                let copied = match engine {
+                    EngineKind::ToDevice => Some((true, to)),
+                    EngineKind::ToHost => Some((false, from)),
+                    _ => None,
+                };
+                if let Some((to_device, addr)) = copied {
+                    self.watchers.tell(&[Movement::Copied { to_device, addr, bytes }]);
+                }
                 Settled::Done
             }
             What::Fill { dst, value, bytes } => {

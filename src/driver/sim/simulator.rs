@@ -10,6 +10,7 @@ use super::profile::Profile;
 use super::races::{Deed, Race, used};
 use super::snapshots::Snapshot;
 use super::statistics::DeviceStatistics;
+use super::watchers::Watcher;
 use crate::block::Block;
 use crate::code::CudaErrorCode;
 use crate::device::Device;
@@ -17,7 +18,7 @@ use crate::error::DriverError;
 use crate::kernel::AccessMode;
 use crate::location::{DeviceId, Location};
 use crate::stream::Stream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// A simulated machine. A shared handle: clones are the same machine, which lives as long as a handle or a
@@ -179,6 +180,11 @@ impl Simulator {
             }
         };
         Some(Residency { at, nowhere })
+    }
+
+    /// Tells `watcher` what operations move from now on, as long as it is there.
+    pub(crate) fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.machine.look().watchers.add(watcher);
     }
 
     /// What a device has done; `None` for a device of another machine.

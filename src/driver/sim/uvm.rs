@@ -30,4 +30,5 @@ pub(super) use pages::PAGE;
 pub use rules::FaultPrefetch;
 pub(super) use rules::{Rules, ThrashingRules};
 pub(super) use space::{BLOCK, GpuConfig, Managed, NoMemory, Processor, RangeId, Space};
+pub(crate) use work::Why;
 pub(super) use work::{Step, Work};

@@ -2,7 +2,7 @@
 
 use super::block::Backing;
 use super::chunks::Use;
-use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::pages::{PAGES_PER_BLOCK, PageSet};
 use super::space::{BlockId, NoMemory, Processor, Space};
 use super::work::Work;
 
@@ -28,10 +28,9 @@ impl Space {
         let mut block = self.take(victim);
         let leaving = std::mem::take(block.resident_mut(at));
         let copied = leaving.minus(block.resident(Processor::HOST)).minus(&block.discarded);
-        for (start, end) in copied.runs() {
-            let page = u64::from(victim.index) * PAGES_PER_BLOCK as u64 + start as u64;
-            work.transfer(at, Processor::HOST, victim.range, page, (end - start) as u64);
-        }
+        let first = u64::from(victim.index) * PAGES_PER_BLOCK as u64;
+        let runs = copied.runs().map(|(start, end)| (first + start as u64, (end - start) as u64));
+        work.eviction(at, victim.range, first, runs);
         *block.resident_mut(Processor::HOST) = block.resident(Processor::HOST).or(&leaving.minus(&block.discarded));
         block.discarded = block.discarded.minus(&leaving);
         for processor in block.processors() {
@@ -42,8 +41,6 @@ impl Space {
         if let Some(chunk) = backing.chunk {
             self.gpus[gpu].chunks.remove(chunk);
         }
-        work.evictions += 1;
-        work.evicted += copied.count() as u64 * PAGE;
         self.put(victim, block);
     }
 

@@ -86,7 +86,7 @@ fn experiment_3_a_sequential_touch_doubles_what_it_moves() {
     let steps = work.steps.expect("they were wanted");
     let faults = steps.iter().filter_map(|s| match s {
         Step::Fault { page, .. } => Some(page / 16),
-        Step::Transfer { .. } => None,
+        Step::Transfer { .. } | Step::Eviction { .. } => None,
     });
     assert_eq!(faults.collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16]);
     assert_eq!(work.to_device.bytes, BLOCK);

@@ -44,6 +44,8 @@ pub(in crate::driver::sim) struct Work {
     pub(in crate::driver::sim) collapsed: u64,
     /// Bytes accessed over the link, where they are.
     pub(in crate::driver::sim) remote: u64,
+    /// Why pages are copied, unless they are evicted.
+    pub(in crate::driver::sim) why: Why,
     /// The single steps in their order, where somebody wants them.
     pub(in crate::driver::sim) steps: Option<Vec<Step>>,
 }
@@ -56,13 +58,27 @@ pub(in crate::driver::sim) struct Transfer {
     pub(in crate::driver::sim) runs: u64,
 }
 
+/// Why pages were copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Why {
+    /// Somebody touched them.
+    #[default]
+    Fault,
+    /// A prefetch asked for it.
+    Prefetch,
+    /// A device needed the memory.
+    Eviction,
+}
+
 /// One step of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::driver::sim) enum Step {
     /// A processor touched a page that it could not reach.
     Fault { by: Processor, range: RangeId, page: u64 },
     /// A run of pages was copied.
-    Transfer { from: Processor, to: Processor, range: RangeId, page: u64, pages: u64 },
+    Transfer { why: Why, from: Processor, to: Processor, range: RangeId, page: u64, pages: u64 },
+    /// A device took back the chunk that begins with this page.
+    Eviction { range: RangeId, page: u64 },
 }
 
 impl Work {
@@ -79,6 +95,28 @@ impl Work {
     }
 
     pub(super) fn transfer(&mut self, from: Processor, to: Processor, range: RangeId, page: u64, pages: u64) {
+        self.copied(self.why, from, to, range, page, pages);
+    }
+
+    /// A chunk that begins with page `first` leaves a device; runs of pages of it are copied to the host.
+    pub(super) fn eviction(
+        &mut self,
+        from: Processor,
+        range: RangeId,
+        first: u64,
+        runs: impl Iterator<Item = (u64, u64)>,
+    ) {
+        self.evictions += 1;
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step::Eviction { range, page: first });
+        }
+        for (page, pages) in runs {
+            self.evicted += pages * PAGE;
+            self.copied(Why::Eviction, from, Processor::HOST, range, page, pages);
+        }
+    }
+
+    fn copied(&mut self, why: Why, from: Processor, to: Processor, range: RangeId, page: u64, pages: u64) {
         let direction = match (from, to) {
             (Processor::HOST, _) => &mut self.to_device,
             (_, Processor::HOST) => &mut self.to_host,
@@ -87,7 +125,7 @@ impl Work {
         direction.bytes += pages * PAGE;
         direction.runs += 1;
         if let Some(steps) = &mut self.steps {
-            steps.push(Step::Transfer { from, to, range, page, pages });
+            steps.push(Step::Transfer { why, from, to, range, page, pages });
         }
     }
 }
