@@ -4,7 +4,7 @@
 //! and `Prefetch` only over an `AnyUpstream<Managed>`.
 
 use crate::block::Block;
-use crate::error::{AllocError, DeallocError};
+use crate::error::{AllocError, DeallocError, DeallocReason};
 use crate::kind::{DeviceAccessible, Erased, MemoryKind};
 use crate::layer::{Beneath, Layer, fmt_stack};
 use crate::resource::{MemoryResource, Upstream};
@@ -34,6 +34,9 @@ macro_rules! erased {
             }
             fn state(&self) -> &dyn Any {
                 self.0.state()
+            }
+            fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+                self.0.trim_layer(keep)
             }
         }
 
@@ -126,6 +129,9 @@ impl<R: Layer> Layer for EraseKind<R> {
     }
     fn state(&self) -> &dyn Any {
         self.0.state()
+    }
+    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+        self.0.trim_layer(keep)
     }
 }
 

@@ -5,6 +5,7 @@
 //! of an [`AnyResource`](crate::AnyResource).
 
 use crate::device::Device;
+use crate::error::DeallocReason;
 use std::any::Any;
 use std::fmt;
 
@@ -23,6 +24,20 @@ pub trait Layer {
     /// What this layer lets itself be asked, for [`LayerExt::find`]; `&()` where there is nothing.
     /// A type without the upstream in it, so that it can be named through an erased stack.
     fn state(&self) -> &dyn Any;
+
+    /// Gives back what this layer itself keeps unused, for as long as it has more than `keep` bytes: the bytes that it
+    /// gave to what is beneath it. For all layers of a stack there is [`LayerExt::trim_stack`].
+    ///
+    /// Provided, since nearly every layer keeps nothing. What stands in for another layer, in that it hands on its
+    /// [`state`](Self::state), hands this on too.
+    ///
+    /// # Errors
+    ///
+    /// Why something could not be given back. The layer still has it.
+    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+        let _ = keep;
+        Ok(0)
+    }
 }
 
 /// What a layer stands on.
@@ -80,6 +95,25 @@ pub trait LayerExt: Layer {
             beneath = layer.beneath();
         }
         found
+    }
+
+    /// Has each layer give back what it keeps unused, for as long as it has more than `keep` bytes, from the outermost
+    /// inwards: a pool, the driver's pool, what spills. `trim_stack(0)` gives back all that is unused.
+    ///
+    /// The sum of what they gave; with a pool over a pool, what went through both counts twice.
+    ///
+    /// # Errors
+    ///
+    /// The first layer's reason, where one could not give something back. All of them are asked, and nothing is lost.
+    fn trim_stack(&self, keep: usize) -> Result<usize, DeallocReason> {
+        let mut trimmed = self.trim_layer(keep);
+        let mut beneath = self.beneath();
+        while let Beneath::Layer(layer) = beneath {
+            let more = layer.trim_layer(keep);
+            trimmed = trimmed.and_then(|bytes| Ok(bytes + more?));
+            beneath = layer.beneath();
+        }
+        trimmed
     }
 }
 

@@ -14,7 +14,7 @@
 //!   which shares its state.
 
 use crate::block::Block;
-use crate::error::{AllocError, DeallocError};
+use crate::error::{AllocError, DeallocError, DeallocReason};
 use crate::kind::MemoryKind;
 use crate::layer::{Beneath, Layer};
 use crate::stream::Stream;
@@ -92,6 +92,9 @@ macro_rules! forward_to_pointee {
             }
             fn state(&self) -> &dyn Any {
                 (**self).state()
+            }
+            fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+                (**self).trim_layer(keep)
             }
         }
 

@@ -184,7 +184,7 @@ fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
 fn watched(device: &Device) -> Pressure<Pool<CudaResource>> {
     let options = PressureOptions::default().trim_at(50 * MIB).refuse_at(90 * MIB).slack(10 * MIB).ask_after(0);
     let pool = CudaResource::new(device).pool(PoolOptions::default().step(2 * MIB)).unwrap();
-    pool.pressure(options).unwrap().trimming(|pool| Ok(pool.trim()?))
+    pool.pressure(options).unwrap()
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn trim_then_spill_then_refuse_and_each_step_is_said() {
 fn what_runs_out_is_trimmed_and_asked_once_more() {
     let (device, stream) = device_of(64 * MIB);
     let one = CudaResource::new(&device).pool(PoolOptions::default()).unwrap();
-    let one = one.pressure(PressureOptions::default().ask_after(64 * MIB)).unwrap().trimming(|pool| Ok(pool.trim()?));
+    let one = one.pressure(PressureOptions::default().ask_after(64 * MIB)).unwrap();
     let block = get(&one, &stream, 40 * MIB);
     free(&one, &stream, block).unwrap();
     // Another pool, under a pressure that can reach the first.

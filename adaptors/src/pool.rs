@@ -117,6 +117,8 @@ pub struct Pool<U> {
     options: PoolOptions,
     /// What drop does. Kept as a value, so that the struct needs no bound: with one, a wrong upstream is told twice.
     close: fn(&mut Self),
+    /// What trimming the layer does, as a value too.
+    give_back: fn(&Self, usize) -> Result<usize, DeallocReason>,
     upstream: U,
 }
 
@@ -155,7 +157,8 @@ impl<U> Pool<U> {
             prefetch: None,
             joined: joined.is_some(),
         };
-        let pool = Self { state: PoolState::new(device, maximum)?, limits, options, close: Self::close, upstream };
+        let state = PoolState::new(device, maximum)?;
+        let pool = Self { state, limits, options, close: Self::close, give_back: Self::give_back, upstream };
         let mut central = pool.state.lock();
         let Central { arena, chunks, service } = &mut *central;
         chunks.join_within(joined.unwrap_or_default());
@@ -221,17 +224,34 @@ impl<U: Upstream> Pool<U> {
 
     /// Gives back every chunk that has no live block. Bytes given back.
     ///
-    /// What streams keep for themselves is put together first, so each of them starts afresh.
+    /// What streams keep for themselves is put together first, so each of them starts afresh. In a stack whose type
+    /// was forgotten, [`LayerExt::trim_stack`] gets here.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Release`] if the upstream does not take a chunk, [`PoolError::Driver`] if an event
-    /// cannot be recorded. Nothing is lost: the pool keeps what it could not give.
+    /// [`PoolError::Release`] if the upstream does not take a chunk, or an event cannot be recorded. Nothing is lost:
+    /// the pool keeps what it could not give.
     pub fn trim(&self) -> Result<usize, PoolError> {
+        self.trim_to(0)
+    }
+
+    /// The same, from the highest chunk down, for as long as more than `keep` bytes are reserved.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`trim`](Self::trim).
+    pub fn trim_to(&self, keep: usize) -> Result<usize, PoolError> {
+        self.give_back(keep).map_err(PoolError::Release)
+    }
+
+    fn give_back(&self, keep: usize) -> Result<usize, DeallocReason> {
         let mut central = self.state.lock();
+        if central.chunks.reserved() <= keep {
+            return Ok(0);
+        }
         self.state.fold_all(&mut central, None, true)?;
-        let released = self.miss(&mut central).release(0);
-        released.refused.map_or(Ok(released.bytes), |reason| Err(PoolError::Release(reason)))
+        let released = self.miss(&mut central).release(keep);
+        released.refused.map_or(Ok(released.bytes), Err)
     }
 
     fn miss<'a>(&'a self, central: &'a mut Central) -> Miss<'a, U> {
@@ -288,6 +308,9 @@ impl<U: Layer> Layer for Pool<U> {
     }
     fn state(&self) -> &dyn Any {
         &self.state
+    }
+    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+        (self.give_back)(self, keep)
     }
 }
 

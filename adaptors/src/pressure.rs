@@ -39,7 +39,8 @@ pub struct Pressure<U> {
 type Trim<U> = Box<dyn Fn(&U) -> Result<usize, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 impl<U> Pressure<U> {
-    /// Watches the upstream's device. Without [`trimming`](Self::trimming) it has nothing given back.
+    /// Watches the upstream's device, and has everything given back that the layers beneath keep unused
+    /// ([`LayerExt::trim_stack`]).
     ///
     /// # Errors
     ///
@@ -52,7 +53,8 @@ impl<U> Pressure<U> {
         Ok(Self { state, trim: None, upstream })
     }
 
-    /// Has memory given back by `trim`, which answers how many bytes: `|pool| Ok(pool.trim()?)` for a pool.
+    /// Has memory given back by `trim` instead, which answers how many bytes: to keep some of it, or to reach what is not
+    /// beneath.
     #[must_use]
     pub fn trimming(
         self,
@@ -70,10 +72,16 @@ impl<U> Pressure<U> {
     pub fn get_pressure(&self) -> &PressureState {
         &self.state
     }
+}
 
+impl<U: Layer> Pressure<U> {
     fn trim(&self) -> usize {
-        let Some(trim) = &self.trim else { return 0 };
-        match trim(&self.upstream) {
+        let trimmed = match &self.trim {
+            Some(trim) => trim(&self.upstream),
+            None => self.upstream.trim_stack(0).map_err(Into::into),
+        };
+        match trimmed {
+            Ok(0) => 0,
             Ok(bytes) => {
                 self.state.trimmed(bytes);
                 bytes
@@ -134,10 +142,6 @@ impl<U: Layer> fmt::Display for Pressure<U> {
 
 impl<U: fmt::Debug> fmt::Debug for Pressure<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pressure")
-            .field("state", &self.state)
-            .field("trims", &self.trim.is_some())
-            .field("upstream", &self.upstream)
-            .finish()
+        f.debug_struct("Pressure").field("state", &self.state).field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,8 @@
 
 use cumem::kind::Either;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, MakerId, MemoryResource, Stream, Upstream,
+    AllocError, Beneath, Block, DeallocError, DeallocReason, DriverError, Layer, LayerExt, MakerId, MemoryResource,
+    Stream, Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -140,6 +141,10 @@ impl<P: Layer, S: Layer> Layer for Spill<P, S> {
     }
     fn state(&self) -> &dyn Any {
         &self.spilled
+    }
+    /// The second resource's: no walk comes by there.
+    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+        self.second.trim_stack(keep)
     }
 }
 

@@ -47,7 +47,7 @@ conformance!(erased_stack, |device| AnyUpstream::new(
 adaptor_conformance!(pressure, |upstream| Pressure::new(upstream, PressureOptions::default())?);
 adaptor_conformance!(pressure_that_trims, |upstream| {
     let pool = Pool::new(upstream, PoolOptions::default())?;
-    Pressure::new(pool, PressureOptions::default().ask_after(0))?.trimming(|pool| Ok(pool.trim()?))
+    Pressure::new(pool, PressureOptions::default().ask_after(0))?
 });
 conformance!(spill, |device| CudaResource::new(device)
     .pool(PoolOptions::default())?

@@ -3,9 +3,12 @@
 mod common;
 
 use common::{free, sim, sim_with};
-use cumem::sim::Profile;
-use cumem::{DriverError, LayerExt, MemoryResource, layout};
-use cumem_adaptors::{AnyStack, Counters, Size, StackSpec};
+use cumem::sim::{FaultCall, Profile};
+use cumem::{
+    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, MemoryResource,
+    PinnedResource, Stream, layout,
+};
+use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, StackSpec};
 
 fn error(text: &str) -> String {
     format!("{}\n", StackSpec::parse(text).unwrap_err())
@@ -146,4 +149,93 @@ fn layers_that_were_not_written() {
         "statistics over limit(4KiB) over statistics over managed on it"
     );
     assert_eq!(spec.to_string(), "managed | pool | statistics | limit(1GiB) | prefetch");
+}
+
+const MIB: usize = 1 << 20;
+
+/// Takes blocks of 8 MiB, of 2 and of 8 again, and frees all but the second.
+fn use_and_keep(stack: &AnyStack, stream: &Stream) -> Block {
+    let [large, kept, other] = [8, 2, 8].map(|n| stack.allocate(stream, layout::bytes(n * MIB).unwrap()).unwrap());
+    free(stack, stream, large).unwrap();
+    free(stack, stream, other).unwrap();
+    kept
+}
+
+#[test]
+fn a_stack_from_text_gives_back_what_it_keeps() {
+    for text in [
+        "device | pool(step=2MiB)",
+        "device | pool(step=2MiB) | limit(80%) | statistics",
+        "virtual | statistics | pool(step=2MiB)",
+        "managed | pool(step=2MiB) | prefetch",
+        "pinned | limit(1GiB) | pool(step=2MiB)",
+        "host | pool(step=2MiB)",
+    ] {
+        let (device, stream) = sim();
+        let stack = StackSpec::parse(text).unwrap().with_leaf_statistics().build(&device).unwrap();
+        let kept = use_and_keep(&stack, &stream);
+        let reserved = || stack.find_all::<Counters>().last().unwrap().counts().current_bytes;
+        assert_eq!(reserved(), 18 * MIB as i64, "{text}");
+        assert_eq!(stack.trim_stack(18 * MIB), Ok(0), "{text}");
+        // The highest chunk that is free goes first, and one is enough.
+        let (given, rest) = (stack.trim_stack(17 * MIB).unwrap(), stack.trim_stack(0).unwrap());
+        assert!((MIB..=8 * MIB).contains(&given), "{text}: {given}");
+        assert_eq!((given + rest, reserved()), (16 * MIB, 2 * MIB as i64), "{text}");
+        assert_eq!(stack.find::<PoolState>().unwrap().stats().free, 0, "{text}");
+        free(&stack, &stream, kept).unwrap();
+        let stack = AnyStack::into_device_accessible(stack);
+        let given = stack.map_or_else(|stack| stack.trim_stack(0), |stack| stack.trim_stack(0));
+        assert_eq!(given, Ok(2 * MIB), "{text}");
+    }
+}
+
+#[test]
+fn each_layer_that_keeps_memory_gives_it_back() {
+    let (device, stream) = sim();
+    let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
+    let simulator = device.simulator().unwrap();
+
+    // One pool over another: what the outer gives to the inner, the inner gives to the driver.
+    let stack = build("device | pool(step=2MiB) | pool(step=2MiB)");
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    assert_eq!(stack.trim_stack(0), Ok(2 * 18 * MIB));
+    assert!(simulator.live_allocations().no_memory());
+
+    // The driver's own pool.
+    let stack = build("async(threshold=1GiB) | statistics");
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    stream.synchronize().unwrap();
+    let before = device.memory_info().unwrap().free;
+    let given = stack.trim_stack(0).unwrap();
+    assert!(given >= 18 * MIB, "{given}");
+    assert_eq!(device.memory_info().unwrap().free - before, given);
+
+    // What stands behind a spill.
+    let first = CudaResource::new(&device).limit(0);
+    let second = PinnedResource::new(&device).pool(PoolOptions::new()).unwrap();
+    let stack = AnyUpstream::new(first.spill_to(second).unwrap());
+    let spilled = stack.allocate(&stream, layout::bytes(2 * MIB).unwrap()).unwrap();
+    free(&stack, &stream, spilled).unwrap();
+    assert_eq!(stack.trim_stack(0), Ok(2 * MIB));
+    assert!(simulator.live_allocations().no_memory());
+}
+
+#[test]
+fn what_cannot_be_given_back_stays_and_the_reason_comes_through() {
+    let (device, stream) = sim();
+    let stack = StackSpec::parse("device | pool(step=2MiB) | statistics").unwrap().build(&device).unwrap();
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    let simulator = device.simulator().unwrap();
+    simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
+    let refused = stack.trim_stack(0).unwrap_err();
+    assert!(
+        matches!(&refused, DeallocReason::Driver(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
+        "{refused}"
+    );
+    let reserved = stack.find::<PoolState>().unwrap().stats().reserved;
+    assert_eq!(reserved, 8 * MIB, "one chunk was refused");
+    assert_eq!(stack.trim_stack(0), Ok(reserved));
 }

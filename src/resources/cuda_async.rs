@@ -3,7 +3,7 @@ use crate::block::Block;
 use crate::device::Device;
 use crate::driver::{DriverPoolUsage, RawPool};
 use crate::drop_error::record_drop_error;
-use crate::error::{AllocError, DeallocError, DriverError};
+use crate::error::{AllocError, DeallocError, DeallocReason, DriverError};
 use crate::kind;
 use crate::resource::MemoryResource;
 use crate::stream::Stream;
@@ -108,7 +108,15 @@ impl CudaAsyncResource {
     }
 }
 
-leaf_layer!(CudaAsyncResource);
+leaf_layer! {
+    CudaAsyncResource,
+    /// What the driver's pool keeps.
+    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+        let before = self.usage()?.reserved;
+        self.trim_to(keep)?;
+        Ok(before.saturating_sub(self.usage()?.reserved) as usize)
+    }
+}
 
 // SAFETY: cuMemAllocFromPoolAsync returns memory of the device that nobody else has in this stream's
 // order, aligned to 256 bytes or more, valid until the stream passes cuMemFreeAsync.

@@ -132,7 +132,7 @@ impl Leaf {
 
 /// The parts of a leaf that every leaf has: its place in a stack, `Display`, and its right to be wrapped.
 macro_rules! leaf_layer {
-    ($resource:ty) => {
+    ($resource:ty $(, $($trim_layer:tt)+)?) => {
         impl crate::layer::Layer for $resource {
             fn describe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.leaf.name)
@@ -143,6 +143,7 @@ macro_rules! leaf_layer {
             fn state(&self) -> &dyn std::any::Any {
                 self
             }
+            $($($trim_layer)+)?
         }
 
         impl std::fmt::Display for $resource {

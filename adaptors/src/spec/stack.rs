@@ -1,7 +1,7 @@
 //! [`AnyStack`]: a finished stack whose kind is known at run time.
 
 use cumem::kind::{Device, Erased, Host, Managed, Pinned, Unknown};
-use cumem::{AllocError, AnyResource, Beneath, Block, DeallocError, Layer, MemoryResource, Stream};
+use cumem::{AllocError, AnyResource, Beneath, Block, DeallocError, DeallocReason, Layer, MemoryResource, Stream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -58,6 +58,9 @@ impl Layer for AnyStack {
     }
     fn state(&self) -> &dyn Any {
         each!(self, stack => stack.state())
+    }
+    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+        each!(self, stack => stack.trim_layer(keep))
     }
 }
 
