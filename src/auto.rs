@@ -1,19 +1,24 @@
 //! Prefetch that follows from how a buffer is used: what [`Buffer::auto_prefetch`](crate::Buffer::auto_prefetch) turns on.
 //!
-//! It sees the [uses](crate::Buffer::device_use) of a buffer that are declared, the host's guards over it, and what the
-//! library knows of where pages are. Of the uses it learns what comes next ([`predictor`]), and brings that on a stream of its
+//! It sees the [uses](crate::Buffer::device_use) of a buffer that are declared, prefetches of it by the user, the host's guards
+//! over it, and what the library knows of where pages are; on a simulated device also the page faults of work that nobody
+//! declared, which a GPU's driver does not tell ([`faults`]). Of the uses it learns what comes next ([`predictor`]), and brings that on a stream of its
 //! own while the present work runs, so far ahead as its budget goes. Where its guesses are not used it stops bringing and
 //! only guesses, until they come true again.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod arrival;
+mod faults;
 mod guesses;
 mod observer;
 mod predictor;
 mod report;
+mod stack;
 
 pub(crate) use observer::AutoPrefetch;
 pub use report::AutoPrefetchReport;
+pub use stack::AutoPrefetched;
 
 use crate::block::Block;
 use std::ops::Range;
@@ -22,7 +27,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AutoPrefetchOptions {
-    /// Bytes that may be on the device or on their way without having been used.
+    /// Bytes that may be on the device or on their way without having been used; of a stack, for all its buffers together.
     pub budget: usize,
     /// Uses that it may be ahead.
     pub uses_ahead: usize,

@@ -10,13 +10,14 @@ mod unified;
 pub use host::{HostRead, HostWrite};
 
 use crate::any::AnyResource;
-use crate::auto::AutoPrefetch;
+use crate::auto::{AutoPrefetch, AutoPrefetched};
 use crate::block::Block;
 use crate::caller::Calling;
 use crate::device::Device;
 use crate::drop_error::record_drop_error;
 use crate::error::{AllocError, DriverError};
 use crate::kind::{self, DeviceAccessible};
+use crate::layer::LayerExt;
 use crate::layout;
 use crate::resource::MemoryResource;
 use crate::stream::Stream;
@@ -70,7 +71,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if let Some(simulator) = stream.device().simulator() {
             simulator.declare_allocation(&block, stream);
         }
-        Ok(Self {
+        let mut buffer = Self {
             block: ManuallyDrop::new(block),
             len: 0,
             capacity,
@@ -79,7 +80,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             on_host: AtomicBool::new(false),
             auto: None,
             elements: PhantomData,
-        })
+        };
+        if let Some(auto) = buffer.resource.find::<AutoPrefetched>() {
+            buffer.auto = auto.observe(&buffer.block)?.map(Box::new);
+        }
+        Ok(buffer)
     }
 
     /// `len` elements of all zero bytes. The fill is enqueued, not waited for.

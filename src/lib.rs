@@ -12,7 +12,7 @@
 //! | what moved and why, and advice that follows | [`accounting`] |
 //! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
 //! | one buffer for devices that migrate well and those that do not | [`PortableBuffer`], [`unified_or_pinned`] |
-//! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`] |
+//! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`]; of a stack [`AutoPrefetched`] |
 //! | looking into a stack | [`layer`], [`LayerExt`] |
 //! | stacks whose type was forgotten | [`AnyResource`], [`AnyUpstream`] |
 //! | the default resource of each device | [`current`] |
@@ -63,7 +63,7 @@ mod stream;
 mod transfer;
 
 pub use any::{AnyResource, AnyUpstream};
-pub use auto::{AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
+pub use auto::{AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetched, DeviceUse};
 pub use block::{Block, MakerId};
 pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
 pub use code::CudaErrorCode;

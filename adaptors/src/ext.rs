@@ -1,12 +1,12 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size, Spill, Statistics,
-    Tagged,
+    AutoPrefetch, Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size,
+    Spill, Statistics, Tagged,
 };
 use cumem::accounting::Ledger;
 use cumem::kind::Migratable;
-use cumem::{DriverError, Location, MemoryResource, Upstream};
+use cumem::{AutoPrefetchOptions, DriverError, Location, MemoryResource, Upstream};
 use std::sync::Arc;
 
 /// Stacks an adaptor on a resource. The last call is outermost.
@@ -69,6 +69,18 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Tagged::new(self, ledger, name)
+    }
+
+    /// Turns automatic prefetch on for all buffers over it. See [`AutoPrefetch`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AutoPrefetch::new`].
+    fn auto_prefetch(self, options: AutoPrefetchOptions) -> Result<AutoPrefetch<Self>, DriverError>
+    where
+        Self: Upstream<Kind: Migratable>,
+    {
+        AutoPrefetch::new(self, options)
     }
 
     /// Prefetches each block to `target`, and finishes the stack.

@@ -8,6 +8,7 @@
 //! | [`Tagged`] | gives a ledger a name for the memory | anywhere: over a pool for users' blocks | [`TagName`] |
 //! | [`Pressure`] | trims, then refuses, as the device fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | draws from a second resource when the first has no more | over two stacks | [`Spilled`] |
+//! | [`AutoPrefetch`] | brings what buffers will use next | anywhere | [`AutoPrefetched`](cumem::AutoPrefetched) |
 //! | [`Prefetch`] | moves each block to a device, unless it is there | outermost | [`Prefetched`] |
 //!
 //! [`fit_batch`] asks a whole stack how large a batch it has room for, and [`with_oom_recovery`] tries again with less.
@@ -64,6 +65,7 @@
 //! # }
 //! ```
 
+pub mod auto_prefetch;
 mod ext;
 pub mod fit;
 pub mod limiter;
@@ -78,6 +80,7 @@ pub mod spill;
 pub mod statistics;
 pub mod tagged;
 
+pub use auto_prefetch::AutoPrefetch;
 #[doc(no_inline)]
 pub use cumem;
 pub use ext::ResourceExt;

@@ -18,6 +18,7 @@
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
+//! | `auto_prefetch` | `budget=SIZE`, `ahead=USES` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
 //! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
@@ -66,6 +67,7 @@ enum Adaptor {
     Pool(PoolOptions),
     Limit(Size),
     Statistics,
+    AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize> },
 }
 
 /// What may only be applied last: prefetch.

@@ -1,7 +1,9 @@
 //! Every adaptor, and whole stacks, pass what every resource must.
 
 use cumem::accounting::Ledger;
-use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
+use cumem::{
+    AnyUpstream, AutoPrefetchOptions, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource,
+};
 use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ adaptor_conformance!(prefetch_over_faults, |upstream| {
     Prefetch::new(upstream, device)?
 });
 
+adaptor_conformance!(auto_prefetch, |upstream| upstream.auto_prefetch(AutoPrefetchOptions::default())?);
 conformance!(prefetch, |device| Prefetch::new(ManagedResource::new(device)?, device.id())?);
 adaptor_conformance!(pool_with_an_initial_size, |upstream| Pool::new(
     upstream,

@@ -26,6 +26,10 @@ fn builds_what_it_says() {
         ("async(default)", "async"),
         ("virtual | pool", "pool over virtual"),
         ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
+        (
+            "managed | auto_prefetch(ahead=8) | prefetch",
+            "prefetch(DEVICE) over auto_prefetch(budget=256MiB, ahead=8) over managed",
+        ),
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
         ("managed | prefetch(always)", "prefetch(DEVICE, always) over managed"),
         ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
@@ -86,6 +90,15 @@ fn order_rules_in_the_words_of_the_types() {
 "
     );
     assert!(error("device | prefetch").starts_with("`device` memory cannot be prefetched"));
+    assert_eq!(
+        error("virtual | auto_prefetch | statistics"),
+        "\
+`virtual` memory cannot be prefetched: its pages do not migrate
+  virtual | auto_prefetch | statistics
+            ^^^^^^^^^^^^^ needs migratable memory
+  note: build the stack on `managed` to prefetch
+"
+    );
 }
 
 #[test]
@@ -99,7 +112,11 @@ fn each_error_points_at_its_word() {
         ),
         ("pool | managed", "`pool` is an adaptor: it needs an upstream", "pool"),
         ("managed | device", "`device` is a leaf: it has no upstream", "device"),
-        ("managed | cache", "there is no adaptor `cache`; there are pool, limit, statistics, prefetch", "cache"),
+        (
+            "managed | cache",
+            "there is no adaptor `cache`; there are pool, limit, statistics, auto_prefetch, prefetch",
+            "cache",
+        ),
         ("managed | | pool", "there is nothing before or after a `|`", " |"),
         ("managed |", "there is nothing before or after a `|`", "|"),
         ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
@@ -110,6 +127,8 @@ fn each_error_points_at_its_word() {
         ("managed | limit(120%)", "`120%` is no size: a share", "120%"),
         ("managed(1)", "unknown argument `1`: it takes no arguments", "1"),
         ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
+        ("managed | auto_prefetch(256MiB)", "unknown argument `256MiB`: `auto_prefetch` takes", "256MiB"),
+        ("managed | auto_prefetch(ahead=far)", "invalid digit", "ahead=far"),
         ("managed | prefetch(disk)", "unknown argument `disk`", "disk"),
         ("async(own)", "unknown argument `own`", "own"),
         ("managed | pool(initial=1MiB, initial=2MiB)", "`initial` is given twice", "initial=2MiB"),

@@ -1,6 +1,7 @@
 //! [`Guesses`]: what is thought to come, and whether guesses are trusted.
 #![forbid(unsafe_code)]
 
+use super::ahead::Room;
 use super::arrival::Brought;
 use super::overlap;
 use super::report::AutoPrefetchReport;
@@ -18,11 +19,13 @@ pub(super) struct Guess {
     pub(super) made: u64,
     /// Its prefetch, unless it is only a guess.
     pub(super) brought: Option<Brought>,
+    /// What it takes of the budget until then.
+    pub(super) _room: Option<Room>,
 }
 
 impl Guess {
-    fn bytes_brought(&self) -> usize {
-        if self.brought.is_some() { self.bytes.len() } else { 0 }
+    pub(super) fn bytes_brought(&self) -> u64 {
+        if self.brought.is_some() { self.bytes.len() as u64 } else { 0 }
     }
 }
 
@@ -43,11 +46,6 @@ impl Guesses {
     /// Whether what is guessed shall be brought.
     pub(super) fn are_trusted(&self) -> bool {
         self.trust > 0
-    }
-
-    /// Bytes that were brought and are not used yet.
-    pub(super) fn bytes_ahead(&self) -> usize {
-        self.waiting.iter().map(Guess::bytes_brought).sum()
     }
 
     /// Whether all of `bytes` is thought to come already.
@@ -76,14 +74,14 @@ impl Guesses {
 
     /// Forgets all, through no fault of theirs; bytes that had been brought.
     pub(super) fn forget(&mut self) -> u64 {
-        self.waiting.drain(..).map(|guess| guess.bytes_brought() as u64).sum()
+        self.waiting.drain(..).map(|guess| guess.bytes_brought()).sum()
     }
 
     /// Gives up those that were made before use number `oldest`.
     pub(super) fn expire(&mut self, oldest: u64, report: &mut AutoPrefetchReport) {
         while self.waiting.front().is_some_and(|guess| guess.made < oldest) {
             let Some(guess) = self.waiting.pop_front() else { return };
-            report.wasted += guess.bytes_brought() as u64;
+            report.wasted += guess.bytes_brought();
             if self.trust == 1 {
                 report.backed_off += 1;
             }

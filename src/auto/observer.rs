@@ -1,55 +1,71 @@
 //! [`AutoPrefetch`]: the observer of one buffer.
 #![forbid(unsafe_code)]
 
+use super::ahead::Ahead;
 use super::arrival::{Arrivals, Brought};
+use super::faults::{Faulted, Faults};
 use super::guesses::{Guess, Guesses};
 use super::predictor::Predictor;
 use super::{AutoPrefetchOptions, AutoPrefetchReport, overlap};
 use crate::block::Block;
+use crate::device::Device;
 use crate::error::DriverError;
 use crate::hints::{self, Outcome};
+use crate::location::Location;
 use crate::stream::Stream;
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Prefetches are made in pieces of this size: of 2, 8, 32 and 128 MiB these go fastest and hold the host for the shortest time
 /// (`benches/README.md`, H100, driver 580.159).
 const PIECE: usize = 32 << 20;
 
+/// Declared uses, and prefetches by the user, that are remembered as such.
+const REMEMBERED: usize = 32;
+
 /// The observer of one buffer.
 #[derive(Debug)]
 pub(crate) struct AutoPrefetch {
-    options: AutoPrefetchOptions,
-    ahead: Stream,
-    /// Faults of the device when it was turned on, where they can be read.
-    faults: Option<u64>,
-    state: Mutex<State>,
+    ahead: Arc<Ahead>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     predictor: Predictor,
     guesses: Guesses,
     arrivals: Arrivals,
+    /// The last declared uses: faults in them say nothing new.
+    declared: VecDeque<Range<usize>>,
+    /// What the user has prefetched and not used yet.
+    promised: VecDeque<Range<usize>>,
+    faults: Option<Arc<Faults>>,
     report: AutoPrefetchReport,
 }
 
 impl AutoPrefetch {
-    pub(crate) fn new(stream: &Stream, options: AutoPrefetchOptions) -> Result<Self, DriverError> {
-        let ahead = Stream::new(stream.device())?;
-        Ok(Self { options, faults: faults(stream), ahead, state: Mutex::default() })
+    pub(crate) fn new(block: &Block, device: &Device, options: AutoPrefetchOptions) -> Result<Self, DriverError> {
+        Ok(Self::over(&Arc::new(Ahead::new(device, options)?), block))
+    }
+
+    pub(super) fn over(ahead: &Arc<Ahead>, block: &Block) -> Self {
+        let state = State { faults: Faults::of(ahead.device(), block), ..State::default() };
+        let state = Arc::new(Mutex::new(state));
+        ahead.enter(&state);
+        Self { ahead: Arc::clone(ahead), state }
     }
 
     pub(crate) fn report(&self) -> AutoPrefetchReport {
-        let faults = self.faults.zip(faults(&self.ahead)).map(|(before, now)| now - before);
-        let State { arrivals, report, .. } = &mut *self.lock();
-        arrivals.decide(report);
-        AutoPrefetchReport { faults, ..report.clone() }
+        State::report(&self.state)
     }
 
     /// All of `bytes` is about to be used by work on `stream`.
     pub(crate) fn used(&self, block: &Block, bytes: Range<usize>, stream: &Stream) -> Result<(), DriverError> {
-        let State { predictor, guesses, arrivals, report } = &mut *self.lock();
+        let uses_ahead = self.ahead.options.uses_ahead;
+        let mut state = self.lock();
+        state.learn_from_faults(uses_ahead, block.size());
+        let State { predictor, guesses, arrivals, declared, promised, report, .. } = &mut *state;
         report.uses += 1;
         let mut brought = 0;
         while let Some(index) = guesses.met_by(&bytes) {
@@ -63,47 +79,84 @@ impl AutoPrefetch {
                 arrivals.used(used as u64, prefetch, reached, report);
             }
         }
-        guesses.expire(report.uses.saturating_sub(2 * self.options.uses_ahead as u64 + 2), report);
+        guesses.expire(report.uses.saturating_sub(2 * uses_ahead as u64 + 2), report);
+        let prepared: usize = promised.iter().map(|promise| overlap(promise, &bytes)).sum();
+        match promised.iter().position(|promise| *promise == bytes) {
+            // It was observed when the user prefetched it.
+            Some(index) => drop(promised.remove(index)),
+            None => predictor.observe(bytes.clone()),
+        }
+        remember(declared, bytes.clone());
         let length = bytes.len();
-        predictor.observe(bytes.clone());
         // What was not foreseen comes at once, and not fault by fault.
         if bring(block, bytes, stream)? {
-            report.on_demand += length.saturating_sub(brought) as u64;
+            report.on_demand += length.saturating_sub(brought + prepared) as u64;
         }
         Ok(())
     }
 
-    /// Some of `bytes` will be used, nobody knows which.
-    pub(crate) fn used_sparsely(&self) {
-        self.lock().report.uses += 1;
+    /// Some of the buffer will be used, nobody knows which, unless faults have told.
+    pub(crate) fn used_sparsely(&self, block: &Block) {
+        let mut state = self.lock();
+        state.report.uses += 1;
+        if state.learn_from_faults(self.ahead.options.uses_ahead, block.size()) {
+            drop(state);
+            self.bring_ahead(block);
+        }
     }
 
-    /// The host has been at the buffer, or it has other memory: what was brought may be gone.
-    pub(crate) fn start_over(&self) {
-        let State { predictor, guesses, report, .. } = &mut *self.lock();
-        predictor.observe_host();
-        report.wasted += guesses.forget();
+    /// The user has enqueued a prefetch.
+    pub(crate) fn prefetched(&self, block: &Block, bytes: Range<usize>, to: Location) {
+        let mut state = self.lock();
+        state.learn_from_faults(self.ahead.options.uses_ahead, block.size());
+        let State { predictor, guesses, promised, report, .. } = &mut *state;
+        let here = to == Location::Device(self.ahead.device().id());
+        while let Some(guess) = guesses.met_by(&bytes).and_then(|index| guesses.take(index)) {
+            *(if here { &mut report.left_to_user } else { &mut report.wasted }) += guess.bytes_brought();
+        }
+        match here {
+            true => {
+                predictor.observe(bytes.clone());
+                remember(promised, bytes);
+                drop(state);
+                self.bring_ahead(block);
+            }
+            false => {
+                promised.retain(|promise| overlap(promise, &bytes) == 0);
+                // Of parts, the host's turn is no turn: they may be what the device is done with.
+                if bytes.len() == block.size() && to == Location::Host {
+                    predictor.observe_host();
+                }
+            }
+        }
+    }
+
+    /// The host has been at the buffer: what was brought may be gone.
+    pub(crate) fn used_by_host(&self) {
+        self.lock().start_over();
+    }
+
+    /// The buffer has other memory.
+    pub(crate) fn moved_to(&self, block: &Block) {
+        let mut state = self.lock();
+        state.start_over();
+        state.faults.iter().for_each(|faults| faults.follow(block));
     }
 
     /// Brings what is thought to come next, as far as the budget goes.
     pub(super) fn bring_ahead(&self, block: &Block) {
         let State { predictor, guesses, report, .. } = &mut *self.lock();
         let made = report.uses;
-        for bytes in predictor.next(self.options.uses_ahead, block.size()) {
-            if guesses.bytes_ahead() + bytes.len() > self.options.budget {
-                break;
-            }
+        for bytes in predictor.next(self.ahead.options.uses_ahead, block.size()) {
             if guesses.contain(&bytes) {
                 continue;
             }
-            let brought = match guesses.are_trusted() && !is_there(block, &bytes, &self.ahead) {
-                true => Brought::by(&self.ahead, || bring(block, bytes.clone(), &self.ahead)),
-                false => Ok(None),
-            };
-            match brought {
+            let Some(room) = self.ahead.room(bytes.len()) else { break };
+            match if guesses.are_trusted() { self.bring_one(block, &bytes) } else { Ok(None) } {
                 Ok(brought) => {
                     report.ahead += if brought.is_some() { bytes.len() as u64 } else { 0 };
-                    guesses.push(Guess { bytes, made, brought });
+                    let _room = brought.is_some().then_some(room);
+                    guesses.push(Guess { bytes, made, brought, _room });
                 }
                 Err(error) => {
                     // The work does without: its pages fault in, or come when the use is declared.
@@ -115,9 +168,84 @@ impl AutoPrefetch {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bring_one(&self, block: &Block, bytes: &Range<usize>) -> Result<Option<Brought>, DriverError> {
+        let device = self.ahead.device();
+        let (addr, to) = (block.addr() + bytes.start as u64, device.id().into());
+        // Events around a prefetch of what is there would be for nothing.
+        if device.residency().has(device, addr, bytes.len(), to) {
+            return Ok(None);
+        }
+        let stream = &self.ahead.stream;
+        Brought::by(stream, || bring(block, bytes.clone(), stream))
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        State::lock(&self.state)
+    }
+}
+
+impl Drop for AutoPrefetch {
+    fn drop(&mut self) {
+        let report = self.report();
+        self.ahead.leave(&self.state, &report);
+    }
+}
+
+impl State {
+    fn lock(state: &Mutex<Self>) -> MutexGuard<'_, Self> {
+        state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn report(state: &Mutex<Self>) -> AutoPrefetchReport {
+        let Self { arrivals, faults, report, .. } = &mut *Self::lock(state);
+        arrivals.decide(report);
+        AutoPrefetchReport { faults: faults.as_ref().map(|faults| faults.count()), ..report.clone() }
+    }
+
+    fn start_over(&mut self) {
+        self.predictor.observe_host();
+        self.promised.clear();
+        // That is no fault of the guesses.
+        self.report.wasted += self.guesses.forget();
+    }
+
+    /// Whether faults could be read and told something new.
+    fn learn_from_faults(&mut self, uses_ahead: usize, size: usize) -> bool {
+        let taken = self.faults.as_ref().map(|faults| faults.take()).unwrap_or_default();
+        let new: Vec<_> = taken.into_iter().filter(|faulted| self.is_news(&faulted.bytes)).collect();
+        new.iter().for_each(|faulted| self.learn(faulted, uses_ahead, size));
+        !new.is_empty()
+    }
+
+    fn is_news(&self, faulted: &Range<usize>) -> bool {
+        self.declared.iter().all(|declared| overlap(declared, faulted) == 0)
+    }
+
+    /// Work that nobody declared has used memory. What lies in its way was there, or it would have faulted too.
+    fn learn(&mut self, faulted: &Faulted, uses_ahead: usize, size: usize) {
+        self.report.faulted += faulted.moved as u64;
+        let expected = self.predictor.next(2 * uses_ahead, size);
+        let Some(reached) = expected.iter().position(|range| overlap(range, &faulted.bytes) > 0) else {
+            self.predictor.observe(faulted.bytes.clone());
+            return;
+        };
+        for range in &expected[..=reached] {
+            let moved = if overlap(range, &faulted.bytes) > 0 { faulted.moved } else { 0 };
+            while let Some(guess) = self.guesses.met_by(range).and_then(|index| self.guesses.take(index)) {
+                let used = guess.bytes_brought().saturating_sub(moved as u64);
+                self.report.ahead_used += used;
+                self.report.ahead_in_time += used;
+            }
+            self.predictor.observe(range.clone());
+        }
+    }
+}
+
+fn remember(ranges: &mut VecDeque<Range<usize>>, bytes: Range<usize>) {
+    if ranges.len() == REMEMBERED {
+        ranges.pop_front();
+    }
+    ranges.push_back(bytes);
 }
 
 /// Prefetches a range, unless it is there; says whether it was prefetched.
@@ -129,15 +257,4 @@ fn bring(block: &Block, bytes: Range<usize>, stream: &Stream) -> Result<bool, Dr
         brought |= hints::prefetch_if_needed(block, piece, to, stream)? == Outcome::Applied;
     }
     Ok(brought)
-}
-
-/// Whether all of it is assumed to be there, so that events around its prefetch would be for nothing.
-fn is_there(block: &Block, bytes: &Range<usize>, stream: &Stream) -> bool {
-    let device = stream.device();
-    device.residency().has(device, block.addr() + bytes.start as u64, bytes.len(), device.id().into())
-}
-
-fn faults(stream: &Stream) -> Option<u64> {
-    let device = stream.device();
-    device.simulator().and_then(|simulator| simulator.statistics(device.id())).map(|statistics| statistics.faults)
 }

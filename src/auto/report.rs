@@ -22,20 +22,25 @@ pub struct AutoPrefetchReport {
     pub waited: Duration,
     /// Brought when their use was declared.
     pub on_demand: u64,
+    /// Faulted in by work whose use nobody declared, where that can be read: on a simulated device.
+    pub faulted: u64,
+    /// Brought ahead and then prefetched by the user: neither used nor wasted.
+    pub left_to_user: u64,
     /// Brought ahead and not used before the guess was given up.
     pub wasted: u64,
     /// How often so many guesses in a row were wrong that no more was brought ahead.
     pub backed_off: u64,
     /// How often nothing could be brought ahead.
     pub failed: u64,
-    /// Page faults of the device since it was turned on, where they can be read: on a simulated device.
+    /// Page faults of the device in the buffer since it was turned on, where they can be read: on a simulated device.
     pub faults: Option<u64>,
 }
 
 impl AutoPrefetchReport {
-    /// The part of what had to be brought that was brought ahead; `None` if nothing had to be.
+    /// The part of what had to be brought that was brought ahead; `None` if nothing had to be. What the user prefetched
+    /// had not.
     pub fn coverage(&self) -> Option<f64> {
-        part(self.ahead_used, self.ahead_used + self.on_demand)
+        part(self.ahead_used, self.ahead_used + self.on_demand + self.faulted)
     }
 
     /// The part of what was brought ahead and used or given up that was used; `None` if nothing was.
@@ -48,6 +53,19 @@ impl AutoPrefetchReport {
     /// half. (Srinath et al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
     pub fn timeliness(&self) -> Option<f64> {
         part(self.ahead_in_time, self.ahead_used - self.ahead_undecided)
+    }
+
+    /// Adds what came of another buffer.
+    pub(super) fn add(&mut self, other: &Self) {
+        macro_rules! sum {
+            ($($figure:ident),+) => { $(self.$figure += other.$figure;)+ };
+        }
+        sum!(uses, ahead, ahead_used, ahead_in_time, ahead_undecided, waited, on_demand, faulted, left_to_user);
+        sum!(wasted, backed_off, failed);
+        self.faults = match (self.faults, other.faults) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
     }
 }
 

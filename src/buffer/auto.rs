@@ -12,8 +12,12 @@ use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// Turns automatic prefetch on for this buffer, or on anew with other options: from now on it learns from
-    /// [declared uses](Self::device_use) and host guards which elements come next, and brings them to the buffer's device ahead of
-    /// their use, on a stream of its own. What a use needs and was not foreseen is brought as the use is declared.
+    /// [declared uses](Self::device_use), prefetches of the buffer and host guards which elements come next, and brings them to the
+    /// buffer's device ahead of their use, on a stream of its own. What a use needs and was not foreseen is brought as the use is
+    /// declared. On a simulated device it also learns from the page faults of work that was not declared, or
+    /// [as a whole only](Self::sparse_device_use); a GPU's driver does not say which pages fault.
+    ///
+    /// Over a stack with [`AutoPrefetched`](crate::AutoPrefetched) it is on from the beginning.
     ///
     /// Skipped on a device without concurrent managed access, to which nothing can be brought.
     ///
@@ -27,7 +31,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if !self.device().attributes().concurrent_managed_access {
             return Ok(Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(self.device().id())));
         }
-        self.auto = Some(Box::new(AutoPrefetch::new(&self.stream, options)?));
+        self.auto = Some(Box::new(AutoPrefetch::new(&self.block, self.device(), options)?));
         Ok(Outcome::Applied)
     }
 
@@ -39,6 +43,10 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// What has come of automatic prefetch so far, if it is on.
     pub fn auto_prefetch_report(&self) -> Option<AutoPrefetchReport> {
         self.auto.as_ref().map(|auto| auto.report())
+    }
+
+    pub(crate) fn observer(&self) -> Option<&AutoPrefetch> {
+        self.auto.as_deref()
     }
 
     /// Declares that work on the buffer's stream is about to use all of these elements, and gives their address. The work is
@@ -57,11 +65,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             auto.used(&self.block, bytes.clone(), &self.stream)?;
         }
         self.note_device_use(address, bytes.len());
-        Ok(DeviceUse::new(address, self.auto.as_deref().map(|auto| (auto, &*self.block))))
+        Ok(DeviceUse::new(address, self.observer().map(|auto| (auto, &*self.block))))
     }
 
-    /// The same for work that uses some of these elements, nobody knows which. Nothing is learnt from it and nothing brought:
-    /// all of it would be more than is needed.
+    /// The same for work that uses some of these elements, nobody knows which. Nothing is learnt from that and not all of it
+    /// brought, which would be more than is needed.
     ///
     /// # Errors
     ///
@@ -69,7 +77,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     pub fn sparse_device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DriverError> {
         let bytes = self.bytes_of(elements)?;
         if let Some(auto) = &self.auto {
-            auto.used_sparsely();
+            auto.used_sparsely(&self.block);
         }
         let address = self.device_address() + bytes.start as u64;
         self.note_device_use(address, bytes.len());

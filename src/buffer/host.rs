@@ -95,7 +95,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let gate = device.host_access(&self.stream)?;
         if self.size_bytes() > 0 {
             if let Some(auto) = &self.auto {
-                auto.start_over();
+                auto.used_by_host();
             }
             device.residency().touched_by_host(self.block.addr(), self.size_bytes());
             device.driver().host_access(device.ordinal(), self.block.as_ptr(), self.size_bytes(), write)?;

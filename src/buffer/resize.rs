@@ -82,7 +82,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         }
         self.note_on_host(false);
         if let Some(auto) = &self.auto {
-            auto.start_over();
+            auto.moved_to(&self.block);
         }
         // SAFETY: the old block's last use is the copy, on this stream.
         let returned = unsafe { self.resource.deallocate(&self.stream, old) };

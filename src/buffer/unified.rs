@@ -33,8 +33,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     {
         let (bytes, to) = (self.bytes_of(elements)?, to.into());
         let whole = bytes.len() == self.size_bytes();
-        let outcome = hints::prefetch(&self.block, bytes, to, &self.stream)?;
+        let outcome = hints::prefetch(&self.block, bytes.clone(), to, &self.stream)?;
         self.note_on_host(whole && to == Location::Host);
+        if let (Some(auto), Outcome::Applied) = (&self.auto, outcome) {
+            auto.prefetched(&self.block, bytes, to);
+        }
         Ok(outcome)
     }
 
@@ -79,7 +82,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: Migratable>,
     {
-        ManagedMemoryHints::about(&self.block, 0..self.size_bytes(), &self.stream)
+        ManagedMemoryHints::about(&self.block, 0..self.size_bytes(), &self.stream, self.observer())
     }
 
     pub(crate) fn bytes_of(&self, elements: Range<usize>) -> Result<Range<usize>, DriverError> {

@@ -2,6 +2,7 @@
 
 use super::calls::{pointless, slice_of};
 use super::{Advice, MigrationPolicy, Outcome, RangeAttributes, advise, prefetch, range_attributes};
+use crate::auto::AutoPrefetch;
 use crate::block::Block;
 use crate::drop_error::record_drop_error;
 use crate::error::DriverError;
@@ -30,6 +31,8 @@ pub struct ManagedMemoryHints<'a> {
     block: &'a Block,
     range: Range<usize>,
     stream: &'a Stream,
+    /// Who learns from prefetches.
+    observer: Option<&'a AutoPrefetch>,
     hints: Vec<Hint>,
 }
 
@@ -45,12 +48,17 @@ pub enum Hint {
 impl<'a> ManagedMemoryHints<'a> {
     /// About all of a block. Prefetches will be enqueued on `stream`.
     pub fn new(block: &'a Block, stream: &'a Stream) -> Self {
-        Self::about(block, 0..block.size(), stream)
+        Self::about(block, 0..block.size(), stream, None)
     }
 
     /// About a range that is within the block.
-    pub(crate) fn about(block: &'a Block, range: Range<usize>, stream: &'a Stream) -> Self {
-        Self { block, range, stream, hints: Vec::new() }
+    pub(crate) fn about(
+        block: &'a Block,
+        range: Range<usize>,
+        stream: &'a Stream,
+        observer: Option<&'a AutoPrefetch>,
+    ) -> Self {
+        Self { block, range, stream, observer, hints: Vec::new() }
     }
 
     /// About these bytes of the block only.
@@ -116,7 +124,12 @@ impl<'a> ManagedMemoryHints<'a> {
                 Hint::PrefetchTo(to) => prefetch(self.block, self.range.clone(), to, self.stream),
             };
             match outcome {
-                Ok(outcome) => applied.outcomes.push((*hint, outcome)),
+                Ok(outcome) => {
+                    if let (Some(observer), Hint::PrefetchTo(to), Outcome::Applied) = (self.observer, hint, outcome) {
+                        observer.prefetched(self.block, self.range.clone(), *to);
+                    }
+                    applied.outcomes.push((*hint, outcome));
+                }
                 Err(error) => {
                     let undone = applied.undo(self.block, self.stream);
                     record_drop_error("advice that another hint's refusal ended", undone);

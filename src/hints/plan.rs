@@ -3,6 +3,7 @@
 use super::calls::{note_prefetch, pointless, slice_of};
 use super::ranges::{PlannedRange, Ranges};
 use super::{Outcome, SkipReason};
+use crate::auto::AutoPrefetch;
 use crate::block::Block;
 use crate::buffer::Buffer;
 use crate::code::CudaErrorCode;
@@ -31,6 +32,8 @@ pub struct PrefetchPlan<'a> {
     budget: usize,
     entries: Vec<Result<PlannedRange, SkipReason>>,
     ranges: Ranges,
+    /// Entries from which automatic prefetch learns, with the observer.
+    observers: Vec<(usize, &'a AutoPrefetch, &'a Block)>,
     blocks: PhantomData<&'a Block>,
 }
 
@@ -111,7 +114,8 @@ impl PlanReport {
 impl<'a> PrefetchPlan<'a> {
     /// An empty plan, to be enqueued on `stream`.
     pub fn new(stream: &'a Stream) -> Self {
-        Self { stream, budget: usize::MAX, entries: Vec::new(), ranges: Ranges::default(), blocks: PhantomData }
+        let (ranges, observers) = (Ranges::default(), Vec::new());
+        Self { stream, budget: usize::MAX, entries: Vec::new(), ranges, observers, blocks: PhantomData }
     }
 
     /// Enqueues at most `bytes` bytes: entries are taken in the order in which they were added, those that no longer
@@ -172,7 +176,9 @@ impl<'a> PrefetchPlan<'a> {
     ) -> Result<&mut Self, PlanError> {
         let entry = self.entries.len();
         let bytes = buffer.bytes_of(elements).map_err(|source| PlanError::Entry { entry, source })?;
-        self.add(buffer.block(), bytes, to)
+        self.add(buffer.block(), bytes, to)?;
+        self.observers.extend(buffer.observer().map(|observer| (entry, observer, buffer.block())));
+        Ok(self)
     }
 
     /// Entries in it.
@@ -206,9 +212,15 @@ impl<'a> PrefetchPlan<'a> {
             accepted.insert(*range);
             Outcome::Applied
         };
-        let outcomes = self.entries.iter().map(take).collect();
+        let outcomes: Vec<_> = self.entries.iter().map(take).collect();
         let ranges = accepted.to_vec();
         let batched = self.enqueue(&ranges)?;
+        for &(entry, observer, block) in &self.observers {
+            if let (Ok(range), Outcome::Applied) = (&self.entries[entry], outcomes[entry]) {
+                let start = (range.addr - block.addr()) as usize;
+                observer.prefetched(block, start..start + range.bytes, range.to);
+            }
+        }
         Ok(PlanReport { outcomes, ranges, batched })
     }
 

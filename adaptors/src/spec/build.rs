@@ -2,10 +2,11 @@
 
 use super::{Adaptor, AnyStack, Leaf, SpecError, StackSpec, Target, Word};
 use crate::{Prefetch, ResourceExt, Size};
-use cumem::kind::Managed;
+use cumem::kind::{self, Managed};
 use cumem::{
-    AnyResource, AnyUpstream, CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, Device,
-    HostResource, Location, ManagedResource, MemoryKind, PinnedResource, PoolSource,
+    AnyResource, AnyUpstream, AutoPrefetchOptions, CudaAsyncOptions, CudaAsyncResource, CudaResource,
+    CudaVirtualResource, Device, DriverError, HostResource, LayerExt, Location, ManagedResource, MemoryKind,
+    PinnedResource, PoolSource,
 };
 use std::error::Error;
 
@@ -54,18 +55,51 @@ impl StackSpec {
         Ok(AnyResource::new(if word.value.always { prefetch.always() } else { prefetch }))
     }
 
-    fn wrap<K: MemoryKind>(&self, leaf: AnyUpstream<K>) -> Result<AnyUpstream<K>, SpecError> {
+    fn wrap<K: Wrapped>(&self, leaf: AnyUpstream<K>) -> Result<AnyUpstream<K>, SpecError> {
         self.adaptors.iter().try_fold(leaf, |upstream, word| {
             Ok(match word.value {
                 Adaptor::Pool(options) => AnyUpstream::new(upstream.pool(options).map_err(|e| self.refused(word, e))?),
                 Adaptor::Limit(limit) => AnyUpstream::new(upstream.limit(limit)),
                 Adaptor::Statistics => AnyUpstream::new(upstream.statistics()),
+                Adaptor::AutoPrefetch { budget, uses_ahead } => {
+                    let mut options = AutoPrefetchOptions::default();
+                    if let Some(budget) = budget {
+                        options = options.budget(bytes(budget, upstream.device()));
+                    }
+                    if let Some(uses) = uses_ahead {
+                        options = options.uses_ahead(uses);
+                    }
+                    K::auto_prefetch(upstream, options).map_err(|e| self.refused(word, e))?
+                }
             })
         })
     }
 
     fn refused<T>(&self, word: &Word<T>, reason: impl Error + Send + Sync + 'static) -> SpecError {
         SpecError::refused(&self.text, word.span.clone(), reason)
+    }
+}
+
+/// What only some kinds of memory allow, for stacks whose kind is a parameter.
+trait Wrapped: MemoryKind + Sized {
+    /// The parser lets through only what migrates.
+    fn auto_prefetch(
+        upstream: AnyUpstream<Self>,
+        _options: AutoPrefetchOptions,
+    ) -> Result<AnyUpstream<Self>, DriverError> {
+        Err(DriverError::NotSupported { what: "automatic prefetch", device: upstream.device().id() })
+    }
+}
+
+impl Wrapped for kind::Device {}
+impl Wrapped for kind::Pinned {}
+impl Wrapped for kind::Host {}
+impl Wrapped for Managed {
+    fn auto_prefetch(
+        upstream: AnyUpstream<Self>,
+        options: AutoPrefetchOptions,
+    ) -> Result<AnyUpstream<Self>, DriverError> {
+        Ok(AnyUpstream::new(upstream.auto_prefetch(options)?))
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 const LEAVES: &str = "device, async, virtual, managed, pinned, host";
-const ADAPTORS: &str = "pool, limit, statistics, prefetch";
+const ADAPTORS: &str = "pool, limit, statistics, auto_prefetch, prefetch";
 
 pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
     // One line, so that the mark under a word stands where the word does.
@@ -26,7 +26,7 @@ pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
         }
         match term.name {
             "prefetch" => spec.outermost = Some(prefetch(text, term, &spec.leaf)?),
-            _ => spec.adaptors.push(adaptor(text, term)?),
+            _ => spec.adaptors.push(adaptor(text, term, &spec.leaf)?),
         }
     }
     Ok(spec)
@@ -133,7 +133,7 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
     Ok(Word { span: term.span, value })
 }
 
-fn adaptor(text: &str, term: Term<'_>) -> Result<Word<Adaptor>, SpecError> {
+fn adaptor(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Adaptor>, SpecError> {
     let value = match term.name {
         "pool" => pool(text, &term)?,
         "limit" => match term.arguments.as_slice() {
@@ -143,6 +143,18 @@ fn adaptor(text: &str, term: Term<'_>) -> Result<Word<Adaptor>, SpecError> {
         "statistics" => {
             no_arguments(text, &term)?;
             Adaptor::Statistics
+        }
+        "auto_prefetch" => {
+            migratable(text, &term, leaf)?;
+            let (mut budget, mut uses_ahead) = (None, None);
+            for argument in &term.arguments {
+                match argument.key {
+                    Some("budget") => budget = Some(value(text, argument)?),
+                    Some("ahead") => uses_ahead = Some(value(text, argument)?),
+                    _ => return Err(unknown_argument(text, argument, "`auto_prefetch` takes budget= and ahead=")),
+                }
+            }
+            Adaptor::AutoPrefetch { budget, uses_ahead }
         }
         name => {
             let message = match name {
@@ -176,14 +188,19 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
     Ok(Adaptor::Pool(options))
 }
 
-/// Under the same rule, in the same words, as `Prefetch::new` in code.
-fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outermost>, SpecError> {
-    if leaf.value != Leaf::Managed {
-        let kind = &text[leaf.span.clone()];
-        let message = format!("`{kind}` memory cannot be prefetched: its pages do not migrate");
-        return Err(SpecError::new(text, term.span, message, "needs migratable memory")
-            .note("build the stack on `managed` to prefetch"));
+/// The rule of `Prefetch::new` and `AutoPrefetch::new` in code, in the same words.
+fn migratable(text: &str, term: &Term<'_>, leaf: &Word<Leaf>) -> Result<(), SpecError> {
+    if leaf.value == Leaf::Managed {
+        return Ok(());
     }
+    let kind = &text[leaf.span.clone()];
+    let message = format!("`{kind}` memory cannot be prefetched: its pages do not migrate");
+    Err(SpecError::new(text, term.span.clone(), message, "needs migratable memory")
+        .note("build the stack on `managed` to prefetch"))
+}
+
+fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outermost>, SpecError> {
+    migratable(text, &term, leaf)?;
     let (mut target, mut pass_through, mut always) = (None, false, false);
     for argument in &term.arguments {
         let to = match (argument.key, argument.value, argument.value.parse()) {

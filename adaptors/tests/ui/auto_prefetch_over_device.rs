@@ -1,0 +1,8 @@
+use cumem::{AutoPrefetchOptions, CudaResource, Device};
+use cumem_adaptors::AutoPrefetch;
+
+fn stack(device: &Device) {
+    let _ = AutoPrefetch::new(CudaResource::new(device), AutoPrefetchOptions::default());
+}
+
+fn main() {}

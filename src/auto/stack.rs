@@ -1,0 +1,52 @@
+//! [`AutoPrefetched`]: automatic prefetch for all buffers of a stack.
+#![forbid(unsafe_code)]
+
+use super::ahead::Ahead;
+use super::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport};
+use crate::block::Block;
+use crate::device::Device;
+use crate::error::DriverError;
+use std::sync::Arc;
+
+/// Automatic prefetch for all buffers of a stack, which share a stream and a budget. A layer that
+/// [has it as its state](crate::Layer::state) turns it on for each [`Buffer`](crate::Buffer) that is made over it; such
+/// a layer is `AutoPrefetch` of `cumem-adaptors`.
+#[derive(Debug)]
+pub struct AutoPrefetched {
+    ahead: Arc<Ahead>,
+}
+
+impl AutoPrefetched {
+    /// For buffers on `device`.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::NotSupported`] if the device has no concurrent managed access, so that nothing can be brought to it;
+    /// what the driver answers to the making of a stream.
+    pub fn new(device: &Device, options: AutoPrefetchOptions) -> Result<Self, DriverError> {
+        if !device.attributes().concurrent_managed_access {
+            let what = "automatic prefetch (no concurrent managed access)";
+            return Err(DriverError::NotSupported { what, device: device.id() });
+        }
+        Ok(Self { ahead: Arc::new(Ahead::new(device, options)?) })
+    }
+
+    /// What it may do, for all buffers together.
+    pub fn options(&self) -> AutoPrefetchOptions {
+        self.ahead.options
+    }
+
+    /// What has come of it so far, for all buffers together: those that are there and those that are gone.
+    pub fn report(&self) -> AutoPrefetchReport {
+        self.ahead.report()
+    }
+
+    /// An observer for a buffer in `block`, unless its memory does not migrate.
+    pub(crate) fn observe(&self, block: &Block) -> Result<Option<AutoPrefetch>, DriverError> {
+        let device = self.ahead.device();
+        if block.size() == 0 || device.pointer_info(block.as_ptr())?.kind != "managed" {
+            return Ok(None);
+        }
+        Ok(Some(AutoPrefetch::over(&self.ahead, block)))
+    }
+}
