@@ -56,6 +56,7 @@ mod free;
 mod heap;
 mod miss;
 mod options;
+mod rounding;
 mod slots;
 mod snapshot;
 mod state;
@@ -84,7 +85,8 @@ use error::Unreturned;
 use expand::PIECE;
 use fence::Fences;
 use heap::Placed;
-use miss::{GRANULARITY, Limits, Miss, Refusal, exhausted, units_of};
+use miss::{GRANULARITY, Limits, Miss, Refusal, exhausted};
+use rounding::Rounding;
 use slots::Local;
 use state::Central;
 use std::alloc::Layout;
@@ -127,7 +129,7 @@ impl<U> Pool<U> {
     ///
     /// # Errors
     ///
-    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Initial`] if the upstream refuses the initial chunk;
+    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Divisions`] unless they are a power of two; [`PoolError::Initial`] if the upstream refuses the initial chunk;
     /// [`PoolError::Driver`] if the pool's own stream cannot be made.
     pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
     where
@@ -142,6 +144,11 @@ impl<U> Pool<U> {
         {
             return Err(PoolError::InitialAboveMaximum { initial, maximum });
         }
+        let rounding = match options.divisions {
+            None => Rounding::EXACT,
+            Some(divisions) if divisions.is_power_of_two() => Rounding::new(divisions),
+            Some(divisions) => return Err(PoolError::Divisions { divisions }),
+        };
         let maximum = maximum.map(|bytes| layout::align_down(bytes, UNIT));
         let joined = upstream.find::<CudaVirtualResource>().map(CudaVirtualResource::addresses);
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
@@ -156,6 +163,7 @@ impl<U> Pool<U> {
             crossing: options.crossing,
             prefetch: None,
             joined: joined.is_some(),
+            rounding,
         };
         let state = PoolState::new(device, maximum)?;
         let pool = Self { state, limits, options, close: Self::close, give_back: Self::give_back, upstream };
@@ -279,7 +287,7 @@ impl<U: Upstream> Pool<U> {
     fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let align = (layout.align() / UNIT).max(1) as u64;
         let mut central = self.state.lock();
-        let Some(units) = units_of(layout.size()) else {
+        let Some(units) = self.limits.rounding.units_of(layout.size()) else {
             // Larger than any block may be: as if that were the maximum.
             return Err(exhausted(&self.state, &central, layout.size(), Refusal::AtMaximum));
         };
@@ -326,7 +334,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
         if layout.size() == 0 {
             return Ok(Block::empty(self.state.maker, layout));
         }
-        if let Some(units) = units_of(layout.size())
+        if let Some(units) = self.limits.rounding.units_of(layout.size())
             && let Some((index, slot)) = self.state.slots.find(stream.id())
         {
             let mut local = slot.lock();
@@ -355,7 +363,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             return Err(DeallocError::foreign("pool", block));
         };
         let mut local = slot.lock();
-        if !local.has_live(&block) {
+        if !local.has_live(&block, &self.limits.rounding) {
             drop(local);
             return Err(DeallocError::foreign("pool", block));
         }

@@ -15,7 +15,7 @@
 //! | `managed` | |
 //! | `pinned` | |
 //! | `host` | |
-//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `grow_first` |
+//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `divisions=NUMBER`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES` |

@@ -25,6 +25,7 @@ fn builds_what_it_says() {
         ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
         ("async(default)", "async"),
         ("virtual | pool", "pool over virtual"),
+        ("device | pool(step=4MiB, divisions=8)", "pool(step=4MiB, divisions=8) over device"),
         ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
         (
             "managed | auto_prefetch(ahead=8) | prefetch",
@@ -121,6 +122,7 @@ fn each_error_points_at_its_word() {
         ("managed |", "there is nothing before or after a `|`", "|"),
         ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
         ("managed | pool(size=1GiB)", "unknown argument `size=1GiB`: `pool` takes", "size=1GiB"),
+        ("managed | pool(divisions=few)", "invalid digit", "divisions=few"),
         ("managed | limit", "`limit` takes one size: `limit(80%)`", "limit"),
         ("managed | limit(1GiB, 2GiB)", "`limit` takes one size", "limit"),
         ("managed | limit(80 percent)", "`80 percent` is no size: the unit", "80 percent"),
@@ -152,6 +154,14 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
     assert!(matches!(reason, DriverError::NotSupported { .. }), "{reason}");
     let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
     assert!(stack.to_string().contains("passing through"), "{stack}");
+}
+
+#[test]
+fn what_a_pool_cannot_be_told_at_its_word() {
+    let (device, _) = sim();
+    let error = StackSpec::parse("device | pool(divisions=6) | statistics").unwrap().build(&device).unwrap_err();
+    assert_eq!(error.message(), "a pool rounds to a power of two of divisions, not to 6");
+    assert_eq!(error.span(), 9..13);
 }
 
 #[test]

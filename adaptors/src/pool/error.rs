@@ -15,6 +15,12 @@ pub enum PoolError {
         /// The most that the pool may have.
         maximum: usize,
     },
+    /// Powers of two cannot be divided evenly into so many sizes.
+    #[error("a pool rounds to a power of two of divisions, not to {divisions}")]
+    Divisions {
+        /// Divisions asked for.
+        divisions: u32,
+    },
     /// The upstream did not give the initial chunk.
     #[error("the pool's initial chunk could not be allocated: {0}")]
     Initial(#[source] AllocError),

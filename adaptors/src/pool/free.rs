@@ -25,7 +25,7 @@ impl<U: Upstream> Pool<U> {
             // The stream may have been given the slot that the node is in.
             if from == to {
                 let mut local = heir.lock();
-                if !local.has_live(&block) {
+                if !local.has_live(&block, &self.limits.rounding) {
                     drop(local);
                     return Err(DeallocError::foreign("pool", block));
                 }
@@ -35,7 +35,7 @@ impl<U: Upstream> Pool<U> {
                     return Ok(());
                 }
             } else if let Some((mut giver, mut taker)) = self.state.slots.lock_both(from, to) {
-                if !giver.has_live(&block) {
+                if !giver.has_live(&block, &self.limits.rounding) {
                     drop((giver, taker));
                     return Err(DeallocError::foreign("pool", block));
                 }

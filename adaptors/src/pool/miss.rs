@@ -1,10 +1,11 @@
 //! Where a pool looks when a stream's own heap has nothing that fits, in this order: what may be used at
 //! once, what has to be waited for, the upstream.
 
-use super::arena::{Need, REGION_MAX, Taken};
+use super::arena::{Need, Taken};
 use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
 use super::options::Crossing;
+use super::rounding::Rounding;
 use super::state::{Central, PoolState};
 use crate::size::Size;
 use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
@@ -27,6 +28,7 @@ pub(super) struct Limits {
     pub(super) prefetch: Option<Location>,
     /// The upstream's chunks can be used as one where they touch.
     pub(super) joined: bool,
+    pub(super) rounding: Rounding,
 }
 
 /// A miss being served. Holds the central lock.
@@ -257,11 +259,4 @@ pub(super) fn exhausted(state: &PoolState, central: &Central, requested: usize, 
         Refusal::Upstream(error) => Some(Box::new(error)),
     };
     AllocError::Exhausted { layer: "pool", requested, held, upstream }
-}
-
-/// Units of `bytes`, or nothing if no region can have so many.
-#[inline]
-pub(super) fn units_of(bytes: usize) -> Option<u32> {
-    let units = bytes.div_ceil(UNIT) as u64;
-    if units <= REGION_MAX { Some(units as u32) } else { None }
 }

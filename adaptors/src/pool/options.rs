@@ -13,6 +13,7 @@ pub struct PoolOptions {
     pub(super) step: Option<Size>,
     pub(super) release_threshold: Option<Size>,
     pub(super) slack: Option<Size>,
+    pub(super) divisions: Option<u32>,
     pub(super) crossing: Crossing,
 }
 
@@ -75,6 +76,18 @@ impl PoolOptions {
         self
     }
 
+    /// Cuts blocks to `divisions` sizes from each power of two to the next, a power of two of them, instead of to any
+    /// multiple of 256 bytes: with 4, those of more than 1 MiB have 1.25, 1.5, 1.75 or 2 MiB. PyTorch's
+    /// [`roundup_power2_divisions`](https://docs.pytorch.org/docs/stable/notes/cuda.html). Where sizes differ from one
+    /// step of a program to the next, what was freed fits again; what is added counts as internal
+    /// fragmentation. Of four traces of real programs (`benches/README.md`) it made two 4 % smaller over chunks of `device`, with
+    /// 16 or 4 divisions, and all of them larger over mapped memory: nothing is divided unless this is set.
+    #[must_use]
+    pub fn divisions(mut self, divisions: u32) -> Self {
+        self.divisions = Some(divisions);
+        self
+    }
+
     /// Whether streams wait for each other before the pool grows, or after.
     #[must_use]
     pub fn crossing(mut self, crossing: Crossing) -> Self {
@@ -95,6 +108,7 @@ impl fmt::Display for PoolOptions {
         ];
         let mut words: Vec<String> =
             sizes.iter().filter_map(|(name, size)| Some(format!("{name}={}", (*size)?))).collect();
+        words.extend(self.divisions.map(|divisions| format!("divisions={divisions}")));
         if self.crossing == Crossing::GrowFirst {
             words.push("grow_first".into());
         }

@@ -7,6 +7,7 @@
 
 use super::chunks::UNIT;
 use super::heap::{Heap, Region};
+use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use cumem::{Block, Stream, StreamId};
@@ -43,12 +44,12 @@ impl Local {
 
     /// Whether the bookkeeping agrees with everything that the block says of itself.
     #[inline]
-    pub(super) fn has_live(&self, block: &Block) -> bool {
+    pub(super) fn has_live(&self, block: &Block, rounding: &Rounding) -> bool {
         let tag = Tag::unpack(block.tag());
         self.heap.live(tag.node).is_some_and(|(addr, units, generation)| {
             generation == tag.generation
                 && addr * UNIT as u64 == block.addr()
-                && u64::from(units) * UNIT as u64 == block.size() as u64 + u64::from(tag.slack)
+                && rounding.allows(units, block.size() as u64 + u64::from(tag.slack))
         })
     }
 

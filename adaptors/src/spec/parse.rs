@@ -178,9 +178,10 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
             (Some("step"), _) => options.step(value::<Size>(text, argument)?),
             (Some("release"), _) => options.release_threshold(value::<Size>(text, argument)?),
             (Some("slack"), _) => options.slack(value::<Size>(text, argument)?),
+            (Some("divisions"), _) => options.divisions(value::<u32>(text, argument)?),
             (None, "grow_first") => options.crossing(Crossing::GrowFirst),
             _ => {
-                let takes = "`pool` takes initial=, maximum=, step=, release=, slack= and `grow_first`";
+                let takes = "`pool` takes initial=, maximum=, step=, release=, slack=, divisions= and `grow_first`";
                 return Err(unknown_argument(text, argument, takes));
             }
         };

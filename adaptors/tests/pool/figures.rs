@@ -3,7 +3,7 @@
 use crate::common::{free, sim};
 use crate::source::Source;
 use cumem::{Block, CudaResource, Device, HostKernel, LayerExt, MemoryResource, Stream, layout};
-use cumem_adaptors::pool::{Pool, PoolOptions, PoolSnapshot, RegionState, SizeClass};
+use cumem_adaptors::pool::{Pool, PoolError, PoolOptions, PoolSnapshot, RegionState, SizeClass};
 use cumem_adaptors::{PoolState, ResourceExt};
 
 const KIB: usize = 1 << 10;
@@ -94,6 +94,28 @@ fn what_becomes_of_a_piece() {
     stream.synchronize().unwrap();
     assert_eq!(states(), in_order(RegionState::Free));
     free(&pool, &stream, kept).unwrap();
+}
+
+/// What is added to reach one of the sizes is internal fragmentation, and blocks of near sizes take each other's place.
+#[test]
+fn rounding_is_counted_as_what_nobody_asked_for() {
+    let (device, stream) = sim();
+    let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(16 * MIB).divisions(4)).unwrap();
+    let first = take(&pool, &stream, MIB + 1);
+    let stats = pool.stats();
+    assert_eq!((stats.allocated, stats.requested, stats.blocks), (MIB + MIB / 4, MIB + 1, 1));
+    assert_eq!(stats.internal_fragmentation(), (MIB / 4 - 1) as f64 / (MIB + MIB / 4) as f64);
+    assert_eq!(pool.snapshot().streams[0].allocated, stats.allocated);
+    let (addr, other) = (first.addr(), take(&pool, &stream, 1000));
+    free(&pool, &stream, first).unwrap();
+    let second = take(&pool, &stream, MIB + MIB / 5);
+    assert_eq!((second.addr(), second.size()), (addr, MIB + MIB / 5), "a block has the size that was asked for");
+    assert_eq!(pool.stats().allocated, MIB + MIB / 4 + KIB);
+    free(&pool, &stream, second).unwrap();
+    free(&pool, &stream, other).unwrap();
+    assert_eq!((pool.stats().allocated, pool.stats().requested), (0, 0));
+    let refused = CudaResource::new(&device).pool(PoolOptions::new().divisions(3)).unwrap_err();
+    assert_eq!(refused, PoolError::Divisions { divisions: 3 });
 }
 
 #[test]

@@ -53,6 +53,16 @@ fn within_chunks(ledger: &Ledger, addr: u64, bytes: u64, joined: bool) -> bool {
 type Leaf = fn(&Device) -> AnyUpstream<kind::Device>;
 
 fn run(ops: Vec<Op>, options: PoolOptions, leaf: Leaf) -> Result<(), TestCaseError> {
+    run_cut(ops, options, leaf, |bytes| bytes.next_multiple_of(256))
+}
+
+/// The smallest of the sizes that blocks may have with four divisions.
+fn quarters(bytes: usize) -> usize {
+    let sizes = (2..).flat_map(|n| [4, 5, 6, 7].map(|quarters| quarters << (n - 2)));
+    [1, 2, 3].into_iter().chain(sizes).map(|units| 256 * units).find(|&size| size >= bytes).unwrap()
+}
+
+fn run_cut(ops: Vec<Op>, options: PoolOptions, leaf: Leaf, cut: fn(usize) -> usize) -> Result<(), TestCaseError> {
     let (device, _) = sim_with(Profile::tiny(256 * MIB as u64));
     let source = Source::new(leaf(&device));
     let can_join = source.find::<CudaVirtualResource>().is_some();
@@ -101,7 +111,7 @@ fn run(ops: Vec<Op>, options: PoolOptions, leaf: Leaf) -> Result<(), TestCaseErr
         let blocks = || live.iter().map(|l| l.block.size()).filter(|&size| size > 0);
         prop_assert_eq!(stats.blocks, blocks().count());
         prop_assert_eq!(stats.requested, blocks().sum::<usize>());
-        prop_assert_eq!(stats.allocated, blocks().map(|size| size.next_multiple_of(256)).sum::<usize>());
+        prop_assert_eq!(stats.allocated, blocks().map(cut).sum::<usize>());
         prop_assert_eq!(stats.allocated + stats.free, stats.reserved);
         prop_assert_eq!(stats.reserved, source.ledger.lock().unwrap().bytes());
         prop_assert!(stats.cached <= stats.free && stats.largest_free <= stats.free);
@@ -142,6 +152,11 @@ proptest! {
     #[test]
     fn programs_where_memory_is_short(ops in prop::collection::vec(op(), 1..300)) {
         run(ops, PoolOptions::new().maximum(20 * MIB).step(MIB), islands)?;
+    }
+
+    #[test]
+    fn programs_with_four_sizes_to_a_power_of_two(ops in prop::collection::vec(op(), 1..300)) {
+        run_cut(ops, PoolOptions::new().divisions(4), islands, quarters)?;
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! [`Rounding`]: how many units a request is cut to.
+#![forbid(unsafe_code)]
+
+use super::arena::REGION_MAX;
+use super::chunks::UNIT;
+
+/// Requests are cut to whole units and, with divisions, to so many sizes from each power of two to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rounding {
+    /// The logarithm of the divisions.
+    shift: u32,
+    /// Up to so many units nothing is rounded.
+    exact: u64,
+    /// No request is rounded up by more bytes than this, beyond whole units.
+    most_added: u64,
+}
+
+impl Rounding {
+    /// No rounding beyond whole units.
+    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, most_added: 0 };
+
+    /// With `divisions`, a power of two.
+    pub(super) fn new(divisions: u32) -> Self {
+        let shift = divisions.trailing_zeros();
+        let largest_division = (REGION_MAX / 2) >> shift;
+        // Up to here a division is one unit.
+        let exact = (u64::from(divisions) << 1).min(REGION_MAX);
+        Self { shift, exact, most_added: largest_division.saturating_sub(1) * UNIT as u64 }
+    }
+
+    /// Units of `bytes`, or nothing if no region can have so many.
+    #[inline]
+    pub(super) fn units_of(&self, bytes: usize) -> Option<u32> {
+        let units = bytes.div_ceil(UNIT) as u64;
+        if units <= self.exact { Some(units as u32) } else { self.rounded(units) }
+    }
+
+    /// Whether a block of `units` can be for a request that fills `asked` bytes together with the rest of its last unit.
+    #[inline]
+    pub(super) fn allows(&self, units: u32, asked: u64) -> bool {
+        // Below zero it is too much as well. Which size it is rounded to is not looked at: frees pay for that.
+        (u64::from(units) * UNIT as u64).wrapping_sub(asked) <= self.most_added
+    }
+
+    #[inline(never)]
+    fn rounded(&self, units: u64) -> Option<u32> {
+        if units > REGION_MAX {
+            return None;
+        }
+        let division = (1 << units.ilog2()) >> self.shift.min(units.ilog2());
+        // A power of two is the next one's limit, so that the sum is no more than the largest region.
+        Some(units.next_multiple_of(division) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_pytorch_rounds() {
+        // "Size 1200 lies between 1024 and 2048; with 4 divisions the values are 1024, 1280, 1536 and 1792."
+        let cut = |divisions, bytes| Rounding::new(divisions).units_of(bytes).unwrap() as usize * UNIT;
+        assert_eq!(cut(4, 1200), 1280);
+        assert_eq!(cut(4, 1281), 1536);
+        assert_eq!([1, 2, 8].map(|divisions| cut(divisions, (1 << 20) + 1)), [2 << 20, 3 << 19, 9 << 17]);
+        assert_eq!([1, 2, 8].map(|divisions| cut(divisions, 1 << 20)), [1 << 20; 3]);
+        assert_eq!([1, 256, 257, 512, 513].map(|bytes| cut(16, bytes)), [256, 256, 512, 512, 768]);
+    }
+
+    #[test]
+    fn by_less_than_one_division_and_always_the_same() {
+        for divisions in (0..=31).map(|n| 1 << n) {
+            let rounding = Rounding::new(divisions);
+            for units in (1..3000_u64).chain((11..=31).flat_map(|n| [(1 << n) - 1, 1 << n])) {
+                let cut = rounding.units_of(units as usize * UNIT).unwrap();
+                let below = 1 << units.ilog2();
+                assert!(u64::from(cut) >= units && u64::from(cut) - units < (below / u64::from(divisions)).max(1));
+                assert!(rounding.allows(cut, units * UNIT as u64), "{units} units, {divisions} divisions");
+                assert!(!rounding.allows(cut, u64::from(cut) * UNIT as u64 + 1));
+            }
+            assert_eq!(rounding.units_of((REGION_MAX as usize + 1) * UNIT), None);
+        }
+    }
+
+    #[test]
+    fn without_divisions_whole_units() {
+        assert_eq!([1, 256, 257, 1 << 30].map(|bytes| Rounding::EXACT.units_of(bytes).unwrap()), [1, 1, 2, 1 << 22]);
+        assert_eq!(Rounding::EXACT.units_of((REGION_MAX as usize + 1) * UNIT), None);
+        assert_eq!([511, 512, 513].map(|asked| Rounding::EXACT.allows(2, asked)), [false, true, false]);
+    }
+}
