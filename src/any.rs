@@ -118,6 +118,16 @@ impl AnyResource<Erased> {
     }
 }
 
+impl AnyUpstream<Erased> {
+    /// Forgets the kind of `resource` too, keeping only that devices can reach its memory.
+    pub fn erase_kind<R>(resource: R) -> Self
+    where
+        R: Upstream<Kind: DeviceAccessible> + Send + Sync + 'static,
+    {
+        Self::new(EraseKind(resource))
+    }
+}
+
 struct EraseKind<R>(R);
 
 impl<R: Layer> Layer for EraseKind<R> {
@@ -149,3 +159,5 @@ unsafe impl<R: MemoryResource<Kind: DeviceAccessible>> MemoryResource for EraseK
         unsafe { self.0.deallocate(stream, block) }
     }
 }
+
+impl<R: Upstream<Kind: DeviceAccessible>> Upstream for EraseKind<R> {}

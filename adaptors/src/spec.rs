@@ -18,10 +18,19 @@
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `divisions=NUMBER`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
+//! | `tagged` | a name, for a ledger: [`StackSpec::build_with_ledger`] |
+//! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
+//! | `spill` | the stack to spill to: `spill(managed)` |
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
 //! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
+//!
+//! Of memory that may come from either side of a `spill`, a stack from text knows only that devices reach it: it
+//! cannot be prefetched, and `host` memory has no part in it. What takes a function, such as [`Pressure::trimming`], has no
+//! word.
+//!
+//! [`Pressure::trimming`]: crate::Pressure::trimming
 
 mod build;
 mod error;
@@ -31,7 +40,7 @@ mod stack;
 pub use error::SpecError;
 pub use stack::AnyStack;
 
-use crate::{PoolOptions, Size};
+use crate::{PoolOptions, PressureOptions, Size};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -40,9 +49,15 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackSpec {
     text: String,
+    layers: Layers,
+    outermost: Option<Word<Outermost>>,
+}
+
+/// All of a stack that may be an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Layers {
     leaf: Word<Leaf>,
     adaptors: Vec<Word<Adaptor>>,
-    outermost: Option<Word<Outermost>>,
 }
 
 /// A part of the text, and where it stands.
@@ -62,11 +77,14 @@ enum Leaf {
     Host,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Adaptor {
     Pool(PoolOptions),
     Limit(Size),
     Statistics,
+    Tagged(String),
+    Pressure(PressureOptions),
+    Spill(Layers),
     AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize> },
 }
 
@@ -95,19 +113,20 @@ impl StackSpec {
         parse::parse(text)
     }
 
-    /// The same stack with `limit` directly over the leaf: so much, and no more, is had from the driver.
+    /// The same stack with `limit` directly over the leaf: so much, and no more, is had from the driver. What it
+    /// spills to has no part in that.
     pub fn with_leaf_limit(mut self, limit: Size) -> Self {
-        let span = self.leaf.span.clone();
-        self.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
+        let span = self.layers.leaf.span.clone();
+        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
         self
     }
 
     /// The same stack with `statistics` over each layer that has none, to see what each hands out. Prefetch stays
     /// outermost: it hands on what is beneath it.
     pub fn with_statistics_between(mut self) -> Self {
-        let mut beneath = self.leaf.span.clone();
+        let mut beneath = self.layers.leaf.span.clone();
         let mut adaptors = Vec::new();
-        for word in self.adaptors {
+        for word in self.layers.adaptors {
             let counted = matches!(adaptors.last(), Some(Word { value: Adaptor::Statistics, .. }));
             if word.value != Adaptor::Statistics && !counted {
                 adaptors.push(Word { span: beneath, value: Adaptor::Statistics });
@@ -118,15 +137,15 @@ impl StackSpec {
         if !matches!(adaptors.last(), Some(Word { value: Adaptor::Statistics, .. })) {
             adaptors.push(Word { span: beneath, value: Adaptor::Statistics });
         }
-        self.adaptors = adaptors;
+        self.layers.adaptors = adaptors;
         self
     }
 
     /// The same stack with `statistics` directly over the leaf, which then count what the leaf hands out
     /// ("reserved"): the innermost of [`find_all::<Counters>()`](cumem::LayerExt::find_all).
     pub fn with_leaf_statistics(mut self) -> Self {
-        let span = self.leaf.span.clone();
-        self.adaptors.insert(0, Word { span, value: Adaptor::Statistics });
+        let span = self.layers.leaf.span.clone();
+        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Statistics });
         self
     }
 }

@@ -133,7 +133,7 @@ impl<P, S> Spill<P, S> {
 impl<P: Layer, S: Layer> Layer for Spill<P, S> {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("spill(")?;
-        self.second.describe(f)?;
+        from_the_leaf(&self.second, f)?;
         f.write_str(")")
     }
     fn beneath(&self) -> Beneath<'_> {
@@ -146,6 +146,15 @@ impl<P: Layer, S: Layer> Layer for Spill<P, S> {
     fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
         self.second.trim_stack(keep)
     }
+}
+
+/// A whole stack in the words of the stack grammar.
+fn from_the_leaf(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Beneath::Layer(beneath) = layer.beneath() {
+        from_the_leaf(beneath, f)?;
+        f.write_str(" | ")?;
+    }
+    layer.describe(f)
 }
 
 // SAFETY: every block is one of the two resources', handed on unchanged.

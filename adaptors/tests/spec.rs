@@ -3,12 +3,14 @@
 mod common;
 
 use common::{free, sim, sim_with};
+use cumem::accounting::Ledger;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
     AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, MemoryResource,
     PinnedResource, Stream, layout,
 };
-use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, StackSpec};
+use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, Spilled, StackSpec, TagName};
+use std::sync::Arc;
 
 fn error(text: &str) -> String {
     format!("{}\n", StackSpec::parse(text).unwrap_err())
@@ -31,6 +33,15 @@ fn builds_what_it_says() {
             "managed | auto_prefetch(ahead=8) | prefetch",
             "prefetch(DEVICE) over auto_prefetch(budget=256MiB, ahead=8) over managed",
         ),
+        (
+            "device | pool | pressure(trim=70%, refuse=85%) | spill(managed | limit(50%) | pool) | limit(4GiB)",
+            "limit(4GiB) over spill(managed | limit(50%) | pool) over pressure(trim=70%, refuse=85%) over pool over device",
+        ),
+        (
+            "device | limit(1MiB) | spill(async | limit(1MiB)|spill( pinned )) | spill(managed)",
+            "spill(managed) over spill(async | limit(1MiB) | spill(pinned)) over limit(1MiB) over device",
+        ),
+        ("pinned | pressure | statistics", "statistics over pressure(trim=80%, refuse=95%) over pinned"),
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
         ("managed | prefetch(always)", "prefetch(DEVICE, always) over managed"),
         ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
@@ -52,6 +63,8 @@ fn the_kind_comes_back() {
     assert!(matches!(build("async | limit(1MiB)"), AnyStack::OverDevice(_)));
     assert!(build("pinned").into_device_accessible().is_ok());
     assert!(build("host").into_device_accessible().is_err());
+    assert!(matches!(build("device | spill(managed)"), AnyStack::OverEither(_)));
+    assert!(build("device | spill(managed)").into_device_accessible().is_ok());
 }
 
 #[test]
@@ -100,6 +113,24 @@ fn order_rules_in_the_words_of_the_types() {
   note: build the stack on `managed` to prefetch
 "
     );
+    assert_eq!(
+        error("device | pool | spill(managed | prefetch) | statistics"),
+        "\
+`prefetch` cannot be the upstream of an adaptor
+  device | pool | spill(managed | prefetch) | statistics
+                                  ^^^^^^^^ not an `Upstream`
+  note: an adaptor that must be outermost, such as `prefetch`, is applied last
+"
+    );
+    assert_eq!(
+        error("managed | spill(pinned) | prefetch"),
+        "\
+`spill` memory cannot be prefetched: its pages do not migrate
+  managed | spill(pinned) | prefetch
+                            ^^^^^^^^ needs migratable memory
+  note: build the stack on `managed` to prefetch
+"
+    );
 }
 
 #[test]
@@ -115,7 +146,7 @@ fn each_error_points_at_its_word() {
         ("managed | device", "`device` is a leaf: it has no upstream", "device"),
         (
             "managed | cache",
-            "there is no adaptor `cache`; there are pool, limit, statistics, auto_prefetch, prefetch",
+            "there is no adaptor `cache`; there are pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch",
             "cache",
         ),
         ("managed | | pool", "there is nothing before or after a `|`", " |"),
@@ -131,6 +162,18 @@ fn each_error_points_at_its_word() {
         ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
         ("managed | auto_prefetch(256MiB)", "unknown argument `256MiB`: `auto_prefetch` takes", "256MiB"),
         ("managed | auto_prefetch(ahead=far)", "invalid digit", "ahead=far"),
+        ("device | tagged", "`tagged` takes one name", "tagged"),
+        ("device | tagged(one, two)", "`tagged` takes one name", "tagged"),
+        ("device | pressure(80%)", "unknown argument `80%`: `pressure` takes trim=", "80%"),
+        ("device | pressure(trim=most)", "`most` is no size", "trim=most"),
+        ("device | spill", "`spill` takes the stack to spill to", "spill"),
+        ("device | spill()", "the description is empty", ""),
+        ("device | spill(pool)", "`pool` is an adaptor: it needs an upstream", "pool"),
+        ("device | spill(managed | limit(x)) | pool", "`x` is no size", "x"),
+        ("device | spill(managed | pool", "a `(` is not closed", "spill(managed | pool"),
+        ("device | spill(managed | limit(1GiB) | pool", "a `(` is not closed", "spill(managed | limit(1GiB) | pool"),
+        ("host | spill(managed)", "`host` memory has no part in a `spill`", "spill"),
+        ("device | spill(host | pool)", "`host` memory has no part in a `spill`", "host"),
         ("managed | prefetch(disk)", "unknown argument `disk`", "disk"),
         ("async(own)", "unknown argument `own`", "own"),
         ("managed | pool(initial=1MiB, initial=2MiB)", "`initial` is given twice", "initial=2MiB"),
@@ -178,6 +221,58 @@ fn layers_that_were_not_written() {
         "statistics over limit(4KiB) over statistics over managed on it"
     );
     assert_eq!(spec.to_string(), "managed | pool | statistics | limit(1GiB) | prefetch");
+}
+
+#[test]
+fn what_cannot_be_built_is_told_at_its_word() {
+    let (device, _) = sim();
+    let refused = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap_err();
+    let error = refused("device | pressure(trim=90%, refuse=80%)");
+    assert!(error.message().starts_with("levels must be slack"), "{error}");
+    assert_eq!(error.span(), 9..17);
+    let (wsl, _) = sim_with(Profile::wsl());
+    let spec = StackSpec::parse("device | spill(managed | auto_prefetch)").unwrap();
+    let error = spec.build(&wsl).unwrap_err();
+    assert!(error.message().contains("no concurrent managed access"), "{error}");
+    assert_eq!(error.span(), 25..38);
+    assert_eq!(
+        refused("managed | tagged(weights)").to_string(),
+        "\
+`tagged` gives a ledger a name, and there is no ledger
+  managed | tagged(weights)
+            ^^^^^^ needs a ledger
+  note: build the stack with `StackSpec::build_with_ledger`"
+    );
+}
+
+#[test]
+fn a_tag_from_text_is_the_ledgers() {
+    let (device, stream) = sim();
+    let ledger = Arc::new(Ledger::new(&device));
+    let spec = StackSpec::parse("managed | pool | tagged(weights) | prefetch").unwrap();
+    let stack = spec.build_with_ledger(&device, &ledger).unwrap();
+    assert_eq!(stack.find::<TagName>().unwrap().as_str(), "weights");
+    let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
+    let report = ledger.report();
+    assert_eq!((&*report.rows[0].tag, report.rows[0].bytes), ("weights", MIB as u64), "{report}");
+    free(&stack, &stream, block).unwrap();
+}
+
+#[test]
+fn a_spill_from_text_spills() {
+    let (device, stream) = sim();
+    let spec = StackSpec::parse("device | limit(1MiB) | spill(managed | limit(1MiB)) | statistics").unwrap();
+    let stack = spec.build(&device).unwrap();
+    let one = || stack.allocate(&stream, layout::bytes(MIB).unwrap());
+    let (first, second) = (one().unwrap(), one().unwrap());
+    let kind = |block: &Block| device.pointer_info(block.as_ptr()).unwrap().kind;
+    assert_eq!((kind(&first), kind(&second)), ("device", "managed"));
+    assert!(one().unwrap_err().is_out_of_memory());
+    assert_eq!(stack.find::<Spilled>().unwrap().bytes(), MIB);
+    for block in [second, first] {
+        free(&stack, &stream, block).unwrap();
+    }
+    assert!(device.simulator().unwrap().live_allocations().no_memory());
 }
 
 const MIB: usize = 1 << 20;

@@ -204,6 +204,7 @@ fn watched(stack: AnyStack, seen: &Arc<Mutex<Seen>>, touches: bool) -> AnyStack 
         AnyStack::OverDevice(stack) => AnyStack::OverDevice(over(stack, seen, touches)),
         AnyStack::OverManaged(stack) => AnyStack::OverManaged(over(stack, seen, touches)),
         AnyStack::OverPinned(stack) => AnyStack::OverPinned(over(stack, seen, touches)),
+        AnyStack::OverEither(stack) => AnyStack::OverEither(over(stack, seen, touches)),
         // No device can touch it.
         AnyStack::OverHost(stack) => AnyStack::OverHost(over(stack, seen, false)),
     }

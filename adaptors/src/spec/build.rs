@@ -1,108 +1,182 @@
 //! Words to a stack, through the same constructors as in code.
 
-use super::{Adaptor, AnyStack, Leaf, SpecError, StackSpec, Target, Word};
+use super::{Adaptor, AnyStack, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
 use crate::{Prefetch, ResourceExt, Size};
-use cumem::kind::{self, Managed};
+use cumem::accounting::Ledger;
+use cumem::kind::{self, Erased, Managed};
 use cumem::{
     AnyResource, AnyUpstream, AutoPrefetchOptions, CudaAsyncOptions, CudaAsyncResource, CudaResource,
-    CudaVirtualResource, Device, DriverError, HostResource, LayerExt, Location, ManagedResource, MemoryKind,
-    PinnedResource, PoolSource,
+    CudaVirtualResource, Device, DriverError, HostResource, Location, ManagedResource, PinnedResource, PoolSource,
 };
 use std::error::Error;
+use std::sync::Arc;
 
 impl StackSpec {
     /// Builds the stack on a device.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason.
+    /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason, or that needs
+    /// [a ledger](Self::build_with_ledger).
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
-        Ok(match self.leaf.value {
-            Leaf::Device => AnyStack::OverDevice(self.wrap(AnyUpstream::new(CudaResource::new(device)))?.finish()),
-            Leaf::Async { default_pool, threshold } => {
-                let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
-                let release_threshold = threshold.map(|size| bytes(size, device) as u64);
-                let options = CudaAsyncOptions { source, release_threshold };
-                let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(&self.leaf, e))?;
-                AnyStack::OverDevice(self.wrap(AnyUpstream::new(leaf))?.finish())
-            }
-            Leaf::Virtual => {
-                let leaf = CudaVirtualResource::new(device).map_err(|e| self.refused(&self.leaf, e))?;
-                AnyStack::OverDevice(self.wrap(AnyUpstream::new(leaf))?.finish())
-            }
-            Leaf::Managed => {
-                let leaf = ManagedResource::new(device).map_err(|e| self.refused(&self.leaf, e))?;
-                AnyStack::OverManaged(self.managed(AnyUpstream::new(leaf), device)?)
-            }
-            Leaf::Pinned => AnyStack::OverPinned(self.wrap(AnyUpstream::new(PinnedResource::new(device)))?.finish()),
-            Leaf::Host => AnyStack::OverHost(self.wrap(AnyUpstream::new(HostResource::new(device)))?.finish()),
+        Site { spec: self, device, ledger: None }.build()
+    }
+
+    /// Builds the stack on a device; where it is `tagged`, the names are for this ledger.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build).
+    pub fn build_with_ledger(&self, device: &Device, ledger: &Arc<Ledger>) -> Result<AnyStack, SpecError> {
+        Site { spec: self, device, ledger: Some(ledger) }.build()
+    }
+}
+
+/// What a stack is built of, and where.
+struct Site<'a> {
+    spec: &'a StackSpec,
+    device: &'a Device,
+    ledger: Option<&'a Arc<Ledger>>,
+}
+
+/// A stack so far, over whichever kind of memory.
+enum Built {
+    Device(AnyUpstream<kind::Device>),
+    Managed(AnyUpstream<Managed>),
+    Pinned(AnyUpstream<kind::Pinned>),
+    Host(AnyUpstream<kind::Host>),
+    Either(AnyUpstream<Erased>),
+}
+
+/// Another layer, that does not change the kind.
+macro_rules! over {
+    ($built:expr, $upstream:ident => $layer:expr) => {
+        match $built {
+            Built::Device($upstream) => Built::Device(AnyUpstream::new($layer)),
+            Built::Managed($upstream) => Built::Managed(AnyUpstream::new($layer)),
+            Built::Pinned($upstream) => Built::Pinned(AnyUpstream::new($layer)),
+            Built::Host($upstream) => Built::Host(AnyUpstream::new($layer)),
+            Built::Either($upstream) => Built::Either(AnyUpstream::new($layer)),
+        }
+    };
+}
+
+impl Site<'_> {
+    fn build(&self) -> Result<AnyStack, SpecError> {
+        Ok(match (self.layers(&self.spec.layers)?, &self.spec.outermost) {
+            (Built::Managed(stack), Some(word)) => AnyStack::OverManaged(self.prefetch(stack, word)?),
+            // The parser lets through prefetch over `managed` only.
+            (Built::Managed(stack), None) => AnyStack::OverManaged(stack.finish()),
+            (Built::Device(stack), _) => AnyStack::OverDevice(stack.finish()),
+            (Built::Pinned(stack), _) => AnyStack::OverPinned(stack.finish()),
+            (Built::Host(stack), _) => AnyStack::OverHost(stack.finish()),
+            (Built::Either(stack), _) => AnyStack::OverEither(stack.finish()),
         })
     }
 
-    fn managed(&self, leaf: AnyUpstream<Managed>, device: &Device) -> Result<AnyResource<Managed>, SpecError> {
-        let upstream = self.wrap(leaf)?;
-        let Some(word) = &self.outermost else { return Ok(upstream.finish()) };
+    fn layers(&self, layers: &Layers) -> Result<Built, SpecError> {
+        layers.adaptors.iter().try_fold(self.leaf(&layers.leaf)?, |built, word| self.adaptor(built, word))
+    }
+
+    fn leaf(&self, word: &Word<Leaf>) -> Result<Built, SpecError> {
+        let device = self.device;
+        Ok(match word.value {
+            Leaf::Device => Built::Device(AnyUpstream::new(CudaResource::new(device))),
+            Leaf::Async { default_pool, threshold } => {
+                let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
+                let release_threshold = threshold.map(|size| self.bytes(size) as u64);
+                let options = CudaAsyncOptions { source, release_threshold };
+                let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(word, e))?;
+                Built::Device(AnyUpstream::new(leaf))
+            }
+            Leaf::Virtual => {
+                let leaf = CudaVirtualResource::new(device).map_err(|e| self.refused(word, e))?;
+                Built::Device(AnyUpstream::new(leaf))
+            }
+            Leaf::Managed => {
+                let leaf = ManagedResource::new(device).map_err(|e| self.refused(word, e))?;
+                Built::Managed(AnyUpstream::new(leaf))
+            }
+            Leaf::Pinned => Built::Pinned(AnyUpstream::new(PinnedResource::new(device))),
+            Leaf::Host => Built::Host(AnyUpstream::new(HostResource::new(device))),
+        })
+    }
+
+    fn adaptor(&self, built: Built, word: &Word<Adaptor>) -> Result<Built, SpecError> {
+        Ok(match &word.value {
+            Adaptor::Pool(options) => {
+                over!(built, upstream => upstream.pool(*options).map_err(|e| self.refused(word, e))?)
+            }
+            Adaptor::Limit(limit) => over!(built, upstream => upstream.limit(*limit)),
+            Adaptor::Statistics => over!(built, upstream => upstream.statistics()),
+            Adaptor::Tagged(name) => {
+                let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;
+                over!(built, upstream => upstream.tagged(ledger, name))
+            }
+            Adaptor::Pressure(options) => {
+                over!(built, upstream => upstream.pressure(*options).map_err(|e| self.refused(word, e))?)
+            }
+            Adaptor::Spill(second) => {
+                let (first, second) = (self.accessible(built, word)?, self.accessible(self.layers(second)?, word)?);
+                let spill = first.spill_to(second).map_err(|e| self.refused(word, e))?;
+                Built::Either(AnyUpstream::erase_kind(spill))
+            }
+            Adaptor::AutoPrefetch { budget, uses_ahead } => {
+                let Built::Managed(upstream) = built else {
+                    return Err(self.refused(word, self.unsupported("prefetch")));
+                };
+                let mut options = AutoPrefetchOptions::default();
+                if let Some(budget) = budget {
+                    options = options.budget(self.bytes(*budget));
+                }
+                if let Some(uses) = uses_ahead {
+                    options = options.uses_ahead(*uses);
+                }
+                Built::Managed(AnyUpstream::new(upstream.auto_prefetch(options).map_err(|e| self.refused(word, e))?))
+            }
+        })
+    }
+
+    fn prefetch(&self, over: AnyUpstream<Managed>, word: &Word<Outermost>) -> Result<AnyResource<Managed>, SpecError> {
         let target = match word.value.target {
-            Target::Own => Location::Device(device.id()),
+            Target::Own => Location::Device(self.device.id()),
             Target::Host => Location::Host,
-            Target::Device(ordinal) => Location::Device(device.id().sibling(ordinal)),
+            Target::Device(ordinal) => Location::Device(self.device.id().sibling(ordinal)),
         };
         let prefetch = match word.value.pass_through {
-            true => Prefetch::or_pass_through(upstream, target),
-            false => Prefetch::new(upstream, target),
+            true => Prefetch::or_pass_through(over, target),
+            false => Prefetch::new(over, target),
         };
         let prefetch = prefetch.map_err(|e| self.refused(word, e))?;
         Ok(AnyResource::new(if word.value.always { prefetch.always() } else { prefetch }))
     }
 
-    fn wrap<K: Wrapped>(&self, leaf: AnyUpstream<K>) -> Result<AnyUpstream<K>, SpecError> {
-        self.adaptors.iter().try_fold(leaf, |upstream, word| {
-            Ok(match word.value {
-                Adaptor::Pool(options) => AnyUpstream::new(upstream.pool(options).map_err(|e| self.refused(word, e))?),
-                Adaptor::Limit(limit) => AnyUpstream::new(upstream.limit(limit)),
-                Adaptor::Statistics => AnyUpstream::new(upstream.statistics()),
-                Adaptor::AutoPrefetch { budget, uses_ahead } => {
-                    let mut options = AutoPrefetchOptions::default();
-                    if let Some(budget) = budget {
-                        options = options.budget(bytes(budget, upstream.device()));
-                    }
-                    if let Some(uses) = uses_ahead {
-                        options = options.uses_ahead(uses);
-                    }
-                    K::auto_prefetch(upstream, options).map_err(|e| self.refused(word, e))?
-                }
-            })
-        })
+    /// The stack, if devices can reach its memory, which the parser has seen to.
+    fn accessible(&self, built: Built, word: &Word<Adaptor>) -> Result<AnyUpstream<Erased>, SpecError> {
+        match built {
+            Built::Device(stack) => Ok(AnyUpstream::erase_kind(stack)),
+            Built::Managed(stack) => Ok(AnyUpstream::erase_kind(stack)),
+            Built::Pinned(stack) => Ok(AnyUpstream::erase_kind(stack)),
+            Built::Either(stack) => Ok(stack),
+            Built::Host(_) => Err(self.refused(word, self.unsupported("use of `host` memory"))),
+        }
+    }
+
+    fn unsupported(&self, what: &'static str) -> DriverError {
+        DriverError::NotSupported { what, device: self.device.id() }
+    }
+
+    fn without_ledger(&self, word: &Word<Adaptor>) -> SpecError {
+        let message = "`tagged` gives a ledger a name, and there is no ledger";
+        SpecError::new(&self.spec.text, word.span.clone(), message, "needs a ledger")
+            .note("build the stack with `StackSpec::build_with_ledger`")
     }
 
     fn refused<T>(&self, word: &Word<T>, reason: impl Error + Send + Sync + 'static) -> SpecError {
-        SpecError::refused(&self.text, word.span.clone(), reason)
+        SpecError::refused(&self.spec.text, word.span.clone(), reason)
     }
-}
 
-/// What only some kinds of memory allow, for stacks whose kind is a parameter.
-trait Wrapped: MemoryKind + Sized {
-    /// The parser lets through only what migrates.
-    fn auto_prefetch(
-        upstream: AnyUpstream<Self>,
-        _options: AutoPrefetchOptions,
-    ) -> Result<AnyUpstream<Self>, DriverError> {
-        Err(DriverError::NotSupported { what: "automatic prefetch", device: upstream.device().id() })
+    fn bytes(&self, size: Size) -> usize {
+        size.bytes_of(self.device.attributes().total_memory)
     }
-}
-
-impl Wrapped for kind::Device {}
-impl Wrapped for kind::Pinned {}
-impl Wrapped for kind::Host {}
-impl Wrapped for Managed {
-    fn auto_prefetch(
-        upstream: AnyUpstream<Self>,
-        options: AutoPrefetchOptions,
-    ) -> Result<AnyUpstream<Self>, DriverError> {
-        Ok(AnyUpstream::new(upstream.auto_prefetch(options)?))
-    }
-}
-
-fn bytes(size: Size, device: &Device) -> usize {
-    size.bytes_of(device.attributes().total_memory)
 }

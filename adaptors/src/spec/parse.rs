@@ -1,41 +1,53 @@
 //! Text to words, and the order rules.
 
-use super::{Adaptor, Leaf, Outermost, SpecError, StackSpec, Target, Word};
-use crate::{Crossing, PoolOptions, Size};
+use super::{Adaptor, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
+use crate::{Crossing, PoolOptions, PressureOptions, Size};
 use std::ops::Range;
 use std::str::FromStr;
 
 const LEAVES: &str = "device, async, virtual, managed, pinned, host";
-const ADAPTORS: &str = "pool, limit, statistics, auto_prefetch, prefetch";
+const ADAPTORS: &str = "pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch";
 
 pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
     // One line, so that the mark under a word stands where the word does.
     let text = &text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut terms = terms(text)?.into_iter();
+    let (layers, outermost) = stack(text, 0..text.len())?;
+    Ok(StackSpec { text: text.clone(), layers, outermost })
+}
+
+/// The stack that a part of the text describes.
+fn stack(text: &str, whole: Range<usize>) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
+    let mut terms = terms(text, whole.clone())?.into_iter();
     let Some(first) = terms.next() else {
-        return Err(SpecError::new(text, 0..text.len(), "the description is empty", "needs a leaf")
+        return Err(SpecError::new(text, whole, "the description is empty", "needs a leaf")
             .note("for example `managed | pool | prefetch`"));
     };
-    let leaf = leaf(text, first)?;
-    let mut spec = StackSpec { text: text.clone(), leaf, adaptors: Vec::new(), outermost: None };
+    let (leaf, mut outermost) = (leaf(text, first)?, None);
+    let mut layers = Layers { leaf, adaptors: Vec::new() };
     for term in terms {
-        if let Some(prefetch) = &spec.outermost {
-            let message = "`prefetch` cannot be the upstream of an adaptor";
-            return Err(SpecError::new(text, prefetch.span.clone(), message, "not an `Upstream`")
-                .note("an adaptor that must be outermost, such as `prefetch`, is applied last"));
+        if let Some(prefetch) = &outermost {
+            return Err(no_upstream(text, prefetch));
         }
         match term.name {
-            "prefetch" => spec.outermost = Some(prefetch(text, term, &spec.leaf)?),
-            _ => spec.adaptors.push(adaptor(text, term, &spec.leaf)?),
+            "prefetch" => outermost = Some(prefetch(text, term, &layers)?),
+            _ => layers.adaptors.push(adaptor(text, term, &layers)?),
         }
     }
-    Ok(spec)
+    Ok((layers, outermost))
+}
+
+fn no_upstream(text: &str, prefetch: &Word<Outermost>) -> SpecError {
+    let message = "`prefetch` cannot be the upstream of an adaptor";
+    SpecError::new(text, prefetch.span.clone(), message, "not an `Upstream`")
+        .note("an adaptor that must be outermost, such as `prefetch`, is applied last")
 }
 
 /// `name(argument, key=value)` at its place in the text.
 struct Term<'t> {
     name: &'t str,
     span: Range<usize>,
+    /// What is between the parentheses, if there are any.
+    inner: Option<Range<usize>>,
     arguments: Vec<Argument<'t>>,
 }
 
@@ -45,18 +57,21 @@ struct Argument<'t> {
     span: Range<usize>,
 }
 
-fn terms(text: &str) -> Result<Vec<Term<'_>>, SpecError> {
-    if text.is_empty() {
+fn terms(text: &str, whole: Range<usize>) -> Result<Vec<Term<'_>>, SpecError> {
+    if text[whole.clone()].trim().is_empty() {
         return Ok(Vec::new());
     }
-    split(text, 0..text.len(), '|').map(|span| term(text, span)).collect()
+    split(text, whole, '|').map(|span| term(text, span)).collect()
 }
 
-/// The trimmed pieces of `text[whole]` between separators.
+/// The trimmed pieces of `text[whole]` between separators that are within no parentheses.
 fn split<'t>(text: &'t str, whole: Range<usize>, separator: char) -> impl Iterator<Item = Range<usize>> + 't {
-    let base = whole.start;
-    let mut start = base;
-    text[whole].split(separator).map(move |piece| {
+    let (mut start, mut depth) = (whole.start, 0);
+    let outside = move |c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == separator && depth <= 0
+    };
+    text[whole].split(outside).map(move |piece| {
         let at = start + (piece.len() - piece.trim_start().len());
         start += piece.len() + separator.len_utf8();
         at..at + piece.trim().len()
@@ -70,16 +85,16 @@ fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
         return Err(SpecError::new(text, around, "there is nothing before or after a `|`", "needs a layer"));
     }
     let Some(open) = whole.find('(') else {
-        return Ok(Term { name: whole, span, arguments: Vec::new() });
+        return Ok(Term { name: whole, span, inner: None, arguments: Vec::new() });
     };
-    if !whole.ends_with(')') {
+    if !whole.ends_with(')') || whole.matches('(').count() > whole.matches(')').count() {
         return Err(SpecError::new(text, span, "a `(` is not closed", "needs a `)` at its end"));
     }
     let name = whole[..open].trim_end();
     let inner = span.start + open + 1..span.end - 1;
     let arguments: Vec<Argument<'_>> = match text[inner.clone()].trim() {
         "" => Vec::new(),
-        _ => split(text, inner, ',').map(|span| argument(text, span)).collect(),
+        _ => split(text, inner.clone(), ',').map(|span| argument(text, span)).collect(),
     };
     for (i, argument) in arguments.iter().enumerate() {
         let same = |other: &Argument<'_>| match (other.key, argument.key) {
@@ -91,7 +106,7 @@ fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
             return Err(SpecError::new(text, argument.span.clone(), message, "given before"));
         }
     }
-    Ok(Term { name, span: span.start..span.start + name.len(), arguments })
+    Ok(Term { name, span: span.start..span.start + name.len(), inner: Some(inner), arguments })
 }
 
 fn argument(text: &str, span: Range<usize>) -> Argument<'_> {
@@ -133,7 +148,7 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
     Ok(Word { span: term.span, value })
 }
 
-fn adaptor(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Adaptor>, SpecError> {
+fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>, SpecError> {
     let value = match term.name {
         "pool" => pool(text, &term)?,
         "limit" => match term.arguments.as_slice() {
@@ -144,8 +159,21 @@ fn adaptor(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Adaptor
             no_arguments(text, &term)?;
             Adaptor::Statistics
         }
+        "tagged" => match term.arguments.as_slice() {
+            [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
+            _ => {
+                return Err(SpecError::new(
+                    text,
+                    term.span,
+                    "`tagged` takes one name: `tagged(weights)`",
+                    "needs a name",
+                ));
+            }
+        },
+        "pressure" => pressure(text, &term)?,
+        "spill" => spill(text, &term, beneath)?,
         "auto_prefetch" => {
-            migratable(text, &term, leaf)?;
+            migratable(text, &term, beneath)?;
             let (mut budget, mut uses_ahead) = (None, None);
             for argument in &term.arguments {
                 match argument.key {
@@ -189,19 +217,53 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
     Ok(Adaptor::Pool(options))
 }
 
-/// The rule of `Prefetch::new` and `AutoPrefetch::new` in code, in the same words.
-fn migratable(text: &str, term: &Term<'_>, leaf: &Word<Leaf>) -> Result<(), SpecError> {
-    if leaf.value == Leaf::Managed {
-        return Ok(());
+fn pressure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
+    let mut options = PressureOptions::default();
+    for argument in &term.arguments {
+        options = match argument.key {
+            Some("trim") => options.trim_at(value::<Size>(text, argument)?),
+            Some("refuse") => options.refuse_at(value::<Size>(text, argument)?),
+            Some("slack") => options.slack(value::<Size>(text, argument)?),
+            Some("ask") => options.ask_after(value::<Size>(text, argument)?),
+            _ => return Err(unknown_argument(text, argument, "`pressure` takes trim=, refuse=, slack= and ask=")),
+        };
     }
-    let kind = &text[leaf.span.clone()];
+    Ok(Adaptor::Pressure(options))
+}
+
+fn spill(text: &str, term: &Term<'_>, first: &Layers) -> Result<Adaptor, SpecError> {
+    let Some(inner) = term.inner.clone() else {
+        let message = "`spill` takes the stack to spill to: `spill(managed | pool)`";
+        return Err(SpecError::new(text, term.span.clone(), message, "needs a stack"));
+    };
+    let (second, outermost) = stack(text, inner)?;
+    if let Some(prefetch) = outermost {
+        return Err(no_upstream(text, &prefetch));
+    }
+    for (layers, at) in [(first, &term.span), (&second, &second.leaf.span)] {
+        if layers.leaf.value == Leaf::Host {
+            let message = "`host` memory has no part in a `spill`: it is not accessible from the device";
+            return Err(SpecError::new(text, at.clone(), message, "needs device-accessible memory"));
+        }
+    }
+    Ok(Adaptor::Spill(second))
+}
+
+/// The rule of `Prefetch::new` and `AutoPrefetch::new` in code, in the same words.
+fn migratable(text: &str, term: &Term<'_>, beneath: &Layers) -> Result<(), SpecError> {
+    let spill = beneath.adaptors.iter().find(|word| matches!(word.value, Adaptor::Spill(_)));
+    let kind = match spill {
+        None if beneath.leaf.value == Leaf::Managed => return Ok(()),
+        None => &text[beneath.leaf.span.clone()],
+        Some(spill) => &text[spill.span.clone()],
+    };
     let message = format!("`{kind}` memory cannot be prefetched: its pages do not migrate");
     Err(SpecError::new(text, term.span.clone(), message, "needs migratable memory")
         .note("build the stack on `managed` to prefetch"))
 }
 
-fn prefetch(text: &str, term: Term<'_>, leaf: &Word<Leaf>) -> Result<Word<Outermost>, SpecError> {
-    migratable(text, &term, leaf)?;
+fn prefetch(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Outermost>, SpecError> {
+    migratable(text, &term, beneath)?;
     let (mut target, mut pass_through, mut always) = (None, false, false);
     for argument in &term.arguments {
         let to = match (argument.key, argument.value, argument.value.parse()) {

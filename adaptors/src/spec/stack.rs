@@ -20,6 +20,8 @@ pub enum AnyStack {
     OverPinned(AnyResource<Pinned>),
     /// Over ordinary host memory.
     OverHost(AnyResource<Host>),
+    /// Over memory of several kinds, one stack spilling to another; devices reach all of it.
+    OverEither(AnyResource<Erased>),
 }
 
 macro_rules! each {
@@ -29,6 +31,7 @@ macro_rules! each {
             AnyStack::OverManaged($stack) => $do,
             AnyStack::OverPinned($stack) => $do,
             AnyStack::OverHost($stack) => $do,
+            AnyStack::OverEither($stack) => $do,
         }
     };
 }
@@ -44,6 +47,7 @@ impl AnyStack {
             Self::OverDevice(stack) => Ok(AnyResource::erase_kind(stack)),
             Self::OverManaged(stack) => Ok(AnyResource::erase_kind(stack)),
             Self::OverPinned(stack) => Ok(AnyResource::erase_kind(stack)),
+            Self::OverEither(stack) => Ok(stack),
             Self::OverHost(_) => Err(self),
         }
     }
