@@ -32,6 +32,9 @@ macro_rules! erased {
             fn beneath(&self) -> Beneath<'_> {
                 self.0.beneath()
             }
+            fn beside(&self) -> Option<&dyn Layer> {
+                self.0.beside()
+            }
             fn state(&self) -> &dyn Any {
                 self.0.state()
             }
@@ -136,6 +139,9 @@ impl<R: Layer> Layer for EraseKind<R> {
     }
     fn beneath(&self) -> Beneath<'_> {
         self.0.beneath()
+    }
+    fn beside(&self) -> Option<&dyn Layer> {
+        self.0.beside()
     }
     fn state(&self) -> &dyn Any {
         self.0.state()

@@ -21,6 +21,14 @@ pub trait Layer {
     /// What this layer stands on.
     fn beneath(&self) -> Beneath<'_>;
 
+    /// The other layer that this one draws from, if there are two: where it spills to. Questions to a stack, such as
+    /// [`LayerExt::find`], go [beneath](Self::beneath).
+    ///
+    /// Provided, since nearly every layer stands on one. What stands in for another layer hands it on.
+    fn beside(&self) -> Option<&dyn Layer> {
+        None
+    }
+
     /// What this layer lets itself be asked, for [`LayerExt::find`]; `&()` where there is nothing.
     /// A type without the upstream in it, so that it can be named through an erased stack.
     fn state(&self) -> &dyn Any;

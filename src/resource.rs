@@ -90,6 +90,9 @@ macro_rules! forward_to_pointee {
             fn beneath(&self) -> Beneath<'_> {
                 (**self).beneath()
             }
+            fn beside(&self) -> Option<&dyn Layer> {
+                (**self).beside()
+            }
             fn state(&self) -> &dyn Any {
                 (**self).state()
             }

@@ -5,8 +5,8 @@ use crate::pool::PoolState;
 use crate::pressure::PressureState;
 use crate::size::Size;
 use cumem::{
-    Beneath, CUDA_ALLOCATION_ALIGNMENT, DriverError, HostResource, Layer, LayerExt, ManagedResource, PinnedResource,
-    layout,
+    Beneath, CUDA_ALLOCATION_ALIGNMENT, Device, DriverError, HostResource, Layer, LayerExt, ManagedResource,
+    PinnedResource, layout,
 };
 use std::any::Any;
 
@@ -40,7 +40,8 @@ pub struct Fit {
 /// and `fixed_bytes` for all. What the results take counts too: it belongs into `bytes_per_item`.
 ///
 /// Every layer has its say, from the device outwards: free memory of the device, a limit's rest, a pool's largest
-/// free piece or what it may still grow by, a pressure that refuses. Others use the device as well, so the answer is
+/// free piece or what it may still grow by, a pressure that refuses. A block is never from both sides of a
+/// [`Spill`](crate::Spill), so there the roomier side counts. Others use the device as well, so the answer is
 /// of this moment; for the difference there are the margin ([`FitOptions`]) and
 /// [`with_oom_recovery`](crate::with_oom_recovery).
 ///
@@ -92,21 +93,25 @@ impl FitOptions {
     }
 
     /// Bytes of the largest block that the stack has room for.
-    fn room(self, stack: &(impl Layer + ?Sized)) -> Result<usize, DriverError> {
-        let mut states = vec![stack.state()];
-        let mut beneath = stack.beneath();
-        while let Beneath::Layer(layer) = beneath {
-            states.push(layer.state());
-            beneath = layer.beneath();
-        }
-        let device = stack.device();
-        let leaf = states[states.len() - 1];
-        let of_the_host = leaf.is::<PinnedResource>() || leaf.is::<HostResource>();
-        let start = match of_the_host || (self.oversubscribe && leaf.is::<ManagedResource>()) {
-            true => usize::MAX,
-            false => device.memory_info()?.free,
+    fn room(self, layer: &(impl Layer + ?Sized)) -> Result<usize, DriverError> {
+        let mut room = match layer.beneath() {
+            Beneath::Layer(beneath) => self.room(beneath)?,
+            Beneath::Device(device) => self.free(device, layer.state())?,
         };
-        states.into_iter().rev().try_fold(start, |room, state| through(state, room))
+        // A block is from one of the two.
+        if let Some(other) = layer.beside() {
+            room = room.max(self.room(other)?);
+        }
+        through(layer.state(), room)
+    }
+
+    /// Bytes that a leaf may have.
+    fn free(self, device: &Device, leaf: &dyn Any) -> Result<usize, DriverError> {
+        let of_the_host = leaf.is::<PinnedResource>() || leaf.is::<HostResource>();
+        match of_the_host || (self.oversubscribe && leaf.is::<ManagedResource>()) {
+            true => Ok(usize::MAX),
+            false => Ok(device.memory_info()?.free),
+        }
     }
 }
 

@@ -139,6 +139,9 @@ impl<P: Layer, S: Layer> Layer for Spill<P, S> {
     fn beneath(&self) -> Beneath<'_> {
         Beneath::Layer(&self.first)
     }
+    fn beside(&self) -> Option<&dyn Layer> {
+        Some(&self.second)
+    }
     fn state(&self) -> &dyn Any {
         &self.spilled
     }

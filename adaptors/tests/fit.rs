@@ -5,7 +5,7 @@ mod common;
 use common::{free, sim_with};
 use cumem::sim::Profile;
 use cumem::{CudaAsyncResource, CudaResource, Device, Layer, ManagedResource, MemoryResource, PinnedResource, Stream};
-use cumem_adaptors::{FitOptions, PoolOptions, PressureOptions, ResourceExt, Size, fit_batch};
+use cumem_adaptors::{FitOptions, PoolOptions, PressureOptions, ResourceExt, Size, StackSpec, fit_batch};
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
@@ -108,6 +108,48 @@ fn each_layer_has_its_say() {
     };
     assert_eq!(available(&watched), cumem::layout::align_down(2 * GIB - used, 256));
     assert_eq!(available(&CudaAsyncResource::new(&device).unwrap()), device.memory_info().unwrap().free);
+}
+
+#[test]
+fn what_spills_has_the_room_of_either_side() {
+    let (device, stream) = card(8);
+    let spill = |first: usize, second: usize| {
+        let first = CudaResource::new(&device).limit(first * MIB);
+        first.spill_to(ManagedResource::new(&device).unwrap().limit(second * MIB)).unwrap()
+    };
+    // One block is from one side.
+    assert_eq!(is_exact(&spill(300, 500), &stream, MIB, 0), 500);
+    assert_eq!(is_exact(&spill(500, 300), &stream, MIB, 0), 500);
+    assert_eq!(is_exact(&spill(300, 500).limit(200 * MIB).statistics(), &stream, MIB, 0), 200);
+
+    // What each side has given counts for that side.
+    let stack = spill(300, 500);
+    let taken = stack.allocate(&stream, cumem::layout::bytes(400 * MIB).unwrap()).unwrap();
+    assert_eq!(is_exact(&stack, &stream, MIB, 0), 300, "400 of the second's 500 are out");
+    free(&stack, &stream, taken).unwrap();
+
+    // A side that is under pressure has no room, whatever the other has.
+    let others = CudaResource::new(&device);
+    let held = others.allocate(&stream, cumem::layout::bytes(7 * GIB).unwrap()).unwrap();
+    let pressed =
+        CudaResource::new(&device).pressure(PressureOptions::default().trim_at(GIB).refuse_at(2 * GIB)).unwrap();
+    let stack = pressed.spill_to(PinnedResource::new(&device).limit(100 * MIB)).unwrap();
+    assert_eq!(is_exact(&stack, &stream, MIB, 0), 100);
+    free(&others, &stream, held).unwrap();
+
+    // Through any erasure, and a spill within a spill.
+    let text =
+        "device | limit(10MiB) | spill(managed | limit(20MiB) | spill(pinned | pool(maximum=32MiB))) | statistics";
+    let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
+    assert_eq!(is_exact(&stack, &stream, MIB, 0), 32);
+    let stack = stack.into_device_accessible().unwrap();
+    assert_eq!(is_exact(&&stack, &stream, MIB, 0), 32);
+
+    // Unified memory may be more than there is, where that was asked for.
+    let more = CudaResource::new(&device).spill_to(ManagedResource::new(&device).unwrap()).unwrap();
+    let items = |options: FitOptions| options.fit_batch(&more, GIB, 0, 20).unwrap().items;
+    assert_eq!(items(FitOptions::default().oversubscribe(true)), 20);
+    assert_eq!(items(FitOptions::default()), 8, "what is free counts");
 }
 
 #[test]

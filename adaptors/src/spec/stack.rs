@@ -60,6 +60,9 @@ impl Layer for AnyStack {
     fn beneath(&self) -> Beneath<'_> {
         each!(self, stack => stack.beneath())
     }
+    fn beside(&self) -> Option<&dyn Layer> {
+        each!(self, stack => stack.beside())
+    }
     fn state(&self) -> &dyn Any {
         each!(self, stack => stack.state())
     }
