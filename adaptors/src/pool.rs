@@ -163,7 +163,8 @@ impl<U> Pool<U> {
             crossing: options.crossing,
             prefetch: None,
             joined: joined.is_some(),
-            rounding,
+            rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
+            passes_on: options.up_to.is_some(),
         };
         let state = PoolState::new(device, maximum)?;
         let pool = Self { state, limits, options, close: Self::close, give_back: Self::give_back, upstream };
@@ -286,11 +287,14 @@ impl<U: Upstream> Pool<U> {
     #[cold]
     fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let align = (layout.align() / UNIT).max(1) as u64;
-        let mut central = self.state.lock();
         let Some(units) = self.limits.rounding.units_of(layout.size()) else {
+            if self.limits.passes_on {
+                return self.upstream.allocate(stream, layout);
+            }
             // Larger than any block may be: as if that were the maximum.
-            return Err(exhausted(&self.state, &central, layout.size(), Refusal::AtMaximum));
+            return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
         };
+        let mut central = self.state.lock();
         let (index, slot) = self.state.bind(&mut central, stream)?;
         // Another thread of the stream may have missed just before, and left enough; and the fast path
         // does not look at every node.
@@ -324,7 +328,8 @@ impl<U: Layer> Layer for Pool<U> {
 
 // SAFETY: a block is memory of a chunk, which is valid until the pool is dropped, and which no other live
 // block shares (invariant 1). Its earlier uses were enqueued before the present point of the stream
-// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that.
+// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that. A block that is larger than
+// the pool's is the upstream's, handed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Pool<U> {
     type Kind = U::Kind;
 
@@ -353,7 +358,8 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             return Err(DeallocError::new(block, error));
         }
         if block.maker() != self.state.maker {
-            return Err(DeallocError::foreign("pool", block));
+            // SAFETY: this method's contract is that one's.
+            return unsafe { self.deallocate_foreign(stream, block) };
         }
         if block.size() == 0 {
             return Ok(());

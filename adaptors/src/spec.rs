@@ -15,7 +15,7 @@
 //! | `managed` | |
 //! | `pinned` | |
 //! | `host` | |
-//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `divisions=NUMBER`, `grow_first` |
+//! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `up_to=SIZE`, `divisions=NUMBER`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
 //! | `tagged` | a name, for a ledger: [`StackSpec::build_with_ledger`] |

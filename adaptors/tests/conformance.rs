@@ -12,6 +12,11 @@ adaptor_conformance!(statistics, |upstream| Statistics::new(upstream));
 adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
 adaptor_conformance!(pool, |upstream| Pool::new(upstream, PoolOptions::default())?);
 
+adaptor_conformance!(pool_of_small_blocks, |upstream| Pool::new(upstream, PoolOptions::default().up_to(4096))?);
+conformance!(slabs_in_a_pool, |device| ManagedResource::new(device)?
+    .pool(PoolOptions::default())?
+    .pool(PoolOptions::default().up_to(64 << 10))?);
+
 adaptor_conformance!(prefetch_over_faults, |upstream| {
     let device = upstream.device().id();
     Prefetch::new(upstream, device)?

@@ -27,6 +27,7 @@ fn builds_what_it_says() {
         ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
         ("async(default)", "async"),
         ("virtual | pool", "pool over virtual"),
+        ("device | pool | pool(up_to=64KiB)", "pool(up_to=64KiB) over pool over device"),
         ("device | pool(step=4MiB, divisions=8)", "pool(step=4MiB, divisions=8) over device"),
         ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
         (

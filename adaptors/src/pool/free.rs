@@ -6,6 +6,20 @@ use super::tag::Tag;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
 impl<U: Upstream> Pool<U> {
+    /// Frees a block that somebody else made: the upstream, or nobody who has to do with this pool.
+    ///
+    /// # Safety
+    ///
+    /// That of [`deallocate`](cumem::MemoryResource::deallocate).
+    #[cold]
+    pub(super) unsafe fn deallocate_foreign(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if !self.limits.passes_on {
+            return Err(DeallocError::foreign("pool", block));
+        }
+        // SAFETY: this method's contract is the upstream's.
+        unsafe { self.upstream.deallocate(stream, block) }
+    }
+
     /// Frees a block whose node is in another heap than that of `stream`: the node moves there.
     #[cold]
     pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {

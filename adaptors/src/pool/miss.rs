@@ -29,6 +29,8 @@ pub(super) struct Limits {
     /// The upstream's chunks can be used as one where they touch.
     pub(super) joined: bool,
     pub(super) rounding: Rounding,
+    /// What is too large for a block is the upstream's.
+    pub(super) passes_on: bool,
 }
 
 /// A miss being served. Holds the central lock.

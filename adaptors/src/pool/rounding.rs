@@ -13,11 +13,13 @@ pub(super) struct Rounding {
     exact: u64,
     /// No request is rounded up by more bytes than this, beyond whole units.
     most_added: u64,
+    /// Units that a block may have.
+    largest: u64,
 }
 
 impl Rounding {
     /// No rounding beyond whole units.
-    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, most_added: 0 };
+    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, most_added: 0, largest: REGION_MAX };
 
     /// With `divisions`, a power of two.
     pub(super) fn new(divisions: u32) -> Self {
@@ -25,10 +27,16 @@ impl Rounding {
         let largest_division = (REGION_MAX / 2) >> shift;
         // Up to here a division is one unit.
         let exact = (u64::from(divisions) << 1).min(REGION_MAX);
-        Self { shift, exact, most_added: largest_division.saturating_sub(1) * UNIT as u64 }
+        Self { shift, exact, most_added: largest_division.saturating_sub(1) * UNIT as u64, largest: REGION_MAX }
     }
 
-    /// Units of `bytes`, or nothing if no region can have so many.
+    /// The same, for requests of up to `bytes`.
+    pub(super) fn up_to(self, bytes: usize) -> Self {
+        let largest = self.largest.min((bytes / UNIT) as u64);
+        Self { largest, exact: self.exact.min(largest), ..self }
+    }
+
+    /// Units of `bytes`, or nothing if no block may be for so many.
     #[inline]
     pub(super) fn units_of(&self, bytes: usize) -> Option<u32> {
         let units = bytes.div_ceil(UNIT) as u64;
@@ -44,7 +52,7 @@ impl Rounding {
 
     #[inline(never)]
     fn rounded(&self, units: u64) -> Option<u32> {
-        if units > REGION_MAX {
+        if units > self.largest {
             return None;
         }
         let division = (1 << units.ilog2()) >> self.shift.min(units.ilog2());
@@ -81,6 +89,15 @@ mod tests {
             }
             assert_eq!(rounding.units_of((REGION_MAX as usize + 1) * UNIT), None);
         }
+    }
+
+    #[test]
+    fn up_to_a_largest_request() {
+        let asked = [1023, 1024, 1025, 1281];
+        let up_to = |bytes, rounding: Rounding| asked.map(|asked| rounding.up_to(bytes).units_of(asked));
+        assert_eq!(up_to(1200, Rounding::EXACT), [Some(4), Some(4), None, None]);
+        assert_eq!(up_to(1280, Rounding::new(2)), [Some(4), Some(4), Some(6), None]);
+        assert_eq!(up_to(255, Rounding::new(2)), [None; 4]);
     }
 
     #[test]

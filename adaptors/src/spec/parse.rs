@@ -206,10 +206,12 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
             (Some("step"), _) => options.step(value::<Size>(text, argument)?),
             (Some("release"), _) => options.release_threshold(value::<Size>(text, argument)?),
             (Some("slack"), _) => options.slack(value::<Size>(text, argument)?),
+            (Some("up_to"), _) => options.up_to(value::<Size>(text, argument)?),
             (Some("divisions"), _) => options.divisions(value::<u32>(text, argument)?),
             (None, "grow_first") => options.crossing(Crossing::GrowFirst),
             _ => {
-                let takes = "`pool` takes initial=, maximum=, step=, release=, slack=, divisions= and `grow_first`";
+                let takes =
+                    "`pool` takes initial=, maximum=, step=, release=, slack=, up_to=, divisions= and `grow_first`";
                 return Err(unknown_argument(text, argument, takes));
             }
         };

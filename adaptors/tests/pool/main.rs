@@ -8,5 +8,6 @@ mod growth;
 mod model;
 mod programs;
 mod refusals;
+mod slabs;
 mod source;
 mod streams;
