@@ -40,6 +40,7 @@ mod span;
 
 use self::book::Book;
 use crate::device::{Attributes, Device};
+use crate::hints::AdvisedParts;
 use crate::location::{DeviceId, Location};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -54,6 +55,8 @@ pub(crate) struct Residency {
     books: Box<[Book]>,
     /// Bytes of unified memory that this library has from the driver.
     managed: AtomicUsize,
+    /// Not about where pages are, but forgotten with them.
+    advised: AdvisedParts,
 }
 
 /// What memory a leaf has got from the driver.
@@ -74,7 +77,7 @@ impl Residency {
             return residency;
         }
         let books = (0..devices).map(|_| Book::default()).collect();
-        let residency = Arc::new(Self { books, managed: AtomicUsize::new(0) });
+        let residency = Arc::new(Self { books, managed: AtomicUsize::new(0), advised: AdvisedParts::default() });
         machines.push((device, Arc::downgrade(&residency)));
         residency
     }
@@ -112,6 +115,11 @@ impl Residency {
                 false => book.strike(addr, bytes),
             }
         }
+    }
+
+    /// Where advice began and ended.
+    pub(crate) fn advised(&self) -> &AdvisedParts {
+        &self.advised
     }
 
     /// These bytes may be anywhere from now on.
@@ -157,6 +165,7 @@ impl Residency {
             (Taken::Managed, _) => {
                 self.managed.fetch_sub(bytes, Relaxed);
                 self.forget(addr, bytes);
+                self.advised.forget(addr, bytes);
             }
             (Taken::Plain, Some(book)) => book.give_back(bytes),
             (Taken::Plain, None) => {}

@@ -15,6 +15,7 @@ on_devices!(
     preferring_the_host_is_not_preferring_the_device,
     a_compound_policy,
     undoing_brings_back_what_was_told_before,
+    undoing_brings_back_what_each_part_was_told_before,
     a_policy_for_part_of_a_block,
     a_rejected_hint_takes_back_those_before_it,
     hints_are_undone_for_their_own_block_only,
@@ -110,6 +111,46 @@ fn undoing_brings_back_what_was_told_before(device: &Device) {
     assert_eq!((after.read_mostly, after.preferred_location), (before.read_mostly, before.preferred_location));
     assert_eq!(after.accessed_by, before.accessed_by, "one of the second was there before it");
     first.undo(buffer.block(), buffer.stream()).unwrap();
+    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None));
+}
+
+fn undoing_brings_back_what_each_part_was_told_before(device: &Device) {
+    let buffer = buffer(device);
+    let here = Location::Device(device.id());
+    const MIB: usize = 1 << 20;
+    let parts = [(0, MIB), (MIB, MIB + 4096), (MIB + 4096, 2 * MIB), (2 * MIB, 3 * MIB), (3 * MIB, BYTES)];
+    let of_parts =
+        || parts.map(|(start, end)| hints::range_attributes(buffer.block(), start..end, buffer.stream()).unwrap());
+    let nothing = of_parts();
+    assert_eq!(buffer.advise_range(0..MIB + 4096, Advice::SetReadMostly).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise_range(MIB..2 * MIB, Advice::SetPreferredLocation(here)).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise_range(3 * MIB..BYTES, Advice::SetAccessedBy(Location::Host)).unwrap(), Outcome::Applied);
+    let before = of_parts();
+    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None), "not of all of it");
+
+    let policy = MigrationPolicy::ReadMostly
+        .and(MigrationPolicy::PreferHost)
+        .and(MigrationPolicy::AccessedBy(Location::Host))
+        .and(MigrationPolicy::AccessedBy(here));
+    let applied = apply(&policy, &buffer).unwrap();
+    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (true, Some(Location::Host)));
+    applied.undo(buffer.block(), buffer.stream()).unwrap();
+    assert_eq!(of_parts(), before);
+
+    // Of a range that cuts them.
+    let cut = policy.apply(buffer.block(), MIB / 2..MIB + 8192, buffer.stream()).unwrap();
+    assert_ne!(of_parts(), before);
+    cut.undo(buffer.block(), buffer.stream()).unwrap();
+    assert_eq!(of_parts(), before);
+
+    // A block at the same addresses has been told nothing.
+    let (addr, stream) = (buffer.device_address(), buffer.stream().clone());
+    drop(buffer);
+    let buffer = self::buffer(device);
+    if buffer.device_address() == addr {
+        assert_eq!(parts.map(|(a, b)| hints::range_attributes(buffer.block(), a..b, &stream).unwrap()), nothing);
+    }
+    apply(&policy, &buffer).unwrap().undo(buffer.block(), &stream).unwrap();
     assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None));
 }
 

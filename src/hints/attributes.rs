@@ -19,6 +19,12 @@ pub struct RangeAttributes {
 }
 
 impl RangeAttributes {
+    /// Whether it has been given the same advice.
+    pub(super) fn advises_as(&self, other: &Self) -> bool {
+        (self.read_mostly, self.preferred_location, &self.accessed_by)
+            == (other.read_mostly, other.preferred_location, &other.accessed_by)
+    }
+
     /// The advice that brings a range, which had been told this, back to it after `advice`.
     pub(super) fn restoring(&self, advice: Advice) -> Advice {
         match advice {

@@ -113,8 +113,8 @@ impl<'a> ManagedMemoryHints<'a> {
     pub fn apply(self) -> Result<AppliedHints, DriverError> {
         let advises = self.hints.iter().any(|hint| matches!(hint, Hint::Advise(_)));
         let before = match pointless(self.stream.device(), self.range.len()) {
-            None if advises => range_attributes(self.block, self.range.clone(), self.stream)?,
-            _ => RangeAttributes::default(),
+            None if advises => self.told_by_parts()?,
+            _ => Vec::new(),
         };
         let addr = self.block.addr();
         let mut applied = AppliedHints { addr, range: self.range.clone(), before, outcomes: Vec::new() };
@@ -139,6 +139,20 @@ impl<'a> ManagedMemoryHints<'a> {
         }
         Ok(applied)
     }
+
+    /// What each part of the range has been told. Neighbours that have been told the same are one.
+    fn told_by_parts(&self) -> Result<Vec<(Range<usize>, RangeAttributes)>, DriverError> {
+        let advised = self.stream.device().residency().advised();
+        let mut parts: Vec<(Range<usize>, RangeAttributes)> = Vec::new();
+        for part in advised.within(self.block.addr(), self.range.clone()) {
+            let told = range_attributes(self.block, part.clone(), self.stream)?;
+            match parts.last_mut() {
+                Some((last, same)) if same.advises_as(&told) => last.end = part.end,
+                _ => parts.push((part, told)),
+            }
+        }
+        Ok(parts)
+    }
 }
 
 /// What became of hints that were given together, and how to undo them.
@@ -147,7 +161,8 @@ impl<'a> ManagedMemoryHints<'a> {
 pub struct AppliedHints {
     addr: u64,
     range: Range<usize>,
-    before: RangeAttributes,
+    /// What each part had been told.
+    before: Vec<(Range<usize>, RangeAttributes)>,
     outcomes: Vec<(Hint, Outcome)>,
 }
 
@@ -157,8 +172,9 @@ impl AppliedHints {
         &self.outcomes
     }
 
-    /// Takes the advice back, the last first: what the range as a whole had been told before holds again. What only
-    /// parts of it had been told is not known, and is gone. Pages stay where prefetches brought them.
+    /// Takes the advice back, the last first: what the range had been told before holds again, for each part of it that
+    /// was advised through this library. What others told the driver about parts only is not known, and is gone. Pages stay
+    /// where prefetches brought them.
     ///
     /// # Errors
     ///
@@ -169,8 +185,9 @@ impl AppliedHints {
             return Err(DriverError::OtherBlock { expected: self.addr, found: block.addr() });
         }
         for (hint, outcome) in self.outcomes.iter().rev() {
-            if let (Hint::Advise(advice), Outcome::Applied) = (hint, outcome) {
-                let _given_where_it_was = advise(block, self.range.clone(), self.before.restoring(*advice), stream)?;
+            let (Hint::Advise(advice), Outcome::Applied) = (hint, outcome) else { continue };
+            for (part, told) in &self.before {
+                let _given_where_it_was = advise(block, part.clone(), told.restoring(*advice), stream)?;
             }
         }
         Ok(())

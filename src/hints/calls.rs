@@ -84,6 +84,7 @@ pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Strea
     unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
     // The end of read-mostly collapses copies, wherever the driver likes.
     device.residency().forget(ptr as u64, bytes);
+    device.residency().advised().advised(ptr as u64, bytes);
     Ok(Outcome::Applied)
 }
 
