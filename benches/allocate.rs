@@ -1,23 +1,37 @@
-//! An allocation and its free, by size: time per pair, on one thread and a stream of its own.
+//! An allocation and its free, by size: time per pair, on one thread and a stream of its own; and on a stream that it was
+//! handed by a thread that has ended.
 
 mod common;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use cumem::Stream;
+use cumem::{MemoryResource, Stream};
+use std::alloc::Layout;
+use std::thread;
 
 const SIZES: [(&str, usize); 3] = [("256 B", 256), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)];
+/// Pairs that the thread before makes: after so many the stack's locks are used to it.
+const BEFORE: usize = 1_000;
+
+#[inline]
+fn pair<R: MemoryResource>(resource: &R, stream: &Stream, layout: Layout) {
+    common::free(resource, stream, common::allocate(resource, stream, layout));
+}
 
 fn pairs(criterion: &mut Criterion) {
     let device = common::device();
     let mut group = criterion.benchmark_group(format!("allocate/{}", device.id()));
     group.throughput(Throughput::Elements(1));
     for spec in common::stacks(&format!("{}; device; managed", common::STACKS)) {
-        for (name, bytes) in SIZES {
+        let own = SIZES.map(|(name, bytes)| (name, bytes, 0));
+        for (name, bytes, before) in own.into_iter().chain([("64 KiB, handed on", 64 << 10, BEFORE)]) {
             let stack = common::build(&spec, &device);
             let stream = Stream::new(&device).unwrap_or_else(|error| common::give_up(error));
             let layout = common::layout(bytes);
+            thread::scope(|scope| {
+                scope.spawn(|| (0..before).for_each(|_| pair(&stack, &stream, layout)));
+            });
             group.bench_function(BenchmarkId::new(spec.to_string(), name), |bencher| {
-                bencher.iter(|| common::free(&stack, &stream, common::allocate(&stack, &stream, layout)));
+                bencher.iter(|| pair(&stack, &stream, layout));
             });
         }
     }

@@ -1,5 +1,8 @@
 //! Threads with a stream each: every step frees a block and allocates one of another size, 256 B to 512 KiB. Time
 //! per pair as one thread sees it; the throughput is that of all threads together.
+//!
+//! Then the same with a stack each: nothing of ours is shared any more, so what is left between one thread and many is the
+//! machine's (cores that share their units, clocks that go down).
 
 mod common;
 
@@ -14,10 +17,10 @@ const THREADS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Blocks that a thread keeps alive.
 const LIVE: usize = 64;
 
-/// The mean of the threads' times for `pairs` pairs each.
-fn run<R: MemoryResource + Sync>(resource: &R, device: &Device, threads: usize, pairs: u64) -> Duration {
+/// The mean of the threads' times for `pairs` pairs each. They take the stacks in turn.
+fn run<R: MemoryResource + Sync>(stacks: &[R], device: &Device, threads: usize, pairs: u64) -> Duration {
     let barrier = Barrier::new(threads);
-    let work = || {
+    let work = |resource: &R| {
         let stream = Stream::new(device).unwrap_or_else(|error| common::give_up(error));
         // Drawn beforehand: a power of two, 256 B to 512 KiB.
         let mut engine = Engine::new();
@@ -40,7 +43,8 @@ fn run<R: MemoryResource + Sync>(resource: &R, device: &Device, threads: usize, 
         elapsed
     };
     let total: Duration = thread::scope(|scope| {
-        let workers = Vec::from_iter((0..threads).map(|_| scope.spawn(work)));
+        let stacks = stacks.iter().cycle().take(threads);
+        let workers = Vec::from_iter(stacks.map(|stack| scope.spawn(|| work(stack))));
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| common::give_up("a thread panicked"))).sum()
     });
     total / threads as u32
@@ -51,11 +55,12 @@ fn threads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("threads/{}", device.id()));
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     for spec in common::stacks("device | pool; managed | pool | limit(80%) | statistics; async") {
-        for threads in THREADS {
-            let stack = common::build(&spec, &device);
+        for (each, threads) in [false, true].into_iter().flat_map(|each| THREADS.map(|threads| (each, threads))) {
+            let stacks: Vec<_> = (0..if each { threads } else { 1 }).map(|_| common::build(&spec, &device)).collect();
+            let name = if each { format!("{spec}, one each") } else { spec.to_string() };
             group.throughput(Throughput::Elements(threads as u64));
-            group.bench_function(BenchmarkId::new(spec.to_string(), threads), |bencher| {
-                bencher.iter_custom(|pairs| run(&stack, &device, threads, pairs));
+            group.bench_function(BenchmarkId::new(name, threads), |bencher| {
+                bencher.iter_custom(|pairs| run(&stacks, &device, threads, pairs));
             });
         }
     }

@@ -67,7 +67,9 @@ break_ 'a block freed on another stream stays in its heap' \
 break_ 'an owner enters without a barrier' \
     lock.rs 'barrier::light\(\);' ''
 break_ 'whoever takes the ownership away does not wait' \
-    lock.rs 'self\.inside\.wait_until_down\(\);' ''
-break_ 'a second thread may own a lock' \
-    lock.rs '\(first == NOBODY \|\| first == me\) && ' ''
+    lock.rs 'owner\.inside\.wait_while_in\(self\.number\(\)\);' ''
+break_ 'a thread that is inside of one lock as its owner enters another as its owner' \
+    lock.rs '\n            && me\.inside\.is_free\(\)' ''
+break_ 'two threads have one presence' \
+    lock/presence.rs '\.pop\(\)' '.last().copied()'
 exit $unseen

@@ -3,49 +3,53 @@
 //! `std::sync::Mutex` makes an atomic exchange at both ends, a spin lock at one; each takes 6 to 11 ns, where a whole
 //! hit of the pool should take 30. But a stream is mostly driven by one thread. So a lock learns who takes it: a thread
 //! that has had it [`PATIENCE`] times in a row *owns* it, and from then on enters with plain stores and loads. Another
-//! thread that comes takes the ownership away first, which is dear. The first owner can get it back, but has to be twice
-//! as patient each time, so that this stays rare however threads take turns. No other thread can: the first may
-//! be late, and still write to `inside` what nobody waits for any more.
+//! thread that comes takes the ownership away first, which is dear; then any thread can come to own it, but has to be
+//! twice as patient each time, up to [`PATIENCE_MAX`], so that this stays rare however threads take turns.
 //!
-//! Why only one thread is inside: the owner writes `inside` and then reads `owner`; who takes the ownership away
-//! writes `owner` and then reads `inside`. With a full barrier between the two on both sides, one of them sees what
-//! the other wrote. The rare side pays for both ([`barrier`]). Where the system cannot do that, nobody ever owns a lock,
-//! and it is a spin lock.
+//! Why only one thread is inside: the owner writes into its own [`Presence`] which lock it is inside of, and then reads
+//! the lock's `owner`; who takes the ownership away writes `owner`, and then reads the owner's presence. With a full barrier
+//! between the two on both sides, one of them sees what the other wrote. So either the owner goes and queues with the
+//! others, or it is waited for. The rare side pays for both barriers ([`barrier`]). Where the system cannot do that, nobody
+//! ever owns a lock, and it is a spin lock.
+//!
+//! Why the lock may have one owner after another: a thread that lost it may be late, and still write that it is inside,
+//! for a moment. It writes that into its own presence, which says nothing of the new owner's; were that word in the lock,
+//! it would wipe out the new owner's. A presence has room for one lock: who is inside of one as its owner enters others by
+//! `held`.
 //!
 //! Nobody sleeps on it: neither the driver nor an upstream is called under it. The longest sections walk or grow the
 //! bookkeeping of one stream, or take a snapshot of all; who waits for them yields.
 
 mod barrier;
+mod presence;
 mod primitives;
 
 #[cfg(all(loom, test))]
 mod interleavings;
 
-use primitives::{AtomicU32, AtomicU64, Flag, this_thread, this_thread_if_known};
+use presence::Presence;
+use primitives::{AtomicPtr, AtomicU32, Place};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// So many sections in a row make a thread the owner, at first. Twice as many each time that the ownership is taken away.
 const PATIENCE: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
-const PATIENCE_MAX: u32 = 1 << 16;
-/// The number of no thread.
-const NOBODY: u64 = u64::MAX;
+/// As spin locks, so many sections cost ten times what it takes to take the ownership away.
+const PATIENCE_MAX: u32 = 1 << 14;
+const NOBODY: *mut Presence = ptr::null_mut();
 
 /// A value that one thread at a time may use.
 pub(crate) struct BiasedLock<T> {
     /// Who enters without `held`. Only changed by the thread that has `held`.
-    owner: AtomicU64,
-    /// The owner is in its section.
-    inside: Flag,
+    owner: AtomicPtr<Presence>,
     /// Somebody else is in a section, or is about to be.
-    held: Flag,
+    held: Place,
     // Of the thread that has `held`:
-    /// The only thread that may be the owner, once there was one.
-    first_owner: AtomicU64,
-    last: AtomicU64,
+    last: AtomicPtr<Presence>,
     in_a_row: AtomicU32,
     patience: AtomicU32,
     value: UnsafeCell<T>,
@@ -58,11 +62,9 @@ unsafe impl<T: Send + Sync> Sync for BiasedLock<T> {}
 impl<T> BiasedLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
-            owner: AtomicU64::new(NOBODY),
-            inside: Flag::new(),
-            held: Flag::new(),
-            first_owner: AtomicU64::new(NOBODY),
-            last: AtomicU64::new(NOBODY),
+            owner: AtomicPtr::new(NOBODY),
+            held: Place::new(),
+            last: AtomicPtr::new(NOBODY),
             in_a_row: AtomicU32::new(0),
             patience: AtomicU32::new(PATIENCE),
             value: UnsafeCell::new(value),
@@ -71,62 +73,75 @@ impl<T> BiasedLock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
-        let me = this_thread_if_known();
-        // An owner that is inside already waits for itself for ever, as with any lock.
-        if self.owner.load(Relaxed) == me && !self.inside.is_up() {
-            self.inside.raise();
+        if let Some(me) = presence::mine_if_known()
+            && ptr::eq(self.owner.load(Relaxed), me)
+            && me.inside.is_free()
+        {
+            me.inside.enter(self.number());
             barrier::light();
-            if self.owner.load(Relaxed) == me {
-                return self.guard(&self.inside);
+            if ptr::eq(self.owner.load(Relaxed), me) {
+                return self.guard(&me.inside);
             }
-            self.inside.lower();
+            me.inside.leave();
         }
         self.lock_among_others()
     }
 
     #[inline(never)]
     fn lock_among_others(&self) -> Guard<'_, T> {
-        while !self.held.try_raise() {
-            self.held.wait_until_down();
+        while !self.held.try_enter(self.number()) {
+            self.held.wait_while_in(self.number());
         }
-        if self.owner.load(Relaxed) != NOBODY {
-            self.take_ownership_away();
-        } else if self.learn() {
-            return self.guard(&self.inside);
+        let owner = self.owner.load(Relaxed);
+        if owner != NOBODY {
+            // SAFETY: a presence is never freed.
+            self.take_ownership_away(unsafe { &*owner });
+        } else if let Some(inside) = self.learn() {
+            return self.guard(inside);
         }
         self.guard(&self.held)
     }
 
+    /// What a [`Place`] calls this lock: no two that are there at a time have this word at one address.
     #[inline]
-    fn guard<'a>(&'a self, flag: &'a Flag) -> Guard<'a, T> {
+    fn number(&self) -> usize {
+        (&raw const self.owner).addr()
+    }
+
+    #[inline]
+    fn guard<'a>(&'a self, flag: &'a Place) -> Guard<'a, T> {
         Guard { lock: self, flag, _of_this_thread: PhantomData }
     }
 
     #[cold]
-    fn take_ownership_away(&self) {
+    fn take_ownership_away(&self, owner: &Presence) {
         self.owner.store(NOBODY, Relaxed);
-        barrier::heavy();
-        self.inside.wait_until_down();
-        self.last.store(NOBODY, Relaxed);
-        self.patience.store((self.patience.load(Relaxed) * 2).min(PATIENCE_MAX), Relaxed);
+        // A thread that owns this lock and is inside of another lets go of it for once: `last` and `in_a_row` stay.
+        if !presence::mine_if_known().is_some_and(|me| ptr::eq(me, owner)) {
+            barrier::heavy();
+            self.last.store(NOBODY, Relaxed);
+            self.patience.store((self.patience.load(Relaxed) * 2).min(PATIENCE_MAX), Relaxed);
+        }
+        // An owner that is inside already waits for itself for ever, as with any lock.
+        owner.inside.wait_while_in(self.number());
     }
 
-    /// Counts a section of this thread. Whether the lock is its own now, and it is inside.
-    fn learn(&self) -> bool {
-        let me = this_thread();
-        let before = if self.last.load(Relaxed) == me { self.in_a_row.load(Relaxed) } else { 0 };
-        let first = self.first_owner.load(Relaxed);
-        let may_own = (first == NOBODY || first == me) && before >= self.patience.load(Relaxed);
-        if !may_own || !barrier::is_available() {
-            self.last.store(me, Relaxed);
-            self.in_a_row.store(before.saturating_add(1), Relaxed);
-            return false;
+    /// Counts a section of this thread. Where it says that it is inside, if the lock is its own now.
+    fn learn(&self) -> Option<&'static Place> {
+        if !barrier::is_available() {
+            return None;
         }
-        self.first_owner.store(me, Relaxed);
-        self.inside.raise();
-        self.owner.store(me, Relaxed);
-        self.held.lower();
-        true
+        let me = presence::mine()?;
+        let before = if ptr::eq(self.last.load(Relaxed), me) { self.in_a_row.load(Relaxed) } else { 0 };
+        if before < self.patience.load(Relaxed) || !me.inside.is_free() {
+            self.last.store(ptr::from_ref(me).cast_mut(), Relaxed);
+            self.in_a_row.store(before.saturating_add(1), Relaxed);
+            return None;
+        }
+        me.inside.enter(self.number());
+        self.owner.store(ptr::from_ref(me).cast_mut(), Relaxed);
+        self.held.leave();
+        Some(&me.inside)
     }
 }
 
@@ -140,7 +155,7 @@ impl<T> fmt::Debug for BiasedLock<T> {
 pub(crate) struct Guard<'a, T> {
     lock: &'a BiasedLock<T>,
     /// What says that this guard is there.
-    flag: &'a Flag,
+    flag: &'a Place,
     /// An owner sees its own last section only if it ended on its own thread.
     _of_this_thread: PhantomData<*const ()>,
 }
@@ -166,7 +181,7 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.flag.lower();
+        self.flag.leave();
     }
 }
 
@@ -212,6 +227,35 @@ mod tests {
         come(1);
         assert_eq!(owned(), barrier::is_available());
         assert_eq!(*lock.lock(), 3 * PATIENCE + 13);
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_owner_finds_another() {
+        let lock = BiasedLock::new(0_u32);
+        let keep_coming = || {
+            add_one(&lock);
+            (0..=lock.patience.load(Relaxed)).for_each(|_| add_one(&lock));
+        };
+        for _ in 0..3 {
+            thread::scope(|scope| scope.spawn(keep_coming).join().unwrap());
+            assert_eq!(lock.owner.load(Relaxed) != NOBODY, barrier::is_available());
+        }
+    }
+
+    /// It lets go of the second, and has it again at once.
+    #[test]
+    fn a_thread_that_owns_two_locks_may_have_both() {
+        let locks = [(); 2].map(|()| BiasedLock::new(0_u32));
+        let owned = || locks.each_ref().map(|lock| lock.owner.load(Relaxed) != NOBODY);
+        let come = |times: u32| locks.iter().for_each(|lock| (0..times).for_each(|_| add_one(lock)));
+        come(PATIENCE + 1);
+        assert_eq!(owned(), [barrier::is_available(); 2]);
+        {
+            let _both = locks.each_ref().map(BiasedLock::lock);
+            assert_eq!(owned(), [barrier::is_available(), false]);
+        }
+        come(1);
+        assert_eq!(owned(), [barrier::is_available(); 2]);
     }
 
     /// The owner is evicted in the middle of its sections, again and again.

@@ -4,45 +4,116 @@
 use super::BiasedLock;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 
-fn add_one(lock: &BiasedLock<UnsafeCell<u32>>) {
+type Lock = BiasedLock<UnsafeCell<u32>>;
+
+fn add(lock: &Lock, times: u32) {
+    for _ in 0..times {
+        let value = lock.lock();
+        // SAFETY: the lock is taken; that this is enough is what loom looks at.
+        value.with_mut(|value| unsafe { *value += 1 });
+    }
+}
+
+fn spawn(lock: &Arc<Lock>, times: u32) -> JoinHandle<()> {
+    let lock = Arc::clone(lock);
+    thread::spawn(move || add(&lock, times))
+}
+
+fn value(lock: &Lock) -> u32 {
     let value = lock.lock();
-    // SAFETY: the lock is taken; that this is enough is what loom looks at.
-    value.with_mut(|value| unsafe { *value += 1 });
+    // SAFETY: as above.
+    value.with(|value| unsafe { *value })
+}
+
+/// Every interleaving with at most so many places where a thread is stopped that could go on.
+fn model(preemptions: usize, body: fn()) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.max_branches = 20_000;
+    // Not on loom's own first thread, whose locals go after all statics.
+    model.check(move || thread::spawn(body).join().unwrap());
+}
+
+fn new() -> Arc<Lock> {
+    Arc::new(BiasedLock::new(UnsafeCell::new(0)))
 }
 
 /// The first thread owns the lock when the second comes; then each takes it so many times.
-fn count(owner: u32, guest: u32) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(4);
-    model.check(move || {
-        let lock = Arc::new(BiasedLock::new(UnsafeCell::new(0)));
-        add_one(&lock);
-        add_one(&lock);
-        let shared = Arc::clone(&lock);
-        let thread = thread::spawn(move || (0..guest).for_each(|_| add_one(&shared)));
-        (0..owner).for_each(|_| add_one(&lock));
-        thread.join().unwrap();
-        let value = lock.lock();
-        // SAFETY: as above.
-        assert_eq!(value.with(|value| unsafe { *value }), 2 + owner + guest);
+fn count<const OWNER: u32, const GUEST: u32>() {
+    model(4, || {
+        let lock = new();
+        add(&lock, 2);
+        let guest = spawn(&lock, GUEST);
+        add(&lock, OWNER);
+        guest.join().unwrap();
+        assert_eq!(value(&lock), 2 + OWNER + GUEST);
     });
 }
 
 #[test]
 fn the_ownership_is_taken_away() {
-    count(2, 1);
+    count::<2, 1>();
 }
 
-/// The guest has the lock often enough to own it, if it could.
+/// The guest has the lock often enough to own it: the first owner may be late.
 #[test]
-fn a_guest_stays() {
-    count(1, 4);
+fn the_ownership_passes_to_the_guest() {
+    count::<1, 5>();
 }
 
 /// The owner gets it back.
 #[test]
 fn the_ownership_is_given_again() {
-    count(4, 1);
+    count::<4, 1>();
+}
+
+/// The third takes away from the second what the second took from the first.
+#[test]
+fn the_ownership_goes_round() {
+    model(3, || {
+        let lock = new();
+        add(&lock, 2);
+        let others = [spawn(&lock, 4), spawn(&lock, 1)];
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(value(&lock), 7);
+    });
+}
+
+/// One of two threads that come when the owner has ended is its heir.
+#[test]
+fn the_owner_ends() {
+    model(4, || {
+        let lock = new();
+        spawn(&lock, 3).join().unwrap();
+        let other = spawn(&lock, 2);
+        add(&lock, 2);
+        other.join().unwrap();
+        assert_eq!(value(&lock), 7);
+    });
+}
+
+/// A thread that owns two locks has both at a time, while another comes to each.
+#[test]
+fn two_locks_have_one_owner() {
+    model(4, || {
+        let locks = Arc::new([new(), new()]);
+        let [outer, inner] = &*locks;
+        add(outer, 2);
+        add(inner, 2);
+        let guest = thread::spawn({
+            let locks = Arc::clone(&locks);
+            move || locks.iter().for_each(|lock| add(lock, 1))
+        });
+        {
+            let value = outer.lock();
+            add(inner, 1);
+            // SAFETY: as above.
+            value.with_mut(|value| unsafe { *value += 1 });
+        }
+        add(inner, 1);
+        guest.join().unwrap();
+        assert_eq!((value(outer), value(inner)), (4, 5));
+    });
 }

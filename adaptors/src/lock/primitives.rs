@@ -1,113 +1,81 @@
-//! What the lock is made of. One seam, so that loom can take its place and go through the interleavings
+//! What the lock is made of. One seam, so that loom can take their place and go through the interleavings
 //! (`lock/interleavings.rs`).
 
 #[cfg(not(all(loom, test)))]
-pub(super) use std::sync::atomic::{AtomicU32, AtomicU64};
+pub(super) use std::{
+    hint::spin_loop,
+    sync::{
+        Mutex,
+        atomic::{AtomicPtr, AtomicU32},
+    },
+    thread::yield_now,
+    thread_local,
+};
 
 #[cfg(all(loom, test))]
-pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64};
+pub(super) use loom::{
+    sync::{
+        Mutex,
+        atomic::{AtomicPtr, AtomicU32},
+    },
+    thread::{yield_now, yield_now as spin_loop},
+    thread_local,
+};
 
 #[cfg(not(all(loom, test)))]
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 
 #[cfg(all(loom, test))]
-use loom::sync::{Notify, atomic::AtomicBool};
+use loom::sync::atomic::AtomicUsize;
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-const UNKNOWN: u64 = 0;
+const NOWHERE: usize = 0;
 
-#[cfg(not(all(loom, test)))]
-std::thread_local! {
-    static NUMBER: Cell<u64> = const { Cell::new(UNKNOWN) };
-}
-
-#[cfg(all(loom, test))]
-loom::thread_local! {
-    static NUMBER: Cell<u64> = Cell::new(UNKNOWN);
-}
-
-/// The number of the calling thread, if it was ever asked for: unlike an address or the system's number, no thread
-/// will have it again.
-#[inline]
-pub(super) fn this_thread_if_known() -> u64 {
-    NUMBER.with(Cell::get)
-}
-
-/// The number of the calling thread.
-pub(super) fn this_thread() -> u64 {
-    static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(UNKNOWN);
-    NUMBER.with(|number| {
-        if number.get() == UNKNOWN {
-            number.set(LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-        }
-        number.get()
-    })
-}
-
-/// Up while a thread is in a section.
+/// A word that says which lock somebody is inside of, if any. Locks are told apart by a number, which is never 0.
 #[derive(Debug)]
-pub(super) struct Flag {
-    up: AtomicBool,
-    // Who spins has no end in a model that may always let another thread run first: under loom, who waits sleeps.
-    #[cfg(all(loom, test))]
-    lowered: Notify,
-}
+pub(super) struct Place(AtomicUsize);
 
-impl Flag {
+impl Place {
     pub(super) fn new() -> Self {
-        Self {
-            up: AtomicBool::new(false),
-            #[cfg(all(loom, test))]
-            lowered: Notify::new(),
-        }
+        Self(AtomicUsize::new(NOWHERE))
     }
 
     #[inline]
-    pub(super) fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
+    pub(super) fn is_free(&self) -> bool {
+        self.0.load(Relaxed) == NOWHERE
     }
 
+    /// Says so, where nobody else does. Who finds this lock here has seen what was written in the one before.
     #[inline]
-    pub(super) fn raise(&self) {
-        self.up.store(true, Relaxed);
+    pub(super) fn enter(&self, lock: usize) {
+        self.0.store(lock, Release);
     }
 
-    /// Raises it, unless it is up.
+    /// Says so, unless somebody else does.
     #[inline]
-    pub(super) fn try_raise(&self) -> bool {
-        self.up.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+    pub(super) fn try_enter(&self, lock: usize) -> bool {
+        self.0.compare_exchange(NOWHERE, lock, Acquire, Relaxed).is_ok()
     }
 
-    /// What was written before is seen by who raises it next, or has waited for it.
+    /// What was written before is seen by who enters next, or has waited for it.
     #[inline]
-    pub(super) fn lower(&self) {
-        self.up.store(false, Release);
-        #[cfg(all(loom, test))]
-        self.lowered.notify();
+    pub(super) fn leave(&self) {
+        self.0.store(NOWHERE, Release);
     }
 
     /// Spins for about as long as a section takes, then lets other threads run: the one that is waited for may be one
     /// of them.
-    #[cfg(not(all(loom, test)))]
     #[cold]
-    pub(super) fn wait_until_down(&self) {
+    pub(super) fn wait_while_in(&self, lock: usize) {
         let mut turns = 0;
-        while self.up.load(Acquire) {
+        while self.0.load(Acquire) == lock {
             turns += 1;
             if turns < 100 {
-                std::hint::spin_loop();
+                spin_loop();
             } else {
-                std::thread::yield_now();
+                yield_now();
             }
-        }
-    }
-
-    #[cfg(all(loom, test))]
-    pub(super) fn wait_until_down(&self) {
-        while self.up.load(Acquire) {
-            self.lowered.wait();
         }
     }
 }

@@ -5,7 +5,7 @@
 //! without the host waiting, so that memory which crosses streams too early is found changed.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release -p cumem-adaptors --lib interleavings` goes through all of them, in
-//! half a minute. The spin lock itself is not in it, as no lock that spins can be: ThreadSanitizer looks at that.
+//! half a minute. Here a slot's lock is a mutex; the real one has its own (`lock/interleavings.rs`).
 
 use super::{Pool, PoolOptions};
 use cumem::sim::Profile;

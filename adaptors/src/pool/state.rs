@@ -155,7 +155,7 @@ impl PoolState {
     /// first refusal.
     pub(super) fn fold_all(&self, central: &mut Central, spare: Option<usize>, force: bool) -> Result<(), DriverError> {
         let mut all = Ok(());
-        for (index, _) in self.slots.by_age().filter(|&(index, _)| Some(index) != spare) {
+        for (index, _) in self.slots.bound().filter(|&(index, _)| Some(index) != spare) {
             all = all.and(self.fold(central, index, force));
         }
         all
@@ -164,7 +164,7 @@ impl PoolState {
     /// Moves what is free in the slots of idle streams to slot `index`.
     pub(super) fn collect_idle(&self, _locked: &Central, index: usize) {
         let mut collected = Vec::new();
-        for (_, slot) in self.slots.by_age().filter(|&(other, _)| other != index) {
+        for (_, slot) in self.slots.bound().filter(|&(other, _)| other != index) {
             let (mut regions, stream) = {
                 let mut local = slot.lock();
                 (local.heap.drain(), local.stream().cloned())
@@ -182,7 +182,7 @@ impl PoolState {
 
     /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
     pub(super) fn fold_abandoned(&self, central: &mut Central) {
-        for (index, slot) in self.slots.by_age() {
+        for (index, slot) in self.slots.bound() {
             let abandoned = slot.lock().stream().is_some_and(|stream| stream.handles() == 1);
             if abandoned {
                 // A stream that refuses (the default stream of another thread) stays bound, and is asked
@@ -198,7 +198,7 @@ impl PoolState {
     /// as long as all the rest.
     pub(super) fn steal(&self, _locked: &Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
         let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
-        for (index, slot) in self.slots.by_age().filter(|&(index, _)| index != thief) {
+        for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {
             let mut local = slot.lock();
             if local.heap.free_units() >= u64::from(need.units) && local.stream().is_some() {
                 victims.extend(local.heap.room_for(need.units, need.align).map(|room| (room, index)));
