@@ -34,6 +34,7 @@ mod pattern;
 mod recommend;
 mod replay;
 mod report;
+mod tags;
 
 pub use ledger::{Ledger, Phase, Tag};
 pub use pattern::{AccessPattern, Memory, Processor, Step};

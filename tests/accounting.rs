@@ -264,6 +264,38 @@ fn what_moved_of_each_tag() {
     assert!(report.to_string().contains("moved (simulated) of results in work: faults"), "{report}");
 }
 
+/// A tag for a block at a chunk's start, one of no bytes, one that outlives what it was for.
+#[test]
+fn tags_that_lie_over_each_other() {
+    let device = common::simulated();
+    let stream = Stream::new(&device).unwrap();
+    let memory = buffer(ManagedResource::new(&device).unwrap(), 4 * MIB, &stream);
+    stream.synchronize().unwrap();
+    let ledger = Ledger::new(&device);
+    let addr = memory.device_address();
+    let chunk = ledger.tag(addr, 4 * MIB, "chunk");
+    let block = ledger.tag(addr, MIB, "block");
+    let empty = ledger.tag(addr + MIB as u64, 0, "empty");
+    let faulted = || memory.host_read().map(drop).unwrap();
+    let on_host = |tag: &str| ledger.report().sum_moved(|row| row.tag == tag).unwrap().faulted_to_host;
+    let back = || assert_eq!(memory.prefetch(device.id()).unwrap(), Outcome::Applied);
+    back();
+    faulted();
+    assert_eq!([on_host("chunk"), on_host("block"), on_host("empty")], [3, 1, 0].map(|n| n * MIB as u64));
+    drop(block);
+    back();
+    faulted();
+    assert_eq!([on_host("chunk"), on_host("block")], [7, 1].map(|n| n * MIB as u64));
+    // Whoever had the memory before lets go late.
+    let next = ledger.tag(addr, 4 * MIB, "next");
+    drop((chunk, empty));
+    back();
+    faulted();
+    assert_eq!([on_host("chunk"), on_host("next"), on_host("")], [7, 4, 0].map(|n| n * MIB as u64));
+    drop(next);
+    assert_eq!(row(&ledger.report(), "next", "", Cause::HostRead).calls, 1);
+}
+
 const HERE: DeviceId = DeviceId::cuda(0);
 
 fn advise(pattern: &AccessPattern) -> Vec<Recommendation> {
@@ -371,6 +403,25 @@ fn a_ledger_writes_down_so_many_steps() {
     }
     assert_eq!(ledger.pattern().steps().len(), 3);
     assert_eq!(row(&ledger.report(), "table", "", Cause::HostRead).calls, 10);
+}
+
+#[test]
+fn what_is_tagged_in_part_is_written_down_in_part() {
+    let device = common::simulated();
+    let stream = Stream::new(&device).unwrap();
+    let ledger = Ledger::new(&device);
+    let memory = buffer(ManagedResource::new(&device).unwrap(), MIB, &stream);
+    ledger.write_down(10);
+    let _head = ledger.tag(memory.device_address(), 5000, "head");
+    memory.host_read().map(drop).unwrap();
+    assert_eq!(memory.prefetch_range(4096..MIB, device.id()).unwrap(), Outcome::Applied);
+    let read = Step::Used { memory: 0, range: 0..5000, by: Processor::Host, mode: AccessMode::Read };
+    let prefetched = Step::Prefetched { memory: 0, range: 4096..5000, to: Processor::Device };
+    assert_eq!(ledger.pattern().steps(), [read, prefetched]);
+    // What was tagged before is not in the next pattern.
+    ledger.write_down(10);
+    memory.host_read().map(drop).unwrap();
+    assert_eq!(ledger.pattern(), AccessPattern::new());
 }
 
 #[test]

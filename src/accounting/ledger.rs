@@ -2,6 +2,7 @@
 
 use super::pattern::{AccessPattern, Step};
 use super::report::{Cause, Moved, MovedRow, Report, Row};
+use super::tags::{Tagged, Tags};
 use super::{Asked, close, open};
 use crate::device::Device;
 use crate::driver::sim::{Movement, Watcher};
@@ -31,8 +32,7 @@ struct Books {
 #[derive(Debug, Default)]
 struct State {
     rows: BTreeMap<Key, Figures>,
-    /// Tagged memory by its first byte.
-    tags: BTreeMap<u64, Tagged>,
+    tags: Tags,
     phases: Vec<(u64, Arc<str>)>,
     next_phase: u64,
     /// What moved, by tag and phase.
@@ -48,14 +48,6 @@ struct Figures {
     calls: u64,
     bytes: u64,
     time: Option<Duration>,
-}
-
-#[derive(Debug)]
-struct Tagged {
-    end: u64,
-    name: Arc<str>,
-    /// Its number in the pattern that is written down.
-    memory: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -86,20 +78,22 @@ impl Ledger {
         Phase { ledger: self, id }
     }
 
-    /// Counts what is asked of these bytes, and what moves of them, under a name until the result goes. It keeps the ledger's books, and need not go
-    /// before the ledger.
+    /// Counts what is asked of these bytes, and what moves of them, under a name until the result goes. Where tags lie over
+    /// each other, the latest counts. The result keeps the ledger's books, and need not go before the ledger.
     pub fn tag(&self, addr: u64, bytes: usize, name: impl AsRef<str>) -> Tag {
         let mut state = self.inner.books.lock();
         let name: Arc<str> = name.as_ref().into();
         let memory = state.written.as_mut().map(|written| written.pattern.memory(&*name, bytes));
-        state.tags.insert(addr, Tagged { end: addr.saturating_add(bytes as u64), name, memory });
-        Tag { books: Arc::clone(&self.inner.books), addr }
+        let id = state.tags.add(Tagged { bytes: addr..addr.saturating_add(bytes as u64), name, memory });
+        Tag { books: Arc::clone(&self.inner.books), id }
     }
 
     /// Writes down, for [`pattern`](Self::pattern), what is done to memory that is tagged from now on: at most `most`
     /// steps.
     pub fn write_down(&self, most: usize) {
-        self.inner.books.lock().written = Some(Written { pattern: AccessPattern::new(), most });
+        let mut state = self.inner.books.lock();
+        state.tags.forget_numbers();
+        state.written = Some(Written { pattern: AccessPattern::new(), most });
     }
 
     /// What was written down so far.
@@ -143,9 +137,13 @@ impl Inner {
         }
         let Asked { cause, to, addr, bytes } = asked;
         let mut state = self.books.lock();
-        let tagged = state.tag_at(addr);
-        let place = tagged.map(|(start, tagged)| (addr - start, tagged.memory));
-        let tag = name_of(tagged.map(|(_, tagged)| tagged));
+        let tagged = state.tags.at(addr);
+        // What is tagged in part is written down in part.
+        let place = tagged.map(|Tagged { bytes: tagged, memory, .. }| {
+            let end = addr.saturating_add(bytes as u64).min(tagged.end);
+            (*memory, (addr - tagged.start) as usize..(end - tagged.start) as usize)
+        });
+        let tag = name_of(tagged);
         let phase = state.phase();
         let figures = state.rows.entry((tag, phase, cause, to)).or_default();
         figures.calls += 1;
@@ -155,10 +153,9 @@ impl Inner {
         }
         // The kernels of a simulated device say more than the uses that were declared for them.
         let known = cause == Cause::DeviceUse && device.is_simulated();
-        if let (Some((offset, Some(memory))), Some(written), false) = (place, &mut state.written, known)
+        if let (Some((Some(memory), range)), Some(written), false) = (place, &mut state.written, known)
             && written.pattern.steps().len() < written.most
         {
-            let range = offset as usize..offset as usize + bytes;
             Step::of(cause, to, memory, range).into_iter().for_each(|step| written.pattern.push(step));
         }
     }
@@ -175,32 +172,16 @@ impl State {
         self.phases.last().map_or_else(|| "".into(), |(_, name)| Arc::clone(name))
     }
 
-    /// The tagged memory that holds a byte, and where it begins.
-    fn tag_at(&self, addr: u64) -> Option<(u64, &Tagged)> {
-        let (start, tagged) = self.tags.range(..=addr).next_back()?;
-        (addr < tagged.end).then_some((*start, tagged))
-    }
-
-    /// The first tagged memory that has some of these bytes.
-    fn tag_within(&self, addr: u64, bytes: u64) -> Option<&Tagged> {
-        let after = || self.tags.range(addr..addr + bytes).next().map(|(_, tagged)| tagged);
-        self.tag_at(addr).map(|(_, tagged)| tagged).or_else(after)
-    }
-
     /// Counts what moved under its tags and the present phase. What is tagged in part counts in part, but occurrences count once.
     fn count(&mut self, movement: &Movement) {
         let (mut at, end) = movement.range();
         if matches!(movement, Movement::Fault { .. } | Movement::Evicted { .. }) {
-            let tag = name_of(self.tag_within(at, end - at));
+            let tag = name_of(self.tags.within(at..end));
             *self.moved_of(tag).figure(movement) += 1;
             return;
         }
         while at < end {
-            let tagged = self.tag_at(at).map(|(_, tagged)| tagged);
-            let until = match tagged {
-                Some(tagged) => tagged.end.min(end),
-                None => self.tags.range(at..end).next().map_or(end, |(start, _)| *start),
-            };
+            let (tagged, until) = self.tags.run(at..end);
             let tag = name_of(tagged);
             *self.moved_of(tag).figure(movement) += until - at;
             at = until;
@@ -245,11 +226,11 @@ impl Drop for Phase<'_> {
 #[must_use = "a tag lasts until it goes"]
 pub struct Tag {
     books: Arc<Books>,
-    addr: u64,
+    id: u64,
 }
 
 impl Drop for Tag {
     fn drop(&mut self) {
-        self.books.lock().tags.remove(&self.addr);
+        self.books.lock().tags.remove(self.id);
     }
 }
