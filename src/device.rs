@@ -229,6 +229,12 @@ impl Device {
         }
     }
 
+    /// [Enqueues](Self::enqueue) a kernel, which may take pages from other devices.
+    pub(crate) fn launch<T>(&self, enqueue: impl FnOnce() -> Result<T, DriverError>) -> Result<T, DriverError> {
+        self.residency().launched_on(self.ordinal());
+        self.enqueue(enqueue)
+    }
+
     /// Waits for what a host access through `stream` has to wait for, and keeps other work away where that must be.
     pub(crate) fn host_access(&self, stream: &Stream) -> Result<Option<Closed<'_>>, DriverError> {
         match &self.inner.gate {

@@ -224,9 +224,8 @@ impl Stream {
     ) -> Result<(), DriverError> {
         let (raw, device) = (self.raw()?, self.device());
         device.expect("the kernel", function.device().id())?;
-        device.residency().launched_on(device.ordinal());
         // SAFETY: the caller vouches for the arguments; both handles are alive.
-        device.enqueue(|| unsafe { device.driver().launch(device.ordinal(), function.raw(), config, args, raw) })
+        device.launch(|| unsafe { device.driver().launch(device.ordinal(), function.raw(), config, args, raw) })
     }
 
     /// Enqueues work of a simulated device, which the host does when its turn comes.
@@ -243,10 +242,9 @@ impl Stream {
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DriverError> {
         let _here = Calling::here();
         let (raw, device) = (self.raw()?, self.device());
-        device.residency().launched_on(device.ordinal());
         let declared = accounting::is_open().then(|| kernel.accesses.clone());
         // SAFETY: the caller vouches for the declared ranges; the handle is alive.
-        device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })?;
+        device.launch(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })?;
         for Access { addr, bytes, mode, .. } in declared.into_iter().flatten() {
             let cause = if mode == AccessMode::Write { Cause::KernelWrite } else { Cause::KernelRead };
             accounting::note(device, Asked { cause, to: self.device_id().into(), addr, bytes });

@@ -1,11 +1,12 @@
 //! Modules and launches, this library's own and cust's.
 
-use super::{PTX, code, fill, gpu, kernel};
+use super::{PTX, code, fill, gpu, kernel, spin};
 use cumem::{
     Buffer, CudaErrorCode, CudaResource, DriverError, HostKernel, KernelArg, LaunchConfig, ManagedResource, Module,
     PinnedResource, Stream,
 };
 use cust::launch;
+use std::time::Duration;
 
 #[test]
 #[ignore = "needs a CUDA device"]
@@ -92,6 +93,15 @@ fn default_streams() {
         assert!(stream.is_idle().unwrap());
         assert_eq!(numbers.to_vec().unwrap(), [value; 10]);
     }
+    // The legacy stream stands for the blocking ones, and only for them.
+    let (legacy, blocking) = (Stream::legacy_default(&device), Stream::blocking(&device).unwrap());
+    spin(&stream, Duration::from_millis(50));
+    assert!(legacy.is_idle().unwrap());
+    spin(&blocking, Duration::from_millis(50));
+    assert!(!legacy.is_idle().unwrap());
+    legacy.synchronize().unwrap();
+    assert!(blocking.is_idle().unwrap());
+
     let of_this_thread = Stream::per_thread_default(&device);
     let elsewhere = std::thread::spawn(move || of_this_thread.synchronize().unwrap_err()).join().unwrap();
     assert_eq!(elsewhere, DriverError::WrongThread { device: device.id() });

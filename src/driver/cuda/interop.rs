@@ -87,7 +87,7 @@ impl Stream {
         let function = function.to_raw();
         // SAFETY: the caller vouches for function and arguments, which the driver only reads; the handle is alive.
         let launch = || unsafe { active.launch_raw(function, config, args.as_ptr().cast_mut(), raw) };
-        self.device().enqueue(launch).map_err(to_cust)
+        self.device().launch(launch).map_err(to_cust)
     }
 }
 

@@ -121,8 +121,11 @@ impl Driver for Simulator {
         let call = "cuStreamQuery";
         let mut state = self.machine().ask(d, call)?;
         let key = state.stream(d, stream, call)?;
-        let idle = state.streams.get(key).is_none_or(StreamState::is_idle);
+        let idle = state.is_idle(d, key);
         if idle {
+            if key == state.devices[d as usize].legacy {
+                state.order_with_legacy(d, key);
+            }
             state.race_host_waited(key);
         }
         state.report(d)?;

@@ -153,6 +153,24 @@ fn the_legacy_stream_waits_for_blocking_streams_and_they_for_it() {
     assert_eq!(order.load(Ordering::Relaxed), 7);
 }
 
+/// As on a GPU: `tests/cuda_driver/launch.rs`.
+#[test]
+fn the_legacy_stream_is_idle_when_the_blocking_ones_are() {
+    let rig = Rig::h100();
+    let order = Arc::new(AtomicU32::new(0));
+    // SAFETY: the handle is always good.
+    let idle = || unsafe { rig.sim.query_stream(0, RawStream::LEGACY) }.unwrap();
+    rig.launch(step(&order, 0), rig.stream).unwrap();
+    assert!(idle());
+    rig.sync(rig.stream).unwrap();
+    for blocking in [rig.sim.create_stream(0, true).unwrap(), RawStream::PER_THREAD] {
+        rig.launch(step(&order, order.load(Ordering::Relaxed)), blocking).unwrap();
+        assert!(!idle());
+        rig.sync(blocking).unwrap();
+        assert!(idle());
+    }
+}
+
 #[test]
 fn each_thread_has_its_own_default_stream() {
     let rig = Rig::h100();
