@@ -4,10 +4,12 @@ mod common;
 
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DriverError, ManagedResource,
-    PinnedResource, Stream, UnifiedBuffer,
+    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DriverError, HostKernel, KernelMemory,
+    ManagedResource, PinnedResource, Stream, UnifiedBuffer,
 };
 use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 on_devices!(
     contents_of_every_kind,
@@ -242,4 +244,40 @@ fn host_guards_keep_work_away_where_they_must() {
     unified.host_write().unwrap()[0] = 9;
     plain.copy_from_buffer(&unified).unwrap();
     assert_eq!(plain.to_vec().unwrap(), [9, 2, 3]);
+}
+
+/// A kernel's work that enqueues something itself, or uses unified memory, whichever call it is done in.
+#[test]
+fn kernels_work_may_come_to_the_gate_again() {
+    let device = Device::simulated(Profile::wsl()).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let managed = ManagedResource::new(&device).unwrap();
+    let unified = Arc::new(Buffer::from_slice(&[1_u8, 2, 3], &stream, managed).unwrap());
+    // SAFETY: the kernels of this test use no memory.
+    let launch = |stream: &Stream, kernel| unsafe { stream.launch_host(kernel) };
+    let (tell, told) = mpsc::channel();
+    let launch_first = || {
+        let (on, unified, tell) = (stream.clone(), unified.clone(), tell.clone());
+        let work = move |_: &KernelMemory<'_>| {
+            let launched = launch(&on, HostKernel::new("second", |_| ()));
+            tell.send((launched, unified.host_read().map(drop))).unwrap();
+        };
+        launch(&stream, HostKernel::new("first", work)).unwrap();
+    };
+    let not_permitted =
+        |answer: Result<(), DriverError>| answer.unwrap_err().code() == Some(CudaErrorCode::NOT_PERMITTED);
+
+    launch_first();
+    assert_eq!(unified.host_read().unwrap()[..], [1, 2, 3]);
+    let (launched, read) = told.recv().unwrap();
+    assert_eq!(launched, Err(DriverError::HostAccess { device: device.id(), guards: 1 }));
+    assert!(not_permitted(read));
+
+    launch_first();
+    device.simulator().unwrap().pass_time(Duration::from_secs(1));
+    launch(&stream, HostKernel::new("next", |_| ())).unwrap();
+    let (launched, read) = told.recv().unwrap();
+    assert_eq!(launched, Ok(()));
+    assert!(not_permitted(read));
+    device.synchronize().unwrap();
 }

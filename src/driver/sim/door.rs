@@ -91,6 +91,9 @@ impl Driver for Simulator {
         let machine = self.machine();
         let cost = |p: &super::Profile| ns(p.call_synchronize);
         let state = machine.enter(d, FaultCall::Synchronize, "cuCtxSynchronize", cost)?;
+        if state.within_kernel() {
+            return Err(state.code(d, "cuCtxSynchronize", CudaErrorCode::NOT_PERMITTED));
+        }
         machine.wait(state, d, Until::Device(d)).map(drop)
     }
 
