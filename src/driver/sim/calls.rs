@@ -101,10 +101,7 @@ impl State {
         let at = Processor::device(d);
         let fixed = !self.profile(d).concurrent_managed_access;
         if fixed {
-            let mut work = self.new_work();
-            self.space.take_plain(d, counted, &mut work).ok()?;
-            self.note_steps(self.now, &mut work);
-            self.account(d, at, &work);
+            self.take_room(d, counted).ok()?;
         }
         let mode = if fixed { Managed::Fixed(at) } else { Managed::Concurrent };
         let space = &mut self.space;

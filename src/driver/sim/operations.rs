@@ -112,11 +112,18 @@ impl State {
     pub(super) fn settle(&mut self, d: u32, operation: &Operation) -> Result<u64, DriverError> {
         let started = self.time;
         let mut work = Work { at: started, ..self.new_work() };
-        let by = Processor::device(d);
-        let duration = match &operation.what {
+        let settled = self.settle_work(d, &operation.what, &mut work);
+        // What moved for an operation that failed has moved, too.
+        self.note_steps(started, &mut work);
+        self.account(d, Processor::device(d), &work);
+        settled
+    }
+
+    fn settle_work(&mut self, d: u32, what: &What, work: &mut Work) -> Result<u64, DriverError> {
+        let duration = match what {
             What::Copy { dst, src, bytes, engine } => {
-                self.touch_side(d, src, *bytes, false, 1, &mut work)?;
-                self.touch_side(d, dst, *bytes, true, 1, &mut work)?;
+                self.touch_side(d, src, *bytes, false, 1, work)?;
+                self.touch_side(d, dst, *bytes, true, 1, work)?;
                 let between = match (dst.owner(), src.owner()) {
                     (Some(a), Some(b)) if a != b => self.profile(d).link_peer,
                     _ => self.profile(d).device_memory,
@@ -134,34 +141,28 @@ impl State {
             }
             What::Fill { dst, bytes, .. } => {
                 let in_flight = self.profile(d).fill_in_flight.value as usize;
-                self.touch_side(d, dst, *bytes, true, in_flight, &mut work)?;
+                self.touch_side(d, dst, *bytes, true, in_flight, work)?;
                 self.profile(d).kernel(0, *bytes)
             }
-            What::Kernel { kernel, places } => self.settle_kernel(d, kernel, places, &mut work)?,
+            What::Kernel { kernel, places } => self.settle_kernel(d, kernel, places, work)?,
             What::Prefetch { place, range, pages, to } => {
                 let base = place.base;
                 if !self.memory.still(base, 0, place) {
                     return Err(self.simulation(d, format!("memory at {base:#x} was freed before its prefetch")));
                 }
                 work.why = Why::Prefetch;
-                let moved = self.space.prefetch(*range, pages.clone(), *to, &mut work);
+                let moved = self.space.prefetch(*range, pages.clone(), *to, work);
                 let statistics = &mut self.device(d).statistics;
                 statistics.prefetches += 1;
                 statistics.prefetched_to_device += work.to_device.bytes;
                 statistics.prefetched_to_host += work.to_host.bytes - work.evicted;
-                let duration = self.profile(d).prefetch_transfer(&work);
-                self.note_steps(started, &mut work);
-                self.account(d, by, &work);
                 return moved
-                    .map(|()| duration)
+                    .map(|()| self.profile(d).prefetch_transfer(work))
                     .map_err(|NoMemory| self.code(d, "cuMemPrefetchAsync", CudaErrorCode::OUT_OF_MEMORY));
             }
             What::Record(_) | What::Wait(_) | What::Failed(..) => 0,
         };
-        let faults = self.profile(d).device_faults(&work);
-        self.note_steps(started, &mut work);
-        self.account(d, by, &work);
-        Ok(duration + faults)
+        Ok(duration + self.profile(d).device_faults(work))
     }
 
     fn settle_kernel(

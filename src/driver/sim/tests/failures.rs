@@ -124,6 +124,23 @@ fn what_a_kernel_that_cannot_run_holds_is_dropped_without_the_lock() {
 }
 
 #[test]
+fn what_moved_before_an_operation_failed_is_counted() {
+    let rig = Rig::h100();
+    let (managed, pinned) = (rig.managed(2 * MIB), rig.sim.allocate_pinned(0, 2 * MIB).unwrap());
+    rig.sim.host_access(0, managed.as_ptr(), 2 * MIB, true).unwrap();
+    rig.launch(HostKernel::new("a millisecond", |_| ()).operations(67_000_000_000), rig.stream).unwrap();
+    rig.copy(pinned.as_ptr(), managed.as_ptr(), 2 * MIB, rig.stream).unwrap();
+    // SAFETY: that the copy still uses it is what is to be seen.
+    unsafe { rig.sim.free_pinned(0, pinned) }.unwrap();
+    assert!(rig.sync(rig.stream).unwrap_err().to_string().contains("freed"));
+    let here = rig.sim.device_id(0);
+    let statistics = rig.sim.statistics(here).unwrap();
+    let moved = rig.sim.residency(managed.as_ptr(), 2 * MIB).unwrap().on(here);
+    assert_eq!((statistics.migrated_to_device, moved), (2 << 20, 2 << 20));
+    assert!(statistics.faults > 0 && statistics.copied_to_host == 0, "{statistics:?}");
+}
+
+#[test]
 fn strange_handles_are_refused() {
     let rig = Rig::h100();
     let invalid = Some(CudaErrorCode::INVALID_HANDLE);
