@@ -60,6 +60,21 @@ struct Bench {
 }
 
 impl Bench {
+    /// With so many slabs of so many elements.
+    fn new(device: Device, slab: usize, slabs: usize, rounds: u32) -> Result<Self, Box<dyn Error>> {
+        let stream = Stream::new(&device)?;
+        let kernels = match device.is_simulated() {
+            true => None,
+            false => {
+                let module = Module::from_ptx(&device, PTX)?;
+                Some((module.function("stencil")?, module.function("gather")?))
+            }
+        };
+        let buffer = UnifiedBuffer::zeroed(slab * slabs, &stream, ManagedResource::new(&device)?)?;
+        let out = Buffer::zeroed(slab.max(THREADS), &stream, CudaResource::new(&device))?;
+        Ok(Self { device, stream, kernels, buffer, out, slab, rounds })
+    }
+
     /// The time of one run over the slabs in `order`, and what came of automatic prefetch.
     fn run(&mut self, order: &[usize], way: Way) -> Result<(Duration, String), Box<dyn Error>> {
         self.buffer.host_write()?.iter_mut().step_by(1024).for_each(|x| *x += 1.0);
@@ -177,17 +192,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("{} slabs of {} MiB take more than 4 GiB", args.slabs, args.slab_mib).into());
     }
     let (slab, slabs) = ((args.slab_mib as usize) << 18, args.slabs as usize);
-    let stream = Stream::new(&device)?;
-    let kernels = match device.is_simulated() {
-        true => None,
-        false => {
-            let module = Module::from_ptx(&device, PTX)?;
-            Some((module.function("stencil")?, module.function("gather")?))
-        }
-    };
-    let buffer = UnifiedBuffer::zeroed(slab * slabs, &stream, ManagedResource::new(&device)?)?;
-    let out = Buffer::zeroed(slab.max(THREADS), &stream, CudaResource::new(&device))?;
-    let mut bench = Bench { device, stream, kernels, buffer, out, slab, rounds: args.rounds };
+    let mut bench = Bench::new(device, slab, slabs, args.rounds)?;
 
     let simulated = if bench.device.is_simulated() { ", simulated times" } else { "" };
     println!("device  {}{simulated}", bench.device);
@@ -267,4 +272,23 @@ fn pieces(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cumem::sim::{Profile, faults};
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        let report = faults::enumerate(&Profile::default(), |device| {
+            let mut bench = Bench::new(device.clone(), 1 << 18, 6, 100)?;
+            for way in [Way::Faulting, Way::Auto, Way::Resident, Way::Observed] {
+                bench.run(&[0, 1, 2, 3, 4, 5, 0, 1, 3], way)?;
+            }
+            bench.run_sparse(4, Way::Auto)?;
+            pieces(&mut bench)
+        });
+        report.assert();
+    }
 }

@@ -18,11 +18,33 @@ use std::time::Duration;
 
 /// Bytes of the device.
 const CAPACITY: usize = 64 << 20;
-/// Elements of the working set.
-const LEN: usize = 3 * CAPACITY / size_of::<u32>();
-/// Elements that are worked on at a time.
-const CHUNK: usize = CAPACITY / 16 / size_of::<u32>();
-const PASSES: u32 = 2;
+
+/// What is done to the working set.
+#[derive(Clone, Copy)]
+struct Job {
+    /// Elements of it.
+    len: usize,
+    /// Elements that are worked on at a time.
+    chunk: usize,
+    passes: u32,
+}
+
+impl Job {
+    /// For a device of so many bytes.
+    fn of(capacity: usize, passes: u32) -> Self {
+        let elements = capacity / size_of::<u32>();
+        Self { len: 3 * elements, chunk: elements / 16, passes }
+    }
+}
+
+/// A way over the working set.
+struct Way {
+    name: &'static str,
+    /// Virtual time.
+    time: Duration,
+    before: DeviceStatistics,
+    after: DeviceStatistics,
+}
 
 #[derive(Parser)]
 struct Args {
@@ -39,21 +61,22 @@ fn work(address: u64, len: usize, stream: &Stream) -> Result<(), cumem::DriverEr
     unsafe { stream.launch_host(kernel) }
 }
 
-/// The virtual time of a way over the working set, and what the device did for it.
+/// What a way over the working set takes.
 fn measure(
+    name: &'static str,
     device: &Device,
     run: impl FnOnce() -> Result<(), Box<dyn Error>>,
-) -> Result<(Duration, DeviceStatistics, DeviceStatistics), Box<dyn Error>> {
+) -> Result<Way, Box<dyn Error>> {
     let simulator = device.simulator().ok_or("a simulated device")?;
     let statistics = || simulator.statistics(device.id()).ok_or("a device of this machine");
     device.synchronize()?;
     let (start, before) = (simulator.clock(), statistics()?);
     run()?;
     device.synchronize()?;
-    Ok((simulator.clock() - start, before, statistics()?))
+    Ok(Way { name, time: simulator.clock() - start, before, after: statistics()? })
 }
 
-fn print(name: &str, (time, before, after): (Duration, DeviceStatistics, DeviceStatistics)) {
+fn print(Way { name, time, before, after }: Way) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let to_device =
         after.migrated_to_device + after.copied_to_device - before.migrated_to_device - before.copied_to_device;
@@ -69,50 +92,62 @@ fn print(name: &str, (time, before, after): (Duration, DeviceStatistics, DeviceS
 }
 
 /// Unified memory, chunk after chunk; the pages fault in, or are foreseen.
-fn unified(device: &Device, automatic: bool) -> Result<(), Box<dyn Error>> {
+fn unified(job: Job, device: &Device, automatic: bool) -> Result<Way, Box<dyn Error>> {
     let stream = Stream::new(device)?;
-    let mut buffer = UnifiedBuffer::<u32, _>::zeroed(LEN, &stream, ManagedResource::new(device)?)?;
+    let mut buffer = UnifiedBuffer::<u32, _>::zeroed(job.len, &stream, ManagedResource::new(device)?)?;
     buffer.host_write()?.fill(1);
     if automatic {
-        let options = AutoPrefetchOptions::default().budget(CAPACITY / 4).uses_ahead(2);
+        let options = AutoPrefetchOptions::default().budget(4 * job.chunk * size_of::<u32>()).uses_ahead(2);
         let _ = buffer.auto_prefetch(options)?;
     }
-    let measured = measure(device, || {
-        for _ in 0..PASSES {
-            for start in (0..LEN).step_by(CHUNK) {
-                let part = buffer.device_use(start..start + CHUNK)?;
-                work(part.device_address(), CHUNK, &stream)?;
+    let name = if automatic { "unified, automatic prefetch" } else { "unified, faulting" };
+    let way = measure(name, device, || {
+        for _ in 0..job.passes {
+            for start in (0..job.len).step_by(job.chunk) {
+                let part = buffer.device_use(start..start + job.chunk)?;
+                work(part.device_address(), job.chunk, &stream)?;
             }
         }
         Ok(())
     })?;
-    print(if automatic { "unified, automatic prefetch" } else { "unified, faulting" }, measured);
-    check(&buffer.host_read()?)
+    check(job, &buffer.host_read()?)?;
+    Ok(way)
 }
 
 /// `for_each_chunk`, over whichever memory the device gets.
-fn chunks(device: &Device) -> Result<(), Box<dyn Error>> {
+fn chunks(job: Job, device: &Device) -> Result<Way, Box<dyn Error>> {
     let stream = Stream::new(device)?;
     let choice = unified_or_pinned(device)?;
-    let mut buffer = PortableBuffer::<u32>::zeroed(LEN, &stream, &choice)?;
+    let mut buffer = PortableBuffer::<u32>::zeroed(job.len, &stream, &choice)?;
     buffer.host_write()?.fill(1);
-    let measured = measure(device, || {
-        for _ in 0..PASSES {
-            buffer.for_each_chunk(CHUNK, |chunk| -> Result<(), AllocError> {
+    let name = if choice.is_unified() { "unified, in chunks" } else { "page-locked, in chunks" };
+    let way = measure(name, device, || {
+        for _ in 0..job.passes {
+            buffer.for_each_chunk(job.chunk, |chunk| -> Result<(), AllocError> {
                 Ok(work(chunk.device_address(), chunk.elements().len(), chunk.stream())?)
             })?;
         }
         Ok(())
     })?;
-    print(if choice.is_unified() { "unified, in chunks" } else { "page-locked, in chunks" }, measured);
-    check(&buffer.host_read()?)
+    check(job, &buffer.host_read()?)?;
+    Ok(way)
 }
 
-fn check(elements: &[u32]) -> Result<(), Box<dyn Error>> {
-    match elements.iter().position(|x| *x != 1 + PASSES) {
+fn check(job: Job, elements: &[u32]) -> Result<(), Box<dyn Error>> {
+    match elements.iter().position(|x| *x != 1 + job.passes) {
         None => Ok(()),
-        Some(i) => Err(format!("element {i} is {}, not {}", elements[i], 1 + PASSES).into()),
+        Some(i) => Err(format!("element {i} is {}, not {}", elements[i], 1 + job.passes).into()),
     }
+}
+
+fn small(capacity: usize) -> Profile {
+    Profile::default().with_capacity(capacity as u64)
+}
+
+fn without_concurrent_access(capacity: usize) -> Profile {
+    let mut without = small(capacity).with_name("h100-pcie5 without concurrent access");
+    without.concurrent_managed_access = false;
+    without
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -122,16 +157,34 @@ fn main() -> Result<(), Box<dyn Error>> {
             "a working set larger than a GPU's memory can hang the GPU: this runs on a simulated device only".into()
         );
     }
-    let small = || Profile::default().with_capacity(CAPACITY as u64);
-    let mut without = small().with_name("h100-pcie5 without concurrent access");
-    without.concurrent_managed_access = false;
+    let job = Job::of(CAPACITY, 2);
+    let Job { len, chunk, passes } = job;
     println!("device  {} MiB of memory, simulated; all times are simulated", CAPACITY >> 20);
-    println!("input   {} MiB, {PASSES} passes in chunks of {} MiB\n", (LEN * 4) >> 20, (CHUNK * 4) >> 20);
+    println!("input   {} MiB, {passes} passes in chunks of {} MiB\n", (len * 4) >> 20, (chunk * 4) >> 20);
     println!("{:<34} {:>12} {:>8} {:>9} {:>10} {:>10}", "way", "time", "faults", "evictions", "MiB up", "MiB down");
-    unified(&Device::simulated(small())?, false)?;
-    unified(&Device::simulated(small())?, true)?;
-    chunks(&Device::simulated(small())?)?;
-    chunks(&Device::simulated(without)?)?;
+    let device = || Device::simulated(small(CAPACITY));
+    print(unified(job, &device()?, false)?);
+    print(unified(job, &device()?, true)?);
+    print(chunks(job, &device()?)?);
+    print(chunks(job, &Device::simulated(without_concurrent_access(CAPACITY))?)?);
     println!("\ncheck   each way added one to every element in every pass");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cumem::sim::faults::enumerate;
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        const CAPACITY: usize = 4 << 20;
+        let job = Job { chunk: 1 << 18, ..Job::of(CAPACITY, 1) };
+        for automatic in [false, true] {
+            enumerate(&small(CAPACITY), |device| unified(job, device, automatic).map(drop)).assert();
+        }
+        for profile in [small(CAPACITY), without_concurrent_access(CAPACITY)] {
+            enumerate(&profile, |device| chunks(job, device).map(drop)).assert();
+        }
+    }
 }

@@ -12,8 +12,6 @@ use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, Stream, Uni
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-const LEN: usize = 64 << 20;
-
 #[derive(Parser)]
 struct Args {
     /// Two GPUs, two simulated devices, or GPUs if there are two.
@@ -56,10 +54,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [first, second] = devices(&Args::parse().device)?;
     let simulated = if first.is_simulated() { "; all times are simulated" } else { "" };
     println!("devices {first} and {second}{simulated}");
-    let (on_first, on_second) = (Stream::new(&first)?, Stream::new(&second)?);
-    let expected: Vec<u32> = (0..LEN as u32).collect();
-    let mut shared = UnifiedBuffer::zeroed(LEN, &on_first, ManagedResource::new(&first)?)?;
-    let mut work = Buffer::<u32, _>::zeroed(LEN, &on_second, CudaResource::new(&second))?;
+    hand_over(&first, &second, 64 << 20)
+}
+
+/// So many elements, from the first device to the second, in both ways.
+fn hand_over(first: &Device, second: &Device, len: usize) -> Result<(), Box<dyn Error>> {
+    let (on_first, on_second) = (Stream::new(first)?, Stream::new(second)?);
+    let expected: Vec<u32> = (0..len as u32).collect();
+    let mut shared = UnifiedBuffer::zeroed(len, &on_first, ManagedResource::new(first)?)?;
+    let mut work = Buffer::<u32, _>::zeroed(len, &on_second, CudaResource::new(second))?;
     let start = Instant::now();
 
     for prefetch in [false, true] {
@@ -71,21 +74,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         second.synchronize()?;
         println!("\nuploaded    {}", whereabouts(&shared)?);
 
-        let from = now(&first, start);
+        let from = now(first, start);
         if prefetch {
             // On the stream of the buffer; the copy below is ordered behind it.
             let _ = shared.prefetch(Location::Device(second.id()))?;
         }
         work.copy_from_buffer(&shared)?;
         on_second.synchronize()?;
-        let time = now(&first, start) - from;
+        let time = now(first, start) - from;
         let way = if prefetch { "prefetched" } else { "faulting" };
         println!("{way:<11} {}", whereabouts(&shared)?);
         println!(
             "            {} MiB used by the second device after {:.3} ms, {:.1} GB/s",
-            (LEN * 4) >> 20,
+            (len * 4) >> 20,
             time.as_secs_f64() * 1e3,
-            (LEN * 4) as f64 / time.as_secs_f64() / 1e9
+            (len * 4) as f64 / time.as_secs_f64() / 1e9
         );
         if work.to_vec()? != expected {
             return Err("the second device did not get what the first had".into());
@@ -93,4 +96,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("\ncheck       every element arrived");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cumem::sim::faults::enumerate_on;
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        let two = [Profile::default(), Profile::default()];
+        let report = enumerate_on(&two, |first| {
+            let second = first.simulator().expect("it is simulated").device(1)?;
+            hand_over(first, &second, 3 << 18)
+        });
+        report.assert();
+    }
 }

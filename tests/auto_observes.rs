@@ -3,7 +3,7 @@
 mod common;
 
 use cumem::hints::PrefetchPlan;
-use cumem::sim::Profile;
+use cumem::sim::{Profile, faults};
 use cumem::{
     AutoPrefetchOptions, AutoPrefetched, Device, DriverError, HostKernel, LayerExt, Location, ManagedResource,
     MemoryResource, Outcome, PinnedResource, Stream, UnifiedBuffer, kind,
@@ -201,4 +201,31 @@ fn a_stack_from_text_has_it_and_what_does_not_migrate_has_not() {
     let wsl = Device::simulated(Profile::wsl()).unwrap();
     let refused = ManagedResource::new(&wsl).unwrap().auto_prefetch(AutoPrefetchOptions::default()).unwrap_err();
     assert!(matches!(refused, DriverError::NotSupported { .. }), "{refused}");
+}
+
+#[test]
+fn every_driver_call_may_fail() {
+    let report = faults::enumerate(&Profile::default(), |device| -> Result<(), Box<dyn std::error::Error>> {
+        let stack = ManagedResource::new(device)?.auto_prefetch(AutoPrefetchOptions::default())?;
+        let stream = Stream::new(device)?;
+        let mut buffer = UnifiedBuffer::<u8, _>::zeroed(4 * SLAB, &stream, &stack)?;
+        buffer.host_write()?[0] = 1;
+        let _ = buffer.prefetch_range(slab(0), device.id())?;
+        let mut plan = PrefetchPlan::new(&stream);
+        plan.add_buffer(&buffer, slab(1), device.id())?;
+        assert_eq!(plan.execute()?.bytes(), SLAB);
+        for number in 0..4 {
+            let part = buffer.device_use(slab(number))?;
+            let kernel = HostKernel::new("slab", |_| ()).reads(part.device_address(), SLAB);
+            // SAFETY: the buffer is given back on the stream of the work.
+            unsafe { stream.launch_host(kernel) }?;
+        }
+        drop(buffer.sparse_device_use(0..SLAB)?);
+        buffer.reserve(SLAB)?;
+        stream.synchronize()?;
+        assert_eq!(buffer.host_read()?[0], 1);
+        assert_eq!(stack.auto_prefetched().report().uses, 5);
+        Ok(())
+    });
+    report.assert();
 }

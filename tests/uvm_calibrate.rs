@@ -7,7 +7,7 @@
 mod measure;
 
 use cumem::Device;
-use cumem::sim::Profile;
+use cumem::sim::{Profile, faults};
 use measure::Rig;
 use std::path::Path;
 
@@ -71,4 +71,14 @@ fn a_fight_over_a_page_goes_as_it_went() {
     assert_eq!(simulated.len(), 10, "waits until the page is pinned");
     assert_eq!(measured.map(|(_, calm)| calm), [31, 29], "calm from this turn on");
     assert!((29..=31).contains(&calm), "{calm}");
+}
+
+#[test]
+fn every_driver_call_of_the_measurements_may_fail() {
+    let report = faults::enumerate(&Profile::h100_pcie5(), |device| {
+        let rig = Rig::new(device.clone())?;
+        rig.measure(3 << 20, 1)?;
+        rig.fight(3).map(drop)
+    });
+    report.assert();
 }

@@ -4,7 +4,7 @@
 #[path = "../examples/uvm_trace/trace.rs"]
 mod trace;
 
-use cumem::sim::Profile;
+use cumem::sim::{Profile, faults};
 use std::path::{Path, PathBuf};
 use trace::{Event, Processor, Totals, Trace};
 
@@ -113,4 +113,11 @@ fn what_is_wrong_with_a_line_is_said_with_its_number() {
     }
     let huge = Trace::parse("alloc,a,1\nalloc,b,99999999999999999").unwrap().run(Profile::gtx1080ti());
     assert!(huge.unwrap_err().to_string().starts_with("line 2: "));
+}
+
+#[test]
+fn every_driver_call_of_a_trace_may_fail() {
+    let trace = Trace::parse(&accesses("p1.csv")).unwrap();
+    let report = faults::enumerate(&Profile::gtx1080ti(), |device| trace.run_on(device).map(drop));
+    report.assert();
 }

@@ -192,9 +192,13 @@ impl Trace {
 
     /// Carries the accesses out on a device of this profile, one after the other.
     pub(crate) fn run(&self, profile: Profile) -> Result<Vec<Event>, TraceError> {
-        let device = Device::simulated(profile)?;
-        let stream = Stream::new(&device)?;
-        let resource = ManagedResource::new(&device)?;
+        self.run_on(&Device::simulated(profile)?)
+    }
+
+    /// The same on a simulated device.
+    pub(crate) fn run_on(&self, device: &Device) -> Result<Vec<Event>, TraceError> {
+        let stream = Stream::new(device)?;
+        let resource = ManagedResource::new(device)?;
         let simulator = device.simulator().expect("the device was made by one");
         simulator.record(true);
         let mut buffers: Vec<Buffer<u8, &ManagedResource>> = Vec::new();
@@ -208,7 +212,7 @@ impl Trace {
                     buffers.push(buffer.map_err(|source| TraceError::Allocation { line, source })?);
                 }
                 Step::Access { by, of, offset, bytes, mode } => {
-                    let accessed = access(&device, &stream, &buffers[of], by, offset..offset + bytes, mode);
+                    let accessed = access(device, &stream, &buffers[of], by, offset..offset + bytes, mode);
                     accessed.map_err(|source| TraceError::Access { line, source })?;
                 }
             }

@@ -77,9 +77,15 @@ pub struct Report {
 /// `program` makes everything that it uses from the device that it is given, and drops it before it returns. It makes
 /// the same calls in every run, up to the one that fails;
 /// [`faults_to_come`](super::Simulator::faults_to_come) tells it whether that has happened.
-pub fn enumerate<E: Display>(profile: &Profile, mut program: impl FnMut(&Device) -> Result<(), E>) -> Report {
+pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> Report {
+    enumerate_on(std::slice::from_ref(profile), program)
+}
+
+/// The same on a machine with a device for each profile. `program` is given the first of them, whose
+/// [simulator](Device::simulator) has the others.
+pub fn enumerate_on<E: Display>(profiles: &[Profile], mut program: impl FnMut(&Device) -> Result<(), E>) -> Report {
     let mut report = Report { calls: Vec::new(), clean: Ok(()), runs: Vec::new() };
-    let clean = run(profile, None, &mut program);
+    let clean = run(profiles, None, &mut program);
     report.clean = match clean.outcome {
         Outcome::Succeeded => Ok(()),
         Outcome::Failed(why) | Outcome::Kept(why) | Outcome::Wrong(why) => Err(why),
@@ -91,7 +97,7 @@ pub fn enumerate<E: Display>(profile: &Profile, mut program: impl FnMut(&Device)
     for &(call, calls) in &report.calls {
         for (number, &code) in (1..=calls).flat_map(|number| call.codes().iter().map(move |code| (number, code))) {
             let fault = Fault { call, number, code };
-            let outcome = run(profile, Some(fault), &mut program).outcome;
+            let outcome = run(profiles, Some(fault), &mut program).outcome;
             report.runs.push((fault, outcome));
         }
     }
@@ -103,9 +109,16 @@ struct Run {
     calls: Vec<(FaultCall, u64)>,
 }
 
-fn run<E: Display>(profile: &Profile, fault: Option<Fault>, program: &mut impl FnMut(&Device) -> Result<(), E>) -> Run {
-    let made = Simulator::new([profile.clone()]).and_then(|simulator| Ok((simulator.device(0)?, simulator)));
-    let (device, simulator) = match made {
+fn run<E: Display>(
+    profiles: &[Profile],
+    fault: Option<Fault>,
+    program: &mut impl FnMut(&Device) -> Result<(), E>,
+) -> Run {
+    let made = Simulator::new(profiles.iter().cloned()).and_then(|simulator| {
+        let devices = (0..profiles.len() as u32).map(|ordinal| simulator.device(ordinal));
+        Ok((devices.collect::<Result<Vec<_>, _>>()?, simulator))
+    });
+    let (devices, simulator) = match made {
         Ok(made) => made,
         Err(error) => return Run { outcome: Outcome::Wrong(error.to_string()), calls: Vec::new() },
     };
@@ -113,14 +126,16 @@ fn run<E: Display>(profile: &Profile, fault: Option<Fault>, program: &mut impl F
         simulator.fail_nth(call, number, code);
     }
     let reported = drop_errors_recorded();
-    let result = catch_unwind(AssertUnwindSafe(|| program(&device).map_err(|error| error.to_string())));
+    let result = catch_unwind(AssertUnwindSafe(|| program(&devices[0]).map_err(|error| error.to_string())));
     let calls = FaultCall::ALL.iter().map(|&call| (call, simulator.calls(call))).filter(|(_, n)| *n > 0).collect();
     let happened = simulator.faults_to_come() == 0;
     simulator.clear_faults();
-    device.trim_staging();
-    // Errors of work that the program did not wait for; afterwards the device must answer.
-    let _ = device.synchronize();
-    let usable = device.synchronize();
+    // Errors of work that the program did not wait for; afterwards the devices must answer.
+    let usable = devices.iter().try_for_each(|device| {
+        device.trim_staging();
+        let _ = device.synchronize();
+        device.synchronize()
+    });
     let live = simulator.live_allocations();
     let left = (live != LiveAllocations::default()).then(|| live.to_string());
     let reported = drop_errors_recorded() > reported;
