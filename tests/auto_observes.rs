@@ -95,6 +95,18 @@ fn builders_and_plans_show_it_too(device: &Device) {
     assert_eq!(slabs(buffer.auto_prefetch_report().unwrap().wasted), 1);
 }
 
+#[test]
+fn guesses_that_the_users_prefetches_pass_by_are_given_up() {
+    let buffer = observed(&common::simulated(), 1);
+    // Lines that break off as soon as they are believed, each time brought one too far.
+    for number in [0, 1, 12, 13, 5, 6, 18, 19, 9, 10, 22, 23, 3, 4, 15, 16] {
+        let _ = buffer.prefetch_range(slab(number), buffer.device().id()).unwrap();
+    }
+    let report = buffer.auto_prefetch_report().unwrap();
+    assert_eq!((report.left_to_user, report.backed_off), (0, 1), "{report:?}");
+    assert!(report.wasted > 0 && slabs(report.ahead) <= 4, "{report:?}");
+}
+
 fn faults_where_they_can_be_read(device: &Device) {
     let buffer = observed(device, 1);
     drop(buffer.sparse_device_use(0..buffer.len()).unwrap());

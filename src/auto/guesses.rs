@@ -15,7 +15,7 @@ const MOST_TRUST: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Guess {
     pub(super) bytes: Range<usize>,
-    /// The number of the use after which it was made.
+    /// The turn in which it was made.
     pub(super) made: u64,
     /// Its prefetch, unless it is only a guess.
     pub(super) brought: Option<Brought>,
@@ -72,12 +72,14 @@ impl Guesses {
         self.waiting.remove(index)
     }
 
-    /// Forgets all, through no fault of theirs; bytes that had been brought.
-    pub(super) fn forget(&mut self) -> u64 {
-        self.waiting.drain(..).map(|guess| guess.bytes_brought()).sum()
+    /// Forgets some, through no fault of theirs; bytes that had been brought.
+    pub(super) fn forget(&mut self, which: impl Fn(&Guess) -> bool) -> u64 {
+        let brought = self.waiting.iter().filter(|guess| which(guess)).map(Guess::bytes_brought).sum();
+        self.waiting.retain(|guess| !which(guess));
+        brought
     }
 
-    /// Gives up those that were made before use number `oldest`.
+    /// Gives up those that were made before turn `oldest`.
     pub(super) fn expire(&mut self, oldest: u64, report: &mut AutoPrefetchReport) {
         while self.waiting.front().is_some_and(|guess| guess.made < oldest) {
             let Some(guess) = self.waiting.pop_front() else { return };

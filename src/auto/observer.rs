@@ -41,6 +41,8 @@ pub(super) struct State {
     /// What the user has prefetched and not used yet.
     promised: VecDeque<Range<usize>>,
     faults: Option<Arc<Faults>>,
+    /// Uses and prefetches so far.
+    turn: u64,
     report: AutoPrefetchReport,
 }
 
@@ -65,7 +67,7 @@ impl AutoPrefetch {
         let uses_ahead = self.ahead.options.uses_ahead;
         let mut state = self.lock();
         state.learn_from_faults(uses_ahead, block.size());
-        let State { predictor, guesses, arrivals, declared, promised, report, .. } = &mut *state;
+        let State { guesses, arrivals, report, .. } = &mut *state;
         report.uses += 1;
         let mut brought = 0;
         while let Some(index) = guesses.met_by(&bytes) {
@@ -79,7 +81,8 @@ impl AutoPrefetch {
                 arrivals.used(used as u64, prefetch, reached, report);
             }
         }
-        guesses.expire(report.uses.saturating_sub(2 * uses_ahead as u64 + 2), report);
+        state.next_turn(uses_ahead);
+        let State { predictor, declared, promised, report, .. } = &mut *state;
         let prepared: usize = promised.iter().map(|promise| overlap(promise, &bytes)).sum();
         match promised.iter().position(|promise| *promise == bytes) {
             // It was observed when the user prefetched it.
@@ -97,9 +100,12 @@ impl AutoPrefetch {
 
     /// Some of the buffer will be used, nobody knows which, unless faults have told.
     pub(crate) fn used_sparsely(&self, block: &Block) {
+        let uses_ahead = self.ahead.options.uses_ahead;
         let mut state = self.lock();
         state.report.uses += 1;
-        if state.learn_from_faults(self.ahead.options.uses_ahead, block.size()) {
+        let learnt = state.learn_from_faults(uses_ahead, block.size());
+        state.next_turn(uses_ahead);
+        if learnt {
             drop(state);
             self.bring_ahead(block);
         }
@@ -109,26 +115,18 @@ impl AutoPrefetch {
     pub(crate) fn prefetched(&self, block: &Block, bytes: Range<usize>, to: Location) {
         let mut state = self.lock();
         state.learn_from_faults(self.ahead.options.uses_ahead, block.size());
+        if to != Location::Device(self.ahead.device().id()) {
+            return state.sent_away(&bytes, bytes.len() == block.size() && to == Location::Host);
+        }
         let State { predictor, guesses, promised, report, .. } = &mut *state;
-        let here = to == Location::Device(self.ahead.device().id());
         while let Some(guess) = guesses.met_by(&bytes).and_then(|index| guesses.take(index)) {
-            *(if here { &mut report.left_to_user } else { &mut report.wasted }) += guess.bytes_brought();
+            report.left_to_user += guess.bytes_brought();
         }
-        match here {
-            true => {
-                predictor.observe(bytes.clone());
-                remember(promised, bytes);
-                drop(state);
-                self.bring_ahead(block);
-            }
-            false => {
-                promised.retain(|promise| overlap(promise, &bytes) == 0);
-                // Of parts, the host's turn is no turn: they may be what the device is done with.
-                if bytes.len() == block.size() && to == Location::Host {
-                    predictor.observe_host();
-                }
-            }
-        }
+        predictor.observe(bytes.clone());
+        remember(promised, bytes);
+        state.next_turn(self.ahead.options.uses_ahead);
+        drop(state);
+        self.bring_ahead(block);
     }
 
     /// The host has been at the buffer: what was brought may be gone.
@@ -145,18 +143,22 @@ impl AutoPrefetch {
 
     /// Brings what is thought to come next, as far as the budget goes.
     pub(super) fn bring_ahead(&self, block: &Block) {
-        let State { predictor, guesses, report, .. } = &mut *self.lock();
-        let made = report.uses;
+        let State { predictor, guesses, turn, report, .. } = &mut *self.lock();
         for bytes in predictor.next(self.ahead.options.uses_ahead, block.size()) {
             if guesses.contain(&bytes) {
                 continue;
             }
             let Some(room) = self.ahead.room(bytes.len()) else { break };
-            match if guesses.are_trusted() { self.bring_one(block, &bytes) } else { Ok(None) } {
+            let brought = match guesses.are_trusted() {
+                true => self.bring_one(block, &bytes),
+                false => Ok(None),
+            };
+            match brought {
                 Ok(brought) => {
-                    report.ahead += if brought.is_some() { bytes.len() as u64 } else { 0 };
                     let _room = brought.is_some().then_some(room);
-                    guesses.push(Guess { bytes, made, brought, _room });
+                    let guess = Guess { bytes, made: *turn, brought, _room };
+                    report.ahead += guess.bytes_brought();
+                    guesses.push(guess);
                 }
                 Err(error) => {
                     // The work does without: its pages fault in, or come when the use is declared.
@@ -202,11 +204,28 @@ impl State {
         AutoPrefetchReport { faults: faults.as_ref().map(|faults| faults.count()), ..report.clone() }
     }
 
+    /// Another use or prefetch: guesses that were made long before are given up.
+    fn next_turn(&mut self, uses_ahead: usize) {
+        self.turn += 1;
+        let oldest = self.turn.saturating_sub(2 * uses_ahead as u64 + 2);
+        self.guesses.expire(oldest, &mut self.report);
+    }
+
+    /// The user has prefetched these bytes elsewhere.
+    fn sent_away(&mut self, bytes: &Range<usize>, hosts_turn: bool) {
+        self.promised.retain(|promise| overlap(promise, bytes) == 0);
+        self.report.wasted += self.guesses.forget(|guess| overlap(&guess.bytes, bytes) > 0);
+        // Parts that go to the host may be what the device is done with.
+        if hosts_turn {
+            self.predictor.observe_host();
+        }
+    }
+
     fn start_over(&mut self) {
         self.predictor.observe_host();
         self.promised.clear();
         // That is no fault of the guesses.
-        self.report.wasted += self.guesses.forget();
+        self.report.wasted += self.guesses.forget(|_| true);
     }
 
     /// Whether faults could be read and told something new.
