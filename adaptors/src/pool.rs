@@ -22,6 +22,9 @@
 //! (`pool/expand.rs`). When that fails too, the host waits where the driver cannot, and whole chunks go back, so
 //! that the upstream may cut anew.
 //!
+//! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with it
+//! for ever. That is bearable while one thread does it. Where threads keep waiting for each other over it, the pool grows instead.
+//!
 //! # Why it is right
 //!
 //! Four invariants hold whenever no lock is held:
@@ -169,7 +172,7 @@ impl<U> Pool<U> {
         let state = PoolState::new(device, maximum)?;
         let pool = Self { state, limits, options, close: Self::close, give_back: Self::give_back, upstream };
         let mut central = pool.state.lock();
-        let Central { arena, chunks, service } = &mut *central;
+        let Central { arena, chunks, service, .. } = &mut *central;
         chunks.join_within(joined.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
@@ -294,7 +297,7 @@ impl<U: Upstream> Pool<U> {
             // Larger than any block may be: as if that were the maximum.
             return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
         };
-        let mut central = self.state.lock();
+        let mut central = self.state.lock_for_miss();
         let (index, slot) = self.state.bind(&mut central, stream)?;
         // Another thread of the stream may have missed just before, and left enough; and the fast path
         // does not look at every node.

@@ -88,7 +88,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let run = site.start..site.start + u64::from(need.units) + need.align;
         let mut moved = 0;
-        let Central { arena, chunks, service } = &mut *self.central;
+        let Central { arena, chunks, service, .. } = &mut *self.central;
         for Grown { addr, units } in chunks.places().into_iter().rev() {
             let beside = addr < run.end && run.start < addr + units;
             if moved >= missing || beside {

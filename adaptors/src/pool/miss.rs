@@ -15,6 +15,9 @@ pub(super) const GRANULARITY: usize = 2 << 20;
 /// Small requests take this much to their stream at a time, so that the next ones find it there.
 const BITE: usize = 2 << 20;
 const STEP_MAX: usize = 256 << 20;
+/// After so many times that threads had to wait for each other, the pool grows, if less than a bite is wanted: a growth
+/// takes about as long as so many pieces of other streams.
+const MEETINGS: u32 = 64;
 
 /// The options, with every size in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +58,12 @@ impl<U: Upstream> Miss<'_, U> {
         let need = Need { units, align, bite };
         if let Some(taken) = self.central.arena.take(need, stream.id(), false) {
             return Ok(taken);
+        }
+        if self.central.meetings >= MEETINGS && need.bite > units {
+            match self.grow(stream, index, need) {
+                Ok(taken) => return Ok(taken),
+                Err(refusal) => refusal.unless_fatal().map(drop)?,
+            }
         }
         if let Some(taken) = self.state.steal(self.central, index, need, false) {
             return Ok(taken);
@@ -164,6 +173,7 @@ impl<U: Upstream> Miss<'_, U> {
 
     /// Takes memory for `need` from the upstream, and the piece out of it.
     fn grow(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
+        self.central.meetings = 0;
         if let Some(leaf) = self.upstream.find::<CudaVirtualResource>()
             && let Some(taken) = self.expand(leaf, stream, index, need)?
         {
@@ -204,7 +214,7 @@ impl<U: Upstream> Miss<'_, U> {
     /// `keep` bytes are reserved.
     pub(super) fn release(&mut self, keep: usize) -> Released {
         let mut released = Released { bytes: 0, refused: None };
-        let Central { arena, chunks, service } = self.central;
+        let Central { arena, chunks, service, .. } = self.central;
         for Grown { addr, units } in chunks.places().into_iter().rev() {
             if chunks.reserved() <= keep {
                 break;
@@ -261,4 +271,60 @@ pub(super) fn exhausted(state: &PoolState, central: &Central, requested: usize, 
         Refusal::Upstream(error) => Some(Box::new(error)),
     };
     AllocError::Exhausted { layer: "pool", requested, held, upstream }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{Pool, PoolOptions};
+    use cumem::sim::Profile;
+    use cumem::{CudaResource, Device, MemoryResource};
+    use std::thread;
+
+    #[test]
+    fn threads_that_keep_meeting_have_the_pool_grow() {
+        let device = Device::simulated(Profile::default()).unwrap();
+        let options = PoolOptions::new().step(GRANULARITY).maximum(2 * GRANULARITY);
+        let pool = Pool::new(CudaResource::new(&device), options).unwrap();
+        // Streams that keep nothing live, so that each can take what the one before has free.
+        let allocate = |bytes: usize| {
+            let stream = Stream::new(&device).unwrap();
+            let block = pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap();
+            // SAFETY: nobody uses it.
+            unsafe { pool.deallocate(&stream, block) }.unwrap();
+            (stream, pool.stats().reserved / GRANULARITY)
+        };
+        let (_first, reserved) = allocate(BITE);
+        assert_eq!(reserved, 1);
+        let meet = |times: u32| pool.state.lock().meetings = times;
+        meet(MEETINGS - 1);
+        let (_second, reserved) = allocate(BITE / 4);
+        assert_eq!(reserved, 1, "not yet");
+        meet(MEETINGS);
+        let (_third, reserved) = allocate(BITE);
+        assert_eq!(reserved, 1, "not for so much");
+        let (_fourth, reserved) = allocate(BITE / 4);
+        assert_eq!((reserved, pool.state.lock().meetings), (2, 0));
+        meet(MEETINGS);
+        let (_fifth, reserved) = allocate(BITE);
+        assert_eq!(reserved, 2);
+        let (_sixth, reserved) = allocate(BITE / 4);
+        assert_eq!((reserved, pool.state.lock().meetings), (2, 0), "no more than the maximum");
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_another_is_counted() {
+        let device = Device::simulated(Profile::default()).unwrap();
+        let state = PoolState::new(device, None).unwrap();
+        drop(state.lock_for_miss());
+        assert_eq!(state.lock().meetings, 0);
+        while state.lock().meetings == 0 {
+            thread::scope(|scope| {
+                let held = state.lock();
+                scope.spawn(|| drop(state.lock_for_miss()));
+                thread::yield_now();
+                drop(held);
+            });
+        }
+    }
 }

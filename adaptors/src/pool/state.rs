@@ -28,12 +28,14 @@ pub(super) struct Central {
     pub(super) chunks: Chunks,
     /// The pool's own stream, on which chunks are taken at construction and given back.
     pub(super) service: Stream,
+    /// How often a thread that missed had to wait for another one here, since the pool grew last.
+    pub(super) meetings: u32,
 }
 
 impl PoolState {
     pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DriverError> {
         let service = Stream::new(&device)?;
-        let central = Central { arena: Arena::default(), chunks: Chunks::default(), service };
+        let central = Central { arena: Arena::default(), chunks: Chunks::default(), service, meetings: 0 };
         Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), central: Mutex::new(central) })
     }
 
@@ -96,6 +98,16 @@ impl PoolState {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Central> {
         self.central.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for a miss: whether it meets another is counted.
+    pub(super) fn lock_for_miss(&self) -> MutexGuard<'_, Central> {
+        if let Ok(central) = self.central.try_lock() {
+            return central;
+        }
+        let mut central = self.lock();
+        central.meetings = central.meetings.saturating_add(1);
+        central
     }
 
     /// The slot of `stream`, which is bound to one if it was not.
