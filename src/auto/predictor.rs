@@ -53,22 +53,52 @@ impl Predictor {
     }
 
     fn in_line(&self, count: usize, size: usize) -> SmallVec<[Range<usize>; 4]> {
-        let mut back = self.uses.iter().rev();
-        let (Some(Some(last)), Some(Some(before))) = (back.next(), back.next()) else { return SmallVec::new() };
-        let stride = last.start as isize - before.start as isize;
-        let alike = last.len() == before.len() && stride != 0;
-        // Ranges that touch are in line at the second; others at the third.
-        let touching = stride.unsigned_abs() == last.len();
-        let third = back
-            .next()
-            .and_then(Option::as_ref)
-            .is_some_and(|third| third.len() == before.len() && before.start as isize - third.start as isize == stride);
-        if !alike || !(touching || third) {
-            return SmallVec::new();
-        }
-        let starts = (1..=count as isize).map_while(|i| last.start.checked_add_signed(stride * i));
-        starts.take_while(|start| *start < size).map(|start| start..size.min(start + last.len())).collect()
+        let (Some(Some(last)), Some(line)) = (self.uses.back(), self.line()) else { return SmallVec::new() };
+        let within = |start: &usize| *start < size;
+        let mut at = last.start;
+        let next = || {
+            let jump = |by: isize| at.checked_add_signed(by).filter(within);
+            // At the buffer's end it goes on where it went on from there before.
+            at = jump(line.stride).or_else(|| line.jump.and_then(jump))?;
+            Some(at..size.min(at + last.len()))
+        };
+        std::iter::from_fn(next).take(count).collect()
     }
+
+    /// In which line the last use is. Ranges that touch are in line at the second, others at the third; a line of three that
+    /// jumps is thought to go on from there as before.
+    fn line(&self) -> Option<Line> {
+        let length = self.uses.back()?.as_ref()?.len();
+        let steps: SmallVec<[isize; 4]> = self.steps().take(4).collect();
+        let jumped = |jump: isize| (jump != 0).then_some(jump);
+        match steps[..] {
+            [step, ..] if step.unsigned_abs() == length => Some(Line { stride: step, jump: self.jump(step) }),
+            [step, before, ..] if step == before && step != 0 => Some(Line { stride: step, jump: self.jump(step) }),
+            [stride, jump, a, b] if stride == a && a == b => Some(Line { stride, jump: jumped(jump) }),
+            [jump, a, b, ..] if a == b && a != 0 => Some(Line { stride: a, jump: jumped(jump) }),
+            _ => None,
+        }
+    }
+
+    /// The jump before the present line, from one with the same stride.
+    fn jump(&self, stride: isize) -> Option<isize> {
+        let mut before = self.steps().skip_while(|step| *step == stride);
+        let jump = before.next().filter(|jump| *jump != 0)?;
+        (before.next() == Some(stride) && before.next() == Some(stride)).then_some(jump)
+    }
+
+    /// How far each of the last uses was from the one before it, the last first: the device's, of equal length.
+    fn steps(&self) -> impl Iterator<Item = isize> {
+        let uses = || self.uses.iter().rev().map_while(Option::as_ref);
+        let pairs = uses().zip(uses().skip(1)).take_while(|(later, earlier)| later.len() == earlier.len());
+        pairs.map(|(later, earlier)| later.start as isize - earlier.start as isize)
+    }
+}
+
+/// Uses at equal distances, and a jump of theirs.
+struct Line {
+    stride: isize,
+    jump: Option<isize>,
 }
 
 #[cfg(test)]
@@ -95,6 +125,22 @@ mod tests {
         assert_eq!(after(&[(0, 10), (250, 10)], 2), []);
         assert_eq!(after(&[(0, 10), (250, 10), (500, 10)], 2), [(750, 10)]);
         assert_eq!(after(&[(0, 30), (10, 30), (20, 30)], 2), [(30, 30), (40, 30)], "ranges that overlap");
+    }
+
+    #[test]
+    fn a_line_that_jumps_goes_on_from_there_and_jumps_again_at_the_end() {
+        let line = |first: usize| (first * 10..1000).step_by(250).map(|start| (start, 10)).collect::<Vec<_>>();
+        let mut uses = line(0);
+        assert_eq!(after(&uses, 2), [], "where it goes on from the end is not known yet");
+        uses.extend(&line(1)[..1]);
+        assert_eq!(after(&uses, 2), [(260, 10), (510, 10)]);
+        uses.extend(&line(1)[1..2]);
+        assert_eq!(after(&uses, 4), [(510, 10), (760, 10), (20, 10), (270, 10)]);
+        uses.extend(&line(1)[2..]);
+        assert_eq!(after(&uses, 3), [(20, 10), (270, 10), (520, 10)]);
+        uses.push((500, 20));
+        assert_eq!(after(&uses, 3), [], "of another length");
+        assert_eq!(after(&[(0, 10), (100, 10), (500, 10)], 1), [], "two are no line that could jump");
     }
 
     #[test]
