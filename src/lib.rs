@@ -55,6 +55,7 @@ pub mod kind;
 pub mod layer;
 pub mod layout;
 mod location;
+mod per_device;
 mod portable;
 mod residency;
 pub mod resource;

@@ -9,6 +9,7 @@ use crate::error::DriverError;
 use crate::event::Event;
 use crate::kernel::{Access, AccessMode, Function, HostKernel, KernelArg, LaunchConfig};
 use crate::location::DeviceId;
+use crate::per_device::PerDevice;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,8 +85,8 @@ impl Stream {
 
     /// The legacy default stream of the device (`CU_STREAM_LEGACY`).
     pub fn legacy_default(device: &Device) -> Self {
-        static IDS: Mutex<Vec<(DeviceId, StreamId)>> = Mutex::new(Vec::new());
-        let id = id_for(&mut IDS.lock().unwrap_or_else(PoisonError::into_inner), device.id());
+        static IDS: Mutex<PerDevice<StreamId>> = Mutex::new(PerDevice::new());
+        let id = IDS.lock().unwrap_or_else(PoisonError::into_inner).of(device, StreamId::unique);
         Self::assemble(device, RawStream::LEGACY, id, Origin::Legacy)
     }
 
@@ -93,9 +94,9 @@ impl Stream {
     /// this thread may give it work: to the driver the same handle means another stream elsewhere.
     pub fn per_thread_default(device: &Device) -> Self {
         thread_local! {
-            static IDS: RefCell<Vec<(DeviceId, StreamId)>> = const { RefCell::new(Vec::new()) };
+            static IDS: RefCell<PerDevice<StreamId>> = const { RefCell::new(PerDevice::new()) };
         }
-        let id = IDS.with_borrow_mut(|ids| id_for(ids, device.id()));
+        let id = IDS.with_borrow_mut(|ids| ids.of(device, StreamId::unique));
         let origin = Origin::PerThread(thread::current().id());
         Self::assemble(device, RawStream::PER_THREAD, id, origin)
     }
@@ -262,15 +263,6 @@ impl Stream {
             _ => Ok(self.inner.raw),
         }
     }
-}
-
-fn id_for(ids: &mut Vec<(DeviceId, StreamId)>, device: DeviceId) -> StreamId {
-    if let Some((_, id)) = ids.iter().find(|(d, _)| *d == device) {
-        return *id;
-    }
-    let id = StreamId::unique();
-    ids.push((device, id));
-    id
 }
 
 impl Drop for Inner {

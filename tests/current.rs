@@ -2,10 +2,13 @@
 
 mod common;
 
-use cumem::{Buffer, CudaResource, Device, DriverError, LayerExt, ManagedResource, Stream, current, sim};
+use cumem::{
+    Buffer, CudaResource, Device, DriverError, HostKernel, LayerExt, ManagedResource, MemoryResource, Stream, current,
+    layout, sim,
+};
 use cumem_adaptors::{Counters, ResourceExt};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 on_devices!(starts_plain_and_returns_the_previous, guards_restore_their_own_device, handles_outlive_a_change);
 
@@ -79,6 +82,31 @@ fn a_device_that_does_not_exist_has_no_default() {
     let simulator = sim::Simulator::new([sim::Profile::default()]).unwrap();
     let error = simulator.device(3).unwrap_err();
     assert_eq!(error, DriverError::NoSuchDevice { ordinal: 3, count: 1 });
+}
+
+/// A simulator takes with it what it still had to do, which shows whether it goes.
+#[test]
+fn a_simulator_goes_with_its_last_handle() {
+    let mark = Arc::new(());
+    {
+        let device = common::simulated();
+        let stream = Stream::new(&device).unwrap();
+        // Each handle to the initial resource takes back the blocks of the others.
+        let block = current::get(&device).allocate(&stream, layout::bytes(64).unwrap()).unwrap();
+        let scope = current::scoped(&device, CudaResource::new(&device).statistics()).unwrap();
+        drop(current::get(&device));
+        drop(scope);
+        common::free(&current::get(&device), &stream, block).unwrap();
+        current::set(&device, CudaResource::new(&device).limit(1)).unwrap();
+        current::reset(&device);
+        let _default = (Stream::legacy_default(&device), Stream::per_thread_default(&device));
+
+        let held = Arc::clone(&mark);
+        // SAFETY: the kernel uses no memory.
+        unsafe { stream.launch_host(HostKernel::new("never", move |_| drop(held))) }.unwrap();
+        assert_eq!(Arc::strong_count(&mark), 2);
+    }
+    assert_eq!(Arc::strong_count(&mark), 1);
 }
 
 #[test]

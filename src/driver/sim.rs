@@ -65,6 +65,7 @@ pub use live::{Live, LiveAllocations};
 pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
 pub use races::{Deed, Race, RaceKind, Use};
+pub(crate) use simulator::WeakSimulator;
 pub use simulator::{Residency, Simulator};
 pub use snapshots::{Resident, Snapshot};
 pub use statistics::DeviceStatistics;

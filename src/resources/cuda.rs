@@ -1,5 +1,5 @@
 use super::leaf::{Leaf, Place, leaf_layer};
-use crate::block::Block;
+use crate::block::{Block, MakerId};
 use crate::device::Device;
 use crate::error::{AllocError, DeallocError};
 use crate::kind;
@@ -18,7 +18,12 @@ pub struct CudaResource {
 impl CudaResource {
     /// Memory of `device`.
     pub fn new(device: &Device) -> Self {
-        Self { leaf: Leaf::new("device", Place::Device, device) }
+        Self::made_by(MakerId::unique(), device)
+    }
+
+    /// One of several that stand for the same resource.
+    pub(crate) fn made_by(maker: MakerId, device: &Device) -> Self {
+        Self { leaf: Leaf::made_by(maker, "device", Place::Device, device) }
     }
 }
 

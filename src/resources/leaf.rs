@@ -39,7 +39,11 @@ impl Place {
 
 impl Leaf {
     pub(super) fn new(name: &'static str, place: Place, device: &Device) -> Self {
-        Self { name, device: device.clone(), place, maker: MakerId::unique() }
+        Self::made_by(MakerId::unique(), name, place, device)
+    }
+
+    pub(super) fn made_by(maker: MakerId, name: &'static str, place: Place, device: &Device) -> Self {
+        Self { name, device: device.clone(), place, maker }
     }
 
     /// Checks the request, asks the driver with `allocate`, and turns its refusal into numbers. Zero

@@ -28,6 +28,16 @@ pub struct Simulator {
     machine: Arc<Machine>,
 }
 
+/// A [`Simulator`] that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakSimulator(Weak<Machine>);
+
+impl WeakSimulator {
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// Where the pages of a range are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Residency {
@@ -87,6 +97,10 @@ impl Simulator {
 
     pub(super) fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSimulator {
+        WeakSimulator(Arc::downgrade(&self.machine))
     }
 
     /// Device `ordinal`.
