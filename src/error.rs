@@ -124,6 +124,24 @@ impl DriverError {
         }
     }
 
+    /// The device that it is about, where it is about one.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::WrongDevice { expected: device, .. }
+            | Self::WrongThread { device }
+            | Self::Call { device, .. }
+            | Self::Compile { device, .. }
+            | Self::NotSupported { device, .. }
+            | Self::HostAccess { device, .. }
+            | Self::Simulation { device, .. } => Some(*device),
+            Self::MissingSymbol { .. }
+            | Self::NoDriver { .. }
+            | Self::NoSuchDevice { .. }
+            | Self::OutOfRange { .. }
+            | Self::OtherBlock { .. } => None,
+        }
+    }
+
     /// What the driver would say if host memory ran out.
     pub(crate) fn host_out_of_memory(device: DeviceId) -> Self {
         Self::Call { call: "malloc", device, code: CudaErrorCode::OUT_OF_MEMORY }

@@ -2,7 +2,9 @@
 
 use cumem::sim::faults::{Outcome, Report, enumerate};
 use cumem::sim::{FaultCall, Profile};
-use cumem::{AllocError, Buffer, CudaErrorCode, CudaResource, Device, Event, MemoryResource, Stream, layout};
+use cumem::{
+    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, Event, MemoryResource, Stream, layout,
+};
 use cumem_adaptors::{PoolOptions, ResourceExt};
 use std::error::Error;
 use std::mem;
@@ -78,6 +80,42 @@ fn a_free_that_fails_must_be_reported() {
             && wrong.ends_with("4096 bytes of device memory in 1 blocks, and nothing said so"),
         "{wrong}"
     );
+}
+
+/// While another device's buffer says that it was not taken back.
+#[test]
+fn what_is_said_of_another_device_does_not_count() {
+    let report = report(|device| {
+        let (stream, resource) = (Stream::new(device)?, CudaResource::new(device));
+        let block = resource.allocate(&stream, layout::bytes(4096)?)?;
+        // SAFETY: nothing uses the block.
+        let _ = unsafe { resource.deallocate(&stream, block) };
+        let other = Device::simulated(Profile::default())?;
+        let buffer = Buffer::from_slice(&[1_u8], &Stream::new(&other)?, CudaResource::new(&other))?;
+        other.simulator().ok_or("no simulator")?.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
+        drop(buffer);
+        Ok(())
+    });
+    assert!(only_wrong(&report).ends_with("and nothing said so"), "{report}");
+}
+
+/// What is left after a destruction that failed is said by whoever dropped it, on whichever thread.
+#[test]
+fn streams_events_and_pools_that_cannot_be_destroyed_say_so() {
+    let report = report(|device| {
+        let device = device.clone();
+        let on_another_thread = std::thread::spawn(move || -> Result<(), AllocError> {
+            let stream = Stream::new(&device)?;
+            Event::new(&device)?.record(&stream)?;
+            let pool = CudaAsyncResource::new(&device)?;
+            Buffer::<u8, _>::zeroed(4096, &stream, pool).map(drop)
+        });
+        Ok(on_another_thread.join().map_err(|_| "it panicked")??)
+    });
+    report.assert();
+    let destroyed = report.runs().iter().filter(|(fault, _)| fault.call == FaultCall::Destroy);
+    let kept: Vec<_> = destroyed.map(|(_, outcome)| outcome.clone()).collect();
+    assert_eq!(kept, ["1 events", "1 pools", "1 streams"].map(|left| Outcome::Kept(left.into())));
 }
 
 #[test]

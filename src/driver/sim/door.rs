@@ -104,15 +104,15 @@ impl Driver for Simulator {
     }
 
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<()> {
-        let mut state = self.machine().look();
-        let bad = state.code(d, "cuStreamDestroy", CudaErrorCode::INVALID_HANDLE);
+        let call = "cuStreamDestroy";
+        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
+        let bad = state.code(d, call, CudaErrorCode::INVALID_HANDLE);
         let key = Key::from_handle(stream.0).ok_or_else(|| bad.clone())?;
         let found = state.streams.get_mut(key).filter(|stream| stream.device == d && !stream.closing).ok_or(bad)?;
         found.closing = true;
         if found.is_idle() {
             state.streams.remove(key);
         }
-        state.now += ns(state.profile(d).call_stream);
         Ok(())
     }
 
@@ -154,11 +154,11 @@ impl Driver for Simulator {
     }
 
     unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<()> {
-        let mut state = self.machine().look();
-        let key = state.event(d, event, "cuEventDestroy")?.0;
+        let call = "cuEventDestroy";
+        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_event))?;
+        let key = state.event(d, event, call)?.0;
         state.events.remove(key);
         state.race_forget(key);
-        state.now += ns(state.profile(d).call_event);
         Ok(())
     }
 
@@ -258,7 +258,7 @@ impl Driver for Simulator {
 
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<()> {
         let call = "cuMemPoolDestroy";
-        let mut state = self.machine().look();
+        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
         let (key, found) = state.pool(d, pool, call)?;
         (found.closing, found.dirty) = (true, true);
         if key == state.devices[d as usize].default_pool {

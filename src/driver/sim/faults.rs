@@ -19,7 +19,7 @@ use super::profile::Profile;
 use super::simulator::Simulator;
 use crate::code::CudaErrorCode;
 use crate::device::Device;
-use crate::drop_error::drop_errors_recorded;
+use crate::drop_error::Listener;
 use std::any::Any;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,6 +52,8 @@ pub enum Outcome {
     Failed(String),
     /// The driver was made to refuse what is given back, or the wait before; that was reported, and this is left.
     Kept(String),
+    /// It left this behind, without a reason or without a word.
+    Leaked(String),
     /// What must not be, whatever fails.
     Wrong(String),
 }
@@ -61,15 +63,15 @@ pub enum Outcome {
 #[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
 pub struct Report {
     calls: Vec<(FaultCall, u64)>,
-    /// Why the run without a failure does not count.
-    clean: Result<(), String>,
+    /// What became of the run without a failure.
+    clean: Outcome,
     runs: Vec<(Fault, Outcome)>,
 }
 
 /// Runs `program` on a simulated device of `profile` to count the driver calls that it makes, then once for each call
 /// and each code that it may answer, on a device of its own, with that call failing.
 ///
-/// Whatever fails, `program` must not panic, must leave no memory, stream or event behind, and must leave the device
+/// Whatever fails, `program` must not panic, must leave no memory, stream, event or pool behind, and must leave the device
 /// usable. What it has to hold besides, such as counters that must not have moved, it asserts itself: a panic counts
 /// as wrong. Only where the driver is made to refuse what is given back, or to fail the wait before, may that stay out,
 /// and then an error must say so, returned or through [`take_drop_errors`](crate::take_drop_errors).
@@ -84,16 +86,11 @@ pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> 
 /// The same on a machine with a device for each profile. `program` is given the first of them, whose
 /// [simulator](Device::simulator) has the others.
 pub fn enumerate_on<E: Display>(profiles: &[Profile], mut program: impl FnMut(&Device) -> Result<(), E>) -> Report {
-    let mut report = Report { calls: Vec::new(), clean: Ok(()), runs: Vec::new() };
     let clean = run(profiles, None, &mut program);
-    report.clean = match clean.outcome {
-        Outcome::Succeeded => Ok(()),
-        Outcome::Failed(why) | Outcome::Kept(why) | Outcome::Wrong(why) => Err(why),
-    };
-    if report.clean.is_err() {
+    let mut report = Report { calls: clean.calls, clean: clean.outcome, runs: Vec::new() };
+    if !matches!(report.clean, Outcome::Succeeded | Outcome::Leaked(_)) {
         return report;
     }
-    report.calls = clean.calls;
     for &(call, calls) in &report.calls {
         for (number, &code) in (1..=calls).flat_map(|number| call.codes().iter().map(move |code| (number, code))) {
             let fault = Fault { call, number, code };
@@ -125,7 +122,7 @@ fn run<E: Display>(
     if let Some(Fault { call, number, code }) = fault {
         simulator.fail_nth(call, number, code);
     }
-    let reported = drop_errors_recorded();
+    let listener = Listener::new(devices[0].id());
     let result = catch_unwind(AssertUnwindSafe(|| program(&devices[0]).map_err(|error| error.to_string())));
     let calls = FaultCall::ALL.iter().map(|&call| (call, simulator.calls(call))).filter(|(_, n)| *n > 0).collect();
     let happened = simulator.faults_to_come() == 0;
@@ -138,7 +135,7 @@ fn run<E: Display>(
     });
     let live = simulator.live_allocations();
     let left = (live != LiveAllocations::default()).then(|| live.to_string());
-    let reported = drop_errors_recorded() > reported;
+    let reported = listener.heard() > 0;
 
     let outcome = match (result, left) {
         (Err(panic), _) => Outcome::Wrong(format!("it panicked: {}", said(&*panic))),
@@ -146,8 +143,8 @@ fn run<E: Display>(
         _ if !happened => Outcome::Wrong("it did not make this call: its calls differ from run to run".into()),
         (Ok(result), Some(left)) => match fault {
             Some(fault) if fault.call.gives_back() && (result.is_err() || reported) => Outcome::Kept(left),
-            Some(fault) if fault.call.gives_back() => Outcome::Wrong(format!("it left {left}, and nothing said so")),
-            _ => Outcome::Wrong(format!("it left {left}")),
+            Some(fault) if fault.call.gives_back() => Outcome::Leaked(format!("it left {left}, and nothing said so")),
+            _ => Outcome::Leaked(format!("it left {left}")),
         },
         (Ok(Err(error)), None) => Outcome::Failed(error),
         (Ok(Ok(())), None) => Outcome::Succeeded,
@@ -173,9 +170,23 @@ impl Report {
 
     /// What is wrong, a sentence each; empty if all is well.
     pub fn wrong(&self) -> Vec<String> {
-        let clean = self.clean.as_ref().err().map(|why| format!("with no call failing: {why}"));
+        self.sentences(|_| true)
+    }
+
+    /// The same without [leaks](Outcome::Leaked), for what is meant to keep something.
+    pub fn wrong_besides_leaks(&self) -> Vec<String> {
+        self.sentences(|outcome| !matches!(outcome, Outcome::Leaked(_)))
+    }
+
+    fn sentences(&self, counts: impl Fn(&Outcome) -> bool) -> Vec<String> {
+        let clean = match &self.clean {
+            Outcome::Succeeded => None,
+            Outcome::Failed(why) | Outcome::Kept(why) | Outcome::Leaked(why) | Outcome::Wrong(why) => {
+                counts(&self.clean).then(|| format!("with no call failing: {why}"))
+            }
+        };
         let runs = self.runs.iter().filter_map(|(fault, outcome)| match outcome {
-            Outcome::Wrong(why) => Some(format!("{fault}: {why}")),
+            Outcome::Wrong(why) | Outcome::Leaked(why) => counts(outcome).then(|| format!("{fault}: {why}")),
             _ => None,
         });
         clean.into_iter().chain(runs).collect()

@@ -161,7 +161,7 @@ impl Machine {
 
     /// The host touches unified memory: pages that it cannot reach come to it, one fault after the other.
     pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
-        let mut state = self.run(self.look(), d, Until::Due)?;
+        let mut state = self.enter(d, FaultCall::HostAccess, "an access of the host", |_| 0)?;
         let uses = [used(addr, bytes, if write { Deed::Written } else { Deed::Read })];
         let place = match state.memory.find(addr, bytes) {
             Ok(place) => place,

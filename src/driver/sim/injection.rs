@@ -60,6 +60,8 @@ fault_calls! {
     WaitEvent,
     /// `cuStreamCreate`.
     CreateStream,
+    /// `cuStreamDestroy`, `cuEventDestroy`, `cuMemPoolDestroy`.
+    Destroy,
     /// `cuMemPoolCreate`, and changes to pools.
     MemPool,
     /// `cuStreamSynchronize`, `cuEventSynchronize`, `cuCtxSynchronize`.
@@ -68,6 +70,8 @@ fault_calls! {
     Query,
     /// `cuLaunchKernel`, and work done by the host in its place.
     Launch,
+    /// The host's touch of memory, which is no call of a driver, but may find none for its pages.
+    HostAccess,
 }
 
 impl FaultCall {
@@ -76,6 +80,7 @@ impl FaultCall {
     pub(super) fn codes(self) -> &'static [CudaErrorCode] {
         const MEMORY: &[CudaErrorCode] = &[CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
         match self {
+            Self::HostAccess => &[CudaErrorCode::OUT_OF_MEMORY],
             Self::AllocateDevice | Self::AllocateManaged | Self::AllocatePinned | Self::AllocateAsync => MEMORY,
             Self::Reserve | Self::Map => MEMORY,
             Self::Synchronize => &[CudaErrorCode::LAUNCH_FAILED],
@@ -85,7 +90,7 @@ impl FaultCall {
 
     /// Whether it gives something back, or waits for what uses it; if it fails, that stays out.
     pub(super) fn gives_back(self) -> bool {
-        matches!(self, Self::Free | Self::Reserve | Self::Synchronize)
+        matches!(self, Self::Free | Self::Destroy | Self::Reserve | Self::Synchronize)
     }
 }
 

@@ -33,6 +33,8 @@ pub struct LiveAllocations {
     pub streams: u64,
     /// Events that were created and not destroyed.
     pub events: u64,
+    /// Memory pools of the driver that were created and not destroyed.
+    pub pools: u64,
 }
 
 impl LiveAllocations {
@@ -66,7 +68,7 @@ impl fmt::Display for LiveAllocations {
                 parts.push(format!("{} bytes of {what} in {} blocks", live.bytes, live.blocks));
             }
         }
-        for (what, count) in [("streams", self.streams), ("events", self.events)] {
+        for (what, count) in [("streams", self.streams), ("events", self.events), ("pools", self.pools)] {
             if count > 0 {
                 parts.push(format!("{count} {what}"));
             }
@@ -75,7 +77,7 @@ impl fmt::Display for LiveAllocations {
     }
 }
 
-/// The counts of memory as it comes and goes; streams and events are counted where they are.
+/// The counts of memory as it comes and goes; streams, events and pools are counted where they are.
 #[derive(Debug, Default)]
 pub(super) struct LiveCount {
     now: LiveAllocations,

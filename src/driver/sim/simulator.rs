@@ -212,9 +212,12 @@ impl Simulator {
         let state = self.machine.look();
         let own: usize = state.devices.iter().map(|device| 1 + device.per_thread.len()).sum();
         let closing = state.streams.iter().filter(|(_, stream)| stream.closing).count();
+        // Each device has one that was not created.
+        let open_pools = state.pools.iter().filter(|(_, pool)| !pool.closing).count() - state.devices.len();
         LiveAllocations {
             streams: (state.streams.len() - own - closing) as u64,
             events: state.events.len() as u64,
+            pools: open_pools as u64,
             ..state.memory.live.now()
         }
     }
