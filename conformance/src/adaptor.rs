@@ -1,6 +1,6 @@
 //! [`AdaptorSuite`]: all checks for an adaptor, and what it does when its upstream fails.
 
-use crate::broken::{Broken, Outcome};
+use crate::broken::{Broken, Outcome, Verdict};
 use crate::expectations::Expectations;
 use crate::fail_nth::FailNth;
 use crate::faults::{FaultCheck, fault_checks};
@@ -68,7 +68,7 @@ where
         });
         for FaultCheck { name, run } in fault_checks() {
             let run = || place.device().map_err(Broken::from).and_then(|device| run(&device, &self.make));
-            report.add(name, unless_it_panics(run));
+            report.add(name, unless_it_panics(run).map(Verdict::from));
         }
         report
     }

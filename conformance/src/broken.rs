@@ -49,6 +49,20 @@ impl From<DriverError> for Broken {
 /// What a check ends with.
 pub(crate) type Outcome = Result<(), Broken>;
 
+/// What a check that found nothing wrong did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    /// Nothing, and why.
+    Skipped(&'static str),
+}
+
+impl From<()> for Verdict {
+    fn from((): ()) -> Self {
+        Self::Passed
+    }
+}
+
 /// Ends a check with a formatted [`Broken`] unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {

@@ -11,7 +11,7 @@ mod refusals;
 mod sizes;
 mod threads;
 
-use crate::broken::Outcome;
+use crate::broken::{Broken, Verdict};
 use crate::subject::Subject;
 use cumem::MemoryResource;
 use std::fmt::Display;
@@ -19,14 +19,14 @@ use std::fmt::Display;
 /// A check and its name.
 pub(crate) struct Check<R: MemoryResource> {
     pub(crate) name: &'static str,
-    pub(crate) run: fn(&Subject<'_, R>) -> Outcome,
+    pub(crate) run: fn(&Subject<'_, R>) -> Result<Verdict, Broken>,
 }
 
 macro_rules! checks {
     ($($module:ident: $($name:ident),+;)+) => {
         /// What every resource must pass.
         pub(crate) fn checks<R: MemoryResource + Display + Sync>() -> Vec<Check<R>> {
-            vec![$($(Check { name: stringify!($name), run: $module::$name }),+),+]
+            vec![$($(Check { name: stringify!($name), run: |subject| $module::$name(subject).map(Verdict::from) }),+),+]
         }
     };
 }

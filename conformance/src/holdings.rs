@@ -2,7 +2,7 @@
 
 use cumem::{Device, DriverError};
 
-/// What a program has from a device: memory, and from a simulated one also streams and events.
+/// What a program has from a device: memory, and from a simulated one also streams, events and pools.
 pub(crate) struct Holdings(Vec<(&'static str, u64)>);
 
 impl Holdings {
@@ -21,6 +21,7 @@ impl Holdings {
                 ("ranges of reserved addresses", live.reserved.blocks),
                 ("streams", live.streams),
                 ("events", live.events),
+                ("pools", live.pools),
             ]);
         }
         Ok(Self(all))

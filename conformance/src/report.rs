@@ -1,6 +1,6 @@
 //! [`Report`]: what came of a run of the suite.
 
-use crate::broken::{Broken, Outcome};
+use crate::broken::{Broken, Verdict};
 use std::fmt;
 
 /// What came of a run of the suite.
@@ -10,17 +10,19 @@ pub struct Report {
     subject: String,
     seed: u64,
     passed: Vec<&'static str>,
+    skipped: Vec<(&'static str, &'static str)>,
     failed: Vec<(&'static str, Broken)>,
 }
 
 impl Report {
     pub(crate) fn new(subject: String, seed: u64) -> Self {
-        Self { subject, seed, passed: Vec::new(), failed: Vec::new() }
+        Self { subject, seed, passed: Vec::new(), skipped: Vec::new(), failed: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, check: &'static str, outcome: Outcome) {
+    pub(crate) fn add(&mut self, check: &'static str, outcome: Result<Verdict, Broken>) {
         match outcome {
-            Ok(()) => self.passed.push(check),
+            Ok(Verdict::Passed) => self.passed.push(check),
+            Ok(Verdict::Skipped(why)) => self.skipped.push((check, why)),
             Err(broken) => self.failed.push((check, broken)),
         }
     }
@@ -28,6 +30,11 @@ impl Report {
     /// Checks that the resource passed.
     pub fn passed(&self) -> &[&'static str] {
         &self.passed
+    }
+
+    /// Checks that say nothing about it here, and why.
+    pub fn skipped(&self) -> &[(&'static str, &'static str)] {
+        &self.skipped
     }
 
     /// Checks that it did not pass, and why.
@@ -49,8 +56,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (passed, all) = (self.passed.len(), self.passed.len() + self.failed.len());
+        let (passed, all) = (self.passed.len(), self.passed.len() + self.skipped.len() + self.failed.len());
         write!(f, "{}: {passed} of {all} conformance checks passed", self.subject)?;
+        self.skipped.iter().try_for_each(|(check, why)| write!(f, "; {check} was skipped: {why}"))?;
         if !self.failed.is_empty() {
             write!(f, " (CUMEM_SEED={})", self.seed)?;
         }

@@ -1,6 +1,6 @@
 //! [`Suite`]: a resource's factory, what is expected of it, and the run of all checks.
 
-use crate::broken::{Broken, Outcome, ensure};
+use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::checks::{Check, checks};
 use crate::contents::Contents;
 use crate::effort::seed;
@@ -89,12 +89,12 @@ where
             let result = unless_it_panics(run);
             // Always asked, so that nothing of this check is left to the next.
             let last_word = after(check.name);
-            report.add(check.name, result.and(last_word));
+            report.add(check.name, result.and_then(|verdict| last_word.map(|()| verdict)));
         }
         report
     }
 
-    fn run_check(&self, check: &Check<R>, device: &Device) -> Outcome {
+    fn run_check(&self, check: &Check<R>, device: &Device) -> Result<Verdict, Broken> {
         let before = Holdings::of(device)?;
         let subject = Subject {
             resource: (self.make)(device).map_err(|error| Broken::new(format!("was not made: {error}")))?,
@@ -105,7 +105,7 @@ where
             seed: self.seed,
             make: &self.make,
         };
-        (check.run)(&subject)?;
+        let verdict = (check.run)(&subject)?;
         drop(subject);
         device.synchronize()?;
         let races = device.simulator().map(Simulator::take_races).unwrap_or_default();
@@ -114,7 +114,7 @@ where
         // On a GPU others allocate too.
         let known = device.is_simulated() && self.expectations.returns_all;
         ensure!(!known || kept.is_empty(), "kept {} when it was dropped", kept.join(", "));
-        Ok(())
+        Ok(verdict)
     }
 
     fn name(&self, place: &Place) -> String {
@@ -126,7 +126,7 @@ where
 }
 
 /// A resource that panics breaks its contract like one that answers wrongly.
-pub(crate) fn unless_it_panics(run: impl FnOnce() -> Outcome) -> Outcome {
+pub(crate) fn unless_it_panics<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

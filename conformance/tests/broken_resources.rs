@@ -8,7 +8,7 @@ use cumem::{
     AllocError, Block, CudaErrorCode, CudaResource, DeallocError, Device, DriverError, HostKernel, LayerExt, MakerId,
     ManagedResource, MemoryResource, Stream, Upstream, layout,
 };
-use cumem_conformance::{BoxError, Place, Report, Suite};
+use cumem_conformance::{BoxError, Expectations, Place, Report, Suite};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::mem;
@@ -314,4 +314,42 @@ fn gives_one_block_to_two_threads() {
     });
     let threaded = ["own_streams", "one_shared_stream", "default_stream_of_all", "threads_exchange_blocks"];
     assert!(report.failed().iter().any(|(name, _)| threaded.contains(name)), "{report}");
+}
+
+/// A resource that keeps a block when it goes, and says so.
+fn keeper(crooked: fn(ManagedResource) -> Crooked) -> Report {
+    let make = |device: &Device| {
+        let crooked = crooked(ManagedResource::new(device)?);
+        let _kept = crooked.allocate(&Stream::new(device)?, layout::bytes(64)?)?;
+        Ok::<_, BoxError>(crooked)
+    };
+    let expectations = Expectations::default().keeps_memory().shares_state();
+    Suite::new(make).through_host().expecting(expectations).run(&Place::simulated())
+}
+
+#[test]
+fn keeping_memory_excuses_nothing_else() {
+    let report = keeper(Crooked::over);
+    assert!(report.failed().is_empty(), "{report}");
+    let report = keeper(|upstream| {
+        Crooked::over(upstream).allocating(|upstream, stream, layout| {
+            let block = upstream.allocate(stream, layout);
+            assert!(!matches!(block, Err(AllocError::Driver(_))), "no driver fails");
+            block
+        })
+    });
+    caught(&report, &["every_driver_call_fails"]);
+}
+
+#[test]
+fn what_was_skipped_has_not_passed() {
+    let report = keeper(Crooked::over);
+    assert_eq!(report.skipped(), [("foreign_block", "its instances share their state")]);
+    assert!(!report.passed().contains(&"foreign_block"));
+    let all = report.passed().len() + 1;
+    let text = report.to_string();
+    assert!(
+        text.contains(&format!("{} of {all} conformance checks passed; foreign_block was skipped", all - 1)),
+        "{text}"
+    );
 }

@@ -1,4 +1,4 @@
-use crate::broken::{Broken, Outcome, ensure};
+use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::live::{BlockId, LiveBlocks};
 use crate::subject::{Subject, bytes};
 use cumem::{AllocError, MemoryKind, MemoryResource, kind, layout};
@@ -24,9 +24,12 @@ pub(super) fn nearly_the_address_space<R: MemoryResource>(subject: &Subject<'_, 
 /// Large blocks until there is no more, as far as 100 of them go; then one is freed, and its size is there again.
 ///
 /// Only where the memory is a simulated device's: a GPU is shared, and so is the memory of this process.
-pub(super) fn until_there_is_no_more<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
-    if !subject.device.is_simulated() || R::Kind::NAME == kind::Host::NAME {
-        return Ok(());
+pub(super) fn until_there_is_no_more<R: MemoryResource>(subject: &Subject<'_, R>) -> Result<Verdict, Broken> {
+    if !subject.device.is_simulated() {
+        return Ok(Verdict::Skipped("a GPU's memory is shared"));
+    }
+    if R::Kind::NAME == kind::Host::NAME {
+        return Ok(Verdict::Skipped("the memory is this process's own"));
     }
     let (stream, large) = (&subject.stream, bytes(subject.expectations.largest));
     let mut blocks = Vec::new();
@@ -41,7 +44,7 @@ pub(super) fn until_there_is_no_more<R: MemoryResource>(subject: &Subject<'_, R>
         blocks.push(again);
     }
     blocks.into_iter().try_for_each(|block| subject.put(stream, block))?;
-    subject.round_trip(stream, bytes(1000))
+    subject.round_trip(stream, bytes(1000)).map(Verdict::from)
 }
 
 fn refuses<R: MemoryResource>(subject: &Subject<'_, R>, layout: Layout, fits: impl Fn(&AllocError) -> bool) -> Outcome {

@@ -1,4 +1,4 @@
-use crate::broken::{Broken, Outcome, ensure};
+use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::live::BlockId;
 use crate::subject::{Subject, bytes, get, put};
 use cumem::sim::Profile;
@@ -6,9 +6,9 @@ use cumem::{AllocError, Block, DeallocReason, Device, DriverError, MakerId, Memo
 use std::ptr::NonNull;
 
 /// A block of another instance is refused and returned, and its maker still takes it.
-pub(super) fn foreign_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
+pub(super) fn foreign_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Result<Verdict, Broken> {
     if !subject.expectations.refuses_foreign {
-        return Ok(());
+        return Ok(Verdict::Skipped("its instances share their state"));
     }
     let (stream, other) = (&subject.stream, subject.another()?);
     for size in [0, 1000] {
@@ -19,7 +19,7 @@ pub(super) fn foreign_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Outc
         put(&other, stream, foreign)?;
         subject.put(stream, own)?;
     }
-    subject.round_trip(stream, bytes(1000))
+    subject.round_trip(stream, bytes(1000)).map(Verdict::from)
 }
 
 /// A block that nobody made is refused, whatever its tag says.
