@@ -5,7 +5,7 @@ mod common;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use cumem::LayerExt;
-use cumem_adaptors::{AnyStack, Counters};
+use cumem_adaptors::{AnyStack, Counters, PoolState};
 use cumem_replay::{Pass, Player, Trace};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,13 @@ fn pass(player: &mut Player<'_, AnyStack>) -> Pass {
 fn print_memory(what: &str, stack: &AnyStack, trace: &Trace) {
     let requested = trace.peak_requested_bytes();
     let reserved = stack.find_all::<Counters>().last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0));
-    println!("{what} memory: {reserved} reserved / {requested} requested = {:.3}", reserved as f64 / requested as f64);
+    let times = |bytes: f64| bytes / requested as f64;
+    println!("{what} memory: {reserved} reserved / {requested} requested = {:.3}", times(reserved as f64));
+    // Unified memory takes nothing until it is used.
+    if let (AnyStack::OverManaged(_), Some(pool)) = (stack, stack.find_all::<PoolState>().last()) {
+        let touched = pool.stats().peak_touched;
+        println!("{what} memory: {touched} touched / {requested} requested = {:.3}", times(touched as f64));
+    }
 }
 
 fn replay(criterion: &mut Criterion) {

@@ -7,7 +7,7 @@
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem::{Device, DriverError, LayerExt};
-use cumem_adaptors::{AnyStack, Counters, StackSpec};
+use cumem_adaptors::{AnyStack, Counters, PoolState, StackSpec};
 use cumem_replay::{Figures, Replay, Trace};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -60,6 +60,9 @@ struct Report<'a> {
     ns_per_operation: f64,
     peak_requested_bytes: u64,
     peak_reserved_bytes: u64,
+    /// Of unified memory, which takes nothing until it is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_touched_bytes: Option<u64>,
     out_of_memory: u64,
 }
 
@@ -99,6 +102,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         ns_per_operation: (figures.ns_per_operation() * 100.0).round() / 100.0,
         peak_requested_bytes: trace.peak_requested_bytes(),
         peak_reserved_bytes: peak_reserved_bytes(&stack),
+        peak_touched_bytes: peak_touched_bytes(&stack),
         out_of_memory: figures.out_of_memory(),
     };
     match args.format {
@@ -133,6 +137,14 @@ fn peak_reserved_bytes(stack: &AnyStack) -> u64 {
     counters.last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0).unsigned_abs())
 }
 
+/// The most of it that was ever in a block, in 2 MiB steps of the pool over the leaf: nothing where there is no such
+/// pool, or the leaf's memory is there whether it is used or not.
+fn peak_touched_bytes(stack: &AnyStack) -> Option<u64> {
+    let pools = stack.find_all::<PoolState>();
+    let pool = pools.last().filter(|_| matches!(stack, AnyStack::OverManaged(_)))?;
+    Some(pool.stats().peak_touched as u64)
+}
+
 fn print(report: &Report<'_>, trace: &Trace, figures: &Figures, simulated: bool) {
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     println!("trace   {}", report.trace);
@@ -159,5 +171,11 @@ fn print(report: &Report<'_>, trace: &Trace, figures: &Figures, simulated: bool)
         report.peak_reserved_bytes,
         report.peak_reserved_bytes as f64 / report.peak_requested_bytes.max(1) as f64,
     );
+    if let Some(touched) = report.peak_touched_bytes {
+        println!(
+            "        {touched} bytes of that were used at some time, and took memory: {:.3} times as much",
+            touched as f64 / report.peak_requested_bytes.max(1) as f64,
+        );
+    }
     println!("failed  {} for want of memory", count(report.out_of_memory as usize, "allocation", "allocations"));
 }

@@ -19,7 +19,8 @@
 //! has to wait for; and for all that is free, put together. Only then does the pool grow, unless
 //! [`Crossing::GrowFirst`] puts growth before waiting. Over memory that is mapped into one range of addresses it
 //! grows by what is missing beside what is free, and free pieces from elsewhere move there first
-//! (`pool/expand.rs`). When that fails too, the host waits where the driver cannot, and whole chunks go back, so
+//! (`pool/expand.rs`). Unified memory takes nothing until it is used, so there a chunk is as large as all before it, and
+//! growth is to use more of it (`pool/untouched.rs`). When that fails too, the host waits where the driver cannot, and whole chunks go back, so
 //! that the upstream may cut anew.
 //!
 //! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with it
@@ -29,7 +30,8 @@
 //!
 //! Four invariants hold whenever no lock is held:
 //!
-//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, or the arena.
+//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the
+//!    upper part of a chunk that nobody has been given yet.
 //! 2. Whatever is free in a stream's heap may be used by that stream: every earlier use was enqueued before
 //!    the present point of the stream.
 //! 3. A piece in the arena carries *fences*, events such that every earlier use was enqueued before one of
@@ -66,6 +68,7 @@ mod state;
 mod stats;
 mod sync;
 mod tag;
+mod untouched;
 
 #[cfg(all(loom, test))]
 mod interleavings;
@@ -79,7 +82,7 @@ pub use stats::PoolStats;
 
 use crate::size::Size;
 use chunks::UNIT;
-use cumem::kind::Migratable;
+use cumem::kind::{Managed, Migratable};
 use cumem::{
     AllocError, Beneath, Block, CudaVirtualResource, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
     Location, MemoryResource, Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
@@ -93,7 +96,7 @@ use rounding::Rounding;
 use slots::Local;
 use state::Central;
 use std::alloc::Layout;
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::num::NonZero;
 use std::ptr::NonNull;
@@ -158,16 +161,19 @@ impl<U> Pool<U> {
         let granule = if joined.is_some() { GRANULARITY } else { UNIT };
         let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
         let initial = initial.min(maximum.unwrap_or(usize::MAX));
+        let concurrent = device.attributes().concurrent_managed_access;
+        let lazy = concurrent && TypeId::of::<U::Kind>() == TypeId::of::<Managed>();
         let limits = Limits {
             maximum,
             step: bytes(options.step),
             release_threshold: bytes(options.release_threshold),
-            slack: options.slack.unwrap_or(Size::Percent(33)),
+            slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
             crossing: options.crossing,
             prefetch: None,
             joined: joined.is_some(),
             rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
             passes_on: options.up_to.is_some(),
+            lazy,
         };
         let state = PoolState::new(device, maximum)?;
         let pool = Self { state, limits, options, close: Self::close, give_back: Self::give_back, upstream };
@@ -179,7 +185,11 @@ impl<U> Pool<U> {
             let bytes = if pool.limits.joined { left.min(PIECE) } else { left };
             let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
             // Before anything can fail, so that the pool can give it back.
-            arena.insert(grown.addr, grown.units, chunks.apart(grown.addr), Fences::default());
+            if pool.limits.lazy {
+                chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
+            } else {
+                arena.insert(grown.addr, grown.units, chunks.apart(grown.addr), Fences::default());
+            }
             left -= bytes;
         }
         if initial > 0 {
@@ -205,15 +215,18 @@ impl<U> Pool<U> {
             return Err(PoolError::NoPrefetch(SkipReason::NoConcurrentManagedAccess(self.state.device.id())));
         }
         {
-            let central = self.state.lock();
+            let mut central = self.state.lock();
             for chunk in central.chunks.iter() {
                 match hints::prefetch(chunk, 0..chunk.size(), target, &central.service)? {
                     Outcome::Applied => {}
                     Outcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
                 }
             }
+            let untouched: Vec<_> = central.chunks.untouched.iter().map(|(part, _)| part).collect();
+            untouched.into_iter().for_each(|part| central.touch(part.start, part.end - part.start));
         }
         self.limits.prefetch = Some(target);
+        self.limits.lazy = false;
         Ok(self)
     }
 

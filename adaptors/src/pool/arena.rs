@@ -61,6 +61,9 @@ impl Arena {
 
     /// Takes memory in. It joins neighbours that wait for the same fences.
     pub(super) fn insert(&mut self, addr: u64, units: u64, head: bool, fences: Fences) {
+        if units == 0 {
+            return;
+        }
         self.units += units;
         let (mut addr, mut units, mut head) = (addr, units, head);
         let before = self.lots.range(..addr).next_back();
@@ -160,6 +163,9 @@ impl Arena {
 
     /// Takes out exactly `units` from `addr` on, if all of that is here.
     pub(super) fn take_exactly(&mut self, addr: u64, units: u64) -> Option<Fences> {
+        if units == 0 {
+            return Some(Fences::default());
+        }
         let (&first, _) = self.lots.range(..=addr).next_back()?;
         let mut end = first;
         while end < addr + units {

@@ -1,6 +1,7 @@
 //! [`Chunks`]: what the pool has from its upstream. The only place that takes from it and gives back.
 
 use super::fence::Fences;
+use super::untouched::Untouched;
 use cumem::{AllocError, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocReason, Location, Stream, Upstream, hints, layout};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,6 +21,9 @@ pub(super) struct Grown {
 pub(super) struct Chunks {
     blocks: BTreeMap<u64, Block>,
     reserved: usize,
+    /// What of it no stream has been given yet.
+    pub(super) untouched: Untouched,
+    peak_touched: usize,
     /// Addresses, in units, in which chunks that touch can be used as one.
     joined: Range<u64>,
 }
@@ -30,8 +34,11 @@ impl Chunks {
         self.joined = addresses.start / UNIT as u64..addresses.end / UNIT as u64;
     }
 
-    /// Whether memory at `addr`, where a chunk begins, is apart from what lies before it.
+    /// Whether memory at `addr`, where a chunk or an untouched part begins, is apart from what lies before it.
     pub(super) fn apart(&self, addr: u64) -> bool {
+        if self.untouched.starts_at(addr) {
+            return self.blocks.contains_key(&addr);
+        }
         // What lies before the first of the addresses is somebody else's.
         !self.joined.contains(&addr) || addr == self.joined.start
     }
@@ -44,6 +51,19 @@ impl Chunks {
     /// Bytes that are had from the upstream.
     pub(super) fn reserved(&self) -> usize {
         self.reserved
+    }
+
+    /// Bytes of that which streams have been given at some time, and the most that they ever were.
+    pub(super) fn touched(&self) -> (usize, usize) {
+        let now = self.reserved - self.untouched.units() as usize * UNIT;
+        (now, now.max(self.peak_touched))
+    }
+
+    /// Lets the first `units` of the untouched part at `addr` go, to be used.
+    pub(super) fn touch(&mut self, addr: u64, units: u64) -> Option<Fences> {
+        let fences = self.untouched.take(addr, units);
+        self.peak_touched = self.touched().1;
+        fences
     }
 
     pub(super) fn count(&self) -> usize {
@@ -94,7 +114,13 @@ impl Chunks {
         Ok(grown)
     }
 
-    /// Gives back the chunk at `addr`, all of whose memory is free and waits for `fences`. On failure it
+    /// The part of the chunk at `addr` that no stream has been given yet.
+    pub(super) fn untouched_of(&self, addr: u64) -> Option<(Range<u64>, Fences)> {
+        let end = addr + (self.blocks.get(&addr)?.size() / UNIT) as u64;
+        self.untouched.up_to(addr, end)
+    }
+
+    /// Gives back the chunk at `addr`, all of whose touched memory is free and waits for `fences`. On failure it
     /// stays.
     pub(super) fn release(
         &mut self,
@@ -104,12 +130,20 @@ impl Chunks {
         service: &Stream,
     ) -> Result<usize, DeallocReason> {
         fences.hold(service)?;
+        let untouched = self.untouched_of(addr);
+        if let Some((_, fences)) = &untouched {
+            fences.hold(service)?;
+        }
         let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
         let bytes = block.size();
         // SAFETY: the chunk came from this upstream and nothing in it is live; its last uses come before
         // the fences, for which `service` has just been made to wait.
         match unsafe { upstream.deallocate(service, block) } {
             Ok(()) => {
+                self.peak_touched = self.touched().1;
+                if let Some((part, _)) = untouched {
+                    self.untouched.take(part.start, part.end - part.start);
+                }
                 self.reserved -= bytes;
                 Ok(bytes)
             }

@@ -1,14 +1,16 @@
-//! Growth in place: over memory that is mapped into one range of addresses, the pool takes what is missing beside
-//! memory that is free already.
+//! Growth in place: the pool takes what is missing beside memory that is free already. Over memory that is mapped into
+//! one range of addresses it has that mapped; of unified memory, which takes nothing until it is used, it has chunks
+//! whose upper parts nobody has been given yet.
 
 use super::arena::{Need, Taken};
 use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
 use super::heap::align_up;
-use super::miss::{Miss, Refusal};
+use super::miss::{GRANULARITY, Miss, Refusal};
 use super::options::Crossing;
 use super::state::Central;
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
+use std::ops::Range;
 
 /// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs about 110 µs
 /// to map and unmap on an H100, whatever its size.
@@ -43,7 +45,8 @@ impl<U: Upstream> Miss<'_, U> {
         let _ = self.state.fold(self.central, index, false);
         self.central.arena.settle();
         let wait = self.limits.crossing == Crossing::WaitFirst;
-        let Some(site) = self.site(leaf, stream, need, wait) else { return Ok(None) };
+        let gaps = leaf.gaps().into_iter().map(|gap| gap.start / UNIT as u64..gap.end / UNIT as u64);
+        let Some(site) = self.site(gaps, leaf.granularity(), stream, need, wait) else { return Ok(None) };
         self.move_pieces(&site, need);
         let reserved = self.central.chunks.reserved();
         let granularity = leaf.granularity();
@@ -77,13 +80,38 @@ impl<U: Upstream> Miss<'_, U> {
         Ok(self.unite(stream, index, need))
     }
 
+    /// Takes what is missing for `need` from memory that no stream has been given yet, where the least is missing, and
+    /// the piece. In whole steps of 2 MiB: the driver takes that much of the device for the first page that is used
+    /// (its source, `block_populate_gpu_chunk`). Nothing if there is none, or if it has to be waited for and that is not wanted.
+    pub(super) fn touch(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        need: Need,
+        wait: bool,
+    ) -> Result<Option<Taken>, AllocError> {
+        if self.central.chunks.untouched.units() == 0 {
+            return Ok(None);
+        }
+        let _ = self.state.fold(self.central, index, false);
+        self.central.arena.settle();
+        let untouched = &self.central.chunks.untouched;
+        let gaps = untouched.iter().filter(|(_, fences)| wait || fences.pass(stream.id())).map(|(part, _)| part);
+        let Some(site) = self.site(gaps, GRANULARITY, stream, need, wait) else { return Ok(None) };
+        let ready = untouched.iter().any(|(part, fences)| part.start == site.addr && fences.pass(stream.id()));
+        self.central.touch(site.addr, site.missing);
+        if site.pending || !ready {
+            let taken = self.central.arena.take_run(need);
+            return taken.map(|taken| self.hold(stream, taken)).transpose();
+        }
+        Ok(self.unite(stream, index, need))
+    }
+
     /// Gives back pieces that are free elsewhere, for as much as is missing at `site`: the memory behind them is had
     /// there again, and nothing is copied. Not while the pool is tight enough.
     fn move_pieces(&mut self, site: &Site, need: Need) {
         let missing = site.missing as usize * UNIT;
-        let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
-        let live = (live + u64::from(need.units)) as usize * UNIT;
-        if self.central.chunks.reserved() + missing <= live + self.limits.slack.bytes_of(live) {
+        if self.is_within_slack(self.central.chunks.reserved() + missing, need) {
             return;
         }
         let run = site.start..site.start + u64::from(need.units) + need.align;
@@ -104,22 +132,35 @@ impl<U: Upstream> Miss<'_, U> {
         }
     }
 
+    /// Whether `bytes` are no more than what is live and needed, and the slack.
+    pub(super) fn is_within_slack(&self, bytes: usize, need: Need) -> bool {
+        let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
+        let live = (live + u64::from(need.units)) as usize * UNIT;
+        bytes <= live + self.limits.slack.bytes_of(live)
+    }
+
     /// The gap beside which the least is missing; of equals, the lowest.
-    fn site(&self, leaf: &CudaVirtualResource, stream: &Stream, need: Need, wait: bool) -> Option<Site> {
+    fn site(
+        &self,
+        gaps: impl Iterator<Item = Range<u64>>,
+        granularity: usize,
+        stream: &Stream,
+        need: Need,
+        wait: bool,
+    ) -> Option<Site> {
         let (arena, chunks) = (&self.central.arena, &self.central.chunks);
-        let granule = (leaf.granularity() / UNIT) as u64;
+        let granule = (granularity / UNIT) as u64;
         let enough = u64::from(need.units) + need.align;
         let ready = |fences: &Fences| fences.pass(stream.id());
         let pass = |fences: &Fences| wait || ready(fences);
-        let sites = leaf.gaps().into_iter().filter_map(|gap| {
-            let (addr, end) = (gap.start / UNIT as u64, gap.end / UNIT as u64);
+        let sites = gaps.filter_map(|Range { start: addr, end }| {
             let apart = chunks.apart(addr);
             let start = if apart { addr } else { arena.run_before(addr, enough, pass) };
             let pending = !apart && arena.run_before(addr, enough, ready) != start;
             let until = align_up(start, need.align) + u64::from(need.units);
-            let missing = align_up(until.saturating_sub(addr), granule);
-            let room = end - addr;
+            let (missing, room) = (until.saturating_sub(addr), end - addr);
             if missing <= room {
+                let missing = align_up(missing, granule).min(room);
                 return Some(Site { start, addr, missing, room, pending });
             }
             // With all of the gap, what lies behind it belongs to the same piece.

@@ -31,6 +31,8 @@ pub(super) struct Limits {
     pub(super) prefetch: Option<Location>,
     /// The upstream's chunks can be used as one where they touch.
     pub(super) joined: bool,
+    /// What has not been used takes no memory, so that it is used last.
+    pub(super) lazy: bool,
     pub(super) rounding: Rounding,
     /// What is too large for a block is the upstream's.
     pub(super) passes_on: bool,
@@ -74,6 +76,12 @@ impl<U: Upstream> Miss<'_, U> {
         if let Some(taken) = ready.or_else(|| self.unite(stream, index, need)) {
             return Ok(taken);
         }
+        if self.limits.lazy
+            && self.is_within_slack(self.central.chunks.touched().0 + need.units as usize * UNIT, need)
+            && let Some(taken) = self.touch(stream, index, need, false)?
+        {
+            return Ok(taken);
+        }
         let mut refused = None;
         if self.limits.crossing == Crossing::GrowFirst {
             match self.grow(stream, index, need) {
@@ -115,6 +123,9 @@ impl<U: Upstream> Miss<'_, U> {
         }
         // What the stream has itself may fill whole chunks too. Where it cannot be folded, it stays.
         let _ = self.state.fold_all(self.central, None, true);
+        if let Some(taken) = self.touch(stream, index, need, true)? {
+            return Ok(taken);
+        }
         if self.release(0).bytes > 0 {
             match self.grow(stream, index, need) {
                 Ok(taken) => return Ok(taken),
@@ -174,6 +185,9 @@ impl<U: Upstream> Miss<'_, U> {
     /// Takes memory for `need` from the upstream, and the piece out of it.
     fn grow(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
         self.central.meetings = 0;
+        if let Some(taken) = self.touch(stream, index, need, true)? {
+            return Ok(taken);
+        }
         if let Some(leaf) = self.upstream.find::<CudaVirtualResource>()
             && let Some(taken) = self.expand(leaf, stream, index, need)?
         {
@@ -190,10 +204,19 @@ impl<U: Upstream> Miss<'_, U> {
         if least > room {
             return Err(Refusal::AtMaximum);
         }
-        let step = self.limits.step.unwrap_or_else(|| (reserved / 8).clamp(GRANULARITY, STEP_MAX));
+        let step = self.limits.step.unwrap_or_else(|| match self.limits.lazy {
+            // As much again as there is: addresses cost nothing, and no block lies in two chunks.
+            true => reserved.max(GRANULARITY),
+            false => (reserved / 8).clamp(GRANULARITY, STEP_MAX),
+        });
         let bytes = layout::align_up(least.max(step), GRANULARITY).unwrap_or(least).min(room).max(least);
         let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
         match self.state.fence(stream, false) {
+            Ok(fences) if self.limits.lazy => {
+                self.central.chunks.untouched.insert(grown.addr..grown.addr + grown.units, fences);
+                let taken = self.touch(stream, index, need, false)?;
+                Ok(taken.expect("the chunk was made for it"))
+            }
             Ok(fences) => {
                 let apart = self.central.chunks.apart(grown.addr);
                 self.central.arena.insert(grown.addr, grown.units, apart, fences);
@@ -219,11 +242,12 @@ impl<U: Upstream> Miss<'_, U> {
             if chunks.reserved() <= keep {
                 break;
             }
-            let Some(fences) = arena.take_exactly(addr, units) else { continue };
+            let touched = chunks.untouched_of(addr).map_or(units, |(part, _)| part.start - addr);
+            let Some(fences) = arena.take_exactly(addr, touched) else { continue };
             match chunks.release(self.upstream, addr, &fences, service) {
                 Ok(bytes) => released.bytes += bytes,
                 Err(reason) => {
-                    arena.insert(addr, units, chunks.apart(addr), fences);
+                    arena.insert(addr, touched, chunks.apart(addr), fences);
                     released.refused = Some(reason);
                 }
             }

@@ -45,6 +45,8 @@ pub enum RegionState {
     Cached,
     /// Free for every stream at once.
     Free,
+    /// Free, and given to no stream since it came: unified memory without pages.
+    Untouched,
     /// Free once the work on it is done, for which a stream has to wait.
     Pending,
 }
@@ -78,6 +80,10 @@ impl PoolState {
             let state = if ready { RegionState::Free } else { RegionState::Pending };
             PoolRegion::new(addr, units, state, None)
         }));
+        let untouched = central.chunks.untouched.iter();
+        regions.extend(
+            untouched.map(|(part, _)| PoolRegion::new(part.start, part.end - part.start, RegionState::Untouched, None)),
+        );
         drop(central);
         regions.sort_unstable_by_key(|region| region.addr);
         PoolSnapshot { stats, streams, regions }

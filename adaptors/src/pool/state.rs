@@ -32,6 +32,16 @@ pub(super) struct Central {
     pub(super) meetings: u32,
 }
 
+impl Central {
+    /// Lets the first `units` of the untouched part at `addr` be used: the arena has them now.
+    pub(super) fn touch(&mut self, addr: u64, units: u64) {
+        let apart = self.chunks.apart(addr);
+        if let Some(fences) = self.chunks.touch(addr, units) {
+            self.arena.insert(addr, units, apart, fences);
+        }
+    }
+}
+
 impl PoolState {
     pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DriverError> {
         let service = Stream::new(&device)?;
@@ -59,13 +69,18 @@ impl PoolState {
         let largest = locals.iter_mut().map(|local| u64::from(local.heap.largest_free())).max().unwrap_or(0);
         let sum = |of: fn(&Local) -> u64| locals.iter().map(|local| of(local)).sum::<u64>() as usize;
         let cached = sum(|local| local.heap.free_units()) * UNIT;
+        let untouched = &central.chunks.untouched;
+        let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
+        let (touched, peak_touched) = central.chunks.touched();
         let stats = PoolStats {
             reserved: central.chunks.reserved(),
             allocated: sum(|local| local.heap.live_units()) * UNIT,
             requested: sum(|local| local.requested),
-            free: central.arena.units() as usize * UNIT + cached,
+            free: (central.arena.units() + untouched.units()) as usize * UNIT + cached,
             cached,
-            largest_free: largest.max(central.arena.largest()) as usize * UNIT,
+            largest_free: largest.max(central.arena.largest()).max(largest_untouched) as usize * UNIT,
+            touched,
+            peak_touched,
             blocks: sum(|local| local.blocks),
             chunks: central.chunks.count(),
             streams: locals.iter().filter(|local| local.stream().is_some()).count(),

@@ -23,6 +23,11 @@ pub struct PoolStats {
     pub cached: usize,
     /// The largest free piece that is in one place, and kept for one stream or for none.
     pub largest_free: usize,
+    /// Of `reserved`: has been given to a stream at some time. All of it, but over unified memory, where the rest has no
+    /// pages yet.
+    pub touched: usize,
+    /// The most that `touched` ever was.
+    pub peak_touched: usize,
     /// Live blocks (a number).
     pub blocks: usize,
     /// Chunks had from the upstream (a number).
@@ -64,11 +69,13 @@ fn share(part: usize, whole: usize) -> f64 {
 impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
+        write!(f, "{} reserved in {} chunks", Bytes(self.reserved), self.chunks)?;
+        if self.touched < self.reserved {
+            write!(f, ", {} of it touched", Bytes(self.touched))?;
+        }
         writeln!(
             f,
-            "{} reserved in {} chunks: {} in {} blocks ({} requested, {:.1}% lost to rounding)",
-            Bytes(self.reserved),
-            self.chunks,
+            ": {} in {} blocks ({} requested, {:.1}% lost to rounding)",
             Bytes(self.allocated),
             self.blocks,
             Bytes(self.requested),

@@ -11,3 +11,4 @@ mod refusals;
 mod slabs;
 mod source;
 mod streams;
+mod unified;

@@ -1,10 +1,10 @@
 //! Programs of operations against a naive model.
 
 use crate::common::{free, sim_with};
-use crate::source::{Ledger, Source, islands, joined};
+use crate::source::{Ledger, Source, islands, joined, unified};
 use cumem::sim::Profile;
 use cumem::{
-    AllocError, AnyUpstream, Block, CudaVirtualResource, Device, LayerExt, MemoryResource, Stream, kind, layout,
+    AllocError, AnyUpstream, Block, CudaVirtualResource, Device, LayerExt, MemoryKind, MemoryResource, Stream, layout,
 };
 use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, RegionState};
 use proptest::prelude::*;
@@ -50,9 +50,9 @@ fn within_chunks(ledger: &Ledger, addr: u64, bytes: u64, joined: bool) -> bool {
     addr + bytes <= end
 }
 
-type Leaf = fn(&Device) -> AnyUpstream<kind::Device>;
+type Leaf<K> = fn(&Device) -> AnyUpstream<K>;
 
-fn run(ops: Vec<Op>, options: PoolOptions, leaf: Leaf) -> Result<(), TestCaseError> {
+fn run<K: MemoryKind>(ops: Vec<Op>, options: PoolOptions, leaf: Leaf<K>) -> Result<(), TestCaseError> {
     run_cut(ops, options, leaf, |bytes| bytes.next_multiple_of(256))
 }
 
@@ -62,13 +62,19 @@ fn quarters(bytes: usize) -> usize {
     [1, 2, 3].into_iter().chain(sizes).map(|units| 256 * units).find(|&size| size >= bytes).unwrap()
 }
 
-fn run_cut(ops: Vec<Op>, options: PoolOptions, leaf: Leaf, cut: fn(usize) -> usize) -> Result<(), TestCaseError> {
+fn run_cut<K: MemoryKind>(
+    ops: Vec<Op>,
+    options: PoolOptions,
+    leaf: Leaf<K>,
+    cut: fn(usize) -> usize,
+) -> Result<(), TestCaseError> {
     let (device, _) = sim_with(Profile::tiny(256 * MIB as u64));
     let source = Source::new(leaf(&device));
     let can_join = source.find::<CudaVirtualResource>().is_some();
     let mut streams: Vec<_> = (0..4).map(|_| Stream::new(&device).unwrap()).collect();
     let pool = Pool::new(&source, options).unwrap();
     let mut live: Vec<Live> = Vec::new();
+    let mut peak_touched = 0;
     for op in ops {
         match op {
             Op::Allocate { bytes, align, stream } => {
@@ -124,7 +130,11 @@ fn run_cut(ops: Vec<Op>, options: PoolOptions, leaf: Leaf, cut: fn(usize) -> usi
         };
         prop_assert_eq!(bytes_in(&[RegionState::Live]), stats.allocated);
         prop_assert_eq!(bytes_in(&[RegionState::Cached]), stats.cached);
-        prop_assert_eq!(bytes_in(&[RegionState::Free, RegionState::Pending]), stats.free - stats.cached);
+        let in_arena = [RegionState::Free, RegionState::Pending, RegionState::Untouched];
+        prop_assert_eq!(bytes_in(&in_arena), stats.free - stats.cached);
+        prop_assert_eq!(bytes_in(&[RegionState::Untouched]), stats.reserved - stats.touched);
+        peak_touched = peak_touched.max(stats.touched);
+        prop_assert!(peak_touched <= stats.peak_touched && stats.allocated <= stats.touched);
         let own = &snapshot.streams;
         prop_assert_eq!(own.iter().map(|own| own.requested).sum::<usize>(), stats.requested);
         prop_assert_eq!(own.iter().map(|own| own.allocated).sum::<usize>(), stats.allocated);
@@ -162,6 +172,21 @@ proptest! {
     #[test]
     fn programs_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
         run(ops, grow_first(), islands)?;
+    }
+
+    #[test]
+    fn programs_with_unified_memory(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new(), unified)?;
+    }
+
+    #[test]
+    fn programs_with_unified_memory_where_memory_is_short(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, PoolOptions::new().maximum(20 * MIB).step(7 * MIB), unified)?;
+    }
+
+    #[test]
+    fn programs_with_unified_memory_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
+        run(ops, grow_first(), unified)?;
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! each.
 
 use crate::common::sim;
-use crate::source::{islands, joined};
-use cumem::{AnyUpstream, Device, Stream, kind};
+use crate::source::{islands, joined, unified};
+use cumem::kind::DeviceAccessible;
+use cumem::{AnyUpstream, Device, Stream};
 use cumem_adaptors::{Crossing, Pool, PoolOptions};
 use cumem_conformance::effort::{effort, seed};
 use cumem_conformance::{Contents, Ledger, Load, Program};
@@ -14,7 +15,7 @@ use cumem_conformance::{Contents, Ledger, Load, Program};
 const MIB: usize = 1 << 20;
 const THREADS: usize = 8;
 
-fn run(operations: usize, options: PoolOptions, leaf: fn(&Device) -> AnyUpstream<kind::Device>) {
+fn run<K: DeviceAccessible>(operations: usize, options: PoolOptions, leaf: fn(&Device) -> AnyUpstream<K>) {
     let (device, _) = sim();
     let streams: Vec<_> = (0..THREADS).map(|_| Stream::new(&device).unwrap()).collect();
     let beneath = Ledger::new(leaf(&device));
@@ -57,4 +58,14 @@ fn eight_threads_with_joined_chunks() {
 #[test]
 fn eight_threads_with_joined_chunks_where_memory_is_short() {
     run(8_000 * effort(), short(), joined);
+}
+
+#[test]
+fn eight_threads_with_unified_memory() {
+    run(8_000 * effort(), PoolOptions::new(), unified);
+}
+
+#[test]
+fn eight_threads_with_unified_memory_where_memory_is_short() {
+    run(8_000 * effort(), short().step(16 * MIB), unified);
 }

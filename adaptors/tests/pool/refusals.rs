@@ -1,11 +1,11 @@
 //! Whatever the driver refuses, and whenever: every figure stays true, nothing is lost, and all works again after.
 
 use crate::common::{free, sim_with};
-use crate::source::{islands, joined};
+use crate::source::{islands, joined, unified};
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AllocError, AnyUpstream, Block, CudaErrorCode, Device, Held, HostKernel, LayerExt, MemoryResource, Stream, kind,
-    layout,
+    AllocError, AnyUpstream, Block, CudaErrorCode, Device, Held, HostKernel, LayerExt, MemoryKind, MemoryResource,
+    Stream, layout,
 };
 use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, PoolSnapshot, PoolState, RegionState, StreamStats};
 use cumem_conformance::{Ledger, LedgerBook};
@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const MIB: usize = 1 << 20;
 
 /// A pool with its upstream's book, three streams, and what is live by the test's own account.
-struct Scene {
-    pool: Pool<Ledger<AnyUpstream<kind::Device>>>,
+struct Scene<K: MemoryKind> {
+    pool: Pool<Ledger<AnyUpstream<K>>>,
     below: LedgerBook,
     streams: [Stream; 3],
     live: Vec<Option<Block>>,
 }
 
-impl Scene {
-    fn new(device: &Device, leaf: AnyUpstream<kind::Device>, options: PoolOptions) -> Self {
+impl<K: MemoryKind> Scene<K> {
+    fn new(device: &Device, leaf: AnyUpstream<K>, options: PoolOptions) -> Self {
         let upstream = Ledger::new(leaf);
         let below = upstream.book();
         let pool = Pool::new(upstream, options).unwrap();
@@ -133,13 +133,21 @@ impl Scene {
     }
 }
 
-type Leaf = fn(&Device) -> AnyUpstream<kind::Device>;
-
 /// Runs the scene once for each call of `kind` that it makes, and lets that call and the `more` after it fail.
 fn refuse_each(kind: FaultCall, more: u64, options: PoolOptions) {
+    refuse_each_over(kind, more, options, islands);
+    refuse_each_over(kind, more, options, joined);
+    refuse_each_over(kind, more, options, unified);
+}
+
+fn refuse_each_over<K: MemoryKind>(
+    kind: FaultCall,
+    more: u64,
+    options: PoolOptions,
+    leaf: fn(&Device) -> AnyUpstream<K>,
+) {
     let codes = [CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
-    let leaves: [Leaf; 2] = [islands, joined];
-    for (code, leaf) in codes.into_iter().flat_map(|code| leaves.map(|leaf| (code, leaf))) {
+    for code in codes {
         for n in 1.. {
             let (device, _) = sim_with(Profile::tiny(48 * MIB as u64));
             let simulator = device.simulator().unwrap().clone();

@@ -4,7 +4,7 @@ use cumem::kind;
 use cumem::layer::{Beneath, Layer};
 use cumem::{
     AllocError, AnyUpstream, Block, CudaResource, CudaVirtualResource, DeallocError, Device, DriverError,
-    MemoryResource, Stream, Upstream,
+    ManagedResource, MemoryResource, Stream, Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -20,6 +20,11 @@ pub(crate) fn islands(device: &Device) -> AnyUpstream<kind::Device> {
 /// A leaf whose chunks can be used as one where they touch.
 pub(crate) fn joined(device: &Device) -> AnyUpstream<kind::Device> {
     AnyUpstream::new(CudaVirtualResource::new(device).unwrap())
+}
+
+/// A leaf whose chunks take memory only where they have been used.
+pub(crate) fn unified(device: &Device) -> AnyUpstream<kind::Managed> {
+    AnyUpstream::new(ManagedResource::new(device).unwrap())
 }
 
 /// What an upstream is told to do, and what came of it.

@@ -1,0 +1,108 @@
+//! Unified memory takes nothing until it is used: what has been used is used again first, and is what counts.
+
+use crate::common::{free, sim, sim_with};
+use crate::source::{Source, unified};
+use cumem::sim::Profile;
+use cumem::{AnyUpstream, Block, Device, HostKernel, LayerExt, ManagedResource, MemoryResource, Stream, kind, layout};
+use cumem_adaptors::pool::{Pool, PoolOptions, RegionState};
+use cumem_adaptors::{PoolState, StackSpec};
+
+const MIB: usize = 1 << 20;
+
+fn pool(device: &Device, options: PoolOptions) -> Pool<Source<AnyUpstream<kind::Managed>>> {
+    Pool::new(Source::new(unified(device)), options).unwrap()
+}
+
+/// A block that work has written to from end to end.
+fn used(resource: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
+    let block = resource.allocate(stream, layout::bytes(bytes).unwrap()).unwrap();
+    let fill = HostKernel::new("fill", |memory| memory.write::<u8>(0).fill(1)).writes(block.addr(), bytes);
+    // SAFETY: the block is live, and ready on this stream.
+    unsafe { stream.launch_host(fill) }.unwrap();
+    block
+}
+
+#[test]
+fn what_counts_is_what_the_device_has_pages_for() {
+    let (device, stream) = sim();
+    let before = device.memory_info().unwrap().free;
+    let taken = || {
+        stream.synchronize().unwrap();
+        before - device.memory_info().unwrap().free
+    };
+    let pool = pool(&device, PoolOptions::new().initial(64 * MIB));
+    assert_eq!((pool.stats().reserved, pool.stats().touched, taken()), (64 * MIB, 0, 0));
+    assert_eq!((pool.stats().free, pool.stats().largest_free), (64 * MIB, 64 * MIB));
+    let mut blocks: Vec<_> = [1, 3, 5, 2, 7].map(|n| Some(used(&pool, &stream, n * MIB))).into();
+    assert_eq!((pool.stats().touched, taken()), (18 * MIB, 18 * MIB));
+    for i in [1, 2] {
+        free(&pool, &stream, blocks[i].take().unwrap()).unwrap();
+    }
+    blocks.push(Some(used(&pool, &stream, 8 * MIB)));
+    assert_eq!((pool.stats().touched, taken()), (18 * MIB, 18 * MIB), "what was used is used again");
+    blocks.push(Some(used(&pool, &stream, 3 * MIB)));
+    assert_eq!((pool.stats().touched, taken()), (22 * MIB, 22 * MIB), "in whole blocks of the driver");
+    let snapshot = pool.snapshot();
+    let untouched: Vec<_> = snapshot.regions.iter().filter(|region| region.state == RegionState::Untouched).collect();
+    assert_eq!((untouched.len(), untouched[0].bytes), (1, 42 * MIB));
+    assert!(
+        snapshot.to_string().starts_with("64.00 MiB reserved in 1 chunks, 22.00 MiB of it touched: "),
+        "{snapshot}"
+    );
+    blocks.into_iter().flatten().for_each(|block| free(&pool, &stream, block).unwrap());
+    assert_eq!(pool.trim(), Ok(64 * MIB));
+    assert_eq!((pool.stats().touched, pool.stats().peak_touched, taken()), (0, 22 * MIB, 0));
+}
+
+#[test]
+fn a_busy_stream_is_waited_for_before_more_is_touched_than_the_slack() {
+    for (options, touched) in [("", 4), (", slack=99%", 4), (", slack=100%", 8), (", grow_first", 8)] {
+        let text = &format!("managed | pool(initial=64MiB{options})");
+        let (device, stream) = sim();
+        let other = Stream::new(&device).unwrap();
+        let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
+        let block = used(&stack, &stream, 4 * MIB);
+        // SAFETY: the kernel touches nothing.
+        unsafe { stream.launch_host(HostKernel::new("busy", |_| ()).operations(1_000_000_000_000)) }.unwrap();
+        free(&stack, &stream, block).unwrap();
+        let block = used(&stack, &other, 4 * MIB);
+        assert_eq!(stack.find::<PoolState>().unwrap().stats().touched, touched * MIB, "{text}");
+        free(&stack, &other, block).unwrap();
+    }
+}
+
+#[test]
+fn addresses_are_reserved_as_many_again_each_time() {
+    let (device, stream) = sim();
+    let pool = pool(&device, PoolOptions::new());
+    let blocks: Vec<_> = (0..100).map(|_| used(&pool, &stream, MIB)).collect();
+    let requests = pool.upstream().ledger.lock().unwrap().requests.clone();
+    assert_eq!(requests, [2, 2, 4, 8, 16, 32, 64].map(|n| n * MIB));
+    assert_eq!((pool.stats().reserved, pool.stats().touched), (128 * MIB, 100 * MIB));
+    blocks.into_iter().for_each(|block| free(&pool, &stream, block).unwrap());
+    // Chunks go back whole, the touched part with the rest.
+    let kept = 128 * MIB - pool.trim_to(100 * MIB).unwrap();
+    let stats = pool.stats();
+    assert_eq!((stats.reserved, stats.free, stats.peak_touched), (kept, kept, 100 * MIB));
+    assert!(kept < 128 * MIB && stats.touched <= kept);
+    assert_eq!(pool.trim(), Ok(kept));
+}
+
+#[test]
+fn where_pages_are_there_at_once_all_of_it_is_touched() {
+    let (device, stream) = sim();
+    let managed = ManagedResource::new(&device).unwrap();
+    let prefetched = Pool::new(managed, PoolOptions::new().initial(8 * MIB)).unwrap();
+    assert_eq!(prefetched.stats().touched, 0);
+    let prefetched = prefetched.prefetch_on_growth(device.id()).unwrap();
+    let block = used(&prefetched, &stream, 9 * MIB);
+    assert_eq!(prefetched.stats().touched, prefetched.stats().reserved);
+    free(&prefetched, &stream, block).unwrap();
+
+    let (old, _) = sim_with(Profile::maxwell());
+    let stats = pool(&old, PoolOptions::new().initial(8 * MIB)).stats();
+    assert_eq!((stats.reserved, stats.touched, stats.peak_touched), (8 * MIB, 8 * MIB, 8 * MIB));
+    let device_memory = StackSpec::parse("device | pool(initial=8MiB)").unwrap().build(&device).unwrap();
+    let stats = device_memory.find::<PoolState>().unwrap().stats();
+    assert_eq!((stats.reserved, stats.touched, stats.peak_touched), (8 * MIB, 8 * MIB, 8 * MIB));
+}
