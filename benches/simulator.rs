@@ -61,7 +61,8 @@ impl Bench {
         iteration(self);
         let before = self.operations();
         iteration(self);
-        let mut group = criterion.benchmark_group("simulator");
+        // Each has a machine of its own, whose number says nothing.
+        let mut group = criterion.benchmark_group(format!("simulator/sim:{}", self.device.id().ordinal()));
         group.throughput(Throughput::Elements(self.operations() - before));
         group.bench_function(name, |bencher| bencher.iter(|| iteration(self)));
         group.finish();

@@ -129,7 +129,8 @@ fn of_size(device: &Device, bytes: usize, turns: usize) {
 fn main() {
     // As Criterion's benches, which make one round where Cargo only tests that they run.
     let test = std::env::args().any(|arg| arg == "--test");
-    let device = common::device();
+    let device = common::named_device();
+    println!("{device}{}", if device.is_simulated() { ": times and rates are in its virtual time" } else { "" });
     println!("      bytes                                              median            against the first");
     for (bytes, turns) in [
         (4 * KIB, 500),

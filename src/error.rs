@@ -54,6 +54,22 @@ pub enum DriverError {
         /// How many devices there are.
         count: u32,
     },
+    /// A profile of a simulated machine makes no sense.
+    #[error("the profile of simulated device {ordinal} is not sound: {reason}")]
+    UnsoundProfile {
+        /// Which of them.
+        ordinal: u32,
+        /// The field, and what is wrong with it.
+        reason: String,
+    },
+    /// A simulated machine was to have more devices than it can.
+    #[error("a simulated machine has at most {most} devices, not {devices}")]
+    TooManyDevices {
+        /// Devices that were asked for.
+        devices: usize,
+        /// The most that there can be.
+        most: usize,
+    },
     /// Two objects that were used together belong to different devices.
     #[error("{what} belongs to {found}, but {expected} is needed here")]
     WrongDevice {
@@ -137,6 +153,8 @@ impl DriverError {
             Self::MissingSymbol { .. }
             | Self::NoDriver { .. }
             | Self::NoSuchDevice { .. }
+            | Self::UnsoundProfile { .. }
+            | Self::TooManyDevices { .. }
             | Self::OutOfRange { .. }
             | Self::OtherBlock { .. } => None,
         }

@@ -24,7 +24,7 @@ mod ranges;
 pub use advice::Advice;
 pub use attributes::RangeAttributes;
 pub use builder::{AppliedHints, Hint, ManagedMemoryHints};
-pub use calls::{advise, prefetch, prefetch_if_needed, range_attributes, residency};
+pub use calls::{advise, incapable, prefetch, prefetch_if_needed, range_attributes, residency};
 pub use outcome::{Outcome, SkipReason};
 pub(crate) use parts::AdvisedParts;
 pub use plan::{PlanError, PlanReport, PrefetchPlan};

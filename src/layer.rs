@@ -127,6 +127,22 @@ pub trait LayerExt: Layer {
 
 impl<L: Layer + ?Sized> LayerExt for L {}
 
+/// A layer's own word: `limit(1GiB)`.
+#[derive(Clone, Copy)]
+pub struct Described<'a>(pub &'a dyn Layer);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+}
+
+impl fmt::Debug for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Described({self})")
+    }
+}
+
 /// Writes a layer and everything under it, outermost first: `statistics over pool over managed on sim:0`.
 ///
 /// What every resource's `Display` calls.

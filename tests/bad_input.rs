@@ -191,8 +191,11 @@ fn a_pool_larger_than_any_memory() {
 fn profiles_that_cannot_be() {
     let mut profile = Profile::default();
     profile.link_to_device.value = -1.0;
-    let error = Simulator::new([profile]).unwrap_err();
+    let error = Simulator::new([Profile::default(), profile]).unwrap_err();
+    assert!(matches!(&error, DriverError::UnsoundProfile { ordinal: 1, .. }), "{error}");
     assert!(error.to_string().contains("link_to_device"), "{error}");
+    let many = std::iter::repeat_n(Profile::default(), 64);
+    assert_eq!(Simulator::new(many).unwrap_err(), DriverError::TooManyDevices { devices: 64, most: 63 });
 }
 
 #[test]

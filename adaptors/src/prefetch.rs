@@ -2,8 +2,8 @@
 
 use cumem::kind::Migratable;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, Device, DeviceId, DriverError, Layer, LayerExt, Location, MemoryResource,
-    Outcome, SkipReason, Stream, Upstream, hints, record_drop_error,
+    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, Location, MemoryResource, Outcome,
+    SkipReason, Stream, Upstream, hints, record_drop_error,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -75,7 +75,7 @@ impl<U> Prefetch<U> {
         U: Upstream<Kind: Migratable>,
     {
         let target = target.into();
-        if let Some(device) = incapable(upstream.device(), target)? {
+        if let Some(device) = hints::incapable(upstream.device(), target)? {
             let what = "prefetching: it has no concurrent managed access";
             return Err(DriverError::NotSupported { what, device });
         }
@@ -93,7 +93,7 @@ impl<U> Prefetch<U> {
         U: Upstream<Kind: Migratable>,
     {
         let target = target.into();
-        let incapable = incapable(upstream.device(), target)?;
+        let incapable = hints::incapable(upstream.device(), target)?;
         if let Some(device) = incapable {
             tracing::warn!(%device, "no concurrent managed access: blocks pass through without prefetch");
         }
@@ -128,24 +128,6 @@ impl<U> Prefetch<U> {
     /// What it did.
     pub fn prefetched(&self) -> &Prefetched {
         &self.prefetched
-    }
-}
-
-/// Which of the devices in question cannot prefetch.
-fn incapable(own: &Device, target: Location) -> Result<Option<DeviceId>, DriverError> {
-    let able = |device: &Device| device.attributes().concurrent_managed_access;
-    if !able(own) {
-        return Ok(Some(own.id()));
-    }
-    match target {
-        Location::Device(id) if id != own.id() => {
-            if !id.same_machine(own.id()) {
-                let (found, expected) = (id, own.id());
-                return Err(DriverError::WrongDevice { what: "the target of the prefetch", found, expected });
-            }
-            Ok((!able(&own.sibling(id.ordinal())?)).then_some(id))
-        }
-        _ => Ok(None),
     }
 }
 

@@ -21,8 +21,16 @@ use std::time::Duration;
 /// A pool over either kind of memory, alone and as in a real stack, and the driver's own pool.
 pub(crate) const STACKS: &str = "device | pool; managed | pool | limit(80%) | statistics; managed | pool | limit(80%) | statistics | prefetch; async";
 
-/// The device that `CUMEM_DEVICE` names.
+/// The device that `CUMEM_DEVICE` names, for a bench that takes the host's time.
 pub(crate) fn device() -> Device {
+    let device = named_device();
+    let model = ": times are host time spent in the stack and in the model of the device";
+    eprintln!("{device}{}", if device.is_simulated() { model } else { "" });
+    device
+}
+
+/// The device that `CUMEM_DEVICE` names.
+pub(crate) fn named_device() -> Device {
     let name = std::env::var("CUMEM_DEVICE").unwrap_or_else(|_| "auto".into());
     let device = match name.as_str() {
         "auto" => Device::first(),
@@ -30,13 +38,7 @@ pub(crate) fn device() -> Device {
         "sim" => Device::simulated(cumem::sim::Profile::default()),
         other => give_up(format!("CUMEM_DEVICE is cuda, sim or auto, not `{other}`")),
     };
-    let device = device.unwrap_or_else(|error| give_up(error));
-    if device.is_simulated() {
-        eprintln!("{device}: times are host time spent in the stack and in the model of the device");
-    } else {
-        eprintln!("{device}");
-    }
-    device
+    device.unwrap_or_else(|error| give_up(error))
 }
 
 /// The stacks that `CUMEM_STACK` describes, else those of `default`, in the same form. A benched stack is built

@@ -6,7 +6,7 @@ use crate::block::Block;
 use crate::device::Device;
 use crate::driver::sim::Residency;
 use crate::error::DriverError;
-use crate::location::Location;
+use crate::location::{DeviceId, Location};
 use crate::stream::Stream;
 use std::ops::Range;
 
@@ -117,6 +117,25 @@ pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<
     // What the simulator does not know is refused as the driver refuses it.
     device.pointer_info(ptr)?;
     Ok(simulator.residency(ptr, bytes))
+}
+
+/// Which of the devices in question, `own` or the target, has no concurrent managed access, so that prefetches to
+/// `target` through a stream of `own` mean nothing.
+///
+/// # Errors
+///
+/// [`DriverError::WrongDevice`] if the target belongs to another machine, [`DriverError::NoSuchDevice`] if there is none.
+pub fn incapable(own: &Device, target: Location) -> Result<Option<DeviceId>, DriverError> {
+    let other = match target {
+        Location::Device(id) if !id.same_machine(own.id()) => {
+            let (found, expected) = (id, own.id());
+            return Err(DriverError::WrongDevice { what: "the target of the prefetch", found, expected });
+        }
+        Location::Device(id) if id != own.id() => Some(own.sibling(id.ordinal())?),
+        _ => None,
+    };
+    let incapable = |device: &&Device| !device.attributes().concurrent_managed_access;
+    Ok([Some(own), other.as_ref()].into_iter().flatten().find(incapable).map(Device::id))
 }
 
 /// Why a hint about `bytes` bytes would mean nothing.

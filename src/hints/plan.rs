@@ -1,13 +1,12 @@
 //! [`PrefetchPlan`]: prefetches of many ranges, checked and merged before the first is enqueued.
 
-use super::calls::{note_prefetch, pointless, slice_of};
+use super::calls::{incapable, note_prefetch, pointless, slice_of};
 use super::ranges::{PlannedRange, Ranges};
 use super::{Outcome, SkipReason};
 use crate::auto::AutoPrefetch;
 use crate::block::Block;
 use crate::buffer::Buffer;
 use crate::code::CudaErrorCode;
-use crate::device::Device;
 use crate::driver::RawStream;
 use crate::error::DriverError;
 use crate::kind::Migratable;
@@ -144,7 +143,7 @@ impl<'a> PrefetchPlan<'a> {
         let fail = |source| PlanError::Entry { entry, source };
         let (ptr, bytes) = slice_of(block, &range).map_err(fail)?;
         let device = self.stream.device();
-        let incapable = incapable(device, to).map_err(fail)?;
+        let incapable = incapable(device, to).map_err(fail)?.map(SkipReason::NoConcurrentManagedAccess);
         let planned = PlannedRange { addr: ptr as u64, bytes, to, block: block.addr() };
         if let Some(reason) = pointless(device, bytes).or(incapable) {
             self.entries.push(Err(reason));
@@ -254,17 +253,4 @@ impl<'a> PrefetchPlan<'a> {
         }
         Ok(false)
     }
-}
-
-/// Why `target` can be no target for prefetches of `own`, if it exists.
-fn incapable(own: &Device, target: Location) -> Result<Option<SkipReason>, DriverError> {
-    let Location::Device(id) = target else { return Ok(None) };
-    if id == own.id() {
-        return Ok(None);
-    }
-    if !id.same_machine(own.id()) {
-        let what = "the target of the prefetch";
-        return Err(DriverError::WrongDevice { what, found: id, expected: own.id() });
-    }
-    Ok(pointless(&own.sibling(id.ordinal())?, usize::MAX))
 }

@@ -3,6 +3,7 @@
 use crate::setting::{Setting, WhatIfError};
 use crate::timeline::{Moment, Residency};
 use crate::watch::{Seen, Watch, look, without_machine};
+use cumem::layer::Described;
 use cumem::sim::{LiveAllocations, Profile, Provenance, Simulator};
 use cumem::{AnyResource, Beneath, Layer, MemoryResource};
 use cumem_adaptors::{AnyStack, Counters, Limit};
@@ -231,14 +232,6 @@ fn layers(stack: &AnyStack) -> Vec<LayerFigures> {
             Beneath::Layer(beneath) => layer = beneath,
             Beneath::Device(_) => return found,
         }
-    }
-}
-
-struct Described<'a>(&'a dyn Layer);
-
-impl fmt::Display for Described<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.describe(f)
     }
 }
 

@@ -1,18 +1,11 @@
 use crate::broken::{Outcome, ensure};
 use crate::subject::Subject;
-use cumem::{Beneath, Layer, MemoryResource};
-use std::fmt::{self, Display};
+use cumem::layer::Described;
+use cumem::{Beneath, MemoryResource};
+use std::fmt::Display;
 
 /// A stack deeper than this goes round in circles.
 const DEEPEST: usize = 64;
-
-struct Described<'a>(&'a dyn Layer);
-
-impl Display for Described<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.describe(f)
-    }
-}
 
 /// `Display` gives the layers outermost first and ends with the device: `limit(1GiB) over device on cuda:0`.
 pub(super) fn display_names_every_layer<R: MemoryResource + Display>(subject: &Subject<'_, R>) -> Outcome {

@@ -20,14 +20,14 @@ use crate::error::DriverError;
 use crate::location::DeviceId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 /// One simulated machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     id: u32,
-    pub(super) profiles: Vec<Profile>,
+    pub(super) profiles: Arc<[Profile]>,
     state: Mutex<State>,
     /// Something that others may wait for has come to its end.
     progress: Condvar,
@@ -36,7 +36,8 @@ pub(super) struct Machine {
 /// Everything that changes.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) profiles: Vec<Profile>,
+    /// The machine's.
+    pub(super) profiles: Arc<[Profile]>,
     /// The host's clock.
     pub(super) now: u64,
     /// Up to here the work of devices has been done; never later than `now`, except while the host waits.
@@ -94,10 +95,10 @@ pub(super) enum Until {
 pub(super) type Guard<'m> = MutexGuard<'m, State>;
 
 impl Machine {
-    pub(super) fn new(profiles: Vec<Profile>) -> Self {
+    pub(super) fn new(profiles: Arc<[Profile]>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let state = Mutex::new(State::new(id, profiles.clone()));
+        let state = Mutex::new(State::new(id, Arc::clone(&profiles)));
         Self { id, profiles, state, progress: Condvar::new() }
     }
 
@@ -195,7 +196,7 @@ impl Machine {
 }
 
 impl State {
-    fn new(machine: u32, profiles: Vec<Profile>) -> Self {
+    fn new(machine: u32, profiles: Arc<[Profile]>) -> Self {
         let gpus = profiles.iter().map(|profile| GpuConfig {
             capacity: profile.capacity.value as u64,
             mapped_by_host: profile.direct_managed_mem_access_from_host,

@@ -71,7 +71,7 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Simulation`] that names the device and the field of a profile that makes no sense;
+    /// [`DriverError::UnsoundProfile`] that names the field of a profile that makes no sense; [`DriverError::TooManyDevices`];
     /// [`DriverError::NoSuchDevice`] without a profile.
     pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Result<Self, DriverError> {
         let profiles: Vec<_> = profiles.into_iter().collect();
@@ -80,19 +80,13 @@ impl Simulator {
         }
         // Processors are bits of a word, the host among them.
         const MOST: usize = 63;
-        let checked = profiles.iter().try_for_each(Profile::check).and_then(|()| match profiles.len() {
-            1..=MOST => Ok(()),
-            n => Err(format!("a machine has at most {MOST} devices, not {n}")),
-        });
-        let bad = profiles.iter().position(|profile| profile.check().is_err()).unwrap_or(MOST);
-        let machine = Machine::new(if checked.is_ok() { profiles } else { Vec::new() });
-        match checked {
-            Ok(()) => Ok(Self { machine: Arc::new(machine) }),
-            Err(why) => {
-                let message = format!("the profile is not sound: {why}");
-                Err(DriverError::Simulation { device: machine.device_id(bad as u32), message })
-            }
+        if profiles.len() > MOST {
+            return Err(DriverError::TooManyDevices { devices: profiles.len(), most: MOST });
         }
+        for (ordinal, profile) in (0..).zip(&profiles) {
+            profile.check().map_err(|reason| DriverError::UnsoundProfile { ordinal, reason })?;
+        }
+        Ok(Self { machine: Arc::new(Machine::new(profiles.into())) })
     }
 
     pub(super) fn machine(&self) -> &Machine {
