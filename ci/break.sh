@@ -60,6 +60,8 @@ break_ 'memory of a stream that is at work is taken as if it were idle' \
     pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'what streams at work have free is collected as if they were idle' \
     pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
+break_ 'what nobody had of a chunk is given away without the event of its growth' \
+    pool/state.rs 'arena\.insert\(addr, units, apart, fences\)' 'arena.insert(addr, units, apart, { drop(fences); Fences::default() })'
 break_ 'a stream allocates from a slot that it was bound to once' \
     pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \

@@ -5,7 +5,9 @@ use crate::source::{Source, unified};
 use cumem::sim::Profile;
 use cumem::{AnyUpstream, Block, Device, HostKernel, LayerExt, ManagedResource, MemoryResource, Stream, kind, layout};
 use cumem_adaptors::pool::{Pool, PoolOptions, RegionState};
-use cumem_adaptors::{PoolState, StackSpec};
+use cumem_adaptors::{PoolState, ResourceExt, StackSpec};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const MIB: usize = 1 << 20;
 
@@ -105,4 +107,34 @@ fn where_pages_are_there_at_once_all_of_it_is_touched() {
     let device_memory = StackSpec::parse("device | pool(initial=8MiB)").unwrap().build(&device).unwrap();
     let stats = device_memory.find::<PoolState>().unwrap().stats();
     assert_eq!((stats.reserved, stats.touched, stats.peak_touched), (8 * MIB, 8 * MIB, 8 * MIB));
+}
+
+/// The upstream's memory is ready on the stream for which the pool grew: another stream waits for that.
+#[test]
+fn what_nobody_had_of_a_chunk_is_given_to_other_streams_in_order() {
+    let (device, stream) = sim();
+    let other = Stream::new(&device).unwrap();
+    let changed = Arc::new(AtomicUsize::new(0));
+    let inner = ManagedResource::new(&device).unwrap().pool(PoolOptions::new()).unwrap();
+    let outer = Pool::new(&inner, PoolOptions::new().step(32 * MIB)).unwrap();
+    // The inner pool's memory is still read by work of the first stream, which frees it in that order.
+    let old = used(&inner, &stream, 32 * MIB);
+    let seen = Arc::clone(&changed);
+    let verify = HostKernel::new("verify", move |memory| {
+        seen.fetch_add(memory.read::<u8>(0).iter().filter(|&&byte| byte != 1).count(), Relaxed);
+    });
+    let verify = verify.operations(1_000_000_000_000).reads(old.addr(), 32 * MIB);
+    // SAFETY: the block is live.
+    unsafe { stream.launch_host(verify) }.unwrap();
+    free(&inner, &stream, old).unwrap();
+    let first = outer.allocate(&stream, layout::bytes(2 * MIB).unwrap()).unwrap();
+    assert_eq!((inner.stats().blocks, outer.stats().reserved, outer.stats().touched), (1, 32 * MIB, 2 * MIB));
+    let second = outer.allocate(&other, layout::bytes(16 * MIB).unwrap()).unwrap();
+    let fill = HostKernel::new("fill", |memory| memory.write::<u8>(0).fill(2)).writes(second.addr(), 16 * MIB);
+    // SAFETY: the block is live, and ready on this stream.
+    unsafe { other.launch_host(fill) }.unwrap();
+    [&stream, &other].into_iter().for_each(|stream| stream.synchronize().unwrap());
+    assert_eq!(changed.load(Relaxed), 0, "the first stream was still reading");
+    free(&outer, &stream, first).unwrap();
+    free(&outer, &other, second).unwrap();
 }
