@@ -4,7 +4,7 @@
 //! and `Prefetch` only over an `AnyUpstream<Managed>`.
 
 use crate::block::Block;
-use crate::error::{AllocError, DeallocError, DeallocReason};
+use crate::error::{AllocError, DeallocError, TrimError};
 use crate::kind::{DeviceAccessible, Erased, MemoryKind};
 use crate::layer::{Beneath, Layer, fmt_stack};
 use crate::resource::{MemoryResource, Upstream};
@@ -32,13 +32,10 @@ macro_rules! erased {
             fn beneath(&self) -> Beneath<'_> {
                 self.0.beneath()
             }
-            fn beside(&self) -> Option<&dyn Layer> {
-                self.0.beside()
-            }
             fn state(&self) -> &dyn Any {
                 self.0.state()
             }
-            fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+            fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
                 self.0.trim_layer(keep)
             }
         }
@@ -140,13 +137,10 @@ impl<R: Layer> Layer for EraseKind<R> {
     fn beneath(&self) -> Beneath<'_> {
         self.0.beneath()
     }
-    fn beside(&self) -> Option<&dyn Layer> {
-        self.0.beside()
-    }
     fn state(&self) -> &dyn Any {
         self.0.state()
     }
-    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
         self.0.trim_layer(keep)
     }
 }

@@ -300,6 +300,26 @@ pub enum DeallocReason {
     Driver(#[from] DriverError),
 }
 
+/// A layer could not give back all that it keeps unused; it still has the rest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("after {trimmed} bytes, memory could not be given back: {reason}")]
+#[non_exhaustive]
+pub struct TrimError {
+    /// Bytes that were given back all the same.
+    pub trimmed: usize,
+    /// Why no more were: the first reason met.
+    #[source]
+    pub reason: DeallocReason,
+}
+
+impl TrimError {
+    /// `trimmed` bytes given back, and no more for `reason`.
+    #[cold]
+    pub fn new(trimmed: usize, reason: impl Into<DeallocReason>) -> Self {
+        Self { trimmed, reason: reason.into() }
+    }
+}
+
 impl DeallocError {
     /// `block`, not accepted for `reason`.
     #[cold]

@@ -5,9 +5,9 @@
 //! of an [`AnyResource`](crate::AnyResource).
 
 use crate::device::Device;
-use crate::error::DeallocReason;
+use crate::error::TrimError;
 use std::any::Any;
-use std::fmt;
+use std::{fmt, iter};
 
 /// One layer of a stack. Required of every [`MemoryResource`](crate::MemoryResource).
 pub trait Layer {
@@ -21,14 +21,6 @@ pub trait Layer {
     /// What this layer stands on.
     fn beneath(&self) -> Beneath<'_>;
 
-    /// The other layer that this one draws from, if there are two: where it spills to. Questions to a stack, such as
-    /// [`LayerExt::find`], go [beneath](Self::beneath).
-    ///
-    /// Provided, since nearly every layer stands on one. What stands in for another layer hands it on.
-    fn beside(&self) -> Option<&dyn Layer> {
-        None
-    }
-
     /// What this layer lets itself be asked, for [`LayerExt::find`]; `&()` where there is nothing.
     /// A type without the upstream in it, so that it can be named through an erased stack.
     fn state(&self) -> &dyn Any;
@@ -36,16 +28,12 @@ pub trait Layer {
     /// Gives back what this layer itself keeps unused, for as long as it has more than `keep` bytes: the bytes that it
     /// gave to what is beneath it. For all layers of a stack there is [`LayerExt::trim_stack`].
     ///
-    /// Provided, since nearly every layer keeps nothing. What stands in for another layer, in that it hands on its
-    /// [`state`](Self::state), hands this on too.
+    /// `Ok(0)` from a layer that keeps nothing.
     ///
     /// # Errors
     ///
-    /// Why something could not be given back. The layer still has it.
-    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
-        let _ = keep;
-        Ok(0)
-    }
+    /// [`TrimError`] if something could not be given back. The layer still has it.
+    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError>;
 }
 
 /// What a layer stands on.
@@ -53,6 +41,8 @@ pub trait Layer {
 pub enum Beneath<'a> {
     /// Another layer.
     Layer(&'a dyn Layer),
+    /// Two: a block is of the first, or else of the second.
+    Two(&'a dyn Layer, &'a dyn Layer),
     /// A device: the layer is a leaf.
     Device(&'a Device),
 }
@@ -61,6 +51,7 @@ impl fmt::Debug for Beneath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Layer(layer) => write!(f, "Layer({})", DisplayStack(*layer)),
+            Self::Two(first, second) => write!(f, "Two({}, {})", DisplayStack(*first), DisplayStack(*second)),
             Self::Device(device) => write!(f, "Device({})", device.id()),
         }
     }
@@ -73,55 +64,65 @@ pub trait LayerExt: Layer {
         let mut beneath = self.beneath();
         loop {
             match beneath {
-                Beneath::Layer(layer) => beneath = layer.beneath(),
+                Beneath::Layer(layer) | Beneath::Two(layer, _) => beneath = layer.beneath(),
                 Beneath::Device(device) => return device,
             }
         }
     }
 
+    /// All layers beneath this one, from the outermost inwards; where there are two, the first with all under it comes
+    /// before the second.
+    fn layers_beneath(&self) -> impl Iterator<Item = &dyn Layer> {
+        let mut seconds = Vec::new();
+        let mut beneath = self.beneath();
+        iter::from_fn(move || {
+            let layer = match beneath {
+                Beneath::Layer(layer) => layer,
+                Beneath::Two(first, second) => {
+                    seconds.push(second);
+                    first
+                }
+                Beneath::Device(_) => seconds.pop()?,
+            };
+            beneath = layer.beneath();
+            Some(layer)
+        })
+    }
+
     /// The state of type `T` of the outermost layer that has one: `find::<Counters>()` reaches the
     /// statistics of a stack, `find::<Limit>()` its limiter. Each adaptor's page says what it answers to.
     fn find<T: Any>(&self) -> Option<&T> {
-        let mut beneath = self.beneath();
-        let mut state = self.state();
-        loop {
-            if let Some(found) = state.downcast_ref() {
-                return Some(found);
-            }
-            let Beneath::Layer(layer) = beneath else { return None };
-            state = layer.state();
-            beneath = layer.beneath();
-        }
+        let own = self.state().downcast_ref();
+        own.or_else(|| self.layers_beneath().find_map(|layer| layer.state().downcast_ref()))
     }
 
     /// All states of type `T`, outermost first.
     fn find_all<T: Any>(&self) -> Vec<&T> {
-        let mut found = Vec::from_iter(self.state().downcast_ref());
-        let mut beneath = self.beneath();
-        while let Beneath::Layer(layer) = beneath {
-            found.extend(layer.state().downcast_ref::<T>());
-            beneath = layer.beneath();
-        }
-        found
+        let states = iter::once(self.state()).chain(self.layers_beneath().map(|layer| layer.state()));
+        states.filter_map(|state| state.downcast_ref()).collect()
     }
 
     /// Has each layer give back what it keeps unused, for as long as it has more than `keep` bytes, from the outermost
-    /// inwards: a pool, the driver's pool, what spills. `trim_stack(0)` gives back all that is unused.
+    /// inwards: a pool, the driver's pool. `trim_stack(0)` gives back all that is unused.
     ///
     /// The sum of what they gave; with a pool over a pool, what went through both counts twice.
     ///
     /// # Errors
     ///
-    /// The first layer's reason, where one could not give something back. All of them are asked, and nothing is lost.
-    fn trim_stack(&self, keep: usize) -> Result<usize, DeallocReason> {
-        let mut trimmed = self.trim_layer(keep);
-        let mut beneath = self.beneath();
-        while let Beneath::Layer(layer) = beneath {
-            let more = layer.trim_layer(keep);
-            trimmed = trimmed.and_then(|bytes| Ok(bytes + more?));
-            beneath = layer.beneath();
-        }
-        trimmed
+    /// [`TrimError`] with that sum and the first reason, where a layer could not give something back. All of them are
+    /// asked, and nothing is lost.
+    fn trim_stack(&self, keep: usize) -> Result<usize, TrimError> {
+        let (mut trimmed, mut refused) = (0, None);
+        let mut count = |given: Result<usize, TrimError>| match given {
+            Ok(bytes) => trimmed += bytes,
+            Err(error) => {
+                trimmed += error.trimmed;
+                refused.get_or_insert(error.reason);
+            }
+        };
+        count(self.trim_layer(keep));
+        self.layers_beneath().for_each(|layer| count(layer.trim_layer(keep)));
+        refused.map_or(Ok(trimmed), |reason| Err(TrimError::new(trimmed, reason)))
     }
 }
 
@@ -151,7 +152,7 @@ pub fn fmt_stack(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut beneath = layer.beneath();
     loop {
         match beneath {
-            Beneath::Layer(layer) => {
+            Beneath::Layer(layer) | Beneath::Two(layer, _) => {
                 f.write_str(" over ")?;
                 layer.describe(f)?;
                 beneath = layer.beneath();

@@ -73,7 +73,7 @@ pub use cust;
 pub use device::{Attributes, Device, MemoryInfo};
 pub use driver::{DriverPoolUsage, PointerInfo, sim};
 pub use drop_error::{DropError, record_drop_error, take_drop_errors};
-pub use error::{AllocError, DeallocError, DeallocReason, DriverError};
+pub use error::{AllocError, DeallocError, DeallocReason, DriverError, TrimError};
 pub use event::Event;
 pub use held::{Held, SizeClass, StreamStats};
 pub use hints::{Advice, Outcome, RangeAttributes, SkipReason};

@@ -14,7 +14,7 @@
 //!   which shares its state.
 
 use crate::block::Block;
-use crate::error::{AllocError, DeallocError, DeallocReason};
+use crate::error::{AllocError, DeallocError, TrimError};
 use crate::kind::MemoryKind;
 use crate::layer::{Beneath, Layer};
 use crate::stream::Stream;
@@ -90,13 +90,10 @@ macro_rules! forward_to_pointee {
             fn beneath(&self) -> Beneath<'_> {
                 (**self).beneath()
             }
-            fn beside(&self) -> Option<&dyn Layer> {
-                (**self).beside()
-            }
             fn state(&self) -> &dyn Any {
                 (**self).state()
             }
-            fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+            fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
                 (**self).trim_layer(keep)
             }
         }

@@ -209,9 +209,12 @@ fn levels_rise_and_fall_with_slack_between() {
         [(20, Normal), (44, Normal), (52, Trim), (45, Trim), (40, Trim), (36, Normal), (46, Normal)].into_iter().chain(
             [(60, Trim), (86, Trim), (92, Refuse), (84, Refuse), (80, Refuse), (70, Trim), (30, Normal), (95, Refuse)],
         );
-    for (step, (used, level)) in script.enumerate() {
-        assert_eq!(level_with(used * MIB), level, "step {step}: {used} MiB");
-    }
+    let ((), log) = events(|| {
+        for (step, (used, level)) in script.enumerate() {
+            assert_eq!(level_with(used * MIB), level, "step {step}: {used} MiB");
+        }
+    });
+    assert_eq!(log.matches("refused under memory pressure").count(), 2, "each series of refusals once: {log}");
     let state = stack.find::<PressureState>().unwrap();
     assert_eq!(state.refusals(), 4);
     assert!(state.trims() >= 2 && state.trimmed_bytes() >= 4 * MIB as u64, "{state:?}");
@@ -298,6 +301,24 @@ fn a_trim_that_fails_is_said_and_not_fatal() {
     assert!(log.contains("not now"), "{log}");
     assert_eq!((stack.get_pressure().level(), stack.get_pressure().trims()), (PressureLevel::Trim, 0));
     [first, second].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+}
+
+#[test]
+fn what_a_failing_trim_gave_back_counts() {
+    let (device, stream) = device_of(100 * MIB);
+    let stack = watched(&device);
+    let blocks = [0; 20].map(|_| get(&stack, &stream, 4 * MIB));
+    blocks.into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+    let others = CudaResource::new(&device);
+    let block = get(&others, &stream, 12 * MIB);
+    // Of what the pool keeps, 80 MiB, one chunk cannot be given back. The rest is enough.
+    device.simulator().unwrap().fail_nth(FaultCall::Free, 2, CudaErrorCode::UNKNOWN);
+    let probe = get(&stack, &stream, 8 * MIB);
+    let state = stack.get_pressure();
+    assert!(state.trimmed_bytes() >= 60 * MIB as u64, "{state:?}");
+    assert_eq!(state.refusals(), 0);
+    free(&stack, &stream, probe).unwrap();
+    free(&others, &stream, block).unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use cumem::kind::Migratable;
 use cumem::{
     AllocError, AutoPrefetchOptions, AutoPrefetched, Beneath, Block, DeallocError, DriverError, Layer, LayerExt,
-    MemoryResource, Stream, Upstream,
+    MemoryResource, Stream, TrimError, Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -56,6 +56,9 @@ impl<U: Layer> Layer for AutoPrefetch<U> {
     }
     fn state(&self) -> &dyn Any {
         &self.state
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

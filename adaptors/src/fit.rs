@@ -94,14 +94,12 @@ impl FitOptions {
 
     /// Bytes of the largest block that the stack has room for.
     fn room(self, layer: &(impl Layer + ?Sized)) -> Result<usize, DriverError> {
-        let mut room = match layer.beneath() {
+        let room = match layer.beneath() {
             Beneath::Layer(beneath) => self.room(beneath)?,
+            // A block is from one of the two.
+            Beneath::Two(first, second) => self.room(first)?.max(self.room(second)?),
             Beneath::Device(device) => self.free(device, layer.state())?,
         };
-        // A block is from one of the two.
-        if let Some(other) = layer.beside() {
-            room = room.max(self.room(other)?);
-        }
         through(layer.state(), room)
     }
 

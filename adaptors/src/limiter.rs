@@ -4,7 +4,7 @@ use crate::lock::BiasedLock;
 use crate::size::Size;
 use cumem::{
     AllocError, Beneath, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocError, DeallocReason, Layer, LayerExt,
-    MemoryResource, Stream, Upstream, layout,
+    MemoryResource, Stream, TrimError, Upstream, layout,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -130,6 +130,9 @@ impl<U: Layer> Layer for Limiter<U> {
     }
     fn state(&self) -> &dyn Any {
         &self.limit
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

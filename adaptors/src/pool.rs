@@ -85,13 +85,13 @@ use chunks::UNIT;
 use cumem::kind::{Managed, Migratable};
 use cumem::{
     AllocError, Beneath, Block, CudaVirtualResource, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
-    Location, MemoryResource, Outcome, SkipReason, Stream, Upstream, hints, layout, record_drop_error,
+    Location, MemoryResource, Outcome, SkipReason, Stream, TrimError, Upstream, hints, layout, record_drop_error,
 };
 use error::Unreturned;
 use expand::PIECE;
 use fence::Fences;
 use heap::Placed;
-use miss::{GRANULARITY, Limits, Miss, Refusal, exhausted};
+use miss::{GRANULARITY, Limits, Miss, Refusal, Released, exhausted};
 use rounding::Rounding;
 use slots::Local;
 use state::Central;
@@ -125,8 +125,8 @@ pub struct Pool<U> {
     options: PoolOptions,
     /// What drop does. Kept as a value, so that the struct needs no bound: with one, a wrong upstream is told twice.
     close: fn(&mut Self),
-    /// What trimming the layer does, as a value too.
-    give_back: fn(&Self, usize) -> Result<usize, DeallocReason>,
+    /// What trimming does, as a value too.
+    trim: fn(&Self, usize) -> Result<usize, TrimError>,
     upstream: U,
 }
 
@@ -176,7 +176,7 @@ impl<U> Pool<U> {
             lazy,
         };
         let state = PoolState::new(device, maximum)?;
-        let pool = Self { state, limits, options, close: Self::close, give_back: Self::give_back, upstream };
+        let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut central = pool.state.lock();
         let Central { arena, chunks, service, .. } = &mut *central;
         chunks.join_within(joined.unwrap_or_default());
@@ -254,9 +254,9 @@ impl<U: Upstream> Pool<U> {
     ///
     /// # Errors
     ///
-    /// [`PoolError::Release`] if the upstream does not take a chunk, or an event cannot be recorded. Nothing is lost:
-    /// the pool keeps what it could not give.
-    pub fn trim(&self) -> Result<usize, PoolError> {
+    /// [`TrimError`] if the upstream does not take a chunk, or an event cannot be recorded. Nothing is lost: the pool
+    /// keeps what it could not give.
+    pub fn trim(&self) -> Result<usize, TrimError> {
         self.trim_to(0)
     }
 
@@ -265,18 +265,14 @@ impl<U: Upstream> Pool<U> {
     /// # Errors
     ///
     /// Those of [`trim`](Self::trim).
-    pub fn trim_to(&self, keep: usize) -> Result<usize, PoolError> {
-        self.give_back(keep).map_err(PoolError::Release)
-    }
-
-    fn give_back(&self, keep: usize) -> Result<usize, DeallocReason> {
+    pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
         let mut central = self.state.lock();
         if central.chunks.reserved() <= keep {
             return Ok(0);
         }
-        self.state.fold_all(&mut central, None, true)?;
-        let released = self.miss(&mut central).release(keep);
-        released.refused.map_or(Ok(released.bytes), Err)
+        self.state.fold_all(&mut central, None, true).map_err(|error| TrimError::new(0, error))?;
+        let Released { bytes, refused } = self.miss(&mut central).release(keep);
+        refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
     }
 
     fn miss<'a>(&'a self, central: &'a mut Central) -> Miss<'a, U> {
@@ -337,8 +333,8 @@ impl<U: Layer> Layer for Pool<U> {
     fn state(&self) -> &dyn Any {
         &self.state
     }
-    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
-        (self.give_back)(self, keep)
+    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
+        (self.trim)(self, keep)
     }
 }
 

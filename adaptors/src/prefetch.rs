@@ -3,7 +3,7 @@
 use cumem::kind::Migratable;
 use cumem::{
     AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, Location, MemoryResource, Outcome,
-    SkipReason, Stream, Upstream, hints, record_drop_error,
+    SkipReason, Stream, TrimError, Upstream, hints, record_drop_error,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -145,6 +145,9 @@ impl<U: Layer> Layer for Prefetch<U> {
     }
     fn state(&self) -> &dyn Any {
         &self.prefetched
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

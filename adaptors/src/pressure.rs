@@ -6,7 +6,7 @@ mod state;
 pub use options::{PressureError, PressureOptions};
 pub use state::{PressureLevel, PressureState};
 
-use cumem::{AllocError, Beneath, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Beneath, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, TrimError, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::error::Error;
@@ -80,18 +80,15 @@ impl<U: Layer> Pressure<U> {
             Some(trim) => trim(&self.upstream),
             None => self.upstream.trim_stack(0).map_err(Into::into),
         };
-        match trimmed {
-            Ok(0) => 0,
-            Ok(bytes) => {
-                self.state.trimmed(bytes);
-                bytes
-            }
-            // What could not be given back is still the upstream's.
-            Err(error) => {
-                tracing::warn!(%error, "memory could not be given back under pressure");
-                0
-            }
+        // What could not be given back is still the upstream's; some may have been.
+        let bytes = trimmed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "memory could not be given back under pressure");
+            error.downcast_ref().map_or(0, |error: &TrimError| error.trimmed)
+        });
+        if bytes > 0 {
+            self.state.trimmed(bytes);
         }
+        bytes
     }
 }
 
@@ -104,6 +101,9 @@ impl<U: Layer> Layer for Pressure<U> {
     }
     fn state(&self) -> &dyn Any {
         &self.state
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use cumem::kind::Either;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DeallocReason, DriverError, Layer, LayerExt, MakerId, MemoryResource,
-    Stream, Upstream,
+    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, MakerId, MemoryResource, Stream, TrimError,
+    Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -137,23 +137,19 @@ impl<P: Layer, S: Layer> Layer for Spill<P, S> {
         f.write_str(")")
     }
     fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.first)
-    }
-    fn beside(&self) -> Option<&dyn Layer> {
-        Some(&self.second)
+        Beneath::Two(&self.first, &self.second)
     }
     fn state(&self) -> &dyn Any {
         &self.spilled
     }
-    /// The second resource's: no walk comes by there.
-    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
-        self.second.trim_stack(keep)
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 
 /// A whole stack in the words of the stack grammar.
 fn from_the_leaf(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let Beneath::Layer(beneath) = layer.beneath() {
+    if let Beneath::Layer(beneath) | Beneath::Two(beneath, _) = layer.beneath() {
         from_the_leaf(beneath, f)?;
         f.write_str(" | ")?;
     }

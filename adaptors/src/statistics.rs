@@ -6,7 +6,9 @@ mod scope;
 pub use counters::{Counters, Counts};
 pub use scope::Scope;
 
-use cumem::{AllocError, Beneath, Block, DeallocError, DeallocReason, Layer, MemoryResource, Stream, Upstream};
+use cumem::{
+    AllocError, Beneath, Block, DeallocError, DeallocReason, Layer, MemoryResource, Stream, TrimError, Upstream,
+};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -50,6 +52,9 @@ impl<U: Layer> Layer for Statistics<U> {
     }
     fn state(&self) -> &dyn Any {
         &self.counters
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

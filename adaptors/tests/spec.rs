@@ -355,12 +355,14 @@ fn what_cannot_be_given_back_stays_and_the_reason_comes_through() {
     free(&stack, &stream, kept).unwrap();
     let simulator = device.simulator().unwrap();
     simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
+    let before = stack.find::<PoolState>().unwrap().stats().reserved;
     let refused = stack.trim_stack(0).unwrap_err();
     assert!(
-        matches!(&refused, DeallocReason::Driver(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
+        matches!(&refused.reason, DeallocReason::Driver(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
         "{refused}"
     );
     let reserved = stack.find::<PoolState>().unwrap().stats().reserved;
     assert_eq!(reserved, 8 * MIB, "one chunk was refused");
+    assert_eq!(refused.trimmed + reserved, before);
     assert_eq!(stack.trim_stack(0), Ok(reserved));
 }

@@ -3,7 +3,8 @@
 use super::{allocate, free, give_up, layout};
 use cumem::layer::{Beneath, Layer};
 use cumem::{
-    AllocError, Block, DeallocError, Device, Held, MakerId, ManagedResource, MemoryResource, Stream, Upstream, kind,
+    AllocError, Block, DeallocError, Device, Held, MakerId, ManagedResource, MemoryResource, Stream, TrimError,
+    Upstream, kind,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -57,6 +58,9 @@ impl Layer for FreeLeaf {
     }
     fn state(&self) -> &dyn Any {
         &()
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::live::{BlockId, LiveBlocks, Violation};
 use cumem::layer::fmt_stack;
-use cumem::{AllocError, Beneath, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Beneath, Block, DeallocError, Layer, MemoryResource, Stream, TrimError, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -114,6 +114,9 @@ impl<U: Upstream> Layer for Ledger<U> {
 
     fn state(&self) -> &dyn Any {
         &self.book
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 

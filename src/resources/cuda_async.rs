@@ -3,7 +3,7 @@ use crate::block::Block;
 use crate::device::Device;
 use crate::driver::{DriverPoolUsage, RawPool};
 use crate::drop_error::record_drop_error;
-use crate::error::{AllocError, DeallocError, DeallocReason, DriverError};
+use crate::error::{AllocError, DeallocError, DriverError, TrimError};
 use crate::kind;
 use crate::resource::MemoryResource;
 use crate::stream::Stream;
@@ -111,10 +111,11 @@ impl CudaAsyncResource {
 leaf_layer! {
     CudaAsyncResource,
     /// What the driver's pool keeps.
-    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
-        let before = self.usage()?.reserved;
-        self.trim_to(keep)?;
-        Ok(before.saturating_sub(self.usage()?.reserved) as usize)
+    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
+        let nothing = |error| TrimError::new(0, error);
+        let before = self.usage().map_err(nothing)?.reserved;
+        self.trim_to(keep).map_err(nothing)?;
+        Ok(before.saturating_sub(self.usage().map_err(nothing)?.reserved) as usize)
     }
 }
 

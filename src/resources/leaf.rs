@@ -136,7 +136,15 @@ impl Leaf {
 
 /// The parts of a leaf that every leaf has: its place in a stack, `Display`, and its right to be wrapped.
 macro_rules! leaf_layer {
-    ($resource:ty $(, $($trim_layer:tt)+)?) => {
+    ($resource:ty) => {
+        leaf_layer! {
+            $resource,
+            fn trim_layer(&self, _keep: usize) -> Result<usize, crate::error::TrimError> {
+                Ok(0)
+            }
+        }
+    };
+    ($resource:ty, $($trim_layer:tt)+) => {
         impl crate::layer::Layer for $resource {
             fn describe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.leaf.name)
@@ -147,7 +155,7 @@ macro_rules! leaf_layer {
             fn state(&self) -> &dyn std::any::Any {
                 self
             }
-            $($($trim_layer)+)?
+            $($trim_layer)+
         }
 
         impl std::fmt::Display for $resource {

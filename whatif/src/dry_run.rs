@@ -229,7 +229,7 @@ fn layers(stack: &AnyStack) -> Vec<LayerFigures> {
         }
         counters = layer.state().downcast_ref();
         match layer.beneath() {
-            Beneath::Layer(beneath) => layer = beneath,
+            Beneath::Layer(beneath) | Beneath::Two(beneath, _) => layer = beneath,
             Beneath::Device(_) => return found,
         }
     }

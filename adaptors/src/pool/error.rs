@@ -24,9 +24,6 @@ pub enum PoolError {
     /// The upstream did not give the initial chunk.
     #[error("the pool's initial chunk could not be allocated: {0}")]
     Initial(#[source] AllocError),
-    /// The upstream did not take a chunk back; the pool still has it.
-    #[error("a chunk of the pool could not be given back: {0}")]
-    Release(#[source] DeallocReason),
     /// Memory was to be prefetched that the device cannot prefetch.
     #[error("the pool's chunks cannot be prefetched: {0}")]
     NoPrefetch(SkipReason),

@@ -4,7 +4,7 @@ use super::options::{PressureError, PressureOptions};
 use crate::size::Size;
 use cumem::{AllocError, Device, DriverError};
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 /// How full the device is, in steps of what is done about it.
@@ -34,6 +34,8 @@ pub struct PressureState {
     trims: AtomicU64,
     trimmed: AtomicU64,
     refusals: AtomicU64,
+    /// A series of refusals is on, and was said.
+    refusing: AtomicBool,
     /// Held while the level changes, so that each change happens once.
     changing: Mutex<()>,
 }
@@ -56,6 +58,7 @@ impl PressureState {
             trims: AtomicU64::new(0),
             trimmed: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
+            refusing: AtomicBool::new(false),
             changing: Mutex::new(()),
         };
         let Self { slack, trim_at, refuse_at, .. } = state;
@@ -128,6 +131,7 @@ impl PressureState {
         self.used.store(used, Relaxed);
         if level != before {
             self.level.store(level as u8, Relaxed);
+            self.refusing.store(false, Relaxed);
             let Self { device, trim_at, refuse_at, slack, .. } = self;
             let device = device.id();
             match level > before {
@@ -148,8 +152,9 @@ impl PressureState {
             return Ok(());
         }
         let (allocated, limit) = (self.used(), self.refuse_at);
+        self.refusals.fetch_add(1, Relaxed);
         // The first of a series says it; the counter has the rest.
-        if self.refusals.fetch_add(1, Relaxed) == 0 {
+        if !self.refusing.swap(true, Relaxed) {
             tracing::warn!(device = %self.device.id(), requested, used = allocated, limit, "refused under memory pressure");
         }
         Err(AllocError::LimitExceeded { requested, allocated, limit })

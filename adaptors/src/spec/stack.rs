@@ -1,7 +1,7 @@
 //! [`AnyStack`]: a finished stack whose kind is known at run time.
 
 use cumem::kind::{Device, Erased, Host, Managed, Pinned, Unknown};
-use cumem::{AllocError, AnyResource, Beneath, Block, DeallocError, DeallocReason, Layer, MemoryResource, Stream};
+use cumem::{AllocError, AnyResource, Beneath, Block, DeallocError, Layer, MemoryResource, Stream, TrimError};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -60,13 +60,10 @@ impl Layer for AnyStack {
     fn beneath(&self) -> Beneath<'_> {
         each!(self, stack => stack.beneath())
     }
-    fn beside(&self) -> Option<&dyn Layer> {
-        each!(self, stack => stack.beside())
-    }
     fn state(&self) -> &dyn Any {
         each!(self, stack => stack.state())
     }
-    fn trim_layer(&self, keep: usize) -> Result<usize, DeallocReason> {
+    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
         each!(self, stack => stack.trim_layer(keep))
     }
 }

@@ -5,7 +5,8 @@ use crate::source::Source;
 use cumem::sim::Profile;
 use cumem::{
     AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, Held, LayerExt,
-    ManagedResource, MemoryResource, PinnedResource, SizeClass, Stream, StreamStats, layout, take_drop_errors,
+    ManagedResource, MemoryResource, PinnedResource, SizeClass, Stream, StreamStats, TrimError, layout,
+    take_drop_errors,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
 
@@ -196,7 +197,7 @@ fn trim_gives_back_what_holds_no_block_and_keeps_what_is_refused() {
     }
     let refusal = DriverError::Call { call: "cuMemFree", device: stream.device_id(), code: CudaErrorCode::UNKNOWN };
     pool.upstream().ledger.lock().unwrap().keep = Some(refusal.clone());
-    assert_eq!(pool.trim(), Err(PoolError::Release(DeallocReason::Driver(refusal))));
+    assert_eq!(pool.trim(), Err(TrimError::new(4 * MIB, refusal)));
     assert_eq!((pool.stats().reserved, pool.stats().free), (4 * MIB, 2 * MIB));
     assert_eq!(pool.trim(), Ok(2 * MIB));
     assert_eq!(pool.trim(), Ok(0));

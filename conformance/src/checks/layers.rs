@@ -12,7 +12,7 @@ pub(super) fn display_names_every_layer<R: MemoryResource + Display>(subject: &S
     let mut expected = Described(&subject.resource).to_string();
     let mut beneath = subject.resource.beneath();
     for _ in 0..DEEPEST {
-        let Beneath::Layer(layer) = beneath else { break };
+        let (Beneath::Layer(layer) | Beneath::Two(layer, _)) = beneath else { break };
         let name = Described(layer).to_string();
         ensure!(!name.is_empty(), "a layer under `{expected}` has no name");
         expected += &format!(" over {name}");
@@ -30,7 +30,7 @@ pub(super) fn chain_ends_at_the_device<R: MemoryResource>(subject: &Subject<'_, 
     let mut beneath = subject.resource.beneath();
     for _ in 0..DEEPEST {
         match beneath {
-            Beneath::Layer(layer) => beneath = layer.beneath(),
+            Beneath::Layer(layer) | Beneath::Two(layer, _) => beneath = layer.beneath(),
             Beneath::Device(device) => {
                 let (found, expected) = (device.id(), subject.device.id());
                 ensure!(found == expected, "made for {expected}, stands on {found}");

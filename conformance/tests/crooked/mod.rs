@@ -1,7 +1,9 @@
 //! Resources that break one promise each, made from an honest one.
 
 use cumem::layer::fmt_stack;
-use cumem::{AllocError, Beneath, Block, DeallocError, Layer, ManagedResource, MemoryResource, Stream, Upstream};
+use cumem::{
+    AllocError, Beneath, Block, DeallocError, Layer, ManagedResource, MemoryResource, Stream, TrimError, Upstream,
+};
 use cumem_conformance::Report;
 use std::alloc::Layout;
 use std::any::Any;
@@ -62,6 +64,9 @@ impl<U: Upstream> Layer for Crooked<U> {
     }
     fn state(&self) -> &dyn Any {
         &()
+    }
+    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+        Ok(0)
     }
 }
 
