@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn every_driver_call_may_fail() {
         const CAPACITY: usize = 4 << 20;
-        let job = Job { chunk: 1 << 18, ..Job::of(CAPACITY, 1) };
+        let job = Job { len: 3 << 19, chunk: 1 << 18, passes: 1 };
         for automatic in [false, true] {
             enumerate(&small(CAPACITY), |device| unified(job, device, automatic).map(drop)).assert();
         }
