@@ -15,11 +15,12 @@ unseen=0
 fails() { # NAME, then a test command: says whether it fails
     local name=$1 log=$copy/log
     shift
-    if (cd "$copy" && timeout 600 "$@") >"$log" 2>&1; then return 1; fi
-    if grep -q '^error: could not compile\|^error\[E' "$log"; then
+    # Built without a limit: the time that a busy machine takes for it says nothing.
+    if ! (cd "$copy" && "$1" "$2" --no-run "${@:3}") >"$log" 2>&1; then
         cat "$log" >&2
         exit 1
     fi
+    if (cd "$copy" && timeout 600 "$@") >"$log" 2>&1; then return 1; fi
     local tests
     tests=$(grep '^test .* FAILED$' "$log" | awk '{ print $2 }' | paste -sd' ' || true)
     printf '    seen by %s: %s\n' "$name" "${tests:-$(tail -n 3 "$log")}"
