@@ -84,13 +84,13 @@ fn the_ownership_goes_round() {
 /// One of two threads that come when the owner has ended is its heir.
 #[test]
 fn the_owner_ends() {
-    model(4, || {
+    model(3, || {
         let lock = new();
         spawn(&lock, 3).join().unwrap();
-        let other = spawn(&lock, 2);
-        add(&lock, 2);
+        let other = spawn(&lock, 3);
+        add(&lock, 3);
         other.join().unwrap();
-        assert_eq!(value(&lock), 7);
+        assert_eq!(value(&lock), 9);
     });
 }
 
