@@ -167,7 +167,7 @@ fn a_profile_without_sense_is_refused_by_its_field() {
         spoil(&mut profile);
         let error = Simulator::new([Profile::default(), profile]).unwrap_err();
         assert!(
-            matches!(&error, DriverError::Simulation { device, message } if device.ordinal() == 1 && message.contains(field)),
+            matches!(&error, DriverError::UnsoundProfile { ordinal: 1, reason } if reason.contains(field)),
             "{error}"
         );
     }
