@@ -1,27 +1,49 @@
 //! [`Classes`]: live blocks counted by size.
 #![forbid(unsafe_code)]
 
+use super::chunks::UNIT;
 use cumem::SizeClass;
 
-/// See the [module](self).
-#[derive(Debug)]
-pub(super) struct Classes([SizeClass; usize::BITS as usize]);
+/// See the [module](self). A pool in want of memory counts all its blocks for each error, so this is kept short.
+#[derive(Debug, Default)]
+pub(super) struct Classes([Class; u32::BITS as usize]);
 
-impl Default for Classes {
-    fn default() -> Self {
-        Self([SizeClass::default(); usize::BITS as usize])
-    }
+#[derive(Debug, Default, Clone, Copy)]
+struct Class {
+    blocks: u32,
+    units: u64,
 }
 
 impl Classes {
-    pub(super) fn count(&mut self, bytes: usize) {
-        let at_most = bytes.next_power_of_two();
-        let class = &mut self.0[at_most.trailing_zeros() as usize];
-        *class = SizeClass { at_most, blocks: class.blocks + 1, bytes: class.bytes + bytes };
+    #[inline]
+    pub(super) fn count(&mut self, units: u32) {
+        // The logarithm of the next power of two.
+        let class = &mut self.0[(u32::BITS - units.wrapping_sub(1).leading_zeros()) as usize];
+        class.blocks += 1;
+        class.units += u64::from(units);
     }
 
     /// From the smallest; sizes that no block has are left out.
     pub(super) fn counted(self) -> Vec<SizeClass> {
-        self.0.into_iter().filter(|class| class.blocks > 0).collect()
+        let classes = self.0.into_iter().enumerate().filter(|(_, class)| class.blocks > 0);
+        let class = |(log, class): (usize, Class)| SizeClass {
+            at_most: UNIT << log,
+            blocks: class.blocks as usize,
+            bytes: class.units as usize * UNIT,
+        };
+        classes.map(class).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_has_what_is_more_than_half_of_it() {
+        let mut classes = Classes::default();
+        [1, 2, 3, 4, 5, 8, 1 << 31].into_iter().for_each(|units| classes.count(units));
+        let counted: Vec<_> = classes.counted().iter().map(|c| (c.at_most / UNIT, c.blocks, c.bytes / UNIT)).collect();
+        assert_eq!(counted, [(1, 1, 1), (2, 1, 2), (4, 2, 7), (8, 2, 13), (1 << 31, 1, 1 << 31)]);
     }
 }

@@ -56,7 +56,7 @@ impl PoolSnapshot {
     pub fn classes(&self) -> Vec<SizeClass> {
         let mut classes = Classes::default();
         let live = self.regions.iter().filter(|region| region.state == RegionState::Live);
-        live.for_each(|region| classes.count(region.bytes));
+        live.for_each(|region| classes.count((region.bytes / UNIT) as u32));
         classes.counted()
     }
 }

@@ -94,8 +94,7 @@ impl PoolState {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
         let stats = self.stats_while_locked(central, |local| {
             streams.extend(of_stream(local));
-            let live = local.heap.pieces().filter(|&(.., live)| live);
-            live.for_each(|(_, units, _)| classes.count(units as usize * UNIT));
+            local.heap.live_sizes().for_each(|units| classes.count(units));
         });
         Held {
             reserved: stats.reserved,

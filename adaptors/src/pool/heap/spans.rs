@@ -93,6 +93,12 @@ impl Heap {
         pieces.map(|node| (node.addr, node.units, node.mark.is(State::Live)))
     }
 
+    /// The units of each live node, in no order.
+    pub(in crate::pool) fn live_sizes(&self) -> impl Iterator<Item = u32> {
+        // The node at hand is not live.
+        self.nodes.iter().filter(|node| node.mark.is(State::Live)).map(|node| node.units)
+    }
+
     /// Lets all free memory go.
     pub(in crate::pool) fn drain(&mut self) -> Vec<Region> {
         self.settle();
