@@ -18,7 +18,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 const PTX: &str = include_str!("kernels/stencil.ptx");
-const CONFIG: LaunchConfig = LaunchConfig { grid: (528, 1, 1), block: (256, 1, 1), shared_bytes: 0 };
+const CONFIG: LaunchConfig = LaunchConfig::new((528, 1, 1), (256, 1, 1));
 const THREADS: usize = 528 * 256;
 
 #[derive(Parser)]

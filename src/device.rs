@@ -62,6 +62,7 @@ pub struct Attributes {
 
 /// Free and total bytes of a device's memory (`cuMemGetInfo`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryInfo {
     /// Bytes that can still be allocated.
     pub free: usize,

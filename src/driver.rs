@@ -11,8 +11,9 @@ use crate::device::{Attributes, MemoryInfo};
 use crate::error::DriverError;
 use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::kernel::{HostKernel, KernelArg, LaunchConfig};
+use crate::kind::{self, MemoryKind};
 use crate::location::{DeviceId, Location};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub(crate) struct RawFunction(pub(crate) u64);
 
 /// How much a stream-ordered pool of the driver holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct DriverPoolUsage {
     /// Bytes that the pool has reserved from the device (`CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT`).
     pub reserved: u64,
@@ -54,11 +56,34 @@ pub struct DriverPoolUsage {
 
 /// What a pointer points to (`cuPointerGetAttributes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PointerInfo {
-    /// The memory's kind, by the name of [`kind`](crate::kind): `"device"`, `"managed"`, `"pinned"`.
-    pub kind: &'static str,
+    /// What memory it is.
+    pub memory_type: MemoryType,
     /// The device it was allocated on.
     pub device: DeviceId,
+}
+
+/// What memory a pointer points to (`cudaMemoryType`). Displayed by the names of [`kind`](crate::kind).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemoryType {
+    /// Of a device.
+    Device,
+    /// Unified memory.
+    Managed,
+    /// The host's, page-locked.
+    Pinned,
+}
+
+impl fmt::Display for MemoryType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => kind::Device::NAME,
+            Self::Managed => kind::Managed::NAME,
+            Self::Pinned => kind::Pinned::NAME,
+        })
+    }
 }
 
 /// What the driver is asked to do.

@@ -267,6 +267,7 @@ impl fmt::Display for Because<'_> {
 /// A block that was not accepted back. It is still live, and here.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason} ({} bytes at {:#x})", block.size(), block.addr())]
+#[non_exhaustive]
 pub struct DeallocError {
     /// The block, as it was given.
     pub block: Block,

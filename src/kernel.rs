@@ -83,6 +83,7 @@ impl Function {
 
 /// How many threads a launch has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LaunchConfig {
     /// Blocks in x, y and z.
     pub grid: (u32, u32, u32),
@@ -93,6 +94,18 @@ pub struct LaunchConfig {
 }
 
 impl LaunchConfig {
+    /// So many blocks of so many threads, in x, y and z, without dynamic shared memory.
+    pub const fn new(grid: (u32, u32, u32), block: (u32, u32, u32)) -> Self {
+        Self { grid, block, shared_bytes: 0 }
+    }
+
+    /// With this much dynamic shared memory per block, in bytes.
+    #[must_use]
+    pub const fn shared_bytes(mut self, bytes: u32) -> Self {
+        self.shared_bytes = bytes;
+        self
+    }
+
     /// At least `n` threads in one dimension, in blocks of `block`. For no threads there is nothing to launch: the driver
     /// rejects an empty grid.
     ///
@@ -100,7 +113,7 @@ impl LaunchConfig {
     ///
     /// If `block` is 0.
     pub const fn for_elements(n: u32, block: u32) -> Self {
-        Self { grid: (n.div_ceil(block), 1, 1), block: (block, 1, 1), shared_bytes: 0 }
+        Self::new((n.div_ceil(block), 1, 1), (block, 1, 1))
     }
 }
 
@@ -153,6 +166,7 @@ pub enum Pattern {
 
 /// A range of memory that a [`HostKernel`] touches.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Access {
     /// The first byte.
     pub addr: u64,

@@ -71,7 +71,7 @@ pub use code::CudaErrorCode;
 #[cfg(feature = "cuda")]
 pub use cust;
 pub use device::{Attributes, Device, MemoryInfo};
-pub use driver::{DriverPoolUsage, PointerInfo, sim};
+pub use driver::{DriverPoolUsage, MemoryType, PointerInfo, sim};
 pub use drop_error::{DropError, record_drop_error, take_drop_errors};
 pub use error::{AllocError, DeallocError, DeallocReason, DriverError, TrimError};
 pub use event::Event;

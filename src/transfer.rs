@@ -27,9 +27,8 @@ use self::pool::{Lease, Pool};
 use self::ring::Ring;
 use self::stage::Stage;
 use self::teller::Teller;
-use crate::driver::{Driver, RawStream};
+use crate::driver::{Driver, MemoryType, RawStream};
 use crate::error::DriverError;
-use crate::kind::{self, MemoryKind};
 use crate::location::DeviceId;
 use crate::stream::Stream;
 use std::fmt;
@@ -97,7 +96,7 @@ impl Transfers {
     /// until the call returns, besides work that was enqueued on `stream` before.
     pub(crate) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<TransferPath, DriverError> {
         let caller = || match stream.device().pointer_info(transfer.host) {
-            Ok(info) if info.kind == kind::Pinned::NAME => Caller::Pinned,
+            Ok(info) if info.memory_type == MemoryType::Pinned => Caller::Pinned,
             Ok(_) => Caller::Other,
             Err(_) => Caller::Pageable,
         };

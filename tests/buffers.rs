@@ -5,7 +5,7 @@ mod common;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
     AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DriverError, HostKernel, KernelMemory,
-    ManagedResource, PinnedResource, Stream, UnifiedBuffer,
+    ManagedResource, MemoryType, PinnedResource, Stream, UnifiedBuffer,
 };
 use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
 use std::sync::{Arc, mpsc};
@@ -39,9 +39,9 @@ fn contents_of_every_kind(device: &Device) {
     assert_eq!(pooled.to_vec().unwrap(), data);
     assert_eq!(managed.to_vec().unwrap(), data);
     assert_eq!(pinned.to_vec().unwrap(), data);
-    assert_eq!(device.pointer_info(on_device.as_ptr().cast()).unwrap().kind, "device");
-    assert_eq!(device.pointer_info(managed.as_ptr().cast()).unwrap().kind, "managed");
-    assert_eq!(device.pointer_info(pinned.as_ptr().cast()).unwrap().kind, "pinned");
+    assert_eq!(device.pointer_info(on_device.as_ptr().cast()).unwrap().memory_type, MemoryType::Device);
+    assert_eq!(device.pointer_info(managed.as_ptr().cast()).unwrap().memory_type, MemoryType::Managed);
+    assert_eq!(device.pointer_info(pinned.as_ptr().cast()).unwrap().memory_type, MemoryType::Pinned);
 }
 
 fn zeroed_uninit_and_lengths(device: &Device) {

@@ -6,7 +6,7 @@ use common::free;
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
     AllocError, Block, Buffer, CudaErrorCode, CudaResource, Device, DriverError, LayerExt, ManagedResource,
-    MemoryResource, PinnedResource, Stream, layout,
+    MemoryResource, MemoryType, PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{
     NotRecovered, Pool, PoolOptions, PoolState, Pressure, PressureError, PressureLevel, PressureOptions, PressureState,
@@ -347,8 +347,8 @@ fn spilled_memory_can_do_what_both_can() {
         buffer.host_write().unwrap().fill(7);
         assert!(buffer.host_read().unwrap().iter().all(|byte| *byte == 7));
     }
-    let kinds = buffers.each_ref().map(|buffer| device.pointer_info(buffer.as_ptr()).unwrap().kind);
-    assert_eq!(kinds, ["managed", "pinned"]);
+    let kinds = buffers.each_ref().map(|buffer| device.pointer_info(buffer.as_ptr()).unwrap().memory_type);
+    assert_eq!(kinds, [MemoryType::Managed, MemoryType::Pinned]);
 
     // A free that the driver refuses leaves the block what it was.
     let block = get(&stack, &stream, MIB);

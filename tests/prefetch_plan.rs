@@ -5,7 +5,7 @@ mod common;
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
     Block, CudaErrorCode, CudaResource, Device, DriverError, Location, MakerId, ManagedResource, MemoryResource,
-    Outcome, SkipReason, Stream, UnifiedBuffer,
+    MemoryType, Outcome, SkipReason, Stream, UnifiedBuffer,
     hints::{self, PlanError, PrefetchPlan},
     layout,
 };
@@ -96,7 +96,7 @@ fn one_bad_entry_and_nothing_is_enqueued(device: &Device) {
         assert_eq!(error, PlanError::Entry { entry: 1, source });
         let error = plan.add(&device_memory, 0..4096, device.id()).unwrap_err();
         let addr = device_memory.addr();
-        assert_eq!(error, PlanError::NotUnified { entry: 1, addr, bytes: 4096, kind: "device" });
+        assert_eq!(error, PlanError::NotUnified { entry: 1, addr, bytes: 4096, memory_type: MemoryType::Device });
         let error = plan.add(&nobodys, 0..1 << 30, device.id()).unwrap_err();
         assert!(
             matches!(&error, PlanError::Entry { source, .. } if source.code() == Some(CudaErrorCode::INVALID_VALUE)),

@@ -6,7 +6,7 @@ use common::{free, sim, sim_with};
 use cumem::accounting::Ledger;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, MemoryResource,
+    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, MemoryResource, MemoryType,
     PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, Spilled, StackSpec, TagName};
@@ -266,8 +266,8 @@ fn a_spill_from_text_spills() {
     let stack = spec.build(&device).unwrap();
     let one = || stack.allocate(&stream, layout::bytes(MIB).unwrap());
     let (first, second) = (one().unwrap(), one().unwrap());
-    let kind = |block: &Block| device.pointer_info(block.as_ptr()).unwrap().kind;
-    assert_eq!((kind(&first), kind(&second)), ("device", "managed"));
+    let kind = |block: &Block| device.pointer_info(block.as_ptr()).unwrap().memory_type;
+    assert_eq!((kind(&first), kind(&second)), (MemoryType::Device, MemoryType::Managed));
     assert!(one().unwrap_err().is_out_of_memory());
     assert_eq!(stack.find::<Spilled>().unwrap().bytes(), MIB);
     for block in [second, first] {

@@ -34,7 +34,7 @@ impl BusyWork {
             // SAFETY: the kernel touches nothing.
             return unsafe { stream.launch_host(kernel) };
         };
-        let one_thread = LaunchConfig { grid: (1, 1, 1), block: (1, 1, 1), shared_bytes: 0 };
+        let one_thread = LaunchConfig::new((1, 1, 1), (1, 1, 1));
         let cycles = KernelArg::new(40_000_000_u64);
         // SAFETY: the argument is `spin`'s, which touches nothing.
         unsafe { stream.launch_kernel(&kernels.spin, one_thread, &[cycles]) }

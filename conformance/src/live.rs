@@ -6,6 +6,7 @@ use std::fmt;
 
 /// What a block says of itself. Unlike the block it can be copied and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct BlockId {
     /// The address of its first byte.
     pub addr: u64,

@@ -56,10 +56,10 @@ unsafe fn launch_on_gpu(
 ) -> Result<(), DriverError> {
     let [vectors, norms, index, similarity] = [at.vectors, at.norms, at.index, at.similarity].map(KernelArg::new);
     let [n, d] = [at.count, at.dimensions].map(KernelArg::new);
-    let config = LaunchConfig { grid: (at.count.div_ceil(8), 1, 1), block: (256, 1, 1), shared_bytes: 0 };
+    let config = LaunchConfig::new((at.count.div_ceil(8), 1, 1), (256, 1, 1));
     // SAFETY: the arguments are those of the kernel, and the caller vouches for the memory.
     unsafe { stream.launch_kernel(squared_norms, config, &[vectors, n, d, norms]) }?;
-    let config = LaunchConfig { grid: (at.count.div_ceil(16), 1, 1), block: (16, 16, 1), shared_bytes: 0 };
+    let config = LaunchConfig::new((at.count.div_ceil(16), 1, 1), (16, 16, 1));
     // SAFETY: as above.
     unsafe { stream.launch_kernel(nearest, config, &[vectors, norms, n, d, index, similarity]) }
 }

@@ -3,7 +3,7 @@
 use crate::rig::{MIB, Outcome, Rig};
 use crate::table::{Basis, Experiment, Row};
 use cumem::sim::Profile;
-use cumem::{AccessMode, Advice, Buffer, CudaAsyncOptions, CudaAsyncResource, Location, PoolSource};
+use cumem::{AccessMode, Advice, Buffer, CudaAsyncOptions, CudaAsyncResource, Location};
 
 const BYTES: usize = 64 * MIB;
 
@@ -85,7 +85,7 @@ fn hinted() -> Outcome<Experiment> {
 fn pools() -> Outcome<Experiment> {
     let time = |threshold: u64| -> Outcome<f64> {
         let rig = Rig::new(Profile::h100_pcie5())?;
-        let options = CudaAsyncOptions { source: PoolSource::Own, release_threshold: Some(threshold) };
+        let options = CudaAsyncOptions::default().release_threshold(threshold);
         let pool = CudaAsyncResource::with_options(&rig.device, options)?;
         rig.micros(|| {
             for _ in 0..100 {

@@ -39,6 +39,7 @@ pub enum LoadError {
 /// The installed driver lacks a symbol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the installed CUDA driver (version {driver_version}) lacks {symbol}")]
+#[non_exhaustive]
 pub struct MissingSymbol {
     /// The name that was looked up.
     pub symbol: String,

@@ -89,7 +89,7 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
                 // Nothing to free where the allocation found no memory.
                 let Some(block) = slot.take() else { continue };
                 // SAFETY: nobody ever used the block; the stream is the one it was allocated on, or waits for it.
-                if let Err(DeallocError { block, reason }) = unsafe { self.resource.deallocate(stream, block) } {
+                if let Err(DeallocError { block, reason, .. }) = unsafe { self.resource.deallocate(stream, block) } {
                     *slot = Some(block);
                     let (trace, line) = self.place(first + index);
                     return Err(ReplayError::Deallocate { trace, line, source: reason });
@@ -111,7 +111,7 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
             let Some(block) = slot.take() else { continue };
             // SAFETY: nobody ever used the block; the stream is the one it was allocated on.
             let freed = unsafe { self.resource.deallocate(&self.streams[live.stream as usize], block) };
-            if let Err(DeallocError { block, reason }) = freed {
+            if let Err(DeallocError { block, reason, .. }) = freed {
                 *slot = Some(block);
                 let trace = self.trace.name().into();
                 return Err(ReplayError::Deallocate { trace, line: live.line, source: reason });

@@ -5,6 +5,7 @@ use super::ahead::Ahead;
 use super::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport};
 use crate::block::Block;
 use crate::device::Device;
+use crate::driver::MemoryType;
 use crate::error::DriverError;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl AutoPrefetched {
     /// An observer for a buffer in `block`, unless its memory does not migrate.
     pub(crate) fn observe(&self, block: &Block) -> Result<Option<AutoPrefetch>, DriverError> {
         let device = self.ahead.device();
-        if block.size() == 0 || device.pointer_info(block.as_ptr())?.kind != "managed" {
+        if block.size() == 0 || device.pointer_info(block.as_ptr())?.memory_type != MemoryType::Managed {
             return Ok(None);
         }
         Ok(Some(AutoPrefetch::over(&self.ahead, block)))

@@ -7,7 +7,7 @@ use crate::auto::AutoPrefetch;
 use crate::block::Block;
 use crate::buffer::Buffer;
 use crate::code::CudaErrorCode;
-use crate::driver::RawStream;
+use crate::driver::{MemoryType, RawStream};
 use crate::error::DriverError;
 use crate::kind::Migratable;
 use crate::location::Location;
@@ -50,7 +50,7 @@ pub enum PlanError {
     },
     /// The entry was not added: its memory does not migrate.
     #[error(
-        "entry {entry} cannot be in the plan: {bytes} bytes at {addr:#x} are {kind} memory, which does not migrate"
+        "entry {entry} cannot be in the plan: {bytes} bytes at {addr:#x} are {memory_type} memory, which does not migrate"
     )]
     NotUnified {
         /// Its number, from 0.
@@ -59,8 +59,8 @@ pub enum PlanError {
         addr: u64,
         /// Bytes.
         bytes: usize,
-        /// The memory's kind.
-        kind: &'static str,
+        /// What memory they are.
+        memory_type: MemoryType,
     },
     /// The entry was not added: another one sends some of its bytes elsewhere.
     #[error(
@@ -149,9 +149,9 @@ impl<'a> PrefetchPlan<'a> {
             self.entries.push(Err(reason));
             return Ok(self);
         }
-        let kind = device.pointer_info(ptr).map_err(fail)?.kind;
-        if kind != "managed" {
-            return Err(PlanError::NotUnified { entry, addr: planned.addr, bytes, kind });
+        let memory_type = device.pointer_info(ptr).map_err(fail)?.memory_type;
+        if memory_type != MemoryType::Managed {
+            return Err(PlanError::NotUnified { entry, addr: planned.addr, bytes, memory_type });
         }
         if let Some(earlier) = self.ranges.conflicting(&planned) {
             let earlier = earlier.to;

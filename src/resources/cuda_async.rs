@@ -18,7 +18,8 @@ pub struct CudaAsyncResource {
 }
 
 /// Which pool, and how much of it stays.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CudaAsyncOptions {
     /// The pool to draw from.
     pub source: PoolSource,
@@ -37,9 +38,23 @@ pub enum PoolSource {
     Default,
 }
 
+impl CudaAsyncOptions {
+    /// This pool, as it is; one of its own keeps everything.
+    pub fn new(source: PoolSource) -> Self {
+        Self { source, release_threshold: None }
+    }
+
+    /// Bytes that the pool keeps at a synchronisation.
+    #[must_use]
+    pub fn release_threshold(mut self, bytes: u64) -> Self {
+        self.release_threshold = Some(bytes);
+        self
+    }
+}
+
 impl Default for CudaAsyncOptions {
     fn default() -> Self {
-        Self { source: PoolSource::Own, release_threshold: None }
+        Self::new(PoolSource::Own)
     }
 }
 

@@ -71,7 +71,7 @@ fn bad_ptx_is_an_error_with_the_compilers_words() {
 fn launches_that_cannot_be() {
     let (device, stream) = gpu();
     let spin = kernel(&device, "spin");
-    let config = LaunchConfig { grid: (1, 1, 1), block: (4096, 1, 1), shared_bytes: 0 };
+    let config = LaunchConfig::new((1, 1, 1), (4096, 1, 1));
     // SAFETY: the driver rejects a block of this size before anything runs.
     let refused = unsafe { stream.launch_kernel(&spin, config, &[KernelArg::new(0_u64)]) };
     assert_eq!(code(refused), CudaErrorCode::INVALID_VALUE);

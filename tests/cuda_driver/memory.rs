@@ -3,7 +3,7 @@
 use super::{code, gpu};
 use cumem::{
     AllocError, Buffer, CudaAsyncOptions, CudaAsyncResource, CudaErrorCode, CudaResource, ManagedResource,
-    MemoryResource, PinnedResource, PoolSource,
+    MemoryResource, MemoryType, PinnedResource, PoolSource,
 };
 use std::alloc::Layout;
 
@@ -18,14 +18,14 @@ fn pointers_are_known_to_the_driver() {
     let managed = Buffer::<u8, _>::zeroed(100, &stream, ManagedResource::new(&device).unwrap()).unwrap();
     let pinned = Buffer::<u8, _>::zeroed(100, &stream, PinnedResource::new(&device)).unwrap();
     stream.synchronize().unwrap();
-    for (kind, pointer) in [
-        ("device", on_device.as_ptr()),
-        ("device", pooled.as_ptr()),
-        ("managed", managed.as_ptr()),
-        ("pinned", pinned.as_ptr()),
+    for (memory_type, pointer) in [
+        (MemoryType::Device, on_device.as_ptr()),
+        (MemoryType::Device, pooled.as_ptr()),
+        (MemoryType::Managed, managed.as_ptr()),
+        (MemoryType::Pinned, pinned.as_ptr()),
     ] {
         let info = device.pointer_info(pointer).unwrap();
-        assert_eq!((info.kind, info.device), (kind, device.id()));
+        assert_eq!((info.memory_type, info.device), (memory_type, device.id()));
         assert_eq!(pointer as usize % 256, 0);
     }
     let host = [0_u8; 100];
@@ -106,7 +106,7 @@ fn a_pool_keeps_what_it_has() {
 fn thresholds_are_set() {
     let (device, stream) = gpu();
     for source in [PoolSource::Own, PoolSource::Default] {
-        let options = CudaAsyncOptions { source, release_threshold: Some(3 << 20) };
+        let options = CudaAsyncOptions::new(source).release_threshold(3 << 20);
         let pool = CudaAsyncResource::with_options(&device, options).unwrap();
         assert_eq!(pool.release_threshold().unwrap(), 3 << 20);
         let numbers = Buffer::from_slice(&[1_u8, 2, 3], &stream, pool).unwrap();

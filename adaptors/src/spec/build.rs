@@ -84,8 +84,8 @@ impl Site<'_> {
             Leaf::Device => Built::Device(AnyUpstream::new(CudaResource::new(device))),
             Leaf::Async { default_pool, threshold } => {
                 let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
-                let release_threshold = threshold.map(|size| self.bytes(size) as u64);
-                let options = CudaAsyncOptions { source, release_threshold };
+                let mut options = CudaAsyncOptions::new(source);
+                options.release_threshold = threshold.map(|size| self.bytes(size) as u64);
                 let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(word, e))?;
                 Built::Device(AnyUpstream::new(leaf))
             }

@@ -96,7 +96,7 @@ impl GpuProbe {
     }
 }
 
-const ONE_BLOCK: LaunchConfig = LaunchConfig { grid: (1, 1, 1), block: (256, 1, 1), shared_bytes: 0 };
+const ONE_BLOCK: LaunchConfig = LaunchConfig::new((1, 1, 1), (256, 1, 1));
 
 impl Probe for GpuProbe {
     unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {

@@ -4,9 +4,8 @@ use super::context::Active;
 use super::sys::{self, address, handle};
 use crate::code::CudaErrorCode;
 use crate::device::MemoryInfo;
-use crate::driver::{PointerInfo, RawStream};
+use crate::driver::{MemoryType, PointerInfo, RawStream};
 use crate::error::DriverError;
-use crate::kind::{self, MemoryKind};
 use crate::location::DeviceId;
 use cust::sys::{CUdeviceptr, CUmemAttach_flags, CUmemorytype, CUpointer_attribute as Attribute};
 use std::ffi::{c_int, c_uint};
@@ -131,15 +130,15 @@ impl Active<'_> {
         let code = unsafe { sys::cuPointerGetAttributes(count, attributes, values, address(pointer)) };
         self.check(CALL, code)?;
         let [memory_type, managed, ordinal] = answers;
-        let kind = match memory_type {
+        let memory_type = match memory_type {
             // What this call answers of memory that the driver does not know.
             0 => return Err(DriverError::Call { call: CALL, device: self.id, code: CudaErrorCode::INVALID_VALUE }),
-            _ if managed != 0 => kind::Managed::NAME,
-            host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => kind::Pinned::NAME,
-            _ => kind::Device::NAME,
+            _ if managed != 0 => MemoryType::Managed,
+            host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => MemoryType::Pinned,
+            _ => MemoryType::Device,
         };
         // Negative for memory that belongs to no device.
         let device = u32::try_from(ordinal).map_or(self.id, DeviceId::cuda);
-        Ok(PointerInfo { kind, device })
+        Ok(PointerInfo { memory_type, device })
     }
 }

@@ -13,7 +13,9 @@ use super::simulator::Simulator;
 use super::streams::StreamState;
 use crate::code::CudaErrorCode;
 use crate::device::{Attributes, MemoryInfo};
-use crate::driver::{Driver, DriverPoolUsage, PointerInfo, RawEvent, RawFunction, RawModule, RawPool, RawStream};
+use crate::driver::{
+    Driver, DriverPoolUsage, MemoryType, PointerInfo, RawEvent, RawFunction, RawModule, RawPool, RawStream,
+};
 use crate::error::DriverError;
 use crate::hints::{Advice, PlannedRange, RangeAttributes};
 use crate::kernel::{HostKernel, KernelArg, LaunchConfig};
@@ -384,12 +386,12 @@ impl Driver for Simulator {
         let Ok(place) = state.memory.find(ptr as u64, 1) else {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         };
-        let kind = match place.kind {
-            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => "device",
-            Kind::Managed(_) => "managed",
-            Kind::Pinned => "pinned",
+        let memory_type = match place.kind {
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => MemoryType::Device,
+            Kind::Managed(_) => MemoryType::Managed,
+            Kind::Pinned => MemoryType::Pinned,
         };
-        Ok(PointerInfo { kind, device: self.device_id(place.device) })
+        Ok(PointerInfo { memory_type, device: self.device_id(place.device) })
     }
 
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::super::{FaultCall, POISON, Profile};
 use super::{MIB, Rig};
 use crate::code::CudaErrorCode;
-use crate::driver::Driver;
+use crate::driver::{Driver, MemoryType};
 use crate::error::DriverError;
 use crate::kernel::HostKernel;
 use std::ptr::NonNull;
@@ -59,7 +59,7 @@ fn pieces_that_touch_are_one_range() {
     let bytes = rig.bytes(base, 3 * GRANULE);
     assert_eq!(bytes.iter().filter(|&&byte| byte == 8).count(), 128);
     assert_eq!(bytes.iter().filter(|&&byte| byte == 7).count(), 3 * GRANULE - 128);
-    assert_eq!(rig.sim.pointer_info(0, base.as_ptr()).unwrap().kind, "device");
+    assert_eq!(rig.sim.pointer_info(0, base.as_ptr()).unwrap().memory_type, MemoryType::Device);
     rig.unmap(base, 3).unwrap();
     rig.release(base, 4).unwrap();
     let live = rig.sim.live_allocations();
