@@ -233,7 +233,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (resident, observed) = (time(Way::Resident)?, time(Way::Observed)?);
         // Shares of next to nothing say nothing.
         let hidden = match faulting - resident {
-            stall if stall < resident / 10.0 => "no stall".into(),
+            stall if stall < resident / 50.0 => "no stall".into(),
             stall => format!("{:.1} %", (faulting - auto) / stall * 100.0),
         };
         println!("{name:<16} {faulting:>11.3} {auto:>9.3} {resident:>11.3} {hidden:>9} {observed:>10.3}   {report}");

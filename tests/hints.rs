@@ -133,7 +133,13 @@ fn undoing_brings_back_what_each_part_was_told_before(device: &Device) {
         .and(MigrationPolicy::AccessedBy(Location::Host))
         .and(MigrationPolicy::AccessedBy(here));
     let applied = apply(&policy, &buffer).unwrap();
-    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (true, Some(Location::Host)));
+    // An H100's driver (580.159) names no preferred location then of the part that had been told nothing.
+    let obeyed = |(number, told): (usize, &RangeAttributes)| {
+        let names_none = number == 3 && !device.is_simulated() && told.preferred_location.is_none();
+        told.read_mostly && (told.preferred_location == Some(Location::Host) || names_none)
+    };
+    let after = of_parts();
+    assert!(after.iter().enumerate().all(obeyed), "{after:?}");
     applied.undo(buffer.block(), buffer.stream()).unwrap();
     assert_eq!(of_parts(), before);
 

@@ -143,7 +143,7 @@ fn table(runs: &[Run], simulated: bool) {
     {
         let stall = faulting - resident;
         // Shares of next to nothing say nothing.
-        if stall < resident / 10.0 {
+        if stall < resident / 50.0 {
             println!("hidden  no stall to hide: t_faulting {faulting:.3} ms, t_resident {resident:.3} ms");
         } else {
             println!(
