@@ -201,6 +201,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError>;
+    /// Writes a word of the device's memory, for others to see when the stream has come there
+    /// (`cuStreamWriteValue32_v2`, CUDA 11.7).
+    unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError>;
 
     /// Moves the pages of a range, in stream order (`cuMemPrefetchAsync`).
     unsafe fn prefetch(

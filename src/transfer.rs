@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `path` | which path is best for how many bytes, and why |
 //! | `ring` | memory of the process: through page-locked memory, host copy and link overlapped |
-//! | `belt` | who works on which chunk of it |
+//! | `belt` | who works on which piece of it |
+//! | `crew` | the threads that copy |
 //! | `stage` | much page-locked memory: through plain device memory, which copy engines write |
 //! | `teller` | little page-locked memory: a kernel that says when it is done |
 //! | `host` | copies of the host |
 //! | `gear` | memory, events and streams of the driver, given back when they go |
 
 mod belt;
+mod crew;
 mod gear;
 mod host;
 mod path;
@@ -21,12 +23,12 @@ mod teller;
 
 pub use path::TransferPath;
 
-use self::gear::{Door, Kernel};
+use self::gear::Door;
 use self::path::{Caller, Plan};
 use self::pool::{Lease, Pool};
 use self::ring::Ring;
 use self::stage::Stage;
-use self::teller::Teller;
+use self::teller::{Kernels, Teller};
 use crate::driver::{Driver, MemoryType, RawStream};
 use crate::error::DriverError;
 use crate::location::DeviceId;
@@ -44,7 +46,7 @@ pub(crate) struct Transfers {
     rings: Pool<Ring>,
     stages: Pool<Stage>,
     tellers: Pool<Teller>,
-    kernel: OnceLock<Option<Arc<Kernel>>>,
+    kernels: OnceLock<Option<Arc<Kernels>>>,
 }
 
 /// One transfer between the host and device-accessible memory.
@@ -59,6 +61,8 @@ pub(crate) struct Transfer {
     pub(crate) direction: Direction,
     /// The device's end is unified memory, to which the driver copies otherwise than to device memory.
     pub(crate) unified: bool,
+    /// The path that somebody has asked for.
+    pub(crate) by: Option<TransferPath>,
 }
 
 impl Transfers {
@@ -75,7 +79,7 @@ impl Transfers {
             rings: Pool::new(2),
             stages: Pool::new(2),
             tellers: Pool::new(8),
-            kernel: OnceLock::new(),
+            kernels: OnceLock::new(),
         });
         known.push((id, Arc::downgrade(&transfers)));
         transfers
@@ -112,19 +116,25 @@ impl Transfers {
                     return Ok(TransferPath::Kernel);
                 }
             }
-            Plan::Stage => {
+            plan @ (Plan::Gather | Plan::Stage) => {
                 if let Some(stage) = self.stages.lease(|| Stage::new(&self.door)) {
-                    // SAFETY: by this function's contract, and the host's end is page-locked.
-                    unsafe { stage.carry(transfer, stream) }?;
+                    let teller = if plan == Plan::Gather { self.gathering_teller(stream) } else { None };
+                    match teller {
+                        // SAFETY: by this function's contract, the host's end is page-locked, and the plan is for what fits.
+                        Some(mut teller) => unsafe { teller.gather(transfer, &stage, stream) },
+                        // SAFETY: as above.
+                        None => unsafe { stage.carry(transfer, stream) },
+                    }?;
                     return Ok(TransferPath::Staged);
                 }
             }
             Plan::Ring => {
-                if let Some(ring) = self.rings.lease(|| Ring::new(&self.door))
+                if let Some(ring) = self.rings.lease(|| Ring::new(&self.door)) {
+                    let stage = if transfer.unified { self.stages.lease(|| Stage::new(&self.door)) } else { None };
                     // SAFETY: by this function's contract.
-                    && unsafe { ring.carry(transfer, stream) }?
-                {
-                    return Ok(TransferPath::Ring);
+                    if unsafe { ring.carry(transfer, stage.as_deref(), stream) }? {
+                        return Ok(TransferPath::Ring);
+                    }
                 }
             }
             Plan::Copy => {}
@@ -136,9 +146,16 @@ impl Transfers {
         Ok(TransferPath::Copy)
     }
 
+    /// Its kernel waits for a copy that runs beside it.
+    fn gathering_teller(&self, stream: &Stream) -> Option<Lease<'_, Teller>> {
+        let attributes = stream.device().attributes();
+        let beside = attributes.copy_engines > 0 && !attributes.integrated;
+        if beside { self.teller().filter(|teller| teller.gathers()) } else { None }
+    }
+
     fn teller(&self) -> Option<Lease<'_, Teller>> {
-        let kernel = self.kernel.get_or_init(|| Teller::kernel(&self.door).ok()).as_ref()?;
-        self.tellers.lease(|| Teller::new(&self.door, kernel.clone()))
+        let kernels = self.kernels.get_or_init(|| Kernels::load(&self.door).map(Arc::new).ok()).as_ref()?;
+        self.tellers.lease(|| Teller::new(&self.door, kernels.clone()))
     }
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 
 on_devices!(
     every_path_brings_every_byte,
+    a_path_that_is_asked_for_is_taken_where_it_can_be,
     pages_are_moved_before_they_are_written,
     pages_on_the_host_are_read_there,
     growth_is_noticed,
@@ -47,19 +48,51 @@ fn every_path_brings_every_byte(device: &Device) {
         let up = buffer.upload(&pageable).unwrap();
         let down = buffer.download(&mut back).unwrap();
         assert!(back == pageable, "{len} bytes from pageable memory, by {up} and back by {down}");
-        assert_eq!((up == TransferPath::Ring, down == TransferPath::Ring), (len >= 8 << 20, len >= 32 << 20));
+        assert_eq!((up == TransferPath::Ring, down == TransferPath::Ring), (len >= 2 << 20, len >= 4 << 20));
 
         let up = buffer.upload(&pinned.host_read().unwrap()).unwrap();
         pinned.host_write().unwrap().fill(0);
         let down = buffer.download(&mut pinned.host_write().unwrap()).unwrap();
         assert!(pinned.host_read().unwrap()[..] == bytes(len, 2), "{len} bytes by {up} and back by {down}");
         let expected = match (len, device.is_simulated()) {
-            (3_000_000.., _) => TransferPath::Staged,
+            (300_000.., _) => TransferPath::Staged,
             // The kernel is no closure of the host's.
             (_, true) => TransferPath::Copy,
             (_, false) => TransferPath::Kernel,
         };
         assert_eq!(up, expected, "{len} bytes from page-locked memory");
+    }
+}
+
+fn a_path_that_is_asked_for_is_taken_where_it_can_be(device: &Device) {
+    use TransferPath::{Copy, Kernel, Ring, Staged};
+    let stream = Stream::new(device).unwrap();
+    for len in SIZES {
+        let mut buffer = unified(len, &stream);
+        let mut pinned = Buffer::from_slice(&bytes(len, 1), &stream, PinnedResource::new(device)).unwrap();
+        let (mut pageable, mut back) = (bytes(len, 1), vec![0; len]);
+        for path in [Copy, Kernel, Staged, Ring] {
+            // The kernel is no closure of the host's, and without one there is nothing else for so little.
+            let kernel = !device.is_simulated();
+            let expected = |of_pinned: bool| match path {
+                Kernel if kernel && (of_pinned || len <= 8 << 10) => Kernel,
+                Staged if of_pinned => Staged,
+                Ring => Ring,
+                _ => Copy,
+            };
+            pageable.fill(2);
+            assert_eq!(buffer.upload_by(path, &pinned.host_read().unwrap()), Ok(expected(true)), "{len} bytes");
+            assert_eq!(buffer.download_by(path, &mut pageable), Ok(expected(false)), "{len} bytes");
+            assert!(pageable == bytes(len, 1), "{len} bytes by {path}");
+            pageable.rotate_left(len / 2);
+            assert_eq!(buffer.upload_by(path, &pageable), Ok(expected(false)), "{len} bytes");
+            assert_eq!(buffer.download_by(path, &mut pinned.host_write().unwrap()), Ok(expected(true)), "{len} bytes");
+            pinned.copy_to_slice(&mut back).unwrap();
+            assert!(back == pageable, "{len} bytes by {path}");
+            pinned.copy_from_slice(&bytes(len, 1)).unwrap();
+            pageable.clear();
+            pageable.extend(bytes(len, 1));
+        }
     }
 }
 
@@ -187,7 +220,7 @@ fn a_device_keeps_at_most_what_it_says() {
         }
     });
     let kept = device.simulator().unwrap().live_allocations().pinned;
-    assert!(kept.bytes > 0 && kept.bytes <= 49 << 20, "{kept:?}");
+    assert!(kept.bytes > 0 && kept.bytes <= 65 << 20, "{kept:?}");
     let simulator = device.simulator().unwrap().clone();
     drop(device);
     assert!(simulator.live_allocations().no_memory(), "with the last handle all of it goes");
@@ -196,7 +229,7 @@ fn a_device_keeps_at_most_what_it_says() {
 /// Whichever call fails: an error or the driver's own way, no memory that the device still writes, and nothing leaked.
 #[test]
 fn failures_leave_nothing_behind() {
-    const LEN: usize = 33 << 20;
+    const LEN: usize = 17 << 20;
     let data = bytes(LEN, 1);
     for kind in [
         FaultCall::Copy,

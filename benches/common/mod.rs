@@ -10,6 +10,7 @@
 
 pub(crate) mod free_leaf;
 pub(crate) mod rng;
+pub(crate) mod turns;
 
 use criterion::Bencher;
 use cumem::{Block, Device, MemoryResource, Stream};

@@ -10,8 +10,8 @@ use crate::transfer::{self, Direction, Transfer, TransferPath};
 use bytemuck::Pod;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 8 MiB and more (32 MiB the other way) go through
-    /// page-locked memory of this library, which is faster than the driver's own way
+    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 2 MiB and more (4 MiB the other
+    /// way) go through page-locked memory of this library, which is faster than the driver's own way
     /// ([`Device::trim_staging`](crate::Device::trim_staging) gives it back).
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let _here = Calling::here();
         self.expect_len(data.len())?;
         // SAFETY: the slice has as many elements; it is borrowed until the copy is complete, and only read.
-        unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, false) }.map(|_| ())
+        unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, false, None) }.map(|_| ())
     }
 
     /// Copies all elements to `data`, complete on return, in the same way.
@@ -37,7 +37,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let _here = Calling::here();
         self.expect_len(data.len())?;
         // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
-        unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, false) }.map(|_| ())
+        unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, false, None) }.map(|_| ())
     }
 
     /// The elements, on the host.
@@ -73,7 +73,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         source.stream.wait_for(&self.stream).or_else(|error| transfer::settle(&self.stream).and(Err(error)))
     }
 
-    /// Copies all elements from or to `host`, complete on return.
+    /// Copies all elements from or to `host`, complete on return, by the best path or by one that was asked for.
     ///
     /// # Safety
     ///
@@ -83,13 +83,14 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         host: *mut u8,
         direction: Direction,
         unified: bool,
+        by: Option<TransferPath>,
     ) -> Result<TransferPath, DriverError> {
         let (device, bytes) = (self.block.as_ptr(), self.size_bytes());
         if bytes == 0 {
             return Ok(TransferPath::Nothing);
         }
         self.note_on_host(false);
-        let transfer = Transfer { host, device, bytes, direction, unified };
+        let transfer = Transfer { host, device, bytes, direction, unified, by };
         let (cause, to) = match direction {
             Direction::ToDevice => (Cause::Upload, self.device().id().into()),
             Direction::ToHost => (Cause::Download, Location::Host),

@@ -30,12 +30,31 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: Migratable>,
     {
+        self.upload_to(data, None)
+    }
+
+    /// As [`upload`](Self::upload), but by `path` where this transfer can take it and otherwise by a copy call of the driver:
+    /// to see which is best on a machine (`cargo bench --bench paths`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`upload`](Self::upload).
+    #[track_caller]
+    pub fn upload_by(&mut self, path: TransferPath, data: &[T]) -> Result<TransferPath, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        self.upload_to(data, Some(path))
+    }
+
+    #[track_caller]
+    fn upload_to(&mut self, data: &[T], by: Option<TransferPath>) -> Result<TransferPath, DriverError> {
         let _here = Calling::here();
         self.expect_len(data.len())?;
         // Where the pages cannot be moved the copy does what it can.
         let _skipped = hints::prefetch_if_needed(&self.block, 0..self.size_bytes(), self.device().id(), &self.stream)?;
         // SAFETY: the slice has as many elements; it is borrowed until the copy is complete, and only read.
-        unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, true) }
+        unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, true, by) }
     }
 
     /// Copies all elements to `data` by the best path, complete on return, and says which one it was.
@@ -68,6 +87,22 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             });
         }
         // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
-        unsafe { self.carry(host, Direction::ToHost, true) }
+        unsafe { self.carry(host, Direction::ToHost, true, None) }
+    }
+    /// As [`download`](Self::download), but by the device, and by `path` where this transfer can take it, otherwise by a copy
+    /// call of the driver: to see which is best on a machine (`cargo bench --bench paths`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`download`](Self::download).
+    #[track_caller]
+    pub fn download_by(&self, path: TransferPath, data: &mut [T]) -> Result<TransferPath, DriverError>
+    where
+        R: MemoryResource<Kind: Migratable>,
+    {
+        let _here = Calling::here();
+        self.expect_len(data.len())?;
+        // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
+        unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, true, Some(path)) }
     }
 }

@@ -28,6 +28,7 @@ mod sys;
 mod unified;
 
 use self::context::Slot;
+use self::sys::StreamWriteValue32;
 use self::unified::NumaCalls;
 use super::{Driver, DriverPoolUsage, PointerInfo, RawEvent, RawFunction, RawModule, RawPool, RawStream};
 use crate::code::CudaErrorCode;
@@ -51,6 +52,7 @@ pub(crate) struct CudaDriver {
     pools: OnceLock<Result<(), DriverError>>,
     /// The calls that know NUMA nodes, once they were asked for.
     numa_calls: OnceLock<Result<NumaCalls, DriverError>>,
+    write_value: OnceLock<Result<StreamWriteValue32, DriverError>>,
 }
 
 /// The driver, which is loaded at the first call. Every call gives the same answer.
@@ -89,7 +91,7 @@ impl CudaDriver {
         let open = |ordinal| cust::device::Device::get_device(ordinal).map(Slot::new);
         let devices = (0..count).map(open).collect::<Result<_, _>>().map_err(from_cust("cuDeviceGet"))?;
         tracing::debug!(version = %library.driver_version(), devices = count, "CUDA driver loaded");
-        Ok(Self { library, devices, pools: OnceLock::new(), numa_calls: OnceLock::new() })
+        Ok(Self { library, devices, pools: OnceLock::new(), numa_calls: OnceLock::new(), write_value: OnceLock::new() })
     }
 
     fn slot(&self, d: u32) -> &Slot {
@@ -277,6 +279,10 @@ impl Driver for CudaDriver {
     ) -> Result<(), DriverError> {
         // SAFETY: the contract is the same.
         unsafe { self.on(d)?.fill_async(dst, value, bytes, stream) }
+    }
+    unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.write_value(at, value, stream) }
     }
 
     unsafe fn prefetch(

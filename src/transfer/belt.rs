@@ -1,117 +1,216 @@
-//! [`Belt`]: chunks that pass through the slots of a ring, copied by threads of the host, in order for the device.
+//! [`Belt`]: chunks that pass through the slots of a ring, copied piece by piece by threads of the host, in order for the
+//! device.
 #![forbid(unsafe_code)]
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+use std::{array, hint};
 
-/// Slots of a ring.
-pub(super) const SLOTS: usize = 12;
+/// Slots of a ring. Not every transfer uses all.
+pub(super) const SLOTS: usize = 16;
+const LOG: usize = 4;
+/// Pieces of a chunk, which fills a slot. The first chunks are smaller, each as large as all before it, so that the device has
+/// something to do early.
+pub(super) const PER_CHUNK: usize = 1 << LOG;
+/// As long as this a thread looks for more to do, which comes sooner when all goes well, before it lets itself be woken: that
+/// takes up to 20 us.
+const PATIENCE: Duration = Duration::from_micros(60);
 
-/// Which chunks the host may copy, and which it has copied. Chunk `i` has slot `i % SLOTS`.
+/// Which pieces the host may copy, and which it has copied. Chunk `i` has slot `i % slots`. Belongs to the thread that made
+/// it, which feeds the device; the others only [`work`](Self::work).
 #[derive(Debug)]
 pub(super) struct Belt {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The next chunk to copy.
-    next: usize,
-    /// Chunks below may be copied.
-    open: usize,
-    /// There are no more.
-    chunks: usize,
-    /// The chunk that was last copied in each slot, plus one.
-    copied: [usize; SLOTS],
+    pieces: usize,
+    pub(super) slots: usize,
+    /// Threads that work on it.
+    hands: AtomicUsize,
+    /// The next piece to copy.
+    next: AtomicUsize,
+    /// Pieces below may be copied.
+    open: AtomicUsize,
+    /// How many pieces of the chunk in each slot have been copied.
+    copied: [AtomicUsize; SLOTS],
+    feeder: Thread,
 }
 
 impl Belt {
-    pub(super) fn new(chunks: usize, open: usize) -> Self {
-        let state = State { next: 0, open: open.min(chunks), chunks, copied: [0; SLOTS] };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+    pub(super) fn new(pieces: usize, slots: usize) -> Self {
+        Self {
+            pieces,
+            slots,
+            hands: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            copied: array::from_fn(|_| AtomicUsize::new(0)),
+            feeder: thread::current(),
+        }
     }
 
-    /// Copies chunks with `copy` until none is left.
+    pub(super) fn chunks(&self) -> usize {
+        self.pieces.checked_sub(1).map_or(0, |last| chunk_of(last) + 1)
+    }
+
+    /// The pieces of a chunk.
+    pub(super) fn pieces(&self, chunk: usize) -> Range<usize> {
+        start_of(chunk)..start_of(chunk + 1).min(self.pieces)
+    }
+
+    /// Lets these chunks, which follow those that were opened before, be copied, and calls for as many threads as that takes,
+    /// at most `hands` in all.
+    pub(super) fn open(&self, chunks: Range<usize>, hands: usize, call: impl Fn()) {
+        for chunk in chunks.clone() {
+            self.copied[chunk % self.slots].store(0, Ordering::Relaxed);
+        }
+        let open = start_of(chunks.end).min(self.pieces);
+        // Whoever takes a piece sees that, and what has landed in the slots.
+        let more = open - self.open.swap(open, Ordering::AcqRel);
+        for _ in self.hands.load(Ordering::Relaxed)..hands.min(more) {
+            self.hands.fetch_add(1, Ordering::Relaxed);
+            call();
+        }
+    }
+
+    /// Copies pieces with `copy`, until there are no more or none has come for a while. For a thread that was called for.
     pub(super) fn work(&self, copy: impl Fn(usize)) {
-        let mut state = self.lock();
-        while state.next < state.chunks {
-            if state.next == state.open {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
+        let next = || self.next.load(Ordering::Relaxed);
+        let over = || next() >= self.pieces;
+        loop {
+            self.finish(&copy);
+            if over() || !self.look(|| over() || next() < self.open.load(Ordering::Relaxed)) {
+                break;
             }
-            let chunk = state.next;
-            state.next += 1;
-            drop(state);
-            copy(chunk);
-            state = self.lock();
-            state.copied[chunk % SLOTS] = chunk + 1;
-            self.changed.notify_all();
+        }
+        self.hands.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Copies pieces with `copy` while there are any that may be copied.
+    pub(super) fn finish(&self, copy: impl Fn(usize)) {
+        while self.step(usize::MAX, &copy) {}
+    }
+
+    /// Waits until a chunk, the one in its slot, has been copied. Copies those of its pieces that nobody else has taken.
+    pub(super) fn wait(&self, chunk: usize, copy: impl Fn(usize)) {
+        let pieces = self.pieces(chunk);
+        let done = || self.copied[chunk % self.slots].load(Ordering::Acquire) == pieces.len();
+        while self.step(pieces.end, &copy) {}
+        while !done() && !self.look(done) {
+            // Whoever copies the last piece wakes this thread.
+            thread::park();
         }
     }
 
-    /// Lets all chunks below `open` be copied.
-    pub(super) fn open(&self, open: usize) {
-        let mut state = self.lock();
-        state.open = open.min(state.chunks);
-        self.changed.notify_all();
-    }
-
-    /// Waits until a chunk has been copied. Its slot has no later one yet.
-    pub(super) fn wait(&self, chunk: usize) {
-        let mut state = self.lock();
-        while state.copied[chunk % SLOTS] != chunk + 1 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Looks for something for a while, and says whether it has come.
+    fn look(&self, found: impl Fn() -> bool) -> bool {
+        let since = Instant::now();
+        while !found() {
+            if since.elapsed() > PATIENCE {
+                return false;
+            }
+            (0..16).for_each(|_| hint::spin_loop());
+            thread::yield_now();
         }
+        true
     }
 
     /// Starts no more copies.
     pub(super) fn stop(&self) {
-        let mut state = self.lock();
-        state.chunks = state.next;
-        self.changed.notify_all();
+        self.next.store(self.pieces, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Copies a piece below `end`, if there is one that may be copied.
+    fn step(&self, end: usize, copy: impl Fn(usize)) -> bool {
+        let end = self.open.load(Ordering::Acquire).min(end);
+        let take = |next: usize| (next < end).then_some(next + 1);
+        let Ok(piece) = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else { return false };
+        copy(piece);
+        let chunk = chunk_of(piece);
+        let copied = self.copied[chunk % self.slots].fetch_add(1, Ordering::AcqRel) + 1;
+        if copied == self.pieces(chunk).len() {
+            self.feeder.unpark();
+        }
+        true
+    }
+}
+
+/// The first piece of a chunk.
+fn start_of(chunk: usize) -> usize {
+    match chunk {
+        0 => 0,
+        1..=LOG => 1 << (chunk - 1),
+        _ => (chunk - LOG) * PER_CHUNK,
+    }
+}
+
+/// The chunk that a piece belongs to.
+pub(super) fn chunk_of(piece: usize) -> usize {
+    match piece / PER_CHUNK {
+        0 => (usize::BITS - piece.leading_zeros()) as usize,
+        chunk => LOG + chunk,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread;
 
     #[test]
-    fn every_chunk_is_copied_once_and_not_before_it_may() {
-        const CHUNKS: usize = 100;
-        let (belt, open, copied) = (Belt::new(CHUNKS, 0), AtomicUsize::new(0), AtomicUsize::new(0));
-        let copy = |chunk: usize| {
-            assert!(chunk < open.load(Ordering::SeqCst));
-            copied.fetch_add(1, Ordering::SeqCst);
-        };
-        thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| belt.work(copy));
-            }
-            for chunk in 0..CHUNKS {
-                if chunk >= SLOTS {
-                    belt.wait(chunk - SLOTS);
-                }
-                open.store(chunk + 1, Ordering::SeqCst);
-                belt.open(chunk + 1);
-            }
-        });
-        assert_eq!(copied.into_inner(), CHUNKS);
+    fn every_piece_is_in_one_chunk() {
+        for pieces in [0, 1, 2, 3, 29, 30, 31, 46, 47, 400] {
+            let belt = Belt::new(pieces, SLOTS);
+            let all: Vec<usize> = (0..belt.chunks()).flat_map(|chunk| belt.pieces(chunk)).collect();
+            assert!(all.into_iter().eq(0..pieces), "{pieces}");
+            assert!((0..pieces).all(|piece| belt.pieces(chunk_of(piece)).contains(&piece)), "{pieces}");
+        }
     }
 
     #[test]
-    fn a_stopped_belt_keeps_nobody() {
-        let belt = Belt::new(10, 1);
-        thread::scope(|scope| {
-            scope.spawn(|| belt.work(|_| ()));
-            belt.wait(0);
-            belt.stop();
-        });
+    fn every_piece_is_copied_once_and_not_before_it_may() {
+        const PIECES: usize = 399;
+        for slots in [1, 5, SLOTS] {
+            let (belt, open) = (Belt::new(PIECES, slots), AtomicUsize::new(0));
+            let copies = [const { AtomicUsize::new(0) }; PIECES];
+            let copy = |piece: usize| {
+                assert!(piece < open.load(Ordering::SeqCst));
+                copies[piece].fetch_add(1, Ordering::SeqCst);
+            };
+            let copied = |pieces: Range<usize>| pieces.map(|i| copies[i].load(Ordering::SeqCst)).sum::<usize>();
+            let all_of = |chunk: usize| assert_eq!(copied(belt.pieces(chunk)), belt.pieces(chunk).len());
+            thread::scope(|scope| {
+                for chunk in 0..belt.chunks() {
+                    if let Some(before) = chunk.checked_sub(slots) {
+                        belt.wait(before, copy);
+                        all_of(before);
+                    }
+                    open.store(belt.pieces(chunk).end, Ordering::SeqCst);
+                    belt.open(chunk..chunk + 1, 3, || _ = scope.spawn(|| belt.work(copy)));
+                    assert!(belt.hands.load(Ordering::SeqCst) <= 3);
+                }
+                belt.finish(copy);
+                belt.wait(belt.chunks() - 1, copy);
+            });
+            (0..belt.chunks()).for_each(all_of);
+            assert!(copies.iter().all(|copies| copies.load(Ordering::SeqCst) == 1));
+            assert_eq!(belt.hands.into_inner(), 0, "nobody stays");
+        }
+    }
+
+    #[test]
+    fn one_thread_is_enough() {
+        let (belt, copied) = (Belt::new(100, 2), AtomicUsize::new(0));
+        for chunk in 0..belt.chunks() {
+            belt.open(chunk..chunk + 1, 8, || ());
+            belt.wait(chunk, |_| _ = copied.fetch_add(1, Ordering::SeqCst));
+        }
+        assert_eq!(copied.into_inner(), 100);
+    }
+
+    #[test]
+    fn a_stopped_belt_has_no_work() {
+        let belt = Belt::new(10, 2);
+        belt.open(0..2, 1, || ());
+        belt.stop();
+        belt.work(|_| panic!("stopped"));
     }
 }

@@ -144,28 +144,29 @@ impl Drop for Lane {
     }
 }
 
-/// A kernel of a module of its own.
-pub(super) struct Kernel {
+/// A module of PTX.
+pub(super) struct Module {
     door: Door,
     module: RawModule,
-    pub(super) function: RawFunction,
 }
 
-impl Kernel {
-    pub(super) fn load(door: &Door, ptx: &str, name: &str) -> Result<Self, DriverError> {
+impl Module {
+    pub(super) fn load(door: &Door, ptx: &str) -> Result<Self, DriverError> {
         let module = door.driver.load_module(door.d, ptx)?;
-        // SAFETY: the module has just been loaded.
-        let found = unsafe { door.driver.function(door.d, module, name) };
-        let mut kernel = Self { door: door.clone(), module, function: RawFunction(0) };
-        kernel.function = found?;
-        Ok(kernel)
+        Ok(Self { door: door.clone(), module })
+    }
+
+    /// A kernel, which lives as long as the module.
+    pub(super) fn function(&self, name: &str) -> Result<RawFunction, DriverError> {
+        // SAFETY: the module is loaded.
+        unsafe { self.door.driver.function(self.door.d, self.module, name) }
     }
 }
 
-impl Drop for Kernel {
+impl Drop for Module {
     fn drop(&mut self) {
         // SAFETY: the module is this object's, and each transfer waits for its launch before it ends.
         let unloaded = unsafe { self.door.driver.unload_module(self.door.d, self.module) };
-        record_drop_error("a kernel of a transfer", unloaded);
+        record_drop_error("the kernels of transfers", unloaded);
     }
 }

@@ -1,17 +1,9 @@
 //! Copies of the host.
 
-use std::thread;
+use super::crew;
 
-/// From here on several threads copy faster than they take to start.
-const PARALLEL_FROM: usize = 16 << 20;
-/// With eight of them and streaming stores an H100's host keeps up with two thirds of the link
-/// (`benches/README.md`).
-const THREADS: usize = 8;
-
-/// How many threads are worth while on this machine.
-pub(super) fn threads() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(THREADS)
-}
+/// From here on several threads copy faster than they take to wake.
+const PARALLEL_FROM: usize = 2 << 20;
 
 /// Two ends of a copy, for another thread.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +35,19 @@ impl Ends {
         // SAFETY: by the contract.
         unsafe { streaming::copy(self.to, self.from, self.bytes) }
     }
+
+    /// Copies in the same way from memory that a device has written and will write again. What is read leaves this core's
+    /// own caches, where the processor can do that: there it would hold the link up, to half its speed on an H100's host
+    /// (`benches/README.md`).
+    ///
+    /// # Safety
+    ///
+    /// That of [`stream`](Self::stream).
+    pub(super) unsafe fn drain(self) {
+        // SAFETY: by the contract.
+        unsafe { self.stream() };
+        streaming::demote(self.from, self.bytes);
+    }
 }
 
 /// Copies `bytes` bytes, with several threads if they are many.
@@ -52,7 +57,8 @@ impl Ends {
 /// Both ranges are valid, `to` for writes, do not overlap, and nothing else uses them in a conflicting way.
 pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, bytes: usize) {
     let ends = Ends { to, from, bytes };
-    let others = if bytes < PARALLEL_FROM { 0 } else { threads() - 1 };
+    let crew = if bytes < PARALLEL_FROM { None } else { crew::get() };
+    let others = crew.as_ref().map_or(0, |_| crew::size());
     let part = bytes.div_ceil(others + 1).next_multiple_of(4096);
     let part_of = |i: usize| {
         let start = (i * part).min(bytes);
@@ -60,33 +66,28 @@ pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, bytes: usize) {
     };
     // SAFETY: by the contract; parts do not overlap.
     let copy = move |i| unsafe { part_of(i).stream() };
-    let copy = &copy;
-    thread::scope(|scope| {
-        // What no thread can be had for is copied here.
-        let start = |i: &usize| {
-            thread::Builder::new()
-                .spawn_scoped(scope, {
-                    let i = *i;
-                    move || copy(i)
-                })
-                .is_err()
-        };
-        (1..=others).filter(start).for_each(copy);
-        copy(0);
-    });
+    match crew {
+        None => copy(0),
+        Some(crew) => crew.in_place_scope(|scope| {
+            (1..=others).for_each(|i| scope.spawn(move |_| copy(i)));
+            copy(0);
+        }),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod streaming {
+    use std::arch::asm;
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
     use std::ptr;
+
+    const WORD: usize = size_of::<__m128i>();
+    const LINE: usize = 4 * WORD;
 
     /// # Safety
     ///
     /// That of [`Ends::stream`](super::Ends::stream).
     pub(super) unsafe fn copy(to: *mut u8, from: *const u8, bytes: usize) {
-        const WORD: usize = size_of::<__m128i>();
-        const LINE: usize = 4 * WORD;
         let head = to.align_offset(LINE).min(bytes);
         // SAFETY: by the contract.
         unsafe { ptr::copy_nonoverlapping(from, to, head) };
@@ -108,6 +109,14 @@ mod streaming {
         // SAFETY: every processor of this architecture has it. Streamed stores are not ordered with others before a fence.
         unsafe { _mm_sfence() };
     }
+
+    /// Moves lines from this core's caches to the one that all share.
+    pub(super) fn demote(at: *const u8, bytes: usize) {
+        for line in (0..bytes).step_by(LINE).map(|offset| at.wrapping_add(offset)) {
+            // SAFETY: a hint, which changes no memory; a processor that does not know it does nothing.
+            unsafe { asm!("cldemote [{}]", in(reg) line, options(nostack, preserves_flags, readonly)) };
+        }
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -119,6 +128,9 @@ mod streaming {
         // SAFETY: by the contract.
         unsafe { std::ptr::copy_nonoverlapping(from, to, bytes) };
     }
+
+    /// There is no such hint.
+    pub(super) fn demote(_at: *const u8, _bytes: usize) {}
 }
 
 #[cfg(test)]
@@ -136,6 +148,10 @@ mod tests {
                 unsafe { copy(target[shift..].as_mut_ptr(), source[3..].as_ptr(), bytes) };
                 assert!(target[shift..shift + bytes] == source[3..3 + bytes], "{bytes} bytes at {shift}");
                 assert!(target[..shift].iter().chain(&target[shift + bytes..]).all(|byte| *byte == 9));
+                let ends = Ends { to: target[shift..].as_mut_ptr(), from: source[5..].as_ptr(), bytes };
+                // SAFETY: as above.
+                unsafe { ends.drain() };
+                assert!(target[shift..shift + bytes] == source[5..5 + bytes], "{bytes} bytes at {shift}, drained");
             }
         }
     }

@@ -1,69 +1,78 @@
 //! [`Ring`]: transfers from and to memory of the process, through page-locked memory.
 //!
-//! Threads of the host copy chunks between the caller's memory and the slots of the ring. The calling thread gives the
-//! device its copies, all of them and in the order of the chunks, so that a simulated device sees the same calls in every
-//! run.
+//! Threads of the host copy between the caller's memory and the slots of the ring. The calling thread gives the device its
+//! copies, all of them and in the order of the chunks, so that a simulated device sees the same calls in every run; where
+//! it would wait for the other threads it copies too, so that no transfer needs them to get on.
 
-use super::belt::{Belt, SLOTS};
+use super::belt::{self, Belt, PER_CHUNK, SLOTS};
+use super::crew;
 use super::gear::{Door, Mark, PinnedMemory};
-use super::host::{self, Ends};
+use super::host::Ends;
 use super::path::Direction;
+use super::stage::{self, Part, Stage};
 use super::{Transfer, enqueue_copy, settle};
 use crate::error::DriverError;
 use crate::stream::Stream;
-use std::thread;
+use std::ops::Range;
 
-/// A slot, and a chunk of a large transfer.
-const SLOT: usize = 2 << 20;
-/// Below, chunks are half as large, so that every thread has some.
-const LARGE: usize = 16 << 20;
+/// What a thread copies at a time.
+const PIECE: usize = 128 << 10;
+const SLOT: usize = PER_CHUNK * PIECE;
 /// Copies that the link has before it: enough to keep it busy, while most slots are the host's.
 const UNDER_WAY: usize = 2;
+/// What a copy within the device moves at a time, where there is a stage.
+const GROUP: usize = stage::SLOT / 2;
 
-/// 24 MiB of page-locked memory.
+/// On the way up, that much is in the caches.
+const SLOTS_UP: usize = SLOTS / 2;
+
+/// 32 MiB of page-locked memory.
 pub(super) struct Ring {
     memory: PinnedMemory,
     landed: Box<[Mark]>,
 }
 
-/// Where the chunks of a transfer are.
+/// Where the chunks and pieces of a transfer are.
 #[derive(Debug, Clone, Copy)]
-struct Chunks {
+struct Places {
     transfer: Transfer,
     slots: *mut u8,
-    size: usize,
 }
 
 // SAFETY: addresses; who copies vouches for what is there.
-unsafe impl Sync for Chunks {}
+unsafe impl Send for Places {}
+// SAFETY: as above.
+unsafe impl Sync for Places {}
 
-impl Chunks {
-    fn count(&self) -> usize {
-        self.transfer.bytes.div_ceil(self.size)
-    }
-
-    /// The chunk at the device's end, in its slot, and at the host's end; and its size.
-    fn places(&self, chunk: usize) -> (*mut u8, *mut u8, *mut u8, usize) {
-        let start = chunk * self.size;
-        let slot = self.slots.wrapping_add(chunk % SLOTS * SLOT);
-        let (device, host) = (self.transfer.device.wrapping_add(start), self.transfer.host.wrapping_add(start));
-        (device, slot, host, self.size.min(self.transfer.bytes - start))
-    }
-
-    fn on_host(&self, chunk: usize) -> Ends {
-        let (_, slot, host, bytes) = self.places(chunk);
+impl Places {
+    /// What the host copies for a piece of `belt`.
+    fn on_host(&self, belt: &Belt, piece: usize) -> Ends {
+        let chunk = belt::chunk_of(piece);
+        let part = self.part(belt, chunk);
+        let start = piece * PIECE;
+        let (slot, host) = (part.host.wrapping_add(start - part.start), self.transfer.host.wrapping_add(start));
+        let bytes = PIECE.min(self.transfer.bytes - start);
         match self.transfer.direction {
             Direction::ToDevice => Ends { to: slot, from: host, bytes },
             Direction::ToHost => Ends { to: host, from: slot, bytes },
         }
     }
 
-    fn on_device(&self, chunk: usize) -> Ends {
-        let (device, slot, _, bytes) = self.places(chunk);
+    /// What the device copies for a chunk.
+    fn on_device(&self, part: Part) -> Ends {
+        let device = self.transfer.device.wrapping_add(part.start);
         match self.transfer.direction {
-            Direction::ToDevice => Ends { to: device, from: slot, bytes },
-            Direction::ToHost => Ends { to: slot, from: device, bytes },
+            Direction::ToDevice => Ends { to: device, from: part.host, bytes: part.bytes },
+            Direction::ToHost => Ends { to: part.host, from: device, bytes: part.bytes },
         }
+    }
+
+    /// A chunk, and its slot.
+    fn part(&self, belt: &Belt, chunk: usize) -> Part {
+        let pieces = belt.pieces(chunk);
+        let start = pieces.start * PIECE;
+        let bytes = (pieces.len() * PIECE).min(self.transfer.bytes - start);
+        Part { start, bytes, host: self.slots.wrapping_add(chunk % belt.slots * SLOT) }
     }
 }
 
@@ -73,64 +82,95 @@ impl Ring {
         Ok(Self { memory: PinnedMemory::new(door, SLOTS * SLOT)?, landed })
     }
 
-    /// Carries the transfer out, unless no thread can be had: then it says so, and nothing was done.
+    /// Carries the transfer out, through a `stage` if there is one, unless no thread can be had: then it says so, and nothing
+    /// was done.
     ///
     /// # Safety
     ///
     /// That of [`Transfers::carry`](super::Transfers::carry).
-    pub(super) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<bool, DriverError> {
-        let size = if transfer.bytes < LARGE { SLOT / 2 } else { SLOT };
-        let chunks = &Chunks { transfer, slots: self.memory.at(0), size };
-        // To begin with the slots are the host's to fill, or the device's.
-        let filled_by_host = if transfer.direction == Direction::ToDevice { SLOTS } else { 0 };
-        let belt = &Belt::new(chunks.count(), filled_by_host);
-        // SAFETY: the caller vouches for its memory, and the belt has given the slot to the host.
-        let copy = move |chunk| unsafe { chunks.on_host(chunk).stream() };
-        thread::scope(|scope| {
-            let start = |_: &usize| thread::Builder::new().spawn_scoped(scope, move || belt.work(copy)).is_ok();
-            if (0..host::threads().min(chunks.count().div_ceil(2))).filter(start).count() == 0 {
-                return Ok(false);
+    pub(super) unsafe fn carry(
+        &self,
+        transfer: Transfer,
+        stage: Option<&Stage>,
+        stream: &Stream,
+    ) -> Result<bool, DriverError> {
+        let Some(crew) = crew::get() else { return Ok(false) };
+        let places = Places { transfer, slots: self.memory.at(0) };
+        let slots = if transfer.direction == Direction::ToDevice { SLOTS_UP } else { SLOTS };
+        let belt = &Belt::new(transfer.bytes.div_ceil(PIECE), slots);
+        let copy = move |piece| {
+            let ends = places.on_host(belt, piece);
+            match transfer.direction {
+                // SAFETY: the caller vouches for its memory, and the belt has given the slot to the host.
+                Direction::ToDevice => unsafe { ends.stream() },
+                // SAFETY: as above.
+                Direction::ToHost => unsafe { ends.drain() },
             }
+        };
+        crew.in_place_scope(|scope| {
+            let open = |chunks| belt.open(chunks, crew::size(), || scope.spawn(move |_| belt.work(copy)));
             // SAFETY: by this function's contract.
-            let fed = unsafe { self.feed(chunks, belt, stream) };
-            if fed.is_err() {
-                belt.stop();
+            let fed = unsafe { self.feed(places, belt, stage, stream, open, |chunk| belt.wait(chunk, copy)) };
+            match &fed {
+                Ok(()) => belt.finish(copy),
+                Err(_) => belt.stop(),
             }
             // Whatever happened, the ring is not used any more when it is lent again.
-            let settled = settle(stream);
-            fed.and(settled).map(|()| true)
+            match stage {
+                Some(stage) => stage.settle(fed, transfer.direction, stream),
+                None => {
+                    let settled = settle(stream);
+                    fed.and(settled)
+                }
+            }
+            .map(|()| true)
         })
     }
 
-    /// Gives the device its copies, each when the host has done its part, and the host the slots that have become free.
+    /// Gives the device its copies, each when the host has done its part (`wait`), and the host the slots that have become
+    /// free (`open`).
     ///
     /// # Safety
     ///
     /// That of [`carry`](Self::carry).
-    unsafe fn feed(&self, chunks: &Chunks, belt: &Belt, stream: &Stream) -> Result<(), DriverError> {
-        let (count, raw) = (chunks.count(), stream.raw()?);
+    unsafe fn feed(
+        &self,
+        places: Places,
+        belt: &Belt,
+        stage: Option<&Stage>,
+        stream: &Stream,
+        open: impl Fn(Range<usize>),
+        wait: impl Fn(usize),
+    ) -> Result<(), DriverError> {
+        let (count, direction) = (belt.chunks(), places.transfer.direction);
+        let link = stage.map_or_else(|| stream.raw(), |stage| Ok(stage.link()))?;
+        if direction == Direction::ToDevice {
+            open(0..belt.slots.min(count));
+        }
         for step in 0..count + UNDER_WAY {
             if step < count {
-                let (before, _) = turns(chunks.transfer.direction, step);
-                before.into_iter().for_each(|chunk| belt.wait(chunk));
-                // SAFETY: the caller vouches for the device's end, and the belt has given the slot to the device.
-                unsafe { enqueue_copy(chunks.on_device(step), raw, stream) }?;
-                self.landed[step % SLOTS].set(raw)?;
+                match direction {
+                    Direction::ToDevice => wait(step),
+                    Direction::ToHost => step.checked_sub(belt.slots).into_iter().for_each(&wait),
+                }
+                let part = places.part(belt, step);
+                match stage {
+                    // SAFETY: the caller vouches for the device's end, and the belt has given the slot to the device.
+                    None => unsafe { enqueue_copy(places.on_device(part), link, stream) },
+                    // SAFETY: as above; the slot is page-locked.
+                    Some(stage) => unsafe { stage.pass(places.transfer, part, GROUP, stream) },
+                }?;
+                self.landed[step % belt.slots].set(link)?;
             }
             if let Some(chunk) = step.checked_sub(UNDER_WAY) {
-                self.landed[chunk % SLOTS].wait()?;
-                belt.open(turns(chunks.transfer.direction, chunk).1);
+                self.landed[chunk % belt.slots].wait()?;
+                let next = match direction {
+                    Direction::ToDevice => chunk + belt.slots,
+                    Direction::ToHost => chunk,
+                };
+                open(next.min(count)..(next + 1).min(count));
             }
         }
         Ok(())
-    }
-}
-
-/// The chunk that the host has to have copied before the device may copy `chunk`; and up to where the host may go on when
-/// the device has done so.
-fn turns(direction: Direction, chunk: usize) -> (Option<usize>, usize) {
-    match direction {
-        Direction::ToDevice => (Some(chunk), chunk + 1 + SLOTS),
-        Direction::ToHost => (chunk.checked_sub(SLOTS), chunk + 1),
     }
 }

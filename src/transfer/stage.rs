@@ -7,11 +7,20 @@ use super::gear::{DeviceMemory, Door, Lane, Mark};
 use super::host::Ends;
 use super::path::Direction;
 use super::{Transfer, enqueue_copy, settle};
+use crate::driver::RawStream;
 use crate::error::DriverError;
 use crate::stream::Stream;
 
 const SLOTS: usize = 3;
-const SLOT: usize = 8 << 20;
+pub(super) const SLOT: usize = 8 << 20;
+
+/// Bytes of a transfer from `start` on, and where page-locked memory has them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) start: usize,
+    pub(super) bytes: usize,
+    pub(super) host: *mut u8,
+}
 
 /// 24 MiB of device memory, and a stream for the link.
 pub(super) struct Stage {
@@ -32,43 +41,101 @@ impl Stage {
     ///
     /// That of [`Transfers::carry`](super::Transfers::carry), and the host's end is page-locked.
     pub(super) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<(), DriverError> {
-        // SAFETY: by this function's contract.
-        let enqueued = unsafe { self.enqueue(transfer, stream) };
-        // Where a wait fails the device is waited for: neither end, nor the memory here, is used any more afterwards.
+        let group = match transfer.direction {
+            Direction::ToDevice => SLOT,
+            // The end is a copy over the link that nothing overlaps: a shorter one.
+            Direction::ToHost => SLOT / 2,
+        };
+        let mut parts = (0..transfer.bytes).step_by(group);
+        let enqueued = parts.try_for_each(|start| {
+            let part =
+                Part { start, bytes: group.min(transfer.bytes - start), host: transfer.host.wrapping_add(start) };
+            // SAFETY: by this function's contract.
+            unsafe { self.pass(transfer, part, group, stream) }
+        });
+        self.settle(enqueued, transfer.direction, stream)
+    }
+
+    /// Enqueues the copies of one part, which lies within one of the groups of `group` bytes that the copies within the device
+    /// move: half a slot, or a whole one. Parts come in order.
+    ///
+    /// # Safety
+    ///
+    /// That of [`carry`](Self::carry), until [`settle`](Self::settle), with the part's memory for the host's end.
+    pub(super) unsafe fn pass(
+        &self,
+        transfer: Transfer,
+        part: Part,
+        group: usize,
+        stream: &Stream,
+    ) -> Result<(), DriverError> {
+        let (raw, link) = (stream.raw()?, self.lane.raw);
+        let Part { start, bytes, host } = part;
+        let (nth, within) = (start / group, start % group);
+        let (slot, device) = (self.memory.at(nth % SLOTS * SLOT), transfer.device.wrapping_add(start - within));
+        let whole = group.min(transfer.bytes - (start - within));
+        let (begins, ends, again) = (within == 0, within + bytes == whole, nth >= SLOTS);
+        let (filled, emptied) = (&self.filled[nth % SLOTS], &self.emptied[nth % SLOTS]);
+        let staged = slot.wrapping_add(within);
+        match transfer.direction {
+            Direction::ToDevice => {
+                if begins && again {
+                    emptied.hold(link)?;
+                }
+                // SAFETY: the caller vouches for its end; the slot is empty, and waits are enqueued where it is not.
+                unsafe { enqueue_copy(Ends { to: staged, from: host, bytes }, link, stream) }?;
+                if ends {
+                    filled.set(link)?;
+                    filled.hold(raw)?;
+                    // SAFETY: the caller vouches for its end; the slot is full from here on.
+                    unsafe { enqueue_copy(Ends { to: device, from: slot, bytes: whole }, raw, stream) }?;
+                    emptied.set(raw)?;
+                }
+            }
+            Direction::ToHost => {
+                if begins {
+                    if again {
+                        emptied.hold(raw)?;
+                    }
+                    // SAFETY: as above.
+                    unsafe { enqueue_copy(Ends { to: slot, from: device, bytes: whole }, raw, stream) }?;
+                    filled.set(raw)?;
+                    filled.hold(link)?;
+                }
+                // SAFETY: as above.
+                unsafe { enqueue_copy(Ends { to: host, from: staged, bytes }, link, stream) }?;
+                if ends {
+                    emptied.set(link)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Its memory: slots of [`SLOT`] bytes.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.memory.at(0)
+    }
+
+    /// The stream for the link, behind which the last part's bytes are over the link.
+    pub(super) fn link(&self) -> RawStream {
+        self.lane.raw
+    }
+
+    /// Waits for what was `enqueued`. Where that fails the device is waited for: neither end, nor the memory here, is used
+    /// any more afterwards.
+    pub(super) fn settle(
+        &self,
+        enqueued: Result<(), DriverError>,
+        direction: Direction,
+        stream: &Stream,
+    ) -> Result<(), DriverError> {
         let device = |error| stream.device().synchronize().and(Err(error));
-        match (enqueued, transfer.direction) {
+        match (enqueued, direction) {
             // The stream that comes last has waited for the other.
             (Ok(()), Direction::ToDevice) => settle(stream),
             (Ok(()), Direction::ToHost) => self.lane.synchronize().or_else(device),
             (Err(error), _) => device(error),
         }
-    }
-
-    /// # Safety
-    ///
-    /// That of [`carry`](Self::carry), until both streams have passed it.
-    unsafe fn enqueue(&self, transfer: Transfer, stream: &Stream) -> Result<(), DriverError> {
-        let raw = stream.raw()?;
-        let (first, second, size) = match transfer.direction {
-            Direction::ToDevice => (self.lane.raw, raw, SLOT),
-            // The end is a copy over the link that nothing overlaps: a shorter one.
-            Direction::ToHost => (raw, self.lane.raw, SLOT / 2),
-        };
-        for (chunk, start) in (0..transfer.bytes).step_by(size).enumerate() {
-            let (slot, bytes) = (self.memory.at(chunk % SLOTS * SLOT), size.min(transfer.bytes - start));
-            let (filled, emptied) = (&self.filled[chunk % SLOTS], &self.emptied[chunk % SLOTS]);
-            let Ends { to, from, .. } = transfer.ends().part(start, bytes);
-            if chunk >= SLOTS {
-                emptied.hold(first)?;
-            }
-            // SAFETY: the caller vouches for its end; the slot is empty, and waits are enqueued where it is not.
-            unsafe { enqueue_copy(Ends { to: slot, from, bytes }, first, stream) }?;
-            filled.set(first)?;
-            filled.hold(second)?;
-            // SAFETY: the caller vouches for its end; the slot is full from here on.
-            unsafe { enqueue_copy(Ends { to, from: slot, bytes }, second, stream) }?;
-            emptied.set(second)?;
-        }
-        Ok(())
     }
 }

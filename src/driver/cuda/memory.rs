@@ -1,14 +1,15 @@
 //! Memory that is not from a pool, copies, and what a pointer points to.
 
 use super::context::Active;
-use super::sys::{self, address, handle};
+use super::sys::{self, StreamWriteValue32, address, handle};
 use crate::code::CudaErrorCode;
 use crate::device::MemoryInfo;
 use crate::driver::{MemoryType, PointerInfo, RawStream};
 use crate::error::DriverError;
 use crate::location::DeviceId;
 use cust::sys::{CUdeviceptr, CUmemAttach_flags, CUmemorytype, CUpointer_attribute as Attribute};
-use std::ffi::{c_int, c_uint};
+use std::ffi::{c_int, c_uint, c_void};
+use std::mem;
 use std::ptr::{self, NonNull};
 
 /// Free and total memory of this machine, from the operating system: the driver tells only of the device's.
@@ -113,6 +114,22 @@ impl Active<'_> {
         // SAFETY: by the contract.
         let code = unsafe { sys::cuMemsetD8Async(address(to), value, bytes, handle(stream.0)) };
         self.check("cuMemsetD8Async", code)
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver`](crate::driver::Driver).
+    pub(super) unsafe fn write_value(&self, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
+        const CALL: &str = "cuStreamWriteValue32_v2";
+        let find = || {
+            let symbol = self.driver.symbol(CALL)?;
+            // SAFETY: the type is that of the driver's function of this name.
+            Ok(unsafe { mem::transmute::<NonNull<c_void>, StreamWriteValue32>(symbol) })
+        };
+        let call = self.driver.write_value.get_or_init(find).clone()?;
+        // SAFETY: by the contract; without flags, earlier writes of the stream are seen before this one.
+        let code = unsafe { call(handle(stream.0), address(at.cast()), value, 0) };
+        self.check(CALL, code)
     }
 
     pub(super) fn pointer_info(&self, pointer: *const u8) -> Result<PointerInfo, DriverError> {

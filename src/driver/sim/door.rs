@@ -364,6 +364,11 @@ impl Driver for Simulator {
         self.machine().fill(d, dst as u64, value, bytes as u64, stream)
     }
 
+    unsafe fn write_value(&self, d: u32, _at: *mut u32, _value: u32, _stream: RawStream) -> Result<()> {
+        // For kernels that look at memory while it is written, and these run none.
+        self.no_modules(d)
+    }
+
     unsafe fn prefetch(&self, d: u32, ptr: *const u8, bytes: usize, to: Location, stream: RawStream) -> Result<()> {
         self.machine().prefetch(d, ptr as u64, bytes as u64, to, stream)
     }
