@@ -15,10 +15,10 @@ mod trace;
 use clap::Parser;
 use cumem::sim::Profile;
 use std::error::Error;
-use std::io::{BufWriter, Write, stdout};
+use std::io::{BufWriter, ErrorKind, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trace::{Totals, Trace};
+use trace::{Event, Totals, Trace};
 
 /// Prints the page faults and transfers that the simulated driver makes of an access order.
 #[derive(Parser)]
@@ -36,20 +36,34 @@ fn profile(name: &str) -> Result<Profile, String> {
 
 fn main() -> ExitCode {
     let Args { accesses, profile } = Args::parse();
-    let run = || -> Result<(), Box<dyn Error>> {
-        let events = Trace::parse(&std::fs::read_to_string(&accesses)?)?.run(profile)?;
-        let mut out = BufWriter::new(stdout().lock());
-        for event in &events {
-            writeln!(out, "{event}")?;
-        }
-        writeln!(out, "{}", Totals::of(&events))?;
-        Ok(out.flush()?)
+    let run = || -> Result<Vec<Event>, Box<dyn Error>> {
+        // What is no UTF-8 is an error of its line, then.
+        let text = std::fs::read(&accesses)?;
+        Ok(Trace::parse(&String::from_utf8_lossy(&text))?.run(profile)?)
     };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let events = match run() {
+        Ok(events) => events,
         Err(error) => {
             eprintln!("error: {}: {error}", accesses.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    match print(&events) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the events could not be written: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(events: &[Event]) -> std::io::Result<()> {
+    let mut out = BufWriter::new(stdout().lock());
+    for event in events {
+        writeln!(out, "{event}")?;
+    }
+    writeln!(out, "{}", Totals::of(events))?;
+    out.flush()
 }

@@ -135,6 +135,8 @@ impl Trace {
     /// a `#` mean nothing.
     pub(crate) fn parse(text: &str) -> Result<Self, TraceError> {
         let mut trace = Self::default();
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (i, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
             if !line.is_empty() {
@@ -263,5 +265,5 @@ fn access(
 }
 
 fn number(what: &str, text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("{what} is `{text}`: expected a decimal number of bytes"))
+    text.parse().map_err(|_| format!("{what} is `{text}`: expected a decimal number of bytes below 2^64"))
 }

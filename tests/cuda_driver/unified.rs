@@ -1,12 +1,14 @@
 //! Hints about unified memory, and what the driver then says about the range.
 
-use super::{code, gpu};
+use super::{code, fill, gpu};
 use cumem::hints::{self, SkipReason};
 use cumem::{
     Advice, Block, CudaErrorCode, CudaResource, Device, DeviceId, DriverError, Location, ManagedResource,
-    MemoryResource, Outcome, RangeAttributes, Stream,
+    MemoryResource, Outcome, RangeAttributes, Stream, UnifiedBuffer,
 };
 use std::alloc::Layout;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 const SIZE: usize = 64 << 10;
 
@@ -145,4 +147,34 @@ fn pages_follow_who_touches_them() {
         let host = unsafe { std::slice::from_raw_parts(block.as_ptr().cast::<u32>(), n) };
         assert_eq!((host[0], host[1]), (2, 1));
     });
+}
+
+/// What the density prefetcher takes for a whole block: on an H100 with driver 580 the last block of an allocation ends
+/// with its last page, and is not rounded up.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn the_last_block_of_an_allocation_ends_with_its_last_page() {
+    const BLOCK: usize = 2 << 20;
+    let (device, stream) = gpu();
+    if !device.attributes().concurrent_managed_access {
+        return println!("skipped: pages of {} do not migrate", device.id());
+    }
+    let mut bytes =
+        UnifiedBuffer::<u8, _>::zeroed(BLOCK + (168 << 10), &stream, ManagedResource::new(&device).unwrap()).unwrap();
+    bytes.host_write().unwrap().fill(1);
+    let tail = bytes.device_address() + BLOCK as u64;
+    assert_eq!(pages_mapped(tail, 42), 42);
+    fill(&stream, tail, 1, 2);
+    stream.synchronize().unwrap();
+    assert_eq!(pages_mapped(tail, 42), 26, "16 pages came with the first");
+    fill(&stream, tail + (64 << 10), 1, 2);
+    stream.synchronize().unwrap();
+    assert_eq!(pages_mapped(tail, 42), 0, "32 of 42 pages are more than 51 %");
+}
+
+/// How many of the pages from `addr` the process has mapped on the host (Linux, `Documentation/admin-guide/mm/pagemap.rst`).
+fn pages_mapped(addr: u64, pages: usize) -> usize {
+    let mut entries = vec![0; 8 * pages];
+    File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entries, addr / 4096 * 8).unwrap();
+    entries.chunks_exact(8).filter(|entry| entry[7] & 0x80 != 0).count()
 }

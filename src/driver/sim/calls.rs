@@ -8,7 +8,7 @@ use super::memory::{Bad, Kind, Place};
 use super::pools::BlockState;
 use super::races::{Deed, used};
 use super::streams::{Mark, StreamState};
-use super::uvm::{BLOCK, Managed, Processor};
+use super::uvm::{BLOCK, Managed, PAGE, Processor};
 use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
 use crate::error::DriverError;
@@ -88,10 +88,10 @@ impl State {
     }
 
     fn take_managed(&mut self, d: u32, bytes: u64) -> Option<(u64, u64)> {
-        // The tail beyond the last whole block takes a power of two of 64 KiB (UVMSmart's recordings).
         let tail = match bytes % BLOCK {
             0 => 0,
-            tail => tail.next_power_of_two().max(64 << 10),
+            tail if self.profile(d).rounded_tails || bytes < BLOCK => tail.next_power_of_two().max(64 << 10),
+            tail => tail.next_multiple_of(PAGE),
         };
         let counted = (bytes - bytes % BLOCK).checked_add(tail)?;
         let total = self.managed.checked_add(counted)?;

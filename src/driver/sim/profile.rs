@@ -96,6 +96,9 @@ macro_rules! profile {
             /// A prefetch over several 2 MiB blocks goes over them twice, as the driver's source does, which
             /// matters only if they do not fit.
             pub prefetch_second_pass: bool,
+            /// The last block of an allocation is rounded up to a power of two of 64 KiB, as in UVMSmart's recordings of
+            /// 2018; else to a page, as on an H100 with driver 580. (Allocations below 2 MiB always to a power of two.)
+            pub rounded_tails: bool,
             /// What the driver brings along with a fault.
             pub fault_prefetch: FaultPrefetch,
             /// The driver holds up processors that take pages from each other, and pins the pages.
@@ -139,6 +142,7 @@ macro_rules! profile {
                     virtual_memory_management: true,
                     peer_access: true,
                     prefetch_second_pass: true,
+                    rounded_tails: false,
                     fault_prefetch: FaultPrefetch::Density,
                     thrashing_detection: true,
                     $($field: self.$field,)+
@@ -382,6 +386,7 @@ impl fmt::Display for Profile {
             ("peer_access", self.peer_access),
             ("integrated", self.integrated),
             ("prefetch_second_pass", self.prefetch_second_pass),
+            ("rounded_tails", self.rounded_tails),
             ("thrashing_detection", self.thrashing_detection),
         ] {
             writeln!(f, "  {name:36} {set}")?;

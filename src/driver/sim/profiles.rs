@@ -59,7 +59,7 @@ impl Profile {
         figures.fault_page = Figure::measured(0.21 * US, GTX_FIT);
         figures.fault_copy = Figure::measured(1.57 * US, GTX_FIT);
         figures.eviction = Figure::scaled(20.0 * US, "Titan V: 190 us per chunk, less the copy");
-        figures.profile("gtx1080ti-pcie3", (6, 1), 28)
+        Profile { rounded_tails: true, ..figures.profile("gtx1080ti-pcie3", (6, 1), 28) }
     }
 
     /// A Titan V on PCIe 3: the card of the figures of Allen and Ge's study of batches (SC21), read off them within 5 to
