@@ -64,24 +64,24 @@ pub struct PointerInfo {
     pub device: DeviceId,
 }
 
-/// What memory a pointer points to (`cudaMemoryType`). Displayed by the names of [`kind`](crate::kind).
+/// What memory a pointer points to (`CUmemorytype`). Displayed by the names of [`kind`](crate::kind).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryType {
     /// Of a device.
     Device,
-    /// Unified memory.
-    Managed,
     /// The host's, page-locked.
-    Pinned,
+    Host,
+    /// Unified memory. Not called after its kind, whose name error messages can then go on giving in short.
+    Unified,
 }
 
 impl fmt::Display for MemoryType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Device => kind::Device::NAME,
-            Self::Managed => kind::Managed::NAME,
-            Self::Pinned => kind::Pinned::NAME,
+            Self::Unified => kind::Managed::NAME,
+            Self::Host => kind::Pinned::NAME,
         })
     }
 }

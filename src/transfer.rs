@@ -100,7 +100,7 @@ impl Transfers {
     /// until the call returns, besides work that was enqueued on `stream` before.
     pub(crate) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<TransferPath, DriverError> {
         let caller = || match stream.device().pointer_info(transfer.host) {
-            Ok(info) if info.memory_type == MemoryType::Pinned => Caller::Pinned,
+            Ok(info) if info.memory_type == MemoryType::Host => Caller::Pinned,
             Ok(_) => Caller::Other,
             Err(_) => Caller::Pageable,
         };

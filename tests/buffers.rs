@@ -40,8 +40,8 @@ fn contents_of_every_kind(device: &Device) {
     assert_eq!(managed.to_vec().unwrap(), data);
     assert_eq!(pinned.to_vec().unwrap(), data);
     assert_eq!(device.pointer_info(on_device.as_ptr().cast()).unwrap().memory_type, MemoryType::Device);
-    assert_eq!(device.pointer_info(managed.as_ptr().cast()).unwrap().memory_type, MemoryType::Managed);
-    assert_eq!(device.pointer_info(pinned.as_ptr().cast()).unwrap().memory_type, MemoryType::Pinned);
+    assert_eq!(device.pointer_info(managed.as_ptr().cast()).unwrap().memory_type, MemoryType::Unified);
+    assert_eq!(device.pointer_info(pinned.as_ptr().cast()).unwrap().memory_type, MemoryType::Host);
 }
 
 fn zeroed_uninit_and_lengths(device: &Device) {

@@ -348,7 +348,7 @@ fn spilled_memory_can_do_what_both_can() {
         assert!(buffer.host_read().unwrap().iter().all(|byte| *byte == 7));
     }
     let kinds = buffers.each_ref().map(|buffer| device.pointer_info(buffer.as_ptr()).unwrap().memory_type);
-    assert_eq!(kinds, [MemoryType::Managed, MemoryType::Pinned]);
+    assert_eq!(kinds, [MemoryType::Unified, MemoryType::Host]);
 
     // A free that the driver refuses leaves the block what it was.
     let block = get(&stack, &stream, MIB);

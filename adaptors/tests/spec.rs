@@ -267,7 +267,7 @@ fn a_spill_from_text_spills() {
     let one = || stack.allocate(&stream, layout::bytes(MIB).unwrap());
     let (first, second) = (one().unwrap(), one().unwrap());
     let kind = |block: &Block| device.pointer_info(block.as_ptr()).unwrap().memory_type;
-    assert_eq!((kind(&first), kind(&second)), (MemoryType::Device, MemoryType::Managed));
+    assert_eq!((kind(&first), kind(&second)), (MemoryType::Device, MemoryType::Unified));
     assert!(one().unwrap_err().is_out_of_memory());
     assert_eq!(stack.find::<Spilled>().unwrap().bytes(), MIB);
     for block in [second, first] {

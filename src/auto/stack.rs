@@ -45,7 +45,7 @@ impl AutoPrefetched {
     /// An observer for a buffer in `block`, unless its memory does not migrate.
     pub(crate) fn observe(&self, block: &Block) -> Result<Option<AutoPrefetch>, DriverError> {
         let device = self.ahead.device();
-        if block.size() == 0 || device.pointer_info(block.as_ptr())?.memory_type != MemoryType::Managed {
+        if block.size() == 0 || device.pointer_info(block.as_ptr())?.memory_type != MemoryType::Unified {
             return Ok(None);
         }
         Ok(Some(AutoPrefetch::over(&self.ahead, block)))

@@ -150,7 +150,7 @@ impl<'a> PrefetchPlan<'a> {
             return Ok(self);
         }
         let memory_type = device.pointer_info(ptr).map_err(fail)?.memory_type;
-        if memory_type != MemoryType::Managed {
+        if memory_type != MemoryType::Unified {
             return Err(PlanError::NotUnified { entry, addr: planned.addr, bytes, memory_type });
         }
         if let Some(earlier) = self.ranges.conflicting(&planned) {

@@ -21,8 +21,8 @@ fn pointers_are_known_to_the_driver() {
     for (memory_type, pointer) in [
         (MemoryType::Device, on_device.as_ptr()),
         (MemoryType::Device, pooled.as_ptr()),
-        (MemoryType::Managed, managed.as_ptr()),
-        (MemoryType::Pinned, pinned.as_ptr()),
+        (MemoryType::Unified, managed.as_ptr()),
+        (MemoryType::Host, pinned.as_ptr()),
     ] {
         let info = device.pointer_info(pointer).unwrap();
         assert_eq!((info.memory_type, info.device), (memory_type, device.id()));

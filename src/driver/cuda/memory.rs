@@ -150,8 +150,8 @@ impl Active<'_> {
         let memory_type = match memory_type {
             // What this call answers of memory that the driver does not know.
             0 => return Err(DriverError::Call { call: CALL, device: self.id, code: CudaErrorCode::INVALID_VALUE }),
-            _ if managed != 0 => MemoryType::Managed,
-            host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => MemoryType::Pinned,
+            _ if managed != 0 => MemoryType::Unified,
+            host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => MemoryType::Host,
             _ => MemoryType::Device,
         };
         // Negative for memory that belongs to no device.

@@ -393,8 +393,8 @@ impl Driver for Simulator {
         };
         let memory_type = match place.kind {
             Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => MemoryType::Device,
-            Kind::Managed(_) => MemoryType::Managed,
-            Kind::Pinned => MemoryType::Pinned,
+            Kind::Managed(_) => MemoryType::Unified,
+            Kind::Pinned => MemoryType::Host,
         };
         Ok(PointerInfo { memory_type, device: self.device_id(place.device) })
     }
