@@ -3,10 +3,10 @@
 mod common;
 
 use cumem::hints::PrefetchPlan;
-use cumem::sim::{Profile, faults};
+use cumem::sim::{FaultPrefetch, Profile, faults};
 use cumem::{
     AutoPrefetchOptions, AutoPrefetched, Device, DriverError, HostKernel, LayerExt, Location, ManagedResource,
-    MemoryResource, Outcome, PinnedResource, Stream, UnifiedBuffer, kind,
+    MemoryResource, Outcome, Pattern, PinnedResource, Stream, UnifiedBuffer, kind,
 };
 use cumem_adaptors::{PoolOptions, ResourceExt, StackSpec};
 
@@ -154,6 +154,25 @@ fn faults_of_work_that_nobody_declared_show_what_comes() {
         let stall = faulting - clock(&resident, &order);
         assert!(faulting - auto > stall.mul_f64(0.4), "{auto:?} against {faulting:?}, {stall:?} to hide, {report:?}");
     }
+}
+
+#[test]
+fn faults_here_and_there_bring_nothing() {
+    let mut profile = Profile::default();
+    profile.fault_prefetch = FaultPrefetch::BigPage;
+    let device = Device::simulated(profile).unwrap();
+    let buffer = observed(&device, 4);
+    for turn in 0..8 {
+        drop(buffer.sparse_device_use(0..buffer.len()).unwrap());
+        let addr = buffer.device_address() + turn * (64 << 10);
+        let order = Pattern::Strided { stride: 2 << 20 };
+        let kernel = HostKernel::new("columns", |_| ()).reads(addr, buffer.len() - SLAB).in_order(order);
+        // SAFETY: the buffer outlives the work: its stream is waited for.
+        unsafe { buffer.stream().launch_host(kernel) }.unwrap();
+        buffer.stream().synchronize().unwrap();
+    }
+    let report = buffer.auto_prefetch_report().unwrap();
+    assert!(report.ahead == 0 && report.faulted > 0, "{report:?}");
 }
 
 #[test]

@@ -243,6 +243,10 @@ impl State {
     /// Work that nobody declared has used memory. What lies in its way was there, or it would have faulted too.
     fn learn(&mut self, faulted: &Faulted, uses_ahead: usize, size: usize) {
         self.report.faulted += faulted.moved as u64;
+        if faulted.moved < faulted.bytes.len() / 2 {
+            // Here and there: to bring all that lies between would be more than is needed.
+            return;
+        }
         let expected = self.predictor.next(2 * uses_ahead, size);
         let Some(reached) = expected.iter().position(|range| overlap(range, &faulted.bytes) > 0) else {
             self.predictor.observe(faulted.bytes.clone());
