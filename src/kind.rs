@@ -94,7 +94,7 @@ unsafe impl DeviceAccessible for Device {}
 unsafe impl DeviceAccessible for Managed {}
 // SAFETY: as above.
 unsafe impl DeviceAccessible for Pinned {}
-// SAFETY: only made of the three.
+// SAFETY: only made of kinds that are `DeviceAccessible`.
 unsafe impl DeviceAccessible for Erased {}
 
 #[diagnostic::do_not_recommend]
