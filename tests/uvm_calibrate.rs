@@ -53,7 +53,7 @@ fn waits(readings: &[[f64; 2]]) -> (Vec<usize>, usize) {
 /// What `uvm_perf_thrashing.c` does, seen on a GPU: this was looked at before the model had its present rule.
 #[test]
 fn a_fight_over_a_page_goes_as_it_went() {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/h100-fight.csv"));
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/fight/h100.csv"));
     let text = text.unwrap();
     let rows: Vec<Vec<f64>> =
         text.lines().skip(1).map(|line| line.split(',').map(|field| field.parse().unwrap()).collect()).collect();
