@@ -29,7 +29,7 @@ use std::ops::Range;
 pub struct AutoPrefetchOptions {
     /// Bytes that may be on the device or on their way without having been used; of a stack, for all its buffers together.
     pub budget: usize,
-    /// Uses that it may be ahead.
+    /// Uses that it may be ahead; 256 and more are the same.
     pub uses_ahead: usize,
 }
 

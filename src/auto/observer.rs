@@ -207,7 +207,7 @@ impl State {
     /// Another use or prefetch: guesses that were made long before are given up.
     fn next_turn(&mut self, uses_ahead: usize) {
         self.turn += 1;
-        let oldest = self.turn.saturating_sub(2 * uses_ahead as u64 + 2);
+        let oldest = self.turn.saturating_sub((uses_ahead as u64).saturating_mul(2).saturating_add(2));
         self.guesses.expire(oldest, &mut self.report);
     }
 
@@ -247,7 +247,7 @@ impl State {
             // Here and there: to bring all that lies between would be more than is needed.
             return;
         }
-        let expected = self.predictor.next(2 * uses_ahead, size);
+        let expected = self.predictor.next(uses_ahead.saturating_mul(2), size);
         let Some(reached) = expected.iter().position(|range| overlap(range, &faulted.bytes) > 0) else {
             self.predictor.observe(faulted.bytes.clone());
             return;

@@ -33,9 +33,10 @@ impl Predictor {
         self.uses.push_back(bytes);
     }
 
-    /// The next `count` ranges, of a buffer of `size` bytes: what followed the last two uses when they came in this order
+    /// The next `count` ranges or so many as are remembered, of a buffer of `size` bytes: what followed the last two uses when they came in this order
     /// before; else the next in line, where the last uses were equally far from each other. Nothing beyond the host's next turn.
     pub(super) fn next(&self, count: usize, size: usize) -> SmallVec<[Range<usize>; 4]> {
+        let count = count.min(REMEMBERED);
         match self.period() {
             Some(period) => {
                 let start = self.uses.len() - period;
@@ -118,6 +119,12 @@ mod tests {
         assert_eq!(after(&[(700, 100), (800, 100)], 4), [(900, 100)]);
         assert_eq!(after(&[(0, 300), (300, 300), (600, 300)], 4), [(900, 100)], "the last is shorter");
         assert_eq!(after(&[(300, 100), (200, 100)], 4), [(100, 100), (0, 100)], "downwards");
+    }
+
+    #[test]
+    fn phases_go_on_for_as_long_as_they_are_remembered() {
+        let uses = [(0, 1), (7, 1), (0, 1), (7, 1)];
+        assert_eq!(after(&uses, usize::MAX).len(), REMEMBERED);
     }
 
     #[test]
