@@ -10,7 +10,7 @@ use crate::transfer::{self, Direction, Transfer, TransferPath};
 use bytemuck::Pod;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 2 MiB and more (4 MiB the other
+    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 2 MiB and more (1 MiB the other
     /// way) go through page-locked memory of this library, which is faster than the driver's own way
     /// ([`Device::trim_staging`](crate::Device::trim_staging) gives it back).
     ///

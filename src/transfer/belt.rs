@@ -2,6 +2,7 @@
 //! device.
 #![forbid(unsafe_code)]
 
+use super::path::Direction;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Thread};
@@ -11,12 +12,11 @@ use std::{array, hint};
 /// Slots of a ring. Not every transfer uses all.
 pub(super) const SLOTS: usize = 16;
 const LOG: usize = 4;
-/// Pieces of a chunk, which fills a slot. The first chunks are smaller, each as large as all before it, so that the device has
-/// something to do early.
+/// Pieces of a chunk, which fills a slot. On the way up the first chunks are smaller, each as large as all before it, so that
+/// the device has something to do early.
 pub(super) const PER_CHUNK: usize = 1 << LOG;
-/// As long as this a thread looks for more to do, which comes sooner when all goes well, before it lets itself be woken: that
-/// takes up to 20 us.
-const PATIENCE: Duration = Duration::from_micros(60);
+/// As long as this a thread looks for more to do before it lets itself be woken. Longer gains nothing on an H100's host.
+const PATIENCE: Duration = Duration::from_micros(4);
 
 /// Which pieces the host may copy, and which it has copied. Chunk `i` has slot `i % slots`. Belongs to the thread that made
 /// it, which feeds the device; the others only [`work`](Self::work).
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_micros(60);
 pub(super) struct Belt {
     pieces: usize,
     pub(super) slots: usize,
+    direction: Direction,
     /// Threads that work on it.
     hands: AtomicUsize,
     /// The next piece to copy.
@@ -36,10 +37,11 @@ pub(super) struct Belt {
 }
 
 impl Belt {
-    pub(super) fn new(pieces: usize, slots: usize) -> Self {
+    pub(super) fn new(pieces: usize, slots: usize, direction: Direction) -> Self {
         Self {
             pieces,
             slots,
+            direction,
             hands: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -49,24 +51,27 @@ impl Belt {
     }
 
     pub(super) fn chunks(&self) -> usize {
-        self.pieces.checked_sub(1).map_or(0, |last| chunk_of(last) + 1)
+        self.pieces.checked_sub(1).map_or(0, |last| self.chunk_of(last) + 1)
     }
 
     /// The pieces of a chunk.
     pub(super) fn pieces(&self, chunk: usize) -> Range<usize> {
-        start_of(chunk)..start_of(chunk + 1).min(self.pieces)
+        self.start_of(chunk)..self.start_of(chunk + 1).min(self.pieces)
     }
 
-    /// Lets these chunks, which follow those that were opened before, be copied, and calls for as many threads as that takes,
-    /// at most `hands` in all.
-    pub(super) fn open(&self, chunks: Range<usize>, hands: usize, call: impl Fn()) {
+    /// Lets these chunks, which follow those that were opened before, be copied.
+    pub(super) fn open(&self, chunks: Range<usize>) {
         for chunk in chunks.clone() {
             self.copied[chunk % self.slots].store(0, Ordering::Relaxed);
         }
-        let open = start_of(chunks.end).min(self.pieces);
         // Whoever takes a piece sees that, and what has landed in the slots.
-        let more = open - self.open.swap(open, Ordering::AcqRel);
-        for _ in self.hands.load(Ordering::Relaxed)..hands.min(more) {
+        self.open.store(self.start_of(chunks.end).min(self.pieces), Ordering::Release);
+    }
+
+    /// Calls for threads to [`work`](Self::work), so that there are `hands`, or as many as there are pieces to be taken.
+    pub(super) fn call(&self, hands: usize, call: impl Fn()) {
+        let left = self.pieces.saturating_sub(self.next.load(Ordering::Relaxed));
+        for _ in self.hands.load(Ordering::Relaxed)..hands.min(left) {
             self.hands.fetch_add(1, Ordering::Relaxed);
             call();
         }
@@ -125,29 +130,31 @@ impl Belt {
         let take = |next: usize| (next < end).then_some(next + 1);
         let Ok(piece) = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else { return false };
         copy(piece);
-        let chunk = chunk_of(piece);
+        let chunk = self.chunk_of(piece);
         let copied = self.copied[chunk % self.slots].fetch_add(1, Ordering::AcqRel) + 1;
         if copied == self.pieces(chunk).len() {
             self.feeder.unpark();
         }
         true
     }
-}
 
-/// The first piece of a chunk.
-fn start_of(chunk: usize) -> usize {
-    match chunk {
-        0 => 0,
-        1..=LOG => 1 << (chunk - 1),
-        _ => (chunk - LOG) * PER_CHUNK,
+    /// The first piece of a chunk.
+    fn start_of(&self, chunk: usize) -> usize {
+        match (self.direction, chunk) {
+            (Direction::ToHost, _) => chunk * PER_CHUNK,
+            (Direction::ToDevice, 0) => 0,
+            (Direction::ToDevice, 1..=LOG) => 1 << (chunk - 1),
+            (Direction::ToDevice, _) => (chunk - LOG) * PER_CHUNK,
+        }
     }
-}
 
-/// The chunk that a piece belongs to.
-pub(super) fn chunk_of(piece: usize) -> usize {
-    match piece / PER_CHUNK {
-        0 => (usize::BITS - piece.leading_zeros()) as usize,
-        chunk => LOG + chunk,
+    /// The chunk that a piece belongs to.
+    pub(super) fn chunk_of(&self, piece: usize) -> usize {
+        match (self.direction, piece / PER_CHUNK) {
+            (Direction::ToHost, chunk) => chunk,
+            (Direction::ToDevice, 0) => (usize::BITS - piece.leading_zeros()) as usize,
+            (Direction::ToDevice, chunk) => LOG + chunk,
+        }
     }
 }
 
@@ -157,19 +164,20 @@ mod tests {
 
     #[test]
     fn every_piece_is_in_one_chunk() {
-        for pieces in [0, 1, 2, 3, 29, 30, 31, 46, 47, 400] {
-            let belt = Belt::new(pieces, SLOTS);
+        let all = [0, 1, 2, 3, 15, 16, 17, 31, 32, 400];
+        for (pieces, direction) in all.into_iter().flat_map(|n| [(n, Direction::ToDevice), (n, Direction::ToHost)]) {
+            let belt = Belt::new(pieces, SLOTS, direction);
             let all: Vec<usize> = (0..belt.chunks()).flat_map(|chunk| belt.pieces(chunk)).collect();
             assert!(all.into_iter().eq(0..pieces), "{pieces}");
-            assert!((0..pieces).all(|piece| belt.pieces(chunk_of(piece)).contains(&piece)), "{pieces}");
+            assert!((0..pieces).all(|piece| belt.pieces(belt.chunk_of(piece)).contains(&piece)), "{pieces}");
         }
     }
 
     #[test]
     fn every_piece_is_copied_once_and_not_before_it_may() {
         const PIECES: usize = 399;
-        for slots in [1, 5, SLOTS] {
-            let (belt, open) = (Belt::new(PIECES, slots), AtomicUsize::new(0));
+        for (slots, direction) in [(1, Direction::ToHost), (5, Direction::ToDevice), (SLOTS, Direction::ToHost)] {
+            let (belt, open) = (Belt::new(PIECES, slots, direction), AtomicUsize::new(0));
             let copies = [const { AtomicUsize::new(0) }; PIECES];
             let copy = |piece: usize| {
                 assert!(piece < open.load(Ordering::SeqCst));
@@ -184,7 +192,8 @@ mod tests {
                         all_of(before);
                     }
                     open.store(belt.pieces(chunk).end, Ordering::SeqCst);
-                    belt.open(chunk..chunk + 1, 3, || _ = scope.spawn(|| belt.work(copy)));
+                    belt.open(chunk..chunk + 1);
+                    belt.call(3, || _ = scope.spawn(|| belt.work(copy)));
                     assert!(belt.hands.load(Ordering::SeqCst) <= 3);
                 }
                 belt.finish(copy);
@@ -198,9 +207,9 @@ mod tests {
 
     #[test]
     fn one_thread_is_enough() {
-        let (belt, copied) = (Belt::new(100, 2), AtomicUsize::new(0));
+        let (belt, copied) = (Belt::new(100, 2, Direction::ToDevice), AtomicUsize::new(0));
         for chunk in 0..belt.chunks() {
-            belt.open(chunk..chunk + 1, 8, || ());
+            belt.open(chunk..chunk + 1);
             belt.wait(chunk, |_| _ = copied.fetch_add(1, Ordering::SeqCst));
         }
         assert_eq!(copied.into_inner(), 100);
@@ -208,9 +217,10 @@ mod tests {
 
     #[test]
     fn a_stopped_belt_has_no_work() {
-        let belt = Belt::new(10, 2);
-        belt.open(0..2, 1, || ());
+        let belt = Belt::new(10, 2, Direction::ToDevice);
+        belt.open(0..2);
         belt.stop();
+        belt.call(8, || panic!("stopped"));
         belt.work(|_| panic!("stopped"));
     }
 }

@@ -4,7 +4,7 @@
 //! copies, all of them and in the order of the chunks, so that a simulated device sees the same calls in every run; where
 //! it would wait for the other threads it copies too, so that no transfer needs them to get on.
 
-use super::belt::{self, Belt, PER_CHUNK, SLOTS};
+use super::belt::{Belt, PER_CHUNK, SLOTS};
 use super::crew;
 use super::gear::{Door, Mark, PinnedMemory};
 use super::host::Ends;
@@ -13,7 +13,6 @@ use super::stage::{self, Part, Stage};
 use super::{Transfer, enqueue_copy, settle};
 use crate::error::DriverError;
 use crate::stream::Stream;
-use std::ops::Range;
 
 /// What a thread copies at a time.
 const PIECE: usize = 128 << 10;
@@ -47,7 +46,7 @@ unsafe impl Sync for Places {}
 impl Places {
     /// What the host copies for a piece of `belt`.
     fn on_host(&self, belt: &Belt, piece: usize) -> Ends {
-        let chunk = belt::chunk_of(piece);
+        let chunk = belt.chunk_of(piece);
         let part = self.part(belt, chunk);
         let start = piece * PIECE;
         let (slot, host) = (part.host.wrapping_add(start - part.start), self.transfer.host.wrapping_add(start));
@@ -97,7 +96,7 @@ impl Ring {
         let Some(crew) = crew::get() else { return Ok(false) };
         let places = Places { transfer, slots: self.memory.at(0) };
         let slots = if transfer.direction == Direction::ToDevice { SLOTS_UP } else { SLOTS };
-        let belt = &Belt::new(transfer.bytes.div_ceil(PIECE), slots);
+        let belt = &Belt::new(transfer.bytes.div_ceil(PIECE), slots, transfer.direction);
         let copy = move |piece| {
             let ends = places.on_host(belt, piece);
             match transfer.direction {
@@ -108,9 +107,9 @@ impl Ring {
             }
         };
         crew.in_place_scope(|scope| {
-            let open = |chunks| belt.open(chunks, crew::size(), || scope.spawn(move |_| belt.work(copy)));
+            let call = || belt.call(crew::size(), || scope.spawn(move |_| belt.work(copy)));
             // SAFETY: by this function's contract.
-            let fed = unsafe { self.feed(places, belt, stage, stream, open, |chunk| belt.wait(chunk, copy)) };
+            let fed = unsafe { self.feed(places, belt, stage, stream, call, |chunk| belt.wait(chunk, copy)) };
             match &fed {
                 Ok(()) => belt.finish(copy),
                 Err(_) => belt.stop(),
@@ -128,7 +127,7 @@ impl Ring {
     }
 
     /// Gives the device its copies, each when the host has done its part (`wait`), and the host the slots that have become
-    /// free (`open`).
+    /// free, for which it calls threads (`call`).
     ///
     /// # Safety
     ///
@@ -139,13 +138,14 @@ impl Ring {
         belt: &Belt,
         stage: Option<&Stage>,
         stream: &Stream,
-        open: impl Fn(Range<usize>),
+        call: impl Fn(),
         wait: impl Fn(usize),
     ) -> Result<(), DriverError> {
         let (count, direction) = (belt.chunks(), places.transfer.direction);
         let link = stage.map_or_else(|| stream.raw(), |stage| Ok(stage.link()))?;
         if direction == Direction::ToDevice {
-            open(0..belt.slots.min(count));
+            belt.open(0..belt.slots.min(count));
+            call();
         }
         for step in 0..count + UNDER_WAY {
             if step < count {
@@ -161,6 +161,10 @@ impl Ring {
                     Some(stage) => unsafe { stage.pass(places.transfer, part, GROUP, stream) },
                 }?;
                 self.landed[step % belt.slots].set(link)?;
+                if step == 0 && direction == Direction::ToHost {
+                    // They wake while the first chunk comes.
+                    call();
+                }
             }
             if let Some(chunk) = step.checked_sub(UNDER_WAY) {
                 self.landed[chunk % belt.slots].wait()?;
@@ -168,7 +172,8 @@ impl Ring {
                     Direction::ToDevice => chunk + belt.slots,
                     Direction::ToHost => chunk,
                 };
-                open(next.min(count)..(next + 1).min(count));
+                belt.open(next.min(count)..(next + 1).min(count));
+                call();
             }
         }
         Ok(())
