@@ -46,7 +46,7 @@ pub(crate) struct Transfers {
     rings: Pool<Ring>,
     stages: Pool<Stage>,
     tellers: Pool<Teller>,
-    kernels: OnceLock<Option<Arc<Kernels>>>,
+    kernels: OnceLock<Result<Arc<Kernels>, DriverError>>,
 }
 
 /// One transfer between the host and device-accessible memory.
@@ -106,7 +106,7 @@ impl Transfers {
         };
         match path::plan(transfer, caller) {
             plan @ (Plan::Tell | Plan::TellThroughSlot) => {
-                if let Some(mut teller) = self.teller() {
+                if let Some(mut teller) = self.teller(stream) {
                     match plan {
                         // SAFETY: by this function's contract, and the host's end is page-locked.
                         Plan::Tell => unsafe { teller.directly(transfer, stream) }?,
@@ -150,12 +150,22 @@ impl Transfers {
     fn gathering_teller(&self, stream: &Stream) -> Option<Lease<'_, Teller>> {
         let attributes = stream.device().attributes();
         let beside = attributes.copy_engines > 0 && !attributes.integrated;
-        if beside { self.teller().filter(|teller| teller.gathers()) } else { None }
+        if beside { self.teller(stream).filter(|teller| teller.gathers()) } else { None }
     }
 
-    fn teller(&self) -> Option<Lease<'_, Teller>> {
-        let kernels = self.kernels.get_or_init(|| Kernels::load(&self.door).map(Arc::new).ok()).as_ref()?;
-        self.tellers.lease(|| Teller::new(&self.door, kernels.clone()))
+    fn teller(&self, stream: &Stream) -> Option<Lease<'_, Teller>> {
+        self.tellers.lease(|| Teller::new(&self.door, self.kernels()?, stream))
+    }
+
+    fn kernels(&self) -> Result<Arc<Kernels>, DriverError> {
+        if let Some(known) = self.kernels.get() {
+            return known.clone();
+        }
+        match Kernels::load(&self.door).map(Arc::new) {
+            // This may pass; whatever else it is, the device is like that.
+            Err(error) if error.is_out_of_memory() => Err(error),
+            known => self.kernels.get_or_init(|| known).clone(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::host::Ends;
 use super::path::{Direction, SLOT_BYTES};
 use super::stage::{self, Stage};
 use super::{Transfer, enqueue_copy, settle};
-use crate::driver::{RawFunction, RawStream};
+use crate::driver::RawFunction;
 use crate::error::DriverError;
 use crate::kernel::{KernelArg, LaunchConfig};
 use crate::stream::Stream;
@@ -61,18 +61,18 @@ impl Kernels {
 }
 
 impl Teller {
-    pub(super) fn new(door: &Door, kernels: Arc<Kernels>) -> Result<Self, DriverError> {
+    pub(super) fn new(door: &Door, kernels: Arc<Kernels>, stream: &Stream) -> Result<Self, DriverError> {
+        let (device, raw) = (stream.device(), stream.raw()?);
         let memory = PinnedMemory::new(door, SLOT_BYTES + size_of::<u32>())?;
         // SAFETY: the memory is that long, and its start is aligned to pages.
         unsafe { memory.at(SLOT_BYTES).cast::<u32>().write(0) };
         let words = DeviceMemory::new(door, 2 * size_of::<u32>())?;
         // SAFETY: the memory is that long, and nothing else uses it.
-        unsafe { door.driver.fill_async(door.d, words.at(0), 0, 2 * size_of::<u32>(), RawStream::LEGACY) }?;
+        device.enqueue(|| unsafe { door.driver.fill_async(door.d, words.at(0), 0, 2 * size_of::<u32>(), raw) })?;
+        let second = words.at(size_of::<u32>()).cast();
         // SAFETY: the word is the last of the memory.
-        let written =
-            unsafe { door.driver.write_value(door.d, words.at(size_of::<u32>()).cast(), 0, RawStream::LEGACY) };
-        // SAFETY: the legacy default stream is always there.
-        unsafe { door.driver.synchronize_stream(door.d, RawStream::LEGACY) }?;
+        let written = device.enqueue(|| unsafe { door.driver.write_value(door.d, second, 0, raw) });
+        settle(stream)?;
         Ok(Self { memory, words, kernels, door: door.clone(), told: 0, gathers: written.is_ok() })
     }
 
