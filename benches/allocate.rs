@@ -1,5 +1,5 @@
-//! An allocation and its free, by size: time per pair, on one thread and a stream of its own; and on a stream that it was
-//! handed by a thread that has ended.
+//! An allocation and its free, by size: time per pair, on one thread and a stream of its own; and on a stream that it
+//! was handed by a thread that has ended.
 
 mod common;
 

@@ -1,8 +1,8 @@
 //! Threads with a stream each: every step frees a block and allocates one of another size, 256 B to 512 KiB. Time
 //! per pair as one thread sees it; the throughput is that of all threads together.
 //!
-//! Then the same with a stack each: nothing of ours is shared any more, so what is left between one thread and many is the
-//! machine's (cores that share their units, clocks that go down).
+//! Then the same with a stack each: nothing of ours is shared any more, so what is left between one thread and many is
+//! the machine's (cores that share their units, clocks that go down).
 
 mod common;
 

@@ -1,8 +1,8 @@
 //! Upload and download of unified memory beside the explicit copy of the same bytes, by size, all in turn in one run.
 //!
 //! On a GPU by the host's clock, around calls that are complete on return; on a simulated device by its virtual time.
-//! Medians. Memory of the process is used in two ways: the same again and again, which stays in the processor's caches if it
-//! is small, and other parts in turn, which come from memory ("other").
+//! Medians. Memory of the process is used in two ways: the same again and again, which stays in the processor's caches
+//! if it is small, and other parts in turn, which come from memory ("other").
 
 mod common;
 

@@ -5,9 +5,9 @@
 //! $ cargo run --release --example auto_prefetch -- --slab-mib 32 --slabs 32 --repeat 5    # for a GPU
 //! ```
 //!
-//! A buffer of slabs starts on the host, is worked on by a stencil slab by slab, and the host waits for the end. Medians. The part
-//! of the fault stall that is hidden is `(t_faulting - t_auto) / (t_faulting - t_resident)`. Times on a simulated device are
-//! simulated.
+//! A buffer of slabs starts on the host, is worked on by a stencil slab by slab, and the host waits for the end.
+//! Medians. The part of the fault stall that is hidden is `(t_faulting - t_auto) / (t_faulting - t_resident)`. Times on
+//! a simulated device are simulated.
 
 use clap::Parser;
 use cumem::{
@@ -139,8 +139,8 @@ impl Bench {
                 KernelArg::new(reads),
                 KernelArg::new(seed * THREADS as u64),
             ];
-            // SAFETY: the arguments are the kernel's, which writes an element for each thread; the memory lives until the
-            // stream is waited for.
+            // SAFETY: the arguments are the kernel's, which writes an element for each thread; the memory lives until
+            // the stream is waited for.
             return Ok(unsafe { self.stream.launch_kernel(gather, CONFIG, &args) }?);
         }
         let touches = cumem::Pattern::Random { seed, touches: 1000 };

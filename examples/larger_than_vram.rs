@@ -4,8 +4,8 @@
 //! $ cargo run --release --example larger_than_vram
 //! ```
 //!
-//! On a simulated device only: more unified memory than a real GPU has can hang it (NVIDIA/open-gpu-kernel-modules#1223). All
-//! times are simulated.
+//! On a simulated device only: more unified memory than a real GPU has can hang it
+//! (NVIDIA/open-gpu-kernel-modules#1223). All times are simulated.
 
 use clap::Parser;
 use cumem::sim::{DeviceStatistics, Profile};

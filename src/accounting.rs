@@ -1,10 +1,10 @@
 //! Migration accounting: what was asked of unified memory and what moved, by direction, cause, tag and phase; and
 //! advice that follows from it.
 //!
-//! A [`Ledger`] counts from when it is made until it is dropped. What is *asked* through this library is counted on every
-//! device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are
-//! declared. What really *moved*, and the faults, only a simulated device tells, by tag and phase too; a GPU's driver does
-//! not, and the report says so.
+//! A [`Ledger`] counts from when it is made until it is dropped. What is *asked* through this library is counted on
+//! every device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are
+//! declared. What really *moved*, and the faults, only a simulated device tells, by tag and phase too; a GPU's driver
+//! does not, and the report says so.
 //!
 //! ```
 //! use cumem::accounting::{Cause, Ledger};

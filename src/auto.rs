@@ -1,10 +1,11 @@
-//! Prefetch that follows from how a buffer is used: what [`Buffer::auto_prefetch`](crate::Buffer::auto_prefetch) turns on.
+//! Prefetch that follows from how a buffer is used: what [`Buffer::auto_prefetch`](crate::Buffer::auto_prefetch) turns
+//! on.
 //!
-//! It sees the [uses](crate::Buffer::device_use) of a buffer that are declared, prefetches of it by the user, the host's guards
-//! over it, and what the library knows of where pages are; on a simulated device also the page faults of work that nobody
-//! declared, which a GPU's driver does not tell ([`faults`]). Of the uses it learns what comes next ([`predictor`]), and brings that on a stream of its
-//! own while the present work runs, so far ahead as its budget goes. Where its guesses are not used it stops bringing and
-//! only guesses, until they come true again.
+//! It sees the [uses](crate::Buffer::device_use) of a buffer that are declared, prefetches of it by the user, the
+//! host's guards over it, and what the library knows of where pages are; on a simulated device also the page faults of
+//! work that nobody declared, which a GPU's driver does not tell ([`faults`]). Of the uses it learns what comes next
+//! ([`predictor`]), and brings that on a stream of its own while the present work runs, so far ahead as its budget
+//! goes. Where its guesses are not used it stops bringing and only guesses, until they come true again.
 #![forbid(unsafe_code)]
 
 mod ahead;
@@ -27,7 +28,8 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AutoPrefetchOptions {
-    /// Bytes that may be on the device or on their way without having been used; of a stack, for all its buffers together.
+    /// Bytes that may be on the device or on their way without having been used; of a stack, for all its buffers
+    /// together.
     pub budget: usize,
     /// Uses that it may be ahead; 256 and more are the same.
     pub uses_ahead: usize,
@@ -55,8 +57,8 @@ impl AutoPrefetchOptions {
     }
 }
 
-/// A part of a buffer in use by the device: work that uses it is enqueued on the buffer's stream while this is there. When
-/// it goes, what comes next is brought.
+/// A part of a buffer in use by the device: work that uses it is enqueued on the buffer's stream while this is there.
+/// When it goes, what comes next is brought.
 #[derive(Debug)]
 #[must_use = "work is enqueued while it is there"]
 pub struct DeviceUse<'a> {

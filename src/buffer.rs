@@ -44,8 +44,8 @@ pub struct Buffer<T, R: MemoryResource> {
     capacity: usize,
     stream: Stream,
     resource: R,
-    /// The last word on the pages was a prefetch of all elements to the host. Where others have moved them since, it costs
-    /// time, and nothing else.
+    /// The last word on the pages was a prefetch of all elements to the host. Where others have moved them since, it
+    /// costs time, and nothing else.
     on_host: AtomicBool,
     auto: Option<Box<AutoPrefetch>>,
     elements: PhantomData<T>,

@@ -192,9 +192,9 @@ impl Device {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
-    /// Gives back the memory that copies between the host and buffers are staged through, as far as no copy is using it: at
-    /// most 64 MiB page-locked and 48 MiB of the device's, made by the first large copies and otherwise kept as long as the
-    /// device is open.
+    /// Gives back the memory that copies between the host and buffers are staged through, as far as no copy is using
+    /// it: at most 64 MiB page-locked and 48 MiB of the device's, made by the first large copies and otherwise kept as
+    /// long as the device is open.
     pub fn trim_staging(&self) {
         self.inner.transfers.trim();
     }

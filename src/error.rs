@@ -1,8 +1,8 @@
 //! Errors: what was asked, what stood against it, and which layer said no.
 //!
-//! In all crates of this project a message says everything, reasons included: it may be the only line that is printed or
-//! logged. The reason is the error's [`source`](std::error::Error::source) as well, for programs that look for one by its
-//! type, as `with_oom_recovery` does; whoever prints the chain besides reads it twice.
+//! In all crates of this project a message says everything, reasons included: it may be the only line that is printed
+//! or logged. The reason is the error's [`source`](std::error::Error::source) as well, for programs that look for one
+//! by its type, as `with_oom_recovery` does; whoever prints the chain besides reads it twice.
 
 use crate::block::Block;
 use crate::code::CudaErrorCode;

@@ -9,8 +9,8 @@ use crate::error::DriverError;
 use crate::location::DeviceId;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Who is on which side, of one device. Only the figures are locked: in a call of a simulator the work of kernels may be done,
-/// and that may come here again.
+/// Who is on which side, of one device. Only the figures are locked: in a call of a simulator the work of kernels may
+/// be done, and that may come here again.
 #[derive(Debug, Default)]
 pub(crate) struct HostGate {
     figures: Mutex<Figures>,

@@ -106,8 +106,8 @@ impl LaunchConfig {
         self
     }
 
-    /// At least `n` threads in one dimension, in blocks of `block`. For no threads there is nothing to launch: the driver
-    /// rejects an empty grid.
+    /// At least `n` threads in one dimension, in blocks of `block`. For no threads there is nothing to launch: the
+    /// driver rejects an empty grid.
     ///
     /// # Panics
     ///

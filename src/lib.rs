@@ -1,7 +1,7 @@
 //! Composable memory resources for CUDA, with unified memory and a simulated device.
 //!
-//! A [`MemoryResource`] hands out [`Block`]s of memory in stream order. [Leaves](CudaResource) ask the driver; adaptors (in
-//! `cumem-adaptors`) stand on an [`Upstream`]; a [`Buffer`] is an owned, typed array of any of them.
+//! A [`MemoryResource`] hands out [`Block`]s of memory in stream order. [Leaves](CudaResource) ask the driver; adaptors
+//! (in `cumem-adaptors`) stand on an [`Upstream`]; a [`Buffer`] is an owned, typed array of any of them.
 //!
 //! | for | look at |
 //! |---|---|
@@ -32,7 +32,8 @@
 //! # }
 //! ```
 //!
-//! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device only.
+//! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device
+//! only.
 
 pub mod accounting;
 mod any;

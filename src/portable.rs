@@ -1,8 +1,8 @@
 //! Unified memory where a device migrates well, page-locked memory with explicit copies where it does not, behind one
 //! buffer.
 //!
-//! [`unified_or_pinned`] decides by the device's attributes and says so, loudly. A [`PortableBuffer`] then does with either
-//! what the program asks:
+//! [`unified_or_pinned`] decides by the device's attributes and says so, loudly. A [`PortableBuffer`] then does with
+//! either what the program asks:
 //!
 //! | asked for | unified | page-locked |
 //! |---|---|---|

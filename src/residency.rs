@@ -1,6 +1,6 @@
 //! [`Residency`]: what this library knows of where the pages of unified memory are, so that a prefetch of pages that are
-//! already there need not ask the driver, which takes 2.3 µs up to 1 MiB and 150 µs for 256 MiB (`benches/README.md`, H100,
-//! driver 580.159).
+//! already there need not ask the driver, which takes 2.3 µs up to 1 MiB and 150 µs for 256 MiB (`benches/README.md`,
+//! H100, driver 580.159).
 //!
 //! One [`Book`] per device lists pages that are on it. A prefetch to a device that the driver accepted writes them
 //! in; each of these strikes them out: a prefetch elsewhere, advice, a host guard over them or others of their 2 MiB,
@@ -9,9 +9,9 @@
 //!
 //! # Why it may be wrong, and what that costs
 //!
-//! Pages are migrated by whoever touches them, and not all of that can be seen from here: raw pointers on the host, kernels
-//! of other libraries. So an entry is an assumption. If it is wrong, a prefetch is left out and the first use of
-//! the page on the device faults it in, after which the entry is true. **No byte depends on it**, so its reads and
+//! Pages are migrated by whoever touches them, and not all of that can be seen from here: raw pointers on the host,
+//! kernels of other libraries. So an entry is an assumption. If it is wrong, a prefetch is left out and the first use
+//! of the page on the device faults it in, after which the entry is true. **No byte depends on it**, so its reads and
 //! writes are not ordered with each other, and an entry that is read while it is written may be read wrongly.
 //!
 //! An entry is made when a prefetch is enqueued, not when it is done. Work behind it on its stream finds the pages
@@ -20,10 +20,9 @@
 //!
 //! Where being wrong could last or happen often, nothing is assumed:
 //!
-//! - Pages may be evicted. If all unified memory and all device memory that this library has out could together come within
-//!   a sixteenth of the device's memory, or the driver says that less than that is free, the device's book is emptied
-//!   and stays empty. The driver is asked now
-//!   and then: others use the memory too.
+//! - Pages may be evicted. If all unified memory and all device memory that this library has out could together come
+//!   within a sixteenth of the device's memory, or the driver says that less than that is free, the device's book is
+//!   emptied and stays empty. The driver is asked now and then: others use the memory too.
 //! - A kernel that is launched on one device may take pages from any other: that empties the books of the others.
 //! - Nothing is kept about pages on the host, since a kernel that takes them from there is not seen.
 //! - Where devices use the host's page tables, pages migrate for reasons of their own.
@@ -127,8 +126,8 @@ impl Residency {
         self.books.iter().for_each(|book| book.strike(addr, bytes));
     }
 
-    /// The host is about to touch these bytes. Pages around them may come along, within their blocks of 2 MiB: the driver
-    /// answers faults with more than was asked for.
+    /// The host is about to touch these bytes. Pages around them may come along, within their blocks of 2 MiB: the
+    /// driver answers faults with more than was asked for.
     pub(crate) fn touched_by_host(&self, addr: u64, bytes: usize) {
         let (addr, bytes) = span::blocks(addr, bytes);
         self.forget(addr, bytes);

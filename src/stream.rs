@@ -237,8 +237,8 @@ impl Stream {
     ///
     /// # Safety
     ///
-    /// The ranges that the kernel declares stay valid, hold initialised bytes, and are used in no conflicting way, until
-    /// the stream has passed it.
+    /// The ranges that the kernel declares stay valid, hold initialised bytes, and are used in no conflicting way,
+    /// until the stream has passed it.
     #[track_caller]
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DriverError> {
         let _here = Calling::here();

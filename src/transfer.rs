@@ -96,8 +96,8 @@ impl Transfers {
     ///
     /// # Safety
     ///
-    /// Both ends are valid for all bytes, the one that is written for writes, and nothing uses them in a conflicting way
-    /// until the call returns, besides work that was enqueued on `stream` before.
+    /// Both ends are valid for all bytes, the one that is written for writes, and nothing uses them in a conflicting
+    /// way until the call returns, besides work that was enqueued on `stream` before.
     pub(crate) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<TransferPath, DriverError> {
         let caller = || match stream.device().pointer_info(transfer.host) {
             Ok(info) if info.memory_type == MemoryType::Host => Caller::Pinned,
@@ -120,7 +120,8 @@ impl Transfers {
                 if let Some(stage) = self.stages.lease(|| Stage::new(&self.door)) {
                     let teller = if plan == Plan::Gather { self.gathering_teller(stream) } else { None };
                     match teller {
-                        // SAFETY: by this function's contract, the host's end is page-locked, and the plan is for what fits.
+                        // SAFETY: by this function's contract, the host's end is page-locked, and the plan is for what
+                        // fits.
                         Some(mut teller) => unsafe { teller.gather(transfer, &stage, stream) },
                         // SAFETY: as above.
                         None => unsafe { stage.carry(transfer, stream) },

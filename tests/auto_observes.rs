@@ -1,4 +1,5 @@
-//! What automatic prefetch learns from besides declared uses: prefetches by the user, and faults; and whole stacks of buffers.
+//! What automatic prefetch learns from besides declared uses: prefetches by the user, and faults; and whole stacks of
+//! buffers.
 
 mod common;
 

@@ -37,7 +37,8 @@ fn work_for(buffer: &Bytes, slab: usize, operations: u64) {
     unsafe { buffer.stream().launch_host(kernel) }.unwrap();
 }
 
-/// The virtual time that a sequence of slabs takes, the device's faults, and what came of automatic prefetch if it is on.
+/// The virtual time that a sequence of slabs takes, the device's faults, and what came of automatic prefetch if it is
+/// on.
 fn run(order: &[usize], auto: Option<AutoPrefetchOptions>) -> (Duration, u64, Option<AutoPrefetchReport>) {
     let device = common::simulated();
     let simulator = device.simulator().unwrap();

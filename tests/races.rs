@@ -35,8 +35,8 @@ fn none(device: &Device) {
 }
 
 fn write(name: &'static str, addr: u64, bytes: usize, stream: &Stream) {
-    // SAFETY: the tests keep the memory; that it is used in a conflicting way is what they are about, and the host closure
-    // touches nothing.
+    // SAFETY: the tests keep the memory; that it is used in a conflicting way is what they are about, and the host
+    // closure touches nothing.
     unsafe { stream.launch_host(HostKernel::new(name, |_| ()).writes(addr, bytes)) }.unwrap();
 }
 

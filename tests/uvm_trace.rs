@@ -97,8 +97,8 @@ fn a_prefetch_stops_at_the_block_and_at_the_rounded_tail() {
 
 #[test]
 fn on_later_drivers_the_tail_ends_with_its_last_page() {
-    // 42 pages beyond the first block. Two times 16 of them are more than 51 % of 42, though not of 64; on an H100 it is
-    // `tests/cuda_driver/unified.rs` that shows it.
+    // 42 pages beyond the first block. Two times 16 of them are more than 51 % of 42, though not of 64; on an H100 it
+    // is `tests/cuda_driver/unified.rs` that shows it.
     let text = "alloc,a,2269184\naccess,cpu,a,0,2269184,write\n\
         access,gpu0,a,2097152,1,read\naccess,gpu0,a,2162688,1,read\naccess,gpu0,a,2228224,1,read\n";
     let transfers = |profile| {

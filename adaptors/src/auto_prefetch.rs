@@ -27,7 +27,8 @@ impl<U> AutoPrefetch<U> {
     ///
     /// # Errors
     ///
-    /// Those of [`AutoPrefetched::new`], such as [`DriverError::NotSupported`] on a device without concurrent managed access.
+    /// Those of [`AutoPrefetched::new`], such as [`DriverError::NotSupported`] on a device without concurrent managed
+    /// access.
     pub fn new(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,

@@ -7,15 +7,15 @@
 //! twice as patient each time, up to [`PATIENCE_MAX`], so that this stays rare however threads take turns.
 //!
 //! Why only one thread is inside: the owner writes into its own [`Presence`] which lock it is inside of, and then reads
-//! the lock's `owner`; who takes the ownership away writes `owner`, and then reads the owner's presence. With a full barrier
-//! between the two on both sides, one of them sees what the other wrote. So either the owner goes and queues with the
-//! others, or it is waited for. The rare side pays for both barriers ([`barrier`]). Where the system cannot do that, nobody
-//! ever owns a lock, and it is a spin lock.
+//! the lock's `owner`; who takes the ownership away writes `owner`, and then reads the owner's presence. With a full
+//! barrier between the two on both sides, one of them sees what the other wrote. So either the owner goes and queues
+//! with the others, or it is waited for. The rare side pays for both barriers ([`barrier`]). Where the system cannot do
+//! that, nobody ever owns a lock, and it is a spin lock.
 //!
 //! Why the lock may have one owner after another: a thread that lost it may be late, and still write that it is inside,
-//! for a moment. It writes that into its own presence, which says nothing of the new owner's; were that word in the lock,
-//! it would wipe out the new owner's. A presence has room for one lock: who is inside of one as its owner enters others by
-//! `held`.
+//! for a moment. It writes that into its own presence, which says nothing of the new owner's; were that word in the
+//! lock, it would wipe out the new owner's. A presence has room for one lock: who is inside of one as its owner enters
+//! others by `held`.
 //!
 //! Nobody sleeps on it: neither the driver nor an upstream is called under it. The longest sections walk or grow the
 //! bookkeeping of one stream, or take a snapshot of all; who waits for them yields.
@@ -36,7 +36,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// So many sections in a row make a thread the owner, at first. Twice as many each time that the ownership is taken away.
+/// So many sections in a row make a thread the owner, at first. Twice as many each time that the ownership is taken
+/// away.
 const PATIENCE: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
 /// As spin locks, so many sections cost ten times what it takes to take the ownership away.
 const PATIENCE_MAX: u32 = 1 << 14;

@@ -14,17 +14,17 @@
 //!
 //! A block's tag names its slot and its node, so freeing looks nothing up.
 //!
-//! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams
-//! that are idle; for what it may use at once when its heap and the arena are put together; for what it
-//! has to wait for; and for all that is free, put together. Only then does the pool grow, unless
-//! [`Crossing::GrowFirst`] puts growth before waiting. Over memory that is mapped into one range of addresses it
-//! grows by what is missing beside what is free, and free pieces from elsewhere move there first
-//! (`pool/expand.rs`). Unified memory takes nothing until it is used, so there a chunk is as large as all before it, and
-//! growth is to use more of it (`pool/untouched.rs`). When that fails too, the host waits where the driver cannot, and whole chunks go back, so
-//! that the upstream may cut anew.
+//! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams that are idle;
+//! for what it may use at once when its heap and the arena are put together; for what it has to wait for; and for all
+//! that is free, put together. Only then does the pool grow, unless [`Crossing::GrowFirst`] puts growth before waiting.
+//! Over memory that is mapped into one range of addresses it grows by what is missing beside what is free, and free
+//! pieces from elsewhere move there first (`pool/expand.rs`). Unified memory takes nothing until it is used, so there a
+//! chunk is as large as all before it, and growth is to use more of it (`pool/untouched.rs`). When that fails too, the
+//! host waits where the driver cannot, and whole chunks go back, so that the upstream may cut anew.
 //!
-//! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with it
-//! for ever. That is bearable while one thread does it. Where threads keep waiting for each other over it, the pool grows instead.
+//! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with
+//! it for ever. That is bearable while one thread does it. Where threads keep waiting for each other over it, the pool
+//! grows instead.
 //!
 //! # Why it is right
 //!
@@ -135,8 +135,9 @@ impl<U> Pool<U> {
     ///
     /// # Errors
     ///
-    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Divisions`] unless they are a power of two; [`PoolError::Initial`] if the upstream refuses the initial chunk;
-    /// [`PoolError::Driver`] if the pool's own stream cannot be made.
+    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Divisions`] unless they are a power of two;
+    /// [`PoolError::Initial`] if the upstream refuses the initial chunk; [`PoolError::Driver`] if the pool's own stream
+    /// cannot be made.
     pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
     where
         U: Upstream,

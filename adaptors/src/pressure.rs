@@ -44,7 +44,8 @@ impl<U> Pressure<U> {
     ///
     /// # Errors
     ///
-    /// [`PressureError`] if the levels are in no order, or what the driver answers when it is asked for the free memory.
+    /// [`PressureError`] if the levels are in no order, or what the driver answers when it is asked for the free
+    /// memory.
     pub fn new(upstream: U, options: PressureOptions) -> Result<Self, PressureError>
     where
         U: Upstream,
@@ -53,8 +54,8 @@ impl<U> Pressure<U> {
         Ok(Self { state, trim: None, upstream })
     }
 
-    /// Has memory given back by `trim` instead, which answers how many bytes: to keep some of it, or to reach what is not
-    /// beneath.
+    /// Has memory given back by `trim` instead, which answers how many bytes: to keep some of it, or to reach what is
+    /// not beneath.
     #[must_use]
     pub fn trimming(
         self,

@@ -26,8 +26,8 @@
 //!
 //! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
 //!
-//! Of memory that may come from either side of a `spill`, a stack from text knows only that devices reach it: it
-//! cannot be prefetched, and `host` memory has no part in it. What takes a function, such as [`Pressure::trimming`], has no
+//! Of memory that may come from either side of a `spill`, a stack from text knows only that devices reach it: it cannot
+//! be prefetched, and `host` memory has no part in it. What takes a function, such as [`Pressure::trimming`], has no
 //! word.
 //!
 //! [`Pressure::trimming`]: crate::Pressure::trimming

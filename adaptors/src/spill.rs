@@ -19,7 +19,8 @@ use std::sync::{Mutex, PoisonError};
 /// Each series of spilled blocks is an event through `tracing` with its numbers. A spilled block stays where it is
 /// until it is freed.
 ///
-/// `find::<Spilled>()` reaches its [`Spilled`] in any stack; what it stands on, for other questions, is the first resource.
+/// `find::<Spilled>()` reaches its [`Spilled`] in any stack; what it stands on, for other questions, is the first
+/// resource.
 #[derive(Debug)]
 pub struct Spill<P, S> {
     spilled: Spilled,

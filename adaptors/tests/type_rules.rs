@@ -1,5 +1,5 @@
-//! The type rules, by the text of the compile error that breaking each one gives. That the mistakes are errors at all is
-//! also checked by documentation tests (`src/lib.rs`), with every compiler.
+//! The type rules, by the text of the compile error that breaking each one gives. That the mistakes are errors at all
+//! is also checked by documentation tests (`src/lib.rs`), with every compiler.
 //!
 //! After a change of a message: `TRYBUILD=overwrite cargo test -p cumem-adaptors --test type_rules`, then read the
 //! `.stderr` files as the user who made the mistake would.

@@ -1,5 +1,5 @@
-//! Ways to do one thing, taken in turns: a link that others use too is compared only with itself at the same moment, which
-//! Criterion, measuring one thing after the other, does not do.
+//! Ways to do one thing, taken in turns: a link that others use too is compared only with itself at the same moment,
+//! which Criterion, measuring one thing after the other, does not do.
 
 use cumem::{Device, DriverError, Stream, TransferPath};
 use std::hint::black_box;

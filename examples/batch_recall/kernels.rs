@@ -33,8 +33,8 @@ impl Kernels {
     ///
     /// # Safety
     ///
-    /// The addresses are of memory of the sizes that the kernels want (examples/kernels/README.md), which lives, and is used by
-    /// nothing in conflict, until the stream has passed the work.
+    /// The addresses are of memory of the sizes that the kernels want (examples/kernels/README.md), which lives, and is
+    /// used by nothing in conflict, until the stream has passed the work.
     pub(crate) unsafe fn launch(&self, at: Addresses, stream: &Stream) -> Result<(), DriverError> {
         match &self.loaded {
             // SAFETY: by this function's contract.

@@ -1,5 +1,5 @@
-//! Batch recall through unified memory: the nearest neighbour, by cosine similarity, of each vector of a batch among the
-//! others, batch by batch, with every way to get the batches to the device side by side.
+//! Batch recall through unified memory: the nearest neighbour, by cosine similarity, of each vector of a batch among
+//! the others, batch by batch, with every way to get the batches to the device side by side.
 //!
 //! ```console
 //! $ cargo run --release --example batch_recall                                    # 1,797 handwritten digits a batch
@@ -40,8 +40,8 @@ struct Args {
     /// Batches.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
-    /// MiB of a batch, of vectors of 1,024 elements; else each batch is the 1,797 digits, of 64. All batches together may take
-    /// 4 GiB.
+    /// MiB of a batch, of vectors of 1,024 elements; else each batch is the 1,797 digits, of 64. All batches together
+    /// may take 4 GiB.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch_mib: Option<u32>,
     /// The ways to get them to the device.

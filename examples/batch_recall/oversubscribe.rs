@@ -1,8 +1,8 @@
 //! The job on simulated devices that are too small for it: what more data than memory costs, and what helps.
 //!
 //! The data is a table of vectors, written by the host. Some queries go over all of it several times, each time finding
-//! the nearest vector of another digit than the query. With a limit, the table goes through device memory in pieces that
-//! fit, halved until they do, as an application that never oversubscribes has to do it.
+//! the nearest vector of another digit than the query. With a limit, the table goes through device memory in pieces
+//! that fit, halved until they do, as an application that never oversubscribes has to do it.
 
 use crate::digits::Digits;
 use crate::exact;

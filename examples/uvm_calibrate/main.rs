@@ -25,8 +25,8 @@ struct Args {
     /// The simulated device, also beside a GPU.
     #[arg(long, value_name = "NAME", default_value = "h100-pcie5", value_parser = profile)]
     profile: Profile,
-    /// Figures of a GPU that were taken earlier with --format csv, to compare a simulated device with; of several files,
-    /// the median of each figure.
+    /// Figures of a GPU that were taken earlier with --format csv, to compare a simulated device with; of several
+    /// files, the median of each figure.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     against: Vec<PathBuf>,
     /// How to print: a table of measured and simulated figures, or one CSV row for each figure of the device.

@@ -199,7 +199,8 @@ impl Rig {
         match &self.touch {
             Some(touch) => {
                 let args = [KernelArg::new(addr), KernelArg::new(len as u64), KernelArg::new(PAGE as u64)];
-                // SAFETY: the kernel takes an address, a length and a stride, and reads within the buffer, which outlives it.
+                // SAFETY: the kernel takes an address, a length and a stride, and reads within the buffer, which
+                // outlives it.
                 unsafe { self.stream.launch_kernel(touch, LaunchConfig::for_elements(1, 1), &args) }?;
             }
             // SAFETY: the buffer is initialised, outlives the wait, and is only read.

@@ -78,8 +78,8 @@ impl Ledger {
         Phase { ledger: self, id }
     }
 
-    /// Counts what is asked of these bytes, and what moves of them, under a name until the result goes. Where tags lie over
-    /// each other, the latest counts. The result keeps the ledger's books, and need not go before the ledger.
+    /// Counts what is asked of these bytes, and what moves of them, under a name until the result goes. Where tags lie
+    /// over each other, the latest counts. The result keeps the ledger's books, and need not go before the ledger.
     pub fn tag(&self, addr: u64, bytes: usize, name: impl AsRef<str>) -> Tag {
         let mut state = self.inner.books.lock();
         let name: Arc<str> = name.as_ref().into();
@@ -172,7 +172,8 @@ impl State {
         self.phases.last().map_or_else(|| "".into(), |(_, name)| Arc::clone(name))
     }
 
-    /// Counts what moved under its tags and the present phase. What is tagged in part counts in part, but occurrences count once.
+    /// Counts what moved under its tags and the present phase. What is tagged in part counts in part, but occurrences
+    /// count once.
     fn count(&mut self, movement: &Movement) {
         let (mut at, end) = movement.range();
         if matches!(movement, Movement::Fault { .. } | Movement::Evicted { .. }) {

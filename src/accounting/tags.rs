@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Which tags each byte has. Where several lie over each other, the latest counts: a block within a chunk has its own name,
-/// and memory that is handed out anew has its new one, even if whoever had it before has not let go of the old one yet.
+/// Which tags each byte has. Where several lie over each other, the latest counts: a block within a chunk has its own
+/// name, and memory that is handed out anew has its new one, even if whoever had it before has not let go of the old
+/// one yet.
 #[derive(Debug, Default)]
 pub(super) struct Tags {
     next: u64,

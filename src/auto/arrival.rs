@@ -1,7 +1,7 @@
 //! [`Arrivals`]: how much of what was brought ahead was there when the device came to its use.
 //!
-//! The host declares a use long before the device comes to it, so that is not known then. An event on the stream of the work
-//! takes the time at which it does, and two on the stream of the prefetch the times at which that began and ended.
+//! The host declares a use long before the device comes to it, so that is not known then. An event on the stream of the
+//! work takes the time at which it does, and two on the stream of the prefetch the times at which that began and ended.
 #![forbid(unsafe_code)]
 
 use super::report::AutoPrefetchReport;
@@ -106,8 +106,8 @@ impl Arrivals {
 }
 
 impl Arrival {
-    /// Bytes that were there when the device came to the use, the transfer taken as even, and for how long it waited for
-    /// the others.
+    /// Bytes that were there when the device came to the use, the transfer taken as even, and for how long it waited
+    /// for the others.
     fn outcome(&self) -> Result<(u64, Duration), DriverError> {
         let waited = self.brought.done.elapsed_since(&self.reached)?;
         let transfer = self.brought.done.elapsed_since(&self.brought.begun)?;

@@ -17,8 +17,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Prefetches are made in pieces of this size: smaller ones hold the host for longer, and those of 128 MiB are no faster in every
-/// run (`benches/README.md`, H100, driver 580.159).
+/// Prefetches are made in pieces of this size: smaller ones hold the host for longer, and those of 128 MiB are no
+/// faster in every run (`benches/README.md`, H100, driver 580.159).
 const PIECE: usize = 32 << 20;
 
 /// Declared uses, and prefetches by the user, that are remembered as such.

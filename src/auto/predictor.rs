@@ -33,8 +33,9 @@ impl Predictor {
         self.uses.push_back(bytes);
     }
 
-    /// The next `count` ranges or so many as are remembered, of a buffer of `size` bytes: what followed the last two uses when they came in this order
-    /// before; else the next in line, where the last uses were equally far from each other. Nothing beyond the host's next turn.
+    /// The next `count` ranges or so many as are remembered, of a buffer of `size` bytes: what followed the last two
+    /// uses when they came in this order before; else the next in line, where the last uses were equally far from each
+    /// other. Nothing beyond the host's next turn.
     pub(super) fn next(&self, count: usize, size: usize) -> SmallVec<[Range<usize>; 4]> {
         let count = count.min(REMEMBERED);
         match self.period() {
@@ -66,8 +67,8 @@ impl Predictor {
         std::iter::from_fn(next).take(count).collect()
     }
 
-    /// In which line the last use is. Ranges that touch are in line at the second, others at the third; a line of three that
-    /// jumps is thought to go on from there as before.
+    /// In which line the last use is. Ranges that touch are in line at the second, others at the third; a line of three
+    /// that jumps is thought to go on from there as before.
     fn line(&self) -> Option<Line> {
         let length = self.uses.back()?.as_ref()?.len();
         let steps: SmallVec<[isize; 4]> = self.steps().take(4).collect();

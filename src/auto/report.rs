@@ -14,7 +14,8 @@ pub struct AutoPrefetchReport {
     pub ahead: u64,
     /// Of these, used.
     pub ahead_used: u64,
-    /// Of these, there when the device came to their use. Of a transfer on its way the part counts that was over, by its time.
+    /// Of these, there when the device came to their use. Of a transfer on its way the part counts that was over, by
+    /// its time.
     pub ahead_in_time: u64,
     /// Of these, used by work that the device has not come to yet, as far as is known.
     pub ahead_undecided: u64,
@@ -48,9 +49,9 @@ impl AutoPrefetchReport {
         part(self.ahead_used, self.ahead_used + self.wasted)
     }
 
-    /// The part of what was brought ahead and used that was there when the device came to its use; `None` while the device has
-    /// come to none. What it did not wait for counts, so that a prefetch that came late and hid half of its transfer counts
-    /// half. (Srinath et al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
+    /// The part of what was brought ahead and used that was there when the device came to its use; `None` while the
+    /// device has come to none. What it did not wait for counts, so that a prefetch that came late and hid half of its
+    /// transfer counts half. (Srinath et al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
     pub fn timeliness(&self) -> Option<f64> {
         part(self.ahead_in_time, self.ahead_used - self.ahead_undecided)
     }

@@ -22,8 +22,8 @@ impl AutoPrefetched {
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] if the device has no concurrent managed access, so that nothing can be brought to it;
-    /// what the driver answers to the making of a stream.
+    /// [`DriverError::NotSupported`] if the device has no concurrent managed access, so that nothing can be brought to
+    /// it; what the driver answers to the making of a stream.
     pub fn new(device: &Device, options: AutoPrefetchOptions) -> Result<Self, DriverError> {
         if !device.attributes().concurrent_managed_access {
             let what = "automatic prefetch (no concurrent managed access)";

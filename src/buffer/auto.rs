@@ -11,11 +11,11 @@ use bytemuck::Pod;
 use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Turns automatic prefetch on for this buffer, or on anew with other options: from now on it learns from
-    /// [declared uses](Self::device_use), prefetches of the buffer and host guards which elements come next, and brings them to the
-    /// buffer's device ahead of their use, on a stream of its own. What a use needs and was not foreseen is brought as the use is
-    /// declared. On a simulated device it also learns from the page faults of work that was not declared, or
-    /// [as a whole only](Self::sparse_device_use); a GPU's driver does not say which pages fault.
+    /// Turns automatic prefetch on for this buffer, or on anew with other options: from now on it learns from [declared
+    /// uses](Self::device_use), prefetches of the buffer and host guards which elements come next, and brings them to
+    /// the buffer's device ahead of their use, on a stream of its own. What a use needs and was not foreseen is brought
+    /// as the use is declared. On a simulated device it also learns from the page faults of work that was not declared,
+    /// or [as a whole only](Self::sparse_device_use); a GPU's driver does not say which pages fault.
     ///
     /// Over a stack with [`AutoPrefetched`](crate::AutoPrefetched) it is on from the beginning.
     ///
@@ -49,9 +49,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.auto.as_deref()
     }
 
-    /// Declares that work on the buffer's stream is about to use all of these elements, and gives their address. The work is
-    /// enqueued while the result is there; when it goes, what comes next is brought, if
-    /// [automatic prefetch](Self::auto_prefetch) is on.
+    /// Declares that work on the buffer's stream is about to use all of these elements, and gives their address. The
+    /// work is enqueued while the result is there; when it goes, what comes next is brought, if [automatic
+    /// prefetch](Self::auto_prefetch) is on.
     ///
     /// # Errors
     ///
@@ -68,8 +68,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(DeviceUse::new(address, self.observer().map(|auto| (auto, &*self.block))))
     }
 
-    /// The same for work that uses some of these elements, nobody knows which. Nothing is learnt from that and not all of it
-    /// brought, which would be more than is needed.
+    /// The same for work that uses some of these elements, nobody knows which. Nothing is learnt from that and not all
+    /// of it brought, which would be more than is needed.
     ///
     /// # Errors
     ///

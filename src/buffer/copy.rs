@@ -10,14 +10,14 @@ use crate::transfer::{self, Direction, Transfer, TransferPath};
 use bytemuck::Pod;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 2 MiB and more (1 MiB the other
-    /// way) go through page-locked memory of this library, which is faster than the driver's own way
+    /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 2 MiB and more (1 MiB
+    /// the other way) go through page-locked memory of this library, which is faster than the driver's own way
     /// ([`Device::trim_staging`](crate::Device::trim_staging) gives it back).
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements may
-    /// be those of `data` then.
+    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// may be those of `data` then.
     #[track_caller]
     pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DriverError> {
         let _here = Calling::here();
@@ -30,8 +30,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements of
-    /// `data` may be the buffer's then.
+    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// of `data` may be the buffer's then.
     #[track_caller]
     pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DriverError> {
         let _here = Calling::here();
@@ -77,7 +77,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Safety
     ///
-    /// `host` is valid for as many elements, for writes if they go there, and nothing uses it in a conflicting way meanwhile.
+    /// `host` is valid for as many elements, for writes if they go there, and nothing uses it in a conflicting way
+    /// meanwhile.
     pub(super) unsafe fn carry(
         &self,
         host: *mut u8,

@@ -13,18 +13,19 @@ use bytemuck::Pod;
 use std::sync::atomic::Ordering;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Copies `data` over all elements by the best path, complete on return, and says which one it was. The pages are on
-    /// the buffer's device afterwards.
+    /// Copies `data` over all elements by the best path, complete on return, and says which one it was. The pages are
+    /// on the buffer's device afterwards.
     ///
     /// The path follows from the size and from whose memory `data` is: page-locked memory, such as a
-    /// [guard](Self::host_read) over a buffer of a [`PinnedResource`](crate::PinnedResource), is read by the device itself;
-    /// memory of the process goes through page-locked memory of this library. Pages that are not known to be on the
-    /// device are moved there first, since copies to pages that have to come one by one take two to five times as long.
+    /// [guard](Self::host_read) over a buffer of a [`PinnedResource`](crate::PinnedResource), is read by the device
+    /// itself; memory of the process goes through page-locked memory of this library. Pages that are not known to be on
+    /// the device are moved there first, since copies to pages that have to come one by one take two to five times as
+    /// long.
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements may
-    /// be those of `data` then. Nothing uses `data` any more in any case.
+    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// may be those of `data` then. Nothing uses `data` any more in any case.
     #[track_caller]
     pub fn upload(&mut self, data: &[T]) -> Result<TransferPath, DriverError>
     where
@@ -33,8 +34,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.upload_to(data, None)
     }
 
-    /// As [`upload`](Self::upload), but by `path` where this transfer can take it and otherwise by a copy call of the driver:
-    /// to see which is best on a machine (`cargo bench --bench paths`).
+    /// As [`upload`](Self::upload), but by `path` where this transfer can take it and otherwise by a copy call of the
+    /// driver: to see which is best on a machine (`cargo bench --bench paths`).
     ///
     /// # Errors
     ///
@@ -59,13 +60,13 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 
     /// Copies all elements to `data` by the best path, complete on return, and says which one it was.
     ///
-    /// The path is chosen as by [`upload`](Self::upload). The pages stay where they are; where the buffer's last word on
-    /// them was a [prefetch](Self::prefetch) of all to the host, the host copies.
+    /// The path is chosen as by [`upload`](Self::upload). The pages stay where they are; where the buffer's last word
+    /// on them was a [prefetch](Self::prefetch) of all to the host, the host copies.
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements of
-    /// `data` may be the buffer's then.
+    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// of `data` may be the buffer's then.
     #[track_caller]
     pub fn download(&self, data: &mut [T]) -> Result<TransferPath, DriverError>
     where
@@ -89,8 +90,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
         unsafe { self.carry(host, Direction::ToHost, true, None) }
     }
-    /// As [`download`](Self::download), but by the device, and by `path` where this transfer can take it, otherwise by a copy
-    /// call of the driver: to see which is best on a machine (`cargo bench --bench paths`).
+    /// As [`download`](Self::download), but by the device, and by `path` where this transfer can take it, otherwise by
+    /// a copy call of the driver: to see which is best on a machine (`cargo bench --bench paths`).
     ///
     /// # Errors
     ///

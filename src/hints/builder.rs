@@ -108,8 +108,8 @@ impl<'a> ManagedMemoryHints<'a> {
     ///
     /// # Errors
     ///
-    /// What the driver answers to the first hint that it rejects, such as `CUDA_ERROR_INVALID_VALUE` for memory that is not
-    /// unified. Advice that was given before it has been undone then; prefetches stand.
+    /// What the driver answers to the first hint that it rejects, such as `CUDA_ERROR_INVALID_VALUE` for memory that is
+    /// not unified. Advice that was given before it has been undone then; prefetches stand.
     pub fn apply(self) -> Result<AppliedHints, DriverError> {
         let advises = self.hints.iter().any(|hint| matches!(hint, Hint::Advise(_)));
         let before = match pointless(self.stream.device(), self.range.len()) {
@@ -173,8 +173,8 @@ impl AppliedHints {
     }
 
     /// Takes the advice back, the last first: what the range had been told before holds again, for each part of it that
-    /// was advised through this library. What others told the driver about parts only is not known, and is gone. Pages stay
-    /// where prefetches brought them.
+    /// was advised through this library. What others told the driver about parts only is not known, and is gone. Pages
+    /// stay where prefetches brought them.
     ///
     /// # Errors
     ///

@@ -124,7 +124,8 @@ pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<
 ///
 /// # Errors
 ///
-/// [`DriverError::WrongDevice`] if the target belongs to another machine, [`DriverError::NoSuchDevice`] if there is none.
+/// [`DriverError::WrongDevice`] if the target belongs to another machine, [`DriverError::NoSuchDevice`] if there is
+/// none.
 pub fn incapable(own: &Device, target: Location) -> Result<Option<DeviceId>, DriverError> {
     let other = match target {
         Location::Device(id) if !id.same_machine(own.id()) => {

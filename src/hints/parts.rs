@@ -1,7 +1,7 @@
 //! [`AdvisedParts`]: where advice that went through this library began and ended.
 //!
-//! The driver says of a range only what all of its pages have been told. To learn what parts of it have been told, it is
-//! asked about each part by itself; this knows where they end, and the driver what they were told.
+//! The driver says of a range only what all of its pages have been told. To learn what parts of it have been told, it
+//! is asked about each part by itself; this knows where they end, and the driver what they were told.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;

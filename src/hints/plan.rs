@@ -78,7 +78,8 @@ pub enum PlanError {
         /// The earlier entry's.
         earlier: Location,
     },
-    /// The driver refused a range while the plan was carried out: those before it were enqueued, those after it were not.
+    /// The driver refused a range while the plan was carried out: those before it were enqueued, those after it were
+    /// not.
     #[error("range {enqueued} of {} was refused, those before it were enqueued: {source}", ranges.len())]
     Stopped {
         /// The merged ranges, in order.

@@ -71,8 +71,8 @@ impl MigrationPolicy {
         }
     }
 
-    /// Gives its advices about `range` (bytes of `block`), all or none; what became of each is in the answer, which also
-    /// [undoes](AppliedHints::undo) them.
+    /// Gives its advices about `range` (bytes of `block`), all or none; what became of each is in the answer, which
+    /// also [undoes](AppliedHints::undo) them.
     ///
     /// # Errors
     ///

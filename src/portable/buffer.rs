@@ -13,8 +13,8 @@ use std::fmt;
 
 /// An array that host and device use in turns, in the memory that [`UnifiedOrPinned`] chose.
 ///
-/// Kernels use it by the address of [`device_read`](Self::device_read) or [`device_write`](Self::device_write), which is asked
-/// for before each launch: over page-locked memory that is what brings the bytes to the device.
+/// Kernels use it by the address of [`device_read`](Self::device_read) or [`device_write`](Self::device_write), which
+/// is asked for before each launch: over page-locked memory that is what brings the bytes to the device.
 pub struct PortableBuffer<T> {
     pub(super) memory: Memory<T>,
     choice: UnifiedOrPinned,
@@ -156,8 +156,8 @@ impl<T: Pod> PortableBuffer<T> {
         }
     }
 
-    /// The address for a kernel that only reads the elements. What brings them to the device is enqueued on the buffer's
-    /// stream.
+    /// The address for a kernel that only reads the elements. What brings them to the device is enqueued on the
+    /// buffer's stream.
     ///
     /// # Errors
     ///

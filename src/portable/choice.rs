@@ -41,8 +41,8 @@ impl fmt::Display for PinnedReason {
     }
 }
 
-/// Unified memory if the device has concurrent managed access, so that its pages migrate one by one while both sides work;
-/// else page-locked memory. Which it is, and why, goes to `tracing`: as a warning where it is not unified memory.
+/// Unified memory if the device has concurrent managed access, so that its pages migrate one by one while both sides
+/// work; else page-locked memory. Which it is, and why, goes to `tracing`: as a warning where it is not unified memory.
 ///
 /// # Errors
 ///
@@ -80,8 +80,8 @@ impl UnifiedOrPinned {
         self
     }
 
-    /// Draws page-locked memory and the device's from these stacks, if the device gets them: page-locked memory takes the
-    /// driver long to allocate.
+    /// Draws page-locked memory and the device's from these stacks, if the device gets them: page-locked memory takes
+    /// the driver long to allocate.
     #[must_use]
     pub fn with_pinned(mut self, host: AnyResource<kind::Pinned>, device: AnyResource<kind::Device>) -> Self {
         if let Memory::Pinned { reason, .. } = self.memory {

@@ -48,16 +48,16 @@ impl Drop for Wait<'_> {
 }
 
 impl<T: Pod> PortableBuffer<T> {
-    /// Has `work` enqueue work for `size` elements after the other, the last time for what is left. Complete on return: the
-    /// elements are as the work has left them.
+    /// Has `work` enqueue work for `size` elements after the other, the last time for what is left. Complete on return:
+    /// the elements are as the work has left them.
     ///
-    /// While the work on one chunk runs, the next one is on its way to the device, and over page-locked memory the one before
-    /// on its way back. That takes device memory for two chunks, however large the buffer is.
+    /// While the work on one chunk runs, the next one is on its way to the device, and over page-locked memory the one
+    /// before on its way back. That takes device memory for two chunks, however large the buffer is.
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] if `size` is 0, those of `work`, what the driver answers, or want of device memory. Chunks
-    /// that `work` was called for may have been worked on then, and later ones have not.
+    /// [`DriverError::OutOfRange`] if `size` is 0, those of `work`, what the driver answers, or want of device memory.
+    /// Chunks that `work` was called for may have been worked on then, and later ones have not.
     pub fn for_each_chunk<E: From<AllocError>>(
         &mut self,
         size: usize,

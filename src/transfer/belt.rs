@@ -12,14 +12,15 @@ use std::{array, hint};
 /// Slots of a ring. Not every transfer uses all.
 pub(super) const SLOTS: usize = 16;
 const LOG: usize = 4;
-/// Pieces of a chunk, which fills a slot. On the way up the first chunks are smaller, each as large as all before it, so that
-/// the device has something to do early.
+/// Pieces of a chunk, which fills a slot. On the way up the first chunks are smaller, each as large as all before it,
+/// so that the device has something to do early.
 pub(super) const PER_CHUNK: usize = 1 << LOG;
-/// As long as this a thread looks for more to do before it lets itself be woken. Longer gains nothing on an H100's host.
+/// As long as this a thread looks for more to do before it lets itself be woken. Longer gains nothing on an H100's
+/// host.
 const PATIENCE: Duration = Duration::from_micros(4);
 
-/// Which pieces the host may copy, and which it has copied. Chunk `i` has slot `i % slots`. Belongs to the thread that made
-/// it, which feeds the device; the others only [`work`](Self::work).
+/// Which pieces the host may copy, and which it has copied. Chunk `i` has slot `i % slots`. Belongs to the thread that
+/// made it, which feeds the device; the others only [`work`](Self::work).
 #[derive(Debug)]
 pub(super) struct Belt {
     pieces: usize,
@@ -68,7 +69,8 @@ impl Belt {
         self.open.store(self.start_of(chunks.end).min(self.pieces), Ordering::Release);
     }
 
-    /// Calls for threads to [`work`](Self::work), so that there are `hands`, or as many as there are pieces to be taken.
+    /// Calls for threads to [`work`](Self::work), so that there are `hands`, or as many as there are pieces to be
+    /// taken.
     pub(super) fn call(&self, hands: usize, call: impl Fn()) {
         let left = self.pieces.saturating_sub(self.next.load(Ordering::Relaxed));
         for _ in self.hands.load(Ordering::Relaxed)..hands.min(left) {
@@ -77,7 +79,8 @@ impl Belt {
         }
     }
 
-    /// Copies pieces with `copy`, until there are no more or none has come for a while. For a thread that was called for.
+    /// Copies pieces with `copy`, until there are no more or none has come for a while. For a thread that was called
+    /// for.
     pub(super) fn work(&self, copy: impl Fn(usize)) {
         let next = || self.next.load(Ordering::Relaxed);
         let over = || next() >= self.pieces;
@@ -95,7 +98,8 @@ impl Belt {
         while self.step(usize::MAX, &copy) {}
     }
 
-    /// Waits until a chunk, the one in its slot, has been copied. Copies those of its pieces that nobody else has taken.
+    /// Waits until a chunk, the one in its slot, has been copied. Copies those of its pieces that nobody else has
+    /// taken.
     pub(super) fn wait(&self, chunk: usize, copy: impl Fn(usize)) {
         let pieces = self.pieces(chunk);
         let done = || self.copied[chunk % self.slots].load(Ordering::Acquire) == pieces.len();

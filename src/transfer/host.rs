@@ -24,21 +24,21 @@ impl Ends {
         Self { to: self.to.wrapping_add(offset), from: self.from.wrapping_add(offset), bytes }
     }
 
-    /// Copies with stores that go past the caches where the processor has them: what is written here is read next by the
-    /// link, or is more than fits.
+    /// Copies with stores that go past the caches where the processor has them: what is written here is read next by
+    /// the link, or is more than fits.
     ///
     /// # Safety
     ///
-    /// Both ends are valid for that many bytes, `to` for writes, do not overlap, and nothing else uses them in a conflicting
-    /// way.
+    /// Both ends are valid for that many bytes, `to` for writes, do not overlap, and nothing else uses them in a
+    /// conflicting way.
     pub(super) unsafe fn stream(self) {
         // SAFETY: by the contract.
         unsafe { streaming::copy(self.to, self.from, self.bytes) }
     }
 
-    /// Copies in the same way from memory that a device has written and will write again. What is read leaves this core's
-    /// own caches, where the processor can do that: there it would hold the link up, to half its speed on an H100's host
-    /// (`benches/README.md`).
+    /// Copies in the same way from memory that a device has written and will write again. What is read leaves this
+    /// core's own caches, where the processor can do that: there it would hold the link up, to half its speed on an
+    /// H100's host (`benches/README.md`).
     ///
     /// # Safety
     ///
@@ -106,7 +106,8 @@ mod streaming {
         }
         // SAFETY: fewer bytes than a line are left.
         unsafe { ptr::copy_nonoverlapping(next, at, bytes - head - lines * LINE) };
-        // SAFETY: every processor of this architecture has it. Streamed stores are not ordered with others before a fence.
+        // SAFETY: every processor of this architecture has it. Streamed stores are not ordered with others before a
+        // fence.
         unsafe { _mm_sfence() };
     }
 

@@ -68,8 +68,8 @@ pub(super) enum Plan {
 
 /// Up to here what is not page-locked goes through memory that is.
 pub(super) const SLOT_BYTES: usize = 8 << 10;
-/// Up to here so does everything: asking whether the caller's memory is page-locked takes longer, 1.6 us if it is not. What
-/// the host has just written takes the device longer to read.
+/// Up to here so does everything: asking whether the caller's memory is page-locked takes longer, 1.6 us if it is not.
+/// What the host has just written takes the device longer to read.
 const UNASKED_TO_DEVICE: usize = 2 << 10;
 const UNASKED_TO_HOST: usize = SLOT_BYTES;
 /// Up to here a kernel that moves the bytes over the link beats the way through device memory.

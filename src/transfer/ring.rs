@@ -1,8 +1,8 @@
 //! [`Ring`]: transfers from and to memory of the process, through page-locked memory.
 //!
-//! Threads of the host copy between the caller's memory and the slots of the ring. The calling thread gives the device its
-//! copies, all of them and in the order of the chunks, so that a simulated device sees the same calls in every run; where
-//! it would wait for the other threads it copies too, so that no transfer needs them to get on.
+//! Threads of the host copy between the caller's memory and the slots of the ring. The calling thread gives the device
+//! its copies, all of them and in the order of the chunks, so that a simulated device sees the same calls in every run;
+//! where it would wait for the other threads it copies too, so that no transfer needs them to get on.
 
 use super::belt::{Belt, PER_CHUNK, SLOTS};
 use super::crew;
@@ -81,8 +81,8 @@ impl Ring {
         Ok(Self { memory: PinnedMemory::new(door, SLOTS * SLOT)?, landed })
     }
 
-    /// Carries the transfer out, through a `stage` if there is one, unless no thread can be had: then it says so, and nothing
-    /// was done.
+    /// Carries the transfer out, through a `stage` if there is one, unless no thread can be had: then it says so, and
+    /// nothing was done.
     ///
     /// # Safety
     ///
@@ -126,8 +126,8 @@ impl Ring {
         })
     }
 
-    /// Gives the device its copies, each when the host has done its part (`wait`), and the host the slots that have become
-    /// free, for which it calls threads (`call`).
+    /// Gives the device its copies, each when the host has done its part (`wait`), and the host the slots that have
+    /// become free, for which it calls threads (`call`).
     ///
     /// # Safety
     ///

@@ -1,7 +1,7 @@
 //! [`Stage`]: transfers between page-locked and unified memory, through plain device memory.
 //!
-//! A copy engine moves the bytes over the link at its full speed, which the driver does for plain device memory only, and a
-//! copy within the device follows a chunk behind.
+//! A copy engine moves the bytes over the link at its full speed, which the driver does for plain device memory only,
+//! and a copy within the device follows a chunk behind.
 
 use super::gear::{DeviceMemory, Door, Lane, Mark};
 use super::host::Ends;
@@ -56,8 +56,8 @@ impl Stage {
         self.settle(enqueued, transfer.direction, stream)
     }
 
-    /// Enqueues the copies of one part, which lies within one of the groups of `group` bytes that the copies within the device
-    /// move: half a slot, or a whole one. Parts come in order.
+    /// Enqueues the copies of one part, which lies within one of the groups of `group` bytes that the copies within the
+    /// device move: half a slot, or a whole one. Parts come in order.
     ///
     /// # Safety
     ///
@@ -122,8 +122,8 @@ impl Stage {
         self.lane.raw
     }
 
-    /// Waits for what was `enqueued`. Where that fails the device is waited for: neither end, nor the memory here, is used
-    /// any more afterwards.
+    /// Waits for what was `enqueued`. Where that fails the device is waited for: neither end, nor the memory here, is
+    /// used any more afterwards.
     pub(super) fn settle(
         &self,
         enqueued: Result<(), DriverError>,

@@ -113,8 +113,8 @@ impl Teller {
         self.wait(stream)
     }
 
-    /// Copies to the device: a copy engine brings the bytes to the stage, at the full speed of the link, where the kernel waits
-    /// for them. What comes before them on the stream does not hold them up.
+    /// Copies to the device: a copy engine brings the bytes to the stage, at the full speed of the link, where the
+    /// kernel waits for them. What comes before them on the stream does not hold them up.
     ///
     /// # Safety
     ///
@@ -155,8 +155,8 @@ impl Teller {
     ///
     /// # Safety
     ///
-    /// That of [`directly`](Self::directly); `more` are the kernel's further arguments (copy.cu), and what they name is not
-    /// used otherwise until it has ended.
+    /// That of [`directly`](Self::directly); `more` are the kernel's further arguments (copy.cu), and what they name is
+    /// not used otherwise until it has ended.
     unsafe fn launch<const MORE: usize>(
         &mut self,
         function: RawFunction,

@@ -172,7 +172,8 @@ fn the_last_block_of_an_allocation_ends_with_its_last_page() {
     assert_eq!(pages_mapped(tail, 42), 0, "32 of 42 pages are more than 51 %");
 }
 
-/// How many of the pages from `addr` the process has mapped on the host (Linux, `Documentation/admin-guide/mm/pagemap.rst`).
+/// How many of the pages from `addr` the process has mapped on the host (Linux,
+/// `Documentation/admin-guide/mm/pagemap.rst`).
 fn pages_mapped(addr: u64, pages: usize) -> usize {
     let mut entries = vec![0; 8 * pages];
     File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entries, addr / 4096 * 8).unwrap();

@@ -118,8 +118,8 @@ fn as_nanos<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::O
 
 /// Runs `program` on a stack of the setting, on a simulated device of its own, and says what it took.
 ///
-/// That memory runs out, or that the program fails, is an answer and no error. The program drops what it makes before it
-/// returns.
+/// That memory runs out, or that the program fails, is an answer and no error. The program drops what it makes before
+/// it returns.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Will it fit? Runs a program, or an allocation trace, on other devices, under other limits and on other stacks than
 //! there are, and says what it took.
 //!
-//! Everything here happens on the [simulated device](cumem::sim). Bytes, blocks, faults and evictions are exact under its
-//! rules; times are a model's, and each report says where the numbers of its device come from.
+//! Everything here happens on the [simulated device](cumem::sim). Bytes, blocks, faults and evictions are exact under
+//! its rules; times are a model's, and each report says where the numbers of its device come from.
 //!
 //! ```
 //! use cumem::sim::Profile;

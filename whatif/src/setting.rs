@@ -25,8 +25,8 @@ impl Setting {
         self
     }
 
-    /// The device writes each block once, on its stream, as soon as it is allocated. A trace does not say what becomes of
-    /// its blocks; with this, unified memory is used, faults and moves.
+    /// The device writes each block once, on its stream, as soon as it is allocated. A trace does not say what becomes
+    /// of its blocks; with this, unified memory is used, faults and moves.
     pub fn touched(mut self) -> Self {
         self.touched = true;
         self

@@ -1,5 +1,5 @@
-//! Loom goes through the interleavings of a few threads that take one lock: one owns it, others take that away. What
-//! is in the lock is a cell of loom's, which notices two threads inside at once, and sections that do not see each other.
+//! Loom goes through the interleavings of a few threads that take one lock: one owns it, others take that away. What is
+//! in the lock is a cell of loom's, which notices two threads inside at once, and sections that do not see each other.
 
 use super::BiasedLock;
 use loom::cell::UnsafeCell;

@@ -1,8 +1,8 @@
 //! [`Presence`]: where a thread says which lock it is inside of as its owner, for all others to see.
 //!
-//! It is the thread's and not the lock's: a thread that lost a lock and does not know yet writes where nobody else does.
-//! A presence is never freed, so whoever finds one in a lock may look at it. The thread that ends leaves its own to a
-//! later one, with the locks that it owns; so there are as many as there were threads at a time.
+//! It is the thread's and not the lock's: a thread that lost a lock and does not know yet writes where nobody else
+//! does. A presence is never freed, so whoever finds one in a lock may look at it. The thread that ends leaves its own
+//! to a later one, with the locks that it owns; so there are as many as there were threads at a time.
 
 use super::primitives::{Mutex, Place, thread_local};
 use std::cell::Cell;

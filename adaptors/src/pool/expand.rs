@@ -82,7 +82,8 @@ impl<U: Upstream> Miss<'_, U> {
 
     /// Takes what is missing for `need` from memory that no stream has been given yet, where the least is missing, and
     /// the piece. In whole steps of 2 MiB: the driver takes that much of the device for the first page that is used
-    /// (its source, `block_populate_gpu_chunk`). Nothing if there is none, or if it has to be waited for and that is not wanted.
+    /// (its source, `block_populate_gpu_chunk`). Nothing if there is none, or if it has to be waited for and that is
+    /// not wanted.
     pub(super) fn touch(
         &mut self,
         stream: &Stream,

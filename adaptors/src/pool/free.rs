@@ -1,4 +1,5 @@
-//! What frees do now and then: a block that comes back on another stream than its heap's, and chunks that are free again.
+//! What frees do now and then: a block that comes back on another stream than its heap's, and chunks that are free
+//! again.
 
 use super::Pool;
 use super::heap::Freed;

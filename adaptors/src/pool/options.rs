@@ -29,9 +29,10 @@ pub enum Crossing {
 }
 
 impl PoolOptions {
-    /// Nothing at first, no maximum, growth by what is needed and at least an eighth of what is reserved
-    /// (2 MiB to 256 MiB), or as much again where the rest takes no memory (unified memory on a device with concurrent
-    /// managed access, whose figure is [`touched`](super::PoolStats::touched)), nothing given back before [`trim`](super::Pool::trim), waiting before growth.
+    /// Nothing at first, no maximum, growth by what is needed and at least an eighth of what is reserved (2 MiB to 256
+    /// MiB), or as much again where the rest takes no memory (unified memory on a device with concurrent managed
+    /// access, whose figure is [`touched`](super::PoolStats::touched)), nothing given back before
+    /// [`trim`](super::Pool::trim), waiting before growth.
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,8 +75,8 @@ impl PoolOptions {
     /// A third if it is not set. Less keeps the pool smaller where streams break memory up; each piece of 2 MiB or more
     /// that moves takes 110 µs on an H100.
     ///
-    /// Over unified memory: by how much more may be [`touched`](super::PoolStats::touched) than is live before streams wait
-    /// for each other's memory. Two thirds if it is not set: on a trace with four streams that come and go
+    /// Over unified memory: by how much more may be [`touched`](super::PoolStats::touched) than is live before streams
+    /// wait for each other's memory. Two thirds if it is not set: on a trace with four streams that come and go
     /// (`benches/README.md`), a third takes 1.40 times what was requested instead of 1.61, and twice the time.
     #[must_use]
     pub fn slack(mut self, slack: impl Into<Size>) -> Self {
@@ -86,9 +87,9 @@ impl PoolOptions {
     /// Cuts blocks to `divisions` sizes from each power of two to the next, a power of two of them, instead of to any
     /// multiple of 256 bytes: with 4, those of more than 1 MiB have 1.25, 1.5, 1.75 or 2 MiB. PyTorch's
     /// [`roundup_power2_divisions`](https://docs.pytorch.org/docs/stable/notes/cuda.html). Where sizes differ from one
-    /// step of a program to the next, what was freed fits again; what is added counts as internal fragmentation. Of four
-    /// traces of real programs (`benches/README.md`), 16 divisions made two 4 % smaller over the chunks of `device`, and
-    /// all of them larger over mapped memory.
+    /// step of a program to the next, what was freed fits again; what is added counts as internal fragmentation. Of
+    /// four traces of real programs (`benches/README.md`), 16 divisions made two 4 % smaller over the chunks of
+    /// `device`, and all of them larger over mapped memory.
     #[must_use]
     pub fn divisions(mut self, divisions: u32) -> Self {
         self.divisions = Some(divisions);
@@ -98,10 +99,11 @@ impl PoolOptions {
     /// Pools requests of up to so many bytes, rounded down to a multiple of 256. What is larger is allocated from the
     /// upstream, whose block it is.
     ///
-    /// Over another pool this is one for small blocks, which are cut from slabs of their own ([`step`](Self::step), 2 MiB
-    /// and more) and leave the memory of large ones whole: `device | pool | pool(up_to=64KiB)`. A stream takes 2 MiB at a
-    /// time for small blocks without that too, and of four traces of real programs (`benches/README.md`) two came out up to
-    /// 0.9 % smaller, two up to 0.4 % larger: where small blocks stay while large ones come and go, slabs are the better.
+    /// Over another pool this is one for small blocks, which are cut from slabs of their own ([`step`](Self::step), 2
+    /// MiB and more) and leave the memory of large ones whole: `device | pool | pool(up_to=64KiB)`. A stream takes 2
+    /// MiB at a time for small blocks without that too, and of four traces of real programs (`benches/README.md`) two
+    /// came out up to 0.9 % smaller, two up to 0.4 % larger: where small blocks stay while large ones come and go,
+    /// slabs are the better.
     #[must_use]
     pub fn up_to(mut self, bytes: impl Into<Size>) -> Self {
         self.up_to = Some(bytes.into());

@@ -43,7 +43,8 @@ impl Rounding {
         if units <= self.exact { Some(units as u32) } else { self.rounded(units) }
     }
 
-    /// Whether a block of `units` can be for a request that fills `asked` bytes together with the rest of its last unit.
+    /// Whether a block of `units` can be for a request that fills `asked` bytes together with the rest of its last
+    /// unit.
     #[inline]
     pub(super) fn allows(&self, units: u32, asked: u64) -> bool {
         // Below zero it is too much as well. Which size it is rounded to is not looked at: frees pay for that.

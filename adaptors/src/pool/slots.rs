@@ -154,9 +154,9 @@ impl Slots {
         self.owners[index].store(stream.map_or(UNBOUND, StreamId::as_u64), Ordering::Relaxed);
     }
 
-    /// The slots that are bound to a stream, in the order in which they were first: unlike their numbers, which follow from
-    /// those of the streams, this is the same in every run of a program. Under the central lock, none is missing, and what
-    /// is not among them has nothing free.
+    /// The slots that are bound to a stream, in the order in which they were first: unlike their numbers, which follow
+    /// from those of the streams, this is the same in every run of a program. Under the central lock, none is missing,
+    /// and what is not among them has nothing free.
     pub(super) fn bound(&self) -> impl Iterator<Item = (usize, &Slot)> {
         let bound = |index: &usize| self.owners[*index].load(Ordering::Relaxed) != UNBOUND;
         self.ages.iter().filter(bound).filter_map(|index| Some((index, self.get(index)?)))

@@ -220,8 +220,8 @@ impl PoolState {
 
     /// A piece of another slot that has one, the best fit of all. Without `wait`, only where the stream is idle.
     ///
-    /// Takes first and asks then: a stream that is idle afterwards is done with the piece. It asks once, since a query takes
-    /// as long as all the rest.
+    /// Takes first and asks then: a stream that is idle afterwards is done with the piece. It asks once, since a query
+    /// takes as long as all the rest.
     pub(super) fn steal(&self, _locked: &Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
         let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {

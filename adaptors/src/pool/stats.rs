@@ -23,8 +23,8 @@ pub struct PoolStats {
     pub cached: usize,
     /// The largest free piece that is in one place, and kept for one stream or for none.
     pub largest_free: usize,
-    /// Of `reserved`: has been given to a stream at some time. All of it, but over unified memory, where the rest has no
-    /// pages yet.
+    /// Of `reserved`: has been given to a stream at some time. All of it, but over unified memory, where the rest has
+    /// no pages yet.
     pub touched: usize,
     /// The most that `touched` ever was.
     pub peak_touched: usize,

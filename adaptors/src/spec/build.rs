@@ -16,8 +16,8 @@ impl StackSpec {
     ///
     /// # Errors
     ///
-    /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason, or that needs
-    /// [a ledger](Self::build_with_ledger).
+    /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason, or that
+    /// needs [a ledger](Self::build_with_ledger).
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
         Site { spec: self, device, ledger: None }.build()
     }

@@ -83,7 +83,8 @@ pub(super) type MemPrefetchBatchAsync = unsafe extern "C" fn(
     flags: c_ulonglong,
     CUstream,
 ) -> Code;
-/// `cuStreamWriteValue32_v2` (CUDA 11.7); without the suffix it is a function that drivers refuse unless told otherwise.
+/// `cuStreamWriteValue32_v2` (CUDA 11.7); without the suffix it is a function that drivers refuse unless told
+/// otherwise.
 pub(super) type StreamWriteValue32 = unsafe extern "C" fn(CUstream, CUdeviceptr, value: u32, flags: c_uint) -> Code;
 /// `cuMemAdvise_v2` (CUDA 12.2).
 pub(super) type MemAdviseV2 = unsafe extern "C" fn(CUdeviceptr, usize, advice: c_int, MemLocation) -> Code;

@@ -48,8 +48,8 @@ impl Addresses {
     ///
     /// # Safety
     ///
-    /// The addresses were [taken](Self::take), have no pages yet, and the result is dropped before they are given back and
-    /// before `self`.
+    /// The addresses were [taken](Self::take), have no pages yet, and the result is dropped before they are given back
+    /// and before `self`.
     pub(super) unsafe fn open(&self, base: u64, bytes: u64) -> Option<Mapping> {
         let district = self.districts.iter().find(|district| district.whole.contains(base))?;
         // SAFETY: as the caller vouches; districts go only with `self`.

@@ -1,5 +1,6 @@
 //! What [`assert_peak!`](crate::assert_peak!), [`assert_no_leak!`](crate::assert_no_leak!) and
-//! [`assert_migrated!`](crate::assert_migrated!) call. All figures are the simulator's, exact, and the same in every run.
+//! [`assert_migrated!`](crate::assert_migrated!) call. All figures are the simulator's, exact, and the same in every
+//! run.
 
 use super::live::LiveAllocations;
 use super::simulator::Simulator;
@@ -73,8 +74,8 @@ macro_rules! assert_peak {
 /// Asserts that no memory of a simulated device is out; with a block, that the block left nothing behind. What this
 /// library itself keeps for copies is given back before.
 ///
-/// Without a block, streams, events and reserved addresses are left alone, since a test usually still has its own. With one,
-/// they count, and what was out before does not. The value is the block's.
+/// Without a block, streams, events and reserved addresses are left alone, since a test usually still has its own. With
+/// one, they count, and what was out before does not. The value is the block's.
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -111,8 +112,8 @@ macro_rules! assert_no_leak {
 /// Asserts what a simulated device did with pages: `field = figure` for each field of interest of its
 /// [`DeviceStatistics`](crate::sim::DeviceStatistics).
 ///
-/// A figure is a `u64` or a range with a last or a first number. The statistics are those since the machine was made or,
-/// with a block, of the block, whose work is waited for; the value is the block's.
+/// A figure is a `u64` or a range with a last or a first number. The statistics are those since the machine was made
+/// or, with a block, of the block, whose work is waited for; the value is the block's.
 ///
 /// ```
 /// use cumem::sim::Profile;

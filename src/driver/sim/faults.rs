@@ -71,10 +71,10 @@ pub struct Report {
 /// Runs `program` on a simulated device of `profile` to count the driver calls that it makes, then once for each call
 /// and each code that it may answer, on a device of its own, with that call failing.
 ///
-/// Whatever fails, `program` must not panic, must leave no memory, stream, event or pool behind, and must leave the device
-/// usable. What it has to hold besides, such as counters that must not have moved, it asserts itself: a panic counts
-/// as wrong. Only where the driver is made to refuse what is given back, or to fail the wait before, may that stay out,
-/// and then an error must say so, returned or through [`take_drop_errors`](crate::take_drop_errors).
+/// Whatever fails, `program` must not panic, must leave no memory, stream, event or pool behind, and must leave the
+/// device usable. What it has to hold besides, such as counters that must not have moved, it asserts itself: a panic
+/// counts as wrong. Only where the driver is made to refuse what is given back, or to fail the wait before, may that
+/// stay out, and then an error must say so, returned or through [`take_drop_errors`](crate::take_drop_errors).
 ///
 /// `program` makes everything that it uses from the device that it is given, and drops it before it returns. It makes
 /// the same calls in every run, up to the one that fails;

@@ -96,8 +96,9 @@ macro_rules! profile {
             /// A prefetch over several 2 MiB blocks goes over them twice, as the driver's source does, which
             /// matters only if they do not fit.
             pub prefetch_second_pass: bool,
-            /// The last block of an allocation is rounded up to a power of two of 64 KiB, as in UVMSmart's recordings of
-            /// 2018; else to a page, as on an H100 with driver 580. (Allocations below 2 MiB always to a power of two.)
+            /// The last block of an allocation is rounded up to a power of two of 64 KiB, as in UVMSmart's recordings
+            /// of 2018; else to a page, as on an H100 with driver 580. (Allocations below 2 MiB always to a power of
+            /// two.)
             pub rounded_tails: bool,
             /// What the driver brings along with a fault.
             pub fault_prefetch: FaultPrefetch,
@@ -203,7 +204,8 @@ profile! {
     call_free_async: "ns",
     /// `cuMemAddressReserve`, `cuMemAddressFree`.
     call_reserve: "ns",
-    /// `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together; and what a stream-ordered pool takes to grow.
+    /// `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together; and what a stream-ordered pool takes to
+    /// grow.
     call_map: "ns",
     /// `cuMemUnmap` of one piece; and what a stream-ordered pool takes to give one back.
     call_unmap: "ns",

@@ -62,8 +62,8 @@ impl Profile {
         Profile { rounded_tails: true, ..figures.profile("gtx1080ti-pcie3", (6, 1), 28) }
     }
 
-    /// A Titan V on PCIe 3: the card of the figures of Allen and Ge's study of batches (SC21), read off them within 5 to
-    /// 10 %.
+    /// A Titan V on PCIe 3: the card of the figures of Allen and Ge's study of batches (SC21), read off them within 5
+    /// to 10 %.
     pub fn titanv() -> Self {
         let mut figures = pcie_figures(12.8 * GB, TITAN);
         let read = |value| Figure::measured(value, TITAN);

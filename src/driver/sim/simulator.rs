@@ -71,8 +71,8 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// [`DriverError::UnsoundProfile`] that names the field of a profile that makes no sense; [`DriverError::TooManyDevices`];
-    /// [`DriverError::NoSuchDevice`] without a profile.
+    /// [`DriverError::UnsoundProfile`] that names the field of a profile that makes no sense;
+    /// [`DriverError::TooManyDevices`]; [`DriverError::NoSuchDevice`] without a profile.
     pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Result<Self, DriverError> {
         let profiles: Vec<_> = profiles.into_iter().collect();
         if profiles.is_empty() {
@@ -156,14 +156,14 @@ impl Simulator {
         self.machine.host_access(0, ptr as u64, bytes as u64, mode == AccessMode::Write)
     }
 
-    /// Says that nobody needs what is in a range of unified memory any more, as `cuMemDiscardBatchAsync` of CUDA 13 does,
-    /// once all work enqueued so far is done: what is evicted or moved of it is not copied. The bytes themselves are kept,
-    /// since nothing is promised of them. The next access of a page ends this for the page.
+    /// Says that nobody needs what is in a range of unified memory any more, as `cuMemDiscardBatchAsync` of CUDA 13
+    /// does, once all work enqueued so far is done: what is evicted or moved of it is not copied. The bytes themselves
+    /// are kept, since nothing is promised of them. The next access of a page ends this for the page.
     ///
     /// # Errors
     ///
-    /// `CUDA_ERROR_INVALID_VALUE` if the range is not within one allocation of unified memory; `CUDA_ERROR_NOT_SUPPORTED`
-    /// if a device of the machine has no concurrent managed access.
+    /// `CUDA_ERROR_INVALID_VALUE` if the range is not within one allocation of unified memory;
+    /// `CUDA_ERROR_NOT_SUPPORTED` if a device of the machine has no concurrent managed access.
     pub fn discard(&self, ptr: *const u8, bytes: usize) -> Result<(), DriverError> {
         self.machine.discard(0, ptr as u64, bytes as u64)
     }

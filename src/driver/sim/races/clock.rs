@@ -1,8 +1,8 @@
 //! [`Clock`]: what is known to have happened, as the last known step of each actor.
 #![forbid(unsafe_code)]
 
-/// The host, or a stream. The host is one: its calls are taken to be ordered as they come in, whatever thread makes them,
-/// since how threads wait for each other cannot be seen from here.
+/// The host, or a stream. The host is one: its calls are taken to be ordered as they come in, whatever thread makes
+/// them, since how threads wait for each other cannot be seen from here.
 pub(super) type Actor = u32;
 
 pub(super) const HOST: Actor = 0;

@@ -1,5 +1,5 @@
-//! The rules, on page numbers alone. Tests called `experiment_N` are the exact ones of the 22 validation experiments that
-//! `cargo run --release --example uvm_experiments` prints.
+//! The rules, on page numbers alone. Tests called `experiment_N` are the exact ones of the 22 validation experiments
+//! that `cargo run --release --example uvm_experiments` prints.
 
 mod batches;
 mod discard;

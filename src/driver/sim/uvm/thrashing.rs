@@ -1,10 +1,9 @@
 //! Thrashing: pages that processors take from each other again and again (`uvm_perf_thrashing.c`).
 //!
-//! Whoever asks for a thrashing page waits first; after enough waits the page is pinned where all of them reach it. A wait
-//! lasts long enough to end a spell of thrashing: the count of events starts again, that of waits goes on, as on an H100
-//! (`uvm_calibrate --fight`).
-//! One processor's operation is simulated at a time, so the one that has the page is never the one that waits. The
-//! driver's adaptive window, whose votes are not documented, is left at its start value.
+//! Whoever asks for a thrashing page waits first; after enough waits the page is pinned where all of them reach it. A
+//! wait lasts long enough to end a spell of thrashing: the count of events starts again, that of waits goes on, as on
+//! an H100 (`uvm_calibrate --fight`). One processor's operation is simulated at a time, so the one that has the page is
+//! never the one that waits. The driver's adaptive window, whose votes are not documented, is left at its start value.
 
 use super::pages::{PAGES_PER_BLOCK, PageSet};
 use super::policy::Processors;
