@@ -90,9 +90,7 @@ impl<T> BiasedLock<T> {
 
     #[inline(never)]
     fn lock_among_others(&self) -> Guard<'_, T> {
-        while !self.held.try_enter(self.number()) {
-            self.held.wait_while_in(self.number());
-        }
+        self.held.enter_alone(self.number());
         let owner = self.owner.load(Relaxed);
         if owner != NOBODY {
             // SAFETY: a presence is never freed.

@@ -31,6 +31,8 @@ use loom::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const NOWHERE: usize = 0;
+/// Some microseconds.
+const PAUSES_MAX: u32 = if cfg!(all(loom, test)) { 1 } else { 128 };
 
 /// A word that says which lock somebody is inside of, if any. Locks are told apart by a number, which is never 0.
 #[derive(Debug)]
@@ -52,10 +54,20 @@ impl Place {
         self.0.store(lock, Release);
     }
 
-    /// Says so, unless somebody else does.
+    /// Says so once nobody else does.
+    ///
+    /// Each look takes the line from who is inside, and of all that see it leave only one comes in: so who came in vain
+    /// steps back, for longer each time, and then lets other threads run.
     #[inline]
-    pub(super) fn try_enter(&self, lock: usize) -> bool {
-        self.0.compare_exchange(NOWHERE, lock, Acquire, Relaxed).is_ok()
+    pub(super) fn enter_alone(&self, lock: usize) {
+        let mut pauses = 1;
+        while self.0.compare_exchange(NOWHERE, lock, Acquire, Relaxed).is_err() {
+            (0..pauses).for_each(|_| spin_loop());
+            match pauses < PAUSES_MAX {
+                true => pauses *= 2,
+                false => yield_now(),
+            }
+        }
     }
 
     /// What was written before is seen by who enters next, or has waited for it.
