@@ -40,6 +40,9 @@ expected_range!(RangeInclusive<u64>, RangeToInclusive<u64>, RangeFrom<u64>);
 /// or a first number. With a block, the peak is that of the block, what was allocated before included; its value is the
 /// block's.
 ///
+/// What this library itself takes for copies counts too: from 1 MiB on, those from and to memory of the process take up
+/// to 64 MiB of page-locked and 48 MiB of device memory, until [`Device::trim_staging`](crate::Device::trim_staging).
+///
 /// ```
 /// use cumem::sim::Profile;
 /// use cumem::{Buffer, CudaResource, Device, Stream, assert_peak};
