@@ -179,8 +179,13 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Puts new memory of the device, for its use alone, behind reserved addresses: whole granules that have
     /// none. All of it or, on failure, nothing (`cuMemCreate`, `cuMemMap`, `cuMemSetAccess`).
     unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
-    /// Takes the memory of one or several whole calls of [`map`](Self::map) away and frees it. The work that
-    /// uses it must have been waited for (`cuMemUnmap`).
+    /// Puts memory that was mapped by whole calls of [`map`](Self::map), each given by its address and bytes, behind
+    /// further reserved addresses that have none, from `ptr` on, end to end. All of it or, on failure, nothing
+    /// (`cuMemRetainAllocationHandle`, `cuMemMap`, `cuMemSetAccess`).
+    unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError>;
+    /// Takes the memory of one or several whole calls of [`map`](Self::map) away and frees it, or of pieces that
+    /// [`map_again`](Self::map_again) put there, which must be done first. The work that uses these addresses must
+    /// have been waited for (`cuMemUnmap`).
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
 
     /// Copies between any two memories that the device or the driver can reach (`cuMemcpyAsync`).

@@ -124,6 +124,22 @@ pub enum DriverError {
         /// The address of the block that was named.
         found: u64,
     },
+    /// A block or an alias was used with a resource that did not make it.
+    #[error("{layer} did not make the {what} at {addr:#x}")]
+    Foreign {
+        /// The resource that was asked.
+        layer: &'static str,
+        /// What it did not make.
+        what: &'static str,
+        /// The address of that.
+        addr: u64,
+    },
+    /// Memory was to be mapped a second time, and there is none.
+    #[error("none of the {blocks} blocks has memory that could be mapped a second time")]
+    NothingToMap {
+        /// Blocks that were given.
+        blocks: usize,
+    },
     /// Work on the simulated device did something that a real one would not survive.
     #[error("{device}: {message}")]
     Simulation {
@@ -160,7 +176,9 @@ impl DriverError {
             | Self::UnsoundProfile { .. }
             | Self::TooManyDevices { .. }
             | Self::OutOfRange { .. }
-            | Self::OtherBlock { .. } => None,
+            | Self::OtherBlock { .. }
+            | Self::Foreign { .. }
+            | Self::NothingToMap { .. } => None,
         }
     }
 

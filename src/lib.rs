@@ -86,8 +86,8 @@ pub use location::{DeviceId, Location};
 pub use portable::{Chunk, PinnedReason, PortableBuffer, UnifiedOrPinned, unified_or_pinned};
 pub use resource::{MemoryResource, Upstream};
 pub use resources::{
-    CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource,
-    PinnedResource, PoolSource,
+    Alias, CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource,
+    PinnedResource, PoolSource, UnmapError,
 };
 pub use stream::{Stream, StreamId};
 pub use transfer::TransferPath;

@@ -253,6 +253,10 @@ impl Driver for CudaDriver {
         // SAFETY: the contract is the same.
         unsafe { self.on(d)?.map(ptr, bytes) }
     }
+    unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError> {
+        // SAFETY: the contract is the same.
+        unsafe { self.on(d)?.map_again(ptr, pieces) }
+    }
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
         // SAFETY: the contract is the same.
         unsafe { self.on(d)?.unmap(ptr, bytes) }

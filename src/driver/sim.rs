@@ -13,7 +13,7 @@
 //! | `machine` | the state behind the one lock, the clock, what every call does first |
 //! | `injection`, [`faults`] | calls that are made to fail; each call of a program in turn |
 //! | `memory`, `heap`, `mapping` | allocations; small ones out of slabs; the pages behind both |
-//! | `reserved` | reserved addresses, and memory mapped behind them |
+//! | `reserved` | reserved addresses, and memory mapped behind them, at a second place too |
 //! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
 //! | `operations`, `order`, `bytes`, `cost` | what an operation takes, in which order it goes over pages, what it does to bytes, and how long it lasts |

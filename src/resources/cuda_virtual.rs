@@ -1,16 +1,18 @@
+mod addresses;
+mod alias;
+
 use super::gaps::Gaps;
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
-use crate::code::CudaErrorCode;
 use crate::device::Device;
-use crate::drop_error::{DropError, record_drop_error};
 use crate::error::{AllocError, DeallocError, DriverError};
 use crate::kind;
 use crate::resource::MemoryResource;
 use crate::stream::Stream;
+use addresses::{Addresses, used_up};
+use alias::Aliases;
+pub use alias::{Alias, UnmapError};
 use std::alloc::Layout;
-use std::fmt;
-use std::num::NonZero;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,16 +31,16 @@ const OVERCOMMIT: usize = 4;
 ///
 /// Only the device itself can reach the memory; kernels of other devices cannot.
 ///
-/// The resource must outlive its blocks. If it does not, their memory and all of the addresses stay taken, and
-/// that is recorded as drops' errors are ([`take_drop_errors`](crate::take_drop_errors)).
+/// Memory that lies in several places can be used as one range, too: [`map_alias`](Self::map_alias) maps it again, end
+/// to end.
+///
+/// The resource must outlive its blocks and aliases. If it does not, their memory and all of the addresses stay taken,
+/// and that is recorded as drops' errors are ([`take_drop_errors`](crate::take_drop_errors)).
 #[derive(Debug)]
 pub struct CudaVirtualResource {
-    addresses: NonNull<u8>,
-    /// Bytes.
-    reserved: usize,
-    /// Bytes.
-    granularity: usize,
+    addresses: Addresses,
     space: Mutex<Space>,
+    aliases: Aliases,
     leaf: Leaf,
 }
 
@@ -48,11 +50,6 @@ struct Space {
     gaps: Gaps,
     next: Option<u64>,
 }
-
-// SAFETY: the pointer is an address that is handed out in parts, each to one block, under the lock.
-unsafe impl Send for CudaVirtualResource {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for CudaVirtualResource {}
 
 impl CudaVirtualResource {
     /// Reserves addresses for memory of `device`, four times as many as it has memory.
@@ -67,26 +64,25 @@ impl CudaVirtualResource {
         let (driver, d) = (device.driver(), device.ordinal());
         let granularity = driver.mapping_granularity(d)?;
         let granules = (device.attributes().total_memory.saturating_mul(OVERCOMMIT) / granularity).max(1);
-        let reserved = granules * granularity;
-        let addresses = driver.reserve_addresses(d, reserved)?;
+        let addresses = Addresses::reserve(device, granules as u64, granularity)?;
         let space = Mutex::new(Space { gaps: Gaps::new(granules as u64), next: None });
-        Ok(Self { addresses, reserved, granularity, space, leaf: Leaf::new("virtual", Place::Device, device) })
+        let leaf = Leaf::new("virtual", Place::Device, device);
+        Ok(Self { addresses, space, aliases: Aliases::default(), leaf })
     }
 
     /// Bytes of a granule: blocks start at a multiple of it, and take a multiple of it.
     pub fn granularity(&self) -> usize {
-        self.granularity
+        self.addresses.granularity()
     }
 
     /// The reserved addresses. Every block lies in them, and two blocks in them that touch can be used as one.
     pub fn addresses(&self) -> Range<u64> {
-        let start = self.base();
-        start..start + self.reserved as u64
+        self.addresses.range()
     }
 
     /// The parts of the addresses that no block has, from below. They never touch.
     pub fn gaps(&self) -> Vec<Range<u64>> {
-        let addr = |at: u64| self.base() + at * self.granularity as u64;
+        let addr = |at: u64| self.addresses().start + at * self.granularity() as u64;
         self.lock().gaps.iter().map(|gap| addr(gap.start)..addr(gap.end)).collect()
     }
 
@@ -94,16 +90,7 @@ impl CudaVirtualResource {
     /// otherwise as always. A wish, for whoever fills a place: it changes no promise, and somebody else's next block
     /// may use it up.
     pub fn place_next_at(&self, addr: u64) {
-        self.lock().next = self.granule(addr);
-    }
-
-    fn base(&self) -> u64 {
-        self.addresses.as_ptr().expose_provenance() as u64
-    }
-
-    fn granule(&self, addr: u64) -> Option<u64> {
-        let (offset, granularity) = (addr.checked_sub(self.base())?, self.granularity as u64);
-        offset.is_multiple_of(granularity).then_some(offset / granularity)
+        self.lock().next = self.addresses.granule(addr);
     }
 
     fn lock(&self) -> MutexGuard<'_, Space> {
@@ -112,26 +99,27 @@ impl CudaVirtualResource {
 
     /// What a block of `bytes` takes, in granules.
     fn granules(&self, bytes: usize) -> u64 {
-        bytes.div_ceil(self.granularity) as u64
+        bytes.div_ceil(self.granularity()) as u64
+    }
+
+    /// The same in bytes.
+    fn mapped_bytes(&self, block: &Block) -> usize {
+        self.granules(block.size()) as usize * self.granularity()
     }
 
     fn map(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let device = &self.leaf.device;
         let count = self.granules(bytes);
-        let none =
-            DriverError::Call { call: "cuMemAddressReserve", device: device.id(), code: CudaErrorCode::OUT_OF_MEMORY };
         // The lock is not held while the driver works, so that others can be mapped and unmapped beside it.
         let at = {
             let mut space = self.lock();
             let wish = space.next.take();
-            wish.and_then(|at| space.gaps.take_at(at, count)).or_else(|| space.gaps.take_lowest(count)).ok_or(none)?
+            let found = wish.and_then(|at| space.gaps.take_at(at, count)).or_else(|| space.gaps.take_lowest(count));
+            found.ok_or_else(|| used_up(device))?
         };
-        let offset = at as usize * self.granularity;
-        let place = NonNull::with_exposed_provenance(
-            NonZero::new(self.base() as usize + offset).expect("no addresses are reserved at 0"),
-        );
+        let place = self.addresses.place(at);
         // SAFETY: the granules are reserved, and nobody else has them.
-        let mapped = unsafe { device.driver().map(device.ordinal(), place, count as usize * self.granularity) };
+        let mapped = unsafe { device.driver().map(device.ordinal(), place, count as usize * self.granularity()) };
         if mapped.is_err() {
             self.lock().gaps.give(at, count);
         }
@@ -147,7 +135,7 @@ unsafe impl MemoryResource for CudaVirtualResource {
     type Kind = kind::Device;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        self.leaf.allocate_aligned(stream, layout, self.granularity, |bytes| self.map(bytes))
+        self.leaf.allocate_aligned(stream, layout, self.granularity(), |bytes| self.map(bytes))
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
@@ -155,12 +143,11 @@ unsafe impl MemoryResource for CudaVirtualResource {
         self.leaf.deallocate(stream, block, |block| {
             // The driver takes memory away without waiting for the work that uses it.
             stream.synchronize()?;
-            let count = self.granules(block.size());
-            let bytes = count as usize * self.granularity;
+            let bytes = self.mapped_bytes(block);
             // SAFETY: the block is this leaf's, mapped in one piece, and the work that uses it has ended.
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;
-            let at = self.granule(block.addr()).expect("a block of this leaf lies in its addresses");
-            self.lock().gaps.give(at, count);
+            let at = self.addresses.granule(block.addr()).expect("a block of this leaf lies in its addresses");
+            self.lock().gaps.give(at, self.granules(block.size()));
             Ok(())
         })
     }
@@ -168,31 +155,8 @@ unsafe impl MemoryResource for CudaVirtualResource {
 
 impl Drop for CudaVirtualResource {
     fn drop(&mut self) {
-        let live = self.lock().gaps.taken() as usize * self.granularity;
-        if live > 0 {
-            return record_drop_error("reserved addresses", Err(StillMapped { bytes: live }));
-        }
         let device = &self.leaf.device;
-        // SAFETY: they were reserved in one piece, and all blocks have been unmapped.
-        let result = unsafe { device.driver().release_addresses(device.ordinal(), self.addresses, self.reserved) };
-        record_drop_error("reserved addresses", result);
-    }
-}
-
-/// Why the addresses stay reserved.
-#[derive(Debug)]
-struct StillMapped {
-    bytes: usize,
-}
-
-impl fmt::Display for StillMapped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "blocks of {} bytes are still live", self.bytes)
-    }
-}
-
-impl DropError for StillMapped {
-    fn driver_is_gone(&self) -> bool {
-        false
+        self.addresses.release(device, self.lock().gaps.taken(), "blocks");
+        self.aliases.release(device);
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Leaf {
     pub(super) name: &'static str,
     pub(super) device: Device,
     place: Place,
-    maker: MakerId,
+    pub(super) maker: MakerId,
 }
 
 /// Whose memory a leaf hands out.

@@ -5,7 +5,7 @@ use super::sys::{self, address, handle};
 use crate::error::DriverError;
 use cust::sys::{
     CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationHandleType,
-    CUmemAllocationProp, CUmemAllocationType, CUmemLocation, CUmemLocationType,
+    CUmemAllocationProp, CUmemAllocationType, CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
 };
 use std::ffi::c_int;
 use std::ptr::{self, NonNull};
@@ -62,19 +62,75 @@ impl Active<'_> {
         // SAFETY: `memory` is writable, `properties` complete.
         let code = unsafe { sys::cuMemCreate(&raw mut memory, bytes, &raw const properties, 0) };
         self.check("cuMemCreate", code)?;
-        let at = address(pointer.as_ptr());
         // SAFETY: by the contract, and the memory is new.
-        let mapped = self.check("cuMemMap", unsafe { sys::cuMemMap(at, bytes, 0, memory, 0) });
-        // The mapping keeps the memory; without one, this frees it.
-        // SAFETY: the handle is used no more.
-        let released = self.check("cuMemRelease", unsafe { sys::cuMemRelease(memory) });
-        mapped?;
-        let result = released.and_then(|()| self.make_accessible(at, bytes));
+        unsafe { self.map_and_release(pointer, bytes, memory) }?;
+        let result = self.make_accessible(address(pointer.as_ptr()), bytes);
         if result.is_err() {
             // SAFETY: just mapped, and used by nothing.
             unsafe { self.unmap(pointer, bytes) }?;
         }
         result
+    }
+
+    /// # Safety
+    ///
+    /// The addresses are reserved, and nothing is mapped there; each piece was mapped by one call of `map`, whole.
+    pub(super) unsafe fn map_again(
+        &self,
+        pointer: NonNull<u8>,
+        pieces: &[(NonNull<u8>, usize)],
+    ) -> Result<(), DriverError> {
+        let mut mapped = 0;
+        let all = pieces.iter().try_for_each(|&(piece, bytes)| {
+            let at = pointer.map_addr(|addr| addr.saturating_add(mapped));
+            // SAFETY: by the contract.
+            unsafe { self.map_piece_again(at, piece, bytes) }?;
+            mapped += bytes;
+            Ok(())
+        });
+        let result = all.and_then(|()| self.make_accessible(address(pointer.as_ptr()), mapped));
+        if result.is_err() && mapped > 0 {
+            // SAFETY: just mapped, and used by nothing.
+            unsafe { self.unmap(pointer, mapped) }?;
+        }
+        result
+    }
+
+    /// # Safety
+    ///
+    /// As for [`map_again`](Self::map_again).
+    unsafe fn map_piece_again(&self, at: NonNull<u8>, piece: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
+        let mut memory = 0;
+        // SAFETY: `memory` is writable, and memory is mapped at the piece's address.
+        let code = unsafe { sys::cuMemRetainAllocationHandle(&raw mut memory, piece.as_ptr().cast()) };
+        self.check("cuMemRetainAllocationHandle", code)?;
+        // SAFETY: by the contract; the memory is the whole piece.
+        unsafe { self.map_and_release(at, bytes, memory) }
+    }
+
+    /// Maps memory and lets go of its handle: mappings keep it, and without any it is freed.
+    ///
+    /// # Safety
+    ///
+    /// The addresses are reserved, and nothing is mapped there; the memory has as many bytes, and its handle is used
+    /// no more.
+    unsafe fn map_and_release(
+        &self,
+        pointer: NonNull<u8>,
+        bytes: usize,
+        memory: CUmemGenericAllocationHandle,
+    ) -> Result<(), DriverError> {
+        let at = address(pointer.as_ptr());
+        // SAFETY: by the contract.
+        let mapped = self.check("cuMemMap", unsafe { sys::cuMemMap(at, bytes, 0, memory, 0) });
+        // SAFETY: by the contract.
+        let released = self.check("cuMemRelease", unsafe { sys::cuMemRelease(memory) });
+        mapped?;
+        if released.is_err() {
+            // SAFETY: just mapped, and used by nothing.
+            unsafe { self.unmap(pointer, bytes) }?;
+        }
+        released
     }
 
     fn make_accessible(&self, at: CUdeviceptr, bytes: usize) -> Result<(), DriverError> {

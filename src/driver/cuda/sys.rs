@@ -155,6 +155,7 @@ unsafe extern "C" {
         handle: CUmemGenericAllocationHandle,
         flags: c_ulonglong,
     ) -> Code;
+    pub(super) fn cuMemRetainAllocationHandle(handle: *mut CUmemGenericAllocationHandle, address: *mut c_void) -> Code;
     pub(super) fn cuMemUnmap(address: CUdeviceptr, bytes: usize) -> Code;
     pub(super) fn cuMemSetAccess(
         address: CUdeviceptr,

@@ -175,7 +175,7 @@ impl Machine {
         let (until, cost) = match place.kind {
             Kind::Managed(_) => (Until::All, state.profile(d).call_free_managed),
             Kind::Device | Kind::Segment(_) => (Until::Device(place.device), state.profile(d).call_free_device),
-            Kind::Pinned | Kind::Mapped(_) => return Err(bad),
+            Kind::Pinned | Kind::Mapped(_) | Kind::Alias(_) => return Err(bad),
         };
         let mut state = self.run(state, d, until)?;
         state.now += ns(cost);
@@ -243,7 +243,10 @@ impl State {
     pub(super) unsafe fn release(&mut self, call: &'static str, addr: u64) {
         // SAFETY: as the caller vouches.
         let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
+        self.race_uses(None, call, &[used(addr, freed.bytes, Deed::Freed)]);
         match freed.kind {
+            // No memory: there is nothing to give back, or to note.
+            Kind::Alias(_) => return,
             Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => self.space.give_plain(freed.device, freed.counted),
             Kind::Pinned => self.pinned -= freed.counted,
             Kind::Managed(range) => {
@@ -254,7 +257,6 @@ impl State {
                 }
             }
         }
-        self.race_uses(None, call, &[used(addr, freed.bytes, Deed::Freed)]);
         self.note_free(freed.serial);
     }
 }

@@ -351,6 +351,11 @@ impl Driver for Simulator {
         self.machine().map(d, ptr.as_ptr() as u64, bytes as u64)
     }
 
+    unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<()> {
+        let pieces: Vec<_> = pieces.iter().map(|(piece, bytes)| (piece.as_ptr() as u64, *bytes as u64)).collect();
+        self.machine().map_again(d, ptr.as_ptr() as u64, &pieces)
+    }
+
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
         // SAFETY: by the door's contract.
         unsafe { self.machine().unmap(d, ptr.as_ptr() as u64, bytes as u64) }
@@ -392,7 +397,7 @@ impl Driver for Simulator {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         };
         let memory_type = match place.kind {
-            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => MemoryType::Device,
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) | Kind::Alias(_) => MemoryType::Device,
             Kind::Managed(_) => MemoryType::Unified,
             Kind::Pinned => MemoryType::Host,
         };

@@ -12,6 +12,8 @@ use crate::code::CudaErrorCode;
 use crate::driver::RawStream;
 use crate::error::DriverError;
 use crate::kernel::{Access, AccessMode, HostKernel};
+use smallvec::SmallVec;
+use std::ops::Range;
 
 impl Machine {
     pub(super) fn copy(&self, d: u32, dst: u64, src: u64, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
@@ -98,7 +100,18 @@ fn used_by_kernel(access: &Access) -> Used {
     used(access.addr, access.bytes as u64, deed)
 }
 
+/// Addresses of the same bytes.
+type Spans = SmallVec<[Range<u64>; 2]>;
+
 impl State {
+    /// All addresses of what a kernel uses.
+    fn spans(&self, access: &Access) -> Spans {
+        let span = access.addr..access.addr.saturating_add(access.bytes as u64);
+        let mut spans = self.memory.homes(&span);
+        spans.push(span);
+        spans
+    }
+
     fn side(&self, d: u32, who: &str, addr: u64, bytes: u64) -> Result<Side, DriverError> {
         if addr == 0 {
             return Err(self.code(d, "cuMemcpyAsync", CudaErrorCode::INVALID_VALUE));
@@ -110,13 +123,12 @@ impl State {
     /// Where a kernel's ranges are. The device can reach all of them, and what is written overlaps nothing.
     fn kernel_places(&self, d: u32, kernel: &HostKernel) -> Result<Box<[Option<Place>]>, DriverError> {
         let who = kernel.name;
-        for (i, write) in kernel.accesses.iter().enumerate().filter(|(_, access)| access.mode == AccessMode::Write) {
-            let span = |a: &Access| a.addr..a.addr.saturating_add(a.bytes as u64);
-            let overlaps = kernel.accesses.iter().enumerate().find(|(j, other)| {
-                let (a, b) = (span(write), span(other));
-                *j != i && a.start < b.end && b.start < a.end && !a.is_empty() && !b.is_empty()
-            });
-            if let Some((j, _)) = overlaps {
+        // Within a kernel not even the device keeps two addresses of the same bytes in order.
+        let spans: SmallVec<[_; 4]> = kernel.accesses.iter().map(|access| self.spans(access)).collect();
+        for (i, _) in kernel.accesses.iter().enumerate().filter(|(_, access)| access.mode == AccessMode::Write) {
+            let overlaps = |(a, b): (&Range<u64>, &Range<u64>)| a.start.max(b.start) < a.end.min(b.end);
+            let with = |other: &Spans| spans[i].iter().any(|a| other.iter().any(|b| overlaps((a, b))));
+            if let Some(j) = (0..spans.len()).find(|&j| j != i && with(&spans[j])) {
                 return Err(self.simulation(d, format!("kernel {who} writes range {i}, which overlaps its range {j}")));
             }
         }
@@ -132,7 +144,7 @@ impl State {
             let reachable = match &place {
                 None => self.profile(d).pageable_memory_access,
                 // Mapped memory was made accessible to its own device only.
-                Some(place) if place.device != d && matches!(place.kind, Kind::Mapped(_)) => false,
+                Some(place) if place.device != d && place.kind.is_mapped() => false,
                 Some(place) if place.device != d && matches!(place.kind, Kind::Device | Kind::Segment(_)) => {
                     self.profile(d).peer_access && self.profile(place.device).peer_access
                 }

@@ -176,7 +176,7 @@ impl Machine {
         let range = match place.kind {
             Kind::Managed(range) => range,
             Kind::Pinned => return Ok(()),
-            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => {
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) | Kind::Alias(_) => {
                 return Err(state.simulation(d, format!("the host touched device memory at {addr:#x}")));
             }
         };

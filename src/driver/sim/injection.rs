@@ -40,7 +40,8 @@ fault_calls! {
     AllocateAsync,
     /// `cuMemAddressReserve`, `cuMemAddressFree`.
     Reserve,
-    /// `cuMemCreate`, `cuMemMap` and `cuMemSetAccess`, which are one call here.
+    /// `cuMemCreate`, or `cuMemRetainAllocationHandle` for each piece, `cuMemMap` and `cuMemSetAccess`, which are one
+    /// call here.
     Map,
     /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync`, `cuMemUnmap`.
     Free,

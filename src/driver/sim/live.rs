@@ -27,6 +27,8 @@ pub struct LiveAllocations {
     pub stream_ordered: Live,
     /// `cuMemMap`.
     pub mapped: Live,
+    /// `cuMemMap` of memory that is mapped already, by piece: addresses, not memory.
+    pub aliased: Live,
     /// `cuMemAddressReserve`: addresses, not memory.
     pub reserved: Live,
     /// Streams that were created and not destroyed.
@@ -63,7 +65,8 @@ impl LiveAllocations {
 impl fmt::Display for LiveAllocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        for (what, live) in self.memory().into_iter().chain([("reserved addresses", self.reserved)]) {
+        let addresses = [("further addresses of mapped memory", self.aliased), ("reserved addresses", self.reserved)];
+        for (what, live) in self.memory().into_iter().chain(addresses) {
             if live.blocks > 0 {
                 parts.push(format!("{} bytes of {what} in {} blocks", live.bytes, live.blocks));
             }
@@ -104,6 +107,7 @@ impl LiveCount {
             Kind::Managed(_) => &mut self.now.managed,
             Kind::Pinned => &mut self.now.pinned,
             Kind::Mapped(_) => &mut self.now.mapped,
+            Kind::Alias(_) => &mut self.now.aliased,
             // Its blocks are counted.
             Kind::Segment(_) => return,
         };

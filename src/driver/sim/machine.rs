@@ -17,7 +17,9 @@ use super::uvm::{GpuConfig, Rules, Space};
 use super::watchers::Watchers;
 use crate::code::CudaErrorCode;
 use crate::error::DriverError;
+use crate::kernel::AccessMode;
 use crate::location::DeviceId;
+use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -174,10 +176,16 @@ impl Machine {
                     state.executor = Some(thread::current().id());
                     drop(state);
                     let name = kernel.name;
+                    let written = kernel.accesses.iter().filter(|access| access.mode == AccessMode::Write);
+                    let written: SmallVec<[_; 4]> = written.map(|access| (access.addr, access.bytes as u64)).collect();
                     // SAFETY: when it was launched its ranges were found to be allocated and not to overlap, and
                     // they were again just now; the launcher vouches that nobody else uses them.
                     let result = unsafe { bytes::run(*kernel) };
                     state = self.look();
+                    for (addr, bytes) in written {
+                        // SAFETY: the launcher vouches that nobody else uses its ranges; only aliases are looked at.
+                        unsafe { state.memory.bring_home(addr, bytes) };
+                    }
                     state.executor = None;
                     state.kernel_ended(stream, name, result);
                     self.progress.notify_all();

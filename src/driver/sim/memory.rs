@@ -3,11 +3,14 @@
 //! Memory that is mapped behind reserved addresses lies in pieces; those of one reservation that touch can be
 //! used as one range.
 
+mod aliases;
+
 use super::addresses::Addresses;
 use super::handles::Key;
 use super::heap::{Heap, Home};
 use super::live::LiveCount;
 use super::uvm::{BLOCK, PAGE, RangeId};
+use aliases::Aliases;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How many freed ranges are remembered, to say so when they are used.
@@ -25,12 +28,19 @@ pub(super) enum Kind {
     Segment(Key),
     /// Mapped behind reserved addresses, which begin here.
     Mapped(u64),
+    /// The same for memory that is mapped elsewhere.
+    Alias(u64),
 }
 
 impl Kind {
     /// Whether it is memory of a device that never moves.
     pub(super) fn is_plain(self) -> bool {
-        matches!(self, Self::Device | Self::Segment(_) | Self::Mapped(_))
+        matches!(self, Self::Device | Self::Segment(_)) || self.is_mapped()
+    }
+
+    /// Whether it lies behind reserved addresses.
+    pub(super) fn is_mapped(self) -> bool {
+        matches!(self, Self::Mapped(_) | Self::Alias(_))
     }
 }
 
@@ -107,6 +117,7 @@ pub(super) struct Memory {
     table: BTreeMap<u64, Allocation>,
     heaps: Heaps,
     reservations: BTreeMap<u64, Reservation>,
+    aliases: Aliases,
     freed: VecDeque<(u64, u64)>,
     serials: u64,
     /// Serial number and first byte of the allocation that a range belongs to.
@@ -126,6 +137,7 @@ impl Memory {
                 pinned: Heap::new(PAGE as usize, PAGE as usize),
             },
             reservations: BTreeMap::new(),
+            aliases: Aliases::default(),
             freed: VecDeque::new(),
             serials: 0,
             ranges: BTreeMap::new(),
@@ -202,7 +214,7 @@ impl Memory {
     pub(super) fn pieces(&self, d: u32, addr: u64, bytes: u64) -> Option<Vec<u64>> {
         let (mut at, mut bases) = (addr, Vec::new());
         while at < addr.checked_add(bytes)? {
-            let piece = self.table.get(&at).filter(|a| a.device == d && matches!(a.kind, Kind::Mapped(_)))?;
+            let piece = self.table.get(&at).filter(|a| a.device == d && a.kind.is_mapped())?;
             bases.push(at);
             at += piece.bytes;
         }
@@ -226,7 +238,7 @@ impl Memory {
             Kind::Managed(_) => Some(self.heaps.managed()),
             Kind::Pinned => Some(self.heaps.pinned()),
             // Its pages go with its home.
-            Kind::Mapped(_) => None,
+            Kind::Mapped(_) | Kind::Alias(_) => None,
         };
         let home = std::mem::replace(&mut allocation.home, Home::Slot(0));
         if let Some(heap) = heap {
@@ -236,6 +248,7 @@ impl Memory {
         if let Kind::Managed(range) = allocation.kind {
             self.ranges.remove(&range);
         }
+        self.aliases.remove(base);
         self.live.count(allocation.kind, -1, allocation.bytes);
         self.remember_freed(base, allocation.bytes);
         Some(allocation)
@@ -265,7 +278,7 @@ impl Memory {
             // The address just past the end belongs to nobody, unless nothing is asked of it.
             if offset < found.bytes || (offset == found.bytes && bytes == 0) {
                 let (have, serial) = match found.kind {
-                    Kind::Mapped(_) => self.run(base, addr.saturating_add(bytes)),
+                    kind if kind.is_mapped() => self.run(base, addr.saturating_add(bytes)),
                     _ => (found.bytes, found.serial),
                 };
                 if bytes > have - offset {
@@ -303,7 +316,7 @@ impl Memory {
     pub(super) fn still(&self, addr: u64, bytes: u64, place: &Place) -> bool {
         match (self.find(addr, bytes), place.kind) {
             // The range may begin in another piece than the place does; later pieces have higher numbers.
-            (Ok(now), Kind::Mapped(_)) => now.kind == place.kind && now.serial <= place.serial,
+            (Ok(now), kind) if kind.is_mapped() => now.kind == place.kind && now.serial <= place.serial,
             (Ok(now), _) => now.serial == place.serial,
             (Err(_), _) => false,
         }

@@ -256,6 +256,8 @@ impl State {
                 let (Some(to), Some(from)) = (self.address(&dst, bytes), self.address(&src, bytes)) else {
                     return Settled::Failed(self.simulation(d, "memory was freed during a copy that uses it".into()));
                 };
+                // SAFETY: the source is allocated or no memory of the simulator's; nobody writes to it, as below.
+                unsafe { self.memory.fetch(from, bytes) };
                 match src {
                     // SAFETY: the destination is allocated; the caller of the copy vouches that nobody else uses it.
                     Side::Captured(captured) => unsafe { bytes::write(to, &captured) },
@@ -263,6 +265,8 @@ impl State {
                     // still in the call, vouches for.
                     _ => unsafe { bytes::copy(to, from, bytes as usize) },
                 }
+                // SAFETY: the destination, as above.
+                unsafe { self.memory.bring_home(to, bytes) };
                 let statistics = &mut self.device(d).statistics;
                 *match engine {
                     EngineKind::ToDevice => &mut statistics.copied_to_device,
@@ -285,6 +289,8 @@ impl State {
                 };
                 // SAFETY: the range is allocated; the caller of the fill vouches that nobody else uses it.
                 unsafe { bytes::fill(to, value, bytes as usize) };
+                // SAFETY: as above.
+                unsafe { self.memory.bring_home(to, bytes) };
                 self.device(d).statistics.filled += bytes;
                 Settled::Done
             }
@@ -294,7 +300,14 @@ impl State {
                 };
                 let mut used = kernel.accesses.iter().zip(&places);
                 match used.find(|(access, place)| gone(access, place)) {
-                    None => Settled::Kernel(kernel),
+                    None => {
+                        for access in &kernel.accesses {
+                            // SAFETY: the range is allocated, or no memory of the simulator's; the launcher vouches
+                            // that nobody else uses it, and no write of the kernel's overlaps another of its ranges.
+                            unsafe { self.memory.fetch(access.addr, access.bytes as u64) };
+                        }
+                        Settled::Kernel(kernel)
+                    }
                     Some((access, _)) => {
                         let what = format!("kernel {} uses memory at {:#x}, which was freed", kernel.name, access.addr);
                         let error = self.simulation(d, what);

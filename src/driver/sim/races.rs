@@ -101,13 +101,15 @@ impl Races {
         Step { actor, number, what: Arc::new(what) }
     }
 
-    /// `range` is used.
-    fn used(&mut self, actor: Actor, range: Range<u64>, deed: Deed, site: Site) {
+    /// `range` is used, and with it the same bytes at other addresses.
+    fn used(&mut self, actor: Actor, range: &Range<u64>, others: &[Range<u64>], deed: Deed, site: Site) {
         let step = self.step(actor, deed, site);
-        self.check(&step, &range);
-        match deed {
-            Deed::Read => self.shadow.read(range, &step),
-            _ => self.shadow.overwrite(range, Some(step)),
+        for range in [range].into_iter().chain(others) {
+            self.check(&step, range);
+            match deed {
+                Deed::Read => self.shadow.read(range.clone(), &step),
+                _ => self.shadow.overwrite(range.clone(), Some(step.clone())),
+            }
         }
     }
 

@@ -51,7 +51,29 @@ impl Machine {
         Ok(())
     }
 
-    /// Work that still uses the memory fails.
+    /// Takes the time that as many pieces of new memory would: nothing was measured.
+    pub(super) fn map_again(&self, d: u32, addr: u64, pieces: &[(u64, u64)]) -> Result<(), DriverError> {
+        let call = "cuMemMap";
+        let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map) * pieces.len() as u64)?;
+        if !pieces.iter().all(|&(piece, bytes)| state.memory.is_piece(d, piece, bytes)) {
+            return Err(state.code(d, "cuMemRetainAllocationHandle", CudaErrorCode::INVALID_VALUE));
+        }
+        let bytes = pieces.iter().map(|(_, bytes)| bytes).sum();
+        self.whole_granules(&state, d, call, bytes)?;
+        self.whole_granules(&state, d, call, addr)?;
+        if !state.memory.can_map(d, addr, bytes) {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        if !state.memory.map_again(addr, pieces) {
+            return Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY));
+        }
+        state.journal.mix(bytes);
+        state.race_fresh(None, call, addr, bytes);
+        Ok(())
+    }
+
+    /// Work that still uses the memory fails. Memory that is mapped again elsewhere stays: a real device would keep
+    /// it, too, and whoever unmapped it would believe it free.
     ///
     /// # Safety
     ///
@@ -61,6 +83,10 @@ impl Machine {
         let mut state = self.enter_mapping(d, FaultCall::Free, call, |_| 0)?;
         let pieces = state.memory.pieces(d, addr, bytes).filter(|pieces| !pieces.is_empty());
         let pieces = pieces.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
+        if let Some((piece, alias)) = pieces.iter().find_map(|&at| Some((at, state.memory.alias_of(at)?))) {
+            let message = format!("the memory mapped at {piece:#x} was to be freed, and is mapped at {alias:#x} too");
+            return Err(state.simulation(d, message));
+        }
         state.now += ns(state.profile(d).call_unmap) * pieces.len() as u64;
         for piece in pieces {
             // SAFETY: operations look for the pieces before they use them; the caller vouches for the rest.

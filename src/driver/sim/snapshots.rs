@@ -90,6 +90,7 @@ impl State {
     }
 
     fn snapshot(&self) -> Snapshot {
+        let has_memory = |allocation: &&super::memory::Allocation| !matches!(allocation.kind, Kind::Alias(_));
         let resident = |allocation: &super::memory::Allocation| {
             let mut on = vec![0; self.devices.len() + 1];
             let kind = match allocation.kind {
@@ -113,7 +114,7 @@ impl State {
             let (on_host, on_devices) = (on[0], on[1..].to_vec());
             Resident { allocation: allocation.serial, kind, bytes: allocation.bytes, on_host, on_devices }
         };
-        let mut allocations: Vec<_> = self.memory.allocations().map(resident).collect();
+        let mut allocations: Vec<_> = self.memory.allocations().filter(has_memory).map(resident).collect();
         allocations.sort_unstable_by_key(|resident| resident.allocation);
         Snapshot { at: Duration::from_nanos(self.now.max(self.time)), allocations }
     }

@@ -43,9 +43,15 @@ impl State {
         uses: impl IntoIterator<Item = &'a Used>,
     ) {
         let site = Site { by, at: self.now };
-        let Some((races, actor)) = self.racing(stream) else { return };
+        if self.races.is_none() {
+            return;
+        }
         for (range, deed) in uses.into_iter().filter(|(range, _)| !range.is_empty()) {
-            races.used(actor, range.clone(), *deed, site);
+            // What is used at an alias is used at home; the alias remembers it too, for when it is unmapped.
+            let homes = self.memory.homes(range);
+            if let Some((races, actor)) = self.racing(stream) {
+                races.used(actor, range, &homes, *deed, site);
+            }
         }
     }
 

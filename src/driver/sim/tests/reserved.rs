@@ -20,6 +20,12 @@ impl Rig {
         unsafe { self.sim.map(0, at, granules * GRANULE) }
     }
 
+    fn map_again(&self, at: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError> {
+        let pieces: Vec<_> = pieces.iter().map(|(piece, granules)| (*piece, granules * GRANULE)).collect();
+        // SAFETY: what is no piece, and addresses that are in use, are refused.
+        unsafe { self.sim.map_again(0, at, &pieces) }
+    }
+
     fn unmap(&self, at: NonNull<u8>, granules: usize) -> Result<(), DriverError> {
         // SAFETY: the tests use memory after this only to see it refused.
         unsafe { self.sim.unmap(0, at, granules * GRANULE) }
@@ -157,6 +163,33 @@ fn a_device_without_it_says_so() {
 }
 
 #[test]
+fn only_whole_pieces_are_mapped_again() {
+    let rig = Rig::h100();
+    let (base, other) = (rig.reserve(4), rig.reserve(4));
+    rig.map(base, 1).unwrap();
+    rig.map(granule(base, 1), 2).unwrap();
+    let whole = (granule(base, 1), 2);
+    for no_piece in [(granule(base, 1), 1), (granule(base, 2), 1), (base, 3), (granule(base, 3), 1)] {
+        refused(rig.map_again(other, &[whole, no_piece]));
+    }
+    refused(rig.map_again(other, &[]));
+    refused(rig.map_again(granule(other, 3), &[whole]));
+    refused(rig.map_again(granule(base, 2), &[whole]));
+    refused(rig.map_again(other.map_addr(|addr| addr.saturating_add(4096)), &[whole]));
+    assert_eq!(rig.sim.live_allocations().aliased.blocks, 0);
+    rig.map_again(other, &[whole, (base, 1)]).unwrap();
+    refused(rig.map_again(granule(other, 3), &[(granule(other, 2), 1)]));
+    refused(rig.map(granule(other, 2), 1));
+    refused(rig.free(other));
+    refused(rig.release(other, 4));
+    assert_eq!(rig.sim.pointer_info(0, other.as_ptr()).unwrap().memory_type, MemoryType::Device);
+    refused(rig.unmap(granule(other, 1), 2));
+    rig.unmap(other, 3).unwrap();
+    rig.unmap(base, 3).unwrap();
+    rig.release(other, 4).unwrap();
+}
+
+#[test]
 fn tens_of_thousands_of_pieces_are_possible() {
     let rig = Rig::new(Profile::default().with_capacity(512 << 30));
     let pieces = 100_000;
@@ -175,5 +208,7 @@ fn calls_take_what_they_took() {
     assert_eq!(rig.time(|| base = Some(rig.reserve(128))), 33_000);
     let base = base.unwrap();
     assert_eq!(rig.time(|| rig.map(base, 10).unwrap()), 58_000);
+    assert_eq!(rig.time(|| rig.map_again(granule(base, 10), &[(base, 10), (base, 10)]).unwrap()), 116_000);
+    assert_eq!(rig.time(|| rig.unmap(granule(base, 10), 20).unwrap()), 106_000);
     assert_eq!(rig.time(|| rig.unmap(base, 10).unwrap()), 53_000);
 }
