@@ -128,7 +128,15 @@ fn both_addresses_show_the_same(device: &Device) {
     let over = |addr| At { device, addr };
     let data = numbers(alias.size() / 4);
     let (in_high, in_low) = data.split_at(2 * GRANULE / 4);
-    second.wait_for(&first).unwrap();
+    {
+        // Filled through the alias.
+        drop(Buffer::<u32, _>::zeroed(data.len(), &first, over(alias.addr())).unwrap());
+        for block in [&high, &low] {
+            // SAFETY: it was written through the alias.
+            let home = unsafe { Buffer::<u32, _>::uninit(GRANULE / 4, &first, over(block.addr())) }.unwrap();
+            assert!(home.to_vec().unwrap().iter().all(|&n| n == 0));
+        }
+    }
     {
         // Written through the alias by a copy on one stream, read through the blocks on another.
         let source = Buffer::from_slice(&data, &first, CudaVirtualResource::new(device).unwrap()).unwrap();

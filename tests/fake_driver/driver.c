@@ -17,6 +17,14 @@ typedef uint64_t address;
 #define VERSION 13000
 #endif
 
+/* Which call of each is refused. */
+#ifndef FAIL_MAP
+#define FAIL_MAP 0
+#endif
+#ifndef FAIL_ACCESS
+#define FAIL_ACCESS 0
+#endif
+
 static int references;
 static __thread void *current;
 static int last[4];
@@ -47,9 +55,50 @@ code cuDevicePrimaryCtxRetain(void **context, int device) {
 code cuDevicePrimaryCtxRelease_v2(int device) { return --references < 0 ? 201 : 0; }
 code cuCtxGetCurrent(void **context) { *context = current; return 0; }
 code cuCtxSetCurrent(void *context) { current = context; return 0; }
-/* The number of references where a total belongs. All calls need the primary context. */
+/* Mapped memory, by granules of 2 MiB: which handle is behind each, and how often a handle is held. There are
+   two reservations, and the first 32 granules of each can be used. */
+#define EACH(at, bytes) for (address g = at; g < (at) + (bytes); g += 2 << 20)
+static int behind[96], held[8], reservations, handles, maps, accesses;
+static int *at_granule(address g) { return &behind[(g >> 40) * 32 + (g >> 21 & 31)]; }
+
+code cuMemGetAllocationGranularity(size_t *bytes, const void *properties, int option) { *bytes = 2 << 20; return 0; }
+code cuMemAddressReserve(address *at, size_t bytes, size_t alignment, address wish, unsigned long long flags) {
+    *at = (address)++reservations << 40;
+    return reservations > 2;
+}
+code cuMemAddressFree(address at, size_t bytes) { return 0; }
+code cuMemCreate(unsigned long long *handle, size_t bytes, const void *properties, unsigned long long flags) {
+    held[*handle = ++handles] = 1;
+    return 0;
+}
+code cuMemRetainAllocationHandle(unsigned long long *handle, void *at) {
+    held[*handle = *at_granule((address)at)]++;
+    return *handle ? 0 : 1;
+}
+code cuMemRelease(unsigned long long handle) { return --held[handle] < 0; }
+code cuMemMap(address at, size_t bytes, size_t offset, unsigned long long handle, unsigned long long flags) {
+    if (++maps == FAIL_MAP) return 2;
+    EACH(at, bytes) if (*at_granule(g)) return 1;
+    EACH(at, bytes) *at_granule(g) = handle;
+    return offset || !held[handle];
+}
+code cuMemSetAccess(address at, size_t bytes, const void *access, size_t count) {
+    if (++accesses == FAIL_ACCESS) return 999;
+    EACH(at, bytes) if (!*at_granule(g)) return 1;
+    return 0;
+}
+code cuMemUnmap(address at, size_t bytes) {
+    EACH(at, bytes) if (!*at_granule(g)) return 1;
+    EACH(at, bytes) *at_granule(g) = 0;
+    return 0;
+}
+
+/* The number of mapped granules and of held handles where free memory belongs, and of references where a total
+   does. All calls need the primary context. */
 code cuMemGetInfo_v2(size_t *free, size_t *total) {
-    *free = 1, *total = references;
+    *free = 0, *total = references;
+    for (int i = 0; i < 96; i++) *free += behind[i] != 0;
+    for (int i = 0; i < 8; i++) *free += held[i];
     return current == &references ? 0 : 201;
 }
 

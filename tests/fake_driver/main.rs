@@ -3,8 +3,8 @@
 
 use cumem::hints;
 use cumem::{
-    Advice, AllocError, Block, CudaAsyncResource, CudaErrorCode, Device, DeviceId, DriverError, Location,
-    ManagedResource, MemoryResource, Outcome, Stream,
+    Advice, AllocError, Block, CudaAsyncResource, CudaErrorCode, CudaVirtualResource, Device, DeviceId, DriverError,
+    Location, ManagedResource, MemoryResource, Outcome, Stream, layout,
 };
 use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
 use std::alloc::Layout;
@@ -226,6 +226,35 @@ fn a_function_that_is_not_there_is_an_error() {
     let error = cumem::CudaResource::new(&device).allocate(&stream, Layout::new::<u64>()).unwrap_err();
     let missing = DriverError::MissingSymbol { symbol: "cuMemAlloc_v2", driver_version: "13.0".into() };
     assert_eq!(error, AllocError::Driver(missing));
+}
+
+#[test]
+fn an_alias_that_fails_half_way_is_undone() {
+    // Two blocks take the first two calls of each; then the alias's second piece is refused, then its access.
+    if !with_fake("an_alias_that_fails_half_way_is_undone", &["-DFAIL_MAP=4", "-DFAIL_ACCESS=3"]) {
+        return;
+    }
+    let device = Device::open(0).unwrap();
+    let (stream, leaf) = (Stream::new(&device).unwrap(), CudaVirtualResource::new(&device).unwrap());
+    // The fake tells how many granules are mapped, together with the handles that are held.
+    let out = || device.memory_info().unwrap().free;
+    let blocks = [1, 2].map(|granules| leaf.allocate(&stream, layout::bytes(granules << 21).unwrap()).unwrap());
+    assert_eq!(out(), 3);
+    // SAFETY: the blocks are live, and nothing uses them.
+    let map = || unsafe { leaf.map_alias(&[&blocks[1], &blocks[0]]) };
+    for (call, code) in [("cuMemMap", CudaErrorCode::OUT_OF_MEMORY), ("cuMemSetAccess", CudaErrorCode::UNKNOWN)] {
+        assert_eq!(map().unwrap_err(), DriverError::Call { call, device: device.id(), code });
+        assert_eq!(out(), 3);
+    }
+    let alias = map().unwrap();
+    assert_eq!((alias.addr(), alias.size(), out()), (2 << 40, 3 << 21, 6), "at the same addresses");
+    // SAFETY: nothing uses it.
+    unsafe { leaf.unmap_alias(alias) }.unwrap();
+    for block in blocks {
+        // SAFETY: the block is from this resource, and unused.
+        unsafe { leaf.deallocate(&stream, block) }.unwrap();
+    }
+    assert_eq!(out(), 0);
 }
 
 fn with_block(device: &Device, test: impl FnOnce(&Stream, &Block)) {
