@@ -327,7 +327,7 @@ impl Heap {
         entry.bin_prev = NIL;
         entry.bin_next = head;
         self.nodes[head].bin_prev = node;
-        self.bins.set_head(bin, node);
+        self.bins.push(bin, node);
     }
 
     #[inline]
@@ -335,8 +335,9 @@ impl Heap {
         let &Node { bin_prev, bin_next, .. } = &self.nodes[node];
         self.nodes[bin_next].bin_prev = bin_prev;
         self.nodes[bin_prev].bin_next = bin_next;
-        let first = if bin_prev == NIL { bin_next } else { self.bins.head(bin) };
-        self.bins.set_head(bin, first);
+        if bin_prev == NIL {
+            self.bins.pop(bin, bin_next);
+        }
     }
 }
 

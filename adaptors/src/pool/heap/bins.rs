@@ -4,9 +4,11 @@
 //! nodes of a bin differ by less than a sixteenth.
 #![forbid(unsafe_code)]
 
-const SUB_BITS: u32 = 4;
-const SUBS: usize = 1 << SUB_BITS;
-const ROWS: usize = (u32::BITS - SUB_BITS) as usize + 1;
+/// The logarithm of the bins that each power of two is cut into.
+const SHIFT: u32 = 4;
+/// Bins of a word.
+const WIDTH: usize = u64::BITS as usize;
+const WORDS: usize = ((u32::BITS - SHIFT + 1) << SHIFT).div_ceil(u64::BITS) as usize;
 
 /// No node. The number is never given out, but there is something to write to: whoever links and unlinks need not ask
 /// whether there is a neighbour, which the processor could not foretell.
@@ -15,64 +17,72 @@ pub(super) const NIL: u32 = 0;
 /// The heads of the lists, and which of them are not empty.
 #[derive(Debug)]
 pub(super) struct Bins {
-    rows: u32,
-    subs: [u16; ROWS],
-    heads: [u32; ROWS * SUBS],
+    /// The words that are not zero.
+    words: u32,
+    /// The bins that are not empty.
+    bits: [u64; WORDS],
+    heads: [u32; WORDS * WIDTH],
 }
 
 /// The bin of nodes of `units`. Never decreases with `units`.
 #[inline]
 pub(super) const fn bin_of(units: u32) -> u32 {
-    if units < SUBS as u32 {
-        return units;
-    }
-    let shift = units.ilog2() - SUB_BITS;
+    // The bit that is added tells sizes with a bin of their own, and changes no others: there is nothing to foretell.
+    let shift = (units | 1 << SHIFT).ilog2() - SHIFT;
     // The bit above the mantissa is always set: it adds the one row that the linear bins take.
-    (shift << SUB_BITS) + (units >> shift)
+    (shift << SHIFT) + (units >> shift)
 }
 
 impl Bins {
     pub(super) const fn new() -> Self {
-        Self { rows: 0, subs: [0; ROWS], heads: [NIL; ROWS * SUBS] }
+        Self { words: 0, bits: [0; WORDS], heads: [NIL; WORDS * WIDTH] }
     }
 
     /// The first node of a bin.
     #[inline]
     pub(super) fn head(&self, bin: u32) -> u32 {
-        self.heads[bin as usize]
+        self.heads[bin as usize % (WORDS * WIDTH)]
     }
 
-    /// Makes `node` the first of a bin; [`NIL`] empties it.
+    /// Makes `node` the first of a bin.
     #[inline]
-    pub(super) fn set_head(&mut self, bin: u32, node: u32) {
-        self.heads[bin as usize] = node;
-        let (row, sub) = (bin as usize / SUBS, bin as usize % SUBS);
-        let some = u16::from(node != NIL);
-        self.subs[row] = self.subs[row] & !(1 << sub) | some << sub;
-        self.rows = self.rows & !(1 << row) | u32::from(self.subs[row] != 0) << row;
+    pub(super) fn push(&mut self, bin: u32, node: u32) {
+        let bin = bin as usize % (WORDS * WIDTH);
+        self.heads[bin] = node;
+        self.bits[bin / WIDTH] |= 1 << (bin % WIDTH);
+        self.words |= 1 << (bin / WIDTH);
+    }
+
+    /// Makes `next` the first of a bin, in place of the first; [`NIL`] empties it.
+    #[inline]
+    pub(super) fn pop(&mut self, bin: u32, next: u32) {
+        let bin = bin as usize % (WORDS * WIDTH);
+        self.heads[bin] = next;
+        let bits = &mut self.bits[bin / WIDTH];
+        *bits &= !(u64::from(next == NIL) << (bin % WIDTH));
+        self.words &= !(u32::from(*bits == 0) << (bin / WIDTH));
     }
 
     /// The smallest bin at or above `bin` that is not empty.
     #[inline]
     pub(super) fn at_or_above(&self, bin: u32) -> Option<u32> {
-        let (row, sub) = (bin as usize / SUBS, bin as usize % SUBS);
-        let here = u32::from(*self.subs.get(row)?) & (u32::MAX << sub);
+        let (word, bit) = (bin as usize / WIDTH, bin as usize % WIDTH);
+        let here = self.bits[word % WORDS] & (u64::MAX << bit);
         if here != 0 {
-            return Some((row * SUBS) as u32 + here.trailing_zeros());
+            return Some((word * WIDTH) as u32 + here.trailing_zeros());
         }
-        // `row` is at most 28, so the shift stays below the width.
-        let above = self.rows & (u32::MAX << (row + 1));
+        let above = self.words & (u32::MAX << (word + 1));
         if above == 0 {
             return None;
         }
-        let row = above.trailing_zeros();
-        Some(row * SUBS as u32 + self.subs[row as usize].trailing_zeros())
+        let word = above.trailing_zeros();
+        Some(word * WIDTH as u32 + self.bits[word as usize % WORDS].trailing_zeros())
     }
 
     /// The largest bin that is not empty.
     pub(super) fn highest(&self) -> Option<u32> {
-        let row = self.rows.checked_ilog2()?;
-        Some(row * SUBS as u32 + self.subs[row as usize].ilog2())
+        let word = self.words.checked_ilog2()?;
+        Some(word * WIDTH as u32 + self.bits[word as usize].ilog2())
     }
 }
 
@@ -88,7 +98,7 @@ mod tests {
             assert!(bin == last || bin == last + 1, "{units}");
             last = bin;
         }
-        assert_eq!(bin_of(u32::MAX) as usize, ROWS * SUBS - 1);
+        assert_eq!(bin_of(u32::MAX), 463);
     }
 
     #[test]
@@ -96,14 +106,14 @@ mod tests {
         let mut bins = Bins::new();
         assert_eq!(bins.at_or_above(0), None);
         assert_eq!(bins.highest(), None);
-        bins.set_head(40, 7);
-        bins.set_head(463, 8);
+        bins.push(40, 7);
+        bins.push(463, 8);
         assert_eq!(bins.at_or_above(0), Some(40));
         assert_eq!(bins.at_or_above(40), Some(40));
         assert_eq!(bins.at_or_above(41), Some(463));
         assert_eq!(bins.highest(), Some(463));
         assert_eq!(bins.at_or_above(464), None);
-        bins.set_head(463, NIL);
+        bins.pop(463, NIL);
         assert_eq!(bins.at_or_above(41), None);
         assert_eq!(bins.highest(), Some(40));
     }
