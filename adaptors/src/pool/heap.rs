@@ -10,7 +10,8 @@
 //!
 //! The node freed last is *at hand*: it is joined with its neighbours when the next call does not ask for
 //! just its size. More of them would be faster still, and would break memory up: with eight of each of the
-//! last sizes, one of the traces needs half as much memory again.
+//! last sizes, one of the traces needs half as much memory again. An allocation of another size joins it, searches and
+//! cuts in one function (`allocate_other`): the calls in between took a twentieth of the time.
 //!
 //! A live block costs its node, 32 bytes; if nothing beside it is in the same heap, another 32 for the edge
 //! of its span, and an entry of the tree.
@@ -58,9 +59,13 @@ pub(super) struct Freed {
 pub(super) struct Heap {
     nodes: Nodes,
     bins: Bins,
-    at_hand: u32,
+    /// The node freed last.
+    last: u32,
+    /// It is still free, and marked as live: a mark is not written that would be read at once.
+    at_hand: bool,
     spans: BTreeMap<u64, u32>,
-    free_units: u64,
+    /// Live and free.
+    held_units: u64,
     live_units: u64,
 }
 
@@ -69,15 +74,16 @@ impl Heap {
         Self {
             nodes: Nodes::new(),
             bins: Bins::new(),
-            at_hand: NIL,
+            last: NIL,
+            at_hand: false,
             spans: BTreeMap::new(),
-            free_units: 0,
+            held_units: 0,
             live_units: 0,
         }
     }
 
     pub(super) fn free_units(&self) -> u64 {
-        self.free_units
+        self.held_units - self.live_units
     }
 
     pub(super) fn live_units(&self) -> u64 {
@@ -93,28 +99,48 @@ impl Heap {
     /// Makes `units` at a multiple of `align` (a power of two, in units) live.
     #[inline]
     pub(super) fn allocate(&mut self, units: u32, align: u64) -> Option<Placed> {
-        if self.at_hand != NIL {
-            let node = self.at_hand;
-            self.at_hand = NIL;
-            let entry = &mut self.nodes[node];
-            if entry.units == units && entry.addr & (align - 1) == 0 {
-                entry.mark = entry.mark.reborn();
-                let placed = Placed { node, generation: entry.mark.generation(), addr: entry.addr };
-                self.live_units += u64::from(units);
-                self.free_units -= u64::from(units);
-                return Some(placed);
-            }
-            self.join(node);
+        if self.at_hand
+            && let Some(entry) = self.nodes.get_mut(self.last)
+            && entry.units == units
+            && entry.addr & (align - 1) == 0
+        {
+            entry.mark = entry.mark.reborn();
+            self.at_hand = false;
+            self.live_units += u64::from(units);
+            return Some(Placed { node: self.last, generation: entry.mark.generation(), addr: entry.addr });
         }
-        let node = if align == 1 { self.fit(units) } else { self.fit_aligned(units, align) }?;
-        Some(self.carve(node, units, align))
+        let node = self.allocate_other(units, align);
+        if node == NIL {
+            return None;
+        }
+        Some(self.placed(node))
+    }
+
+    /// Another node than the one at hand, made live; [`NIL`] if there is none.
+    #[inline(never)]
+    fn allocate_other(&mut self, units: u32, align: u64) -> u32 {
+        if std::mem::take(&mut self.at_hand) {
+            self.join(self.last);
+        }
+        let node = if align == 1 { self.fit(units) } else { self.fit_aligned(units, align) };
+        match node {
+            Some(node) => self.carve(node, units, align),
+            None => NIL,
+        }
+    }
+
+    #[inline]
+    fn placed(&self, node: u32) -> Placed {
+        let entry = &self.nodes[node];
+        Placed { node, generation: entry.mark.generation(), addr: entry.addr }
     }
 
     /// As [`allocate`](Self::allocate), but looks at every node that could fit before it gives up.
     pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<Placed> {
         self.settle();
         let node = self.find(units, align)?;
-        Some(self.carve(node, units, align))
+        let node = self.carve(node, units, align);
+        Some(self.placed(node))
     }
 
     /// Units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
@@ -126,28 +152,29 @@ impl Heap {
     /// Takes `region` in and makes `units` of it live, at a multiple of `align` that it contains.
     pub(super) fn attach_and_allocate(&mut self, region: Region, units: u32, align: u64) -> Placed {
         let node = self.attach(region);
-        self.carve(node, units, align)
+        let node = self.carve(node, units, align);
+        self.placed(node)
     }
 
     /// The address, units and generation of a live node.
     #[inline]
-    pub(super) fn live(&self, node: u32) -> Option<(u64, u32, u16)> {
-        let node = self.nodes.get(node)?;
-        node.mark.is(State::Live).then_some((node.addr, node.units, node.mark.generation()))
+    pub(super) fn live(&self, number: u32) -> Option<(u64, u32, u16)> {
+        let node = self.nodes.get(number)?;
+        let at_hand = self.at_hand && number == self.last;
+        (node.mark.is(State::Live) && !at_hand).then_some((node.addr, node.units, node.mark.generation()))
     }
 
     /// Frees a live node: it is at hand now.
     #[inline]
     pub(super) fn free(&mut self, node: u32) {
-        let entry = &mut self.nodes[node];
-        entry.mark = entry.mark.with(State::AtHand);
-        let units = u64::from(entry.units);
-        self.live_units -= units;
-        self.free_units += units;
-        let before = std::mem::replace(&mut self.at_hand, node);
-        if before != NIL {
-            self.join(before);
+        self.live_units -= u64::from(self.nodes[node].units);
+        // A node that comes back at once is compared and not written: the next allocation need not wait for the block
+        // that it came in, which was written in words, copied in pairs of them, and so cannot be read for a while.
+        if node != self.last {
+            self.settle();
+            self.last = node;
         }
+        self.at_hand = true;
     }
 
     /// Frees a live node and joins it with its free neighbours at once.
@@ -155,19 +182,21 @@ impl Heap {
         self.settle();
         let units = u64::from(self.nodes[node].units);
         self.live_units -= units;
-        self.free_units += units;
-        let node = self.join(node);
+        let node = self.put_back(node);
         let node = &self.nodes[node];
         Freed { units: node.addr..node.end(), alone: node.prev == node.next }
     }
 
     /// Joins the node that is at hand.
-    #[inline]
     fn settle(&mut self) {
-        let node = std::mem::replace(&mut self.at_hand, NIL);
-        if node != NIL {
-            self.join(node);
+        if std::mem::take(&mut self.at_hand) {
+            self.put_back(self.last);
         }
+    }
+
+    #[inline(never)]
+    fn put_back(&mut self, node: u32) -> u32 {
+        self.join(node)
     }
 
     /// The fast search: a few nodes of the bin that `units` falls in, else any node of a larger bin.
@@ -188,6 +217,7 @@ impl Heap {
         self.bins.at_or_above(bin + 1).map(|bin| self.bins.head(bin))
     }
 
+    #[inline(never)]
     fn fit_aligned(&self, units: u32, align: u64) -> Option<u32> {
         let padded = u32::try_from(u64::from(units) + align - 1).ok()?;
         self.bins.at_or_above(bin_of(padded) + 1).map(|bin| self.bins.head(bin))
@@ -218,12 +248,11 @@ impl Heap {
 
     /// Makes `units` of a free node live, which holds them at a multiple of `align`. What lies before and
     /// after stays free. The free node shrinks in place, mostly without changing its bin.
-    #[inline]
-    fn carve(&mut self, node: u32, units: u32, align: u64) -> Placed {
+    #[inline(always)]
+    fn carve(&mut self, node: u32, units: u32, align: u64) -> u32 {
         // Field by field: copying a node that has just been written would stall the processor.
         let &Node { addr, units: free, prev, mark, .. } = &self.nodes[node];
         self.live_units += u64::from(units);
-        self.free_units -= u64::from(units);
         let front = (align_up(addr, align) - addr) as u32;
         if front > 0 {
             return self.carve_behind(node, front, units);
@@ -232,7 +261,7 @@ impl Heap {
             self.unbin(node, bin_of(units));
             let entry = &mut self.nodes[node];
             entry.mark = entry.mark.reborn();
-            return Placed { node, generation: entry.mark.generation(), addr };
+            return node;
         }
         let live = self.nodes.add(addr, units, mark.head(), State::Live);
         self.nodes.link(prev, live);
@@ -241,11 +270,12 @@ impl Heap {
         rest.addr = addr + u64::from(units);
         rest.mark = mark.with_head(false);
         self.resize(node, free, free - units);
-        Placed { node: live, generation: self.nodes[live].mark.generation(), addr }
+        live
     }
 
     /// The same, with `front` units left free before the live node.
-    fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> Placed {
+    #[inline(never)]
+    fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> u32 {
         let &Node { addr, units: free, next, .. } = &self.nodes[node];
         let start = addr + u64::from(front);
         let live = self.nodes.add(start, units, false, State::Live);
@@ -259,58 +289,49 @@ impl Heap {
             self.bin(rest, bin_of(behind));
         }
         self.resize(node, free, front);
-        Placed { node: live, generation: self.nodes[live].mark.generation(), addr: start }
+        live
     }
 
     /// Turns a live node into free memory, joined with its free neighbours; the node that it is in now.
-    #[inline]
+    #[inline(always)]
     fn join(&mut self, node: u32) -> u32 {
-        let &Node { addr, units, prev, next, mark, .. } = &self.nodes[node];
-        let (before, after) = (self.free_at(prev), self.free_at(next));
-        // A node counts its units in 32 bits: past that, neighbours stay apart.
-        let with_before = before.and_then(|before| units.checked_add(before));
-        let with_after = after.and_then(|after| units.checked_add(after));
-        match (before.zip(with_before), after.zip(with_after)) {
-            (Some((before, total)), behind) => {
-                let all = behind.and_then(|(after, _)| Some((after, total.checked_add(after)?)));
-                if let Some((after, all)) = all {
-                    self.unbin(next, bin_of(after));
-                    self.nodes.link(prev, self.nodes[next].next);
-                    self.nodes.remove(next);
-                    self.resize(prev, before, all);
-                } else {
-                    self.nodes.link(prev, next);
-                    self.resize(prev, before, total);
-                }
-                self.nodes.remove(node);
-                prev
+        let &Node { addr, units, prev, mut next, mark, .. } = &self.nodes[node];
+        if let Some((before, mut total)) = self.with_free(prev, units) {
+            if let Some((after, all)) = self.with_free(next, total) {
+                self.unbin(next, bin_of(after));
+                self.nodes.remove(next);
+                next = self.nodes[next].next;
+                total = all;
             }
-            (None, Some((after, total))) => {
-                self.nodes.link(prev, next);
-                let joined = &mut self.nodes[next];
-                joined.addr = addr;
-                joined.mark = joined.mark.with_head(mark.head());
-                self.resize(next, after, total);
-                self.nodes.remove(node);
-                next
-            }
-            (None, None) => {
-                self.nodes[node].mark = mark.with(State::Free);
-                self.bin(node, bin_of(units));
-                node
-            }
+            self.nodes.link(prev, next);
+            self.nodes.remove(node);
+            self.resize(prev, before, total);
+            return prev;
         }
+        if let Some((after, total)) = self.with_free(next, units) {
+            self.nodes.link(prev, next);
+            self.nodes.remove(node);
+            let joined = &mut self.nodes[next];
+            joined.addr = addr;
+            joined.mark = joined.mark.with_head(mark.head());
+            self.resize(next, after, total);
+            return next;
+        }
+        self.nodes[node].mark = mark.with(State::Free);
+        self.bin(node, bin_of(units));
+        node
     }
 
-    /// The units of a node if it is free.
+    /// The units of a neighbour and those of both, if it is free. A node counts its units in 32 bits: past that,
+    /// neighbours stay apart.
     #[inline]
-    fn free_at(&self, node: u32) -> Option<u32> {
-        let node = &self.nodes[node];
-        node.mark.is(State::Free).then_some(node.units)
+    fn with_free(&self, neighbour: u32, units: u32) -> Option<(u32, u32)> {
+        let neighbour = &self.nodes[neighbour];
+        if neighbour.mark.is(State::Free) { Some((neighbour.units, units.checked_add(neighbour.units)?)) } else { None }
     }
 
     /// Gives a free node another size, and its bin if that changes.
-    #[inline]
+    #[inline(always)]
     fn resize(&mut self, node: u32, from: u32, to: u32) {
         let (old, new) = (bin_of(from), bin_of(to));
         if old != new {
@@ -320,7 +341,7 @@ impl Heap {
         self.nodes[node].units = to;
     }
 
-    #[inline]
+    #[inline(always)]
     fn bin(&mut self, node: u32, bin: u32) {
         let head = self.bins.head(bin);
         let entry = &mut self.nodes[node];
@@ -330,7 +351,7 @@ impl Heap {
         self.bins.push(bin, node);
     }
 
-    #[inline]
+    #[inline(always)]
     fn unbin(&mut self, node: u32, bin: u32) {
         let &Node { bin_prev, bin_next, .. } = &self.nodes[node];
         self.nodes[bin_next].bin_prev = bin_prev;

@@ -17,8 +17,6 @@ pub(super) const NIL: u32 = 0;
 /// The heads of the lists, and which of them are not empty.
 #[derive(Debug)]
 pub(super) struct Bins {
-    /// The words that are not zero.
-    words: u32,
     /// The bins that are not empty.
     bits: [u64; WORDS],
     heads: [u32; WORDS * WIDTH],
@@ -35,7 +33,7 @@ pub(super) const fn bin_of(units: u32) -> u32 {
 
 impl Bins {
     pub(super) const fn new() -> Self {
-        Self { words: 0, bits: [0; WORDS], heads: [NIL; WORDS * WIDTH] }
+        Self { bits: [0; WORDS], heads: [NIL; WORDS * WIDTH] }
     }
 
     /// The first node of a bin.
@@ -50,7 +48,6 @@ impl Bins {
         let bin = bin as usize % (WORDS * WIDTH);
         self.heads[bin] = node;
         self.bits[bin / WIDTH] |= 1 << (bin % WIDTH);
-        self.words |= 1 << (bin / WIDTH);
     }
 
     /// Makes `next` the first of a bin, in place of the first; [`NIL`] empties it.
@@ -58,9 +55,7 @@ impl Bins {
     pub(super) fn pop(&mut self, bin: u32, next: u32) {
         let bin = bin as usize % (WORDS * WIDTH);
         self.heads[bin] = next;
-        let bits = &mut self.bits[bin / WIDTH];
-        *bits &= !(u64::from(next == NIL) << (bin % WIDTH));
-        self.words &= !(u32::from(*bits == 0) << (bin / WIDTH));
+        self.bits[bin / WIDTH] &= !(u64::from(next == NIL) << (bin % WIDTH));
     }
 
     /// The smallest bin at or above `bin` that is not empty.
@@ -71,18 +66,14 @@ impl Bins {
         if here != 0 {
             return Some((word * WIDTH) as u32 + here.trailing_zeros());
         }
-        let above = self.words & (u32::MAX << (word + 1));
-        if above == 0 {
-            return None;
-        }
-        let word = above.trailing_zeros();
-        Some(word * WIDTH as u32 + self.bits[word as usize % WORDS].trailing_zeros())
+        let word = (word + 1..WORDS).find(|&word| self.bits[word] != 0)?;
+        Some((word * WIDTH) as u32 + self.bits[word].trailing_zeros())
     }
 
     /// The largest bin that is not empty.
     pub(super) fn highest(&self) -> Option<u32> {
-        let word = self.words.checked_ilog2()?;
-        Some(word * WIDTH as u32 + self.bits[word as usize].ilog2())
+        let word = self.bits.iter().rposition(|&bits| bits != 0)?;
+        Some((word * WIDTH) as u32 + self.bits[word].ilog2())
     }
 }
 

@@ -10,7 +10,6 @@ pub(super) enum State {
     Vacant,
     Live,
     Free,
-    AtHand,
     Edge,
 }
 
@@ -93,6 +92,16 @@ impl Nodes {
     #[inline]
     pub(super) fn get(&self, node: u32) -> Option<&Node> {
         self.entries.get(node as usize)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, node: u32) -> Option<&mut Node> {
+        self.entries.get_mut(node as usize)
+    }
+
+    /// How many numbers were given out, [`NIL`] and those that are gone included.
+    pub(super) fn len(&self) -> u32 {
+        self.entries.len() as u32
     }
 
     /// All of them, those that are gone too.

@@ -17,7 +17,7 @@ impl Heap {
             .filter(|&edge| !head && self.nodes[self.nodes[edge].prev].end() == addr);
         let right = self.spans.get(&end).copied().filter(|&edge| !self.nodes[self.nodes[edge].next].mark.head());
         let new = self.nodes.add(addr, units, head, State::Live);
-        self.free_units += u64::from(units);
+        self.held_units += u64::from(units);
         match (left, right) {
             (None, None) => {
                 let edge = self.nodes.add(addr, 0, true, State::Edge);
@@ -43,7 +43,7 @@ impl Heap {
                 self.nodes.remove(gone);
             }
         }
-        self.join(new)
+        self.put_back(new)
     }
 
     /// Lets free memory go that has room for `units` at a multiple of `align`: these units, or all of a piece that is
@@ -54,7 +54,7 @@ impl Heap {
         let all = self.nodes[node].units;
         let whole = align == 1 && all / 2 <= units;
         let piece = self.carve(node, if whole { all } else { units }, align);
-        Some(self.detach(piece.node))
+        Some(self.detach(piece))
     }
 
     /// Lets a live node go: the memory is the caller's.
@@ -81,6 +81,7 @@ impl Heap {
                 self.spans.insert(self.nodes[next].addr, right);
             }
         }
+        self.held_units -= u64::from(units);
         self.live_units -= u64::from(units);
         self.nodes.remove(node);
         Region { addr, units, head: mark.head() }
@@ -95,8 +96,7 @@ impl Heap {
 
     /// The units of each live node, in no order.
     pub(in crate::pool) fn live_sizes(&self) -> impl Iterator<Item = u32> {
-        // The node at hand is not live.
-        self.nodes.iter().filter(|node| node.mark.is(State::Live)).map(|node| node.units)
+        (0..self.nodes.len()).filter_map(|node| self.live(node)).map(|(_, units, _)| units)
     }
 
     /// Lets all free memory go.
@@ -107,7 +107,7 @@ impl Heap {
             let node = self.bins.head(bin);
             let (units, align) = (self.nodes[node].units, 1);
             let whole = self.carve(node, units, align);
-            regions.push(self.detach(whole.node));
+            regions.push(self.detach(whole));
         }
         regions
     }

@@ -23,8 +23,8 @@ impl Heap {
                         free += u64::from(node.units);
                         seen += 1;
                     }
-                    mark if mark.is(State::AtHand) => {
-                        assert_eq!(at, self.at_hand);
+                    mark if mark.is(State::Live) && self.live(at).is_none() => {
+                        assert_eq!((at, self.at_hand), (self.last, true));
                         free += u64::from(node.units);
                     }
                     mark if mark.is(State::Live) => live += u64::from(node.units),
@@ -38,7 +38,7 @@ impl Heap {
             last_end = addr;
         }
         let binned: usize = (0..464).map(|bin| self.in_bin(bin).count()).sum();
-        assert_eq!((binned, free, live), (seen, self.free_units, self.live_units));
+        assert_eq!((binned, free, live), (seen, self.free_units(), self.live_units));
     }
 
     fn spans(&self) -> usize {
