@@ -104,7 +104,7 @@ impl<K: MemoryKind> AnyUpstream<K> {
 
     /// The same stack, finished: nothing may wrap it any more.
     pub fn finish(self) -> AnyResource<K> {
-        AnyResource::new(self)
+        AnyResource(self.0)
     }
 }
 

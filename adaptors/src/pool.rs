@@ -299,6 +299,10 @@ impl<U: Upstream> Pool<U> {
 
     #[cold]
     fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        self.check_device(stream)?;
+        if layout.size() == 0 {
+            return Ok(Block::empty(self.state.maker, layout));
+        }
         let align = (layout.align() / UNIT).max(1) as u64;
         let Some(units) = self.limits.rounding.units_of(layout.size()) else {
             if self.limits.passes_on {
@@ -321,6 +325,30 @@ impl<U: Upstream> Pool<U> {
         let mut local = slot.lock();
         let placed = local.heap.attach_and_allocate(taken.region, units, align);
         Ok(self.block(&mut local, index, placed, layout))
+    }
+
+    /// Frees what is not in the heap of `stream`, or says why not.
+    ///
+    /// # Safety
+    ///
+    /// That of [`deallocate`](MemoryResource::deallocate).
+    #[cold]
+    unsafe fn deallocate_slow(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if let Err(error) = self.check_device(stream) {
+            return Err(DeallocError::new(block, error));
+        }
+        if block.maker() != self.state.maker {
+            // SAFETY: this method's contract is that one's.
+            return unsafe { self.deallocate_foreign(stream, block) };
+        }
+        if block.size() == 0 {
+            return Ok(());
+        }
+        let slot = self.state.slots.get(usize::from(Tag::unpack(block.tag()).slot));
+        if !slot.is_some_and(|slot| slot.lock().has_live(&block, &self.limits.rounding)) {
+            return Err(DeallocError::foreign("pool", block));
+        }
+        self.deallocate_across(stream, block)
     }
 }
 
@@ -348,11 +376,9 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
 
     #[inline]
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        self.check_device(stream)?;
-        if layout.size() == 0 {
-            return Ok(Block::empty(self.state.maker, layout));
-        }
-        if let Some(units) = self.limits.rounding.units_of(layout.size())
+        // A stream that a slot serves is one of this device.
+        if layout.size() != 0
+            && let Some(units) = self.limits.rounding.units_of(layout.size())
             && let Some((index, slot)) = self.state.slots.find(stream.id())
         {
             let mut local = slot.lock();
@@ -367,41 +393,30 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
 
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        if let Err(error) = self.check_device(stream) {
-            return Err(DeallocError::new(block, error));
-        }
-        if block.maker() != self.state.maker {
-            // SAFETY: this method's contract is that one's.
-            return unsafe { self.deallocate_foreign(stream, block) };
-        }
-        if block.size() == 0 {
-            return Ok(());
-        }
         let tag = Tag::unpack(block.tag());
-        let Some(slot) = self.state.slots.get(usize::from(tag.slot)) else {
-            return Err(DeallocError::foreign("pool", block));
-        };
-        let mut local = slot.lock();
-        if !local.has_live(&block, &self.limits.rounding) {
-            drop(local);
-            return Err(DeallocError::foreign("pool", block));
+        if block.maker() == self.state.maker
+            && block.size() != 0
+            && let Some(slot) = self.state.slots.get(usize::from(tag.slot))
+        {
+            let mut local = slot.lock();
+            if local.serves(stream.id()) && local.has_live(&block, &self.limits.rounding) {
+                local.uncount(block.size());
+                let Some(threshold) = self.limits.release_threshold else {
+                    local.heap.free(tag.node);
+                    return Ok(());
+                };
+                let freed = local.heap.free_and_join(tag.node);
+                drop(local);
+                // Joined chunks become free one by one, while others beside them have live blocks.
+                let units = freed.units.end - freed.units.start;
+                if freed.alone || self.limits.joined && units >= (GRANULARITY / UNIT) as u64 {
+                    self.release_idle(usize::from(tag.slot), threshold, freed);
+                }
+                return Ok(());
+            }
         }
-        if !local.serves(stream.id()) {
-            drop(local);
-            return self.deallocate_across(stream, block);
-        }
-        local.uncount(block.size());
-        let Some(threshold) = self.limits.release_threshold else {
-            local.heap.free(tag.node);
-            return Ok(());
-        };
-        let freed = local.heap.free_and_join(tag.node);
-        drop(local);
-        // Joined chunks become free one by one, while others beside them have live blocks.
-        if freed.alone || self.limits.joined && freed.units.end - freed.units.start >= (GRANULARITY / UNIT) as u64 {
-            self.release_idle(usize::from(tag.slot), threshold, freed);
-        }
-        Ok(())
+        // SAFETY: this method's contract is that one's.
+        unsafe { self.deallocate_slow(stream, block) }
     }
 }
 
