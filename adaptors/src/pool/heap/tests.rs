@@ -80,6 +80,30 @@ fn the_node_freed_last_is_taken_again_by_its_size_alone() {
 }
 
 #[test]
+fn the_number_of_the_node_freed_last_may_become_anothers() {
+    let mut heap = Heap::new();
+    heap.attach(region(1000, 100));
+    let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
+    heap.free(a.node);
+    let again = heap.allocate(10, 1).unwrap();
+    assert_eq!(heap.detach(again.node), region(1000, 10));
+    let c = heap.allocate(5, 1).unwrap();
+    assert_eq!((c.node, c.addr), (a.node, 1030), "its number is given out again");
+    heap.audit();
+    for freed in [c, b, c] {
+        heap.free(freed.node);
+        heap.audit();
+        assert_eq!(heap.live(freed.node), None);
+        let units = if freed.node == b.node { 20 } else { 5 };
+        let taken = heap.allocate(units, 1).unwrap();
+        assert_eq!((taken.node, taken.addr), (freed.node, freed.addr));
+        assert_ne!(taken.generation, freed.generation);
+        heap.audit();
+    }
+    assert_eq!((heap.free_units(), heap.live_units()), (65, 25));
+}
+
+#[test]
 fn chunks_that_touch_by_chance_never_join() {
     let mut heap = Heap::new();
     heap.attach(region(0, 10));
