@@ -2,7 +2,7 @@
 # Breaks the rules of the pool's streams, and of the lock, one at a time, in a copy, and shows which tests see it. Fails if one goes
 # unseen, or if a break no longer applies to the source.
 #
-#   ci/break.sh          the tests of threads and streams, the conformance suite, and loom
+#   ci/break.sh          the tests of threads, streams and stitches, the conformance suite, and loom
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,6 +30,7 @@ seen() {
     local by=1
     fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
     fails conformance cargo test --release -p cumem-adaptors --test conformance -- pool && by=0
+    fails stitching cargo test --release -p cumem --test stitching && by=0
     LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$CARGO_TARGET_DIR-loom \
         fails loom cargo test --release -p cumem-adaptors --lib interleavings && by=0
     return $by
@@ -63,10 +64,16 @@ break_ 'what streams at work have free is collected as if they were idle' \
     pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
 break_ 'what nobody had of a chunk is given away without the event of its growth' \
     pool/state.rs 'arena\.insert\(addr, units, apart, fences\)' 'arena.insert(addr, units, apart, { drop(fences); Fences::default() })'
+break_ 'what is stitched comes without its fences' \
+    pool/stitch.rs 'fences\.join\(&own\.expect\("the plan is of what is in the arena"\)\);' 'own.expect("nothing is waited for");'
+break_ 'what comes home from a stitch comes without its fences' \
+    pool/stitch.rs '(?<=chunks\.apart\(start\), )fences\.clone\(\)' 'Fences::default()'
+break_ 'the addresses of a stitch go before the work that uses them is done' \
+    pool/stitch.rs 'stitch\.used\.join\(&fences\);' ''
 break_ 'a stream allocates from a slot that it was bound to once' \
     pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \
-    pool.rs 'local\.serves\(stream\.id\(\)\)(?= && local\.has_live)' 'true'
+    pool.rs 'if !local\.serves\(stream\.id\(\)\) \{' 'if !local.serves(stream.id()) && false {'
 break_ 'an owner enters without a barrier' \
     lock.rs 'barrier::light\(\);' ''
 break_ 'whoever takes the ownership away does not wait' \

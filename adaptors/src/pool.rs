@@ -17,10 +17,11 @@
 //! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams that are idle;
 //! for what it may use at once when its heap and the arena are put together; for what it has to wait for; and for all
 //! that is free, put together. Only then does the pool grow, unless [`Crossing::GrowFirst`] puts growth before waiting.
-//! Over memory that is mapped into one range of addresses it grows by what is missing beside what is free, and free
-//! pieces from elsewhere move there first (`pool/expand.rs`). Unified memory takes nothing until it is used, so there a
-//! chunk is as large as all before it, and growth is to use more of it (`pool/untouched.rs`). When that fails too, the
-//! host waits where the driver cannot, and whole chunks go back, so that the upstream may cut anew.
+//! Over memory that is mapped into one range of addresses it grows by what is missing beside what is free
+//! (`pool/expand.rs`); where it would have too much then, or may have no more, free memory from several places is
+//! mapped end to end a second time, and used as one (`pool/stitch.rs`). Unified memory takes nothing until it is used,
+//! so there a chunk is as large as all before it, and growth is to use more of it (`pool/untouched.rs`). When that
+//! fails too, the host waits where the driver cannot, and whole chunks go back, so that the upstream may cut anew.
 //!
 //! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with
 //! it for ever. That is bearable while one thread does it. Where threads keep waiting for each other over it, the pool
@@ -31,14 +32,14 @@
 //! Four invariants hold whenever no lock is held:
 //!
 //! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the
-//!    upper part of a chunk that nobody has been given yet.
+//!    upper part of a chunk that nobody has been given yet; and at one address, at home or in a stitch.
 //! 2. Whatever is free in a stream's heap may be used by that stream: every earlier use was enqueued before
 //!    the present point of the stream.
 //! 3. A piece in the arena carries *fences*, events such that every earlier use was enqueued before one of
 //!    them. Without fences it may be used by every stream.
 //! 4. A live block is bound to no stream, only to the heap that its node is in.
 //!
-//! Memory moves in four ways, and each keeps them:
+//! Memory moves in five ways, and each keeps them:
 //!
 //! - *allocate* makes free memory of the stream's own heap live (2 is what the contract asks of it);
 //! - *deallocate* on a stream makes it free in that stream's heap, which is 2 by the caller's promise. If
@@ -47,7 +48,9 @@
 //!   it: 2 becomes 3. It happens when another stream is in need, when a stream is held by nobody but the
 //!   pool any more, and when a slot changes hands, and nowhere else is an event recorded for freed memory;
 //! - *serving a miss* lets the stream wait for the piece's fences that the driver does not report as
-//!   reached, and gives the piece to the stream's heap: 3 becomes 2.
+//!   reached, and gives the piece to the stream's heap: 3 becomes 2;
+//! - *stitching*, and bringing home, gives memory of the arena another address. Its fences go with it, and the old
+//!   addresses stay mapped until what they stand for has been reached.
 //!
 //! Locks are taken in one order: the central one, then slots by number. A hit takes one slot's lock alone.
 
@@ -66,6 +69,7 @@ mod slots;
 mod snapshot;
 mod state;
 mod stats;
+mod stitch;
 mod sync;
 mod tag;
 mod untouched;
@@ -272,7 +276,7 @@ impl<U: Upstream> Pool<U> {
             return Ok(0);
         }
         self.state.fold_all(&mut central, None, true).map_err(|error| TrimError::new(0, error))?;
-        let Released { bytes, refused } = self.miss(&mut central).release(keep);
+        let Released { bytes, refused } = self.miss(&mut central).release(keep, true);
         refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
     }
 
@@ -438,7 +442,7 @@ impl<U: Upstream> Pool<U> {
     fn close(&mut self) {
         let mut central = self.state.lock();
         let folded = self.state.fold_all(&mut central, None, true);
-        let released = self.miss(&mut central).release(0);
+        let released = self.miss(&mut central).release(0, true);
         let stats = self.state.stats_with(&central);
         if stats.reserved > 0 {
             let refused = folded.err().map(DeallocReason::from).or(released.refused);

@@ -39,6 +39,11 @@ conformance!(
     |device| CudaVirtualResource::new(device)?.pool(PoolOptions::default())?,
     Expectations::default().max_alignment(1 << 21)
 );
+conformance!(
+    pool_that_stitches,
+    |device| CudaVirtualResource::new(device)?.pool(PoolOptions::default().step(2 << 20).slack(0))?,
+    Expectations::default().max_alignment(1 << 21)
+);
 conformance!(pool_over_pinned, |device| PinnedResource::new(device).pool(PoolOptions::default())?);
 conformance!(pool_with_a_maximum, |device| CudaResource::new(device)
     .pool(PoolOptions::default().initial(1 << 20).maximum(1 << 30))?);

@@ -8,6 +8,7 @@ use super::fence::Fences;
 use super::heap::{Region, align_up};
 use cumem::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The most that one region may have: heaps count units in 32 bits.
 pub(super) const REGION_MAX: u64 = 1 << 31;
@@ -186,6 +187,31 @@ impl Arena {
             at += lot.units;
         }
         Some(fences)
+    }
+
+    /// Takes all that begins in `addrs`: where it is, and what it waits for.
+    pub(super) fn take_within(&mut self, addrs: Range<u64>) -> Vec<(Range<u64>, Fences)> {
+        let within: Vec<u64> = self.lots.range(addrs).map(|(&addr, _)| addr).collect();
+        let mut lots = Vec::with_capacity(within.len());
+        for addr in within {
+            let lot = self.forget(addr).expect("just seen");
+            self.units -= lot.units;
+            lots.push((addr..addr + lot.units, lot.fences));
+        }
+        lots
+    }
+
+    /// The memory that `pass` lets through, by address, without the breaks that only fences make. No run goes past the
+    /// beginning of a chunk that is apart.
+    pub(super) fn runs(&self, pass: impl Fn(&Fences) -> bool) -> Vec<Range<u64>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for (&addr, lot) in self.lots.iter().filter(|(_, lot)| pass(&lot.fences)) {
+            match runs.last_mut() {
+                Some(run) if run.end == addr && !lot.head => run.end += lot.units,
+                _ => runs.push(addr..addr + lot.units),
+            }
+        }
+        runs
     }
 
     /// Where the memory begins that ends at `end` and has no break: `end` itself if there is none. Looks for no more

@@ -79,6 +79,18 @@ impl Chunks {
         self.blocks.iter().map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
     }
 
+    /// Where each chunk is that can be used as one with those beside it.
+    pub(super) fn joined_places(&self) -> Vec<Grown> {
+        let places = self.blocks.range(self.joined.clone());
+        places.map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
+    }
+
+    /// The chunk that memory at `addr` lies in.
+    pub(super) fn around(&self, addr: u64) -> Option<&Block> {
+        let (&start, block) = self.blocks.range(..=addr).next_back()?;
+        (addr < start + (block.size() / UNIT) as u64).then_some(block)
+    }
+
     /// Takes `bytes` or, where memory has run out, half of it and half of that, down to `least`. Both are
     /// multiples of [`UNIT`]. The memory is ready on `stream`, and on its way to `prefetch`.
     pub(super) fn grow(

@@ -3,14 +3,13 @@
 //! whose upper parts nobody has been given yet.
 
 use super::arena::{Need, Taken};
-use super::chunks::{Grown, UNIT};
+use super::chunks::UNIT;
 use super::fence::Fences;
 use super::heap::align_up;
 use super::miss::{GRANULARITY, Miss, Refusal};
 use super::options::Crossing;
-use super::state::Central;
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs about 110 µs
 /// to map and unmap on an H100, whatever its size.
@@ -22,8 +21,6 @@ const SHARE: usize = 128;
 /// Where memory is to be mapped, and how much of it the request needs there. Units.
 #[derive(Debug, Clone, Copy)]
 struct Site {
-    /// Where the free memory begins that the request is to be in.
-    start: u64,
     addr: u64,
     missing: u64,
     room: u64,
@@ -45,32 +42,21 @@ impl<U: Upstream> Miss<'_, U> {
         let _ = self.state.fold(self.central, index, false);
         self.central.arena.settle();
         let wait = self.limits.crossing == Crossing::WaitFirst;
-        let gaps = leaf.gaps().into_iter().map(|gap| gap.start / UNIT as u64..gap.end / UNIT as u64);
-        let Some(site) = self.site(gaps, leaf.granularity(), stream, need, wait) else { return Ok(None) };
-        self.move_pieces(&site, need);
-        let reserved = self.central.chunks.reserved();
-        let granularity = leaf.granularity();
-        let most = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
+        let Some(mut site) = self.gap(leaf, stream, need, wait) else { return Ok(None) };
         let missing = site.missing as usize * UNIT;
-        if missing > most {
-            return Err(Refusal::AtMaximum);
-        }
-        let most = most.min(site.room as usize * UNIT);
-        let step =
-            self.limits.step.unwrap_or_else(|| (reserved / SHARE).min(PIECE)).min(most) / granularity * granularity;
-        let mapped = self.map(leaf, stream, site.addr, missing, missing.max(step));
-        // However far that came, what there is now belongs to the pool.
-        match self.state.fence(stream, false) {
-            Ok(fences) => self.take_in(mapped.pieces, &fences),
-            Err(error) => {
-                // No event says from when on others may use it: it goes to this stream's heap at once.
-                self.take_in(mapped.pieces, &Fences::default());
-                let taken = self.unite(stream, index, need);
-                return taken.map(Some).ok_or(Refusal::Upstream(error.into()));
+        let reserved = self.central.chunks.reserved() + missing;
+        if reserved > self.maximum() || !self.is_within_slack(reserved, need) {
+            if let Some(taken) = self.stitch(leaf, stream, index, need, missing, false)? {
+                return Ok(Some(taken));
             }
+            // What came home for it may lie beside a gap.
+            site = self.gap(leaf, stream, need, wait).unwrap_or(site);
         }
-        if let Some(error) = mapped.refused {
-            return Err(error.into());
+        let missing = site.missing as usize * UNIT;
+        let share = (self.central.chunks.reserved() / SHARE).min(PIECE);
+        let step = self.limits.step.unwrap_or(share).min(site.room as usize * UNIT);
+        if let Some(taken) = self.map_in(leaf, stream, index, need, site.addr, missing..=missing.max(step))? {
+            return Ok(Some(taken));
         }
         if site.pending {
             let taken = self.central.arena.take_run(need);
@@ -108,29 +94,38 @@ impl<U: Upstream> Miss<'_, U> {
         Ok(self.unite(stream, index, need))
     }
 
-    /// Gives back pieces that are free elsewhere, for as much as is missing at `site`: the memory behind them is had
-    /// there again, and nothing is copied. Not while the pool is tight enough.
-    fn move_pieces(&mut self, site: &Site, need: Need) {
-        let missing = site.missing as usize * UNIT;
-        if self.is_within_slack(self.central.chunks.reserved() + missing, need) {
-            return;
+    /// Maps some of `bytes`, the least or more, from `addr` on, for the arena. Where no event can say from when on
+    /// others may use them, they are the stream's at once, and so is the piece out of them.
+    pub(super) fn map_in(
+        &mut self,
+        leaf: &CudaVirtualResource,
+        stream: &Stream,
+        index: usize,
+        need: Need,
+        addr: u64,
+        bytes: RangeInclusive<usize>,
+    ) -> Result<Option<Taken>, Refusal> {
+        let (least, bytes) = bytes.into_inner();
+        let most = self.maximum().saturating_sub(self.central.chunks.reserved());
+        if least > most {
+            return Err(Refusal::AtMaximum);
         }
-        let run = site.start..site.start + u64::from(need.units) + need.align;
-        let mut moved = 0;
-        let Central { arena, chunks, service, .. } = &mut *self.central;
-        for Grown { addr, units } in chunks.places().into_iter().rev() {
-            let beside = addr < run.end && run.start < addr + units;
-            if moved >= missing || beside {
-                continue;
-            }
-            let Some(fences) = arena.take_exactly(addr, units) else { continue };
-            // Whoever unmaps waits for the device, so only what is done with is moved.
-            let done = fences.are_reached();
-            match done.then(|| chunks.release(self.upstream, addr, &fences, service)) {
-                Some(Ok(bytes)) => moved += bytes,
-                Some(Err(_)) | None => arena.insert(addr, units, chunks.apart(addr), fences),
+        let bytes = layout::align_down(bytes.min(most), leaf.granularity()).max(least);
+        let mapped = self.map(leaf, stream, addr, least, bytes);
+        // However far that came, what there is now belongs to the pool.
+        match self.state.fence(stream, false) {
+            Ok(fences) => self.take_in(mapped.pieces, &fences),
+            Err(error) => {
+                self.take_in(mapped.pieces, &Fences::default());
+                let taken = self.unite(stream, index, need);
+                return taken.map(Some).ok_or(Refusal::Upstream(error.into()));
             }
         }
+        mapped.refused.map_or(Ok(None), |error| Err(error.into()))
+    }
+
+    fn maximum(&self) -> usize {
+        self.limits.maximum.unwrap_or(usize::MAX)
     }
 
     /// Whether `bytes` are no more than what is live and needed, and the slack.
@@ -138,6 +133,12 @@ impl<U: Upstream> Miss<'_, U> {
         let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
         let live = (live + u64::from(need.units)) as usize * UNIT;
         bytes <= live + self.limits.slack.bytes_of(live)
+    }
+
+    /// The gap of a leaf beside which the least is missing.
+    fn gap(&self, leaf: &CudaVirtualResource, stream: &Stream, need: Need, wait: bool) -> Option<Site> {
+        let gaps = leaf.gaps().into_iter().map(|gap| gap.start / UNIT as u64..gap.end / UNIT as u64);
+        self.site(gaps, leaf.granularity(), stream, need, wait)
     }
 
     /// The gap beside which the least is missing; of equals, the lowest.
@@ -162,12 +163,12 @@ impl<U: Upstream> Miss<'_, U> {
             let (missing, room) = (until.saturating_sub(addr), end - addr);
             if missing <= room {
                 let missing = align_up(missing, granule).min(room);
-                return Some(Site { start, addr, missing, room, pending });
+                return Some(Site { addr, missing, room, pending });
             }
             // With all of the gap, what lies behind it belongs to the same piece.
             let bridged = arena.run_after(end, enough, pass) >= until;
             let pending = pending || arena.run_after(end, enough, ready) < until;
-            bridged.then_some(Site { start, addr, missing: room, room, pending })
+            bridged.then_some(Site { addr, missing: room, room, pending })
         });
         sites.min_by_key(|site| site.missing)
     }

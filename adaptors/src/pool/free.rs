@@ -74,7 +74,7 @@ impl<U: Upstream> Pool<U> {
         }
         // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
         let refused = match self.state.fold(&mut central, index, false) {
-            Ok(()) => self.miss(&mut central).release(threshold).refused,
+            Ok(()) => self.miss(&mut central).release(threshold, false).refused,
             Err(error) => Some(error.into()),
         };
         if let Some(reason) = refused {

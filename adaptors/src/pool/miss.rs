@@ -126,7 +126,15 @@ impl<U: Upstream> Miss<'_, U> {
         if let Some(taken) = self.touch(stream, index, need, true)? {
             return Ok(taken);
         }
-        if self.release(0).bytes > 0 {
+        if let Some(leaf) = self.upstream.find::<CudaVirtualResource>() {
+            // Nothing can be mapped for it any more.
+            match self.stitch(leaf, stream, index, need, 1, true) {
+                Ok(Some(taken)) => return Ok(taken),
+                Ok(None) => {}
+                Err(refusal) => refused = refusal.unless_fatal()?,
+            }
+        }
+        if self.release(0, true).bytes > 0 {
             match self.grow(stream, index, need) {
                 Ok(taken) => return Ok(taken),
                 Err(refusal) => refused = refusal.unless_fatal()?,
@@ -234,13 +242,17 @@ impl<U: Upstream> Miss<'_, U> {
     }
 
     /// Gives chunks back that are wholly free and in the arena, the highest first, until no more than
-    /// `keep` bytes are reserved.
-    pub(super) fn release(&mut self, keep: usize) -> Released {
-        let mut released = Released { bytes: 0, refused: None };
-        let Central { arena, chunks, service, .. } = self.central;
+    /// `keep` bytes are reserved. With `force`, the host waits for what is stitched.
+    pub(super) fn release(&mut self, keep: usize, force: bool) -> Released {
+        let undone = self.unstitch(force);
+        let mut released = Released { bytes: 0, refused: undone.err().map(DeallocReason::from) };
+        let Central { arena, chunks, stitches, service, .. } = self.central;
         for Grown { addr, units } in chunks.places().into_iter().rev() {
             if chunks.reserved() <= keep {
                 break;
+            }
+            if stitches.cover(Grown { addr, units }) {
+                continue;
             }
             let touched = chunks.untouched_of(addr).map_or(units, |(part, _)| part.start - addr);
             let Some(fences) = arena.take_exactly(addr, touched) else { continue };

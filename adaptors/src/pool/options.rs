@@ -70,10 +70,12 @@ impl PoolOptions {
 
     /// Over memory that is mapped into one range of addresses
     /// ([`CudaVirtualResource`](cumem::CudaVirtualResource)): by how much more may be reserved than is live, bytes or a
-    /// share of what is live, before pieces that are free elsewhere go back instead of the pool growing.
+    /// share of what is live, before free memory from several places is mapped end to end and used as one
+    /// ([`map_alias`](cumem::CudaVirtualResource::map_alias)) instead of the pool growing. At the
+    /// [maximum](Self::maximum), and where the device has no more, that is done in any case.
     ///
-    /// A third if it is not set. Less keeps the pool smaller where streams break memory up; each piece of 2 MiB or more
-    /// that moves takes 110 µs on an H100.
+    /// A third if it is not set. Less keeps the pool smaller where streams break memory up, and costs calls of the
+    /// driver: `benches/README.md` has figures of a trace with four streams for several values.
     ///
     /// Over unified memory: by how much more may be [`touched`](super::PoolStats::touched) than is live before streams
     /// wait for each other's memory. Two thirds if it is not set: on a trace with four streams that come and go

@@ -6,6 +6,7 @@ use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::slots::{Local, Slot, Slots};
 use super::stats::{PoolStats, of_stream};
+use super::stitch::Stitches;
 use super::sync::{Mutex, MutexGuard};
 use cumem::{Device, DriverError, Held, MakerId, Stream};
 use smallvec::SmallVec;
@@ -26,6 +27,7 @@ pub struct PoolState {
 pub(super) struct Central {
     pub(super) arena: Arena,
     pub(super) chunks: Chunks,
+    pub(super) stitches: Stitches,
     /// The pool's own stream, on which chunks are taken at construction and given back.
     pub(super) service: Stream,
     /// How often a thread that missed had to wait for another one here, since the pool grew last.
@@ -45,7 +47,8 @@ impl Central {
 impl PoolState {
     pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DriverError> {
         let service = Stream::new(&device)?;
-        let central = Central { arena: Arena::default(), chunks: Chunks::default(), service, meetings: 0 };
+        let (arena, chunks, stitches) = Default::default();
+        let central = Central { arena, chunks, stitches, service, meetings: 0 };
         Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), central: Mutex::new(central) })
     }
 

@@ -8,6 +8,7 @@ use cumem::{
 };
 use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, RegionState};
 use proptest::prelude::*;
+use std::ops::Range;
 
 const MIB: usize = 1 << 20;
 
@@ -40,14 +41,20 @@ struct Live {
     stream: usize,
 }
 
-/// Whether `bytes` at `addr` lie in one chunk or, over `joined`, in several that touch.
-fn within_chunks(ledger: &Ledger, addr: u64, bytes: u64, joined: bool) -> bool {
-    let Some((&first, &size)) = ledger.out.range(..=addr).next_back() else { return false };
+/// Where a block's bytes are, also where the pool has stitched them together.
+fn parts(device: &Device, block: &Block) -> Vec<Range<u64>> {
+    let simulator = device.simulator().unwrap();
+    if block.size() == 0 { Vec::new() } else { simulator.first_addresses(block.addr(), block.size()) }
+}
+
+/// Whether a part lies in one chunk or, over `joined`, in several that touch.
+fn within_chunks(ledger: &Ledger, part: &Range<u64>, joined: bool) -> bool {
+    let Some((&first, &size)) = ledger.out.range(..=part.start).next_back() else { return false };
     let mut end = first + size as u64;
     while joined && let Some(size) = ledger.out.get(&end) {
         end += *size as u64;
     }
-    addr + bytes <= end
+    part.end <= end
 }
 
 type Leaf<K> = fn(&Device) -> AnyUpstream<K>;
@@ -83,13 +90,12 @@ fn run_cut<K: MemoryKind>(
                     Ok(block) => {
                         prop_assert_eq!(block.addr() % (1_u64 << align.max(8)), 0);
                         prop_assert_eq!(block.layout(), layout);
-                        let (start, end) = (block.addr(), block.addr() + bytes as u64);
-                        for other in live.iter().map(|l| &l.block).filter(|b| b.size() > 0 && bytes > 0) {
-                            prop_assert!(end <= other.addr() || other.addr() + other.size() as u64 <= start);
-                        }
-                        if bytes > 0 {
+                        for part in parts(&device, &block) {
+                            for other in live.iter().flat_map(|l| parts(&device, &l.block)) {
+                                prop_assert!(part.end <= other.start || other.end <= part.start);
+                            }
                             let ledger = source.ledger.lock().unwrap();
-                            prop_assert!(within_chunks(&ledger, start, bytes as u64, can_join), "within chunks");
+                            prop_assert!(within_chunks(&ledger, &part, can_join), "within chunks");
                         }
                         live.push(Live { block, stream });
                     }

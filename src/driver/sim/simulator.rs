@@ -18,6 +18,7 @@ use crate::error::DriverError;
 use crate::kernel::AccessMode;
 use crate::location::{DeviceId, Location};
 use crate::stream::Stream;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -188,6 +189,14 @@ impl Simulator {
             }
         };
         Some(Residency { at, nowhere })
+    }
+
+    /// The first addresses of the bytes of a range: those of [aliases](crate::CudaVirtualResource::map_alias), part by
+    /// part, or the range itself where there are none.
+    pub fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>> {
+        let range = addr..addr.saturating_add(bytes as u64);
+        let homes = self.machine.look().memory.homes(&range);
+        if homes.is_empty() { vec![range] } else { homes.into_vec() }
     }
 
     /// Tells `watcher` what operations move from now on, as long as it is there.

@@ -1,0 +1,198 @@
+//! Stitches: free memory that lies in several places, used as one range without being moved.
+//!
+//! Over memory that is mapped into reserved addresses, the same memory can be mapped a second time
+//! ([`CudaVirtualResource::map_alias`]). So when no piece is large enough, the free end of one chunk, whole free chunks
+//! and the free beginning of another are mapped end to end at addresses of their own, and what is free of them there
+//! is one piece. Each byte is to be had at one address only: while it is at the stitch it is not in the arena at home.
+//! What is free of a stitch is memory like any other until a miss needs it elsewhere: then it goes home, and when all
+//! of it has, the addresses are given back.
+//!
+//! [GMLake](https://doi.org/10.1145/3620665.3640423) has stitched chunks so. Here chunks need not be free as a whole,
+//! which is most of what there is to be had: few free pieces end where a granule of 2 MiB does.
+
+mod plan;
+
+use super::arena::{Need, Taken};
+use super::chunks::{Grown, UNIT};
+use super::fence::Fences;
+use super::heap::Region;
+use super::miss::{Miss, Refusal};
+use super::options::Crossing;
+use super::state::Central;
+use cumem::{Alias, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
+use plan::{Plan, plan};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What is stitched at present, by where its memory begins. Units.
+#[derive(Debug, Default)]
+pub(super) struct Stitches(BTreeMap<u64, Stitch>);
+
+#[derive(Debug)]
+struct Stitch {
+    alias: Alias,
+    /// Where the memory is at home.
+    parts: Vec<Range<u64>>,
+    units: u64,
+    /// How many of them have not gone home.
+    away: u64,
+    /// What those that have gone were used by, at the alias.
+    used: Fences,
+}
+
+impl Stitches {
+    /// Gives the addresses back of the stitch at `at`, all of whose memory has gone home. While work still uses them
+    /// they stay, unless the host waits for it.
+    fn end(&mut self, at: u64, leaf: &CudaVirtualResource, service: &Stream, force: bool) -> Result<(), DriverError> {
+        let Some(stitch) = self.0.get_mut(&at) else { return Ok(()) };
+        stitch.used.prune();
+        if !stitch.used.are_reached() {
+            if !force {
+                return Ok(());
+            }
+            stitch.used.hold(service)?;
+            service.synchronize()?;
+        }
+        let Some(Stitch { alias, parts, units, away, used }) = self.0.remove(&at) else { return Ok(()) };
+        // SAFETY: nothing of the range is handed out any more, and the work that used it has ended.
+        unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
+            self.0.insert(at, Stitch { alias, parts, units, away, used });
+            reason
+        })
+    }
+
+    /// Whether some memory of `chunk` is mapped a second time.
+    pub(super) fn cover(&self, chunk: Grown) -> bool {
+        let touches = |part: &Range<u64>| part.start < chunk.addr + chunk.units && chunk.addr < part.end;
+        self.0.values().any(|stitch| stitch.parts.iter().any(touches))
+    }
+}
+
+impl Stitch {
+    /// Where memory is at home that begins `offset` units into the stitch.
+    fn home(&self, offset: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let mut before = 0;
+        self.parts.iter().filter_map(move |part| {
+            let (from, len) = (before, part.end - part.start);
+            before += len;
+            let start = offset.start.clamp(from, before) - from;
+            let end = offset.end.clamp(from, before) - from;
+            (start < end).then(|| part.start + start..part.start + end)
+        })
+    }
+}
+
+impl<U: Upstream> Miss<'_, U> {
+    /// A piece for `need`, out of what is in the arena, with less than `least` bytes mapped for it. Nothing if there is
+    /// none, or if the driver does not map it: then all is as it was. With `force`, the host waits for the work on
+    /// stitches that are free.
+    pub(super) fn stitch(
+        &mut self,
+        leaf: &CudaVirtualResource,
+        stream: &Stream,
+        index: usize,
+        need: Need,
+        least: usize,
+        force: bool,
+    ) -> Result<Option<Taken>, Refusal> {
+        let need = Need { bite: need.units, ..need };
+        let wait = force || self.limits.crossing == Crossing::WaitFirst;
+        if self.unstitch(force).map_err(|error| Refusal::Upstream(error.into()))? {
+            let Central { arena, .. } = &mut *self.central;
+            let taken = arena.take(need, stream.id(), wait);
+            if let Some(taken) = taken.or_else(|| if wait { arena.take_run(need) } else { None }) {
+                return self.give(stream, index, taken);
+            }
+        }
+        let Some(mut plan) = self.plan(leaf, stream, need, wait) else { return Ok(None) };
+        let fresh = plan.fresh as usize * UNIT;
+        if fresh >= least {
+            return Ok(None);
+        }
+        if fresh > 0 {
+            let gap = leaf.gaps().into_iter().find(|gap| gap.end - gap.start >= fresh as u64);
+            let Some(gap) = gap else { return Ok(None) };
+            if let Some(taken) = self.map_in(leaf, stream, index, need, gap.start / UNIT as u64, fresh..=fresh)? {
+                return Ok(Some(taken));
+            }
+            // With chunks of several sizes it may not come out even.
+            match self.plan(leaf, stream, need, wait) {
+                Some(again) if again.fresh == 0 => plan = again,
+                _ => return Ok(None),
+            }
+        }
+        let Some(taken) = self.tie(leaf, plan) else { return Ok(None) };
+        self.give(stream, index, taken)
+    }
+
+    /// Gives the stream what was found, and all else that it may use at once: its heap finds the best fit for what
+    /// comes next, and joins what is freed with what lies beside it.
+    fn give(&mut self, stream: &Stream, index: usize, taken: Taken) -> Result<Option<Taken>, Refusal> {
+        let taken = self.hold(stream, taken).map_err(Refusal::Upstream)?;
+        let rest = self.central.arena.take_all(stream.id());
+        self.state.slots.make(index).lock().attach_all(rest);
+        Ok(Some(taken))
+    }
+
+    /// Brings home what is free of stitches and in the arena. Whether there was any.
+    fn bring_home(&mut self) -> bool {
+        let Central { arena, chunks, stitches, .. } = &mut *self.central;
+        let mut any = false;
+        for (&start, stitch) in &mut stitches.0 {
+            for (lot, fences) in arena.take_within(start..start + stitch.units) {
+                for Range { start, end } in stitch.home(lot.start - start..lot.end - start) {
+                    arena.insert(start, end - start, chunks.apart(start), fences.clone());
+                }
+                stitch.away -= lot.end - lot.start;
+                stitch.used.join(&fences);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Brings home what is free, and gives the addresses back of stitches that nothing is left of. With `force`, the
+    /// host waits for the work that used them; without, those stay. The first that the driver refused.
+    pub(super) fn unstitch(&mut self, force: bool) -> Result<bool, DriverError> {
+        let any = self.bring_home();
+        let Some(leaf) = self.upstream.find::<CudaVirtualResource>() else { return Ok(any) };
+        let Central { service, stitches, .. } = &mut *self.central;
+        let spent: Vec<u64> = stitches.0.iter().filter(|(_, stitch)| stitch.away == 0).map(|(&at, _)| at).collect();
+        let ended = spent.into_iter().map(|at| stitches.end(at, leaf, service, force));
+        let refused = ended.fold(None, |first, end| first.or(end.err()));
+        refused.map_or(Ok(any), Err)
+    }
+
+    /// Maps the parts of a plan end to end, and takes what is there. Nothing where the driver refuses.
+    fn tie(&mut self, leaf: &CudaVirtualResource, Plan { parts, .. }: Plan) -> Option<Taken> {
+        let Central { arena, chunks, stitches, .. } = &mut *self.central;
+        let blocks: Vec<_> = parts.iter().filter_map(|part| chunks.around(part.start)).collect();
+        // SAFETY: the chunks stay for as long as the alias does: they are given back only when all of their memory is
+        // in the arena, which lacks these parts until the alias is unmapped.
+        let alias = match unsafe { leaf.map_alias(&blocks) } {
+            Ok(alias) => alias,
+            Err(error) => {
+                tracing::debug!(%error, "the pool grows where it would have used free memory together");
+                return None;
+            }
+        };
+        let mut fences = Fences::default();
+        for part in &parts {
+            let own = arena.take_exactly(part.start, part.end - part.start);
+            fences.join(&own.expect("the plan is of what is in the arena"));
+        }
+        let first = parts.first().expect("a plan has parts").start;
+        let offset = first - blocks.first().expect("a part lies in a chunk").addr() / UNIT as u64;
+        let addr = alias.addr() / UNIT as u64 + offset;
+        let units: u64 = parts.iter().map(|part| part.end - part.start).sum();
+        stitches.0.insert(addr, Stitch { alias, parts, units, away: units, used: Fences::default() });
+        let region = Region { addr, units: units as u32, head: true };
+        Some(Taken { region, fences })
+    }
+
+    fn plan(&self, leaf: &CudaVirtualResource, stream: &Stream, need: Need, wait: bool) -> Option<Plan> {
+        let Central { arena, chunks, .. } = &*self.central;
+        let runs = arena.runs(|fences| wait || fences.pass(stream.id()));
+        plan(&runs, &chunks.joined_places(), (leaf.granularity() / UNIT) as u64, need)
+    }
+}

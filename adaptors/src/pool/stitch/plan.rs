@@ -1,0 +1,208 @@
+//! Which free memory to put behind one range of addresses, so that little has to be mapped for it.
+//!
+//! A chunk is mapped as a whole or not at all, so only the first part of a range may begin inside of a chunk (a *head*:
+//! the free end of one), and only the last may end inside of one (a *tail*: the free beginning of one). All between are
+//! whole chunks.
+#![forbid(unsafe_code)]
+
+use crate::pool::arena::Need;
+use crate::pool::chunks::Grown;
+use crate::pool::heap::align_up;
+use std::cmp::Reverse;
+use std::ops::Range;
+
+/// So many heads and as many tails are tried with each other, the largest.
+const TRIED: usize = 32;
+
+/// What a range is made of, in units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Free memory, from the beginning of the range on.
+    pub(super) parts: Vec<Range<u64>>,
+    /// What has to be mapped beside it first, in whole granules.
+    pub(super) fresh: u64,
+}
+
+/// Free memory as it lies in chunks.
+#[derive(Debug, Default)]
+struct Free {
+    heads: Vec<Range<u64>>,
+    whole: Vec<Range<u64>>,
+    tails: Vec<Range<u64>>,
+}
+
+/// A head and a tail, each possibly empty, and what they leave to whole chunks.
+#[derive(Debug)]
+struct Ends {
+    head: Range<u64>,
+    tail: Range<u64>,
+    between: u64,
+    /// What is left of the tail, or else of the last chunk.
+    left: u64,
+}
+
+/// The plan that maps the least, and of those the one that takes the least whole chunks and then leaves the smallest
+/// rest. `runs` are free, by address, without breaks; `chunks` by address. Nothing, where nothing is free that could
+/// be used.
+pub(super) fn plan(runs: &[Range<u64>], chunks: &[Grown], granule: u64, need: Need) -> Option<Plan> {
+    if need.align > granule {
+        return None;
+    }
+    let mut free = Free::of(runs, chunks, need.align);
+    let all: u64 = free.whole.iter().map(|chunk| chunk.end - chunk.start).sum();
+    for ends in [&mut free.heads, &mut free.tails] {
+        ends.sort_unstable_by_key(|end| Reverse(end.end - end.start));
+        ends.truncate(TRIED);
+    }
+    let none = 0..0;
+    let heads = || free.heads.iter().chain([&none]);
+    let tails = || free.tails.iter().chain([&none]);
+    let pairs = heads().flat_map(|head| tails().map(move |tail| (head, tail)));
+    let ends = pairs.filter_map(|(head, tail)| Ends::of(head, tail, granule, u64::from(need.units)));
+    let best = ends.min_by_key(|ends| {
+        let chunks = align_up(ends.between, granule);
+        (chunks.saturating_sub(all), chunks, ends.left)
+    })?;
+    let plan = fill(best, free.whole, granule);
+    (!plan.parts.is_empty()).then_some(plan)
+}
+
+impl Free {
+    fn of(runs: &[Range<u64>], chunks: &[Grown], align: u64) -> Self {
+        let mut free = Self::default();
+        for run in runs {
+            let first = chunks.partition_point(|chunk| chunk.addr + chunk.units <= run.start);
+            for &Grown { addr, units } in chunks[first..].iter().take_while(|chunk| chunk.addr < run.end) {
+                let end = addr + units;
+                match (run.start <= addr, end <= run.end) {
+                    (true, true) => free.whole.push(addr..end),
+                    (true, false) => free.tails.push(addr..run.end),
+                    (false, true) => free.heads.push(align_up(run.start, align)..end),
+                    (false, false) => {}
+                }
+            }
+        }
+        free.heads.retain(|head| head.start < head.end);
+        free
+    }
+}
+
+impl Ends {
+    /// Of a range of `units`. Nothing if it would not need one of them.
+    fn of(head: &Range<u64>, tail: &Range<u64>, granule: u64, units: u64) -> Option<Self> {
+        let (head, tail) = (head.clone(), tail.clone());
+        let behind = units.checked_sub(head.end - head.start).filter(|&behind| behind > 0)?;
+        if tail.is_empty() {
+            return Some(Self { head, tail, between: behind, left: align_up(behind, granule) - behind });
+        }
+        let between = align_up(behind.saturating_sub(tail.end - tail.start), granule);
+        let end = tail.start + behind.checked_sub(between).filter(|&of_tail| of_tail > 0)?;
+        Some(Self { head, tail: tail.start..end, between, left: tail.end - end })
+    }
+}
+
+/// Chooses the whole chunks: the largest that go in, and a part of a larger one for the end of a range without a tail.
+fn fill(ends: Ends, mut whole: Vec<Range<u64>>, granule: u64) -> Plan {
+    let Ends { head, tail, between: mut left, .. } = ends;
+    whole.sort_unstable_by_key(|chunk| (Reverse(chunk.end - chunk.start), chunk.start));
+    let mut parts = vec![head];
+    whole.retain(|chunk| {
+        let units = chunk.end - chunk.start;
+        let goes_in = units <= left;
+        if goes_in {
+            left -= units;
+            parts.push(chunk.clone());
+        }
+        !goes_in
+    });
+    // What is left over are larger ones: their beginning serves for the rest, and for the tail if it can.
+    let rest = left + tail.end - tail.start;
+    let last = (left > 0).then(|| whole.into_iter().rfind(|chunk| chunk.end - chunk.start >= rest)).flatten();
+    let fresh = match last {
+        Some(chunk) => {
+            parts.push(chunk.start..chunk.start + rest);
+            0
+        }
+        None => {
+            parts.push(tail);
+            align_up(left, granule)
+        }
+    };
+    parts.retain(|part| part.start < part.end);
+    Plan { parts, fresh }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRANULE: u64 = 8;
+
+    fn need(units: u32) -> Need {
+        Need { units, align: 1, bite: units }
+    }
+
+    /// Chunks of the given sizes in granules, end to end from 1000 on.
+    fn chunks(granules: &[u64]) -> Vec<Grown> {
+        let ends = granules.iter().scan(1000, |end, granules| {
+            *end += granules * GRANULE;
+            Some(Grown { addr: *end - granules * GRANULE, units: granules * GRANULE })
+        });
+        ends.collect()
+    }
+
+    fn planned(runs: &[Range<u64>], sizes: &[u64], units: u32) -> Option<(Vec<Range<u64>>, u64)> {
+        let plan = plan(runs, &chunks(sizes), GRANULE, need(units))?;
+        Some((plan.parts, plan.fresh))
+    }
+
+    #[test]
+    fn a_head_and_a_tail_that_fit_exactly_are_preferred() {
+        // 1000-1008, 1008-1016, 1016-1024, 1024-1032.
+        let runs = [1000..1003, 1013..1016, 1016 + 2..1024, 1024..1029];
+        assert_eq!(planned(&runs[..2], &[1; 4], 6), Some((vec![1013..1016, 1000..1003], 0)));
+        assert_eq!(planned(&runs, &[1; 4], 8), Some((vec![1013..1016, 1024..1029], 0)));
+        assert_eq!(planned(&runs, &[1; 4], 9), Some((vec![1018..1024, 1000..1003], 0)));
+    }
+
+    #[test]
+    fn whole_chunks_go_between_and_are_spared_where_ends_do() {
+        let runs = [1006..1016, 1024..1031];
+        assert_eq!(planned(&runs, &[1; 4], 9), Some((vec![1006..1008, 1024..1031], 0)));
+        assert_eq!(planned(&runs, &[1; 4], 16), Some((vec![1006..1008, 1008..1016, 1024..1030], 0)));
+        // A tail that would not be needed stays.
+        assert_eq!(planned(&runs, &[1; 4], 10), Some((vec![1006..1008, 1008..1016], 0)));
+    }
+
+    #[test]
+    fn what_is_missing_is_mapped_in_whole_granules() {
+        let runs = [1006..1016, 1024..1031];
+        assert_eq!(planned(&runs, &[1; 4], 17), Some((vec![1006..1008, 1008..1016, 1024..1031], 0)));
+        assert_eq!(planned(&runs, &[1; 4], 18), Some((vec![1006..1008, 1008..1016], 8)));
+        assert_eq!(planned(&runs, &[1; 4], 19), Some((vec![1008..1016, 1024..1027], 8)));
+    }
+
+    #[test]
+    fn memory_inside_of_a_chunk_is_of_no_use() {
+        assert_eq!(planned(&[1001..1007, 1009..1012], &[1; 2], 8), None);
+    }
+
+    #[test]
+    fn a_start_is_aligned_and_nothing_is_aligned_to_more_than_a_granule() {
+        let runs = [1003..1008, 1008..1012];
+        let of =
+            |align| plan(&runs, &chunks(&[1; 2]), GRANULE, Need { units: 6, align, bite: 6 }).map(|plan| plan.parts);
+        assert_eq!(of(1), Some(vec![1003..1008, 1008..1009]));
+        assert_eq!(of(4), Some(vec![1004..1008, 1008..1010]));
+        assert_eq!(of(16), None);
+    }
+
+    #[test]
+    fn larger_chunks_serve_too() {
+        // 1000-1032, 1032-1048, 1048-1056.
+        let runs = [1002..1003, 1030..1056];
+        let chunks = [4, 2, 1];
+        assert_eq!(planned(&runs, &chunks, 12), Some((vec![1048..1056, 1032..1036], 0)));
+        assert_eq!(planned(&runs[..1], &chunks, 12), None, "it is in the middle of a chunk");
+    }
+}
