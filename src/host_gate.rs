@@ -7,7 +7,8 @@
 
 use crate::error::DriverError;
 use crate::location::DeviceId;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use crate::per_device::Shared;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Who is on which side, of one device. Only the figures are locked: in a call of a simulator the work of kernels may
 /// be done, and that may come here again.
@@ -28,15 +29,8 @@ struct Figures {
 impl HostGate {
     /// The gate of a device, which all handles to it share.
     pub(crate) fn of(device: DeviceId) -> Arc<Self> {
-        static GATES: Mutex<Vec<(DeviceId, Weak<HostGate>)>> = Mutex::new(Vec::new());
-        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|(_, gate)| gate.strong_count() > 0);
-        if let Some(gate) = gates.iter().find(|(id, _)| *id == device).and_then(|(_, gate)| gate.upgrade()) {
-            return gate;
-        }
-        let gate = Arc::new(Self::default());
-        gates.push((device, Arc::downgrade(&gate)));
-        gate
+        static GATES: Shared<HostGate> = Shared::new();
+        GATES.of(device, Self::default)
     }
 
     /// Enqueues with `enqueue`, unless the host is at it.

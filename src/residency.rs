@@ -41,9 +41,10 @@ use self::book::Book;
 use crate::device::{Attributes, Device};
 use crate::hints::AdvisedParts;
 use crate::location::{DeviceId, Location};
+use crate::per_device::Shared;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// After this many questions of a thread the driver is asked how much memory is free (`cuMemGetInfo`).
 const ASK_AFTER: u32 = 1024;
@@ -68,17 +69,11 @@ pub(crate) enum Taken {
 impl Residency {
     /// The books of a device's machine, which has `devices` devices; all handles share them.
     pub(crate) fn of(device: DeviceId, devices: u32) -> Arc<Self> {
-        static MACHINES: Mutex<Vec<(DeviceId, Weak<Residency>)>> = Mutex::new(Vec::new());
-        let mut machines = MACHINES.lock().unwrap_or_else(PoisonError::into_inner);
-        machines.retain(|(_, books)| books.strong_count() > 0);
-        let known = machines.iter().find(|(id, _)| id.same_machine(device)).and_then(|(_, books)| books.upgrade());
-        if let Some(residency) = known {
-            return residency;
-        }
-        let books = (0..devices).map(|_| Book::default()).collect();
-        let residency = Arc::new(Self { books, managed: AtomicUsize::new(0), advised: AdvisedParts::default() });
-        machines.push((device, Arc::downgrade(&residency)));
-        residency
+        static MACHINES: Shared<Residency> = Shared::new();
+        MACHINES.of(device.sibling(0), || {
+            let books = (0..devices).map(|_| Book::default()).collect();
+            Self { books, managed: AtomicUsize::new(0), advised: AdvisedParts::default() }
+        })
     }
 
     /// Tells the book of device `d` what it is about. Until then it assumes nothing.

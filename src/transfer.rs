@@ -32,9 +32,10 @@ use self::teller::{Kernels, Teller};
 use crate::driver::{Driver, MemoryType, RawStream};
 use crate::error::DriverError;
 use crate::location::DeviceId;
+use crate::per_device::Shared;
 use crate::stream::Stream;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 
 pub(crate) use self::host::{Ends, copy as host_copy};
 pub(crate) use self::path::Direction;
@@ -68,21 +69,14 @@ pub(crate) struct Transfer {
 impl Transfers {
     /// What the device keeps, which all handles to it share.
     pub(crate) fn of(id: DeviceId, driver: &Arc<dyn Driver>) -> Arc<Self> {
-        static KNOWN: Mutex<Vec<(DeviceId, Weak<Transfers>)>> = Mutex::new(Vec::new());
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(_, transfers)| transfers.strong_count() > 0);
-        if let Some(transfers) = known.iter().find(|(known, _)| *known == id).and_then(|(_, found)| found.upgrade()) {
-            return transfers;
-        }
-        let transfers = Arc::new(Self {
+        static KNOWN: Shared<Transfers> = Shared::new();
+        KNOWN.of(id, || Self {
             door: Door::new(driver, id.ordinal()),
             rings: Pool::new(2),
             stages: Pool::new(2),
             tellers: Pool::new(8),
             kernels: OnceLock::new(),
-        });
-        known.push((id, Arc::downgrade(&transfers)));
-        transfers
+        })
     }
 
     /// Gives back what no transfer is using.
