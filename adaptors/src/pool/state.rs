@@ -99,18 +99,7 @@ impl PoolState {
             streams.extend(of_stream(local));
             local.heap.live_sizes().for_each(|units| classes.count(units));
         });
-        Held {
-            reserved: stats.reserved,
-            allocated: stats.allocated,
-            wanted: stats.requested,
-            blocks: stats.blocks,
-            free: stats.free,
-            cached: stats.cached,
-            largest_free: stats.largest_free,
-            maximum: self.maximum,
-            classes: classes.counted(),
-            streams,
-        }
+        Held { maximum: self.maximum, classes: classes.counted(), streams, ..stats.held() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Central> {

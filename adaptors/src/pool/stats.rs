@@ -2,7 +2,7 @@
 
 use super::chunks::UNIT;
 use super::slots::Local;
-use cumem::{Stream, StreamStats};
+use cumem::{Held, Stream, StreamStats};
 use std::fmt;
 
 /// A pool's memory at one moment. Bytes, unless it says otherwise.
@@ -39,12 +39,18 @@ pub struct PoolStats {
 impl PoolStats {
     /// The share of the memory in live blocks that nobody asked for: what rounding up costs. 0 if there is none.
     pub fn internal_fragmentation(&self) -> f64 {
-        share(self.allocated - self.requested, self.allocated)
+        self.held().internal_fragmentation()
     }
 
     /// The share of the free memory that is not in its largest piece. 0 if there is none.
     pub fn external_fragmentation(&self) -> f64 {
-        share(self.free - self.largest_free, self.free)
+        self.held().external_fragmentation()
+    }
+
+    /// The same as an error carries it, but for the maximum, the blocks' sizes and the streams.
+    pub(super) fn held(&self) -> Held {
+        let Self { reserved, allocated, requested: wanted, free, cached, largest_free, blocks, .. } = *self;
+        Held { reserved, allocated, wanted, blocks, free, cached, largest_free, ..Held::default() }
     }
 }
 
@@ -59,10 +65,6 @@ pub(super) fn of_stream(local: &mut Local) -> Option<StreamStats> {
         blocks: local.blocks as usize,
     };
     (own.stream.is_some() || own.blocks > 0).then_some(own)
-}
-
-fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// Two lines for people.
