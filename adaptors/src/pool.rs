@@ -95,7 +95,7 @@ use error::Unreturned;
 use expand::PIECE;
 use fence::Fences;
 use heap::Placed;
-use miss::{GRANULARITY, Limits, Miss, Refusal, Released, exhausted};
+use miss::{Limits, Miss, Refusal, Released, exhausted};
 use rounding::Rounding;
 use slots::Local;
 use state::Central;
@@ -161,10 +161,11 @@ impl<U> Pool<U> {
             Some(divisions) => return Err(PoolError::Divisions { divisions }),
         };
         let maximum = maximum.map(|bytes| layout::align_down(bytes, UNIT));
-        let joined = upstream.find::<CudaVirtualResource>().map(CudaVirtualResource::addresses);
+        let leaf = upstream.find::<CudaVirtualResource>();
+        let joined = leaf.map(CudaVirtualResource::granularity);
+        let addresses = leaf.map(CudaVirtualResource::addresses);
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
-        let granule = if joined.is_some() { GRANULARITY } else { UNIT };
-        let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
+        let initial = layout::align_up(initial, joined.unwrap_or(UNIT)).ok_or(PoolError::Initial(overflow))?;
         let initial = initial.min(maximum.unwrap_or(usize::MAX));
         let concurrent = device.attributes().concurrent_managed_access;
         let lazy = concurrent && TypeId::of::<U::Kind>() == TypeId::of::<Managed>();
@@ -175,7 +176,7 @@ impl<U> Pool<U> {
             slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
             crossing: options.crossing,
             prefetch: None,
-            joined: joined.is_some(),
+            joined,
             rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
             passes_on: options.up_to.is_some(),
             lazy,
@@ -184,10 +185,10 @@ impl<U> Pool<U> {
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut central = pool.state.lock();
         let Central { arena, chunks, service, .. } = &mut *central;
-        chunks.join_within(joined.unwrap_or_default());
+        chunks.join_within(addresses.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
-            let bytes = if pool.limits.joined { left.min(PIECE) } else { left };
+            let bytes = if joined.is_some() { left.min(PIECE) } else { left };
             let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
             // Before anything can fail, so that the pool can give it back.
             if pool.limits.lazy {
@@ -413,7 +414,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
                 drop(local);
                 // Joined chunks become free one by one, while others beside them have live blocks.
                 let units = freed.units.end - freed.units.start;
-                if freed.alone || self.limits.joined && units >= (GRANULARITY / UNIT) as u64 {
+                if freed.alone || self.limits.joined.is_some_and(|granule| units >= (granule / UNIT) as u64) {
                     self.release_idle(usize::from(tag.slot), threshold, freed);
                 }
                 return Ok(());

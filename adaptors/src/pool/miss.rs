@@ -10,7 +10,7 @@ use super::state::{Central, PoolState};
 use crate::size::Size;
 use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
 
-/// The multiple that growth is rounded to: the driver's own granularity.
+/// The multiple that growth is rounded to where no leaf says: what the driver takes of the device at a time.
 pub(super) const GRANULARITY: usize = 2 << 20;
 /// Small requests take this much to their stream at a time, so that the next ones find it there.
 const BITE: usize = 2 << 20;
@@ -29,8 +29,8 @@ pub(super) struct Limits {
     pub(super) slack: Size,
     pub(super) crossing: Crossing,
     pub(super) prefetch: Option<Location>,
-    /// The upstream's chunks can be used as one where they touch.
-    pub(super) joined: bool,
+    /// The upstream's chunks can be used as one where they touch, and are multiples of so many bytes.
+    pub(super) joined: Option<usize>,
     /// What has not been used takes no memory, so that it is used last.
     pub(super) lazy: bool,
     pub(super) rounding: Rounding,
@@ -217,7 +217,8 @@ impl<U: Upstream> Miss<'_, U> {
             true => reserved.max(GRANULARITY),
             false => (reserved / 8).clamp(GRANULARITY, STEP_MAX),
         });
-        let bytes = layout::align_up(least.max(step), GRANULARITY).unwrap_or(least).min(room).max(least);
+        let granularity = self.limits.joined.unwrap_or(GRANULARITY);
+        let bytes = layout::align_up(least.max(step), granularity).unwrap_or(least).min(room).max(least);
         let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
         match self.state.fence(stream, false) {
             Ok(fences) if self.limits.lazy => {
