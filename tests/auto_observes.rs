@@ -4,12 +4,12 @@
 mod common;
 
 use cumem::hints::PrefetchPlan;
-use cumem::sim::{FaultPrefetch, Profile, faults};
+use cumem::sim::{FaultCall, FaultPrefetch, Profile, faults};
 use cumem::{
-    AutoPrefetchOptions, AutoPrefetched, Device, DriverError, HostKernel, LayerExt, Location, ManagedResource,
-    MemoryResource, Outcome, Pattern, PinnedResource, Stream, UnifiedBuffer, kind,
+    AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetched, Device, DriverError, HostKernel, LayerExt, Location,
+    ManagedResource, MemoryResource, Outcome, Pattern, PinnedResource, Stream, UnifiedBuffer, kind,
 };
-use cumem_adaptors::{PoolOptions, ResourceExt, StackSpec};
+use cumem_adaptors::{AnyStack, AutoPrefetch, PoolOptions, ResourceExt, StackSpec};
 
 on_devices!(prefetches_by_the_user_show_what_comes, builders_and_plans_show_it_too, faults_where_they_can_be_read);
 
@@ -229,10 +229,32 @@ fn a_stack_from_text_has_it_and_what_does_not_migrate_has_not() {
     let second = cumem::Buffer::<u8, _>::zeroed(SLAB, &stream, &spill).unwrap();
     assert!(first.auto_prefetch_report().is_some() && second.auto_prefetch_report().is_none());
     drop(second.device_use(0..SLAB).unwrap());
+}
 
-    let wsl = Device::simulated(Profile::wsl()).unwrap();
-    let refused = ManagedResource::new(&wsl).unwrap().auto_prefetch(AutoPrefetchOptions::default()).unwrap_err();
-    assert!(matches!(refused, DriverError::NotSupported { .. }), "{refused}");
+#[test]
+fn a_stack_without_concurrent_access_is_refused_or_said_to_pass_through() {
+    for profile in [Profile::wsl(), Profile::maxwell()] {
+        let device = Device::simulated(profile).unwrap();
+        let (managed, options) = (ManagedResource::new(&device).unwrap(), AutoPrefetchOptions::default());
+        let refused = managed.auto_prefetch(options).unwrap_err();
+        assert!(matches!(refused, DriverError::NotSupported { .. }), "{refused}");
+
+        let text = "managed | auto_prefetch(pass_through, ahead=2)";
+        let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
+        let shown = format!("auto_prefetch(budget=256MiB, ahead=2, passing through) over managed on {}", device.id());
+        assert_eq!(stack.to_string(), shown);
+        let AnyStack::OverManaged(stack) = stack else { panic!("{stack} is over managed memory") };
+        let buffer = on_host(&stack);
+        drop(buffer.device_use(slab(0)).unwrap());
+        device.synchronize().unwrap();
+        let found = stack.find::<AutoPrefetched>().unwrap();
+        assert!(found.passes_through());
+        assert_eq!((found.report(), buffer.auto_prefetch_report()), (AutoPrefetchReport::default(), None));
+        assert_eq!(device.simulator().unwrap().calls(FaultCall::PrefetchAsync), 0);
+    }
+    let (device, options) = (common::simulated(), AutoPrefetchOptions::default());
+    let stack = AutoPrefetch::or_pass_through(ManagedResource::new(&device).unwrap(), options).unwrap();
+    assert!(!stack.auto_prefetched().passes_through() && on_host(&stack).auto_prefetch_report().is_some());
 }
 
 #[test]

@@ -36,6 +36,19 @@ impl<U> AutoPrefetch<U> {
         Ok(Self { state: AutoPrefetched::new(upstream.device(), options)?, upstream })
     }
 
+    /// The same where the device can, else it observes nothing, and says so: in a warning through `tracing` now, in
+    /// [`Display`](fmt::Display), and in [`AutoPrefetched::passes_through`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AutoPrefetched::or_pass_through`].
+    pub fn or_pass_through(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
+    where
+        U: Upstream<Kind: Migratable>,
+    {
+        Ok(Self { state: AutoPrefetched::or_pass_through(upstream.device(), options)?, upstream })
+    }
+
     /// What it draws from.
     pub fn upstream(&self) -> &U {
         &self.upstream
@@ -50,7 +63,8 @@ impl<U> AutoPrefetch<U> {
 impl<U: Layer> Layer for AutoPrefetch<U> {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AutoPrefetchOptions { budget, uses_ahead, .. } = self.state.options();
-        write!(f, "auto_prefetch(budget={}, ahead={uses_ahead})", crate::Size::Bytes(budget))
+        let note = if self.state.passes_through() { ", passing through" } else { "" };
+        write!(f, "auto_prefetch(budget={}, ahead={uses_ahead}{note})", crate::Size::Bytes(budget))
     }
     fn beneath(&self) -> Beneath<'_> {
         Beneath::Layer(&self.upstream)

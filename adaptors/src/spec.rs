@@ -21,7 +21,7 @@
 //! | `tagged` | a name, for a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
 //! | `spill` | the stack to spill to: `spill(managed)` |
-//! | `auto_prefetch` | `budget=SIZE`, `ahead=USES` |
+//! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
 //! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
@@ -85,7 +85,7 @@ enum Adaptor {
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),
-    AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize> },
+    AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize>, pass_through: bool },
 }
 
 /// What may only be applied last: prefetch.

@@ -46,6 +46,7 @@ fn builds_what_it_says() {
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
         ("managed | prefetch(always)", "prefetch(DEVICE, always) over managed"),
         ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
+        ("managed | auto_prefetch(pass_through)", "auto_prefetch(budget=256MiB, ahead=4) over managed"),
     ] {
         let spec = StackSpec::parse(text).unwrap();
         let stack = spec.build(&device).unwrap();

@@ -1,7 +1,7 @@
 //! Words to a stack, through the same constructors as in code.
 
 use super::{Adaptor, AnyStack, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
-use crate::{Prefetch, ResourceExt, Size};
+use crate::{AutoPrefetch, Prefetch, ResourceExt, Size};
 use cumem::accounting::Ledger;
 use cumem::kind::{self, Erased, Managed};
 use cumem::{
@@ -121,7 +121,7 @@ impl Site<'_> {
                 let spill = first.spill_to(second).map_err(|e| self.refused(word, e))?;
                 Built::Either(AnyUpstream::erase_kind(spill))
             }
-            Adaptor::AutoPrefetch { budget, uses_ahead } => {
+            Adaptor::AutoPrefetch { budget, uses_ahead, pass_through } => {
                 let Built::Managed(upstream) = built else {
                     return Err(self.refused(word, self.unsupported("prefetch")));
                 };
@@ -132,7 +132,11 @@ impl Site<'_> {
                 if let Some(uses) = uses_ahead {
                     options = options.uses_ahead(*uses);
                 }
-                Built::Managed(AnyUpstream::new(upstream.auto_prefetch(options).map_err(|e| self.refused(word, e))?))
+                let auto = match pass_through {
+                    true => AutoPrefetch::or_pass_through(upstream, options),
+                    false => AutoPrefetch::new(upstream, options),
+                };
+                Built::Managed(AnyUpstream::new(auto.map_err(|e| self.refused(word, e))?))
             }
         })
     }

@@ -174,15 +174,19 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
         "spill" => spill(text, &term, beneath)?,
         "auto_prefetch" => {
             migratable(text, &term, beneath)?;
-            let (mut budget, mut uses_ahead) = (None, None);
+            let (mut budget, mut uses_ahead, mut pass_through) = (None, None, false);
             for argument in &term.arguments {
-                match argument.key {
-                    Some("budget") => budget = Some(value(text, argument)?),
-                    Some("ahead") => uses_ahead = Some(value(text, argument)?),
-                    _ => return Err(unknown_argument(text, argument, "`auto_prefetch` takes budget= and ahead=")),
+                match (argument.key, argument.value) {
+                    (Some("budget"), _) => budget = Some(value(text, argument)?),
+                    (Some("ahead"), _) => uses_ahead = Some(value(text, argument)?),
+                    (None, "pass_through") => pass_through = true,
+                    _ => {
+                        let takes = "`auto_prefetch` takes budget=, ahead= and `pass_through`";
+                        return Err(unknown_argument(text, argument, takes));
+                    }
                 }
             }
-            Adaptor::AutoPrefetch { budget, uses_ahead }
+            Adaptor::AutoPrefetch { budget, uses_ahead, pass_through }
         }
         name => {
             let message = match name {
