@@ -215,6 +215,47 @@ fn a_refused_prefetch_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_use_is_valid_whether_its_time_can_be_told_or_not() {
+    let mut unknown = 0;
+    for (call, n) in
+        [FaultCall::CreateEvent, FaultCall::RecordEvent].into_iter().flat_map(|call| (1..16).map(move |n| (call, n)))
+    {
+        let device = common::simulated();
+        let mut buffer = on_host(&device);
+        let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(1)).unwrap();
+        device.simulator().unwrap().fail_nth(call, n, CudaErrorCode::UNKNOWN);
+        // What is brought is on its way when its use is declared.
+        (0..SLABS).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
+        device.synchronize().unwrap();
+        let report = buffer.stop_auto_prefetch().unwrap();
+        assert_eq!(report.failed + report.ahead_undecided / SLAB as u64, 1, "{call} {n}: {report:?}");
+        assert!(report.timeliness().is_some(), "the others are known: {report:?}");
+        unknown += report.ahead_undecided / SLAB as u64;
+    }
+    assert!(unknown > 0);
+}
+
+#[test]
+fn questions_about_time_that_fail_cost_only_the_answer() {
+    let device = common::simulated();
+    let simulator = device.simulator().unwrap();
+    let mut buffer = on_host(&device);
+    let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(1)).unwrap();
+    (0..2).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
+    // Whether what was brought is there.
+    simulator.fail_nth(FaultCall::Query, 1, CudaErrorCode::UNKNOWN);
+    (2..SLABS).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
+    device.synchronize().unwrap();
+    assert_eq!(buffer.auto_prefetch_report().unwrap().ahead_undecided, 0);
+
+    drop(buffer.host_write().unwrap());
+    (0..SLABS).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
+    device.synchronize().unwrap();
+    simulator.fail_nth(FaultCall::Query, 1, CudaErrorCode::UNKNOWN);
+    assert_eq!(buffer.auto_prefetch_report().unwrap().ahead_undecided, SLAB as u64);
+}
+
+#[test]
 fn without_concurrent_access_it_stays_off() {
     for profile in [Profile::wsl(), Profile::maxwell(), Profile::integrated()] {
         let device = Device::simulated(profile).unwrap();

@@ -31,6 +31,16 @@ struct Arrival {
     reached: Event,
 }
 
+/// When the device comes to the use of something that was brought.
+#[derive(Debug)]
+pub(super) enum Reached {
+    /// After it was there.
+    Later,
+    At(Event),
+    /// No event could be made that says so.
+    Unknown,
+}
+
 /// Uses that the device has not come to, as far as is known.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
@@ -52,31 +62,26 @@ impl Brought {
         Ok(Some(Self { begun, done }))
     }
 
-    /// Makes `stream` wait for it, unless it is done; the event at which the stream begins to.
-    pub(super) fn awaited_by(&self, stream: &Stream) -> Result<Option<Event>, DriverError> {
-        if self.done.is_done()? {
-            return Ok(None);
+    /// Makes `stream` wait for it, unless it is done, and says when the stream begins to. The use does not depend on
+    /// whether that can be told.
+    pub(super) fn awaited_by(&self, stream: &Stream) -> Result<Reached, DriverError> {
+        if matches!(self.done.is_done(), Ok(true)) {
+            return Ok(Reached::Later);
         }
-        let reached = Event::with_timing(stream.device())?;
-        reached.record(stream)?;
+        let event = Event::with_timing(stream.device()).and_then(|event| event.record(stream).map(|()| event));
         stream.wait(&self.done)?;
-        Ok(Some(reached))
+        Ok(event.inspect_err(stays_unknown).map_or(Reached::Unknown, Reached::At))
     }
 }
 
 impl Arrivals {
-    /// `bytes` of what was brought are used, at `reached` unless they were there when that was declared.
-    pub(super) fn used(
-        &mut self,
-        bytes: u64,
-        brought: Brought,
-        reached: Option<Event>,
-        report: &mut AutoPrefetchReport,
-    ) {
+    /// `bytes` of what was brought are used.
+    pub(super) fn used(&mut self, bytes: u64, brought: Brought, reached: Reached, report: &mut AutoPrefetchReport) {
         report.ahead_used += bytes;
-        let Some(reached) = reached else {
-            report.ahead_in_time += bytes;
-            return;
+        let reached = match reached {
+            Reached::Later => return report.ahead_in_time += bytes,
+            Reached::At(event) => event,
+            Reached::Unknown => return report.ahead_undecided += bytes,
         };
         report.ahead_undecided += bytes;
         self.undecided.push_back(Arrival { bytes, brought, reached });
@@ -98,11 +103,15 @@ impl Arrivals {
             }
             Err(error) if error.code() == Some(CudaErrorCode::NOT_READY) => true,
             Err(error) => {
-                tracing::debug!(%error, "whether it was in time stays unknown");
+                stays_unknown(&error);
                 false
             }
         });
     }
+}
+
+fn stays_unknown(error: &DriverError) {
+    tracing::debug!(%error, "whether it was in time stays unknown");
 }
 
 impl Arrival {

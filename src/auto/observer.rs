@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ahead::Ahead;
-use super::arrival::{Arrivals, Brought};
+use super::arrival::{Arrivals, Brought, Reached};
 use super::faults::{Faulted, Faults};
 use super::guesses::{Guess, Guesses};
 use super::predictor::Predictor;
@@ -73,7 +73,7 @@ impl AutoPrefetch {
         while let Some(index) = guesses.met_by(&bytes) {
             let reached = match &guesses.get(index).brought {
                 Some(brought) => brought.awaited_by(stream)?,
-                None => None,
+                None => Reached::Later,
             };
             if let Some(Guess { bytes: guessed, brought: Some(prefetch), .. }) = guesses.take(index) {
                 let used = overlap(&guessed, &bytes);

@@ -17,7 +17,8 @@ pub struct AutoPrefetchReport {
     /// Of these, there when the device came to their use. Of a transfer on its way the part counts that was over, by
     /// its time.
     pub ahead_in_time: u64,
-    /// Of these, used by work that the device has not come to yet, as far as is known.
+    /// Of these, used by work that the device has not come to yet, as far as is known, or of which the driver did not
+    /// say when it came to them.
     pub ahead_undecided: u64,
     /// For how long, in device time, work waited for what was on its way.
     pub waited: Duration,
