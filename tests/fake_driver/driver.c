@@ -1,4 +1,4 @@
-/* A libcuda with one device and one primary context, built by the tests. It gives the codes and lacks
+/* A libcuda with one device, or several that share a primary context, built by the tests. It gives the codes and lacks
    the functions that a real one would only on other machines. */
 #include <stdint.h>
 #include <stdlib.h>
@@ -12,6 +12,9 @@ typedef uint64_t address;
 #endif
 #ifndef RETAIN
 #define RETAIN 0
+#endif
+#ifndef DEVICES
+#define DEVICES 1
 #endif
 #ifndef VERSION
 #define VERSION 13000
@@ -37,13 +40,14 @@ static code note(int a, int b, int c, int d) {
 
 code cuInit(unsigned flags) { return flags ? 1 : INIT; }
 code cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
-code cuDeviceGetCount(int *count) { *count = 1; return 0; }
-code cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal ? 101 : 0; }
+code cuDeviceGetCount(int *count) { *count = DEVICES; return 0; }
+code cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal < DEVICES ? 0 : 101; }
 code cuDeviceGetName(char *name, int size, int device) { strncpy(name, "fake", size); return 0; }
 code cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 1 << 30; return 0; }
-/* Every attribute is its own number, and those after VIRTUAL_ADDRESS_MANAGEMENT are not known. */
+/* Every attribute is its own number, and those after VIRTUAL_ADDRESS_MANAGEMENT are not known. Several devices do
+   not use the host's page tables. */
 code cuDeviceGetAttribute(int *value, int attribute, int device) {
-    *value = attribute;
+    *value = DEVICES > 1 && attribute == 100 ? 0 : attribute;
     return VERSION < 11000 && attribute > 102 ? 1 : 0;
 }
 
@@ -107,6 +111,18 @@ code cuStreamDestroy_v2(void *stream) { free(stream); return 0; }
 code cuStreamSynchronize(void *stream) { return 0; }
 /* A code that no header knows. */
 code cuStreamQuery(void *stream) { return 54321; }
+
+/* Modules have every kernel, and kernels do nothing. */
+code cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *options, void **values) {
+    *module = &references;
+    return 0;
+}
+code cuModuleUnload(void *module) { return 0; }
+code cuModuleGetFunction(void **function, void *module, const char *name) { *function = module; return 0; }
+code cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                    unsigned shared, void *stream, void **parameters, void **extra) {
+    return function == &references && current == &references ? 0 : 400;
+}
 
 code cuMemAllocManaged(address *pointer, size_t bytes, unsigned flags) {
     *pointer = (address)aligned_alloc(256, (bytes + 255) / 256 * 256);

@@ -4,8 +4,9 @@
 use cumem::hints;
 use cumem::{
     Advice, AllocError, Block, CudaAsyncResource, CudaErrorCode, CudaVirtualResource, Device, DeviceId, DriverError,
-    Location, ManagedResource, MemoryResource, Outcome, Stream, layout,
+    Location, ManagedResource, MemoryResource, Outcome, SkipReason, Stream, layout,
 };
+use cust::module::Module;
 use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
 use std::alloc::Layout;
 use std::process::Command;
@@ -131,6 +132,32 @@ fn failed_initialisation_says_why() {
     }
     let text = Device::open(0).unwrap_err().to_string();
     assert_eq!(text, "no CUDA driver: cuInit of the driver for CUDA 13.0 failed: CUDA error 12345");
+}
+
+#[test]
+fn a_kernel_of_cust_may_take_pages_from_another_device() {
+    if !with_fake("a_kernel_of_cust_may_take_pages_from_another_device", &["-DDEVICES=2"]) {
+        return;
+    }
+    let [first, second] = [0, 1].map(|ordinal| Device::open(ordinal).unwrap());
+    let [stream, other] = [&first, &second].map(|device| Stream::new(device).unwrap());
+    let resource = ManagedResource::new(&first).unwrap();
+    let block = resource.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+    let prefetch = || hints::prefetch_if_needed(&block, 0..4096, first.id(), &stream).unwrap();
+    let there = Outcome::Skipped(SkipReason::AlreadyThere);
+    assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
+
+    first.bind_to_thread().unwrap();
+    let module = Module::from_ptx("", &[]).unwrap();
+    let kernel = module.get_function("any").unwrap();
+    // SAFETY: the fake's kernels take nothing and do nothing.
+    unsafe { stream.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
+    assert_eq!(prefetch(), there, "where it runs they stay");
+    // SAFETY: as above.
+    unsafe { other.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
+    assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
+    // SAFETY: nothing uses it.
+    unsafe { resource.deallocate(&stream, block) }.unwrap();
 }
 
 #[test]
