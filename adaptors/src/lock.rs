@@ -1,10 +1,11 @@
 //! [`BiasedLock`]: for sections that are nearly always a few dozen instructions, and nearly always of one thread.
 //!
-//! `std::sync::Mutex` makes an atomic exchange at both ends, a spin lock at one; each takes 6 to 11 ns, where a whole
-//! hit of the pool should take 30. But a stream is mostly driven by one thread. So a lock learns who takes it: a thread
-//! that has had it [`PATIENCE`] times in a row *owns* it, and from then on enters with plain stores and loads. Another
-//! thread that comes takes the ownership away first, which is dear; then any thread can come to own it, but has to be
-//! twice as patient each time, up to [`PATIENCE_MAX`], so that this stays rare however threads take turns.
+//! `std::sync::Mutex` makes an atomic exchange at both ends, a spin lock at one, which alone is a good part of a hit
+//! of the pool (`benches/README.md`: a pair on a stream that was handed on, before and after). But a stream is mostly
+//! driven by one thread. So a lock learns who takes it: a thread that has had it [`PATIENCE`] times in a row *owns* it,
+//! and from then on enters with plain stores and loads. Another thread that comes takes the ownership away first, which
+//! is dear; then any thread can come to own it, but has to be twice as patient each time, up to [`PATIENCE_MAX`], so
+//! that this stays rare however threads take turns.
 //!
 //! Why only one thread is inside: the owner writes into its own [`Presence`] which lock it is inside of, and then reads
 //! the lock's `owner`; who takes the ownership away writes `owner`, and then reads the owner's presence. With a full

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Addresses that are reserved, in multiples of the device's memory: blocks of other sizes come and go, and a
-/// block needs addresses in one piece. They cost nothing (256 GiB take 33 µs on an H100).
+/// block needs addresses in one piece. They take no memory.
 const OVERCOMMIT: usize = 4;
 
 /// Device memory mapped behind one large range of reserved addresses (`cuMemAddressReserve`, `cuMemCreate`,

@@ -15,8 +15,7 @@ const LOG: usize = 4;
 /// Pieces of a chunk, which fills a slot. On the way up the first chunks are smaller, each as large as all before it,
 /// so that the device has something to do early.
 pub(super) const PER_CHUNK: usize = 1 << LOG;
-/// As long as this a thread looks for more to do before it lets itself be woken. Longer gains nothing on an H100's
-/// host.
+/// As long as this a thread looks for more to do, and keeps a core busy, before it lets itself be woken.
 const PATIENCE: Duration = Duration::from_micros(4);
 
 /// Which pieces the host may copy, and which it has copied. Chunk `i` has slot `i % slots`. Belongs to the thread that

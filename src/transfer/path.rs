@@ -2,7 +2,8 @@
 //!
 //! The limits are from `cargo bench --bench paths` on an H100 (PCIe 5, driver 580.159): `benches/paths-h100.csv`. What
 //! stands behind them: the driver copies to and from unified memory with a kernel over the link and not with
-//! a copy engine, whether the pages are there or not. That costs 4 us a call and 5 to 9 % of the bandwidth.
+//! a copy engine, whether the pages are there or not. That costs 4 us a call and 5 to 9 % of the bandwidth
+//! (`cargo bench --bench transfer`; `benches/README.md`).
 #![forbid(unsafe_code)]
 
 use super::{Transfer, stage};
@@ -68,7 +69,7 @@ pub(super) enum Plan {
 
 /// Up to here what is not page-locked goes through memory that is.
 pub(super) const SLOT_BYTES: usize = 8 << 10;
-/// Up to here so does everything: asking whether the caller's memory is page-locked takes longer, 1.6 us if it is not.
+/// Up to here so does everything: asking whether the caller's memory is page-locked takes longer.
 /// What the host has just written takes the device longer to read.
 const UNASKED_TO_DEVICE: usize = 2 << 10;
 const UNASKED_TO_HOST: usize = SLOT_BYTES;

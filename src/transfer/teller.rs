@@ -29,7 +29,7 @@ const OVER_LINK: usize = 8;
 /// Up to here a copy engine brings only so many bytes: these fetch the rest while those come and are gathered.
 const OVER_LINK_UNTIL: usize = 1 << 20;
 const BY_ENGINE: usize = 384 << 10;
-/// After so many looks, some 50 us, the stream is asked whether anything is still to come.
+/// After so many looks the stream is asked whether anything is still to come.
 const LOOKS: u32 = 1 << 14;
 
 /// A few KiB of page-locked memory, two words of the device's, and the kernels.

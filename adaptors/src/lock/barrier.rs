@@ -3,7 +3,7 @@
 //!
 //! `membarrier(2)` lets every running thread of the process pass a full barrier (a thread that does not run has
 //! passed one in the scheduler). So where one thread is between its store and its load, `light` only has to keep the
-//! compiler from exchanging them. About 2 µs for a few running threads.
+//! compiler from exchanging them.
 
 #[cfg(all(target_os = "linux", not(miri), not(all(loom, test))))]
 mod system {

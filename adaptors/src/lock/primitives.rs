@@ -31,7 +31,7 @@ use loom::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const NOWHERE: usize = 0;
-/// Some microseconds.
+/// Between two looks, at the most.
 const PAUSES_MAX: u32 = if cfg!(all(loom, test)) { 1 } else { 128 };
 
 /// A word that says which lock somebody is inside of, if any. Locks are told apart by a number, which is never 0.

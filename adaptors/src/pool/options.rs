@@ -52,8 +52,8 @@ impl PoolOptions {
     }
 
     /// Bytes to grow by, if the request needs no more. Where the upstream refuses, half of it is tried, and
-    /// half of that, down to what is needed. Page-locked memory takes hundreds of microseconds a call, so larger slabs
-    /// than the pool would take by itself can be worth it there.
+    /// half of that, down to what is needed. Page-locked memory is the slowest to get (`benches/README.md`), so larger
+    /// slabs than the pool would take by itself can be worth it there.
     #[must_use]
     pub fn step(mut self, bytes: impl Into<Size>) -> Self {
         self.step = Some(bytes.into());
@@ -79,7 +79,7 @@ impl PoolOptions {
     ///
     /// Over unified memory: by how much more may be [`touched`](super::PoolStats::touched) than is live before streams
     /// wait for each other's memory. Two thirds if it is not set: on a trace with four streams that come and go
-    /// (`benches/README.md`), a third takes 1.40 times what was requested instead of 1.61, and twice the time.
+    /// (`benches/README.md`), a third takes 1.40 times what was requested instead of 1.61, and more time.
     #[must_use]
     pub fn slack(mut self, slack: impl Into<Size>) -> Self {
         self.slack = Some(slack.into());
@@ -104,7 +104,7 @@ impl PoolOptions {
     /// Over another pool this is one for small blocks, which are cut from slabs of their own ([`step`](Self::step), 2
     /// MiB and more) and leave the memory of large ones whole: `device | pool | pool(up_to=64KiB)`. A stream takes 2
     /// MiB at a time for small blocks without that too, and of four traces of real programs (`benches/README.md`) two
-    /// came out up to 0.9 % smaller, two up to 0.4 % larger: where small blocks stay while large ones come and go,
+    /// came out up to 0.8 % smaller, two up to 0.5 % larger: where small blocks stay while large ones come and go,
     /// slabs are the better.
     #[must_use]
     pub fn up_to(mut self, bytes: impl Into<Size>) -> Self {
