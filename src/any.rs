@@ -4,13 +4,12 @@
 //! and `Prefetch` only over an `AnyUpstream<Managed>`.
 
 use crate::block::Block;
-use crate::error::{AllocError, DeallocError, TrimError};
+use crate::error::{AllocError, DeallocError};
 use crate::kind::{DeviceAccessible, Erased, MemoryKind};
-use crate::layer::{Beneath, Layer, fmt_stack};
+use crate::layer::{Layer, fmt_stack, forward_layer};
 use crate::resource::{MemoryResource, Upstream};
 use crate::stream::Stream;
 use std::alloc::Layout;
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,18 +25,7 @@ macro_rules! erased {
         }
 
         impl<K: MemoryKind> Layer for $name<K> {
-            fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.describe(f)
-            }
-            fn beneath(&self) -> Beneath<'_> {
-                self.0.beneath()
-            }
-            fn state(&self) -> &dyn Any {
-                self.0.state()
-            }
-            fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
-                self.0.trim_layer(keep)
-            }
+            forward_layer!(self => self.0);
         }
 
         // SAFETY: every block is the erased resource's, handed on unchanged.
@@ -131,18 +119,7 @@ impl AnyUpstream<Erased> {
 struct EraseKind<R>(R);
 
 impl<R: Layer> Layer for EraseKind<R> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.describe(f)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        self.0.beneath()
-    }
-    fn state(&self) -> &dyn Any {
-        self.0.state()
-    }
-    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
-        self.0.trim_layer(keep)
-    }
+    forward_layer!(self => self.0);
 }
 
 // SAFETY: every block is the inner resource's, handed on unchanged; `Erased` claims nothing but

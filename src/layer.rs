@@ -36,6 +36,25 @@ pub trait Layer {
     fn trim_layer(&self, keep: usize) -> Result<usize, TrimError>;
 }
 
+/// All methods of a [`Layer`] that only stands for another.
+macro_rules! forward_layer {
+    ($self:ident => $layer:expr) => {
+        fn describe(&$self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            $layer.describe(f)
+        }
+        fn beneath(&$self) -> crate::layer::Beneath<'_> {
+            $layer.beneath()
+        }
+        fn state(&$self) -> &dyn std::any::Any {
+            $layer.state()
+        }
+        fn trim_layer(&$self, keep: usize) -> Result<usize, crate::error::TrimError> {
+            $layer.trim_layer(keep)
+        }
+    };
+}
+pub(crate) use forward_layer;
+
 /// What a layer stands on.
 #[derive(Clone, Copy)]
 pub enum Beneath<'a> {

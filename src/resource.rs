@@ -14,13 +14,11 @@
 //!   which shares its state.
 
 use crate::block::Block;
-use crate::error::{AllocError, DeallocError, TrimError};
+use crate::error::{AllocError, DeallocError};
 use crate::kind::MemoryKind;
-use crate::layer::{Beneath, Layer};
+use crate::layer::{Layer, forward_layer};
 use crate::stream::Stream;
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -84,18 +82,7 @@ macro_rules! forward_to_pointee {
     ($($pointer:ty),+) => {$(
         #[diagnostic::do_not_recommend]
         impl<R: Layer + ?Sized> Layer for $pointer {
-            fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                (**self).describe(f)
-            }
-            fn beneath(&self) -> Beneath<'_> {
-                (**self).beneath()
-            }
-            fn state(&self) -> &dyn Any {
-                (**self).state()
-            }
-            fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
-                (**self).trim_layer(keep)
-            }
+            forward_layer!(self => (**self));
         }
 
         #[diagnostic::do_not_recommend]
