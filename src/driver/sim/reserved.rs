@@ -51,7 +51,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes the time that as many pieces of new memory would, which is more than a driver takes: the memory is there.
+    /// Takes the time that as many pieces of new memory would, which is more than on an H100 (`benches/README.md`).
     pub(super) fn map_again(&self, d: u32, addr: u64, pieces: &[(u64, u64)]) -> Result<(), DriverError> {
         let call = "cuMemMap";
         let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map) * pieces.len() as u64)?;

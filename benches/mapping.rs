@@ -1,0 +1,51 @@
+//! What the driver takes to map memory and to unmap it: new memory of several sizes, and memory that is mapped a second
+//! time, in so many pieces of 2 MiB (`CudaVirtualResource::map_alias`, with which a pool stitches).
+
+mod common;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use cumem::{Block, CudaVirtualResource, Stream};
+use std::time::{Duration, Instant};
+
+const SIZES: [usize; 3] = [2 << 20, 32 << 20, 512 << 20];
+const PIECES: [usize; 4] = [1, 2, 4, 16];
+
+fn mapping(criterion: &mut Criterion) {
+    let device = common::device();
+    let mut group = criterion.benchmark_group(format!("mapping/{}", device.id()));
+    group.throughput(Throughput::Elements(1));
+    let stream = Stream::new(&device).unwrap_or_else(|error| common::give_up(error));
+    let leaf = CudaVirtualResource::new(&device).unwrap_or_else(|error| common::give_up(error));
+    for bytes in SIZES {
+        let layout = common::layout(bytes);
+        group.bench_function(BenchmarkId::new("new", bytes), |bencher| {
+            bencher.iter(|| common::free(&leaf, &stream, common::allocate(&leaf, &stream, layout)));
+        });
+    }
+    let blocks: Vec<Block> =
+        (0..PIECES[PIECES.len() - 1]).map(|_| common::allocate(&leaf, &stream, common::layout(2 << 20))).collect();
+    for pieces in PIECES {
+        let pieces: Vec<&Block> = blocks[..pieces].iter().collect();
+        for part in ["map_alias", "unmap_alias"] {
+            group.bench_function(BenchmarkId::new(part, pieces.len()), |bencher| {
+                bencher.iter_custom(|rounds| (0..rounds).map(|_| alias(&leaf, &pieces, part == "map_alias")).sum());
+            });
+        }
+    }
+    blocks.into_iter().for_each(|block| common::free(&leaf, &stream, block));
+    group.finish();
+}
+
+/// The time of mapping, or else of unmapping.
+fn alias(leaf: &CudaVirtualResource, pieces: &[&Block], map: bool) -> Duration {
+    let start = Instant::now();
+    // SAFETY: the pieces outlive the alias, and nothing uses either.
+    let alias = unsafe { leaf.map_alias(pieces) }.unwrap_or_else(|error| common::give_up(error));
+    let mapped = start.elapsed();
+    // SAFETY: nothing uses it.
+    unsafe { leaf.unmap_alias(alias) }.unwrap_or_else(|error| common::give_up(error));
+    if map { mapped } else { start.elapsed() - mapped }
+}
+
+criterion_group!(benches, mapping);
+criterion_main!(benches);
