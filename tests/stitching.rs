@@ -149,6 +149,15 @@ fn addresses_stay_until_the_work_that_uses_them_is_done() {
 }
 
 #[test]
+fn a_maximum_is_kept_in_whole_granules() {
+    let device = simulated();
+    let leaf = CudaVirtualResource::new(&device).unwrap();
+    let pool = Pool::new(leaf, PoolOptions::new().initial(37 * MIB).maximum(37 * MIB)).unwrap();
+    assert_eq!(pool.stats().reserved, 36 * MIB);
+    assert_eq!(device.simulator().unwrap().live_allocations().mapped.bytes, 36 * MIB as u64);
+}
+
+#[test]
 fn where_the_driver_does_not_map_again_the_pool_grows() {
     let device = simulated();
     let simulator = device.simulator().unwrap();

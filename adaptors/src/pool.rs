@@ -160,12 +160,14 @@ impl<U> Pool<U> {
             Some(divisions) if divisions.is_power_of_two() => Rounding::new(divisions),
             Some(divisions) => return Err(PoolError::Divisions { divisions }),
         };
-        let maximum = maximum.map(|bytes| layout::align_down(bytes, UNIT));
         let leaf = upstream.find::<CudaVirtualResource>();
         let joined = leaf.map(CudaVirtualResource::granularity);
         let addresses = leaf.map(CudaVirtualResource::addresses);
+        // What a leaf rounds up to granules would be more than the maximum.
+        let granule = joined.unwrap_or(UNIT);
+        let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
-        let initial = layout::align_up(initial, joined.unwrap_or(UNIT)).ok_or(PoolError::Initial(overflow))?;
+        let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
         let initial = initial.min(maximum.unwrap_or(usize::MAX));
         let concurrent = device.attributes().concurrent_managed_access;
         let lazy = concurrent && TypeId::of::<U::Kind>() == TypeId::of::<Managed>();

@@ -44,7 +44,7 @@ impl PoolOptions {
         self
     }
 
-    /// Bytes that the pool never has more of from its upstream.
+    /// Bytes that the pool never has more of from its upstream; over mapped memory, as many whole granules as they hold.
     #[must_use]
     pub fn maximum(mut self, bytes: impl Into<Size>) -> Self {
         self.maximum = Some(bytes.into());

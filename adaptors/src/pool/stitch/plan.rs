@@ -48,7 +48,7 @@ pub(super) fn plan(runs: &[Range<u64>], chunks: &[Grown], granule: u64, need: Ne
     if need.align > granule {
         return None;
     }
-    let mut free = Free::of(runs, chunks, need.align);
+    let mut free = Free::of(runs, chunks, granule, need.align);
     let all: u64 = free.whole.iter().map(|chunk| chunk.end - chunk.start).sum();
     for ends in [&mut free.heads, &mut free.tails] {
         ends.sort_unstable_by_key(|end| Reverse(end.end - end.start));
@@ -68,12 +68,16 @@ pub(super) fn plan(runs: &[Range<u64>], chunks: &[Grown], granule: u64, need: Ne
 }
 
 impl Free {
-    fn of(runs: &[Range<u64>], chunks: &[Grown], align: u64) -> Self {
+    fn of(runs: &[Range<u64>], chunks: &[Grown], granule: u64, align: u64) -> Self {
         let mut free = Self::default();
         for run in runs {
             let first = chunks.partition_point(|chunk| chunk.addr + chunk.units <= run.start);
             for &Grown { addr, units } in chunks[first..].iter().take_while(|chunk| chunk.addr < run.end) {
                 let end = addr + units;
+                if !units.is_multiple_of(granule) {
+                    // What is mapped behind its end is nobody's.
+                    continue;
+                }
                 match (run.start <= addr, end <= run.end) {
                     (true, true) => free.whole.push(addr..end),
                     (true, false) => free.tails.push(addr..run.end),
@@ -185,6 +189,15 @@ mod tests {
     #[test]
     fn memory_inside_of_a_chunk_is_of_no_use() {
         assert_eq!(planned(&[1001..1007, 1009..1012], &[1; 2], 8), None);
+    }
+
+    #[test]
+    fn chunks_that_end_inside_of_a_granule_are_of_no_use() {
+        let mut chunks = chunks(&[1, 1, 1]);
+        let parts = |chunks: &[Grown]| plan(&[1000..1004, 1012..1016], chunks, GRANULE, need(8)).map(|plan| plan.parts);
+        assert_eq!(parts(&chunks), Some(vec![1012..1016, 1000..1004]));
+        chunks[1] = Grown { addr: 1008 + 1, units: GRANULE - 1 };
+        assert_eq!(parts(&chunks), None);
     }
 
     #[test]
