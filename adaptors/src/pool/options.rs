@@ -52,8 +52,8 @@ impl PoolOptions {
     }
 
     /// Bytes to grow by, if the request needs no more. Where the upstream refuses, half of it is tried, and
-    /// half of that, down to what is needed. Page-locked memory is the slowest to get (`benches/README.md`), so larger
-    /// slabs than the pool would take by itself can be worth it there.
+    /// half of that, down to what is needed. Page-locked memory is the slowest to get
+    /// ([`PinnedResource`](cumem::PinnedResource)), so larger slabs than the pool would take by itself can be worth it there.
     #[must_use]
     pub fn step(mut self, bytes: impl Into<Size>) -> Self {
         self.step = Some(bytes.into());
