@@ -9,8 +9,8 @@ use std::alloc::Layout;
 
 /// Device memory straight from the driver (`cuMemAlloc`, `cuMemFree`).
 ///
-/// Simple and slow: about 110 µs per pair (measured, H100, `cuMemAlloc` and `cuMemFree`; `CUMEM_STACK=device cargo bench
-/// --bench allocate` prints it), and the free waits for the device. Put a pool over it.
+/// Simple and slow: about 65 µs per pair (`benches/README.md`, H100), and the free waits for the device. Put a pool over
+/// it.
 #[derive(Debug)]
 pub struct CudaResource {
     leaf: Leaf,

@@ -27,8 +27,8 @@ const OVERCOMMIT: usize = 4;
 /// Meant to lie under a pool. Each block is whole granules of 2 MiB, placed at the lowest addresses where it
 /// fits, so blocks that come one after the other touch, and **blocks that touch can be used as one range**: a
 /// pool over it ([`find`](crate::LayerExt::find), through any adaptors and erasure) grows by just what it misses
-/// and strands nothing in chunks. Without a pool, a small block takes 2 MiB and about 110 µs per pair
-/// (measured, H100, the calls from `cuMemCreate` to `cuMemRelease`; `cargo bench --bench mapping` prints it).
+/// and strands nothing in chunks. Without a pool, a small block takes 2 MiB and about 77 µs per pair
+/// (`benches/README.md`, H100).
 ///
 /// Only the device itself can reach the memory; kernels of other devices cannot.
 ///

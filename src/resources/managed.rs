@@ -11,9 +11,8 @@ use std::alloc::Layout;
 /// that migrate to who touches them.
 ///
 /// Costs nothing until touched, and may exceed the device's memory where the device has concurrent
-/// managed access. The driver's calls take about 42 µs per pair (measured, H100, `cuMemAllocManaged` and
-/// `cuMemFree`; `CUMEM_STACK=managed cargo bench --bench allocate` prints it); put a pool over it, and `Prefetch`
-/// outermost.
+/// managed access. The driver's calls take 15 to 20 µs per pair (`benches/README.md`, H100); put a pool over
+/// it, and `Prefetch` outermost.
 #[derive(Debug)]
 pub struct ManagedResource {
     leaf: Leaf,

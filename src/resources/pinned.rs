@@ -10,8 +10,7 @@ use std::alloc::Layout;
 /// Page-locked host memory (`cuMemAllocHost`): copies to and from it run at the speed of the link,
 /// and kernels reach it over the link.
 ///
-/// Very slow to get, about 1 ms per pair (measured, an H100's host, `cuMemAllocHost` and `cuMemFreeHost`;
-/// `CUMEM_STACK=pinned cargo bench --bench allocate` prints it); put a pool over it.
+/// Very slow to get, about 0.8 ms per pair (`benches/README.md`, an H100's host); put a pool over it.
 #[derive(Debug)]
 pub struct PinnedResource {
     leaf: Leaf,
