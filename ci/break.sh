@@ -70,6 +70,10 @@ break_ 'what comes home from a stitch comes without its fences' \
     pool/stitch.rs '(?<=chunks\.apart\(start\), )fences\.clone\(\)' 'Fences::default()'
 break_ 'the addresses of a stitch go before the work that uses them is done' \
     pool/stitch.rs 'stitch\.used\.join\(&fences\);' ''
+break_ 'stitches that touch are used as one' \
+    pool/stitch.rs 'head: true' 'head: false'
+break_ 'a chunk goes back while it is mapped a second time' \
+    pool/miss.rs 'if covered\.contains\(&addr\) \{\n                continue;\n            \}' ''
 break_ 'a stream allocates from a slot that it was bound to once' \
     pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \

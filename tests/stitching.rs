@@ -18,6 +18,7 @@ on_devices!(
     contents_stay_apart,
     what_was_stitched_is_used_at_home_again,
     all_goes_back_to_the_driver,
+    chunks_stay_while_they_are_mapped_twice,
 );
 
 type Stack = Pool<CudaVirtualResource>;
@@ -120,6 +121,23 @@ fn all_goes_back_to_the_driver(device: &Device) {
     }
 }
 
+fn chunks_stay_while_they_are_mapped_twice(device: &Device) {
+    let (pool, stream) = (pool(device), Stream::new(device).unwrap());
+    let kept = broken_up(&pool, &stream);
+    drop(stitched(&pool, &stream));
+    let small: Vec<_> = (200..209).map(|seed| (seed, words(&pool, &stream, 2 * MIB, seed).unwrap())).collect();
+    let mut of_stitches = small.into_iter().filter(|(_, words)| !at_home(&pool, words));
+    let (seed, last) = of_stitches.next().expect("a part of what was stitched is used again");
+    drop((kept, of_stitches));
+    // Some of the chunks that it is stitched of are free as a whole.
+    pool.trim().unwrap();
+    check(&last, seed);
+    let stats = pool.stats();
+    assert!(stats.reserved > 2 * MIB && stats.free > 0, "{stats}");
+    drop(last);
+    assert_eq!(pool.trim(), Ok(stats.reserved));
+}
+
 #[test]
 fn addresses_stay_until_the_work_that_uses_them_is_done() {
     let device = simulated();
@@ -189,4 +207,46 @@ fn a_refusal_of_any_call_loses_nothing() {
         Ok(())
     });
     report.assert();
+}
+
+#[test]
+fn an_alias_that_the_driver_does_not_unmap_fails_no_allocation() {
+    let device = simulated();
+    let simulator = device.simulator().unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let leaf = CudaVirtualResource::new(&device).unwrap();
+    let pool = Pool::new(leaf, PoolOptions::new().step(2 * MIB).slack(0)).unwrap();
+    let kept = broken_up(&pool, &stream);
+    drop(words(&pool, &stream, 6 * MIB, 100).unwrap());
+    let aliased = || simulator.live_allocations().aliased.blocks;
+    assert!(aliased() > 0);
+    simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
+    // What is stitched goes home for it, and what is missing can be mapped.
+    let large = words(&pool, &stream, 20 * MIB, 101).unwrap();
+    assert_eq!(simulator.faults_to_come(), 0);
+    check(&large, 101);
+    drop((kept, large));
+    pool.trim().unwrap();
+    assert_eq!((pool.stats().reserved, aliased()), (0, 0), "it was tried again");
+}
+
+#[test]
+fn stitches_that_touch_are_not_one() {
+    let device = simulated();
+    let stream = Stream::new(&device).unwrap();
+    let leaf = CudaVirtualResource::new(&device).unwrap();
+    let pool = Pool::new(leaf, PoolOptions::new().maximum(16 * MIB).step(2 * MIB)).unwrap();
+    let mut kept: Vec<_> = (0..8).map(|seed| Some((seed, words(&pool, &stream, 2 * MIB, seed).unwrap()))).collect();
+    kept.iter_mut().step_by(2).for_each(|hole| *hole = None);
+    let two: Vec<_> = (0..2).map(|seed| words(&pool, &stream, 4 * MIB, seed).unwrap()).collect();
+    let [first, second] = [&two[0], &two[1]].map(Words::device_address);
+    assert_eq!(first.abs_diff(second), 4 << 20, "they touch");
+    drop(two);
+    let across = words(&pool, &stream, 6 * MIB, 100).unwrap();
+    kept.iter().flatten().for_each(|(seed, words)| check(words, *seed));
+    check(&across, 100);
+    drop((kept, across));
+    assert_eq!(pool.trim(), Ok(16 * MIB));
+    let live = device.simulator().unwrap().live_allocations();
+    assert_eq!((live.mapped.blocks, live.aliased.blocks), (0, 0), "{live}");
 }

@@ -114,7 +114,7 @@ use tag::Tag;
 ///
 /// A block is best freed on the stream that it was allocated on; any other is correct too.
 ///
-/// A hit takes constant time; a miss takes time that grows with the number of free pieces. The upstream is asked under
+/// A hit takes constant time; a miss takes time that grows with the number of free pieces, of chunks and of stitches. The upstream is asked under
 /// the pool's central lock, so it must not allocate from or free to this same pool.
 ///
 /// Dropping the pool gives every chunk back, in stream order. A chunk with a block that is still live stays

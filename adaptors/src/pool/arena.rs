@@ -51,6 +51,11 @@ impl Arena {
         self.units
     }
 
+    /// How many pieces there are.
+    pub(super) fn count(&self) -> usize {
+        self.lots.len()
+    }
+
     pub(super) fn largest(&self) -> u64 {
         self.by_size.last().map_or(0, |&(units, _)| units)
     }

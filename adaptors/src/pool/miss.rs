@@ -245,14 +245,16 @@ impl<U: Upstream> Miss<'_, U> {
     /// Gives chunks back that are wholly free and in the arena, the highest first, until no more than
     /// `keep` bytes are reserved. With `force`, the host waits for what is stitched.
     pub(super) fn release(&mut self, keep: usize, force: bool) -> Released {
-        let undone = self.unstitch(force);
-        let mut released = Released { bytes: 0, refused: undone.err().map(DeallocReason::from) };
+        self.bring_home();
+        let refused = self.unmap_spent(force).err().map(DeallocReason::from);
+        let mut released = Released { bytes: 0, refused };
         let Central { arena, chunks, stitches, service, .. } = self.central;
+        let covered = stitches.covered(chunks);
         for Grown { addr, units } in chunks.places().into_iter().rev() {
             if chunks.reserved() <= keep {
                 break;
             }
-            if stitches.cover(Grown { addr, units }) {
+            if covered.contains(&addr) {
                 continue;
             }
             let touched = chunks.untouched_of(addr).map_or(units, |(part, _)| part.start - addr);

@@ -75,7 +75,8 @@ impl PoolOptions {
     /// [maximum](Self::maximum), and where the device has no more, that is done in any case.
     ///
     /// A third if it is not set. Less keeps the pool smaller where streams break memory up, and costs calls of the
-    /// driver: `benches/README.md` has figures of a trace with four streams for several values.
+    /// driver and a walk over all that is free each time, which is milliseconds where that is thousands of pieces:
+    /// `benches/README.md` has figures of a trace with four streams for several values.
     ///
     /// Over unified memory: by how much more may be [`touched`](super::PoolStats::touched) than is live before streams
     /// wait for each other's memory. Two thirds if it is not set: on a trace with four streams that come and go

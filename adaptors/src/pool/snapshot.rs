@@ -17,7 +17,8 @@ pub struct PoolSnapshot {
     pub stats: PoolStats,
     /// What each stream has, in the order of the pool's table.
     pub streams: Vec<StreamStats>,
-    /// The pieces, by address. They do not overlap, and are together what is reserved.
+    /// The pieces, by address: their second one, if they are stitched. They do not overlap, and are together what is
+    /// reserved.
     pub regions: Vec<PoolRegion>,
 }
 

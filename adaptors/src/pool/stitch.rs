@@ -13,20 +13,28 @@
 mod plan;
 
 use super::arena::{Need, Taken};
-use super::chunks::{Grown, UNIT};
+use super::chunks::{Chunks, UNIT};
 use super::fence::Fences;
 use super::heap::Region;
 use super::miss::{Miss, Refusal};
 use super::options::Crossing;
 use super::state::Central;
-use cumem::{Alias, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
+use cumem::{Alias, Block, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
 use plan::{Plan, plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// What is stitched at present, by where its memory begins. Units.
+/// So many free pieces go to a stream at once with what it asked for. It takes some 100 ns for each.
+const FEW: usize = 256;
+
+/// What is stitched at present.
 #[derive(Debug, Default)]
-pub(super) struct Stitches(BTreeMap<u64, Stitch>);
+pub(super) struct Stitches {
+    /// By where their memory begins, in units.
+    by_addr: BTreeMap<u64, Stitch>,
+    /// The chunks cannot be mapped a second time: they are not the leaf's, or the driver has no such call.
+    unavailable: bool,
+}
 
 #[derive(Debug)]
 struct Stitch {
@@ -44,8 +52,7 @@ impl Stitches {
     /// Gives the addresses back of the stitch at `at`, all of whose memory has gone home. While work still uses them
     /// they stay, unless the host waits for it.
     fn end(&mut self, at: u64, leaf: &CudaVirtualResource, service: &Stream, force: bool) -> Result<(), DriverError> {
-        let Some(stitch) = self.0.get_mut(&at) else { return Ok(()) };
-        stitch.used.prune();
+        let Some(stitch) = self.by_addr.get_mut(&at) else { return Ok(()) };
         if !stitch.used.are_reached() {
             if !force {
                 return Ok(());
@@ -53,19 +60,24 @@ impl Stitches {
             stitch.used.hold(service)?;
             service.synchronize()?;
         }
-        let Some(Stitch { alias, parts, units, away, used }) = self.0.remove(&at) else { return Ok(()) };
+        let Some(Stitch { alias, parts, units, away, used }) = self.by_addr.remove(&at) else { return Ok(()) };
         // SAFETY: nothing of the range is handed out any more, and the work that used it has ended.
         unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
-            self.0.insert(at, Stitch { alias, parts, units, away, used });
+            self.by_addr.insert(at, Stitch { alias, parts, units, away, used });
             reason
         })
     }
 
-    /// Whether some memory of `chunk` is mapped a second time.
-    pub(super) fn cover(&self, chunk: Grown) -> bool {
-        let touches = |part: &Range<u64>| part.start < chunk.addr + chunk.units && chunk.addr < part.end;
-        self.0.values().any(|stitch| stitch.parts.iter().any(touches))
+    /// The chunks that are mapped a second time, by where they begin.
+    pub(super) fn covered(&self, chunks: &Chunks) -> BTreeSet<u64> {
+        let parts = self.by_addr.values().flat_map(|stitch| &stitch.parts);
+        parts.map(|part| addr_of(chunks.around(part.start))).collect()
     }
+}
+
+/// Where the chunk begins that a part lies in.
+fn addr_of(chunk: Option<&Block>) -> u64 {
+    chunk.expect("a chunk stays for as long as it is mapped a second time").addr() / UNIT as u64
 }
 
 impl Stitch {
@@ -84,8 +96,8 @@ impl Stitch {
 
 impl<U: Upstream> Miss<'_, U> {
     /// A piece for `need`, out of what is in the arena, with less than `least` bytes mapped for it. Nothing if there is
-    /// none, or if the driver does not map it: then all is as it was. With `force`, the host waits for the work on
-    /// stitches that are free.
+    /// none, or if the driver does not map it; what is free of stitches is at home then, and what was mapped stays. With
+    /// `force`, the host waits for the work on stitches that nothing is left of.
     pub(super) fn stitch(
         &mut self,
         leaf: &CudaVirtualResource,
@@ -97,12 +109,19 @@ impl<U: Upstream> Miss<'_, U> {
     ) -> Result<Option<Taken>, Refusal> {
         let need = Need { bite: need.units, ..need };
         let wait = force || self.limits.crossing == Crossing::WaitFirst;
-        if self.unstitch(force).map_err(|error| Refusal::Upstream(error.into()))? {
+        let any = self.bring_home();
+        if let Err(error) = self.unmap_spent(force) {
+            tracing::warn!(%error, "addresses that nothing is left of stay mapped");
+        }
+        if any {
             let Central { arena, .. } = &mut *self.central;
             let taken = arena.take(need, stream.id(), wait);
             if let Some(taken) = taken.or_else(|| if wait { arena.take_run(need) } else { None }) {
                 return self.give(stream, index, taken);
             }
+        }
+        if self.central.stitches.unavailable {
+            return Ok(None);
         }
         let Some(mut plan) = self.plan(leaf, stream, need, wait) else { return Ok(None) };
         let fresh = plan.fresh as usize * UNIT;
@@ -115,30 +134,31 @@ impl<U: Upstream> Miss<'_, U> {
             if let Some(taken) = self.map_in(leaf, stream, index, need, gap.start / UNIT as u64, fresh..=fresh)? {
                 return Ok(Some(taken));
             }
-            // With chunks of several sizes it may not come out even.
-            match self.plan(leaf, stream, need, wait) {
-                Some(again) if again.fresh == 0 => plan = again,
-                _ => return Ok(None),
-            }
+            let Some(again) = self.plan(leaf, stream, need, wait) else { return Ok(None) };
+            plan = again;
         }
-        let Some(taken) = self.tie(leaf, plan) else { return Ok(None) };
+        // With chunks of several sizes it may not come out even.
+        let Some(parts) = plan.without_fresh() else { return Ok(None) };
+        let Some(taken) = self.tie(leaf, parts) else { return Ok(None) };
         self.give(stream, index, taken)
     }
 
-    /// Gives the stream what was found, and all else that it may use at once: its heap finds the best fit for what
-    /// comes next, and joins what is freed with what lies beside it.
+    /// Gives the stream what was found, and all else that it may use at once, if that is few pieces: its heap finds the
+    /// best fit for what comes next, and joins what is freed with what lies beside it.
     fn give(&mut self, stream: &Stream, index: usize, taken: Taken) -> Result<Option<Taken>, Refusal> {
         let taken = self.hold(stream, taken).map_err(Refusal::Upstream)?;
-        let rest = self.central.arena.take_all(stream.id());
-        self.state.slots.make(index).lock().attach_all(rest);
+        if self.central.arena.count() <= FEW {
+            let rest = self.central.arena.take_all(stream.id());
+            self.state.slots.make(index).lock().attach_all(rest);
+        }
         Ok(Some(taken))
     }
 
     /// Brings home what is free of stitches and in the arena. Whether there was any.
-    fn bring_home(&mut self) -> bool {
+    pub(super) fn bring_home(&mut self) -> bool {
         let Central { arena, chunks, stitches, .. } = &mut *self.central;
         let mut any = false;
-        for (&start, stitch) in &mut stitches.0 {
+        for (&start, stitch) in &mut stitches.by_addr {
             for (lot, fences) in arena.take_within(start..start + stitch.units) {
                 for Range { start, end } in stitch.home(lot.start - start..lot.end - start) {
                     arena.insert(start, end - start, chunks.apart(start), fences.clone());
@@ -147,31 +167,34 @@ impl<U: Upstream> Miss<'_, U> {
                 stitch.used.join(&fences);
                 any = true;
             }
+            stitch.used.prune();
         }
         any
     }
 
-    /// Brings home what is free, and gives the addresses back of stitches that nothing is left of. With `force`, the
-    /// host waits for the work that used them; without, those stay. The first that the driver refused.
-    pub(super) fn unstitch(&mut self, force: bool) -> Result<bool, DriverError> {
-        let any = self.bring_home();
-        let Some(leaf) = self.upstream.find::<CudaVirtualResource>() else { return Ok(any) };
+    /// Gives the addresses back of stitches that nothing is left of. With `force`, the host waits for the work that used
+    /// them; without, those stay. The first that the driver refused: it is tried again.
+    pub(super) fn unmap_spent(&mut self, force: bool) -> Result<(), DriverError> {
+        let Some(leaf) = self.upstream.find::<CudaVirtualResource>() else { return Ok(()) };
         let Central { service, stitches, .. } = &mut *self.central;
-        let spent: Vec<u64> = stitches.0.iter().filter(|(_, stitch)| stitch.away == 0).map(|(&at, _)| at).collect();
+        let spent = stitches.by_addr.iter().filter(|(_, stitch)| stitch.away == 0).map(|(&at, _)| at);
+        let spent: Vec<u64> = spent.collect();
         let ended = spent.into_iter().map(|at| stitches.end(at, leaf, service, force));
-        let refused = ended.fold(None, |first, end| first.or(end.err()));
-        refused.map_or(Ok(any), Err)
+        ended.fold(Ok(()), Result::and)
     }
 
-    /// Maps the parts of a plan end to end, and takes what is there. Nothing where the driver refuses.
-    fn tie(&mut self, leaf: &CudaVirtualResource, Plan { parts, .. }: Plan) -> Option<Taken> {
+    /// Maps parts of the arena end to end, and takes what is there. Nothing where the driver refuses.
+    fn tie(&mut self, leaf: &CudaVirtualResource, parts: Vec<Range<u64>>) -> Option<Taken> {
         let Central { arena, chunks, stitches, .. } = &mut *self.central;
-        let blocks: Vec<_> = parts.iter().filter_map(|part| chunks.around(part.start)).collect();
+        let blocks = parts.iter().map(|part| chunks.around(part.start).expect("what is in the arena lies in a chunk"));
+        let blocks: Vec<_> = blocks.collect();
         // SAFETY: the chunks stay for as long as the alias does: they are given back only when all of their memory is
         // in the arena, which lacks these parts until the alias is unmapped.
         let alias = match unsafe { leaf.map_alias(&blocks) } {
             Ok(alias) => alias,
             Err(error) => {
+                use DriverError::{Foreign, MissingSymbol, NotSupported};
+                stitches.unavailable = matches!(error, Foreign { .. } | MissingSymbol { .. } | NotSupported { .. });
                 tracing::debug!(%error, "the pool grows where it would have used free memory together");
                 return None;
             }
@@ -182,10 +205,10 @@ impl<U: Upstream> Miss<'_, U> {
             fences.join(&own.expect("the plan is of what is in the arena"));
         }
         let first = parts.first().expect("a plan has parts").start;
-        let offset = first - blocks.first().expect("a part lies in a chunk").addr() / UNIT as u64;
+        let offset = first - addr_of(blocks.first().copied());
         let addr = alias.addr() / UNIT as u64 + offset;
         let units: u64 = parts.iter().map(|part| part.end - part.start).sum();
-        stitches.0.insert(addr, Stitch { alias, parts, units, away: units, used: Fences::default() });
+        stitches.by_addr.insert(addr, Stitch { alias, parts, units, away: units, used: Fences::default() });
         let region = Region { addr, units: units as u32, head: true };
         Some(Taken { region, fences })
     }

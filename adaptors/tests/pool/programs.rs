@@ -35,8 +35,8 @@ fn run<K: DeviceAccessible>(operations: usize, options: PoolOptions, leaf: fn(&D
     below.settle().unwrap();
 }
 
-/// Where memory is short, every way in which it comes from one stream to another is taken. Pieces move whenever they
-/// can.
+/// Where memory is short, every way in which it comes from one stream to another is taken. Free memory is
+/// stitched whenever it can be.
 fn short() -> PoolOptions {
     PoolOptions::new().maximum(96 * MIB).step(2 * MIB).slack(0)
 }

@@ -23,6 +23,13 @@ pub(super) struct Plan {
     pub(super) fresh: u64,
 }
 
+impl Plan {
+    /// The parts, if nothing has to be mapped.
+    pub(super) fn without_fresh(self) -> Option<Vec<Range<u64>>> {
+        (self.fresh == 0).then_some(self.parts)
+    }
+}
+
 /// Free memory as it lies in chunks.
 #[derive(Debug, Default)]
 struct Free {
