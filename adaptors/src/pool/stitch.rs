@@ -24,7 +24,7 @@ use plan::{Plan, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// So many free pieces go to a stream at once with what it asked for. It takes some 100 ns for each.
+/// So many free pieces at most go to a stream with what it asked for: each of them goes from one tree to another.
 const FEW: usize = 256;
 
 /// What is stitched at present.
