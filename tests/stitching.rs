@@ -24,10 +24,13 @@ on_devices!(
 type Stack = Pool<CudaVirtualResource>;
 type Words<'a> = Buffer<u32, &'a Stack>;
 
+fn pool_with(device: &Device, options: PoolOptions) -> Stack {
+    Pool::new(CudaVirtualResource::new(device).unwrap(), options).unwrap()
+}
+
 /// A pool that has no more than 48 MiB.
 fn pool(device: &Device) -> Stack {
-    let leaf = CudaVirtualResource::new(device).unwrap();
-    Pool::new(leaf, PoolOptions::new().maximum(48 * MIB).step(2 * MIB)).unwrap()
+    pool_with(device, PoolOptions::new().maximum(48 * MIB).step(2 * MIB))
 }
 
 fn words<'a>(pool: &'a Stack, stream: &Stream, bytes: usize, seed: u32) -> Result<Words<'a>, AllocError> {
@@ -169,8 +172,7 @@ fn addresses_stay_until_the_work_that_uses_them_is_done() {
 #[test]
 fn a_maximum_is_kept_in_whole_granules() {
     let device = simulated();
-    let leaf = CudaVirtualResource::new(&device).unwrap();
-    let pool = Pool::new(leaf, PoolOptions::new().initial(37 * MIB).maximum(37 * MIB)).unwrap();
+    let pool = pool_with(&device, PoolOptions::new().initial(37 * MIB).maximum(37 * MIB));
     assert_eq!(pool.stats().reserved, 36 * MIB);
     assert_eq!(device.simulator().unwrap().live_allocations().mapped.bytes, 36 * MIB as u64);
 }
@@ -180,8 +182,7 @@ fn where_the_driver_does_not_map_again_the_pool_grows() {
     let device = simulated();
     let simulator = device.simulator().unwrap();
     let stream = Stream::new(&device).unwrap();
-    let leaf = CudaVirtualResource::new(&device).unwrap();
-    let pool = Pool::new(leaf, PoolOptions::new().step(2 * MIB).slack(0)).unwrap();
+    let pool = pool_with(&device, PoolOptions::new().step(2 * MIB).slack(0));
     let kept = broken_up(&pool, &stream);
     simulator.fail_nth(FaultCall::Map, 1, CudaErrorCode::NOT_SUPPORTED);
     let grown = words(&pool, &stream, 6 * MIB, 1).unwrap();
@@ -214,8 +215,7 @@ fn an_alias_that_the_driver_does_not_unmap_fails_no_allocation() {
     let device = simulated();
     let simulator = device.simulator().unwrap();
     let stream = Stream::new(&device).unwrap();
-    let leaf = CudaVirtualResource::new(&device).unwrap();
-    let pool = Pool::new(leaf, PoolOptions::new().step(2 * MIB).slack(0)).unwrap();
+    let pool = pool_with(&device, PoolOptions::new().step(2 * MIB).slack(0));
     let kept = broken_up(&pool, &stream);
     drop(words(&pool, &stream, 6 * MIB, 100).unwrap());
     let aliased = || simulator.live_allocations().aliased.blocks;
@@ -234,8 +234,7 @@ fn an_alias_that_the_driver_does_not_unmap_fails_no_allocation() {
 fn stitches_that_touch_are_not_one() {
     let device = simulated();
     let stream = Stream::new(&device).unwrap();
-    let leaf = CudaVirtualResource::new(&device).unwrap();
-    let pool = Pool::new(leaf, PoolOptions::new().maximum(16 * MIB).step(2 * MIB)).unwrap();
+    let pool = pool_with(&device, PoolOptions::new().maximum(16 * MIB).step(2 * MIB));
     let mut kept: Vec<_> = (0..8).map(|seed| Some((seed, words(&pool, &stream, 2 * MIB, seed).unwrap()))).collect();
     kept.iter_mut().step_by(2).for_each(|hole| *hole = None);
     let two: Vec<_> = (0..2).map(|seed| words(&pool, &stream, 4 * MIB, seed).unwrap()).collect();
