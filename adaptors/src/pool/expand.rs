@@ -11,8 +11,8 @@ use super::options::Crossing;
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
 use std::ops::{Range, RangeInclusive};
 
-/// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs about 110 µs
-/// to map and unmap (measured, H100, 20 MiB; `cargo bench --bench mapping` prints it by size).
+/// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs little more to map
+/// and unmap than 2 MiB do, where 512 MiB cost ten times as much (`cargo bench --bench mapping`).
 pub(super) const PIECE: usize = 32 << 20;
 /// Without a step in the options, the pool grows by this part of what it has, if that is more than is missing:
 /// waste that cannot be seen, and calls whose number grows with the logarithm of the size.

@@ -188,8 +188,8 @@ impl<U: Upstream> Miss<'_, U> {
         let Central { arena, chunks, stitches, .. } = &mut *self.central;
         let blocks = parts.iter().map(|part| chunks.around(part.start).expect("what is in the arena lies in a chunk"));
         let blocks: Vec<_> = blocks.collect();
-        // SAFETY: the chunks stay for as long as the alias does: they are given back only when all of their memory is
-        // in the arena, which lacks these parts until the alias is unmapped.
+        // SAFETY: the chunks stay for as long as the alias does: none that is `covered` is given back. No byte is to be
+        // had at two addresses, and with it go the fences of its uses at either.
         let alias = match unsafe { leaf.map_alias(&blocks) } {
             Ok(alias) => alias,
             Err(error) => {
