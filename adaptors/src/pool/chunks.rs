@@ -85,10 +85,15 @@ impl Chunks {
         places.map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
     }
 
-    /// The chunk that memory at `addr` lies in.
-    pub(super) fn around(&self, addr: u64) -> Option<&Block> {
-        let (&start, block) = self.blocks.range(..=addr).next_back()?;
-        (addr < start + (block.size() / UNIT) as u64).then_some(block)
+    /// The chunk that memory at `addr` lies in, and where it begins.
+    ///
+    /// # Panics
+    ///
+    /// If it is none of the pool's.
+    pub(super) fn around(&self, addr: u64) -> (u64, &Block) {
+        let found = self.blocks.range(..=addr).next_back();
+        let found = found.filter(|&(start, block)| addr < start + (block.size() / UNIT) as u64);
+        found.map(|(&start, block)| (start, block)).expect("all memory of a pool lies in a chunk")
     }
 
     /// Takes `bytes` or, where memory has run out, half of it and half of that, down to `least`. Both are

@@ -146,12 +146,15 @@ impl<U: Upstream> Miss<'_, U> {
     /// Brings what the stream may use of the arena to the stream's heap, where it joins what lies beside
     /// it, and takes a piece from there.
     pub(super) fn unite(&mut self, stream: &Stream, index: usize, need: Need) -> Option<Taken> {
+        if self.draw(stream, index) { self.take_own(index, need) } else { None }
+    }
+
+    /// Brings what the stream may use of the arena to the stream's heap. Whether there was any.
+    pub(super) fn draw(&mut self, stream: &Stream, index: usize) -> bool {
         let regions = self.central.arena.take_all(stream.id());
-        if regions.is_empty() {
-            return None;
-        }
-        self.state.slots.get(index)?.lock().attach_all(regions);
-        self.take_own(index, need)
+        let any = !regions.is_empty();
+        self.state.slots.make(index).lock().attach_all(regions);
+        any
     }
 
     /// Takes a piece of the stream's own heap.

@@ -19,7 +19,7 @@ use super::heap::Region;
 use super::miss::{Miss, Refusal};
 use super::options::Crossing;
 use super::state::Central;
-use cumem::{Alias, Block, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
+use cumem::{Alias, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
 use plan::{Plan, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -71,13 +71,8 @@ impl Stitches {
     /// The chunks that are mapped a second time, by where they begin.
     pub(super) fn covered(&self, chunks: &Chunks) -> BTreeSet<u64> {
         let parts = self.by_addr.values().flat_map(|stitch| &stitch.parts);
-        parts.map(|part| addr_of(chunks.around(part.start))).collect()
+        parts.map(|part| chunks.around(part.start).0).collect()
     }
-}
-
-/// Where the chunk begins that a part lies in.
-fn addr_of(chunk: Option<&Block>) -> u64 {
-    chunk.expect("a chunk stays for as long as it is mapped a second time").addr() / UNIT as u64
 }
 
 impl Stitch {
@@ -148,8 +143,7 @@ impl<U: Upstream> Miss<'_, U> {
     fn give(&mut self, stream: &Stream, index: usize, taken: Taken) -> Result<Option<Taken>, Refusal> {
         let taken = self.hold(stream, taken).map_err(Refusal::Upstream)?;
         if self.central.arena.count() <= FEW {
-            let rest = self.central.arena.take_all(stream.id());
-            self.state.slots.make(index).lock().attach_all(rest);
+            self.draw(stream, index);
         }
         Ok(Some(taken))
     }
@@ -186,8 +180,7 @@ impl<U: Upstream> Miss<'_, U> {
     /// Maps parts of the arena end to end, and takes what is there. Nothing where the driver refuses.
     fn tie(&mut self, leaf: &CudaVirtualResource, parts: Vec<Range<u64>>) -> Option<Taken> {
         let Central { arena, chunks, stitches, .. } = &mut *self.central;
-        let blocks = parts.iter().map(|part| chunks.around(part.start).expect("what is in the arena lies in a chunk"));
-        let blocks: Vec<_> = blocks.collect();
+        let blocks: Vec<_> = parts.iter().map(|part| chunks.around(part.start).1).collect();
         // SAFETY: the chunks stay for as long as the alias does: none that is `covered` is given back. No byte is to be
         // had at two addresses, and with it go the fences of its uses at either.
         let alias = match unsafe { leaf.map_alias(&blocks) } {
@@ -205,7 +198,7 @@ impl<U: Upstream> Miss<'_, U> {
             fences.join(&own.expect("the plan is of what is in the arena"));
         }
         let first = parts.first().expect("a plan has parts").start;
-        let offset = first - addr_of(blocks.first().copied());
+        let offset = first - chunks.around(first).0;
         let addr = alias.addr() / UNIT as u64 + offset;
         let units: u64 = parts.iter().map(|part| part.end - part.start).sum();
         stitches.by_addr.insert(addr, Stitch { alias, parts, units, away: units, used: Fences::default() });
