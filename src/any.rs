@@ -4,11 +4,11 @@
 //! and `Prefetch` only over an `AnyUpstream<Managed>`.
 
 use crate::block::Block;
+use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::kind::{DeviceAccessible, Erased, MemoryKind};
 use crate::layer::{Layer, fmt_stack, forward_layer};
 use crate::resource::{MemoryResource, Upstream};
-use crate::stream::Stream;
 use std::alloc::Layout;
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! [`Block`]: what `allocate` returns and `deallocate` takes back.
 
+use crate::device::stream::Stream;
+use cumem_driver::BlockEvent;
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -104,5 +106,15 @@ impl Block {
     #[inline]
     pub fn maker(&self) -> MakerId {
         self.maker
+    }
+
+    /// Tells the race detector of a simulated machine that the block is usable on `stream`, or about to be freed there.
+    #[inline]
+    pub(crate) fn declare(&self, stream: &Stream, event: BlockEvent) {
+        if let Some(model) = stream.device().model()
+            && let Ok(raw) = stream.raw()
+        {
+            model.declare(stream.device_id().ordinal(), self.addr(), self.size as u64, raw, event);
+        }
     }
 }

@@ -2,26 +2,29 @@
 
 mod auto;
 mod copy;
+mod hints;
 mod host;
 mod resize;
 mod transfer;
-mod unified;
 
 pub use host::{HostRead, HostWrite};
 
 use crate::any::AnyResource;
-use crate::auto::{AutoPrefetch, AutoPrefetched};
 use crate::block::Block;
-use crate::caller::Calling;
 use crate::device::Device;
-use crate::drop_error::record_drop_error;
-use crate::error::{AllocError, DriverError};
+use crate::device::error::DeviceError;
+use crate::device::notice::{Listener, Notice};
+use crate::device::stream::Stream;
+use crate::error::AllocError;
 use crate::kind::{self, DeviceAccessible};
 use crate::layer::LayerExt;
 use crate::layout;
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
+use crate::unified::auto::{AutoPrefetch, AutoPrefetched};
 use bytemuck::Pod;
+use cumem_driver::BlockEvent;
+use cumem_driver::call_site::CallSite;
+use cumem_driver::drop_error::record_drop_error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -66,11 +69,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: DeviceAccessible>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         let block = resource.allocate(stream, layout::array::<T>(capacity)?)?;
-        if let Some(simulator) = stream.device().simulator() {
-            simulator.declare_allocation(&block, stream);
-        }
+        block.declare(stream, BlockEvent::Allocated);
         let mut buffer = Self {
             block: ManuallyDrop::new(block),
             len: 0,
@@ -97,7 +98,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: DeviceAccessible>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         let mut buffer = Self::with_capacity(len, stream, resource)?;
         buffer.fill_zero(0..len)?;
         buffer.len = len;
@@ -114,7 +115,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: DeviceAccessible>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         let mut buffer = Self::with_capacity(data.len(), stream, resource)?;
         buffer.len = data.len();
         buffer.copy_from_slice(data)?;
@@ -206,9 +207,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::WrongDevice`], or what the driver answers; the buffer stays where it was then.
-    pub fn set_stream(&mut self, stream: &Stream) -> Result<(), DriverError> {
-        self.device().expect("the stream", stream.device_id())?;
+    /// [`DeviceError::WrongDevice`], or what the driver answers; the buffer stays where it was then.
+    pub fn set_stream(&mut self, stream: &Stream) -> Result<(), DeviceError> {
+        self.device().check_device("the stream", stream.device_id())?;
         stream.wait_for(&self.stream)?;
         self.stream = stream.clone();
         Ok(())
@@ -216,6 +217,13 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 }
 
 impl<T, R: MemoryResource> Buffer<T, R> {
+    /// Announces something about this buffer's memory to the buffer's observer, if it has one.
+    fn tell_observer(&self, notice: &Notice<'_>) {
+        if let Some(auto) = &self.auto {
+            auto.hear(self.stream.device_id(), notice);
+        }
+    }
+
     fn note_on_host(&self, on_host: bool) {
         self.on_host.store(on_host, Ordering::Relaxed);
     }
@@ -225,9 +233,7 @@ impl<T, R: MemoryResource> Drop for Buffer<T, R> {
     fn drop(&mut self) {
         // SAFETY: the block is taken once, here.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
-        if let Some(simulator) = self.stream.device().simulator() {
-            simulator.declare_free(&block, &self.stream);
-        }
+        block.declare(&self.stream, BlockEvent::Freed);
         // SAFETY: the buffer's work is on this stream or ordered before it, and nothing refers to it any more.
         let result = unsafe { self.resource.deallocate(&self.stream, block) };
         record_drop_error("a buffer", result);

@@ -10,34 +10,48 @@
 use crate::any::AnyResource;
 use crate::block::MakerId;
 use crate::device::Device;
-use crate::error::DriverError;
+use crate::device::error::DeviceError;
 use crate::kind::{DeviceAccessible, Erased};
 use crate::layer::LayerExt;
-use crate::location::DeviceId;
-use crate::per_device::PerDevice;
 use crate::resource::MemoryResource;
 use crate::resources::CudaResource;
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 /// The default resource of a device: any stack whose memory the device can reach.
 pub type DeviceResource = AnyResource<Erased>;
 
-/// Those that were set.
-static CURRENT: RwLock<BTreeMap<DeviceId, DeviceResource>> = RwLock::new(BTreeMap::new());
+/// The default resources of a machine, which the machine keeps.
+struct Defaults {
+    /// Those that were set, by device.
+    set: RwLock<Vec<Option<DeviceResource>>>,
+    /// The makers of plain device memory, by device: all handles to it take back each other's blocks.
+    makers: Box<[MakerId]>,
+}
+
+impl Defaults {
+    fn of(device: &Device) -> &Self {
+        device.machine().slots().get(|| {
+            let devices = device.machine().devices();
+            let set = RwLock::new((0..devices).map(|_| None).collect());
+            Self { set, makers: (0..devices).map(|_| MakerId::unique()).collect() }
+        })
+    }
+}
 
 /// The default resource of `device`.
 pub fn get(device: &Device) -> DeviceResource {
-    let set = CURRENT.read().unwrap_or_else(PoisonError::into_inner).get(&device.id()).cloned();
-    set.unwrap_or_else(|| initial(device))
+    let set = Defaults::of(device).set.read().unwrap_or_else(PoisonError::into_inner);
+    let current = set[device.ordinal() as usize].clone();
+    drop(set);
+    current.unwrap_or_else(|| initial(device))
 }
 
 /// Makes `resource` the default of the device that it allocates on, and returns the previous one.
 ///
 /// # Errors
 ///
-/// [`DriverError::WrongDevice`] if `resource` belongs to another device than `device`.
-pub fn set<R>(device: &Device, resource: R) -> Result<DeviceResource, DriverError>
+/// [`DeviceError::WrongDevice`] if `resource` belongs to another device than `device`.
+pub fn set<R>(device: &Device, resource: R) -> Result<DeviceResource, DeviceError>
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
 {
@@ -55,7 +69,7 @@ pub fn reset(device: &Device) -> DeviceResource {
 /// # Errors
 ///
 /// Those of [`set`].
-pub fn scoped<R>(device: &Device, resource: R) -> Result<ScopedDefault, DriverError>
+pub fn scoped<R>(device: &Device, resource: R) -> Result<ScopedDefault, DeviceError>
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
 {
@@ -77,26 +91,22 @@ impl Drop for ScopedDefault {
     }
 }
 
-fn replace<R>(device: &Device, resource: R) -> Result<Option<DeviceResource>, DriverError>
+fn replace<R>(device: &Device, resource: R) -> Result<Option<DeviceResource>, DeviceError>
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
 {
-    device.expect("the resource", resource.device().id())?;
+    device.check_device("the resource", resource.device().id())?;
     Ok(exchange(device, Some(AnyResource::erase_kind(resource))))
 }
 
 /// The lock is gone before the previous resource can be dropped, which may take driver calls.
 fn exchange(device: &Device, resource: Option<DeviceResource>) -> Option<DeviceResource> {
-    let mut current = CURRENT.write().unwrap_or_else(PoisonError::into_inner);
-    match resource {
-        Some(resource) => current.insert(device.id(), resource),
-        None => current.remove(&device.id()),
-    }
+    let mut set = Defaults::of(device).set.write().unwrap_or_else(PoisonError::into_inner);
+    std::mem::replace(&mut set[device.ordinal() as usize], resource)
 }
 
 /// Made anew each time, so that the registry keeps no device; all take back each other's blocks.
 fn initial(device: &Device) -> DeviceResource {
-    static MAKERS: Mutex<PerDevice<MakerId>> = Mutex::new(PerDevice::new());
-    let maker = MAKERS.lock().unwrap_or_else(PoisonError::into_inner).of(device, MakerId::unique);
+    let maker = Defaults::of(device).makers[device.ordinal() as usize];
     AnyResource::erase_kind(CudaResource::made_by(maker, device))
 }

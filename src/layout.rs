@@ -1,19 +1,29 @@
 //! Sizes and alignments: [`std::alloc::Layout`], with CUDA's floor and checked arithmetic.
 
-use crate::error::AllocError;
 use std::alloc::Layout;
 
 /// Every device-accessible block is aligned to this many bytes, whatever less was asked for
 /// (CUDA programming guide, "device memory accesses"; RMM's `CUDA_ALLOCATION_ALIGNMENT`).
 pub const CUDA_ALLOCATION_ALIGNMENT: usize = 256;
 
+/// A size and an alignment that no memory can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid layout: {size} bytes aligned to {alignment} (a power of two, and at most isize::MAX bytes)")]
+#[non_exhaustive]
+pub struct InvalidLayout {
+    /// Bytes requested; `usize::MAX` if the computation of the size overflowed.
+    pub size: usize,
+    /// The alignment requested, in bytes.
+    pub alignment: usize,
+}
+
 /// A layout of `bytes` bytes at CUDA's alignment.
 ///
 /// # Errors
 ///
-/// [`AllocError::InvalidLayout`] past `isize::MAX` bytes.
+/// [`InvalidLayout`] past `isize::MAX` bytes.
 #[inline]
-pub fn bytes(bytes: usize) -> Result<Layout, AllocError> {
+pub fn bytes(bytes: usize) -> Result<Layout, InvalidLayout> {
     aligned(bytes, CUDA_ALLOCATION_ALIGNMENT)
 }
 
@@ -21,22 +31,22 @@ pub fn bytes(bytes: usize) -> Result<Layout, AllocError> {
 ///
 /// # Errors
 ///
-/// [`AllocError::InvalidLayout`] if `alignment` is no power of two, or `bytes` rounded up to it passes
+/// [`InvalidLayout`] if `alignment` is no power of two, or `bytes` rounded up to it passes
 /// `isize::MAX`.
 #[inline]
-pub fn aligned(bytes: usize, alignment: usize) -> Result<Layout, AllocError> {
-    Layout::from_size_align(bytes, alignment).map_err(|_| AllocError::InvalidLayout { size: bytes, alignment })
+pub fn aligned(bytes: usize, alignment: usize) -> Result<Layout, InvalidLayout> {
+    Layout::from_size_align(bytes, alignment).map_err(|_| InvalidLayout { size: bytes, alignment })
 }
 
 /// A layout of `len` elements of `T`, at CUDA's alignment or `T`'s, whichever is larger.
 ///
 /// # Errors
 ///
-/// [`AllocError::InvalidLayout`] if the size in bytes overflows.
+/// [`InvalidLayout`] if the size in bytes overflows.
 #[inline]
-pub fn array<T>(len: usize) -> Result<Layout, AllocError> {
+pub fn array<T>(len: usize) -> Result<Layout, InvalidLayout> {
     let alignment = align_of::<T>().max(CUDA_ALLOCATION_ALIGNMENT);
-    let size = len.checked_mul(size_of::<T>()).ok_or(AllocError::InvalidLayout { size: usize::MAX, alignment })?;
+    let size = len.checked_mul(size_of::<T>()).ok_or(InvalidLayout { size: usize::MAX, alignment })?;
     aligned(size, alignment)
 }
 
@@ -72,9 +82,9 @@ mod tests {
 
     #[test]
     fn overflow_is_an_error_with_numbers() {
-        assert!(matches!(array::<u64>(usize::MAX / 4), Err(AllocError::InvalidLayout { .. })));
-        assert!(matches!(bytes(usize::MAX), Err(AllocError::InvalidLayout { size: usize::MAX, .. })));
-        assert!(matches!(aligned(1, 3), Err(AllocError::InvalidLayout { alignment: 3, .. })));
-        assert!(matches!(aligned(1, 0), Err(AllocError::InvalidLayout { alignment: 0, .. })));
+        assert!(matches!(array::<u64>(usize::MAX / 4), Err(InvalidLayout { .. })));
+        assert!(matches!(bytes(usize::MAX), Err(InvalidLayout { size: usize::MAX, .. })));
+        assert!(matches!(aligned(1, 3), Err(InvalidLayout { alignment: 3, .. })));
+        assert!(matches!(aligned(1, 0), Err(InvalidLayout { alignment: 0, .. })));
     }
 }

@@ -35,62 +35,66 @@
 //! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device
 //! only.
 
-pub mod accounting;
 mod any;
-mod auto;
 mod block;
 mod buffer;
-mod caller;
-mod code;
 pub mod current;
+#[cfg(feature = "cuda")]
+mod cust_bridge;
 mod device;
-mod driver;
-mod drop_error;
-mod error;
-mod event;
-mod held;
-pub mod hints;
-mod host_gate;
-mod kernel;
+pub mod error;
+mod human_bytes;
 pub mod kind;
 pub mod layer;
 pub mod layout;
-mod location;
-mod per_device;
 mod portable;
-mod residency;
+mod report;
 pub mod resource;
 mod resources;
-mod stream;
+pub mod testing;
 mod transfer;
+pub mod unified;
+mod usage;
 
 pub use any::{AnyResource, AnyUpstream};
-pub use auto::{AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetched, DeviceUse};
 pub use block::{Block, MakerId};
 pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
-pub use code::CudaErrorCode;
+pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_errors};
+pub use cumem_driver::{Advice, RangeAttributes};
+pub use cumem_driver::{Attributes, DeviceId, DriverPoolUsage, Location, MemoryInfo, MemoryType, PointerInfo};
 #[cfg(feature = "cuda")]
 pub use cust;
-pub use device::{Attributes, Device, MemoryInfo};
-pub use driver::{DriverPoolUsage, MemoryType, PointerInfo, sim};
-pub use drop_error::{DropError, record_drop_error, take_drop_errors};
-pub use error::{AllocError, DeallocError, DeallocReason, DriverError, TrimError};
-pub use event::Event;
-pub use held::{Held, SizeClass, StreamStats};
-pub use hints::{Advice, Outcome, RangeAttributes, SkipReason};
-pub use kernel::{Access, AccessMode, Function, HostKernel, KernelArg, KernelMemory, LaunchConfig, Module, Pattern};
+pub use device::Device;
+pub use device::event::Event;
+pub use device::stream::{Stream, StreamId};
+pub use error::{AllocError, CudaErrorCode, DeallocError, DeallocReason, DeviceError, DriverError, TrimError};
 pub use kind::MemoryKind;
 pub use layer::{Beneath, Layer, LayerExt};
 pub use layout::CUDA_ALLOCATION_ALIGNMENT;
-pub use location::{DeviceId, Location};
 pub use portable::{Chunk, PinnedReason, PortableBuffer, UnifiedOrPinned, unified_or_pinned};
 pub use resource::{MemoryResource, Upstream};
 pub use resources::{
-    Alias, CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource,
-    PinnedResource, PoolSource, UnmapError,
+    Alias, AliasError, CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource,
+    ManagedResource, PinnedResource, PoolSource, UnmapError,
 };
-pub use stream::{Stream, StreamId};
 pub use transfer::TransferPath;
+pub use unified::accounting;
+pub use unified::auto::{AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetched, DeviceUse};
+pub use unified::hints::{self, Outcome, SkipReason};
+pub use usage::{SizeClass, StreamStats, Usage};
+
+/// Kernels: modules of PTX for a GPU, and work of the host in their place for a simulated device.
+pub mod kernel {
+    pub use crate::device::module::{Function, Module};
+    pub use cumem_driver::{Access, AccessMode, HostKernel, KernelArg, KernelMemory, LaunchConfig, Pattern};
+}
+pub use kernel::*;
+
+/// The simulated machine, and what tests do with it.
+pub mod sim {
+    pub use crate::testing::{assertions, declare_allocation, declare_free, faults};
+    pub use cumem_sim::*;
+}
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

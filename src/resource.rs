@@ -14,10 +14,10 @@
 //!   which shares its state.
 
 use crate::block::Block;
+use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::kind::MemoryKind;
 use crate::layer::{Layer, forward_layer};
-use crate::stream::Stream;
 use std::alloc::Layout;
 use std::rc::Rc;
 use std::sync::Arc;

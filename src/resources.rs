@@ -20,7 +20,7 @@ mod pinned;
 
 pub use cuda::CudaResource;
 pub use cuda_async::{CudaAsyncOptions, CudaAsyncResource, PoolSource};
-pub use cuda_virtual::{Alias, CudaVirtualResource, UnmapError};
+pub use cuda_virtual::{Alias, AliasError, CudaVirtualResource, UnmapError};
 pub use host::HostResource;
 pub use managed::ManagedResource;
 pub use pinned::PinnedResource;

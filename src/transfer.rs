@@ -11,67 +11,52 @@
 //! | `host` | copies of the host |
 //! | `gear` | memory, events and streams of the driver, given back when they go |
 
-mod belt;
-mod crew;
-mod gear;
-mod host;
+mod copy_threads;
+mod device_staging;
+mod enqueue;
+mod host_copy;
+mod host_ring;
+mod kernel_copy;
+mod lease;
 mod path;
-mod pool;
-mod ring;
-mod stage;
-mod teller;
+mod pipeline;
+mod request;
 
-pub use path::TransferPath;
+pub use request::TransferPath;
 
-use self::gear::Door;
+use self::device_staging::Stage;
+use self::host_ring::Ring;
+use self::kernel_copy::{Kernels, Teller};
+use self::lease::{Lease, Pool};
 use self::path::{Caller, Plan};
-use self::pool::{Lease, Pool};
-use self::ring::Ring;
-use self::stage::Stage;
-use self::teller::{Kernels, Teller};
-use crate::driver::{Driver, MemoryType, RawStream};
-use crate::error::DriverError;
-use crate::location::DeviceId;
-use crate::per_device::Shared;
-use crate::stream::Stream;
+use crate::device::Device;
+use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
+use cumem_driver::owned::RawDevice;
+use cumem_driver::{DriverError, MemoryType};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use self::host::{Ends, copy as host_copy};
-pub(crate) use self::path::Direction;
+pub(crate) use self::enqueue::{enqueue_copy, settle};
+pub(crate) use self::host_copy::copy as host_copy;
+pub(crate) use self::request::{Direction, Ends, Transfer};
 
 /// What a device keeps to move bytes with: made when first needed, bounded, and given back with the last handle to the
 /// device. When all of a kind is in use, a transfer goes the driver's own way.
 pub(crate) struct Transfers {
-    door: Door,
+    device: RawDevice,
     rings: Pool<Ring>,
     stages: Pool<Stage>,
     tellers: Pool<Teller>,
     kernels: OnceLock<Result<Arc<Kernels>, DriverError>>,
 }
 
-/// One transfer between the host and device-accessible memory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Transfer {
-    /// The host's end.
-    pub(crate) host: *mut u8,
-    /// The device's end.
-    pub(crate) device: *mut u8,
-    /// Not zero.
-    pub(crate) bytes: usize,
-    pub(crate) direction: Direction,
-    /// The device's end is unified memory, to which the driver copies otherwise than to device memory.
-    pub(crate) unified: bool,
-    /// The path that somebody has asked for.
-    pub(crate) by: Option<TransferPath>,
-}
-
 impl Transfers {
-    /// What the device keeps, which all handles to it share.
-    pub(crate) fn of(id: DeviceId, driver: &Arc<dyn Driver>) -> Arc<Self> {
-        static KNOWN: Shared<Transfers> = Shared::new();
-        KNOWN.of(id, || Self {
-            door: Door::new(driver, id.ordinal()),
+    /// Returns what a device keeps for transfers, which all handles to it share.
+    #[inline]
+    pub(crate) fn of(device: &Device) -> &Self {
+        device.slots().get(|| Self {
+            device: device.raw().clone(),
             rings: Pool::new(2),
             stages: Pool::new(2),
             tellers: Pool::new(8),
@@ -92,7 +77,7 @@ impl Transfers {
     ///
     /// Both ends are valid for all bytes, the one that is written for writes, and nothing uses them in a conflicting
     /// way until the call returns, besides work that was enqueued on `stream` before.
-    pub(crate) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<TransferPath, DriverError> {
+    pub(crate) unsafe fn carry(&self, transfer: Transfer, stream: &Stream) -> Result<TransferPath, DeviceError> {
         let caller = || match stream.device().pointer_info(transfer.host) {
             Ok(info) if info.memory_type == MemoryType::Host => Caller::Pinned,
             Ok(_) => Caller::Other,
@@ -111,7 +96,7 @@ impl Transfers {
                 }
             }
             plan @ (Plan::Gather | Plan::Stage) => {
-                if let Some(stage) = self.stages.lease(|| Stage::new(&self.door)) {
+                if let Some(stage) = self.stages.lease(|| Stage::new(&self.device)) {
                     let teller = if plan == Plan::Gather { self.gathering_teller(stream) } else { None };
                     match teller {
                         // SAFETY: by this function's contract, the host's end is page-locked, and the plan is for what
@@ -124,8 +109,8 @@ impl Transfers {
                 }
             }
             Plan::Ring => {
-                if let Some(ring) = self.rings.lease(|| Ring::new(&self.door)) {
-                    let stage = if transfer.unified { self.stages.lease(|| Stage::new(&self.door)) } else { None };
+                if let Some(ring) = self.rings.lease(|| Ring::new(&self.device)) {
+                    let stage = if transfer.unified { self.stages.lease(|| Stage::new(&self.device)) } else { None };
                     // SAFETY: by this function's contract.
                     if unsafe { ring.carry(transfer, stage.as_deref(), stream) }? {
                         return Ok(TransferPath::Ring);
@@ -149,14 +134,14 @@ impl Transfers {
     }
 
     fn teller(&self, stream: &Stream) -> Option<Lease<'_, Teller>> {
-        self.tellers.lease(|| Teller::new(&self.door, self.kernels()?, stream))
+        self.tellers.lease(|| Teller::new(&self.device, self.kernels()?, stream))
     }
 
     fn kernels(&self) -> Result<Arc<Kernels>, DriverError> {
         if let Some(known) = self.kernels.get() {
             return known.clone();
         }
-        match Kernels::load(&self.door).map(Arc::new) {
+        match Kernels::load(&self.device).map(Arc::new) {
             // This may pass; whatever else it is, the device is like that.
             Err(error) if error.is_out_of_memory() => Err(error),
             known => self.kernels.get_or_init(|| known).clone(),
@@ -170,31 +155,11 @@ impl fmt::Debug for Transfers {
     }
 }
 
-impl Transfer {
-    fn ends(&self) -> Ends {
-        let Self { host, device, bytes, direction, .. } = *self;
-        match direction {
-            Direction::ToDevice => Ends { to: device, from: host, bytes },
-            Direction::ToHost => Ends { to: host, from: device, bytes },
-        }
+impl Device {
+    /// Frees the memory that copies between the host and buffers are staged through, as far as no copy is using it: at
+    /// most 64 MiB of pinned memory and 48 MiB of device memory. The first large copies allocate it, and the device
+    /// keeps it as long as there is a handle to it.
+    pub fn trim_staging(&self) {
+        Transfers::of(self).trim();
     }
-}
-
-/// Enqueues a copy on `raw`, a stream of the device of `stream`.
-///
-/// # Safety
-///
-/// Both ends are valid, and used by nothing in conflict, until the stream has passed the copy.
-pub(crate) unsafe fn enqueue_copy(ends: Ends, raw: RawStream, stream: &Stream) -> Result<(), DriverError> {
-    let device = stream.device();
-    // SAFETY: by this function's contract; both streams are alive.
-    device.enqueue(|| unsafe { device.driver().copy_async(device.ordinal(), ends.to, ends.from, ends.bytes, raw) })
-}
-
-/// Waits for a transfer from or to memory of the caller: page-locked memory is read and written until it is done.
-///
-/// A synchronisation that fails reports earlier work, after the wait. Should it have failed before, the device is
-/// waited for; where that fails too, the context is lost, and nothing is written any more.
-pub(crate) fn settle(stream: &Stream) -> Result<(), DriverError> {
-    stream.synchronize().or_else(|error| stream.device().synchronize().and(Err(error)))
 }

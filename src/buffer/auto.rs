@@ -1,12 +1,12 @@
 //! Automatic prefetch of a buffer, and the uses that it learns from.
 
 use super::Buffer;
-use crate::accounting::{self, Asked, Cause};
-use crate::auto::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
-use crate::error::DriverError;
-use crate::hints::{Outcome, SkipReason};
+use crate::device::error::DeviceError;
+use crate::device::notice::Notice;
 use crate::kind::Migratable;
 use crate::resource::MemoryResource;
+use crate::unified::auto::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
+use crate::unified::hints::{Outcome, SkipReason};
 use bytemuck::Pod;
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// What the driver answers to the making of a stream.
-    pub fn auto_prefetch(&mut self, options: AutoPrefetchOptions) -> Result<Outcome, DriverError>
+    pub fn auto_prefetch(&mut self, options: AutoPrefetchOptions) -> Result<Outcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
@@ -55,17 +55,17 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
-    pub fn device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DriverError> {
+    /// [`DeviceError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
+    pub fn device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DeviceError> {
         let bytes = self.bytes_of(elements)?;
         let address = self.device_address() + bytes.start as u64;
         if let Some(auto) = &self.auto
             && !bytes.is_empty()
         {
-            auto.used(&self.block, bytes.clone(), &self.stream)?;
+            auto.used(bytes.clone(), &self.stream)?;
         }
         self.note_device_use(address, bytes.len());
-        Ok(DeviceUse::new(address, self.observer().map(|auto| (auto, &*self.block))))
+        Ok(DeviceUse::new(address, self.observer()))
     }
 
     /// The same for work that uses some of these elements, nobody knows which. Nothing is learnt from that and not all
@@ -73,11 +73,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] if `elements` are not within the length.
-    pub fn sparse_device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DriverError> {
+    /// [`DeviceError::OutOfRange`] if `elements` are not within the length.
+    pub fn sparse_device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DeviceError> {
         let bytes = self.bytes_of(elements)?;
         if let Some(auto) = &self.auto {
-            auto.used_sparsely(&self.block);
+            auto.used_sparsely();
         }
         let address = self.device_address() + bytes.start as u64;
         self.note_device_use(address, bytes.len());
@@ -85,7 +85,6 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     fn note_device_use(&self, addr: u64, bytes: usize) {
-        let to = self.device().id().into();
-        accounting::note(self.device(), Asked { cause: Cause::DeviceUse, to, addr, bytes });
+        self.device().tell(&Notice::DeviceUse { addr, bytes });
     }
 }

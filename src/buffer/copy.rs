@@ -1,13 +1,12 @@
 //! Copies between a buffer and the host, and between buffers.
 
 use super::Buffer;
-use crate::accounting::{self, Asked, Cause};
-use crate::caller::Calling;
-use crate::error::DriverError;
-use crate::location::Location;
+use crate::device::error::DeviceError;
 use crate::resource::MemoryResource;
-use crate::transfer::{self, Direction, Transfer, TransferPath};
+use crate::transfer::{self, Direction, Transfer, TransferPath, Transfers};
 use bytemuck::Pod;
+use cumem_driver::Location;
+use cumem_driver::call_site::CallSite;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// Copies `data` over all elements, complete on return. From ordinary memory of the process, 2 MiB and more (1 MiB
@@ -16,11 +15,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// may be those of `data` then.
     #[track_caller]
-    pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DriverError> {
-        let _here = Calling::here();
+    pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DeviceError> {
+        let _site = CallSite::here();
         self.expect_len(data.len())?;
         // SAFETY: the slice has as many elements; it is borrowed until the copy is complete, and only read.
         unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, false, None) }.map(|_| ())
@@ -30,11 +29,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// of `data` may be the buffer's then.
     #[track_caller]
-    pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DriverError> {
-        let _here = Calling::here();
+    pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DeviceError> {
+        let _site = CallSite::here();
         self.expect_len(data.len())?;
         // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
         unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, false, None) }.map(|_| ())
@@ -46,8 +45,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// What the driver answers.
     #[track_caller]
-    pub fn to_vec(&self) -> Result<Vec<T>, DriverError> {
-        let _here = Calling::here();
+    pub fn to_vec(&self) -> Result<Vec<T>, DeviceError> {
+        let _site = CallSite::here();
         let mut data = vec![T::zeroed(); self.len];
         self.copy_to_slice(&mut data)?;
         Ok(data)
@@ -58,11 +57,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless both have as many elements, [`DriverError::WrongDevice`] between two
+    /// [`DeviceError::OutOfRange`] unless both have as many elements, [`DeviceError::WrongDevice`] between two
     /// machines, or what the driver answers.
     #[track_caller]
-    pub fn copy_from_buffer<S: MemoryResource>(&mut self, source: &Buffer<T, S>) -> Result<(), DriverError> {
-        let _here = Calling::here();
+    pub fn copy_from_buffer<S: MemoryResource>(&mut self, source: &Buffer<T, S>) -> Result<(), DeviceError> {
+        let _site = CallSite::here();
         self.expect_len(source.len)?;
         self.stream.wait_for(&source.stream)?;
         self.note_on_host(false);
@@ -85,30 +84,32 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         direction: Direction,
         unified: bool,
         by: Option<TransferPath>,
-    ) -> Result<TransferPath, DriverError> {
+    ) -> Result<TransferPath, DeviceError> {
         let (device, bytes) = (self.block.as_ptr(), self.size_bytes());
         if bytes == 0 {
             return Ok(TransferPath::Nothing);
         }
         self.note_on_host(false);
         let transfer = Transfer { host, device, bytes, direction, unified, by };
-        let (cause, to) = match direction {
-            Direction::ToDevice => (Cause::Upload, self.device().id().into()),
-            Direction::ToHost => (Cause::Download, Location::Host),
+        let to = match direction {
+            Direction::ToDevice => self.device().id().into(),
+            Direction::ToHost => Location::Host,
         };
-        let asked = Asked { cause, to, addr: device as u64, bytes };
-        // SAFETY: the block holds this many bytes, and the caller vouches for the host's end.
-        accounting::timed(self.device(), asked, || unsafe { self.device().transfers().carry(transfer, &self.stream) })
+        self.device().tell_copied(device as u64, bytes, to, || {
+            // SAFETY: the block holds this many bytes, and the caller vouches for the host's end.
+            unsafe { Transfers::of(self.device()).carry(transfer, &self.stream) }
+        })
     }
 
-    pub(super) fn expect_len(&self, len: usize) -> Result<(), DriverError> {
-        if len == self.len { Ok(()) } else { Err(DriverError::OutOfRange { start: 0, end: len, size: self.len }) }
+    pub(super) fn expect_len(&self, found: usize) -> Result<(), DeviceError> {
+        let expected = self.len;
+        if found == expected { Ok(()) } else { Err(DeviceError::WrongLength { expected, found }) }
     }
 
     /// # Safety
     ///
     /// Both ranges are valid, and used by nothing in conflict, until this buffer's stream has passed the copy.
-    pub(super) unsafe fn copy_raw(&self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<(), DriverError> {
+    pub(super) unsafe fn copy_raw(&self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<(), DeviceError> {
         if bytes == 0 {
             return Ok(());
         }

@@ -1,15 +1,14 @@
 //! Host access to a buffer, where its kind allows.
 
 use super::Buffer;
-use crate::accounting::{self, Asked, Cause};
-use crate::caller::Calling;
-use crate::driver::sim::Simulator;
-use crate::error::DriverError;
-use crate::host_gate::Closed;
+use crate::device::error::DeviceError;
+use crate::device::host_gate::Closed;
+use crate::device::notice::Notice;
 use crate::kind::HostAccessible;
-use crate::location::Location;
 use crate::resource::MemoryResource;
 use bytemuck::Pod;
+use cumem_driver::Model;
+use cumem_driver::call_site::CallSite;
 use std::ops::{Deref, DerefMut};
 
 /// The elements of a buffer, for the host to read. Borrowed: nothing safe can change them meanwhile.
@@ -30,7 +29,7 @@ pub struct HostWrite<'a, T> {
 #[derive(Debug)]
 struct Using<'a> {
     /// Whom to tell.
-    simulator: Option<&'a Simulator>,
+    model: Option<&'a dyn Model>,
     addr: u64,
     bytes: usize,
     write: bool,
@@ -40,8 +39,8 @@ struct Using<'a> {
 
 impl Drop for Using<'_> {
     fn drop(&mut self) {
-        if let Some(simulator) = self.simulator {
-            simulator.end_host_access(self.addr, self.bytes as u64, self.write);
+        if let Some(model) = self.model {
+            model.end_host_access(self.addr, self.bytes as u64, self.write);
         }
     }
 }
@@ -54,17 +53,17 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// On a device without concurrent managed access the host may touch unified memory only while nothing runs. There
     /// it waits for the whole device, and work that is enqueued through this library while the result is there
-    /// fails with [`DriverError::HostAccess`].
+    /// fails with [`DeviceError::HostAccess`].
     ///
     /// # Errors
     ///
     /// What the driver answers to the wait, errors of earlier work included.
     #[track_caller]
-    pub fn host_read(&self) -> Result<HostRead<'_, T>, DriverError>
+    pub fn host_read(&self) -> Result<HostRead<'_, T>, DeviceError>
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         let using = self.wait_for_host(false)?;
         // SAFETY: `HostAccessible` promises readable initialised bytes, the work that writes them has ended, the
         // elements are plain data, and the address is aligned for `T`.
@@ -78,11 +77,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// Those of [`host_read`](Self::host_read).
     #[track_caller]
-    pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DriverError>
+    pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError>
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         let start = self.as_mut_ptr();
         let using = self.wait_for_host(true)?;
         // SAFETY: as in `host_read`, and the buffer stays borrowed exclusively.
@@ -90,21 +89,16 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(HostWrite { elements, _using: using })
     }
 
-    fn wait_for_host(&self, write: bool) -> Result<Using<'_>, DriverError> {
+    fn wait_for_host(&self, write: bool) -> Result<Using<'_>, DeviceError> {
         let device = self.device();
-        let gate = device.host_access(&self.stream)?;
-        if self.size_bytes() > 0 {
-            if let Some(auto) = &self.auto {
-                auto.used_by_host();
-            }
-            device.residency().touched_by_host(self.block.addr(), self.size_bytes());
-            device.driver().host_access(device.ordinal(), self.block.as_ptr(), self.size_bytes(), write)?;
-            let cause = if write { Cause::HostWrite } else { Cause::HostRead };
-            let (addr, bytes) = (self.block.addr(), self.size_bytes());
-            accounting::note(device, Asked { cause, to: Location::Host, addr, bytes });
-        }
+        let gate = self.stream.host_access()?;
         let (addr, bytes) = (self.block.addr(), self.size_bytes());
-        Ok(Using { simulator: device.simulator(), addr, bytes, write, _gate: gate })
+        if bytes > 0 {
+            self.tell_observer(&Notice::HostAccess { addr, bytes, write });
+            device.driver().host_access(device.ordinal(), self.block.as_ptr(), bytes, write)?;
+            device.tell(&Notice::HostAccess { addr, bytes, write });
+        }
+        Ok(Using { model: device.model(), addr, bytes, write, _gate: gate })
     }
 }
 

@@ -1,10 +1,13 @@
 //! Length and capacity.
 
 use super::Buffer;
-use crate::error::{AllocError, DriverError};
-use crate::layout;
+use crate::device::error::DeviceError;
+use crate::error::AllocError;
+use crate::layout::{self, InvalidLayout};
 use crate::resource::MemoryResource;
 use bytemuck::Pod;
+use cumem_driver::BlockEvent;
+use cumem_driver::drop_error::record_drop_error;
 use std::mem;
 use std::ops::Range;
 
@@ -16,10 +19,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// Those of the resource, [`AllocError::InvalidLayout`] on overflow, or what the driver answers to
     /// the copy. The buffer is as before then.
     pub fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
-        let needed = self
-            .len
-            .checked_add(additional)
-            .ok_or(AllocError::InvalidLayout { size: usize::MAX, alignment: align_of::<T>() })?;
+        let needed =
+            self.len.checked_add(additional).ok_or(InvalidLayout { size: usize::MAX, alignment: align_of::<T>() })?;
         if needed > self.capacity { self.reallocate(needed) } else { Ok(()) }
     }
 
@@ -63,35 +64,31 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 
     fn reallocate(&mut self, capacity: usize) -> Result<(), AllocError> {
         let new = self.resource.allocate(&self.stream, layout::array::<T>(capacity)?)?;
-        if let Some(simulator) = self.device().simulator() {
-            simulator.declare_allocation(&new, &self.stream);
-        }
+        new.declare(&self.stream, BlockEvent::Allocated);
         // SAFETY: both blocks are live, of `size_bytes` or more, and the stream orders the copy after what filled
         // the old one and before what reuses it.
         let copied = unsafe { self.copy_raw(new.as_ptr(), self.block.as_ptr(), self.size_bytes()) };
         if let Err(error) = copied {
             // SAFETY: nothing was enqueued that uses the new block.
             let returned = unsafe { self.resource.deallocate(&self.stream, new) };
-            crate::record_drop_error("a buffer's new block", returned);
+            record_drop_error("a buffer's new block", returned);
             return Err(error.into());
         }
         let old = mem::replace(&mut *self.block, new);
         self.capacity = capacity;
-        if let Some(simulator) = self.device().simulator() {
-            simulator.declare_free(&old, &self.stream);
-        }
+        old.declare(&self.stream, BlockEvent::Freed);
         self.note_on_host(false);
         if let Some(auto) = &self.auto {
             auto.moved_to(&self.block);
         }
         // SAFETY: the old block's last use is the copy, on this stream.
         let returned = unsafe { self.resource.deallocate(&self.stream, old) };
-        crate::record_drop_error("a buffer's old block", returned);
+        record_drop_error("a buffer's old block", returned);
         Ok(())
     }
 
     /// Zeroes elements within the capacity.
-    pub(super) fn fill_zero(&mut self, range: Range<usize>) -> Result<(), DriverError> {
+    pub(super) fn fill_zero(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
         let bytes = range.len() * size_of::<T>();
         if bytes == 0 {
             return Ok(());

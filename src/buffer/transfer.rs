@@ -1,15 +1,14 @@
 //! Upload and download of unified memory, by the best path.
 
 use super::Buffer;
-use crate::accounting::{self, Asked, Cause};
-use crate::caller::Calling;
-use crate::error::DriverError;
-use crate::hints;
+use crate::device::error::DeviceError;
 use crate::kind::Migratable;
-use crate::location::Location;
 use crate::resource::MemoryResource;
 use crate::transfer::{self, Direction, TransferPath};
+use crate::unified::hints;
 use bytemuck::Pod;
+use cumem_driver::Location;
+use cumem_driver::call_site::CallSite;
 use std::sync::atomic::Ordering;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
@@ -24,10 +23,10 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// may be those of `data` then. Nothing uses `data` any more in any case.
     #[track_caller]
-    pub fn upload(&mut self, data: &[T]) -> Result<TransferPath, DriverError>
+    pub fn upload(&mut self, data: &[T]) -> Result<TransferPath, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
@@ -41,7 +40,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// Those of [`upload`](Self::upload).
     #[track_caller]
-    pub fn upload_by(&mut self, path: TransferPath, data: &[T]) -> Result<TransferPath, DriverError>
+    pub fn upload_by(&mut self, path: TransferPath, data: &[T]) -> Result<TransferPath, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
@@ -49,8 +48,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     #[track_caller]
-    fn upload_to(&mut self, data: &[T], by: Option<TransferPath>) -> Result<TransferPath, DriverError> {
-        let _here = Calling::here();
+    fn upload_to(&mut self, data: &[T], by: Option<TransferPath>) -> Result<TransferPath, DeviceError> {
+        let _site = CallSite::here();
         self.expect_len(data.len())?;
         // Where the pages cannot be moved the copy does what it can.
         let _skipped = hints::prefetch_if_needed(&self.block, 0..self.size_bytes(), self.device().id(), &self.stream)?;
@@ -65,21 +64,20 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// of `data` may be the buffer's then.
     #[track_caller]
-    pub fn download(&self, data: &mut [T]) -> Result<TransferPath, DriverError>
+    pub fn download(&self, data: &mut [T]) -> Result<TransferPath, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         self.expect_len(data.len())?;
         let host = data.as_mut_ptr().cast();
         if self.on_host.load(Ordering::Relaxed) && self.size_bytes() > 0 {
-            let _gate = self.device().host_access(&self.stream)?;
+            let _gate = self.stream.host_access()?;
             let (start, bytes) = (self.block.as_ptr(), self.size_bytes());
-            let asked = Asked { cause: Cause::Download, to: Location::Host, addr: self.block.addr(), bytes };
-            return accounting::timed(self.device(), asked, || {
+            return self.device().tell_copied(self.block.addr(), bytes, Location::Host, || {
                 self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
                 // SAFETY: the host may read the pages (`wait_for_host`), the slice has as many elements, and is not of
                 // the buffer, which would be borrowed.
@@ -97,11 +95,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// Those of [`download`](Self::download).
     #[track_caller]
-    pub fn download_by(&self, path: TransferPath, data: &mut [T]) -> Result<TransferPath, DriverError>
+    pub fn download_by(&self, path: TransferPath, data: &mut [T]) -> Result<TransferPath, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
-        let _here = Calling::here();
+        let _site = CallSite::here();
         self.expect_len(data.len())?;
         // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
         unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, true, Some(path)) }

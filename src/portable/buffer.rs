@@ -3,11 +3,11 @@
 use super::choice::{self, UnifiedOrPinned};
 use crate::any::AnyResource;
 use crate::buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
+use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
 use crate::error::AllocError;
-use crate::error::DriverError;
-use crate::hints;
 use crate::kind;
-use crate::stream::Stream;
+use crate::unified::hints;
 use bytemuck::Pod;
 use std::fmt;
 
@@ -101,7 +101,7 @@ impl<T: Pod> PortableBuffer<T> {
     /// # Errors
     ///
     /// What the driver answers, errors of earlier work included.
-    pub fn host_read(&mut self) -> Result<HostRead<'_, T>, DriverError> {
+    pub fn host_read(&mut self) -> Result<HostRead<'_, T>, DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.host_read(),
             Memory::Pinned(memory) => {
@@ -116,7 +116,7 @@ impl<T: Pod> PortableBuffer<T> {
     /// # Errors
     ///
     /// Those of [`host_read`](Self::host_read).
-    pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DriverError> {
+    pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.host_write(),
             Memory::Pinned(memory) => {
@@ -131,8 +131,8 @@ impl<T: Pod> PortableBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
-    pub fn upload(&mut self, data: &[T]) -> Result<(), DriverError> {
+    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    pub fn upload(&mut self, data: &[T]) -> Result<(), DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.upload(data).map(|_| ()),
             Memory::Pinned(memory) => {
@@ -147,8 +147,8 @@ impl<T: Pod> PortableBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
-    pub fn download(&mut self, data: &mut [T]) -> Result<(), DriverError> {
+    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    pub fn download(&mut self, data: &mut [T]) -> Result<(), DeviceError> {
         match &self.memory {
             Memory::Unified(buffer) => buffer.download(data).map(|_| ()),
             Memory::Pinned(Shadowed { shadow: Some(shadow), newer: Newer::Shadow, .. }) => shadow.copy_to_slice(data),
@@ -206,7 +206,7 @@ impl<T: Pod> Shadowed<T> {
     }
 
     /// Enqueues the copy from the shadow that is still wanting.
-    pub(super) fn take_back(&mut self) -> Result<(), DriverError> {
+    pub(super) fn take_back(&mut self) -> Result<(), DeviceError> {
         if let (Newer::Shadow, Some(shadow)) = (self.newer, &self.shadow) {
             self.host.copy_from_buffer(shadow)?;
             self.newer = Newer::Neither;

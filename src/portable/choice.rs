@@ -2,7 +2,7 @@
 
 use crate::any::AnyResource;
 use crate::device::Device;
-use crate::error::DriverError;
+use crate::device::error::DeviceError;
 use crate::kind;
 use crate::resources::{CudaResource, ManagedResource, PinnedResource};
 use std::fmt;
@@ -47,7 +47,7 @@ impl fmt::Display for PinnedReason {
 /// # Errors
 ///
 /// What the driver answers.
-pub fn unified_or_pinned(device: &Device) -> Result<UnifiedOrPinned, DriverError> {
+pub fn unified_or_pinned(device: &Device) -> Result<UnifiedOrPinned, DeviceError> {
     let attributes = device.attributes();
     let reason = match (attributes.managed_memory, attributes.concurrent_managed_access) {
         (true, true) => None,

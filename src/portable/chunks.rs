@@ -2,13 +2,14 @@
 
 use super::buffer::{Memory, PortableBuffer, Shadowed};
 use crate::buffer::{Buffer, UnifiedBuffer};
-use crate::drop_error::record_drop_error;
-use crate::error::{AllocError, DriverError};
-use crate::event::Event;
-use crate::hints;
-use crate::stream::Stream;
+use crate::device::error::DeviceError;
+use crate::device::event::Event;
+use crate::device::stream::Stream;
+use crate::error::AllocError;
 use crate::transfer::{self, Ends};
+use crate::unified::hints;
 use bytemuck::Pod;
+use cumem_driver::drop_error::record_drop_error;
 use std::ops::Range;
 
 /// Elements that are on the device while the work that was enqueued on [`stream`](Self::stream) for them runs.
@@ -56,7 +57,7 @@ impl<T: Pod> PortableBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [`DriverError::OutOfRange`] if `size` is 0, those of `work`, what the driver answers, or want of device memory.
+    /// [`DeviceError::OutOfRange`] if `size` is 0, those of `work`, what the driver answers, or want of device memory.
     /// Chunks that `work` was called for may have been worked on then, and later ones have not.
     pub fn for_each_chunk<E: From<AllocError>>(
         &mut self,
@@ -64,7 +65,7 @@ impl<T: Pod> PortableBuffer<T> {
         work: impl FnMut(Chunk<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if size == 0 {
-            return Err(AllocError::from(DriverError::OutOfRange { start: 0, end: 0, size: self.len() }).into());
+            return Err(AllocError::from(DeviceError::OutOfRange { start: 0, end: 0, size: self.len() }).into());
         }
         match &mut self.memory {
             Memory::Unified(buffer) => prefetched(buffer, size, work),
@@ -161,7 +162,7 @@ fn double_buffered<T: Pod, E: From<AllocError>>(
 /// # Safety
 ///
 /// Both ends are valid, and used by nothing in conflict, until the stream has passed the copy.
-unsafe fn copy(stream: &Stream, ends: Ends) -> Result<(), DriverError> {
+unsafe fn copy(stream: &Stream, ends: Ends) -> Result<(), DeviceError> {
     let raw = stream.raw()?;
     if ends.bytes == 0 {
         return Ok(());

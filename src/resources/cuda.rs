@@ -1,10 +1,10 @@
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::{Block, MakerId};
 use crate::device::Device;
+use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::kind;
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
 use std::alloc::Layout;
 
 /// Device memory straight from the driver (`cuMemAlloc`, `cuMemFree`).

@@ -1,19 +1,19 @@
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
-use crate::driver::{DriverPoolUsage, RawPool};
-use crate::drop_error::record_drop_error;
-use crate::error::{AllocError, DeallocError, DriverError, TrimError};
+use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
+use crate::error::{AllocError, DeallocError, TrimError};
 use crate::kind;
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
+use cumem_driver::owned::OwnedPool;
+use cumem_driver::{DriverError, DriverPoolUsage, RawPool};
 use std::alloc::Layout;
 
 /// Device memory from a stream-ordered pool of the driver (`cuMemAllocFromPoolAsync`).
 #[derive(Debug)]
 pub struct CudaAsyncResource {
-    pool: RawPool,
-    owned: bool,
+    pool: DriverPool,
     leaf: Leaf,
 }
 
@@ -36,6 +36,21 @@ pub enum PoolSource {
     Own,
     /// The device's default pool, shared with every library of the process.
     Default,
+}
+
+#[derive(Debug)]
+enum DriverPool {
+    Own(OwnedPool),
+    Default(RawPool),
+}
+
+impl DriverPool {
+    fn raw(&self) -> RawPool {
+        match self {
+            Self::Own(pool) => pool.raw(),
+            Self::Default(pool) => *pool,
+        }
+    }
 }
 
 impl CudaAsyncOptions {
@@ -79,14 +94,15 @@ impl CudaAsyncResource {
             return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: device.id() });
         }
         let (driver, d) = (device.driver(), device.ordinal());
-        let owned = options.source == PoolSource::Own;
-        let pool = if owned { driver.create_pool(d)? } else { driver.default_pool(d)? };
-        let this = Self { pool, owned, leaf: Leaf::new("async", Place::Device, device) };
-        if let Some(bytes) = options.release_threshold.or(owned.then_some(u64::MAX)) {
-            // SAFETY: the pool is there for as long as `this` is.
-            unsafe { driver.set_release_threshold(d, pool, bytes) }?;
+        let (pool, keep) = match options.source {
+            PoolSource::Own => (DriverPool::Own(OwnedPool::new(device.raw())?), Some(u64::MAX)),
+            PoolSource::Default => (DriverPool::Default(driver.default_pool(d)?), None),
+        };
+        if let Some(bytes) = options.release_threshold.or(keep) {
+            // SAFETY: the pool is alive.
+            unsafe { driver.set_release_threshold(d, pool.raw(), bytes) }?;
         }
-        Ok(this)
+        Ok(Self { pool, leaf: Leaf::new("async", Place::Device, device) })
     }
 
     /// What the pool has reserved and handed out.
@@ -97,7 +113,7 @@ impl CudaAsyncResource {
     pub fn usage(&self) -> Result<DriverPoolUsage, DriverError> {
         let device = &self.leaf.device;
         // SAFETY: the pool is there for as long as `self` is.
-        unsafe { device.driver().pool_usage(device.ordinal(), self.pool) }
+        unsafe { device.driver().pool_usage(device.ordinal(), self.pool.raw()) }
     }
 
     /// The release threshold in force.
@@ -108,7 +124,7 @@ impl CudaAsyncResource {
     pub fn release_threshold(&self) -> Result<u64, DriverError> {
         let device = &self.leaf.device;
         // SAFETY: the pool is there for as long as `self` is.
-        unsafe { device.driver().release_threshold(device.ordinal(), self.pool) }
+        unsafe { device.driver().release_threshold(device.ordinal(), self.pool.raw()) }
     }
 
     /// Gives free memory back to the device until the pool holds `keep` bytes or nothing more is free.
@@ -119,7 +135,7 @@ impl CudaAsyncResource {
     pub fn trim_to(&self, keep: usize) -> Result<(), DriverError> {
         let device = &self.leaf.device;
         // SAFETY: the pool is there for as long as `self` is.
-        unsafe { device.driver().trim_pool(device.ordinal(), self.pool, keep) }
+        unsafe { device.driver().trim_pool(device.ordinal(), self.pool.raw(), keep) }
     }
 }
 
@@ -144,7 +160,9 @@ unsafe impl MemoryResource for CudaAsyncResource {
         self.leaf.allocate(stream, layout, |bytes| {
             let raw = stream.raw()?;
             // SAFETY: pool and stream are alive, and of this device.
-            unsafe { device.driver().allocate_async(device.ordinal(), self.pool, bytes, raw) }
+            Ok::<_, DeviceError>(unsafe {
+                device.driver().allocate_async(device.ordinal(), self.pool.raw(), bytes, raw)
+            }?)
         })
     }
 
@@ -153,18 +171,7 @@ unsafe impl MemoryResource for CudaAsyncResource {
         self.leaf.deallocate(stream, block, |block| {
             let raw = stream.raw()?;
             // SAFETY: the block is this leaf's, and its uses were enqueued before this point of the stream.
-            unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }
+            Ok::<_, DeviceError>(unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }?)
         })
-    }
-}
-
-impl Drop for CudaAsyncResource {
-    fn drop(&mut self) {
-        if self.owned {
-            let device = &self.leaf.device;
-            // SAFETY: this resource made the pool; the driver keeps live blocks valid until they are freed.
-            let result = unsafe { device.driver().destroy_pool(device.ordinal(), self.pool) };
-            record_drop_error("a memory pool", result);
-        }
     }
 }

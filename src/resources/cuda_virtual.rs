@@ -5,13 +5,15 @@ use super::gaps::Gaps;
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
-use crate::error::{AllocError, DeallocError, DriverError};
+use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
+use crate::error::{AllocError, DeallocError};
 use crate::kind;
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
 use addresses::{Addresses, used_up};
 use alias::Aliases;
-pub use alias::{Alias, UnmapError};
+pub use alias::{Alias, AliasError, UnmapError};
+use cumem_driver::DriverError;
 use std::alloc::Layout;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -149,7 +151,7 @@ unsafe impl MemoryResource for CudaVirtualResource {
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;
             let at = self.addresses.granule(block.addr()).expect("a block of this leaf lies in its addresses");
             self.lock().gaps.give(at, self.granules(block.size()));
-            Ok(())
+            Ok::<_, DeviceError>(())
         })
     }
 }

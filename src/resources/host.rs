@@ -1,11 +1,13 @@
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
-use crate::error::{AllocError, DeallocError, DriverError};
+use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
+use crate::error::{AllocError, DeallocError};
 use crate::kind;
-use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
+use crate::layout::{CUDA_ALLOCATION_ALIGNMENT, InvalidLayout};
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
+use cumem_driver::DriverError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
@@ -37,7 +39,7 @@ unsafe impl MemoryResource for HostResource {
     type Kind = kind::Host;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        let invalid = AllocError::InvalidLayout { size: layout.size(), alignment: layout.align() };
+        let invalid = InvalidLayout { size: layout.size(), alignment: layout.align() };
         let actual = actual(layout).ok_or(invalid)?;
         self.leaf.allocate_any_alignment(stream, layout, |_| {
             // SAFETY: the leaf calls this for sizes other than zero only.
@@ -54,7 +56,7 @@ unsafe impl MemoryResource for HostResource {
                 // SAFETY: the block is this leaf's, allocated with this layout; the work that uses it has ended.
                 unsafe { dealloc(block.as_ptr(), actual) };
             }
-            Ok(())
+            Ok::<_, DeviceError>(())
         })
     }
 }

@@ -1,11 +1,13 @@
 //! What all leaves check and say in the same way.
 
 use crate::block::{Block, MakerId};
-use crate::device::{Device, MemoryInfo};
-use crate::error::{AllocError, DeallocError, DriverError};
+use crate::device::Device;
+use crate::device::error::DeviceError;
+use crate::device::notice::LeafMemory;
+use crate::device::stream::Stream;
+use crate::error::{AllocError, DeallocError};
 use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
-use crate::residency::Taken;
-use crate::stream::Stream;
+use cumem_driver::MemoryInfo;
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
@@ -28,10 +30,10 @@ pub(super) enum Place {
 
 impl Place {
     /// As what it counts of the device's memory.
-    fn taken(self) -> Option<Taken> {
+    fn taken(self) -> Option<LeafMemory> {
         match self {
-            Self::Device => Some(Taken::Plain),
-            Self::Managed => Some(Taken::Managed),
+            Self::Device => Some(LeafMemory::Plain),
+            Self::Managed => Some(LeafMemory::Managed),
             Self::Host => None,
         }
     }
@@ -48,22 +50,22 @@ impl Leaf {
 
     /// Checks the request, asks the driver with `allocate`, and turns its refusal into numbers. Zero
     /// bytes never reach the driver.
-    pub(super) fn allocate(
+    pub(super) fn allocate<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
         layout: Layout,
-        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
+        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, E>,
     ) -> Result<Block, AllocError> {
         self.allocate_aligned(stream, layout, CUDA_ALLOCATION_ALIGNMENT, allocate)
     }
 
     /// The same for a source of memory that is aligned to `maximum`.
-    pub(super) fn allocate_aligned(
+    pub(super) fn allocate_aligned<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
         layout: Layout,
         maximum: usize,
-        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
+        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, E>,
     ) -> Result<Block, AllocError> {
         if layout.align() > maximum {
             let (layer, alignment) = (self.name, layout.align());
@@ -73,20 +75,20 @@ impl Leaf {
     }
 
     /// The same for a source of memory that takes any alignment.
-    pub(super) fn allocate_any_alignment(
+    pub(super) fn allocate_any_alignment<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
         layout: Layout,
-        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, DriverError>,
+        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, E>,
     ) -> Result<Block, AllocError> {
-        self.device.expect("the stream", stream.device_id())?;
+        self.device.check_device("the stream", stream.device_id())?;
         if layout.size() == 0 {
             return Ok(Block::empty(self.maker, layout));
         }
-        match allocate(layout.size()) {
+        match allocate(layout.size()).map_err(Into::into) {
             Ok(ptr) => {
                 if let Some(what) = self.place.taken() {
-                    self.device.residency().taken(self.device.ordinal(), what, layout.size());
+                    self.device.tell_allocated(what, layout.size());
                 }
                 Ok(Block::new(self.maker, ptr, layout, 0))
             }
@@ -103,29 +105,29 @@ impl Leaf {
             Place::Host => driver.host_memory_info(device.ordinal()),
         };
         // The answer stands, whether or not the driver has numbers to it.
-        let unknown = MemoryInfo { free: 0, total: device.attributes().total_memory };
-        let MemoryInfo { free, total } = info.unwrap_or(unknown);
+        let unknown = MemoryInfo::new(0, device.attributes().total_memory);
+        let MemoryInfo { free, total, .. } = info.unwrap_or(unknown);
         AllocError::OutOfMemory { layer: self.name, requested, free, total, device: device.id() }
     }
 
     /// Checks the block, and frees it with `free` if there is memory behind it.
-    pub(super) fn deallocate(
+    pub(super) fn deallocate<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
         block: Block,
-        free: impl FnOnce(&Block) -> Result<(), DriverError>,
+        free: impl FnOnce(&Block) -> Result<(), E>,
     ) -> Result<(), DeallocError> {
         if block.maker() != self.maker {
             return Err(DeallocError::foreign(self.name, block));
         }
-        let freed = self.device.expect("the stream", stream.device_id()).and_then(|()| match block.size() {
+        let freed = self.device.check_device("the stream", stream.device_id()).and_then(|()| match block.size() {
             0 => Ok(()),
-            _ => free(&block),
+            _ => free(&block).map_err(Into::into),
         });
         match freed {
             Ok(()) => {
                 if let Some(what) = self.place.taken() {
-                    self.device.residency().given_back(self.device.ordinal(), what, block.addr(), block.size());
+                    self.device.tell_freed(what, block.addr(), block.size());
                 }
                 Ok(())
             }

@@ -1,10 +1,11 @@
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
-use crate::error::{AllocError, DeallocError, DriverError};
+use crate::device::stream::Stream;
+use crate::error::{AllocError, DeallocError};
 use crate::kind;
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
+use cumem_driver::DriverError;
 use std::alloc::Layout;
 
 /// Unified memory (`cuMemAllocManaged`, attached globally): one address on host and devices, pages

@@ -1,10 +1,11 @@
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
+use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::kind;
 use crate::resource::MemoryResource;
-use crate::stream::Stream;
 use std::alloc::Layout;
 
 /// Page-locked host memory (`cuMemAllocHost`): copies to and from it run at the speed of the link,
@@ -41,7 +42,7 @@ unsafe impl MemoryResource for PinnedResource {
             // The driver frees host memory without waiting for the copies that use it.
             stream.synchronize()?;
             // SAFETY: the block is this leaf's, and the work that uses it has ended.
-            unsafe { device.driver().free_pinned(device.ordinal(), block.as_non_null()) }
+            Ok::<_, DeviceError>(unsafe { device.driver().free_pinned(device.ordinal(), block.as_non_null()) }?)
         })
     }
 }

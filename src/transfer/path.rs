@@ -6,46 +6,7 @@
 //! (`cargo bench --bench transfer`; `benches/README.md`).
 #![forbid(unsafe_code)]
 
-use super::{Transfer, stage};
-use std::fmt;
-
-/// The way that a transfer took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TransferPath {
-    /// There was nothing to move.
-    Nothing,
-    /// One copy call of the driver.
-    Copy,
-    /// A kernel over the link that says when it is done.
-    Kernel,
-    /// A copy engine between page-locked and plain device memory, and a copy within the device, overlapped.
-    Staged,
-    /// Through page-locked memory of this library, host copies and link overlapped.
-    Ring,
-    /// A copy of the host's: the pages were there.
-    HostPages,
-}
-
-impl fmt::Display for TransferPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Nothing => "nothing",
-            Self::Copy => "copy",
-            Self::Kernel => "kernel",
-            Self::Staged => "staged",
-            Self::Ring => "ring",
-            Self::HostPages => "host pages",
-        })
-    }
-}
-
-/// Which way the bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    ToDevice,
-    ToHost,
-}
+use super::request::{Direction, Transfer, TransferPath};
 
 /// What the host's end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +28,8 @@ pub(super) enum Plan {
     Ring,
 }
 
+/// Bytes of one slot of the device memory that copies are staged in.
+pub(super) const STAGING_SLOT: usize = 8 << 20;
 /// Up to here what is not page-locked goes through memory that is.
 pub(super) const SLOT_BYTES: usize = 8 << 10;
 /// Up to here so does everything: asking whether the caller's memory is page-locked takes longer.
@@ -77,7 +40,7 @@ const UNASKED_TO_HOST: usize = SLOT_BYTES;
 const TELL_TO_DEVICE: usize = 256 << 10;
 const TELL_TO_HOST: usize = 8 << 20;
 /// Up to here one kernel that waits for a copy engine beats many copies.
-const GATHER: usize = stage::SLOT;
+const GATHER: usize = STAGING_SLOT;
 /// From here on the ring beats the driver's own staging, in spite of the threads that it wakes.
 const RING_TO_DEVICE: usize = 2 << 20;
 const RING_TO_HOST: usize = 1 << 20;

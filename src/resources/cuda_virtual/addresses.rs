@@ -1,9 +1,8 @@
 //! [`Addresses`]: reserved addresses, counted in granules from their start.
 
-use crate::code::CudaErrorCode;
 use crate::device::Device;
-use crate::drop_error::{DropError, record_drop_error};
-use crate::error::DriverError;
+use cumem_driver::drop_error::{DropError, record_drop_error};
+use cumem_driver::{CudaErrorCode, DriverError};
 use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;

@@ -4,7 +4,8 @@ use super::addresses::{Addresses, used_up};
 use super::{CudaVirtualResource, Gaps};
 use crate::block::{Block, MakerId};
 use crate::device::Device;
-use crate::error::DriverError;
+use crate::human_bytes::HumanBytes;
+use cumem_driver::DriverError;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -31,16 +32,41 @@ impl Alias {
     }
 }
 
-/// An alias that could not be unmapped. It is still mapped, and here.
+/// Memory that could not be mapped a second time, or an alias that could not be unmapped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AliasError {
+    /// The resource did not make the block or the alias.
+    #[error("{layer} did not make the {what} at {addr:#x}")]
+    Foreign {
+        /// The resource that was asked.
+        layer: &'static str,
+        /// `block` or `alias`.
+        what: &'static str,
+        /// The address of the block or alias.
+        addr: u64,
+    },
+    /// None of the blocks has memory.
+    #[error("none of the {blocks} blocks has memory that could be mapped a second time")]
+    NothingToMap {
+        /// The number of blocks given.
+        blocks: usize,
+    },
+    /// The driver refused.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// An alias that could not be unmapped. It is still mapped, and in this error.
 #[derive(Debug, thiserror::Error)]
-#[error("{reason} (an alias of {} bytes at {:#x})", alias.size(), alias.addr())]
+#[error("the alias of {} at {:#x} could not be unmapped", HumanBytes(alias.size()), alias.addr())]
 #[non_exhaustive]
 pub struct UnmapError {
     /// The alias, as it was given.
     pub alias: Alias,
     /// Why it was not unmapped.
     #[source]
-    pub reason: DriverError,
+    pub reason: AliasError,
 }
 
 /// Addresses of aliases, reserved when the first is made.
@@ -97,8 +123,8 @@ impl CudaVirtualResource {
     ///
     /// # Errors
     ///
-    /// [`DriverError::Foreign`] for a block of another resource, [`DriverError::NothingToMap`] if none of the blocks
-    /// has memory, [`DriverError::MissingSymbol`] before CUDA 11.0, or what the driver answers. Nothing is mapped then.
+    /// [`AliasError::Foreign`] for a block of another resource, [`AliasError::NothingToMap`] if none of the blocks
+    /// has memory, or the driver's error ([`DriverError::MissingSymbol`] before CUDA 11.0). Nothing is mapped then.
     ///
     /// # Safety
     ///
@@ -110,7 +136,7 @@ impl CudaVirtualResource {
     ///   in that order;
     /// - no kernel uses a byte through both, unless it only reads it. Within a kernel the device keeps no order
     ///   between the two (CUDA C++ Programming Guide, "Virtual Aliasing Support").
-    pub unsafe fn map_alias(&self, blocks: &[&Block]) -> Result<Alias, DriverError> {
+    pub unsafe fn map_alias(&self, blocks: &[&Block]) -> Result<Alias, AliasError> {
         let (device, maker) = (&self.leaf.device, self.leaf.maker);
         if let Some(block) = blocks.iter().find(|block| block.maker() != maker) {
             return Err(self.foreign("block", block.addr()));
@@ -118,7 +144,7 @@ impl CudaVirtualResource {
         let with_memory = blocks.iter().filter(|block| block.size() > 0);
         let pieces: Vec<_> = with_memory.map(|block| (block.as_non_null(), self.mapped_bytes(block))).collect();
         if pieces.is_empty() {
-            return Err(DriverError::NothingToMap { blocks: blocks.len() });
+            return Err(AliasError::NothingToMap { blocks: blocks.len() });
         }
         // A block may be there any number of times; more bytes than there are addresses are refused as such.
         let size = pieces.iter().fold(0_usize, |size, (_, bytes)| size.saturating_add(*bytes));
@@ -129,7 +155,7 @@ impl CudaVirtualResource {
         if mapped.is_err() {
             self.aliases.give(place, count);
         }
-        mapped.map(|()| Alias { addr: place.as_ptr() as u64, size, maker })
+        mapped.map(|()| Alias { addr: place.as_ptr() as u64, size, maker }).map_err(AliasError::Driver)
     }
 
     /// Unmaps an alias. Its blocks stay as they are.
@@ -156,12 +182,12 @@ impl CudaVirtualResource {
                 self.aliases.give(place, (alias.size / self.granularity()) as u64);
                 Ok(())
             }
-            Err(reason) => Err(UnmapError { alias, reason }),
+            Err(error) => Err(UnmapError { alias, reason: error.into() }),
         }
     }
 
     #[cold]
-    fn foreign(&self, what: &'static str, addr: u64) -> DriverError {
-        DriverError::Foreign { layer: self.leaf.name, what, addr }
+    fn foreign(&self, what: &'static str, addr: u64) -> AliasError {
+        AliasError::Foreign { layer: self.leaf.name, what, addr }
     }
 }

@@ -1,0 +1,58 @@
+//! The facts about a device, asked by attribute. `cuDeviceGetProperties` and its like are not used: their
+//! structures change with the driver's version.
+
+use super::context::Active;
+use super::state::from_cust;
+use super::sys;
+use crate::error::DriverError;
+use crate::error::code::CudaErrorCode;
+use crate::facts::Attributes;
+use cust::sys::CUdevice_attribute as Attribute;
+use std::ffi::c_int;
+
+impl Active<'_> {
+    pub(super) fn attributes(&self) -> Result<Attributes, DriverError> {
+        // cust's wrappers suffice for these two, which are asked once and fail only for an invalid device.
+        let device = self.cust_device();
+        let name = device.name().map_err(|error| from_cust("cuDeviceGetName", self.id, error))?;
+        let total_memory = device.total_memory().map_err(|error| from_cust("cuDeviceTotalMem", self.id, error))?;
+        Ok(Attributes {
+            name,
+            total_memory,
+            compute_capability: (
+                self.number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                self.number(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            multiprocessors: self.number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            copy_engines: self.number(Attribute::CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT)?,
+            integrated: self.flag(Attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)?,
+            managed_memory: self.flag(Attribute::CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY)?,
+            concurrent_managed_access: self.flag(Attribute::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS)?,
+            pageable_memory_access: self.flag(Attribute::CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS)?,
+            pageable_memory_access_uses_host_page_tables: self
+                .flag(Attribute::CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES)?,
+            direct_managed_mem_access_from_host: self
+                .flag(Attribute::CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST)?,
+            memory_pools: self.flag(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)?,
+            virtual_memory_management: self
+                .flag(Attribute::CU_DEVICE_ATTRIBUTE_VIRTUAL_ADDRESS_MANAGEMENT_SUPPORTED)?,
+        })
+    }
+
+    fn number(&self, attribute: Attribute) -> Result<u32, DriverError> {
+        let mut value: c_int = 0;
+        // SAFETY: `value` is writable.
+        let code = unsafe { sys::cuDeviceGetAttribute(&raw mut value, attribute as c_int, self.device()) };
+        self.check("cuDeviceGetAttribute", code)?;
+        Ok(value.unsigned_abs())
+    }
+
+    /// A driver that is older than an attribute rejects it, and the device then lacks what it tells of.
+    fn flag(&self, attribute: Attribute) -> Result<bool, DriverError> {
+        match self.number(attribute) {
+            Ok(value) => Ok(value != 0),
+            Err(error) if error.code() == Some(CudaErrorCode::INVALID_VALUE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Memory that is not from a pool, copies, and what a pointer points to.
+
+use super::context::Active;
+use super::sys::{self, StreamWriteValue32, address, handle};
+use crate::error::DriverError;
+use crate::error::code::CudaErrorCode;
+use crate::facts::MemoryInfo;
+use crate::facts::{MemoryType, PointerInfo};
+use crate::location::DeviceId;
+use crate::raw::RawStream;
+use cust::sys::{CUdeviceptr, CUmemAttach_flags, CUmemorytype, CUpointer_attribute as Attribute};
+use std::ffi::{c_int, c_uint, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
+
+/// Free and total memory of this machine, from the operating system: the driver tells only of the device's.
+pub(super) fn host_memory() -> Option<MemoryInfo> {
+    // SAFETY: these names have numbers for an answer, and the call touches nothing else.
+    let ask = |name| usize::try_from(unsafe { libc::sysconf(name) }).ok();
+    let page = ask(libc::_SC_PAGESIZE)?;
+    let (free, total) = (ask(libc::_SC_AVPHYS_PAGES)?, ask(libc::_SC_PHYS_PAGES)?);
+    Some(MemoryInfo { free: free * page, total: total * page })
+}
+
+impl Active<'_> {
+    pub(super) fn memory_info(&self) -> Result<MemoryInfo, DriverError> {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both are writable.
+        let code = unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) };
+        self.check("cuMemGetInfo", code)?;
+        Ok(MemoryInfo { free, total })
+    }
+
+    pub(super) fn allocate_device(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        let mut address = 0;
+        // SAFETY: `address` is writable.
+        let code = unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) };
+        self.allocated("cuMemAlloc", code, address)
+    }
+
+    pub(super) fn allocate_managed(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        let flags = CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL as c_uint;
+        let mut address = 0;
+        // SAFETY: `address` is writable.
+        let code = unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) };
+        self.allocated("cuMemAllocManaged", code, address)
+    }
+
+    /// # Safety
+    ///
+    /// The memory is from one of the two above and is used by nothing that is not yet enqueued.
+    pub(super) unsafe fn free(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) };
+        self.check("cuMemFree", code)
+    }
+
+    pub(super) fn allocate_pinned(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
+        let mut pointer = ptr::null_mut();
+        // SAFETY: `pointer` is writable.
+        let code = unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) };
+        self.check("cuMemAllocHost", code)?;
+        self.not_null("cuMemAllocHost", pointer.cast())
+    }
+
+    /// # Safety
+    ///
+    /// The memory is from the call above, and nothing uses it any more.
+    pub(super) unsafe fn free_pinned(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) };
+        self.check("cuMemFreeHost", code)
+    }
+
+    /// The pointer that an allocation call gave, if it succeeded.
+    pub(super) fn allocated(
+        &self,
+        call: &'static str,
+        code: sys::Code,
+        address: CUdeviceptr,
+    ) -> Result<NonNull<u8>, DriverError> {
+        self.check(call, code)?;
+        self.not_null(call, ptr::with_exposed_provenance_mut(address as usize))
+    }
+
+    pub(super) fn not_null(&self, call: &'static str, pointer: *mut u8) -> Result<NonNull<u8>, DriverError> {
+        NonNull::new(pointer).ok_or(DriverError::Call { call, device: self.id, code: CudaErrorCode::UNKNOWN })
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver`](crate::Driver).
+    pub(super) unsafe fn copy_async(
+        &self,
+        to: *mut u8,
+        from: *const u8,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemcpyAsync(address(to), address(from), bytes, handle(stream.0)) };
+        self.check("cuMemcpyAsync", code)
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver`](crate::Driver).
+    pub(super) unsafe fn fill_async(
+        &self,
+        to: *mut u8,
+        value: u8,
+        bytes: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuMemsetD8Async(address(to), value, bytes, handle(stream.0)) };
+        self.check("cuMemsetD8Async", code)
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver`](crate::Driver).
+    pub(super) unsafe fn write_value(&self, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
+        const CALL: &str = "cuStreamWriteValue32_v2";
+        let find = || {
+            let symbol = self.driver.symbol(CALL)?;
+            // SAFETY: the type is that of the driver's function of this name.
+            Ok(unsafe { mem::transmute::<NonNull<c_void>, StreamWriteValue32>(symbol) })
+        };
+        let call = self.driver.write_value.get_or_init(find).clone()?;
+        // SAFETY: by the contract; without flags, earlier writes of the stream are seen before this one.
+        let code = unsafe { call(handle(stream.0), address(at.cast()), value, 0) };
+        self.check(CALL, code)
+    }
+
+    pub(super) fn pointer_info(&self, pointer: *const u8) -> Result<PointerInfo, DriverError> {
+        const CALL: &str = "cuPointerGetAttributes";
+        let mut attributes = [
+            Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE as c_int,
+            Attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED as c_int,
+            Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL as c_int,
+        ];
+        // Zero before the call, because the driver writes some of them as one byte.
+        let mut answers: [c_int; 3] = [0; 3];
+        let mut values = answers.each_mut().map(|answer| ptr::from_mut(answer).cast());
+        let (attributes, values, count) = (attributes.as_mut_ptr(), values.as_mut_ptr(), answers.len() as c_uint);
+        // SAFETY: there are as many attributes as values, each of which is writable and large enough for its attribute.
+        let code = unsafe { sys::cuPointerGetAttributes(count, attributes, values, address(pointer)) };
+        self.check(CALL, code)?;
+        let [memory_type, managed, ordinal] = answers;
+        let memory_type = match memory_type {
+            // What this call answers of memory that the driver does not know.
+            0 => return Err(DriverError::Call { call: CALL, device: self.id, code: CudaErrorCode::INVALID_VALUE }),
+            _ if managed != 0 => MemoryType::Unified,
+            host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => MemoryType::Host,
+            _ => MemoryType::Device,
+        };
+        // Negative for memory that belongs to no device.
+        let device = u32::try_from(ordinal).map_or(self.id, DeviceId::cuda);
+        Ok(PointerInfo { memory_type, device })
+    }
+}

@@ -1,0 +1,159 @@
+//! Modules, kernels and launches. Modules are loaded here and not by cust, which keeps no log of the compiler.
+
+use super::context::Active;
+use super::state::CudaDriver;
+use super::sys::{self, handle, number};
+use crate::error::DriverError;
+use crate::error::code::CudaErrorCode;
+use crate::launch::{KernelArg, LaunchConfig};
+use crate::raw::{RawFunction, RawModule, RawStream};
+use cust::sys::{CUfunction, CUjit_option};
+use smallvec::SmallVec;
+use std::ffi::{CString, c_int, c_void};
+use std::ptr;
+
+/// Room for what the compiler has to say.
+const LOG_BYTES: usize = 8 << 10;
+
+impl Active<'_> {
+    pub(super) fn load_module(&self, ptx: &str) -> Result<RawModule, DriverError> {
+        let invalid = |code, log| DriverError::Compile { device: self.id, code, log };
+        let ptx = CString::new(ptx)
+            .map_err(|_| invalid(CudaErrorCode::INVALID_PTX, "the text contains a zero byte".into()))?;
+        let mut log = vec![0_u8; LOG_BYTES];
+        let mut options =
+            [CUjit_option::CU_JIT_ERROR_LOG_BUFFER as c_int, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as c_int];
+        // A value that fits into a pointer is passed in its place.
+        let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
+        let mut module = ptr::null_mut();
+        // SAFETY: the image ends with a zero byte, there are two options with their values, and the log has
+        // the size that is told.
+        let code = unsafe {
+            sys::cuModuleLoadDataEx(&raw mut module, ptx.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
+        };
+        self.check("cuModuleLoadDataEx", code).map_err(|error| match text(&log) {
+            log if log.is_empty() => error,
+            log => invalid(code.number(), log),
+        })?;
+        Ok(RawModule(number(module)))
+    }
+
+    /// # Safety
+    ///
+    /// The module is loaded, and this is its end.
+    pub(super) unsafe fn unload_module(&self, module: RawModule) -> Result<(), DriverError> {
+        // SAFETY: by the contract.
+        let code = unsafe { sys::cuModuleUnload(handle(module.0)) };
+        self.check("cuModuleUnload", code)
+    }
+
+    /// # Safety
+    ///
+    /// The module is loaded.
+    pub(super) unsafe fn function(&self, module: RawModule, name: &str) -> Result<RawFunction, DriverError> {
+        const CALL: &str = "cuModuleGetFunction";
+        let name = CString::new(name).map_err(|_| DriverError::Call {
+            call: CALL,
+            device: self.id,
+            code: CudaErrorCode::NOT_FOUND,
+        })?;
+        let mut function = ptr::null_mut();
+        // SAFETY: `function` is writable; the module is loaded by the contract.
+        let code = unsafe { sys::cuModuleGetFunction(&raw mut function, handle(module.0), name.as_ptr()) };
+        self.check(CALL, code)?;
+        Ok(RawFunction(number(function)))
+    }
+
+    /// # Safety
+    ///
+    /// That of [`Driver::launch`](crate::Driver::launch).
+    pub(super) unsafe fn launch(
+        &self,
+        function: RawFunction,
+        config: LaunchConfig,
+        args: &[KernelArg],
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let mut parameters: SmallVec<[*mut c_void; 16]> =
+            args.iter().map(|arg| ptr::from_ref(arg).cast_mut().cast()).collect();
+        // SAFETY: by the contract; each parameter points to the bytes of an argument.
+        unsafe { self.launch_raw(handle(function.0), config, parameters.as_mut_ptr(), stream) }
+    }
+
+    /// # Safety
+    ///
+    /// Function and stream are alive, and `parameters` points to a pointer for each parameter of the kernel,
+    /// which points to its value. What the kernel touches is as [`Driver::launch`](crate::Driver::launch)
+    /// wants it.
+    unsafe fn launch_raw(
+        &self,
+        function: CUfunction,
+        config: LaunchConfig,
+        parameters: *mut *mut c_void,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let LaunchConfig { grid, block, shared_bytes } = config;
+        // SAFETY: by the contract. The driver copies the parameters before it returns, and writes to none.
+        let code = unsafe {
+            sys::cuLaunchKernel(
+                function,
+                grid.0,
+                grid.1,
+                grid.2,
+                block.0,
+                block.1,
+                block.2,
+                shared_bytes,
+                handle(stream.0),
+                parameters,
+                ptr::null_mut(),
+            )
+        };
+        self.check("cuLaunchKernel", code)
+    }
+}
+
+impl CudaDriver {
+    /// Launches a kernel whose arguments are given as the driver takes them (`cuLaunchKernel`), for the bridge to cust.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    ///
+    /// # Safety
+    ///
+    /// - `function` was loaded in the primary context of device `d`, and `stream` is a live stream of that device.
+    /// - `parameters` points to one pointer for each parameter of the kernel, and each of those to a value of the
+    ///   parameter's type.
+    /// - Everything that the kernel accesses is valid, and is not used in a conflicting way, until the stream has
+    ///   passed the launch.
+    pub unsafe fn launch_pointers(
+        &self,
+        d: u32,
+        function: CUfunction,
+        config: LaunchConfig,
+        parameters: *mut *mut c_void,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: the caller vouches for the same contract.
+        unsafe { self.on(d)?.launch_raw(function, config, parameters, stream) }
+    }
+}
+
+/// The log up to its end.
+fn text(log: &[u8]) -> String {
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(&log[..end]).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn logs_end_at_zero() {
+        assert_eq!(text(b"\0\0"), "");
+        assert_eq!(text(b"line 1\n\0rest"), "line 1");
+        assert_eq!(text(b"full"), "full");
+    }
+}

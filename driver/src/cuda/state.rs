@@ -1,0 +1,147 @@
+//! [`CudaDriver`]: the loaded driver, its devices with their primary contexts, and the calls that not every driver has.
+
+use super::sys::{self, MemAdviseV2, MemPrefetchAsyncV2, StreamWriteValue32};
+use crate::error::DriverError;
+use crate::error::code::CudaErrorCode;
+use crate::extension::Extension;
+use crate::location::DeviceId;
+use cumem_libcuda::{DriverVersion, Library};
+use cust::context::Context;
+use cust::error::CudaError;
+use cust::sys::CUcontext;
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, OnceLock};
+
+/// The driver of this process, with all its devices.
+#[derive(Debug)]
+pub struct CudaDriver {
+    pub(super) library: &'static Library,
+    pub(super) devices: Box<[Slot]>,
+    /// Whether the driver has memory pools, once that was asked.
+    pub(super) pools: OnceLock<Result<(), DriverError>>,
+    /// The calls that know NUMA nodes, once they were asked for.
+    pub(super) numa_calls: OnceLock<Result<NumaCalls, DriverError>>,
+    pub(super) write_value: OnceLock<Result<StreamWriteValue32, DriverError>>,
+    pub(super) extension: Extension,
+}
+
+/// The driver, which is loaded at the first call. Every call gives the same answer.
+pub fn driver() -> Result<Arc<CudaDriver>, DriverError> {
+    get().cloned()
+}
+
+fn get() -> Result<&'static Arc<CudaDriver>, DriverError> {
+    static DRIVER: OnceLock<Result<Arc<CudaDriver>, DriverError>> = OnceLock::new();
+    DRIVER.get_or_init(|| CudaDriver::open().map(Arc::new)).as_ref().map_err(Clone::clone)
+}
+
+impl CudaDriver {
+    fn open() -> Result<Self, DriverError> {
+        let library =
+            cumem_libcuda::load().map_err(|error| DriverError::NoDriver { reason: error.to_string(), code: None })?;
+        let no_driver = |call, code| {
+            let version = library.driver_version();
+            let reason = format!("{call} of the driver for CUDA {version} failed: {code}");
+            DriverError::NoDriver { reason, code: Some(code) }
+        };
+        // SAFETY: may be called at any time; the flags have to be zero.
+        match unsafe { sys::cuInit(0) }.check("cuInit", DeviceId::cuda(0)) {
+            Err(DriverError::Call { code: CudaErrorCode::NO_DEVICE, .. }) => return Err(no_device()),
+            Err(DriverError::Call { call, code, .. }) => return Err(no_driver(call, code)),
+            Err(error) => return Err(error),
+            Ok(()) => {}
+        }
+        // cust's wrappers suffice from here on: these calls fail only if the driver is not initialised or the
+        // device does not exist, with codes that cust knows.
+        let from_cust = |call| move |error| no_driver(call, CudaErrorCode(error as u32));
+        let count = cust::device::Device::num_devices().map_err(from_cust("cuDeviceGetCount"))?;
+        if count == 0 {
+            return Err(no_device());
+        }
+        let open = |ordinal| cust::device::Device::get_device(ordinal).map(Slot::new);
+        let devices = (0..count).map(open).collect::<Result<_, _>>().map_err(from_cust("cuDeviceGet"))?;
+        tracing::debug!(version = %library.driver_version(), devices = count, "CUDA driver loaded");
+        Ok(Self {
+            library,
+            devices,
+            pools: OnceLock::new(),
+            numa_calls: OnceLock::new(),
+            write_value: OnceLock::new(),
+            extension: Extension::new(),
+        })
+    }
+
+    pub(super) fn slot(&self, d: u32) -> &Slot {
+        &self.devices[d as usize]
+    }
+
+    pub(super) fn version(&self) -> DriverVersion {
+        self.library.driver_version()
+    }
+
+    /// The address of a function that not every driver has.
+    pub(super) fn symbol(&self, symbol: &'static str) -> Result<NonNull<c_void>, DriverError> {
+        self.library.symbol(symbol).map_err(|missing| DriverError::MissingSymbol {
+            symbol,
+            driver_version: missing.driver_version.to_string(),
+        })
+    }
+}
+
+fn no_device() -> DriverError {
+    DriverError::NoDriver { reason: "the driver lists no device".into(), code: Some(CudaErrorCode::NO_DEVICE) }
+}
+
+/// A device of the driver and its primary context, which is retained at first use and never released:
+/// memory may be given back until the very end of the process.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) device: cust::device::Device,
+    pub(super) context: OnceLock<Context>,
+}
+
+impl Slot {
+    pub(super) fn new(device: cust::device::Device) -> Self {
+        Self { device, context: OnceLock::new() }
+    }
+
+    /// Retains the context if that was not done yet, and may then leave it current.
+    pub(super) fn context(&self, id: DeviceId) -> Result<CUcontext, DriverError> {
+        if let Some(context) = self.context.get() {
+            return Ok(context.as_raw());
+        }
+        let device = self.device.as_raw();
+        // Asked here first, so that a refusal keeps its code. Then cust is told nothing that its enum of
+        // codes lacks, since the context is there already.
+        let mut retained = ptr::null_mut();
+        // SAFETY: `retained` is writable.
+        let code = unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut retained, device) };
+        code.check("cuDevicePrimaryCtxRetain", id)?;
+        let context = Context::new(self.device).map_err(|error| from_cust("cuDevicePrimaryCtxRetain", id, error));
+        // SAFETY: this gives back the reference of the call above; cust has taken its own.
+        let released = unsafe { sys::cuDevicePrimaryCtxRelease_v2(device) };
+        let context = context?;
+        released.check("cuDevicePrimaryCtxRelease", id)?;
+        // If another thread was faster, this reference is dropped with the closure.
+        Ok(self.context.get_or_init(|| context).as_raw())
+    }
+}
+
+/// The calls that take a NUMA node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NumaCalls {
+    pub(super) prefetch: MemPrefetchAsyncV2,
+    pub(super) advise: MemAdviseV2,
+}
+
+pub(super) fn set_current(context: CUcontext, id: DeviceId) -> Result<(), DriverError> {
+    // SAFETY: the context is a primary context that this library retains, or was this thread's current one
+    // just before; the driver checks whether it still exists.
+    unsafe { sys::cuCtxSetCurrent(context) }.check("cuCtxSetCurrent", id)
+}
+
+/// An error of cust as one of this library's. cust calls an unknown code `UnknownError` (999).
+pub(super) fn from_cust(call: &'static str, device: DeviceId, error: CudaError) -> DriverError {
+    DriverError::Call { call, device, code: CudaErrorCode(error as u32) }
+}

@@ -1,0 +1,275 @@
+//! Prefetch, advice and what a range has been told.
+//!
+//! A location has two forms. The old calls take a device number, with -1 for the host. Drivers from CUDA 12.2
+//! have calls and attributes that also name a NUMA node of the host; they are used for those alone, so that
+//! all else works with older drivers too.
+
+use super::context::Active;
+use super::state::{CudaDriver, NumaCalls};
+use super::sys::{self, MemAdviseV2, MemLocation, MemPrefetchAsyncV2, MemPrefetchBatchAsync, address, handle};
+use crate::advice::Advice;
+use crate::error::DriverError;
+use crate::error::code::CudaErrorCode;
+use crate::location::{DeviceId, Location};
+use crate::prefetch_range::PrefetchRange;
+use crate::range_attributes::RangeAttributes;
+use crate::raw::RawStream;
+use cumem_libcuda::DriverVersion;
+use cust::sys::{CUdevice, CUmem_advise, CUmem_range_attribute as Attribute};
+use smallvec::{SmallVec, smallvec};
+use std::ffi::{c_int, c_void};
+use std::mem;
+use std::ptr::NonNull;
+
+/// The first driver that knows NUMA nodes here.
+const NUMA_SINCE: DriverVersion = DriverVersion { major: 12, minor: 2 };
+
+/// `CU_DEVICE_CPU`.
+const HOST: c_int = -1;
+/// `CU_DEVICE_INVALID`: no location, or more than one.
+const NOWHERE: c_int = -2;
+
+// `CUmemLocationType`.
+const TYPE_DEVICE: c_int = 1;
+const TYPE_HOST: c_int = 2;
+const TYPE_HOST_NUMA: c_int = 3;
+
+// `CUmem_range_attribute` of CUDA 12.2.
+const PREFERRED_LOCATION_TYPE: c_int = 5;
+const PREFERRED_LOCATION_ID: c_int = 6;
+const LAST_PREFETCH_LOCATION_TYPE: c_int = 7;
+const LAST_PREFETCH_LOCATION_ID: c_int = 8;
+
+impl CudaDriver {
+    fn numa_calls(&self) -> Result<NumaCalls, DriverError> {
+        let find = || {
+            let prefetch = self.symbol("cuMemPrefetchAsync_v2")?;
+            let advise = self.symbol("cuMemAdvise_v2")?;
+            Ok(NumaCalls {
+                // SAFETY: the type is that of the driver's function of this name.
+                prefetch: unsafe { mem::transmute::<NonNull<c_void>, MemPrefetchAsyncV2>(prefetch) },
+                // SAFETY: the type is that of the driver's function of this name.
+                advise: unsafe { mem::transmute::<NonNull<c_void>, MemAdviseV2>(advise) },
+            })
+        };
+        self.numa_calls.get_or_init(find).clone()
+    }
+}
+
+/// Where something is to go, in the form that the call takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Processor(CUdevice),
+    Numa(c_int),
+}
+
+impl Target {
+    fn typed(self) -> MemLocation {
+        match self {
+            Self::Processor(HOST) => MemLocation { kind: TYPE_HOST, id: 0 },
+            Self::Processor(id) => MemLocation { kind: TYPE_DEVICE, id },
+            Self::Numa(id) => MemLocation { kind: TYPE_HOST_NUMA, id },
+        }
+    }
+}
+
+/// Returns the target of `call`. The driver rejects a device that does not exist; a simulated device is rejected here,
+/// with the same code, because it has no number that the driver could reject.
+fn target(call: &'static str, location: Location, device: DeviceId) -> Result<Target, DriverError> {
+    match location {
+        Location::Host => Ok(Target::Processor(HOST)),
+        Location::HostNuma(node) => Ok(Target::Numa(number(node))),
+        Location::Device(found) if found.same_machine(device) => Ok(Target::Processor(number(found.ordinal()))),
+        Location::Device(_) => Err(DriverError::Call { call, device, code: CudaErrorCode::INVALID_DEVICE }),
+    }
+}
+
+/// Saturates, and so remains a number that the driver rejects.
+fn number(n: u32) -> c_int {
+    c_int::try_from(n).unwrap_or(c_int::MAX)
+}
+
+/// `CUmem_advise`.
+fn advice_number(advice: Advice) -> c_int {
+    let advice = match advice {
+        Advice::SetReadMostly => CUmem_advise::CU_MEM_ADVISE_SET_READ_MOSTLY,
+        Advice::UnsetReadMostly => CUmem_advise::CU_MEM_ADVISE_UNSET_READ_MOSTLY,
+        Advice::SetPreferredLocation(_) => CUmem_advise::CU_MEM_ADVISE_SET_PREFERRED_LOCATION,
+        Advice::UnsetPreferredLocation => CUmem_advise::CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION,
+        Advice::SetAccessedBy(_) => CUmem_advise::CU_MEM_ADVISE_SET_ACCESSED_BY,
+        Advice::UnsetAccessedBy(_) => CUmem_advise::CU_MEM_ADVISE_UNSET_ACCESSED_BY,
+    };
+    advice as c_int
+}
+
+/// The location that a device number of the driver stands for.
+fn processor(number: c_int) -> Option<Location> {
+    match number {
+        HOST => Some(Location::Host),
+        _ => u32::try_from(number).ok().map(|ordinal| Location::Device(DeviceId::cuda(ordinal))),
+    }
+}
+
+/// The location that a type and a number of the driver stand for.
+fn typed(kind: c_int, id: c_int) -> Option<Location> {
+    match (kind, u32::try_from(id)) {
+        (TYPE_DEVICE, Ok(ordinal)) => Some(Location::Device(DeviceId::cuda(ordinal))),
+        (TYPE_HOST, _) => Some(Location::Host),
+        (TYPE_HOST_NUMA, Ok(node)) => Some(Location::HostNuma(node)),
+        _ => None,
+    }
+}
+
+impl Active<'_> {
+    /// # Safety
+    ///
+    /// The stream is alive, and the range stays allocated until the stream has passed this.
+    pub(super) unsafe fn prefetch(
+        &self,
+        pointer: *const u8,
+        bytes: usize,
+        to: Location,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let stream = handle(stream.0);
+        match target("cuMemPrefetchAsync", to, self.id)? {
+            Target::Processor(to) => {
+                // SAFETY: by the contract.
+                let code = unsafe { sys::cuMemPrefetchAsync(address(pointer), bytes, to, stream) };
+                self.check("cuMemPrefetchAsync", code)
+            }
+            Target::Numa(id) => {
+                let call = self.driver.numa_calls()?.prefetch;
+                let to = MemLocation { kind: TYPE_HOST_NUMA, id };
+                // SAFETY: by the contract; the flags have to be zero.
+                let code = unsafe { call(address(pointer), bytes, to, 0, stream) };
+                self.check("cuMemPrefetchAsync_v2", code)
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The stream is alive, and the ranges stay allocated until the stream has passed this.
+    pub(super) unsafe fn prefetch_batch(&self, ranges: &[PrefetchRange], stream: RawStream) -> Result<(), DriverError> {
+        let symbol = self.driver.symbol("cuMemPrefetchBatchAsync")?;
+        // SAFETY: the type is that of the driver's function of this name.
+        let call = unsafe { mem::transmute::<NonNull<c_void>, MemPrefetchBatchAsync>(symbol) };
+        let mut addresses: Vec<_> = ranges.iter().map(|range| range.addr).collect();
+        let mut sizes: Vec<_> = ranges.iter().map(|range| range.bytes).collect();
+        // A location holds for the ranges from its index up to the next one's.
+        let (mut locations, mut firsts) = (Vec::new(), Vec::new());
+        for (index, range) in ranges.iter().enumerate() {
+            if index == 0 || ranges[index - 1].to != range.to {
+                locations.push(target("cuMemPrefetchBatchAsync", range.to, self.id)?.typed());
+                firsts.push(index);
+            }
+        }
+        // SAFETY: by the contract; each array has as many elements as is said, and the flags have to be zero.
+        let code = unsafe {
+            call(
+                addresses.as_mut_ptr(),
+                sizes.as_mut_ptr(),
+                ranges.len(),
+                locations.as_mut_ptr(),
+                firsts.as_mut_ptr(),
+                locations.len(),
+                0,
+                handle(stream.0),
+            )
+        };
+        self.check("cuMemPrefetchBatchAsync", code)
+    }
+
+    /// # Safety
+    ///
+    /// The range is allocated.
+    pub(super) unsafe fn advise(&self, pointer: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
+        // Where an advice names no location the driver ignores it, but may reject an invalid one.
+        let at = advice.location().unwrap_or(Location::Device(self.id));
+        let advice = advice_number(advice);
+        match target("cuMemAdvise", at, self.id)? {
+            Target::Processor(at) => {
+                // SAFETY: by the contract.
+                let code = unsafe { sys::cuMemAdvise(address(pointer), bytes, advice, at) };
+                self.check("cuMemAdvise", code)
+            }
+            Target::Numa(id) => {
+                let call = self.driver.numa_calls()?.advise;
+                let at = MemLocation { kind: TYPE_HOST_NUMA, id };
+                // SAFETY: by the contract.
+                let code = unsafe { call(address(pointer), bytes, advice, at) };
+                self.check("cuMemAdvise_v2", code)
+            }
+        }
+    }
+
+    pub(super) fn range_attributes(&self, pointer: *const u8, bytes: usize) -> Result<RangeAttributes, DriverError> {
+        let ask = |attribute: c_int| {
+            let mut value = [NOWHERE];
+            self.range_attribute(pointer, bytes, attribute, &mut value).map(|()| value[0])
+        };
+        let read_mostly = ask(Attribute::CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY as c_int)? == 1;
+        let (preferred_location, last_prefetch_location) = if self.driver.version() >= NUMA_SINCE {
+            (
+                typed(ask(PREFERRED_LOCATION_TYPE)?, ask(PREFERRED_LOCATION_ID)?),
+                typed(ask(LAST_PREFETCH_LOCATION_TYPE)?, ask(LAST_PREFETCH_LOCATION_ID)?),
+            )
+        } else {
+            (
+                processor(ask(Attribute::CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION as c_int)?),
+                processor(ask(Attribute::CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION as c_int)?),
+            )
+        };
+        // All devices and the host; what is left over stays at `NOWHERE`.
+        let mut accessed_by: SmallVec<[c_int; 9]> = smallvec![NOWHERE; self.driver.devices.len() + 1];
+        self.range_attribute(pointer, bytes, Attribute::CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY as c_int, &mut accessed_by)?;
+        let accessed_by = accessed_by.into_iter().filter_map(processor).collect();
+        Ok(RangeAttributes { read_mostly, preferred_location, accessed_by, last_prefetch_location })
+    }
+
+    fn range_attribute(
+        &self,
+        pointer: *const u8,
+        bytes: usize,
+        attribute: c_int,
+        value: &mut [c_int],
+    ) -> Result<(), DriverError> {
+        let size = size_of_val(value);
+        // SAFETY: `value` is writable for `size` bytes; every attribute asked here is one integer or several.
+        let code =
+            unsafe { sys::cuMemRangeGetAttribute(value.as_mut_ptr().cast(), size, attribute, address(pointer), bytes) };
+        self.check("cuMemRangeGetAttribute", code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GPU: DeviceId = DeviceId::cuda(1);
+
+    #[test]
+    fn targets() {
+        assert_eq!(target("call", Location::Host, GPU), Ok(Target::Processor(-1)));
+        assert_eq!(target("call", Location::HostNuma(3), GPU), Ok(Target::Numa(3)));
+        assert_eq!(target("call", DeviceId::cuda(7).into(), GPU), Ok(Target::Processor(7)));
+        assert_eq!(target("call", DeviceId::cuda(u32::MAX).into(), GPU), Ok(Target::Processor(i32::MAX)));
+        let found = DeviceId::simulated(1, 0);
+        let refused = DriverError::Call { call: "call", device: GPU, code: CudaErrorCode::INVALID_DEVICE };
+        assert_eq!(target("call", found.into(), GPU), Err(refused));
+    }
+
+    #[test]
+    fn answers() {
+        assert_eq!(processor(-1), Some(Location::Host));
+        assert_eq!(processor(-2), None);
+        assert_eq!(processor(1), Some(GPU.into()));
+        assert_eq!(typed(1, 1), Some(GPU.into()));
+        assert_eq!(typed(2, -5), Some(Location::Host));
+        assert_eq!(typed(3, 0), Some(Location::HostNuma(0)));
+        assert_eq!(typed(0, 0), None);
+        assert_eq!(typed(1, -2), None);
+        assert_eq!(typed(4, 0), None);
+    }
+}

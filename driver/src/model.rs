@@ -1,0 +1,145 @@
+//! [`Model`]: the questions that only a simulated machine can answer, and the movements that it reports.
+
+use crate::location::Location;
+use crate::raw::RawStream;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// What a simulated machine offers beyond a driver's calls. A GPU's driver has none of it.
+pub trait Model: Debug + Send + Sync {
+    /// Returns the host's virtual time since the machine was created.
+    fn clock(&self) -> Duration;
+    /// Returns where the pages of a range are, by the work that has been done; `None` if the range is not within one
+    /// allocation of the machine.
+    fn residency(&self, ptr: *const u8, bytes: usize) -> Option<Residency>;
+    /// Returns the addresses that the bytes of a range were first mapped at: for a range of aliases those of the
+    /// original mappings, part by part, otherwise the range itself.
+    fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>>;
+    /// Reports movements of memory to `watcher` from now on, until it is dropped.
+    fn watch(&self, watcher: Weak<dyn Watcher>);
+    /// Records for the race detector that the bytes of a block became usable on a stream of device `d`, or stopped
+    /// being so.
+    fn declare(&self, d: u32, addr: u64, bytes: u64, stream: RawStream, event: BlockEvent);
+    /// Records for the race detector that a host access to a range has ended. Work that was enqueued during the access
+    /// was not waited for.
+    fn end_host_access(&self, addr: u64, bytes: u64, write: bool);
+}
+
+/// The two ends of a block's life on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockEvent {
+    /// The block was allocated for the stream.
+    Allocated,
+    /// The block was freed on the stream.
+    Freed,
+}
+
+/// Why pages were copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MigrationCause {
+    /// A processor accessed pages that it could not reach.
+    #[default]
+    Fault,
+    /// A prefetch was enqueued.
+    Prefetch,
+    /// A device needed the memory for other pages.
+    Eviction,
+}
+
+/// Hears of every movement of memory on a simulated machine.
+pub trait Watcher: Debug + Send + Sync {
+    /// Receives everything that one operation moved, in order. The machine is locked during the call, so the
+    /// implementation must not call the machine.
+    fn saw(&self, movements: &[Movement]);
+}
+
+/// A movement of memory on a simulated machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movement {
+    /// A processor accessed a page that it could not reach.
+    Fault {
+        /// The processor.
+        by: Location,
+        /// Address of the first byte of the page.
+        addr: u64,
+        /// Length in bytes.
+        bytes: u64,
+    },
+    /// One contiguous run of pages of managed memory was copied.
+    Migrated {
+        /// Why they were copied.
+        cause: MigrationCause,
+        /// The location that they were copied from.
+        from: Location,
+        /// The location that they were copied to.
+        to: Location,
+        /// Address of the first byte.
+        addr: u64,
+        /// Length in bytes.
+        bytes: u64,
+    },
+    /// Managed memory lost a chunk of device memory.
+    Evicted {
+        /// Address of the first byte.
+        addr: u64,
+        /// Length in bytes.
+        bytes: u64,
+    },
+    /// A copy between host memory and a device's memory took place.
+    Copied {
+        /// The copy went to the device, not from it.
+        to_device: bool,
+        /// Address of the first byte of device memory.
+        addr: u64,
+        /// Length in bytes.
+        bytes: u64,
+    },
+}
+
+impl Movement {
+    /// Returns the address of the first byte, and of the first byte after the last.
+    pub fn range(&self) -> (u64, u64) {
+        match *self {
+            Self::Fault { addr, bytes, .. }
+            | Self::Migrated { addr, bytes, .. }
+            | Self::Evicted { addr, bytes }
+            | Self::Copied { addr, bytes, .. } => (addr, addr + bytes),
+        }
+    }
+}
+
+/// Where the pages of a range are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Residency {
+    at: Vec<(Location, u64)>,
+    nowhere: u64,
+}
+
+impl Residency {
+    /// Creates the answer from the bytes at each location, the host first, and the bytes of pages that no processor has
+    /// accessed yet.
+    pub fn new(at: Vec<(Location, u64)>, nowhere: u64) -> Self {
+        Self { at, nowhere }
+    }
+
+    /// Bytes of the range's pages that are at a location; whole pages. Copies of a page count at each.
+    pub fn on(&self, location: impl Into<Location>) -> u64 {
+        let location = match location.into() {
+            Location::HostNuma(_) => Location::Host,
+            location => location,
+        };
+        self.at.iter().find(|(at, _)| *at == location).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// Bytes of pages that nobody has touched yet.
+    pub fn nowhere(&self) -> u64 {
+        self.nowhere
+    }
+
+    /// All locations with the bytes there, the host first.
+    pub fn locations(&self) -> &[(Location, u64)] {
+        &self.at
+    }
+}

@@ -1,0 +1,439 @@
+//! The driver's calls, as the rest of the library makes them.
+
+use super::cost::ns;
+use super::events::EventState;
+use super::handles::Key;
+use super::injection::FaultCall;
+use super::machine::Until;
+use super::memory::Kind;
+use super::operations::What;
+use super::pools::Pool;
+use super::races::{Deed, used};
+use super::simulator::Simulator;
+use super::streams::StreamState;
+use cumem_driver::{
+    Advice, Attributes, CudaErrorCode, DeviceId, Driver, DriverError, DriverPoolUsage, Extension, HostKernel,
+    KernelArg, LaunchConfig, Location, MemoryInfo, MemoryType, Model, PointerInfo, PrefetchRange, RangeAttributes,
+    RawEvent, RawFunction, RawModule, RawPool, RawStream,
+};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, DriverError>;
+
+impl Simulator {
+    fn no_modules<T>(&self, d: u32) -> Result<T> {
+        Err(DriverError::NotSupported { what: "loading PTX", device: self.machine().device_id(d) })
+    }
+}
+
+impl super::machine::State {
+    fn event(&mut self, d: u32, event: RawEvent, call: &'static str) -> Result<(Key, &mut EventState)> {
+        let bad = self.code(d, call, CudaErrorCode::INVALID_HANDLE);
+        let key = Key::from_handle(event.0).ok_or_else(|| bad.clone())?;
+        self.events.get_mut(key).map(|event| (key, event)).ok_or(bad)
+    }
+
+    fn pool(&mut self, d: u32, pool: RawPool, call: &'static str) -> Result<(Key, &mut Pool)> {
+        let bad = self.code(d, call, CudaErrorCode::INVALID_VALUE);
+        let key = Key::from_handle(pool.0).ok_or_else(|| bad.clone())?;
+        let found = self.pools.get_mut(key).filter(|pool| pool.device == d && !pool.closing);
+        found.map(|pool| (key, pool)).ok_or(bad)
+    }
+}
+
+// The unsafe methods keep the door's common contract: what their callers vouch for is what the operations
+// that they enqueue rely on. Handles and ranges are checked all the same.
+impl Driver for Simulator {
+    fn device_count(&self) -> u32 {
+        self.machine().profiles.len() as u32
+    }
+
+    fn device_id(&self, d: u32) -> DeviceId {
+        self.machine().device_id(d)
+    }
+
+    fn attributes(&self, d: u32) -> Result<Attributes> {
+        let count = self.device_count();
+        let profile = self.machine().profiles.get(d as usize).ok_or(DriverError::NoSuchDevice { ordinal: d, count })?;
+        let mut attributes = Attributes::new(profile.name.clone(), profile.capacity.value as usize);
+        attributes.compute_capability = profile.compute_capability;
+        attributes.multiprocessors = profile.multiprocessors;
+        attributes.copy_engines = profile.copy_engines;
+        attributes.integrated = profile.integrated;
+        attributes.managed_memory = profile.managed_memory;
+        attributes.concurrent_managed_access = profile.concurrent_managed_access;
+        attributes.pageable_memory_access = profile.pageable_memory_access;
+        attributes.pageable_memory_access_uses_host_page_tables = profile.pageable_memory_access_uses_host_page_tables;
+        attributes.direct_managed_mem_access_from_host = profile.direct_managed_mem_access_from_host;
+        attributes.memory_pools = profile.memory_pools;
+        attributes.virtual_memory_management = profile.virtual_memory_management;
+        Ok(attributes)
+    }
+
+    fn memory_info(&self, d: u32) -> Result<MemoryInfo> {
+        let state = self.machine().ask(d, "cuMemGetInfo")?;
+        let total = state.profile(d).capacity.value as usize;
+        Ok(MemoryInfo::new(state.space.free_bytes(d) as usize, total))
+    }
+
+    fn host_memory_info(&self, d: u32) -> Result<MemoryInfo> {
+        let state = self.machine().look();
+        let total = state.profile(d).host_memory.value as usize;
+        Ok(MemoryInfo::new(total.saturating_sub(state.pinned as usize), total))
+    }
+
+    fn synchronize_device(&self, d: u32) -> Result<()> {
+        let machine = self.machine();
+        let cost = |p: &super::Profile| ns(p.call_synchronize);
+        let state = machine.enter(d, FaultCall::Synchronize, "cuCtxSynchronize", cost)?;
+        if state.within_kernel() {
+            return Err(state.code(d, "cuCtxSynchronize", CudaErrorCode::NOT_PERMITTED));
+        }
+        machine.wait(state, d, Until::Device(d)).map(drop)
+    }
+
+    fn create_stream(&self, d: u32, blocking: bool) -> Result<RawStream> {
+        let cost = |p: &super::Profile| ns(p.call_stream);
+        let mut state = self.machine().enter(d, FaultCall::CreateStream, "cuStreamCreate", cost)?;
+        Ok(RawStream(state.streams.insert(StreamState::new(d, blocking)).handle()))
+    }
+
+    unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<()> {
+        let call = "cuStreamDestroy";
+        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
+        let bad = state.code(d, call, CudaErrorCode::INVALID_HANDLE);
+        let key = Key::from_handle(stream.0).ok_or_else(|| bad.clone())?;
+        let found = state.streams.get_mut(key).filter(|stream| stream.device == d && !stream.closing).ok_or(bad)?;
+        found.closing = true;
+        if found.is_idle() {
+            state.streams.remove(key);
+        }
+        Ok(())
+    }
+
+    unsafe fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<()> {
+        self.machine().synchronize_stream(d, stream)
+    }
+
+    unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool> {
+        let call = "cuStreamQuery";
+        let mut state = self.machine().ask(d, call)?;
+        let key = state.stream(d, stream, call)?;
+        let idle = state.is_idle(d, key);
+        if idle {
+            if key == state.devices[d as usize].legacy {
+                state.order_with_legacy(d, key);
+            }
+            state.race_host_waited(key);
+        }
+        state.report(d)?;
+        Ok(idle)
+    }
+
+    unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<()> {
+        let call = "cuStreamWaitEvent";
+        let mut state = self.machine().enter(d, FaultCall::WaitEvent, call, |p| ns(p.call_wait))?;
+        let key = state.stream(d, stream, call)?;
+        let (event, found) = state.event(d, event, call)?;
+        if let Some(mark) = found.mark {
+            state.race_waited(Some(key), event);
+            state.enqueue_wait(key, mark);
+        }
+        Ok(())
+    }
+
+    fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent> {
+        let mut state = self.machine().enter(d, FaultCall::CreateEvent, "cuEventCreate", |p| ns(p.call_event))?;
+        let event = EventState { device: d, timing, mark: None, reached: None };
+        Ok(RawEvent(state.events.insert(event).handle()))
+    }
+
+    unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<()> {
+        let call = "cuEventDestroy";
+        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_event))?;
+        let key = state.event(d, event, call)?.0;
+        state.events.remove(key);
+        state.race_forget(key);
+        Ok(())
+    }
+
+    unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<()> {
+        let call = "cuEventRecord";
+        let mut state = self.machine().enter(d, FaultCall::RecordEvent, call, |p| ns(p.call_record))?;
+        let stream = state.stream(d, stream, call)?;
+        let (key, found) = state.event(d, event, call)?;
+        if found.device != d {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
+        }
+        let timing = found.timing;
+        let mut mark = state.mark(d, stream);
+        if timing {
+            let ready = state.now;
+            mark = state.enqueue(stream, ready, call, What::Record(key));
+        }
+        let found = state.event(d, event, call)?.1;
+        (found.mark, found.reached) = (Some(mark), None);
+        state.race_recorded(key, stream);
+        Ok(())
+    }
+
+    unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool> {
+        let call = "cuEventQuery";
+        let mut state = self.machine().ask(d, call)?;
+        let (event, found) = state.event(d, event, call)?;
+        let done = found.mark.is_none_or(|mark| state.done(mark));
+        if done {
+            state.race_waited(None, event);
+        }
+        state.report(d)?;
+        Ok(done)
+    }
+
+    unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<()> {
+        let (call, machine) = ("cuEventSynchronize", self.machine());
+        let mut state = machine.enter(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
+        let (event, found) = state.event(d, event, call)?;
+        let Some(mark) = found.mark else { return Ok(()) };
+        state.race_waited(None, event);
+        machine.wait(state, d, Until::Mark(mark)).map(drop)
+    }
+
+    unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration> {
+        let call = "cuEventElapsedTime";
+        let mut state = self.machine().ask(d, call)?;
+        let mut times = [0; 2];
+        for (time, event) in times.iter_mut().zip([start, end]) {
+            let event = state.event(d, event, call)?.1;
+            let (unusable, reached) = (!event.timing || event.mark.is_none(), event.reached);
+            if unusable {
+                return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
+            }
+            *time = reached.ok_or_else(|| state.code(d, call, CudaErrorCode::NOT_READY))?;
+        }
+        Ok(Duration::from_nanos(times[1].saturating_sub(times[0])))
+    }
+
+    fn allocate_device(&self, d: u32, bytes: usize) -> Result<NonNull<u8>> {
+        self.machine().allocate_device(d, bytes as u64)
+    }
+
+    fn allocate_managed(&self, d: u32, bytes: usize) -> Result<NonNull<u8>> {
+        self.machine().allocate_managed(d, bytes as u64)
+    }
+
+    unsafe fn free(&self, d: u32, ptr: NonNull<u8>) -> Result<()> {
+        // SAFETY: by the door's contract.
+        unsafe { self.machine().free(d, ptr.as_ptr() as u64) }
+    }
+
+    fn allocate_pinned(&self, d: u32, bytes: usize) -> Result<NonNull<u8>> {
+        self.machine().allocate_pinned(d, bytes as u64)
+    }
+
+    unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<()> {
+        // SAFETY: by the door's contract.
+        unsafe { self.machine().free_pinned(d, ptr.as_ptr() as u64) }
+    }
+
+    fn default_pool(&self, d: u32) -> Result<RawPool> {
+        let state = self.machine().enter(d, FaultCall::MemPool, "cuDeviceGetDefaultMemPool", |p| ns(p.call_query))?;
+        if !state.profile(d).memory_pools {
+            return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
+        }
+        Ok(RawPool(state.devices[d as usize].default_pool.handle()))
+    }
+
+    fn create_pool(&self, d: u32) -> Result<RawPool> {
+        let mut state = self.machine().enter(d, FaultCall::MemPool, "cuMemPoolCreate", |p| ns(p.call_stream))?;
+        if !state.profile(d).memory_pools {
+            return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
+        }
+        Ok(RawPool(state.pools.insert(Pool::new(d)).handle()))
+    }
+
+    unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<()> {
+        let call = "cuMemPoolDestroy";
+        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
+        let (key, found) = state.pool(d, pool, call)?;
+        (found.closing, found.dirty) = (true, true);
+        if key == state.devices[d as usize].default_pool {
+            state.pools.get_mut(key).into_iter().for_each(|pool| pool.closing = false);
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        state.end_pool_if_empty(key);
+        Ok(())
+    }
+
+    unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<()> {
+        let call = "cuMemPoolSetAttribute";
+        let mut state = self.machine().enter(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
+        let found = state.pool(d, pool, call)?.1;
+        (found.threshold, found.dirty) = (bytes, true);
+        Ok(())
+    }
+
+    unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64> {
+        let call = "cuMemPoolGetAttribute";
+        Ok(self.machine().ask(d, call)?.pool(d, pool, call)?.1.threshold)
+    }
+
+    unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage> {
+        let call = "cuMemPoolGetAttribute";
+        let mut state = self.machine().ask(d, call)?;
+        let pool = state.pool(d, pool, call)?.1;
+        Ok(DriverPoolUsage::new(pool.reserved, pool.used))
+    }
+
+    unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<()> {
+        let call = "cuMemPoolTrimTo";
+        let mut state = self.machine().enter(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
+        let key = state.pool(d, pool, call)?.0;
+        state.shrink_pool(key, keep as u64);
+        Ok(())
+    }
+
+    unsafe fn allocate_async(&self, d: u32, pool: RawPool, bytes: usize, stream: RawStream) -> Result<NonNull<u8>> {
+        let call = "cuMemAllocFromPoolAsync";
+        let mut state = self.machine().enter(d, FaultCall::AllocateAsync, call, |p| ns(p.call_allocate_async))?;
+        state.not_zero(d, call, bytes as u64)?;
+        let pool = state.pool(d, pool, call)?.0;
+        let key = state.stream(d, stream, call)?;
+        state.order_with_legacy(d, key);
+        match state.take_from_pool(d, pool, bytes as u64, key) {
+            Ok(addr) => {
+                state.memory.live.count_stream_ordered(1, bytes as u64);
+                state.journal.mix(bytes as u64);
+                state.race_fresh(Some(key), call, addr, bytes as u64);
+                Ok(NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling()))
+            }
+            Err(code) => Err(state.code(d, call, code)),
+        }
+    }
+
+    unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<()> {
+        let call = "cuMemFreeAsync";
+        let mut state = self.machine().enter(d, FaultCall::Free, call, |p| ns(p.call_free_async))?;
+        let key = state.stream(d, stream, call)?;
+        let addr = ptr.as_ptr() as u64;
+        let pool = match state.memory.find(addr, 0).map(|place| place.kind) {
+            Ok(Kind::Segment(pool)) => Some(pool),
+            _ => None,
+        };
+        let live = pool.filter(|pool| state.pools.get(*pool).is_some_and(|pool| pool.live(addr).is_some()));
+        let pool = live.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
+        let mark = state.mark(d, key);
+        let bytes = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
+        state.race_uses(Some(key), call, &[used(addr, bytes, Deed::Freed)]);
+        state.give_to_pool(pool, addr, Some(mark));
+        Ok(())
+    }
+
+    fn mapping_granularity(&self, d: u32) -> Result<usize> {
+        self.machine().mapping_granularity(d)
+    }
+
+    fn reserve_addresses(&self, d: u32, bytes: usize) -> Result<NonNull<u8>> {
+        self.machine().reserve_addresses(d, bytes as u64)
+    }
+
+    unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        self.machine().release_addresses(d, ptr.as_ptr() as u64, bytes as u64)
+    }
+
+    unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        self.machine().map(d, ptr.as_ptr() as u64, bytes as u64)
+    }
+
+    unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<()> {
+        let pieces: Vec<_> = pieces.iter().map(|(piece, bytes)| (piece.as_ptr() as u64, *bytes as u64)).collect();
+        self.machine().map_again(d, ptr.as_ptr() as u64, &pieces)
+    }
+
+    unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        // SAFETY: by the door's contract.
+        unsafe { self.machine().unmap(d, ptr.as_ptr() as u64, bytes as u64) }
+    }
+
+    unsafe fn copy_async(&self, d: u32, dst: *mut u8, src: *const u8, bytes: usize, stream: RawStream) -> Result<()> {
+        self.machine().copy(d, dst as u64, src as u64, bytes as u64, stream)
+    }
+
+    unsafe fn fill_async(&self, d: u32, dst: *mut u8, value: u8, bytes: usize, stream: RawStream) -> Result<()> {
+        self.machine().fill(d, dst as u64, value, bytes as u64, stream)
+    }
+
+    unsafe fn write_value(&self, d: u32, _at: *mut u32, _value: u32, _stream: RawStream) -> Result<()> {
+        // For kernels that look at memory while it is written, and these run none.
+        self.no_modules(d)
+    }
+
+    unsafe fn prefetch(&self, d: u32, ptr: *const u8, bytes: usize, to: Location, stream: RawStream) -> Result<()> {
+        self.machine().prefetch(d, ptr as u64, bytes as u64, to, stream)
+    }
+
+    unsafe fn prefetch_batch(&self, d: u32, ranges: &[PrefetchRange], stream: RawStream) -> Result<()> {
+        self.machine().prefetch_batch(d, ranges, stream)
+    }
+
+    unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<()> {
+        self.machine().advise(d, ptr as u64, bytes as u64, advice)
+    }
+
+    fn range_attributes(&self, d: u32, ptr: *const u8, bytes: usize) -> Result<RangeAttributes> {
+        self.machine().range_attributes(d, ptr as u64, bytes as u64)
+    }
+
+    fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo> {
+        let call = "cuPointerGetAttributes";
+        let state = self.machine().ask(d, call)?;
+        let Ok(place) = state.memory.find(ptr as u64, 1) else {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        };
+        let memory_type = match place.kind {
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) | Kind::Alias(_) => MemoryType::Device,
+            Kind::Managed(_) => MemoryType::Unified,
+            Kind::Pinned => MemoryType::Host,
+        };
+        Ok(PointerInfo::new(memory_type, self.device_id(place.device)))
+    }
+
+    fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<()> {
+        self.machine().host_access(d, ptr as u64, bytes as u64, write)
+    }
+
+    fn load_module(&self, d: u32, _ptx: &str) -> Result<RawModule> {
+        self.no_modules(d)
+    }
+
+    unsafe fn unload_module(&self, d: u32, _module: RawModule) -> Result<()> {
+        self.no_modules(d)
+    }
+
+    unsafe fn function(&self, d: u32, _module: RawModule, _name: &str) -> Result<RawFunction> {
+        self.no_modules(d)
+    }
+
+    unsafe fn launch(
+        &self,
+        d: u32,
+        _function: RawFunction,
+        _config: LaunchConfig,
+        _args: &[KernelArg],
+        _stream: RawStream,
+    ) -> Result<()> {
+        self.no_modules(d)
+    }
+
+    unsafe fn launch_host(&self, d: u32, kernel: HostKernel, stream: RawStream) -> Result<()> {
+        self.machine().launch(d, kernel, stream)
+    }
+
+    fn model(&self) -> Option<&dyn Model> {
+        Some(self)
+    }
+
+    fn extension(&self) -> &Extension {
+        &self.machine().extension
+    }
+}

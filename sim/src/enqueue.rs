@@ -1,0 +1,157 @@
+//! Work for streams: copies, fills and kernels, checked and enqueued.
+
+use super::bytes;
+use super::cost::{ns, transfer};
+use super::injection::FaultCall;
+use super::machine::{Machine, State, Until};
+use super::memory::{Bad, Kind, Place};
+use super::operations::{EngineKind, Side, What};
+use super::order;
+use super::races::{Deed, Used, used};
+use cumem_driver::{Access, AccessMode, CudaErrorCode, DriverError, HostKernel, RawStream};
+use smallvec::SmallVec;
+use std::ops::Range;
+
+impl Machine {
+    pub(super) fn copy(&self, d: u32, dst: u64, src: u64, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemcpyAsync";
+        let mut state = self.enter(d, FaultCall::Copy, call, |p| ns(p.call_copy))?;
+        state.not_zero(d, call, bytes)?;
+        let key = state.stream(d, stream, call)?;
+        let uses = [used(src, bytes, Deed::Read), used(dst, bytes, Deed::Written)];
+        let sides = state.side(d, "a copy", dst, bytes).and_then(|to| Ok((to, state.side(d, "a copy", src, bytes)?)));
+        let (dst, mut src) = sides.inspect_err(|_| state.race_refused(Some(key), call, &uses))?;
+        let engine = match (dst.on_device(), src.on_device()) {
+            (true, false) => EngineKind::ToDevice,
+            (true, true) => EngineKind::Between,
+            (false, _) => EngineKind::ToHost,
+        };
+        // Ordinary host memory is used before the call returns: as a source for a device it is staged,
+        // otherwise the call waits for the copy.
+        let mut waits = matches!(dst, Side::Pageable(_));
+        if let Side::Pageable(from) = src {
+            if dst.on_device() {
+                // SAFETY: the caller of the copy vouches for the source during the call.
+                src = Side::Captured(unsafe { bytes::read(from, bytes as usize) });
+                state.now += transfer(bytes, state.profile(d).pageable);
+            } else {
+                waits = true;
+            }
+        }
+        if waits && state.within_kernel() {
+            return Err(state.code(d, call, CudaErrorCode::NOT_PERMITTED));
+        }
+        state.order_with_legacy(d, key);
+        // The host's own memory comes and goes without notice.
+        let known = uses.iter().zip([&src, &dst]).filter(|(_, side)| matches!(side, Side::Simulated(..)));
+        state.race_uses(Some(key), call, known.map(|(used, _)| used));
+        let ready = state.now;
+        let mark = state.enqueue(key, ready, call, What::Copy { dst, src, bytes, engine });
+        if waits {
+            state.race_host_waited(key);
+            self.run(state, d, Until::Mark(mark))?.report(d)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn fill(&self, d: u32, dst: u64, value: u8, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemsetD8Async";
+        let mut state = self.enter(d, FaultCall::Fill, call, |p| ns(p.call_fill))?;
+        state.not_zero(d, call, bytes)?;
+        let key = state.stream(d, stream, call)?;
+        let uses = [used(dst, bytes, Deed::Written)];
+        let dst = state.side(d, "a fill", dst, bytes).inspect_err(|_| state.race_refused(Some(key), call, &uses))?;
+        if matches!(dst, Side::Pageable(_)) {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        state.order_with_legacy(d, key);
+        state.race_uses(Some(key), call, &uses);
+        let ready = state.now;
+        state.enqueue(key, ready, call, What::Fill { dst, value, bytes });
+        Ok(())
+    }
+
+    pub(super) fn launch(&self, d: u32, kernel: HostKernel, stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuLaunchKernel";
+        let mut state = self.enter(d, FaultCall::Launch, call, |p| ns(p.call_launch))?;
+        let key = state.stream(d, stream, call)?;
+        order::check(&kernel).map_err(|why| state.simulation(d, format!("kernel {} {why}", kernel.name)))?;
+        let looking = state.races.is_some();
+        let uses: Vec<_> = kernel.accesses.iter().filter(|_| looking).map(used_by_kernel).collect();
+        let places = state.kernel_places(d, &kernel);
+        let places = places.inspect_err(|_| state.race_refused(Some(key), kernel.name, &uses))?;
+        state.order_with_legacy(d, key);
+        let known = uses.iter().zip(&places).filter(|(_, place)| place.is_some());
+        state.race_uses(Some(key), kernel.name, known.map(|(used, _)| used));
+        let (ready, name) = (state.now, kernel.name);
+        state.enqueue(key, ready, name, What::Kernel { kernel: Box::new(kernel), places });
+        Ok(())
+    }
+}
+
+fn used_by_kernel(access: &Access) -> Used {
+    let deed = match access.mode {
+        AccessMode::Read => Deed::Read,
+        AccessMode::Write => Deed::Written,
+    };
+    used(access.addr, access.bytes as u64, deed)
+}
+
+/// Addresses of the same bytes.
+type Spans = SmallVec<[Range<u64>; 2]>;
+
+impl State {
+    /// All addresses of what a kernel uses.
+    fn spans(&self, access: &Access) -> Spans {
+        let span = access.addr..access.addr.saturating_add(access.bytes as u64);
+        let mut spans = self.memory.homes(&span);
+        spans.push(span);
+        spans
+    }
+
+    fn side(&self, d: u32, who: &str, addr: u64, bytes: u64) -> Result<Side, DriverError> {
+        if addr == 0 {
+            return Err(self.code(d, "cuMemcpyAsync", CudaErrorCode::INVALID_VALUE));
+        }
+        let place = self.place(d, who, addr, bytes)?;
+        Ok(place.map_or(Side::Pageable(addr), |place| Side::Simulated(addr, place)))
+    }
+
+    /// Where a kernel's ranges are. The device can reach all of them, and what is written overlaps nothing.
+    fn kernel_places(&self, d: u32, kernel: &HostKernel) -> Result<Box<[Option<Place>]>, DriverError> {
+        let who = kernel.name;
+        // Within a kernel not even the device keeps two addresses of the same bytes in order.
+        let spans: SmallVec<[_; 4]> = kernel.accesses.iter().map(|access| self.spans(access)).collect();
+        for (i, _) in kernel.accesses.iter().enumerate().filter(|(_, access)| access.mode == AccessMode::Write) {
+            let overlaps = |(a, b): (&Range<u64>, &Range<u64>)| a.start.max(b.start) < a.end.min(b.end);
+            let with = |other: &Spans| spans[i].iter().any(|a| other.iter().any(|b| overlaps((a, b))));
+            if let Some(j) = (0..spans.len()).find(|&j| j != i && with(&spans[j])) {
+                return Err(self.simulation(d, format!("kernel {who} writes range {i}, which overlaps its range {j}")));
+            }
+        }
+        let place = |access: &Access| {
+            let (addr, bytes) = (access.addr, access.bytes as u64);
+            if addr == 0 {
+                return Err(self.simulation(d, format!("kernel {who} uses the null pointer")));
+            }
+            if bytes == 0 {
+                return Ok(None);
+            }
+            let place = self.place(d, who, addr, bytes)?;
+            let reachable = match &place {
+                None => self.profile(d).pageable_memory_access,
+                // Mapped memory was made accessible to its own device only.
+                Some(place) if place.device != d && place.kind.is_mapped() => false,
+                Some(place) if place.device != d && matches!(place.kind, Kind::Device | Kind::Segment(_)) => {
+                    self.profile(d).peer_access && self.profile(place.device).peer_access
+                }
+                Some(_) => true,
+            };
+            match reachable {
+                true => Ok(place),
+                false => Err(self.bad_range(d, who, addr, bytes, Bad::Unknown)),
+            }
+        };
+        kernel.accesses.iter().map(place).collect()
+    }
+}

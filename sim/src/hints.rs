@@ -1,0 +1,205 @@
+//! Prefetch, advice and range attributes: what the driver checks, and hands to the bookkeeping.
+#![forbid(unsafe_code)]
+
+use super::cost::ns;
+use super::handles::Key;
+use super::injection::FaultCall;
+use super::machine::{Machine, State, Until};
+use super::memory::{Kind, Place};
+use super::operations::{What, pages};
+use super::races::{Deed, used};
+use super::uvm::{BLOCK, Processor, RangeId, Work};
+use cumem_driver::{Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream};
+
+/// Nodes of host memory that the simulated machine has.
+const HOST_NUMA_NODES: u32 = 1;
+
+impl State {
+    /// The one managed allocation that holds a range; anything else is an invalid value, as in the driver.
+    fn managed(&self, d: u32, call: &'static str, addr: u64, bytes: u64) -> Result<(RangeId, Place), DriverError> {
+        match self.memory.find(addr, bytes) {
+            Ok(place) if bytes > 0 => match place.kind {
+                Kind::Managed(range) => Ok((range, place)),
+                _ => Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)),
+            },
+            _ => Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)),
+        }
+    }
+
+    /// Who is meant by a location. A device must exist and have concurrent managed access; which code the driver
+    /// answers for one without is not documented, and this one says `INVALID_DEVICE`.
+    fn processor(&self, d: u32, call: &'static str, location: Location) -> Result<Processor, DriverError> {
+        match location {
+            Location::Host => Ok(Processor::HOST),
+            Location::HostNuma(node) if node < HOST_NUMA_NODES => Ok(Processor::HOST),
+            Location::Device(id) => {
+                let known = self.devices.get(id.ordinal() as usize).is_some_and(|device| device.id == id);
+                match known && self.profile(id.ordinal()).concurrent_managed_access {
+                    true => Ok(Processor::device(id.ordinal())),
+                    false => Err(self.code(d, call, CudaErrorCode::INVALID_DEVICE)),
+                }
+            }
+            // Other nodes of host memory, and kinds of locations that this model does not have.
+            _ => Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)),
+        }
+    }
+
+    fn concurrent(&self, d: u32, call: &'static str) -> Result<(), DriverError> {
+        match self.profile(d).concurrent_managed_access {
+            true => Ok(()),
+            false => Err(self.code(d, call, CudaErrorCode::INVALID_DEVICE)),
+        }
+    }
+
+    /// Enqueues a prefetch; the call holds the host for a good part of it.
+    fn enqueue_prefetch(&mut self, d: u32, key: Key, (range, place): (RangeId, Place), bytes: u64, to: Processor) {
+        let pages = pages(place.offset, bytes);
+        let blocks = (place.offset + bytes).div_ceil(BLOCK) - place.offset / BLOCK;
+        let (copied, fresh) = self.space.to_prefetch(range, pages.clone(), to);
+        let (first, rest) = self.profile(d).prefetch_call(blocks, copied, fresh, to == Processor::HOST);
+        self.order_with_legacy(d, key);
+        self.now += first;
+        let ready = self.now;
+        self.enqueue(key, ready, "cuMemPrefetchAsync", What::Prefetch { place, range, pages, to });
+        self.now += rest;
+    }
+}
+
+impl Machine {
+    pub(super) fn prefetch(
+        &self,
+        d: u32,
+        addr: u64,
+        bytes: u64,
+        to: Location,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let call = "cuMemPrefetchAsync";
+        let mut state = self.enter(d, FaultCall::PrefetchAsync, call, |_| 0)?;
+        let managed = state.managed(d, call, addr, bytes)?;
+        state.concurrent(d, call)?;
+        let processor = state.processor(d, call, to)?;
+        let key = state.stream(d, stream, call)?;
+        state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), to);
+        state.enqueue_prefetch(d, key, managed, bytes, processor);
+        Ok(())
+    }
+
+    /// All ranges are checked before the first is enqueued. Takes the time of single calls: nothing was measured.
+    pub(super) fn prefetch_batch(
+        &self,
+        d: u32,
+        ranges: &[PrefetchRange],
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let call = "cuMemPrefetchBatchAsync";
+        let mut state = self.enter(d, FaultCall::PrefetchAsync, call, |_| 0)?;
+        if stream == RawStream::LEGACY {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        if !self.profiles.iter().all(|profile| profile.concurrent_managed_access) {
+            return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
+        }
+        let check = |range: &PrefetchRange| {
+            let managed = state.managed(d, call, range.addr, range.bytes as u64)?;
+            Ok((managed, state.processor(d, call, range.to)?))
+        };
+        let checked: Vec<_> = ranges.iter().map(check).collect::<Result<_, DriverError>>()?;
+        let key = state.stream(d, stream, call)?;
+        for (range, (managed, processor)) in ranges.iter().zip(checked) {
+            let bytes = range.bytes as u64;
+            state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), range.to);
+            state.enqueue_prefetch(d, key, managed, bytes, processor);
+        }
+        Ok(())
+    }
+
+    pub(super) fn advise(&self, d: u32, addr: u64, bytes: u64, advice: Advice) -> Result<(), DriverError> {
+        let call = "cuMemAdvise";
+        let mut state = self.enter(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        let (range, place) = state.managed(d, call, addr, bytes)?;
+        state.concurrent(d, call)?;
+        let location = advice.location().unwrap_or(Location::Host);
+        let by_node = matches!(advice, Advice::SetAccessedBy(_) | Advice::UnsetAccessedBy(_));
+        if by_node && matches!(location, Location::HostNuma(_)) {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        let processor = state.processor(d, call, location)?;
+        let mut work = state.new_work();
+        state.space.advise(range, pages(place.offset, bytes), advice, processor, &mut work);
+        state.account(d, Processor::HOST, &work);
+        Ok(())
+    }
+
+    pub(super) fn range_attributes(&self, d: u32, addr: u64, bytes: u64) -> Result<RangeAttributes, DriverError> {
+        let call = "cuMemRangeGetAttributes";
+        let state = self.enter(d, FaultCall::Query, call, |profile| ns(profile.call_query))?;
+        let (range, place) = state.managed(d, call, addr, bytes)?;
+        let told = state.space.told(range, pages(place.offset, bytes));
+        let processors = (0..state.devices.len() as u32).map(Processor::device).chain([Processor::HOST]);
+        let accessed_by = processors.filter(|p| told.accessed_by(*p)).map(|p| state.location(p)).collect();
+        let mut attributes = RangeAttributes::default();
+        attributes.read_mostly = told.read_mostly;
+        attributes.preferred_location = told.preferred;
+        attributes.accessed_by = accessed_by;
+        attributes.last_prefetch_location = told.last_prefetch;
+        Ok(attributes)
+    }
+
+    /// Waits for all work, then says that nobody needs what is in a range (`cuMemDiscardBatchAsync`).
+    pub(super) fn discard(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
+        let call = "cuMemDiscardBatchAsync";
+        let state = self.enter(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        let mut state = self.run(state, d, Until::All)?;
+        let (range, place) = state.managed(d, call, addr, bytes)?;
+        if state.profiles.iter().any(|profile| !profile.concurrent_managed_access) {
+            return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
+        }
+        let mut work = state.new_work();
+        state.space.discard(range, pages(place.offset, bytes), &mut work);
+        state.account(d, Processor::HOST, &work);
+        Ok(())
+    }
+
+    /// The host touches unified memory: pages that it cannot reach come to it, one fault after the other.
+    pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
+        let mut state = self.enter(d, FaultCall::HostAccess, "an access of the host", |_| 0)?;
+        let uses = [used(addr, bytes, if write { Deed::Written } else { Deed::Read })];
+        let place = match state.memory.find(addr, bytes) {
+            Ok(place) => place,
+            // Memory of the host's own.
+            Err(super::memory::Bad::Unknown) => return Ok(()),
+            Err(bad) => {
+                state.race_refused(None, "the host", &uses);
+                return Err(state.bad_range(d, "the host", addr, bytes, bad));
+            }
+        };
+        state.race_uses(None, "the host", &uses);
+        let range = match place.kind {
+            Kind::Managed(range) => range,
+            Kind::Pinned => return Ok(()),
+            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) | Kind::Alias(_) => {
+                return Err(state.simulation(d, format!("the host touched device memory at {addr:#x}")));
+            }
+        };
+        let owner = place.device;
+        if !state.profile(owner).concurrent_managed_access && state.devices[owner as usize].outstanding > 0 {
+            let message = format!(
+                "the host touched unified memory at {addr:#x} while the device had unfinished work; without \
+                 concurrent managed access the process would have crashed"
+            );
+            return Err(state.simulation(owner, message));
+        }
+        // One memory for both: nothing moves.
+        if state.profile(owner).integrated && !state.profile(owner).concurrent_managed_access {
+            return Ok(());
+        }
+        let mut work = Work { at: state.now, ..state.new_work() };
+        let touched = state.space.touch(range, pages(place.offset, bytes), Processor::HOST, write, &mut work);
+        let at = state.now;
+        state.now += state.profile(owner).host_faults(&work);
+        state.note_steps(at, &mut work);
+        state.account(owner, Processor::HOST, &work);
+        touched.map_err(|_| state.code(owner, "a page fault of the host", CudaErrorCode::OUT_OF_MEMORY))
+    }
+}

@@ -1,0 +1,117 @@
+//! Reserved addresses, and device memory mapped behind them.
+
+use super::cost::ns;
+use super::injection::FaultCall;
+use super::machine::{Guard, Machine};
+use super::profile::Profile;
+use cumem_driver::{CudaErrorCode, DriverError};
+use std::ptr::NonNull;
+
+impl Machine {
+    pub(super) fn mapping_granularity(&self, d: u32) -> Result<usize, DriverError> {
+        let call = "cuMemGetAllocationGranularity";
+        let state = self.enter_mapping(d, FaultCall::Query, call, |p| ns(p.call_query))?;
+        Ok(state.profile(d).large_granule.value as usize)
+    }
+
+    pub(super) fn reserve_addresses(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
+        let call = "cuMemAddressReserve";
+        let mut state = self.enter_mapping(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
+        self.whole_granules(&state, d, call, bytes)?;
+        let base = state.memory.reserve(d, bytes);
+        let base = base.and_then(|base| NonNull::new(base as *mut u8));
+        base.ok_or_else(|| state.code(d, call, CudaErrorCode::OUT_OF_MEMORY))
+    }
+
+    pub(super) fn release_addresses(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
+        let call = "cuMemAddressFree";
+        let mut state = self.enter_mapping(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
+        match state.memory.unreserve(d, addr, bytes) {
+            true => Ok(()),
+            false => Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
+        }
+    }
+
+    pub(super) fn map(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
+        let call = "cuMemCreate";
+        let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map))?;
+        self.whole_granules(&state, d, call, bytes)?;
+        self.whole_granules(&state, d, call, addr)?;
+        if !state.memory.can_map(d, addr, bytes) {
+            return Err(state.code(d, "cuMemMap", CudaErrorCode::INVALID_VALUE));
+        }
+        state.take_room(d, bytes).map_err(|code| state.code(d, call, code))?;
+        let Some(serial) = state.memory.map(addr, bytes) else {
+            state.space.give_plain(d, bytes);
+            return Err(state.code(d, "cuMemMap", CudaErrorCode::OUT_OF_MEMORY));
+        };
+        state.note_allocation(serial, bytes);
+        state.race_fresh(None, call, addr, bytes);
+        Ok(())
+    }
+
+    /// Takes the time that as many pieces of new memory would, which is more than on an H100 (`benches/README.md`).
+    pub(super) fn map_again(&self, d: u32, addr: u64, pieces: &[(u64, u64)]) -> Result<(), DriverError> {
+        let call = "cuMemMap";
+        let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map) * pieces.len() as u64)?;
+        if !pieces.iter().all(|&(piece, bytes)| state.memory.is_piece(d, piece, bytes)) {
+            return Err(state.code(d, "cuMemRetainAllocationHandle", CudaErrorCode::INVALID_VALUE));
+        }
+        let bytes = pieces.iter().map(|(_, bytes)| bytes).sum();
+        self.whole_granules(&state, d, call, bytes)?;
+        self.whole_granules(&state, d, call, addr)?;
+        if !state.memory.can_map(d, addr, bytes) {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        if !state.memory.map_again(addr, pieces) {
+            return Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY));
+        }
+        state.journal.mix(bytes);
+        state.race_fresh(None, call, addr, bytes);
+        Ok(())
+    }
+
+    /// Work that still uses the memory fails. Memory that is mapped again elsewhere stays: a real device would keep
+    /// it, too, and whoever unmapped it would believe it free.
+    ///
+    /// # Safety
+    ///
+    /// Nobody but enqueued work uses the memory any more.
+    pub(super) unsafe fn unmap(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
+        let call = "cuMemUnmap";
+        let mut state = self.enter_mapping(d, FaultCall::Free, call, |_| 0)?;
+        let pieces = state.memory.pieces(d, addr, bytes).filter(|pieces| !pieces.is_empty());
+        let pieces = pieces.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
+        if let Some((piece, alias)) = pieces.iter().find_map(|&at| Some((at, state.memory.alias_of(at)?))) {
+            let message = format!("the memory mapped at {piece:#x} was to be freed, and is mapped at {alias:#x} too");
+            return Err(state.simulation(d, message));
+        }
+        state.now += ns(state.profile(d).call_unmap) * pieces.len() as u64;
+        for piece in pieces {
+            // SAFETY: operations look for the pieces before they use them; the caller vouches for the rest.
+            unsafe { state.release(call, piece) };
+        }
+        Ok(())
+    }
+
+    fn enter_mapping(
+        &self,
+        d: u32,
+        kind: FaultCall,
+        call: &'static str,
+        cost: impl Fn(&Profile) -> u64,
+    ) -> Result<Guard<'_>, DriverError> {
+        let state = self.enter(d, kind, call, cost)?;
+        match state.profile(d).virtual_memory_management {
+            true => Ok(state),
+            false => Err(DriverError::NotSupported { what: "virtual memory management", device: self.device_id(d) }),
+        }
+    }
+
+    fn whole_granules(&self, state: &Guard<'_>, d: u32, call: &'static str, n: u64) -> Result<(), DriverError> {
+        match n > 0 && n.is_multiple_of(state.profile(d).large_granule.value as u64) {
+            true => Ok(()),
+            false => Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The discrete-event simulation: which operation starts and ends when.
+//!
+//! An operation starts when its stream has come to it, what it waits for is done, and its engine is free;
+//! then its duration is settled and pages move. Its effects on bytes come at its end.
+#![forbid(unsafe_code)]
+
+use super::handles::Key;
+use super::journal::Happening;
+use super::machine::State;
+use super::operations::{EngineKind, Settled, What};
+use super::streams::{Mark, Operation};
+use cumem_driver::{HostKernel, Location};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// What is to come, ordered by time, then by the order in which it was decided.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
+    decided: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    end: bool,
+    stream: u64,
+}
+
+/// A part of a device that does one operation at a time.
+#[derive(Debug, Default)]
+pub(super) struct Engine {
+    busy: bool,
+    waiting: VecDeque<Key>,
+}
+
+/// What came of one step.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// A step was made.
+    Done,
+    /// Nothing is to be done until then.
+    NothingDue,
+    /// A kernel's time is over: its work is to be done now.
+    Kernel { stream: Key, kernel: Box<HostKernel> },
+    /// A kernel will not run: it is to be dropped, without the lock.
+    Discard(Box<HostKernel>),
+}
+
+impl Agenda {
+    fn add(&mut self, at: u64, end: bool, stream: Key) {
+        self.decided += 1;
+        self.heap.push(Reverse((at, self.decided, Due { end, stream: stream.handle() })));
+    }
+}
+
+impl State {
+    /// Puts an operation at the end of a stream; not before `ready`.
+    pub(super) fn enqueue(&mut self, key: Key, ready: u64, name: &'static str, what: What) -> Mark {
+        let Some(stream) = self.streams.get_mut(key) else { return Mark { stream: key, seq: 0 } };
+        stream.queue.push_back(Operation { ready, name, what });
+        stream.submitted += 1;
+        let (mark, device) = (Mark { stream: key, seq: stream.submitted }, stream.device);
+        if !std::mem::replace(&mut stream.engaged, true) {
+            self.agenda.add(ready, false, key);
+        }
+        self.device(device).outstanding += 1;
+        mark
+    }
+
+    /// Makes the next work of a stream wait, unless there is nothing to wait for.
+    pub(super) fn enqueue_wait(&mut self, key: Key, mark: Mark) {
+        if mark.stream != key && !self.done(mark) {
+            let now = self.now;
+            self.enqueue(key, now, "cuStreamWaitEvent", What::Wait(mark));
+        }
+    }
+
+    /// The rules of the legacy default stream: it waits for all blocking streams, and they for it.
+    pub(super) fn order_with_legacy(&mut self, d: u32, key: Key) {
+        let legacy = self.devices[d as usize].legacy;
+        if key != legacy {
+            let blocking = self.streams.get(key).is_some_and(|stream| stream.blocking);
+            if blocking {
+                self.race_stream_waits(key, legacy);
+            }
+            if blocking && let Some(stream) = self.streams.get(legacy).filter(|stream| !stream.is_idle()) {
+                let mark = Mark { stream: legacy, seq: stream.submitted };
+                self.enqueue_wait(key, mark);
+            }
+            return;
+        }
+        if self.races.is_some() {
+            let blocking = |stream: &super::streams::StreamState| stream.device == d && stream.blocking;
+            let waited: Vec<_> = self.streams.iter().filter(|(_, s)| blocking(s)).map(|(stream, _)| stream).collect();
+            waited.into_iter().for_each(|stream| self.race_stream_waits(key, stream));
+        }
+        let marks: Vec<Mark> = self.busy_blocking(d).collect();
+        for mark in marks {
+            self.enqueue_wait(key, mark);
+        }
+    }
+
+    /// What the legacy default stream of a device would have to wait for.
+    fn busy_blocking(&self, d: u32) -> impl Iterator<Item = Mark> {
+        let busy = self.streams.iter().filter(move |(_, s)| s.device == d && s.blocking && !s.is_idle());
+        busy.map(|(stream, state)| Mark { stream, seq: state.submitted })
+    }
+
+    /// Whether a stream has nothing left to do. The legacy default stream has as long as a blocking one does
+    /// (measured on an H200, driver 580.159: tests/cuda_driver/launch.rs).
+    pub(super) fn is_idle(&self, d: u32, key: Key) -> bool {
+        let idle = self.streams.get(key).is_none_or(|stream| stream.is_idle());
+        idle && (key != self.devices[d as usize].legacy || self.busy_blocking(d).next().is_none())
+    }
+
+    /// Makes the next step, if it is due by `limit`.
+    pub(super) fn turn(&mut self, limit: u64) -> Turn {
+        match self.agenda.heap.peek() {
+            Some(Reverse((at, _, _))) if *at <= limit => {}
+            _ => return Turn::NothingDue,
+        }
+        let Some(Reverse((at, _, due))) = self.agenda.heap.pop() else { return Turn::NothingDue };
+        self.time = self.time.max(at);
+        let Some(key) = Key::from_handle(due.stream) else { return Turn::Done };
+        match due.end {
+            false => {
+                self.advance(key);
+                Turn::Done
+            }
+            true => self.end(key),
+        }
+    }
+
+    /// Lets a stream go on with its first operation.
+    fn advance(&mut self, key: Key) {
+        while let Some(stream) = self.streams.get_mut(key) {
+            let device = stream.device;
+            let Some(operation) = stream.queue.front() else {
+                stream.engaged = false;
+                if stream.closing {
+                    self.streams.remove(key);
+                }
+                return;
+            };
+            if operation.ready > self.time {
+                self.agenda.add(operation.ready, false, key);
+                return;
+            }
+            match &operation.what {
+                What::Wait(mark) => {
+                    let mark = *mark;
+                    if !self.done(mark) {
+                        if let Some(other) = self.streams.get_mut(mark.stream) {
+                            other.waiters.push((mark.seq, key));
+                        }
+                        return;
+                    }
+                }
+                What::Record(event) => {
+                    let (event, time) = (*event, self.time);
+                    let mark = Mark { stream: key, seq: stream.completed + 1 };
+                    // A later record makes this one void.
+                    if let Some(event) = self.events.get_mut(event).filter(|event| event.mark == Some(mark)) {
+                        event.reached = Some(time);
+                    }
+                }
+                work => {
+                    let kind = work.engine();
+                    let engine = self.engine(device, kind);
+                    match engine.busy {
+                        true => engine.waiting.push_back(key),
+                        false => self.start(key, device, kind),
+                    }
+                    return;
+                }
+            }
+            self.complete(key);
+        }
+    }
+
+    fn engine(&mut self, d: u32, kind: EngineKind) -> &mut Engine {
+        let shared = self.profile(d).copy_engines < 2;
+        let kind = if shared && kind == EngineKind::ToHost { EngineKind::ToDevice } else { kind };
+        &mut self.device(d).engines[kind as usize]
+    }
+
+    fn start(&mut self, key: Key, d: u32, kind: EngineKind) {
+        self.engine(d, kind).busy = true;
+        let Some(mut operation) = self.streams.get_mut(key).and_then(|stream| stream.queue.pop_front()) else { return };
+        let device = Location::Device(self.devices[d as usize].id);
+        self.journal.add(self.time, Happening::Started { device, operation: operation.name });
+        let duration = match self.settle(d, &operation) {
+            Ok(duration) => duration,
+            Err(error) => {
+                // The rest of the stream goes on: the device stays usable.
+                self.fail_work(d, error);
+                let unused = match std::mem::replace(&mut operation.what, What::Failed(kind, None)) {
+                    What::Kernel { kernel, .. } => Some(kernel),
+                    _ => None,
+                };
+                operation.what = What::Failed(kind, unused);
+                0
+            }
+        };
+        self.journal.mix(self.time);
+        self.journal.mix(duration);
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.queue.push_front(operation);
+        }
+        self.agenda.add(self.time + duration, true, key);
+    }
+
+    /// The time of a stream's first operation is over.
+    fn end(&mut self, key: Key) -> Turn {
+        let Some(stream) = self.streams.get_mut(key) else { return Turn::Done };
+        let d = stream.device;
+        let Some(operation) = stream.queue.front_mut() else { return Turn::Done };
+        let kind = operation.what.engine();
+        let what = std::mem::replace(&mut operation.what, What::Failed(kind, None));
+        match self.settle_bytes(d, what) {
+            Settled::Done => {}
+            Settled::Kernel(kernel) => return Turn::Kernel { stream: key, kernel },
+            Settled::Failed(error) => self.fail_work(d, error),
+            Settled::Discarded(kernel, error) => {
+                error.into_iter().for_each(|error| self.fail_work(d, error));
+                self.finish(key);
+                return Turn::Discard(kernel);
+            }
+        }
+        self.finish(key);
+        Turn::Done
+    }
+
+    /// A kernel's work has been done, or has panicked.
+    pub(super) fn kernel_ended(&mut self, key: Key, name: &str, result: Result<(), String>) {
+        if let (Err(panic), Some(d)) = (result, self.streams.get(key).map(|stream| stream.device)) {
+            let error = self.simulation(d, format!("kernel {name} panicked: {panic}"));
+            self.fail_work(d, error);
+        }
+        self.finish(key);
+    }
+
+    /// Frees the engine for the next, and lets the stream go on.
+    fn finish(&mut self, key: Key) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let d = stream.device;
+        if let Some(operation) = stream.queue.front() {
+            let (kind, name) = (operation.what.engine(), operation.name);
+            let device = Location::Device(self.devices[d as usize].id);
+            self.journal.add(self.time, Happening::Ended { device, operation: name });
+            let engine = self.engine(d, kind);
+            engine.busy = false;
+            if let Some(next) = engine.waiting.pop_front() {
+                self.start_waiting(next, kind);
+            }
+        }
+        self.complete(key);
+        self.advance(key);
+    }
+
+    fn start_waiting(&mut self, key: Key, kind: EngineKind) {
+        if let Some(d) = self.streams.get(key).map(|stream| stream.device) {
+            self.start(key, d, kind);
+        }
+    }
+
+    /// The first operation is done: who waited for it goes on.
+    fn complete(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.queue.pop_front();
+        stream.completed += 1;
+        let (d, completed) = (stream.device, stream.completed);
+        let mut woken = Vec::new();
+        stream.waiters.retain(|(seq, waiter)| {
+            let keep = *seq > completed;
+            if !keep {
+                woken.push(*waiter);
+            }
+            keep
+        });
+        self.device(d).outstanding -= 1;
+        for waiter in woken {
+            self.agenda.add(self.time, false, waiter);
+        }
+    }
+}

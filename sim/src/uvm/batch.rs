@@ -1,0 +1,96 @@
+//! Faults of many threads: served in batches, each sorted and taken block by block (`service_fault_batch`).
+
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::space::{BlockId, NoMemory, Processor, RangeId, Space};
+use super::work::Work;
+
+/// What a processor can use of one block.
+struct Seen {
+    block: u32,
+    reachable: PageSet,
+    resident: PageSet,
+}
+
+impl Space {
+    /// `by` reads or writes pages of an allocation in the order given, with up to `in_flight` faults outstanding.
+    /// They are served together; then the accesses go on.
+    pub(crate) fn touch_in_order(
+        &mut self,
+        range: RangeId,
+        mut order: impl Iterator<Item = u64>,
+        by: Processor,
+        write: bool,
+        in_flight: usize,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let batch = self.rules.batch.min(in_flight).max(1);
+        let mut faults = Vec::with_capacity(batch);
+        let mut seen: Option<Seen> = None;
+        loop {
+            while faults.len() < batch
+                && let Some(page) = order.next()
+            {
+                let (block, within) = split(page);
+                if seen.as_ref().is_none_or(|seen| seen.block != block) {
+                    seen = Some(self.see(BlockId { range, index: block }, by, write, work.at));
+                }
+                match &seen {
+                    Some(seen) if seen.reachable.contains(within) => {
+                        work.remote += if seen.resident.contains(within) { 0 } else { PAGE };
+                    }
+                    _ => faults.push(page),
+                }
+            }
+            if faults.is_empty() {
+                return Ok(());
+            }
+            let entries = faults.len();
+            faults.sort_unstable();
+            faults.dedup();
+            work.batches += 1;
+            work.duplicates += (entries - faults.len()) as u64;
+            let blocks = faults.chunk_by(|a, b| split(*a).0 == split(*b).0);
+            for (i, pages) in blocks.enumerate() {
+                work.further_blocks += u64::from(i > 0);
+                self.serve_pages(range, pages, by, write, work)?;
+            }
+            faults.clear();
+            seen = None;
+        }
+    }
+
+    fn see(&mut self, id: BlockId, by: Processor, write: bool, now: u64) -> Seen {
+        let mut block = self.take(id);
+        self.pass_time(&mut block, now);
+        let seen =
+            Seen { block: id.index, reachable: self.reachable(id, &block, by, write), resident: *block.resident(by) };
+        self.put(id, block);
+        seen
+    }
+
+    /// Serves the faults of one block.
+    fn serve_pages(
+        &mut self,
+        range: RangeId,
+        pages: &[u64],
+        by: Processor,
+        write: bool,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let Some(&first) = pages.first() else { return Ok(()) };
+        let id = BlockId { range, index: split(first).0 };
+        let mut faulted = PageSet::EMPTY;
+        pages.iter().for_each(|page| faulted.insert(split(*page).1));
+        let mut block = self.take(id);
+        let served = self.serve(id, &mut block, &faulted, by, write, work);
+        work.remote += faulted.minus(block.resident(by)).count() as u64 * PAGE;
+        self.put(id, block);
+        served
+    }
+}
+
+/// A page's block, and its number there.
+fn split(page: u64) -> (u32, usize) {
+    let per = PAGES_PER_BLOCK as u64;
+    ((page / per) as u32, (page % per) as usize)
+}

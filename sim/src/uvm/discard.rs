@@ -1,0 +1,42 @@
+//! Discarding: contents that nobody needs are not copied (`va_block_discard_locked`, `cuMemDiscardBatchAsync`).
+
+use super::chunks::Use;
+use super::pages::{PAGE, PageSet};
+use super::space::{BlockId, Processor, RangeId, Space, blocks_over};
+use super::work::Work;
+use std::ops::Range;
+
+impl Space {
+    /// Nobody needs what is in `pages`: they stay where they are, mapped nowhere, until the next access; copies end.
+    pub(crate) fn discard(&mut self, range: RangeId, pages: Range<u64>, work: &mut Work) {
+        for (index, within) in blocks_over(pages) {
+            let id = BlockId { range, index };
+            if self.range(range).blocks[index as usize].is_none() {
+                continue;
+            }
+            let mut block = self.take(id);
+            let pages = PageSet::range(within.start, within.end);
+            for processor in block.processors() {
+                block.unmap_remote(processor, &pages);
+            }
+            // A device's copy stays rather than the host's: it is the one that costs something.
+            let mut kept = PageSet::EMPTY;
+            for at in (0..=self.gpus.len()).rev().map(Processor::from_index) {
+                let copies = block.resident(at).and(&pages).and(&kept);
+                work.collapsed += copies.count() as u64 * PAGE;
+                *block.resident_mut(at) = block.resident(at).minus(&copies);
+                kept = kept.or(&block.resident(at).and(&pages));
+            }
+            block.discarded = block.discarded.or(&kept);
+            for gpu in 0..self.gpus.len() {
+                let resident = block.resident(Processor::from_index(gpu + 1));
+                let needed = !resident.minus(&block.discarded).is_empty();
+                if let Some(chunk) = block.backing[gpu].chunk.filter(|_| block.is_whole() && !needed) {
+                    let list = if resident.is_empty() { Use::Unused } else { Use::Discarded };
+                    self.gpus[gpu].chunks.move_to(chunk, list);
+                }
+            }
+            self.put(id, block);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Serving faults of one block (`uvm_va_block_service_locked`).
+
+use super::block::Block;
+use super::migrate::Mode;
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::policy::Policy;
+use super::rules::FaultPrefetch;
+use super::select::Destination;
+use super::space::{BlockId, Managed, NoMemory, Processor, RangeId, Space, blocks_over};
+use super::thrashing::Hint;
+use super::tree;
+use super::work::Work;
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// Pages of a block with the same advice, and where they go.
+type Groups = SmallVec<[(Destination, PageSet); 1]>;
+
+impl Space {
+    /// `by` reads or writes `pages` of an allocation, in ascending order; each page that it cannot reach is
+    /// a fault of its own, which may bring others along.
+    pub(crate) fn touch(
+        &mut self,
+        range: RangeId,
+        pages: Range<u64>,
+        by: Processor,
+        write: bool,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        for (index, within) in blocks_over(pages) {
+            let id = BlockId { range, index };
+            let mut block = self.take(id);
+            let served = self.touch_block(id, &mut block, within, by, write, work);
+            self.put(id, block);
+            served?;
+        }
+        Ok(())
+    }
+
+    fn touch_block(
+        &mut self,
+        id: BlockId,
+        block: &mut Block,
+        within: Range<usize>,
+        by: Processor,
+        write: bool,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        self.pass_time(block, work.at);
+        let wanted = PageSet::range(within.start, within.end);
+        while let Some(page) = wanted.minus(&self.reachable(id, block, by, write)).first() {
+            work.batches += 1;
+            self.serve(id, block, &PageSet::one(page), by, write, work)?;
+        }
+        work.remote += wanted.minus(block.resident(by)).count() as u64 * PAGE;
+        Ok(())
+    }
+
+    /// Ends what was to last until now.
+    pub(super) fn pass_time(&self, block: &mut Block, now: u64) {
+        if let Some(rules) = self.rules.thrashing.as_ref().filter(|_| block.thrashing.is_tracked()) {
+            let freed = block.thrashing.pass(rules, now);
+            for processor in block.processors() {
+                block.unmap_remote(processor, &freed);
+            }
+        }
+    }
+
+    /// The pages of a block that `by` can use without a fault.
+    pub(super) fn reachable(&self, id: BlockId, block: &Block, by: Processor, write: bool) -> PageSet {
+        let mut reachable = *block.resident(by);
+        if write {
+            reachable = reachable.minus(&block.elsewhere(by));
+        }
+        reachable = reachable.or(block.remote(by)).minus(&block.discarded);
+        let policies = &self.range(id.range).policy;
+        if policies.uniform().is_some_and(|policy| !policy.accessed_by.contains(by)) {
+            return reachable;
+        }
+        let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
+        for (segment, policy) in policies.over(first..first + block.pages as u64) {
+            if policy.accessed_by.contains(by) && !policy.read_mostly {
+                let segment = PageSet::range((segment.start - first) as usize, (segment.end - first) as usize);
+                for at in block.processors().filter(|at| self.can_map(by, *at) && !Self::wanted_home(&policy, by, *at))
+                {
+                    reachable = reachable.or(&block.resident(at).and(&segment).minus(&block.discarded));
+                }
+            }
+        }
+        reachable
+    }
+
+    /// The preferred location does not keep mappings of its own pages elsewhere: its next access brings them home.
+    fn wanted_home(policy: &Policy, by: Processor, at: Processor) -> bool {
+        at != by && policy.preferred.is_some_and(|preferred| preferred.processor == by)
+    }
+
+    /// Serves faults of `by` on pages of one block, together.
+    pub(super) fn serve(
+        &mut self,
+        id: BlockId,
+        block: &mut Block,
+        faulted: &PageSet,
+        by: Processor,
+        write: bool,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
+        work.new_blocks += u64::from(block.resident(by).is_empty());
+        work.whole_blocks += u64::from(block.is_whole());
+        let mut left = *faulted;
+        while let Some(page) = left.first() {
+            let (segment, policy) = self.range(id.range).policy.at(first + page as u64);
+            // Advice splits a block: the prefetcher sees the part with the same advice.
+            let start = segment.start.saturating_sub(first) as usize;
+            let end = (segment.end - first).min(block.pages as u64) as usize;
+            let pages = left.and(&PageSet::range(start, end));
+            left = left.minus(&pages);
+            for page in pages.iter() {
+                work.fault(by, id.range, first + page as u64);
+            }
+            self.serve_alike(id, block, (start, end), &policy, pages, by, write, work)?;
+        }
+        Ok(())
+    }
+
+    /// The same for pages within `start..end`, which has one policy.
+    #[expect(clippy::too_many_arguments, reason = "what a fault is")]
+    fn serve_alike(
+        &mut self,
+        id: BlockId,
+        block: &mut Block,
+        (start, end): (usize, usize),
+        policy: &Policy,
+        pages: PageSet,
+        by: Processor,
+        write: bool,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let groups = self.destinations(id, block, policy, pages, by, write, work);
+        let preferred = policy.preferred.map(|preferred| preferred.processor);
+        for (destination, pages) in &groups {
+            let (to, mode) = match *destination {
+                Destination::Stay => {
+                    block.map_remote(by, pages);
+                    block.discarded = block.discarded.minus(pages);
+                    continue;
+                }
+                Destination::Move(to) => (to, Mode::Move),
+                Destination::Duplicate(to) => (to, Mode::Duplicate),
+            };
+            let first_touch = !pages.minus(&block.anywhere()).is_empty();
+            let along = if groups.len() > 1 {
+                // The driver's prefetcher runs only where all faults of a block go the same way.
+                PageSet::EMPTY
+            } else if first_touch && preferred == Some(to) {
+                PageSet::range(start, end)
+            } else if preferred.is_some_and(|preferred| preferred != to) {
+                PageSet::EMPTY
+            } else {
+                self.prefetched(block, (start, end), to, pages)
+            };
+            // Pages that came along are not taken from a copy that may be used elsewhere for reading.
+            let along = along.minus(block.resident(to)).minus(pages);
+            let migrated = self.make_resident(id, block, to, pages, &along, mode, work)?;
+            match (&self.rules.thrashing, mode) {
+                (Some(rules), Mode::Move) if !migrated.is_empty() => {
+                    block.thrashing.migrated(rules, to, &migrated, work.at);
+                }
+                (Some(_), Mode::Duplicate) => block.thrashing.reset(pages),
+                _ => {}
+            }
+            if to != by {
+                block.map_remote(by, pages);
+            }
+        }
+        Ok(())
+    }
+
+    fn prefetched(&self, block: &Block, (start, end): (usize, usize), to: Processor, faulted: &PageSet) -> PageSet {
+        let thrashing = block.thrashing.pages();
+        let faulted = faulted.minus(&thrashing);
+        match self.rules.prefetch {
+            FaultPrefetch::Off => PageSet::EMPTY,
+            FaultPrefetch::BigPage => tree::grown(start, end, &faulted, &thrashing),
+            FaultPrefetch::Density => tree::prefetch(start, end, block.resident(to), &faulted, &thrashing),
+        }
+    }
+
+    /// Where each page goes. Pages that thrash hold up whoever asks for them, once for all of them.
+    #[expect(clippy::too_many_arguments, reason = "what a fault is")]
+    fn destinations(
+        &self,
+        id: BlockId,
+        block: &mut Block,
+        policy: &Policy,
+        pages: PageSet,
+        by: Processor,
+        write: bool,
+        work: &mut Work,
+    ) -> Groups {
+        if let Managed::Fixed(home) = self.range(id.range).mode
+            && by != Processor::HOST
+            && by != home
+        {
+            return smallvec::smallvec![(Destination::Stay, pages)];
+        }
+        if policy.is_empty() && !block.thrashing.is_tracked() {
+            return smallvec::smallvec![(Destination::Move(by), pages)];
+        }
+        let mut groups = Groups::new();
+        let mut throttled = false;
+        for page in pages.iter() {
+            let hint = self.rules.thrashing.as_ref().map_or(Hint::None, |r| block.thrashing.hint(r, page, work.at));
+            let pinned = (hint == Hint::Pin).then(|| self.pinned(policy, block, page, by)).flatten();
+            match (pinned, &self.rules.thrashing) {
+                (Some(_), _) => {
+                    block.thrashing.pin(page, work.at);
+                    work.pinned += 1;
+                }
+                (None, Some(_)) if hint != Hint::None => {
+                    block.thrashing.throttle(page);
+                    throttled = true;
+                }
+                (None, _) => {}
+            }
+            let destination = pinned.unwrap_or_else(|| self.select(policy, block, page, by, write));
+            let only = PageSet::one(page);
+            match groups.iter_mut().find(|(known, _)| *known == destination) {
+                Some((_, set)) => *set = set.or(&only),
+                None => groups.push((destination, only)),
+            }
+        }
+        if throttled && let Some(rules) = &self.rules.thrashing {
+            work.throttles += 1;
+            work.at += rules.nap;
+        }
+        groups
+    }
+}

@@ -1,0 +1,181 @@
+//! Moving pages: for faults, and for prefetches (`uvm_migrate`).
+
+use super::block::Block;
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::space::{BlockId, Managed, NoMemory, Processor, RangeId, Space, blocks_over};
+use super::work::Work;
+use cumem_driver::Location;
+use std::ops::Range;
+
+/// What becomes of other copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// They end.
+    Move,
+    /// They stay; all are for reading.
+    Duplicate,
+}
+
+impl Space {
+    /// Brings `pages` of a block to a processor, and after them those that come `along`; which of them were elsewhere
+    /// before.
+    #[expect(clippy::too_many_arguments, reason = "what a migration is")]
+    pub(super) fn make_resident(
+        &mut self,
+        id: BlockId,
+        block: &mut Block,
+        to: Processor,
+        pages: &PageSet,
+        along: &PageSet,
+        mode: Mode,
+        work: &mut Work,
+    ) -> Result<PageSet, NoMemory> {
+        let all = pages.or(along);
+        if all.is_empty() {
+            return Ok(PageSet::EMPTY);
+        }
+        let fixed = matches!(self.range(id.range).mode, Managed::Fixed(_));
+        if let (Some(gpu), false) = (to.gpu(), fixed) {
+            self.back(gpu, id, block, &all, work)?;
+        }
+        let missing = all.minus(block.resident(to));
+        let copied = missing.and(&block.anywhere()).minus(&block.discarded);
+        work.populated += missing.minus(&copied).count() as u64 * PAGE;
+        work.pages += missing.count() as u64;
+        self.copy_runs(id, block, to, copied.and(pages), work);
+        self.copy_runs(id, block, to, copied.minus(pages), work);
+        *block.resident_mut(to) = block.resident(to).or(&all);
+        for other in block.processors().filter(|other| *other != to) {
+            // Mappings follow the page: they are made again by the next fault, or by advice.
+            block.unmap_remote(other, &missing);
+            let there = block.resident(other).and(&all);
+            if mode == Mode::Move && !there.is_empty() {
+                work.collapsed += there.minus(&copied).count() as u64 * PAGE;
+                *block.resident_mut(other) = block.resident(other).minus(&all);
+                if let Some(gpu) = other.gpu() {
+                    self.note_unused(gpu, block);
+                }
+            }
+        }
+        block.unmap_remote(to, &all);
+        block.discarded = block.discarded.minus(&all);
+        Ok(copied)
+    }
+
+    /// Each contiguous run that one processor holds is one copy. Devices that are no peers go through the
+    /// host: two copies.
+    fn copy_runs(&self, id: BlockId, block: &Block, to: Processor, copied: PageSet, work: &mut Work) {
+        let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
+        if copied.is_empty() {
+            return;
+        }
+        let mut left = copied;
+        for from in block.processors().filter(|from| *from != to) {
+            let part = left.and(block.resident(from));
+            left = left.minus(&part);
+            for (start, end) in part.runs() {
+                let (page, pages) = (first + start as u64, (end - start) as u64);
+                if from == Processor::HOST || to == Processor::HOST || self.can_map(to, from) {
+                    work.transfer(from, to, id.range, page, pages);
+                } else {
+                    work.transfer(from, Processor::HOST, id.range, page, pages);
+                    work.transfer(Processor::HOST, to, id.range, page, pages);
+                }
+            }
+        }
+    }
+
+    /// Bytes of `pages` that a prefetch to a processor would have to copy there, and those that it would
+    /// only have to find memory for.
+    pub(crate) fn to_prefetch(&self, range: RangeId, pages: Range<u64>, to: Processor) -> (u64, u64) {
+        let mut bytes = (0, 0);
+        for (index, within) in blocks_over(pages) {
+            let wanted = PageSet::range(within.start, within.end);
+            let (copied, fresh) = match &self.range(range).blocks[index as usize] {
+                None => (0, wanted.count()),
+                Some(block) => {
+                    let missing = wanted.minus(block.resident(to));
+                    let copied = missing.and(&block.anywhere()).minus(&block.discarded).count();
+                    (copied, missing.count() - copied)
+                }
+            };
+            bytes.0 += copied as u64 * PAGE;
+            bytes.1 += fresh as u64 * PAGE;
+        }
+        bytes
+    }
+
+    /// Moves `pages` to a processor, whatever has been advised; read-mostly pages are copied. More than fits is no
+    /// error: the blocks come and go.
+    pub(crate) fn prefetch(
+        &mut self,
+        range: RangeId,
+        pages: Range<u64>,
+        to: Processor,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let several = blocks_over(pages.clone()).count() > 1;
+        let second = several && to.gpu().is_none_or(|gpu| self.gpus[gpu].config.second_pass);
+        for pass in 0..=u32::from(second) {
+            for (index, within) in blocks_over(pages.clone()) {
+                let id = BlockId { range, index };
+                work.prefetched_blocks += u64::from(pass == 0);
+                let mut block = self.take(id);
+                let wanted = PageSet::range(within.start, within.end);
+                // The second pass repairs what was moved away, and touches nothing else.
+                let moved = if pass == 1 && wanted.minus(block.resident(to)).is_empty() {
+                    Ok(())
+                } else {
+                    self.prefetch_block(id, &mut block, wanted, to, work)
+                };
+                self.put(id, block);
+                moved?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prefetch_block(
+        &mut self,
+        id: BlockId,
+        block: &mut Block,
+        wanted: PageSet,
+        to: Processor,
+        work: &mut Work,
+    ) -> Result<(), NoMemory> {
+        let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
+        let span = first..first + block.pages as u64;
+        let segments: smallvec::SmallVec<[_; 2]> = self.range(id.range).policy.over(span).collect();
+        for (segment, policy) in segments {
+            let segment = PageSet::range((segment.start - first) as usize, (segment.end - first) as usize);
+            let mode = if policy.read_mostly { Mode::Duplicate } else { Mode::Move };
+            self.make_resident(id, block, to, &wanted.and(&segment), &PageSet::EMPTY, mode, work)?;
+        }
+        block.thrashing.reset(&wanted);
+        Ok(())
+    }
+
+    /// Remembers where the program last asked for `pages`; says nothing of where they are.
+    pub(crate) fn note_prefetch(&mut self, range: RangeId, pages: Range<u64>, to: Location) {
+        self.range_mut(range).last_prefetch.update(pages, |_| Some(to));
+    }
+
+    /// Brings all unified memory that device `to` shares with the host back to it, as a launch does without
+    /// concurrent managed access.
+    pub(crate) fn bring_home(&mut self, to: Processor, work: &mut Work) -> Result<(), NoMemory> {
+        for range in (0..self.ranges.len() as u32).map(RangeId) {
+            let home = self.ranges[range.0 as usize].as_ref().filter(|r| r.mode == Managed::Fixed(to));
+            let Some(home) = home else { continue };
+            let pages = 0..home.pages;
+            for (index, within) in blocks_over(pages) {
+                let id = BlockId { range, index };
+                let mut block = self.take(id);
+                let all = PageSet::range(within.start, within.end);
+                let moved = self.make_resident(id, &mut block, to, &all, &PageSet::EMPTY, Mode::Move, work);
+                self.put(id, block);
+                moved?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! [`Space`]: all unified memory of a machine, and what of each device's memory it holds.
+
+use super::block::Block;
+use super::chunks::Chunks;
+use super::intervals::Intervals;
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::policy::Policy;
+use super::rules::Rules;
+use cumem_driver::Location;
+use std::ops::Range;
+
+/// Bytes of a block (`UVM_VA_BLOCK_SIZE`), and of a root chunk of device memory.
+pub(crate) const BLOCK: u64 = PAGE * PAGES_PER_BLOCK as u64;
+
+/// The host or a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Processor(u8);
+
+impl Processor {
+    pub(crate) const HOST: Self = Self(0);
+
+    pub(crate) fn device(d: u32) -> Self {
+        Self(d as u8 + 1)
+    }
+
+    pub(super) const fn from_index(index: usize) -> Self {
+        Self(index as u8)
+    }
+
+    /// The host is 0, device `d` is `d + 1`.
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+
+    /// The device's number, unless it is the host.
+    pub(crate) fn gpu(self) -> Option<usize> {
+        self.index().checked_sub(1)
+    }
+}
+
+/// One managed allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RangeId(pub(super) u32);
+
+/// One block of one allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BlockId {
+    pub(super) range: RangeId,
+    pub(super) index: u32,
+}
+
+/// A device had no memory left, and nothing that could be evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoMemory;
+
+/// How an allocation behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Managed {
+    /// Pages come at first touch and migrate one by one.
+    Concurrent,
+    /// Without concurrent managed access: all of it is device memory from the start, and comes back whole
+    /// when a kernel is launched.
+    Fixed(Processor),
+}
+
+/// What the bookkeeping has to know of a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GpuConfig {
+    /// Bytes.
+    pub(crate) capacity: u64,
+    /// The host can map its memory.
+    pub(crate) mapped_by_host: bool,
+    /// It can map the memory of other devices, and is mapped by them.
+    pub(crate) peers: bool,
+    /// A prefetch over several blocks goes over them twice.
+    pub(crate) second_pass: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Gpu {
+    pub(super) config: GpuConfig,
+    /// Bytes of plain allocations.
+    plain: u64,
+    /// Bytes of chunks.
+    pub(super) managed: u64,
+    pub(super) chunks: Chunks,
+}
+
+impl Gpu {
+    pub(super) fn free(&self) -> u64 {
+        self.config.capacity - self.plain - self.managed
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ManagedRange {
+    pub(super) pages: u64,
+    pub(super) mode: Managed,
+    pub(super) blocks: Vec<Option<Box<Block>>>,
+    pub(super) policy: Intervals<Policy>,
+    pub(super) last_prefetch: Intervals<Option<Location>>,
+}
+
+/// All unified memory of a machine.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub(super) ranges: Vec<Option<ManagedRange>>,
+    vacant: Vec<RangeId>,
+    pub(super) gpus: Vec<Gpu>,
+    pub(super) rules: Rules,
+}
+
+impl Space {
+    pub(crate) fn new(gpus: impl IntoIterator<Item = GpuConfig>, rules: Rules) -> Self {
+        let gpus = gpus.into_iter().map(|config| Gpu { config, plain: 0, managed: 0, chunks: Chunks::default() });
+        Self { ranges: Vec::new(), vacant: Vec::new(), gpus: gpus.collect(), rules }
+    }
+
+    pub(super) fn processors(&self) -> usize {
+        self.gpus.len() + 1
+    }
+
+    /// Bytes of a device that are neither plain nor unified memory.
+    pub(crate) fn free_bytes(&self, d: u32) -> u64 {
+        self.gpus[d as usize].free()
+    }
+
+    /// Takes device memory for something else, evicting pages for it.
+    pub(crate) fn take_plain(&mut self, d: u32, bytes: u64, work: &mut super::Work) -> Result<(), NoMemory> {
+        let gpu = &self.gpus[d as usize];
+        // Checked first, so that a request without hope evicts nothing.
+        if bytes > gpu.config.capacity - gpu.plain {
+            return Err(NoMemory);
+        }
+        let nobody = BlockId { range: RangeId(u32::MAX), index: 0 };
+        self.make_room(d as usize, bytes, nobody, work)?;
+        self.gpus[d as usize].plain += bytes;
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub(crate) fn give_plain(&mut self, d: u32, bytes: u64) {
+        self.gpus[d as usize].plain -= bytes;
+    }
+
+    /// A new allocation of whole pages.
+    pub(crate) fn add(&mut self, bytes: u64, mode: Managed) -> RangeId {
+        let pages = bytes.div_ceil(PAGE);
+        let mut blocks = Vec::new();
+        blocks.resize_with(pages.div_ceil(PAGES_PER_BLOCK as u64) as usize, || None);
+        let (policy, last_prefetch) = (Intervals::new(pages, Policy::default()), Intervals::new(pages, None));
+        let range = ManagedRange { pages, mode, blocks, policy, last_prefetch };
+        let id = match self.vacant.pop() {
+            Some(id) => id,
+            None => {
+                self.ranges.push(None);
+                RangeId((self.ranges.len() - 1) as u32)
+            }
+        };
+        self.ranges[id.0 as usize] = Some(range);
+        if let Managed::Fixed(at) = mode {
+            self.populate(id, at);
+        }
+        id
+    }
+
+    /// Ends an allocation; its chunks are free again.
+    pub(crate) fn remove(&mut self, id: RangeId) {
+        let Some(range) = self.ranges[id.0 as usize].take() else { return };
+        for block in range.blocks.into_iter().flatten() {
+            for (gpu, backing) in self.gpus.iter_mut().zip(&block.backing) {
+                if let Some(chunk) = backing.chunk {
+                    gpu.chunks.remove(chunk);
+                    gpu.managed -= backing.bytes;
+                }
+            }
+        }
+        self.vacant.push(id);
+    }
+
+    pub(super) fn range(&self, id: RangeId) -> &ManagedRange {
+        self.ranges[id.0 as usize].as_ref().expect("a live allocation names its range")
+    }
+
+    pub(super) fn range_mut(&mut self, id: RangeId) -> &mut ManagedRange {
+        self.ranges[id.0 as usize].as_mut().expect("a live allocation names its range")
+    }
+
+    /// Takes a block out, to work on it while others are evicted; [`put`](Self::put) brings it back.
+    pub(super) fn take(&mut self, id: BlockId) -> Box<Block> {
+        let processors = self.processors();
+        let range = self.range_mut(id.range);
+        let pages = block_pages(range.pages, id.index.into());
+        range.blocks[id.index as usize].take().unwrap_or_else(|| Box::new(Block::new(pages, processors)))
+    }
+
+    pub(super) fn put(&mut self, id: BlockId, block: Box<Block>) {
+        self.range_mut(id.range).blocks[id.index as usize] = Some(block);
+    }
+
+    /// Bytes of `pages` that are at each processor, the host first; and those that are nowhere.
+    pub(crate) fn resident_bytes(&self, id: RangeId, pages: Range<u64>) -> (Vec<u64>, u64) {
+        let mut bytes = vec![0; self.processors()];
+        let mut nowhere = (pages.end - pages.start) * PAGE;
+        let range = self.range(id);
+        for (index, within) in blocks_over(pages) {
+            let Some(block) = &range.blocks[index as usize] else { continue };
+            for processor in block.processors() {
+                bytes[processor.index()] += block.resident(processor).count_in(within.start, within.end) as u64 * PAGE;
+            }
+            nowhere -= block.anywhere().count_in(within.start, within.end) as u64 * PAGE;
+        }
+        (bytes, nowhere)
+    }
+
+    fn populate(&mut self, id: RangeId, at: Processor) {
+        for index in 0..self.range(id).blocks.len() as u32 {
+            let block_id = BlockId { range: id, index };
+            let mut block = self.take(block_id);
+            *block.resident_mut(at) = PageSet::range(0, block.pages);
+            self.put(block_id, block);
+        }
+    }
+}
+
+/// Pages that block `index` of a range of `pages` has.
+fn block_pages(pages: u64, index: u64) -> usize {
+    (pages - index * PAGES_PER_BLOCK as u64).min(PAGES_PER_BLOCK as u64) as usize
+}
+
+/// The blocks that pages lie in, each with the pages within it.
+pub(super) fn blocks_over(pages: Range<u64>) -> impl Iterator<Item = (u32, Range<usize>)> {
+    let per = PAGES_PER_BLOCK as u64;
+    (pages.start / per..pages.end.div_ceil(per)).map(move |index| {
+        let first = index * per;
+        let start = pages.start.max(first) - first;
+        let end = pages.end.min(first + per) - first;
+        (index as u32, start as usize..end as usize)
+    })
+}

@@ -1,0 +1,126 @@
+//! [`DeviceError`]: an operation on a device, a stream or memory that did not take place.
+#![forbid(unsafe_code)]
+
+use crate::report::Report;
+use cumem_driver::drop_error::DropError;
+use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+
+/// An operation on a device, a stream or memory that did not take place, because this library refused it or because
+/// the driver did.
+///
+/// ```
+/// use cumem::{CudaResource, Buffer, Device, DeviceError, Stream, sim::Profile};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let mut buffer = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+/// let error = buffer.copy_from_slice(&[1, 2]).unwrap_err();
+/// assert_eq!(error, DeviceError::WrongLength { expected: 3, found: 2 });
+/// assert_eq!(error.to_string(), "2 elements were given, but the buffer has 3");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The driver refused.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// Two objects that were used together belong to different devices.
+    #[error("{what} belongs to {found}, but {expected} is needed here")]
+    WrongDevice {
+        /// The object that does not fit.
+        what: &'static str,
+        /// The device that the object belongs to.
+        found: DeviceId,
+        /// The device that the object was used with.
+        expected: DeviceId,
+    },
+    /// Another thread than its own gave work to a per-thread default stream.
+    #[error("a per-thread default stream of {device} was used by another thread than its own")]
+    WrongThread {
+        /// The stream's device.
+        device: DeviceId,
+    },
+    /// The host is using managed memory, and the device has no concurrent managed access, so nothing may run.
+    #[error("{device} has no concurrent managed access, and {guards} host guards over managed memory are open")]
+    HostAccess {
+        /// The device.
+        device: DeviceId,
+        /// The number of open guards.
+        guards: usize,
+    },
+    /// A range is not within the memory that it was applied to.
+    #[error("range {start}..{end} is not within {size} bytes or elements")]
+    OutOfRange {
+        /// The start of the range.
+        start: usize,
+        /// The end of the range, exclusive.
+        end: usize,
+        /// The length of the memory, in the unit of the range.
+        size: usize,
+    },
+    /// A slice or a buffer has another number of elements than the buffer that it was used with.
+    #[error("{found} elements were given, but the buffer has {expected}")]
+    WrongLength {
+        /// The number of elements of the buffer.
+        expected: usize,
+        /// The number of elements given.
+        found: usize,
+    },
+    /// Hints were to be undone for another block than the one that they were given about.
+    #[error("the hints were given about the block at {expected:#x}, not about the one at {found:#x}")]
+    OtherBlock {
+        /// The address of the block that the hints were given about.
+        expected: u64,
+        /// The address of the block that was named.
+        found: u64,
+    },
+}
+
+impl DeviceError {
+    /// Returns the driver's error, if the driver refused.
+    pub fn driver(&self) -> Option<&DriverError> {
+        match self {
+            Self::Driver(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Returns the driver's code, if the driver answered with one.
+    pub fn code(&self) -> Option<CudaErrorCode> {
+        self.driver()?.code()
+    }
+
+    /// Returns the device that the error is about, if it is about one.
+    pub fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::Driver(error) => error.device(),
+            Self::WrongDevice { expected: device, .. }
+            | Self::WrongThread { device }
+            | Self::HostAccess { device, .. } => Some(*device),
+            Self::OutOfRange { .. } | Self::WrongLength { .. } | Self::OtherBlock { .. } => None,
+        }
+    }
+
+    /// Reports whether the driver ran out of memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.driver().is_some_and(DriverError::is_out_of_memory)
+    }
+
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> Report<'_> {
+        Report::of(self)
+    }
+}
+
+impl DropError for DeviceError {
+    fn driver_is_gone(&self) -> bool {
+        self.driver().is_some_and(DropError::driver_is_gone)
+    }
+
+    fn device(&self) -> Option<DeviceId> {
+        Self::device(self)
+    }
+}

@@ -1,0 +1,225 @@
+//! Fails every driver call of a program in turn, and looks at what is left afterwards.
+//!
+//! ```
+//! use cumem::sim::{Profile, faults};
+//! use cumem::{AllocError, Buffer, CudaResource, Stream};
+//!
+//! let report = faults::enumerate(&Profile::default(), |device| {
+//!     let stream = Stream::new(device)?;
+//!     let squares = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(device))?;
+//!     assert_eq!(squares.to_vec()?, [1, 4, 9]);
+//!     Ok::<_, AllocError>(())
+//! });
+//! report.assert();
+//! ```
+
+use crate::device::Device;
+use cumem_driver::CudaErrorCode;
+use cumem_driver::drop_error::Listener;
+use cumem_sim::{FaultCall, LiveAllocations, Profile, Simulator};
+use std::any::Any;
+use std::fmt::{self, Display};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A call that was made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Its kind.
+    pub call: FaultCall,
+    /// Which of its kind, counted from 1.
+    pub number: u64,
+    /// What it answered.
+    pub code: CudaErrorCode,
+}
+
+/// `Copy call 2, answering CUDA_ERROR_UNKNOWN (999)`.
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} call {}, answering {}", self.call, self.number, self.code)
+    }
+}
+
+/// What became of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It did its job in spite of the failure.
+    Succeeded,
+    /// It returned an error, and left nothing behind.
+    Failed(String),
+    /// The driver was made to refuse what is given back, or the wait before; that was reported, and this is left.
+    Kept(String),
+    /// It left this behind, without a reason or without a word.
+    Leaked(String),
+    /// What must not be, whatever fails.
+    Wrong(String),
+}
+
+/// All runs.
+#[derive(Debug, Clone)]
+#[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
+pub struct Report {
+    calls: Vec<(FaultCall, u64)>,
+    /// What became of the run without a failure.
+    clean: Outcome,
+    runs: Vec<(Fault, Outcome)>,
+}
+
+/// Runs `program` on a simulated device of `profile` to count the driver calls that it makes, then once for each call
+/// and each code that it may answer, on a device of its own, with that call failing.
+///
+/// Whatever fails, `program` must not panic, must leave no memory, stream, event or pool behind, and must leave the
+/// device usable. What it has to hold besides, such as counters that must not have moved, it asserts itself: a panic
+/// counts as wrong. Only where the driver is made to refuse what is given back, or to fail the wait before, may that
+/// stay out, and then an error must say so, returned or through [`take_drop_errors`](crate::take_drop_errors).
+///
+/// `program` makes everything that it uses from the device that it is given, and drops it before it returns. It makes
+/// the same calls in every run, up to the one that fails;
+/// [`faults_to_come`](super::Simulator::faults_to_come) tells it whether that has happened.
+pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> Report {
+    enumerate_on(std::slice::from_ref(profile), program)
+}
+
+/// The same on a machine with a device for each profile. `program` is given the first of them, whose
+/// [simulator](Device::simulator) has the others.
+pub fn enumerate_on<E: Display>(profiles: &[Profile], mut program: impl FnMut(&Device) -> Result<(), E>) -> Report {
+    let clean = run(profiles, None, &mut program);
+    let mut report = Report { calls: clean.calls, clean: clean.outcome, runs: Vec::new() };
+    if !matches!(report.clean, Outcome::Succeeded | Outcome::Leaked(_)) {
+        return report;
+    }
+    for &(call, calls) in &report.calls {
+        for (number, &code) in (1..=calls).flat_map(|number| call.codes().iter().map(move |code| (number, code))) {
+            let fault = Fault { call, number, code };
+            let outcome = run(profiles, Some(fault), &mut program).outcome;
+            report.runs.push((fault, outcome));
+        }
+    }
+    report
+}
+
+struct Run {
+    outcome: Outcome,
+    calls: Vec<(FaultCall, u64)>,
+}
+
+fn run<E: Display>(
+    profiles: &[Profile],
+    fault: Option<Fault>,
+    program: &mut impl FnMut(&Device) -> Result<(), E>,
+) -> Run {
+    let simulator = match Simulator::new(profiles.iter().cloned()) {
+        Ok(simulator) => simulator,
+        Err(error) => return Run { outcome: Outcome::Wrong(error.to_string()), calls: Vec::new() },
+    };
+    let opened = (0..profiles.len() as u32).map(|ordinal| Device::of_simulator(&simulator, ordinal));
+    let devices: Vec<_> = match opened.collect() {
+        Ok(devices) => devices,
+        Err(error) => return Run { outcome: Outcome::Wrong(error.to_string()), calls: Vec::new() },
+    };
+    if let Some(Fault { call, number, code }) = fault {
+        simulator.fail_nth(call, number, code);
+    }
+    let listener = Listener::new(devices[0].id());
+    let result = catch_unwind(AssertUnwindSafe(|| program(&devices[0]).map_err(|error| error.to_string())));
+    let calls = FaultCall::ALL.iter().map(|&call| (call, simulator.calls(call))).filter(|(_, n)| *n > 0).collect();
+    let happened = simulator.faults_to_come() == 0;
+    simulator.clear_faults();
+    // Errors of work that the program did not wait for; afterwards the devices must answer.
+    let usable = devices.iter().try_for_each(|device| {
+        device.trim_staging();
+        let _ = device.synchronize();
+        device.synchronize()
+    });
+    let live = simulator.live_allocations();
+    let left = (live != LiveAllocations::default()).then(|| live.to_string());
+    let reported = listener.heard() > 0;
+
+    let outcome = match (result, left) {
+        (Err(panic), _) => Outcome::Wrong(format!("it panicked: {}", said(&*panic))),
+        _ if usable.is_err() => Outcome::Wrong(format!("the device is no longer usable: {usable:?}")),
+        _ if !happened => Outcome::Wrong("it did not make this call: its calls differ from run to run".into()),
+        (Ok(result), Some(left)) => match fault {
+            Some(fault) if fault.call.gives_back() && (result.is_err() || reported) => Outcome::Kept(left),
+            Some(fault) if fault.call.gives_back() => Outcome::Leaked(format!("it left {left}, and nothing said so")),
+            _ => Outcome::Leaked(format!("it left {left}")),
+        },
+        (Ok(Err(error)), None) => Outcome::Failed(error),
+        (Ok(Ok(())), None) => Outcome::Succeeded,
+    };
+    Run { outcome, calls }
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a text")
+}
+
+impl Report {
+    /// The calls that the program makes when nothing fails, by kind.
+    pub fn calls(&self) -> &[(FaultCall, u64)] {
+        &self.calls
+    }
+
+    /// All runs with a failure, and what became of them.
+    pub fn runs(&self) -> &[(Fault, Outcome)] {
+        &self.runs
+    }
+
+    /// What is wrong, a sentence each; empty if all is well.
+    pub fn wrong(&self) -> Vec<String> {
+        self.sentences(|_| true)
+    }
+
+    /// The same without [leaks](Outcome::Leaked), for what is meant to keep something.
+    pub fn wrong_besides_leaks(&self) -> Vec<String> {
+        self.sentences(|outcome| !matches!(outcome, Outcome::Leaked(_)))
+    }
+
+    fn sentences(&self, counts: impl Fn(&Outcome) -> bool) -> Vec<String> {
+        let clean = match &self.clean {
+            Outcome::Succeeded => None,
+            Outcome::Failed(why) | Outcome::Kept(why) | Outcome::Leaked(why) | Outcome::Wrong(why) => {
+                counts(&self.clean).then(|| format!("with no call failing: {why}"))
+            }
+        };
+        let runs = self.runs.iter().filter_map(|(fault, outcome)| match outcome {
+            Outcome::Wrong(why) | Outcome::Leaked(why) => counts(outcome).then(|| format!("{fault}: {why}")),
+            _ => None,
+        });
+        clean.into_iter().chain(runs).collect()
+    }
+
+    /// Prints the report, one line if all is well.
+    ///
+    /// # Panics
+    ///
+    /// If something is wrong, with all that is.
+    #[track_caller]
+    pub fn assert(&self) {
+        assert!(self.wrong().is_empty(), "{self}");
+        println!("{self}");
+    }
+}
+
+/// `12 driver calls (1 AllocateDevice, ...) failed in 14 ways: ...`, then a line for each run that went wrong.
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: u64 = self.calls.iter().map(|(_, n)| n).sum();
+        let kinds: Vec<_> = self.calls.iter().map(|(call, n)| format!("{n} {call}")).collect();
+        let count = |which: fn(&Outcome) -> bool| self.runs.iter().filter(|(_, outcome)| which(outcome)).count();
+        let wrong = self.wrong();
+        write!(
+            f,
+            "{total} driver calls ({}) failed in {} ways: {} runs succeeded, {} returned an error, {} could not give \
+             everything back, {} went wrong",
+            kinds.join(", "),
+            self.runs.len(),
+            count(|outcome| matches!(outcome, Outcome::Succeeded)),
+            count(|outcome| matches!(outcome, Outcome::Failed(_))),
+            count(|outcome| matches!(outcome, Outcome::Kept(_))),
+            wrong.len(),
+        )?;
+        wrong.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}

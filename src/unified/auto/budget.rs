@@ -1,0 +1,38 @@
+//! [`Budget`]: bytes that were prefetched ahead and have not been used yet.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Limits the bytes that were prefetched ahead, or are on their way, and have not been used yet.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+/// A part of the budget, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Room {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, taken: AtomicUsize::new(0) }
+    }
+
+    /// Takes `bytes` bytes of the budget, if it has as many left.
+    pub(super) fn room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        let within = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.taken.fetch_update(Relaxed, Relaxed, within).ok()?;
+        Some(Room { budget: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.budget.taken.fetch_sub(self.bytes, Relaxed);
+    }
+}

@@ -1,0 +1,98 @@
+//! [`Faults`]: page faults of the device in one buffer, where they can be read.
+#![forbid(unsafe_code)]
+
+use crate::block::Block;
+use crate::device::Device;
+use cumem_driver::Location;
+use cumem_driver::{MigrationCause, Movement, Watcher};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Operations whose faults are kept until somebody looks; of more, the first are forgotten.
+const MOST_KEPT: usize = 64;
+
+/// A log that a simulator fills. A GPU's driver does not say which pages fault.
+#[derive(Debug)]
+pub(super) struct Faults {
+    device: Location,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug)]
+struct Log {
+    addr: u64,
+    end: u64,
+    count: u64,
+    operations: Vec<Faulted>,
+}
+
+/// What one operation faulted in: from the first byte to the last, and how many of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Faulted {
+    pub(super) bytes: Range<usize>,
+    pub(super) moved: usize,
+}
+
+impl Faults {
+    /// The faults of `device` in a block; `None` on a GPU.
+    pub(super) fn of(device: &Device, block: &Block) -> Option<Arc<Self>> {
+        let model = device.model()?;
+        let (addr, end) = (block.addr(), block.addr() + block.size() as u64);
+        let log = Mutex::new(Log { addr, end, count: 0, operations: Vec::new() });
+        let faults = Arc::new(Self { device: device.id().into(), log });
+        let watcher: Weak<Self> = Arc::downgrade(&faults);
+        model.watch(watcher);
+        Some(faults)
+    }
+
+    /// Another block is meant from now on.
+    pub(super) fn follow(&self, block: &Block) {
+        let mut log = self.log();
+        (log.addr, log.end) = (block.addr(), block.addr() + block.size() as u64);
+        log.operations.clear();
+    }
+
+    /// Faults so far.
+    pub(super) fn count(&self) -> u64 {
+        self.log().count
+    }
+
+    /// What was faulted in since the last time, by operation.
+    pub(super) fn take(&self) -> Vec<Faulted> {
+        std::mem::take(&mut self.log().operations)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher for Faults {
+    fn saw(&self, movements: &[Movement]) {
+        let mut log = self.log();
+        let mut operation: Option<Faulted> = None;
+        for movement in movements {
+            let (start, end) = movement.range();
+            let (start, end) = (start.max(log.addr), end.min(log.end));
+            if start >= end {
+                continue;
+            }
+            match movement {
+                Movement::Fault { by, .. } if *by == self.device => log.count += 1,
+                Movement::Migrated { cause: MigrationCause::Fault, to, .. } if *to == self.device => {
+                    let (start, end) = ((start - log.addr) as usize, (end - log.addr) as usize);
+                    let faulted = operation.get_or_insert(Faulted { bytes: start..end, moved: 0 });
+                    faulted.bytes = faulted.bytes.start.min(start)..faulted.bytes.end.max(end);
+                    faulted.moved += end - start;
+                }
+                _ => {}
+            }
+        }
+        if let Some(faulted) = operation {
+            if log.operations.len() == MOST_KEPT {
+                log.operations.remove(0);
+            }
+            log.operations.push(faulted);
+        }
+    }
+}
