@@ -49,7 +49,7 @@ fn experiment_4_residency_is_selected_in_the_drivers_order() {
         (3, &[prefers_gpu], Some(HOST), GPU, false, Came::Moved),
         (5, no_advice, None, GPU, true, Came::Moved),
         (5, &[prefers_host], None, GPU, true, Came::Home),
-        (5, &[prefers_gpu], None, HOST, true, Came::Moved), // the host cannot map it there
+        (5, &[prefers_gpu], None, HOST, true, Came::Moved), // the host cannot map device memory
         (6, &[accessed_by_gpu], Some(HOST), GPU, true, Came::Stayed),
         (6, &[accessed_by_gpu, prefers_other], Some(HOST), GPU, true, Came::Stayed),
         (8, &[prefers_host], Some(HOST), GPU, true, Came::Stayed),
