@@ -1,8 +1,7 @@
 //! [`Memory`]: which addresses are allocated, and as which kind of memory.
 //!
 //! Memory that is mapped behind reserved addresses consists of pieces. Adjacent pieces of one reservation can be used
-//! as
-//! one range.
+//! as one range.
 
 mod aliases;
 
@@ -29,7 +28,8 @@ pub(super) enum Kind {
     Segment(Key),
     /// Memory mapped behind reserved addresses. The value is the first address of the reservation.
     Mapped(u64),
-    /// A second mapping, behind reserved addresses, of memory that is mapped elsewhere. The value is as in `Mapped`.
+    /// A second mapping, behind reserved addresses, of memory that is mapped elsewhere. The value is the
+    /// first address of the reservation that holds the second mapping.
     Alias(u64),
 }
 
@@ -209,8 +209,7 @@ impl Memory {
     pub(super) fn map(&mut self, addr: u64, bytes: u64) -> Option<u64> {
         let (base, &Reservation { device, .. }) = self.reservation(addr)?;
         // SAFETY: nothing is mapped there. The reservation outlives its pieces: `unreserve` refuses while a piece is
-        // mapped,
-        // and `addresses` is the last field to be dropped.
+        // mapped, and `addresses` is the last field to be dropped.
         let home = Home::Own(unsafe { self.addresses.open(addr, bytes) }?);
         let kind = Kind::Mapped(base);
         Some(self.enter(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, home }))
@@ -304,8 +303,7 @@ impl Memory {
     }
 
     /// Returns the bytes of adjacent pieces of one reservation, from the piece at `base` to the one that reaches `end`,
-    /// and
-    /// the newest of their serial numbers.
+    /// and the newest of their serial numbers.
     fn run(&self, base: u64, end: u64) -> (u64, u64) {
         let (mut at, mut newest, mut of) = (base, 0, None);
         for (&start, piece) in self.table.range(base..) {

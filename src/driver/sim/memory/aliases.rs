@@ -1,8 +1,7 @@
 //! [`Aliases`]: second mappings of memory, and where its bytes are.
 //!
 //! The bytes lie at the home addresses, where the memory was mapped first. Before an operation, the bytes that it uses
-//! at
-//! an alias are copied there. After the operation, the bytes at the alias are copied back to the home addresses.
+//! at an alias are copied there. After the operation, the bytes at the alias are copied back to the home addresses.
 //! Operations run one at a time, so work in stream order sees the same bytes at both addresses.
 
 use super::{Allocation, Home, Kind, Memory};
@@ -55,9 +54,9 @@ impl Memory {
         found.is_some_and(|a| a.device == d && a.bytes == bytes && matches!(a.kind, Kind::Mapped(_)))
     }
 
-    /// Maps such pieces, given by address and bytes, a second time. They lie end to end from `addr` on, in a range for
-    /// which
-    /// [`can_map`](Self::can_map) holds. If the operating system refuses one of them, none is mapped.
+    /// Maps pieces for which [`is_piece`](Self::is_piece) holds, given by address and bytes, a second time.
+    /// The aliases lie end to end from `addr` on, in a range for which [`can_map`](Self::can_map) holds.
+    /// Returns false, and maps nothing, if the operating system refuses one of them.
     pub(in crate::driver::sim) fn map_again(&mut self, addr: u64, pieces: &[(u64, u64)]) -> bool {
         let mut at = addr;
         for &(home, bytes) in pieces {

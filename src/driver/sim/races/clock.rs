@@ -2,8 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// The host, or a stream. All host threads are one actor: their calls count as ordered by arrival, because the
-/// simulator
-/// cannot see how threads synchronize with each other.
+/// simulator cannot see how threads synchronize with each other.
 pub(super) type Actor = u32;
 
 pub(super) const HOST: Actor = 0;

@@ -36,8 +36,7 @@ pub enum RaceKind {
     /// Memory was used after it was freed.
     UseAfterFree,
     /// Two streams used the same bytes, at least one of them wrote, and neither waits for the other. A pool that reuses
-    /// its
-    /// memory before the last use is reported as this kind, too.
+    /// its memory before the last use is reported as this kind, too.
     Unordered,
 }
 

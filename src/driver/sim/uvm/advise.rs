@@ -71,8 +71,7 @@ impl Space {
     }
 
     /// Drops all copies but one of each page. The copy at the preferred location stays if it exists, else the host's,
-    /// else
-    /// that of the first device.
+    /// else that of the first device.
     fn collapse(&mut self, range: RangeId, pages: Range<u64>, work: &mut Work) {
         for (index, within) in blocks_over(pages) {
             let id = BlockId { range, index };

@@ -91,8 +91,7 @@ impl Space {
     }
 
     /// Reports whether pages on `at` have `by` as their preferred location. The driver does not map them for `by`,
-    /// because
-    /// its next access migrates them to it.
+    /// because its next access migrates them to it.
     fn wanted_home(policy: &Policy, by: Processor, at: Processor) -> bool {
         at != by && policy.preferred.is_some_and(|preferred| preferred.processor == by)
     }
@@ -191,8 +190,7 @@ impl Space {
     }
 
     /// Groups the faulted pages by destination. If pages thrash and are throttled, the faulting processor waits once
-    /// for
-    /// all of them.
+    /// for all of them.
     #[expect(clippy::too_many_arguments, reason = "what a fault is")]
     fn destinations(
         &self,

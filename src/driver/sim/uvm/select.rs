@@ -64,12 +64,10 @@ impl Space {
 
     /// Returns the destination of a thrashing page that is to be pinned, or `None` if the page keeps moving.
     ///
-    /// A preferred location is the destination if all contending processors can map it; if they cannot, the page keeps
-    /// moving.
-    /// Without one, the page stays with its holder in two cases: it is already pinned and the faulting processor can
-    /// map it,
-    /// or the host can map all device memory and all contending processors can map the holder's memory.
-    /// In all other cases the page moves to the faulting processor.
+    /// A preferred location is the destination if all contending processors can map its memory, else the page keeps
+    /// moving. Without a preferred location, the page stays with its holder in two cases. Either it is already pinned
+    /// and the faulting processor can map it there. Or the host can map all device memory, and all contending
+    /// processors can map the holder's memory. Otherwise the page moves to the faulting processor.
     pub(super) fn pinned(&self, policy: &Policy, block: &Block, page: usize, by: Processor) -> Option<Destination> {
         let fighters = block.thrashing.processors(page);
         let all_reach = |at| block.processors().filter(|p| fighters.contains(*p)).all(|p| self.can_map(p, at));

@@ -21,8 +21,7 @@ pub(super) fn prefetch(
     let present = resident.or(faulted).or(&grown(start, end, faulted, thrashing));
     let top = (end - start).next_power_of_two();
     // A fault grows to 64 KiB and so fills every smaller subtree around it. These subtrees are skipped, unless an
-    // unaligned
-    // start or a thrashing page may keep faults from growing.
+    // unaligned start or a thrashing page may keep faults from growing.
     let bottom = if start.is_multiple_of(BIG_PAGE) && thrashing.is_empty() { BIG_PAGE } else { 1 };
     let mut fetched = PageSet::EMPTY;
     for page in faulted.iter() {
