@@ -26,8 +26,8 @@ struct District {
 
 impl Addresses {
     /// Takes `bytes` addresses, rounded up to pages, from a multiple of `align` (a power of two) on. Returns the first
-    /// address and the rounded size, or `None` if the operating system has none left. The addresses have no pages until
-    /// they are [opened](Self::open).
+    /// address and the rounded size, or `None` if the operating system has none left.
+    /// The addresses have no pages until they are [opened](Self::open).
     pub(super) fn take(&mut self, bytes: usize, align: usize) -> Option<(u64, u64)> {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;

@@ -10,21 +10,21 @@ use std::{ptr, slice};
 ///
 /// # Safety
 ///
-/// The caller must ensure that both ranges are valid, `dst` for writes, and that nothing else uses them in a
-/// conflicting way.
+/// The caller must ensure that both ranges are valid, `dst` for writes,
+/// and that nothing else uses them in a conflicting way.
 pub(super) unsafe fn copy(dst: u64, src: u64, bytes: usize) {
     // SAFETY: the caller ensures that both ranges are valid and have no conflicting use.
     unsafe { ptr::copy(src as *const u8, dst as *mut u8, bytes) };
 }
 
-/// Copies bytes from a buffer of the simulator's.
+/// Copies bytes from a buffer of the simulator.
 ///
 /// # Safety
 ///
 /// The caller must ensure that `dst` is valid for writes of `src.len()` bytes, and that nothing else uses it.
 pub(super) unsafe fn write(dst: u64, src: &[u8]) {
-    // SAFETY: the caller ensures that `dst` is valid and unused. It is not memory of Rust's, so it does not overlap
-    // `src`.
+    // SAFETY: the caller ensures that `dst` is valid and that nothing else uses it,
+    // so it does not overlap `src`, a buffer of the simulator.
     unsafe { ptr::copy_nonoverlapping(src.as_ptr(), dst as *mut u8, src.len()) };
 }
 
@@ -72,8 +72,8 @@ pub(super) unsafe fn poison(dst: u64, bytes: usize) {
 /// - no written range overlaps another declared range.
 pub(super) unsafe fn run(kernel: HostKernel) -> Result<(), String> {
     let HostKernel { accesses, work, .. } = kernel;
-    // SAFETY: the caller ensures validity and no overlap; simulated memory is initialized from the start, with the
-    // pattern.
+    // SAFETY: the caller ensures validity and no overlap; simulated memory is initialized from the start,
+    // with the pattern.
     let memory = unsafe { KernelMemory::new(&accesses) };
     // A panic may leave device memory half-written. That is safe, because its contents have no invariants.
     catch_unwind(AssertUnwindSafe(|| work(&memory))).map_err(|payload| said(&*payload))

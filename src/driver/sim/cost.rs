@@ -25,7 +25,7 @@ pub(super) fn per_mib(bytes: u64, figure: Figure) -> u64 {
 }
 
 impl Profile {
-    /// The time of copies, population and evictions, without the faults that caused them.
+    /// Returns the time of copies, population and evictions, without the faults that caused them.
     fn movement(&self, work: &Work) -> u64 {
         transfer(work.to_device.bytes, self.link_to_device)
             + transfer(work.to_host.bytes, self.link_to_host)
@@ -34,8 +34,8 @@ impl Profile {
             + work.evictions * ns(self.eviction)
     }
 
-    /// The time to serve batches of faults: a fixed part for each batch, blocks, pages, copies, and waits for thrashing
-    /// pages.
+    /// Returns the time to serve batches of faults: a fixed part for each batch, blocks, pages, copies,
+    /// and waits for thrashing pages.
     fn service(&self, work: &Work, fault: Figure) -> u64 {
         work.batches * ns(fault)
             + work.new_blocks * ns(self.fault_new_block)
@@ -47,19 +47,19 @@ impl Profile {
             + self.movement(work)
     }
 
-    /// The time of a device's faults, and of its accesses over the link.
+    /// Returns the time of a device's faults, and of its accesses over the link.
     pub(super) fn device_faults(&self, work: &Work) -> u64 {
         let wakeup = if work.batches > 0 { ns(self.fault_wakeup) } else { 0 };
         let whole = work.whole_blocks * ns(self.fault_whole_block);
         wakeup + whole + self.service(work, self.device_fault) + transfer(work.remote, self.link_to_device)
     }
 
-    /// The time of the host's faults, and of its accesses over the link.
+    /// Returns the time of the host's faults, and of its accesses over the link.
     pub(super) fn host_faults(&self, work: &Work) -> u64 {
         self.service(work, self.host_fault) + transfer(work.remote, self.link_to_host)
     }
 
-    /// The time of a prefetch on the device.
+    /// Returns the time of a prefetch on the device.
     pub(super) fn prefetch_transfer(&self, work: &Work) -> u64 {
         let moved = work.to_device.bytes + work.to_host.bytes + work.peer.bytes;
         self.movement(work) + moved.div_ceil(BLOCK) * ns(self.prefetch_copy_block)
@@ -80,7 +80,7 @@ impl Profile {
         (first, rest + (blocks - 1) * ns(self.prefetch_block) + per_mib(copied.saturating_sub(BLOCK), rate))
     }
 
-    /// The time of a kernel without its faults.
+    /// Returns the time of a kernel without its faults.
     pub(super) fn kernel(&self, operations: u64, bytes: u64) -> u64 {
         ns(self.kernel_latency) + transfer(operations, self.operations).max(transfer(bytes, self.device_memory))
     }

@@ -1,5 +1,5 @@
-//! [`Heap`]: addresses for allocations. Small allocations share slabs, because thousands of separate ones would exhaust
-//! the mappings that a process may have.
+//! [`Heap`]: addresses for allocations. Small allocations share slabs,
+//! because thousands of separate ones would exhaust the mappings that a process may have.
 
 use super::addresses::Addresses;
 use super::bytes;
@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 /// Largest allocation that shares a slab, in bytes.
 const SMALL: usize = 1 << 20;
 const SLAB: usize = 16 << 20;
-/// From this size on, giving pages back to the operating system is cheaper than overwriting them.
+/// From this many bytes on, giving pages back to the operating system is cheaper than overwriting them.
 const REFRESH: usize = 64 << 10;
-/// Freed ranges whose addresses are not reused yet.
+/// Freed ranges that are kept from reuse at a time.
 const RETIRED: usize = 64;
 
 /// The addresses of one kind of memory.
@@ -67,17 +67,18 @@ impl Heap {
     ///
     /// # Safety
     ///
-    /// The caller must ensure that `base` and `home` came from one call of [`allocate`](Self::allocate), and that
-    /// nothing uses the memory.
+    /// The caller must ensure that `base` and `home` came from one call of [`allocate`](Self::allocate),
+    /// and that nothing uses the memory.
     pub(super) unsafe fn free(&mut self, addresses: &mut Addresses, base: u64, home: Home) {
         match home {
             Home::Slot(class) => {
                 let size = self.smallest << class;
                 if size >= REFRESH {
-                    // SAFETY: a slot of at least 64 KiB consists of whole pages of a slab, and nothing uses it.
+                    // SAFETY: a slot of 64 KiB or more is whole pages of a slab; the caller ensures that
+                    // nothing uses it.
                     unsafe { mapping::refresh(base, size) };
                 } else {
-                    // SAFETY: the slot lies in a slab, and nothing uses it.
+                    // SAFETY: the slot lies in a slab; the caller ensures that nothing uses it.
                     unsafe { bytes::poison(base, size) };
                 }
                 self.classes[class].free.push_back(base);

@@ -1,5 +1,5 @@
-//! [`Mapping`]: addresses reserved from the operating system. Their pages cost no memory until they are touched, and
-//! then hold [`POISON`].
+//! [`Mapping`]: addresses reserved from the operating system. Their pages cost no memory until they are touched,
+//! and then hold [`POISON`].
 //!
 //! A file in memory is filled with the pattern once, and mapped copy-on-write over a range as often as necessary.
 //! Reading therefore costs no memory, and writing costs only the pages that are written.
@@ -17,8 +17,8 @@ pub const POISON: [u8; 4] = [0xA5, 0xA5, 0xF5, 0x7F];
 
 const TILE: usize = 16 << 20;
 
-/// Most tiles that are mapped at a time: half a terabyte. Memory beyond them is zeroed instead of poisoned, because
-/// Linux allows a process only 65,530 mappings.
+/// Most tiles that are mapped at a time: half a terabyte. Memory beyond them is zeroed instead of poisoned,
+/// because Linux allows a process only 65,530 mappings.
 const MAX_TILES: usize = 32_768;
 
 static TILES: AtomicUsize = AtomicUsize::new(0);
@@ -35,8 +35,7 @@ pub(super) struct Mapping {
 
 impl Mapping {
     /// Reserves `bytes` addresses, rounded up to pages, from a multiple of `align` (a power of two) on. They have no
-    /// pages:
-    /// an access faults until they are [opened](Self::open). Returns `None` if the operating system refuses.
+    /// pages: an access faults until they are [opened](Self::open). Returns `None` if the operating system refuses.
     pub(super) fn closed(bytes: usize, align: usize) -> Option<Self> {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;
@@ -52,8 +51,8 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// The caller must ensure that the part lies within these addresses, has no pages yet, and is dropped before
-    /// `self`.
+    /// The caller must ensure that the part lies within these addresses, has no pages yet,
+    /// and is dropped before `self`.
     pub(super) unsafe fn open(&self, base: u64, bytes: usize) -> Option<Self> {
         let mut part = Self { base: base as usize, bytes, tiles: 0, part: true };
         let opened = map(base as *mut libc::c_void, bytes, libc::PROT_READ | libc::PROT_WRITE, None);
@@ -76,8 +75,8 @@ impl Mapping {
         (self.base()..self.base() + self.bytes()).contains(&addr)
     }
 
-    /// Gives the pages back to the operating system but keeps the addresses. A use after free therefore faults, instead
-    /// of reading other data.
+    /// Gives the pages back to the operating system but keeps the addresses. A use after free therefore faults,
+    /// instead of reading other data.
     fn retire(&mut self) {
         map(self.base as *mut libc::c_void, self.bytes, libc::PROT_NONE, None);
         self.forget_tiles();
@@ -97,8 +96,8 @@ impl Mapping {
             let bytes = TILE.min(end - at).min(TILE - at % TILE);
             let (place, rw) = (at as *mut libc::c_void, libc::PROT_READ | libc::PROT_WRITE);
             if map(place, bytes, rw, Some(tile)).is_none() {
-                // The failed call may have removed the old mapping. Map the place again, so that no other mapping takes
-                // it.
+                // The failed call may have removed the old mapping. Map the place again,
+                // so that no other mapping takes it.
                 map(place, bytes, rw, None);
                 return;
             }
@@ -138,11 +137,11 @@ fn map(at: *mut libc::c_void, bytes: usize, protection: i32, file: Option<&File>
     flags |= if at.is_null() { 0 } else { libc::MAP_FIXED };
     flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
     let fd = file.map_or(-1, |file| file.as_raw_fd());
-    // The offset follows from the address, so that the kernel can merge neighbouring parts of a tile into one mapping.
+    // The offset follows from the address, so that the kernel can merge adjacent parts of a tile into one mapping.
     // The number of mappings is limited.
     let offset = file.map_or(0, |_| (at as usize % TILE) as libc::off_t);
-    // SAFETY: if `at` is null, the kernel chooses unused addresses. Every other `at` lies in a range that this module
-    // reserved.
+    // SAFETY: if `at` is null, the kernel chooses unused addresses.
+    // Every other `at` lies in a range that this module reserved.
     let mapped = unsafe { libc::mmap(at, bytes, protection, flags, fd, offset) };
     (mapped != libc::MAP_FAILED).then_some(mapped as usize)
 }

@@ -1,7 +1,7 @@
 //! [`Memory`]: which addresses are allocated, and as which kind of memory.
 //!
-//! Memory that is mapped behind reserved addresses consists of pieces. Adjacent pieces of one reservation can be used
-//! as one range.
+//! Memory that is mapped behind reserved addresses consists of pieces.
+//! Adjacent pieces of one reservation can be used as one range.
 
 mod aliases;
 
@@ -124,8 +124,8 @@ pub(super) struct Memory {
     /// Serial number and first address of the allocation that has this range.
     ranges: BTreeMap<RangeId, (u64, u64)>,
     pub(super) live: LiveCount,
-    /// Declared after the table and the heaps, because pages must be dropped before the addresses behind which they
-    /// lie.
+    /// Declared after the table and the heaps,
+    /// because pages must be dropped before the addresses behind which they lie.
     addresses: Addresses,
 }
 
@@ -215,8 +215,8 @@ impl Memory {
         Some(self.enter(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, home }))
     }
 
-    /// Returns the addresses of the pieces of device `d` that make up a range, or `None` if it is not made of whole
-    /// pieces.
+    /// Returns the addresses of the pieces of device `d` that make up a range,
+    /// or `None` if it is not made of whole pieces.
     pub(super) fn pieces(&self, d: u32, addr: u64, bytes: u64) -> Option<Vec<u64>> {
         let (mut at, mut bases) = (addr, Vec::new());
         while at < addr.checked_add(bytes)? {
@@ -321,8 +321,8 @@ impl Memory {
     /// Reports whether `bytes` bytes at `addr` still belong to the allocation, or to the pieces, of `place`.
     pub(super) fn still(&self, addr: u64, bytes: u64, place: &Place) -> bool {
         match (self.find(addr, bytes), place.kind) {
-            // The range may begin in another piece than `place`. A piece that was mapped later has a higher serial
-            // number.
+            // The range may begin in another piece than `place`.
+            // A piece that was mapped later has a higher serial number.
             (Ok(now), kind) if kind.is_mapped() => now.kind == place.kind && now.serial <= place.serial,
             (Ok(now), _) => now.serial == place.serial,
             (Err(_), _) => false,

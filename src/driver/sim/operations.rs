@@ -50,7 +50,7 @@ pub(super) enum What {
 /// One end of a copy or fill.
 #[derive(Debug)]
 pub(super) enum Side {
-    /// An address in an allocation of the simulator's.
+    /// An address in a simulated allocation.
     Simulated(u64, Place),
     /// An address in ordinary host memory, which is used only before the call returns.
     Pageable(u64),
@@ -256,8 +256,8 @@ impl State {
                 let (Some(to), Some(from)) = (self.address(&dst, bytes), self.address(&src, bytes)) else {
                     return Settled::Failed(self.simulation(d, "memory was freed during a copy that uses it".into()));
                 };
-                // SAFETY: the source is allocated, or is no memory of the simulator's; the caller of the copy ensures
-                // that nothing writes to it.
+                // SAFETY: the source is allocated, or is not simulated memory;
+                // the caller of the copy ensures that nothing writes to it.
                 unsafe { self.memory.fetch(from, bytes) };
                 match src {
                     // SAFETY: the destination is allocated; the caller of the copy ensures that nothing else uses it.
@@ -303,7 +303,7 @@ impl State {
                 match used.find(|(access, place)| gone(access, place)) {
                     None => {
                         for access in &kernel.accesses {
-                            // SAFETY: the range is allocated, or is no memory of the simulator's. The launcher ensures
+                            // SAFETY: the range is allocated, or is not simulated memory. The launcher ensures
                             // that nothing else uses it, and that no range that the kernel writes overlaps another of
                             // its ranges.
                             unsafe { self.memory.fetch(access.addr, access.bytes as u64) };

@@ -113,8 +113,8 @@ impl Pool {
         }
     }
 
-    /// Joins the block at `addr` with the next one if both are free from the same point on. Returns the block's
-    /// address.
+    /// Joins the block at `addr` with the next one if both are free from the same point on.
+    /// Returns the block's address.
     fn merge(&mut self, addr: u64, done: &impl Fn(Mark) -> bool) -> u64 {
         let first = self.blocks[&addr];
         let next_addr = addr + first.bytes;

@@ -91,7 +91,7 @@ impl Races {
         }
     }
 
-    /// Makes the next step of an actor, as a use.
+    /// Makes the next step of an actor, and describes it as a use.
     fn step(&mut self, actor: Actor, deed: Deed, site: Site) -> Step {
         self.submit(actor);
         let number = self.clock(actor).step(actor);
@@ -114,8 +114,8 @@ impl Races {
         }
     }
 
-    /// Records that the driver allocated `range`. Earlier uses of these addresses concern other allocations and are not
-    /// checked.
+    /// Records that the driver allocated `range`.
+    /// Earlier uses of these addresses concern other allocations and are not checked.
     fn fresh(&mut self, actor: Actor, range: Range<u64>, site: Site) {
         let step = self.step(actor, Deed::Allocated, site);
         self.shadow.overwrite(range, Some(step));

@@ -74,8 +74,8 @@ impl Machine {
     }
 
     /// Unmaps a range of whole pieces. Enqueued work that still uses them fails.
-    /// Returns an error if a piece has an alias: a real device would keep its memory, but the caller would believe it
-    /// free.
+    /// Returns an error if a piece has an alias: a real device would keep its memory,
+    /// but the caller would believe it free.
     ///
     /// # Safety
     ///
@@ -91,8 +91,8 @@ impl Machine {
         }
         state.now += ns(state.profile(d).call_unmap) * pieces.len() as u64;
         for piece in pieces {
-            // SAFETY: operations check that their pieces exist before they use them; the caller ensures that nothing
-            // else uses them.
+            // SAFETY: operations check that their pieces exist before they use them;
+            // the caller ensures that nothing else uses them.
             unsafe { state.release(call, piece) };
         }
         Ok(())

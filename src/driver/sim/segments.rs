@@ -127,8 +127,8 @@ impl State {
             self.end_pool_if_empty(key);
             let settled = self.devices[d as usize].outstanding == 0;
             if let Some(pool) = self.pools.get_mut(key) {
-                // Work is outstanding, so frees may not have completed: check the pool again at the next
-                // synchronization.
+                // Work is outstanding, so frees may not have completed:
+                // check the pool again at the next synchronization.
                 pool.dirty = !settled;
             }
         }

@@ -48,8 +48,8 @@ impl State {
             return;
         }
         for (range, deed) in uses.into_iter().filter(|(range, _)| !range.is_empty()) {
-            // A use of an alias is also a use of the home addresses. The alias records it as well, for when it is
-            // unmapped.
+            // A use of an alias is also a use of the home addresses. The alias records it as well,
+            // for when it is unmapped.
             let homes = self.memory.homes(range);
             if let Some((races, actor)) = self.racing(stream) {
                 races.used(actor, range, &homes, *deed, site);

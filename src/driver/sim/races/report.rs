@@ -16,8 +16,8 @@ pub struct Race {
     pub kind: RaceKind,
     /// The use that the program made first.
     pub first: Use,
-    /// The use that does not wait for `first`, or that must not follow it, for example because `first` freed the
-    /// memory.
+    /// The use that does not wait for `first`, or that must not follow it,
+    /// for example because `first` freed the memory.
     pub second: Use,
     /// Addresses that both uses share. If they share several runs of addresses, this is one of them.
     pub addresses: Range<u64>,

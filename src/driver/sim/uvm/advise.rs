@@ -25,8 +25,8 @@ impl Told {
 }
 
 impl Space {
-    /// Applies `advice` to `pages` at once. `processor` is the location that the advice names, and is ignored
-    /// otherwise.
+    /// Applies `advice` to `pages` at once. `processor` is the location that the advice names;
+    /// it is ignored if the advice names none.
     pub(in crate::driver::sim) fn advise(
         &mut self,
         range: RangeId,

@@ -85,8 +85,8 @@ impl Block {
         self.pages == super::pages::PAGES_PER_BLOCK
     }
 
-    /// Returns the bytes of device memory that a device needs to hold `pages`: one root chunk for a whole block, 64 KiB
-    /// chunks for a shorter block.
+    /// Returns the bytes of device memory that a device needs to hold `pages`: one root chunk for a whole block,
+    /// 64 KiB chunks for a shorter block.
     pub(super) fn backing_for(&self, pages: &PageSet) -> u64 {
         if self.is_whole() {
             return super::space::BLOCK;

@@ -161,8 +161,8 @@ impl Space {
             } else {
                 self.prefetched(block, (start, end), to, pages)
             };
-            // Leave out pages that `to` already holds: a move would drop the copies of them that other processors may
-            // read.
+            // Leave out pages that `to` already holds:
+            // a move would drop the copies of them that other processors may read.
             let along = along.minus(block.resident(to)).minus(pages);
             let migrated = self.make_resident(id, block, to, pages, &along, mode, work)?;
             match (&self.rules.thrashing, mode) {
@@ -189,8 +189,8 @@ impl Space {
         }
     }
 
-    /// Groups the faulted pages by destination. If pages thrash and are throttled, the faulting processor waits once
-    /// for all of them.
+    /// Groups the faulted pages by destination. If pages thrash and are throttled,
+    /// the faulting processor waits once for all of them.
     #[expect(clippy::too_many_arguments, reason = "what a fault is")]
     fn destinations(
         &self,

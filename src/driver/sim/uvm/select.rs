@@ -64,10 +64,10 @@ impl Space {
 
     /// Returns the destination of a thrashing page that is to be pinned, or `None` if the page keeps moving.
     ///
-    /// A preferred location is the destination if all contending processors can map its memory, else the page keeps
-    /// moving. Without a preferred location, the page stays with its holder in two cases. Either it is already pinned
-    /// and the faulting processor can map it there. Or the host can map all device memory, and all contending
-    /// processors can map the holder's memory. Otherwise the page moves to the faulting processor.
+    /// - With a preferred location, the page goes there if all contending processors can map it; else it keeps moving.
+    /// - Without one, a page that is already pinned stays with its holder if the faulting processor can map it there.
+    /// - It also stays if the host can map all device memory and all contending processors can map the holder's memory.
+    /// - Otherwise the page moves to the faulting processor.
     pub(super) fn pinned(&self, policy: &Policy, block: &Block, page: usize, by: Processor) -> Option<Destination> {
         let fighters = block.thrashing.processors(page);
         let all_reach = |at| block.processors().filter(|p| fighters.contains(*p)).all(|p| self.can_map(p, at));

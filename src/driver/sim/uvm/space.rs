@@ -204,8 +204,8 @@ impl Space {
         self.range_mut(id.range).blocks[id.index as usize] = Some(block);
     }
 
-    /// Returns how many bytes of `pages` are resident on each processor, the host first, and how many are resident
-    /// nowhere.
+    /// Returns how many bytes of `pages` are resident on each processor, the host first,
+    /// and how many are resident nowhere.
     pub(in crate::driver::sim) fn resident_bytes(&self, id: RangeId, pages: Range<u64>) -> (Vec<u64>, u64) {
         let mut bytes = vec![0; self.processors()];
         let mut nowhere = (pages.end - pages.start) * PAGE;

@@ -4,8 +4,8 @@
 //! at a location that all contending processors can map. A throttle outlasts the window in which migrations count as
 //! events. The event count therefore starts again after it, but the throttle count continues. An H100 does the same
 //! (`uvm_calibrate --fight`). The simulator runs one processor's operation at a time, so the processor that holds the
-//! page is never the one that waits. The driver's adaptive window keeps its start value, because the driver's rules for
-//! changing it are not documented.
+//! page is never the one that waits. The driver's adaptive window keeps its start value,
+//! because the driver's rules for changing it are not documented.
 
 use super::pages::{PAGES_PER_BLOCK, PageSet};
 use super::policy::Processors;
@@ -139,7 +139,7 @@ impl Thrashing {
         self.tracked.as_ref().map_or(Processors::default(), |tracked| tracked.pages[page].processors)
     }
 
-    /// Pins the page.
+    /// Pins `page`.
     pub(super) fn pin(&mut self, page: usize, at: u64) {
         if let Some(tracked) = &mut self.tracked
             && !tracked.pinned.contains(page)
@@ -149,8 +149,8 @@ impl Thrashing {
         }
     }
 
-    /// Ends pins that have expired by `at`, and returns their pages. Clears the history after a long time without
-    /// events.
+    /// Ends pins that have expired by `at`, and returns their pages.
+    /// Also clears the history after a long time without events.
     pub(super) fn pass(&mut self, rules: &ThrashingRules, at: u64) -> PageSet {
         let Some(tracked) = &mut self.tracked else { return PageSet::EMPTY };
         let mut freed = PageSet::EMPTY;

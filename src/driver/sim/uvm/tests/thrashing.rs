@@ -54,8 +54,8 @@ impl Fight {
 #[test]
 fn experiment_6_throttled_after_three_events_and_pinned_after_ten_throttles() {
     let mut fight = Fight::new(false);
-    // The second migration starts the count. The fourth event after it exceeds the threshold of 3. Each throttle
-    // restarts the count.
+    // The second migration starts the count. The fourth event after it exceeds the threshold of 3.
+    // Each throttle restarts the count.
     for (throttle, calm) in [6].into_iter().chain([4; 9]).enumerate() {
         let work = fight.both(calm, 100);
         assert_eq!((work.faults, work.throttles), (u64::from(calm), 0), "before throttle {throttle}");
