@@ -1,14 +1,14 @@
-//! [`Addresses`]: where in the process the memory of one machine lies.
+//! [`Addresses`]: the addresses of one machine's memory within the process.
 //!
-//! All of it comes from one large range, the lowest fitting place first, so that which of two allocations has
-//! the lower address follows from the calls alone. What sorts by address then does the same in every run.
+//! They come from one large range, and the lowest place that fits is taken first. Which of two allocations has the
+//! lower address thus depends only on the calls, and code that sorts by address does the same in every run.
 
 use super::mapping::Mapping;
 use std::collections::BTreeMap;
 
-/// What is reserved at a time, if the operating system gives so much: more than most programs ever use.
+/// Bytes that are reserved at a time if the operating system allows it: more than most programs ever use.
 const DISTRICT: usize = 1 << 40;
-/// Alignments up to this one are kept in every run alike.
+/// For alignments up to this one, the relative addresses are the same in every run.
 const DISTRICT_ALIGN: usize = 1 << 30;
 
 /// All addresses of a machine.
@@ -20,13 +20,14 @@ pub(super) struct Addresses {
 #[derive(Debug)]
 struct District {
     whole: Mapping,
-    /// Bytes by where they begin. Neighbours are one entry.
+    /// Free ranges: bytes by first address. Adjacent ranges are one entry.
     free: BTreeMap<u64, u64>,
 }
 
 impl Addresses {
-    /// So many addresses, from a multiple of `align` (a power of two) on, rounded up to pages; `None` if the operating
-    /// system has none left. They have no pages until they are [opened](Self::open).
+    /// Takes `bytes` addresses, rounded up to pages, from a multiple of `align` (a power of two) on. Returns the first
+    /// address and the rounded size, or `None` if the operating system has none left.
+    /// The addresses have no pages until they are [opened](Self::open).
     pub(super) fn take(&mut self, bytes: usize, align: usize) -> Option<(u64, u64)> {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;
@@ -38,21 +39,22 @@ impl Addresses {
         })
     }
 
-    /// Takes addresses back.
+    /// Gives back addresses that [`take`](Self::take) returned.
     pub(super) fn give(&mut self, base: u64, bytes: u64) {
         let district = self.districts.iter_mut().find(|district| district.whole.contains(base));
         district.expect("the addresses came from here").give(base, bytes);
     }
 
-    /// Puts pages behind addresses until the result is dropped; `None` if the operating system refuses.
+    /// Puts pages behind addresses until the result is dropped. Returns `None` if the operating system refuses.
     ///
     /// # Safety
     ///
-    /// The addresses were [taken](Self::take), have no pages yet, and the result is dropped before they are given back
-    /// and before `self`.
+    /// The caller must ensure that:
+    /// - the addresses were [taken](Self::take) and have no pages yet;
+    /// - the result is dropped before the addresses are given back and before `self` is dropped.
     pub(super) unsafe fn open(&self, base: u64, bytes: u64) -> Option<Mapping> {
         let district = self.districts.iter().find(|district| district.whole.contains(base))?;
-        // SAFETY: as the caller vouches; districts go only with `self`.
+        // SAFETY: the caller's promise is the same; `self` drops its districts only when it is dropped.
         unsafe { district.whole.open(base, bytes as usize) }
     }
 }
@@ -139,7 +141,7 @@ mod tests {
         let mut addresses = Addresses::default();
         let (base, bytes) = addresses.take(80 << 30, 1 << 21).unwrap();
         for _ in 0..2 {
-            // SAFETY: just taken, and closed again at the end of the round.
+            // SAFETY: the addresses were just taken; the mapping is dropped at the end of each round.
             let mapping = unsafe { addresses.open(base, bytes) }.unwrap();
             assert_eq!((mapping.base(), mapping.bytes()), (base, 80 << 30));
         }

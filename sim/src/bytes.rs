@@ -1,4 +1,4 @@
-//! The bytes: the only place where the simulator reads and writes simulated memory.
+//! Access to the bytes of simulated memory. No other module of the simulator reads or writes them.
 
 use super::mapping::POISON;
 use cumem_driver::{HostKernel, KernelMemory};
@@ -6,69 +6,76 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{ptr, slice};
 
-/// Copies, overlapping or not.
+/// Copies bytes. The ranges may overlap.
 ///
 /// # Safety
 ///
-/// Both ranges are valid, the first for writes, and nobody else uses them in a conflicting way.
+/// The caller must ensure that both ranges are valid, `dst` for writes,
+/// and that nothing else uses them in a conflicting way.
 pub(super) unsafe fn copy(dst: u64, src: u64, bytes: usize) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller ensures that both ranges are valid and have no conflicting use.
     unsafe { ptr::copy(src as *const u8, dst as *mut u8, bytes) };
 }
 
-/// Copies from a buffer of the simulator's.
+/// Copies bytes from a buffer of the simulator.
 ///
 /// # Safety
 ///
-/// `dst` is valid for writes of as many bytes, and nobody else uses it.
+/// The caller must ensure that `dst` is valid for writes of `src.len()` bytes, and that nothing else uses it.
 pub(super) unsafe fn write(dst: u64, src: &[u8]) {
-    // SAFETY: the caller vouches for `dst`, which is no memory of Rust's and hence apart from `src`.
+    // SAFETY: the caller ensures that `dst` is valid and that nothing else uses it,
+    // so it does not overlap `src`, a buffer of the simulator.
     unsafe { ptr::copy_nonoverlapping(src.as_ptr(), dst as *mut u8, src.len()) };
 }
 
-/// A copy of what is there now.
+/// Returns a copy of the bytes at `src`.
 ///
 /// # Safety
 ///
-/// The range is valid and nobody writes to it.
+/// The caller must ensure that the range is valid and that nothing writes to it.
 pub(super) unsafe fn read(src: u64, bytes: usize) -> Box<[u8]> {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller ensures that the range is valid and that nothing writes to it.
     unsafe { slice::from_raw_parts(src as *const u8, bytes) }.into()
 }
 
-/// Fills with one byte.
+/// Fills a range with one byte value.
 ///
 /// # Safety
 ///
-/// The range is valid for writes and nobody else uses it.
+/// The caller must ensure that the range is valid for writes and that nothing else uses it.
 pub(super) unsafe fn fill(dst: u64, value: u8, bytes: usize) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller ensures that the range is valid for writes and otherwise unused.
     unsafe { ptr::write_bytes(dst as *mut u8, value, bytes) };
 }
 
-/// Makes memory look fresh.
+/// Fills a range with the pattern of fresh memory.
 ///
 /// # Safety
 ///
-/// The range is valid for writes, nobody else uses it, and `bytes` is a multiple of the pattern's length.
+/// The caller must ensure that:
+/// - the range is valid for writes, and nothing else uses it;
+/// - `bytes` is a multiple of the pattern's length.
 pub(super) unsafe fn poison(dst: u64, bytes: usize) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller ensures that the range is valid for writes and otherwise unused.
     let memory = unsafe { slice::from_raw_parts_mut(dst as *mut u8, bytes) };
     for chunk in memory.chunks_exact_mut(POISON.len()) {
         chunk.copy_from_slice(&POISON);
     }
 }
 
-/// Does the work of a kernel; what it panicked with, if it did.
+/// Runs the host function of a kernel. Returns the panic message if it panics.
 ///
 /// # Safety
 ///
-/// Every declared range is valid and used by nobody else, and no written one overlaps another.
+/// The caller must ensure that:
+/// - every declared range is valid, and nothing else uses it;
+/// - no written range overlaps another declared range.
 pub(super) unsafe fn run(kernel: HostKernel) -> Result<(), String> {
     let HostKernel { accesses, work, .. } = kernel;
-    // SAFETY: the caller vouches for validity and overlap; simulated memory is initialised from the start, to poison.
+    // SAFETY: the caller ensures validity and no overlap; simulated memory is initialized from the start,
+    // with the pattern.
     let memory = unsafe { KernelMemory::new(&accesses) };
-    // What a panic leaves half-written is device memory, which makes no promises.
+    // A panic may leave device memory half-written. That is safe, because its contents have no invariants.
     catch_unwind(AssertUnwindSafe(|| work(&memory))).map_err(|payload| said(&*payload))
 }
 

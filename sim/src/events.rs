@@ -1,15 +1,15 @@
-//! [`EventState`]: a recorded point, and its time if that is wanted.
+//! [`EventState`]: the point in a stream that an event recorded, and when it was reached.
 #![forbid(unsafe_code)]
 
 use super::streams::Mark;
 
-/// An event.
+/// The state of an event.
 #[derive(Debug)]
 pub(super) struct EventState {
     pub(super) device: u32,
     pub(super) timing: bool,
-    /// The point last recorded; before the first record there is nothing to wait for.
+    /// The point that was recorded last. An event without one is complete.
     pub(super) mark: Option<Mark>,
-    /// When it was reached, for events with timing.
+    /// Virtual time at which the point was reached, for events with timing.
     pub(super) reached: Option<u64>,
 }

@@ -1,10 +1,10 @@
-//! [`Handles`]: objects behind numbers that are never valid twice.
+//! [`Handles`]: objects that are named by numbers, which are never reused.
 #![forbid(unsafe_code)]
 
-/// Below this, handles mean something to the driver (`CU_STREAM_LEGACY`, ...).
+/// Handles below this number have a meaning in CUDA, for example `CU_STREAM_LEGACY`.
 const RESERVED: u64 = 16;
 
-/// Objects in slots; a handle names a slot and how often it was used.
+/// Objects in slots. A handle names a slot and its generation, that is how often the slot was reused.
 #[derive(Debug)]
 pub(super) struct Handles<T> {
     slots: Vec<Slot<T>>,
@@ -26,7 +26,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The number that the program sees.
+    /// Returns the number that the program sees.
     pub(super) fn handle(self) -> u64 {
         (u64::from(self.generation) << 32 | u64::from(self.slot)) + RESERVED
     }

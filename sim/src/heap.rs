@@ -1,45 +1,45 @@
-//! [`Heap`]: addresses for allocations. Small ones share slabs, so that thousands of them do not use up
-//! the mappings that a process may have.
+//! [`Heap`]: addresses for allocations. Small allocations share slabs,
+//! because thousands of separate ones would exhaust the mappings that a process may have.
 
 use super::addresses::Addresses;
 use super::bytes;
 use super::mapping::{self, Mapping};
 use std::collections::VecDeque;
 
-/// Up to this size, allocations share slabs.
+/// Largest allocation that shares a slab, in bytes.
 const SMALL: usize = 1 << 20;
 const SLAB: usize = 16 << 20;
-/// From this size on, it is cheaper to give pages back than to overwrite them.
+/// From this many bytes on, giving pages back to the operating system is cheaper than overwriting them.
 const REFRESH: usize = 64 << 10;
-/// Freed ranges whose addresses are kept out of use.
+/// Freed ranges that are kept from reuse at a time.
 const RETIRED: usize = 64;
 
-/// Addresses of one kind of memory.
+/// The addresses of one kind of memory.
 #[derive(Debug)]
 pub(super) struct Heap {
-    /// Bytes of the smallest slot, a power of two; every address is a multiple of its slot's size or of `large_align`.
+    /// Bytes of the smallest slot, a power of two. Every address is a multiple of its slot's size or of `large_align`.
     smallest: usize,
     large_align: usize,
     classes: Vec<Class>,
-    /// Address and bytes.
+    /// Address and bytes of each freed range that is not reused yet.
     retired: VecDeque<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
 struct Class {
     slabs: Vec<Mapping>,
-    /// What of the last slab was never handed out.
+    /// The part of the last slab that was never allocated.
     fresh: std::ops::Range<u64>,
-    /// Freed slots; the one that waited longest is used first, so that late uses show.
+    /// Freed slots. The slot that was freed first is reused first, so that a use after free is more likely to show.
     free: VecDeque<u64>,
 }
 
-/// Where an allocation's addresses came from.
+/// The origin of an allocation's addresses.
 #[derive(Debug)]
 pub(super) enum Home {
     /// A slot of this size class.
     Slot(usize),
-    /// A range of its own.
+    /// A separate range.
     Own(Mapping),
 }
 
@@ -48,7 +48,7 @@ impl Heap {
         Self { smallest, large_align, classes: Vec::new(), retired: VecDeque::new() }
     }
 
-    /// Addresses for `bytes`; `None` if the operating system has none left.
+    /// Allocates addresses for `bytes`. Returns `None` if the operating system has none left.
     pub(super) fn allocate(&mut self, addresses: &mut Addresses, bytes: usize) -> Option<(u64, Home)> {
         if bytes > SMALL {
             let mapping = open(addresses, bytes, self.large_align)?;
@@ -63,20 +63,22 @@ impl Heap {
         Some((base, Home::Slot(class)))
     }
 
-    /// Takes addresses back.
+    /// Frees addresses.
     ///
     /// # Safety
     ///
-    /// `base` and `home` came from [`allocate`](Self::allocate) together, and nobody uses the memory.
+    /// The caller must ensure that `base` and `home` came from one call of [`allocate`](Self::allocate),
+    /// and that nothing uses the memory.
     pub(super) unsafe fn free(&mut self, addresses: &mut Addresses, base: u64, home: Home) {
         match home {
             Home::Slot(class) => {
                 let size = self.smallest << class;
                 if size >= REFRESH {
-                    // SAFETY: a slot of at least 64 KiB is whole pages of a slab, and nobody uses it.
+                    // SAFETY: a slot of 64 KiB or more is whole pages of a slab; the caller ensures that
+                    // nothing uses it.
                     unsafe { mapping::refresh(base, size) };
                 } else {
-                    // SAFETY: the slot lies in a slab, and nobody uses it.
+                    // SAFETY: the slot lies in a slab; the caller ensures that nothing uses it.
                     unsafe { bytes::poison(base, size) };
                 }
                 self.classes[class].free.push_back(base);
@@ -110,11 +112,11 @@ impl Class {
     }
 }
 
-/// Fresh addresses with pages behind them.
+/// Takes fresh addresses and opens pages behind them.
 fn open(addresses: &mut Addresses, bytes: usize, align: usize) -> Option<Mapping> {
     let (base, bytes) = addresses.take(bytes, align)?;
-    // SAFETY: the addresses were just taken; `Memory` drops them after its heaps and allocations, and they are given
-    // back only below, or by `Heap::free` once the mapping is gone.
+    // SAFETY: the addresses were just taken. `Memory` drops `addresses` after its heaps and allocations. The addresses
+    // are given back only below, or by `Heap::free` after the mapping is dropped.
     let mapping = unsafe { addresses.open(base, bytes) };
     if mapping.is_none() {
         addresses.give(base, bytes);

@@ -1,8 +1,8 @@
-//! [`Mapping`]: addresses reserved from the operating system, whose pages cost nothing until touched and
-//! then hold [`POISON`].
+//! [`Mapping`]: addresses reserved from the operating system. Their pages cost no memory until they are touched,
+//! and then hold [`POISON`].
 //!
-//! A file in memory that is filled with the pattern once is mapped over the range as often as needed,
-//! copy-on-write: reading costs no memory, writing costs the pages that are written.
+//! A file in memory is filled with the pattern once, and mapped copy-on-write over a range as often as necessary.
+//! Reading therefore costs no memory, and writing costs only the pages that are written.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,14 +11,14 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What fresh simulated memory holds, over and over: a NaN as `f32`, as `f64` and as half precision, and no
-/// small number as an integer.
+/// The pattern that fresh simulated memory holds. Read as `f32` or `f64` it is a NaN; in half precision every second
+/// value is a NaN. As an integer it is no small number.
 pub const POISON: [u8; 4] = [0xA5, 0xA5, 0xF5, 0x7F];
 
 const TILE: usize = 16 << 20;
 
-/// Linux allows a process 65,530 mappings; memory beyond this many tiles is zeroed instead of poisoned
-/// (half a terabyte at a time).
+/// Most tiles that are mapped at a time: half a terabyte. Memory beyond them is zeroed instead of poisoned,
+/// because Linux allows a process only 65,530 mappings.
 const MAX_TILES: usize = 32_768;
 
 static TILES: AtomicUsize = AtomicUsize::new(0);
@@ -29,13 +29,13 @@ pub(super) struct Mapping {
     base: usize,
     bytes: usize,
     tiles: usize,
-    /// Part of another one, to which the addresses go back.
+    /// True for a part of another mapping, to which its addresses return when it is dropped.
     part: bool,
 }
 
 impl Mapping {
-    /// `bytes`, rounded up to pages, at a multiple of `align` (a power of two), without pages: whoever touches the
-    /// addresses before they are [opened](Self::open) faults. `None` if the operating system refuses.
+    /// Reserves `bytes` addresses, rounded up to pages, from a multiple of `align` (a power of two) on. They have no
+    /// pages: an access faults until they are [opened](Self::open). Returns `None` if the operating system refuses.
     pub(super) fn closed(bytes: usize, align: usize) -> Option<Self> {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;
@@ -47,15 +47,16 @@ impl Mapping {
         Some(Self { base, bytes, tiles: 0, part: false })
     }
 
-    /// Puts pages behind a part of closed addresses, until the result is dropped.
+    /// Puts pages behind a part of these addresses, until the result is dropped.
     ///
     /// # Safety
     ///
-    /// The part lies within, has no pages yet, and is dropped before `self`.
+    /// The caller must ensure that the part lies within these addresses, has no pages yet,
+    /// and is dropped before `self`.
     pub(super) unsafe fn open(&self, base: u64, bytes: usize) -> Option<Self> {
         let mut part = Self { base: base as usize, bytes, tiles: 0, part: true };
         let opened = map(base as *mut libc::c_void, bytes, libc::PROT_READ | libc::PROT_WRITE, None);
-        // On failure the part is closed again as it is dropped.
+        // On failure, dropping `part` closes the addresses again.
         opened.map(|_| {
             part.poison();
             part
@@ -74,14 +75,14 @@ impl Mapping {
         (self.base()..self.base() + self.bytes()).contains(&addr)
     }
 
-    /// Gives the pages back but keeps the addresses, so that a late use of them faults instead of finding
-    /// other data.
+    /// Gives the pages back to the operating system but keeps the addresses. A use after free therefore faults,
+    /// instead of reading other data.
     fn retire(&mut self) {
         map(self.base as *mut libc::c_void, self.bytes, libc::PROT_NONE, None);
         self.forget_tiles();
     }
 
-    /// Maps the poison over the range. Where that fails, the range stays zeroed.
+    /// Maps the pattern over the range. If that fails, the rest of the range stays zeroed.
     fn poison(&mut self) {
         let Some(tile) = tile() else { return };
         let end = self.base + self.bytes;
@@ -95,7 +96,8 @@ impl Mapping {
             let bytes = TILE.min(end - at).min(TILE - at % TILE);
             let (place, rw) = (at as *mut libc::c_void, libc::PROT_READ | libc::PROT_WRITE);
             if map(place, bytes, rw, Some(tile)).is_none() {
-                // The old mapping may be gone with the failure, and somebody else's must not come in its place.
+                // The failed call may have removed the old mapping. Map the place again,
+                // so that no other mapping takes it.
                 map(place, bytes, rw, None);
                 return;
             }
@@ -119,38 +121,39 @@ impl Drop for Mapping {
     }
 }
 
-/// Makes whole pages inside a mapping fresh again.
+/// Resets whole pages of a mapping to their fresh contents.
 ///
 /// # Safety
 ///
-/// The pages lie in a live [`Mapping`] and nobody uses them.
+/// The caller must ensure that the pages lie in a live [`Mapping`] and that nothing uses them.
 pub(super) unsafe fn refresh(base: u64, bytes: usize) {
-    // SAFETY: the caller vouches for the pages; private pages fall back to the file's, or to zero.
+    // SAFETY: the caller ensures that the pages are mapped and unused. Private pages revert to the file's, or to zero.
     unsafe { libc::madvise(base as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
 }
 
-/// Private memory, from the file or from nothing; at a place of ours if one is given.
+/// Maps private memory, from `file` or anonymous, at `at` or, if `at` is null, where the kernel chooses.
 fn map(at: *mut libc::c_void, bytes: usize, protection: i32, file: Option<&File>) -> Option<usize> {
     let mut flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
     flags |= if at.is_null() { 0 } else { libc::MAP_FIXED };
     flags |= if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
     let fd = file.map_or(-1, |file| file.as_raw_fd());
-    // Parts of the file by address: neighbours are then one mapping to the kernel, which limits their number.
+    // The offset follows from the address, so that the kernel can merge adjacent parts of a tile into one mapping.
+    // The number of mappings is limited.
     let offset = file.map_or(0, |_| (at as usize % TILE) as libc::off_t);
-    // SAFETY: without a place, the kernel chooses addresses that nobody has; every place given here lies in
-    // a range that this module reserved.
+    // SAFETY: if `at` is null, the kernel chooses unused addresses.
+    // Every other `at` lies in a range that this module reserved.
     let mapped = unsafe { libc::mmap(at, bytes, protection, flags, fd, offset) };
     (mapped != libc::MAP_FAILED).then_some(mapped as usize)
 }
 
 fn unmap(base: usize, bytes: usize) {
     if bytes > 0 {
-        // SAFETY: the range was reserved by this module, and whoever had it is done with it.
+        // SAFETY: this module reserved the range, and its owner no longer uses it.
         unsafe { libc::munmap(base as *mut libc::c_void, bytes) };
     }
 }
 
-/// The file with the pattern, made at first use; `None` where files in memory are not to be had.
+/// Returns the file with the pattern, which is created at first use. `None` if the system has no files in memory.
 fn tile() -> Option<&'static File> {
     static TILE_FILE: OnceLock<Option<File>> = OnceLock::new();
     TILE_FILE.get_or_init(|| memory_file().and_then(fill)).as_ref()
@@ -158,9 +161,9 @@ fn tile() -> Option<&'static File> {
 
 #[cfg(target_os = "linux")]
 fn memory_file() -> Option<File> {
-    // SAFETY: the name is a C string; the call touches nothing else.
+    // SAFETY: the name is a C string; the call accesses no other memory.
     let fd = unsafe { libc::memfd_create(c"cumem-poison".as_ptr(), libc::MFD_CLOEXEC) };
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor was just created and has no other owner.
     (fd >= 0).then(|| unsafe { File::from_raw_fd(fd) })
 }
 
@@ -182,14 +185,14 @@ mod tests {
     use super::*;
 
     fn first_bytes(mapping: &Mapping) -> [u8; 4] {
-        // SAFETY: the mapping is live, readable and at least a page.
+        // SAFETY: the mapping is live, readable and at least a page long.
         unsafe { ptr::read(mapping.base as *const [u8; 4]) }
     }
 
-    /// The addresses, and the pages behind them, which go first.
+    /// Returns pages and the addresses behind which they lie. The pages come first, so that they are dropped first.
     fn opened(bytes: usize, align: usize) -> (Mapping, Mapping) {
         let addresses = Mapping::closed(bytes, align).expect("addresses are plenty");
-        // SAFETY: nothing has been opened there, and the pages are the first of the pair.
+        // SAFETY: the addresses have no pages yet, and callers drop the pages first.
         let pages = unsafe { addresses.open(addresses.base(), bytes) }.expect("pages that nobody touches");
         (pages, addresses)
     }
@@ -214,7 +217,7 @@ mod tests {
         // SAFETY: the mapping is live and writable.
         unsafe { ptr::write(mapping.base as *mut [u8; 4], [0; 4]) };
         assert_eq!(first_bytes(&mapping), [0; 4]);
-        // SAFETY: the whole mapping is ours.
+        // SAFETY: the pages are the whole live mapping, and nothing else uses them.
         unsafe { refresh(mapping.base(), 1 << 16) };
         assert_eq!(first_bytes(&mapping), POISON);
     }

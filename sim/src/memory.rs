@@ -1,7 +1,7 @@
-//! [`Memory`]: which addresses are allocated, as what.
+//! [`Memory`]: which addresses are allocated, and as which kind of memory.
 //!
-//! Memory that is mapped behind reserved addresses lies in pieces; those of one reservation that touch can be
-//! used as one range.
+//! Memory that is mapped behind reserved addresses consists of pieces.
+//! Adjacent pieces of one reservation can be used as one range.
 
 mod aliases;
 
@@ -13,12 +13,12 @@ use super::uvm::{BLOCK, PAGE, RangeId};
 use aliases::Aliases;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many freed ranges are remembered, to say so when they are used.
+/// Freed ranges that are remembered, so that a later use of them is reported as a use after free.
 const REMEMBERED: usize = 1024;
-/// Granules of unified memory: 64 KiB, what a fault grows to, so that small allocations do not share one.
+/// Smallest slot of managed memory: the 64 KiB to which a fault grows, so that small allocations do not share them.
 const MANAGED_SLOT: usize = 64 << 10;
 
-/// What memory is.
+/// The kind of an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Device,
@@ -26,41 +26,42 @@ pub(super) enum Kind {
     Pinned,
     /// A segment of a stream-ordered pool.
     Segment(Key),
-    /// Mapped behind reserved addresses, which begin here.
+    /// Memory mapped behind reserved addresses. The value is the first address of the reservation.
     Mapped(u64),
-    /// The same for memory that is mapped elsewhere.
+    /// A second mapping, behind reserved addresses, of memory that is mapped elsewhere. The value is the
+    /// first address of the reservation that holds the second mapping.
     Alias(u64),
 }
 
 impl Kind {
-    /// Whether it is memory of a device that never moves.
+    /// Reports whether it is device memory that never migrates.
     pub(super) fn is_plain(self) -> bool {
         matches!(self, Self::Device | Self::Segment(_)) || self.is_mapped()
     }
 
-    /// Whether it lies behind reserved addresses.
+    /// Reports whether it is mapped behind reserved addresses.
     pub(super) fn is_mapped(self) -> bool {
         matches!(self, Self::Mapped(_) | Self::Alias(_))
     }
 }
 
-/// One allocation of the driver's.
+/// One allocation of the simulated driver.
 #[derive(Debug)]
 pub(super) struct Allocation {
     pub(super) serial: u64,
     pub(super) device: u32,
     pub(super) kind: Kind,
-    /// Bytes asked for; only these may be used.
+    /// Requested bytes; only these may be used.
     pub(super) bytes: u64,
-    /// Bytes of device or host memory that it takes.
+    /// Bytes of device or host memory that the allocation occupies.
     pub(super) counted: u64,
     home: Home,
 }
 
-/// An address within an allocation, or within neighbouring pieces of one reservation.
+/// An address within an allocation, or within adjacent pieces of one reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Of the allocation; of the newest of several pieces.
+    /// Serial number of the allocation, or of the newest of several pieces.
     pub(super) serial: u64,
     pub(super) device: u32,
     pub(super) kind: Kind,
@@ -69,27 +70,27 @@ pub(super) struct Place {
     pub(super) offset: u64,
 }
 
-/// Why an address range is not one.
+/// Why an address range cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bad {
-    /// Nothing of the simulator's.
+    /// The simulator never allocated the address, or no longer remembers that it did.
     Unknown,
-    /// It runs over the end of the allocation at `base`.
+    /// The range runs past the end of the allocation at `base`, which has `bytes` bytes.
     Crosses { base: u64, bytes: u64 },
-    /// It was freed.
+    /// The address lies in an allocation that was freed.
     Freed { base: u64, bytes: u64 },
-    /// Reserved addresses that nothing is mapped behind.
+    /// The address is reserved, but nothing is mapped there.
     Unmapped,
 }
 
-/// Reserved addresses.
+/// A range of reserved addresses.
 #[derive(Debug)]
 pub(super) struct Reservation {
     device: u32,
     bytes: u64,
 }
 
-/// Addresses by what they are for.
+/// The heaps, one for each kind of memory.
 #[derive(Debug)]
 pub(super) struct Heaps {
     devices: Vec<Heap>,
@@ -120,10 +121,11 @@ pub(super) struct Memory {
     aliases: Aliases,
     freed: VecDeque<(u64, u64)>,
     serials: u64,
-    /// Serial number and first byte of the allocation that a range belongs to.
+    /// Serial number and first address of the allocation that has this range.
     ranges: BTreeMap<RangeId, (u64, u64)>,
     pub(super) live: LiveCount,
-    /// After the table and the heaps, so that pages are dropped before the addresses that they lie at.
+    /// Declared after the table and the heaps,
+    /// because pages must be dropped before the addresses behind which they lie.
     addresses: Addresses,
 }
 
@@ -146,7 +148,8 @@ impl Memory {
         }
     }
 
-    /// Finds addresses for memory of device `d`; `kind` is called only if there are any.
+    /// Allocates addresses for memory of device `d`. Returns the first address and the serial number, or `None` if the
+    /// operating system refuses. `kind` is called only after addresses were found.
     pub(super) fn allocate(
         &mut self,
         d: u32,
@@ -162,7 +165,7 @@ impl Memory {
         Some((base, serial))
     }
 
-    /// Writes an allocation down, under a new serial number.
+    /// Enters an allocation into the table under a new serial number, and returns this number.
     fn enter(&mut self, base: u64, mut allocation: Allocation) -> u64 {
         self.serials += 1;
         let serial = self.serials;
@@ -183,7 +186,8 @@ impl Memory {
         Some(base)
     }
 
-    /// Gives back exactly the addresses of one reservation of device `d`, if nothing is mapped there.
+    /// Releases a reservation of device `d` if exactly this range was reserved and nothing is mapped there.
+    /// Reports whether it did.
     pub(super) fn unreserve(&mut self, d: u32, base: u64, bytes: u64) -> bool {
         let found = self.reservations.get(&base).is_some_and(|r| r.device == d && r.bytes == bytes);
         if !found || self.table.range(base..base + bytes).next().is_some() {
@@ -195,22 +199,24 @@ impl Memory {
         true
     }
 
-    /// Whether all of a range is reserved, for device `d` in one piece, and nothing is mapped there.
+    /// Reports whether a range lies within one reservation of device `d`, and nothing is mapped there.
     pub(super) fn can_map(&self, d: u32, addr: u64, bytes: u64) -> bool {
         let reserved = self.reservation(addr).is_some_and(|(base, r)| r.device == d && bytes <= base + r.bytes - addr);
         reserved && self.find(addr, 1).is_err() && self.table.range(addr..addr + bytes).next().is_none()
     }
 
-    /// Puts memory behind a range for which that holds; its serial number.
+    /// Maps memory behind a range for which [`can_map`](Self::can_map) holds, and returns its serial number.
     pub(super) fn map(&mut self, addr: u64, bytes: u64) -> Option<u64> {
         let (base, &Reservation { device, .. }) = self.reservation(addr)?;
-        // SAFETY: nothing is mapped there, and a reservation outlives its pieces: see `unreserve` and the fields.
+        // SAFETY: nothing is mapped there. The reservation outlives its pieces: `unreserve` refuses while a piece is
+        // mapped, and `addresses` is the last field to be dropped.
         let home = Home::Own(unsafe { self.addresses.open(addr, bytes) }?);
         let kind = Kind::Mapped(base);
         Some(self.enter(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, home }))
     }
 
-    /// The pieces of device `d` that make up a range, if it is made of whole ones.
+    /// Returns the addresses of the pieces of device `d` that make up a range,
+    /// or `None` if it is not made of whole pieces.
     pub(super) fn pieces(&self, d: u32, addr: u64, bytes: u64) -> Option<Vec<u64>> {
         let (mut at, mut bases) = (addr, Vec::new());
         while at < addr.checked_add(bytes)? {
@@ -226,23 +232,23 @@ impl Memory {
         (addr - base < found.bytes).then_some((base, found))
     }
 
-    /// Ends the allocation that starts at `base`.
+    /// Frees the allocation that starts at `base`.
     ///
     /// # Safety
     ///
-    /// Nobody uses the memory any more.
+    /// The caller must ensure that nothing uses the memory any more.
     pub(super) unsafe fn free(&mut self, base: u64) -> Option<Allocation> {
         let mut allocation = self.table.remove(&base)?;
         let heap = match allocation.kind {
             Kind::Device | Kind::Segment(_) => Some(self.heaps.device(allocation.device)),
             Kind::Managed(_) => Some(self.heaps.managed()),
             Kind::Pinned => Some(self.heaps.pinned()),
-            // Its pages go with its home.
+            // The pages are dropped with `home`.
             Kind::Mapped(_) | Kind::Alias(_) => None,
         };
         let home = std::mem::replace(&mut allocation.home, Home::Slot(0));
         if let Some(heap) = heap {
-            // SAFETY: address and home were kept together, and the caller vouches for the rest.
+            // SAFETY: `base` and `home` came from one `allocate` call; the caller ensures that nothing uses the memory.
             unsafe { heap.free(&mut self.addresses, base, home) };
         }
         if let Kind::Managed(range) = allocation.kind {
@@ -261,21 +267,21 @@ impl Memory {
         }
     }
 
-    /// All allocations, by address.
+    /// Returns all allocations, in the order of their addresses.
     pub(super) fn allocations(&self) -> impl Iterator<Item = &Allocation> {
         self.table.values()
     }
 
-    /// The allocation that starts at `base`.
+    /// Returns the allocation that starts at `base`.
     pub(super) fn at(&self, base: u64) -> Option<&Allocation> {
         self.table.get(&base)
     }
 
-    /// The allocation that holds `bytes` bytes at `addr`; segments of pools count whole.
+    /// Finds the allocation that holds `bytes` bytes at `addr`. A segment of a pool counts as one allocation.
     pub(super) fn find(&self, addr: u64, bytes: u64) -> Result<Place, Bad> {
         if let Some((&base, found)) = self.table.range(..=addr).next_back() {
             let offset = addr - base;
-            // The address just past the end belongs to nobody, unless nothing is asked of it.
+            // The one-past-the-end address is outside the allocation, except for an empty range.
             if offset < found.bytes || (offset == found.bytes && bytes == 0) {
                 let (have, serial) = match found.kind {
                     kind if kind.is_mapped() => self.run(base, addr.saturating_add(bytes)),
@@ -296,8 +302,8 @@ impl Memory {
         })
     }
 
-    /// Bytes of the pieces of one reservation that touch, from the one at `base` to where `end` is reached, and
-    /// the newest of their serial numbers.
+    /// Returns the bytes of adjacent pieces of one reservation, from the piece at `base` to the one that reaches `end`,
+    /// and the newest of their serial numbers.
     fn run(&self, base: u64, end: u64) -> (u64, u64) {
         let (mut at, mut newest, mut of) = (base, 0, None);
         for (&start, piece) in self.table.range(base..) {
@@ -312,10 +318,11 @@ impl Memory {
         (at - base, newest)
     }
 
-    /// Whether `bytes` bytes at an address found earlier still belong to the same allocation, or the same pieces.
+    /// Reports whether `bytes` bytes at `addr` still belong to the allocation, or to the pieces, of `place`.
     pub(super) fn still(&self, addr: u64, bytes: u64, place: &Place) -> bool {
         match (self.find(addr, bytes), place.kind) {
-            // The range may begin in another piece than the place does; later pieces have higher numbers.
+            // The range may begin in another piece than `place`.
+            // A piece that was mapped later has a higher serial number.
             (Ok(now), kind) if kind.is_mapped() => now.kind == place.kind && now.serial <= place.serial,
             (Ok(now), _) => now.serial == place.serial,
             (Err(_), _) => false,

@@ -1,4 +1,4 @@
-//! What operations are, how long they take, and what they do to bytes.
+//! The operations of streams: how long they take, and what they do to memory.
 
 use super::bytes;
 use super::cost::{ns, transfer};
@@ -11,7 +11,7 @@ use super::uvm::{NoMemory, PAGE, Processor, RangeId, Work};
 use cumem_driver::{Access, AccessMode, CudaErrorCode, DriverError, HostKernel, MigrationCause, Movement, Pattern};
 use std::ops::Range;
 
-/// An operation of a stream.
+/// The action of an operation of a stream.
 #[derive(Debug)]
 pub(super) enum What {
     Copy {
@@ -35,27 +35,27 @@ pub(super) enum What {
         pages: Range<u64>,
         to: Processor,
     },
-    /// Takes the time of an event.
+    /// Records the time of an event.
     Record(Key),
-    /// Waits for another stream.
+    /// Waits for a point in another stream.
     Wait(Mark),
-    /// Went wrong when it started, and occupies this engine. A kernel that will not run is kept until it
-    /// can be dropped without the lock, since what it holds may make calls when it goes.
+    /// Failed when it started, and occupies this engine. A kernel that will not run is kept here until it can be
+    /// dropped outside the lock, because dropping the values that it captured may call the driver.
     Failed(EngineKind, Option<Box<HostKernel>>),
 }
 
-/// One end of a copy.
+/// One end of a copy or fill.
 #[derive(Debug)]
 pub(super) enum Side {
-    /// In an allocation of the simulator's.
+    /// An address in a simulated allocation.
     Simulated(u64, Place),
-    /// In ordinary host memory, which is used before the call returns.
+    /// An address in ordinary host memory, which is used only before the call returns.
     Pageable(u64),
-    /// Bytes taken at the call.
+    /// Bytes that were copied during the call.
     Captured(Box<[u8]>),
 }
 
-/// What operations compete for.
+/// The engines of a device, for which operations compete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EngineKind {
     Compute = 0,
@@ -64,13 +64,13 @@ pub(super) enum EngineKind {
     Between = 3,
 }
 
-/// What came of an operation at its end.
+/// The result of an operation at its end.
 #[derive(Debug)]
 pub(super) enum Settled {
     Done,
     Kernel(Box<HostKernel>),
     Failed(DriverError),
-    /// A kernel that will not run, and why, if that is not known yet.
+    /// A kernel that will not run, and the reason, unless it was reported before.
     Discarded(Box<HostKernel>, Option<DriverError>),
 }
 
@@ -90,7 +90,7 @@ impl Side {
         matches!(self, Self::Simulated(_, place) if place.kind != Kind::Pinned)
     }
 
-    /// The device whose memory it is, if it is plain device memory.
+    /// Returns the device that owns the memory, if it is plain device memory.
     fn owner(&self) -> Option<u32> {
         match self {
             Self::Simulated(_, place) if place.kind.is_plain() => Some(place.device),
@@ -99,18 +99,18 @@ impl Side {
     }
 }
 
-/// Pages that bytes of an allocation lie in.
+/// Returns the pages in which a range of an allocation lies.
 pub(super) fn pages(offset: u64, bytes: u64) -> Range<u64> {
     offset / PAGE..(offset + bytes).div_ceil(PAGE)
 }
 
 impl State {
-    /// Moves the pages that an operation needs, and says how long it takes.
+    /// Migrates the pages that an operation needs, and returns its duration in nanoseconds.
     pub(super) fn settle(&mut self, d: u32, operation: &Operation) -> Result<u64, DriverError> {
         let started = self.time;
         let mut work = Work { at: started, ..self.new_work() };
         let settled = self.settle_work(d, &operation.what, &mut work);
-        // What moved for an operation that failed has moved, too.
+        // Pages that moved before an operation failed are recorded, too.
         self.note_steps(started, &mut work);
         self.account(d, Processor::device(d), &work);
         settled
@@ -132,7 +132,7 @@ impl State {
                     (EngineKind::ToHost, ..) => profile.link_to_host,
                     _ => between,
                 };
-                // The bytes of a captured source were paid for at the call.
+                // The call that captured the source was charged for moving its bytes.
                 let moved = if matches!(src, Side::Captured(_)) { 0 } else { *bytes };
                 ns(profile.copy_latency) + transfer(moved, bandwidth)
             }
@@ -200,7 +200,7 @@ impl State {
         Ok(self.profile(d).kernel(kernel.operations, local))
     }
 
-    /// Device `d` goes over bytes of unified memory in some order.
+    /// Accesses bytes of managed memory as device `d`, in the order of a pattern.
     fn touch(
         &mut self,
         d: u32,
@@ -217,7 +217,7 @@ impl State {
         self.space.touch_in_order(range, order::pages(pattern, offset, bytes), by, write, in_flight, work)
     }
 
-    /// Copies and fills use unified memory as the device: what is not there faults.
+    /// Accesses managed memory for a copy or fill, as the device: pages that are not resident there fault.
     fn touch_side(
         &mut self,
         d: u32,
@@ -246,23 +246,24 @@ impl State {
         self.simulation(d, message)
     }
 
-    /// Does to bytes what the operation does; kernels are handed out for it.
+    /// Applies the effects of an operation to memory. A kernel is returned, for the caller to run.
     pub(super) fn settle_bytes(&mut self, d: u32, what: What) -> Settled {
         match what {
             What::Copy { dst, src, bytes, engine } => {
                 let (Some(to), Some(from)) = (self.address(&dst, bytes), self.address(&src, bytes)) else {
                     return Settled::Failed(self.simulation(d, "memory was freed during a copy that uses it".into()));
                 };
-                // SAFETY: the source is allocated or no memory of the simulator's; nobody writes to it, as below.
+                // SAFETY: the source is allocated, or is not simulated memory;
+                // the caller of the copy ensures that nothing writes to it.
                 unsafe { self.memory.fetch(from, bytes) };
                 match src {
-                    // SAFETY: the destination is allocated; the caller of the copy vouches that nobody else uses it.
+                    // SAFETY: the destination is allocated; the caller of the copy ensures that nothing else uses it.
                     Side::Captured(captured) => unsafe { bytes::write(to, &captured) },
-                    // SAFETY: both ranges are allocated, or host memory that the caller of the copy, who is
-                    // still in the call, vouches for.
+                    // SAFETY: both ranges are allocated, or are host memory that the caller of the copy keeps valid,
+                    // because it is still in the call.
                     _ => unsafe { bytes::copy(to, from, bytes as usize) },
                 }
-                // SAFETY: the destination, as above.
+                // SAFETY: the destination is allocated; the caller of the copy ensures that nothing else uses it.
                 unsafe { self.memory.bring_home(to, bytes) };
                 let statistics = &mut self.device(d).statistics;
                 *match engine {
@@ -284,9 +285,9 @@ impl State {
                 let Some(to) = self.address(&dst, bytes) else {
                     return Settled::Failed(self.simulation(d, "memory was freed during a fill that uses it".into()));
                 };
-                // SAFETY: the range is allocated; the caller of the fill vouches that nobody else uses it.
+                // SAFETY: the range is allocated; the caller of the fill ensures that nothing else uses it.
                 unsafe { bytes::fill(to, value, bytes as usize) };
-                // SAFETY: as above.
+                // SAFETY: the range is allocated; the caller of the fill ensures that nothing else uses it.
                 unsafe { self.memory.bring_home(to, bytes) };
                 self.device(d).statistics.filled += bytes;
                 Settled::Done
@@ -299,8 +300,9 @@ impl State {
                 match used.find(|(access, place)| gone(access, place)) {
                     None => {
                         for access in &kernel.accesses {
-                            // SAFETY: the range is allocated, or no memory of the simulator's; the launcher vouches
-                            // that nobody else uses it, and no write of the kernel's overlaps another of its ranges.
+                            // SAFETY: the range is allocated, or is not simulated memory. The launcher ensures
+                            // that nothing else uses it, and that no range that the kernel writes overlaps another of
+                            // its ranges.
                             unsafe { self.memory.fetch(access.addr, access.bytes as u64) };
                         }
                         Settled::Kernel(kernel)
@@ -317,7 +319,7 @@ impl State {
         }
     }
 
-    /// The address of an end of a copy, if its memory is still there.
+    /// Returns the address of one end of a copy, or `None` if its memory was freed.
     fn address(&self, side: &Side, bytes: u64) -> Option<u64> {
         match side {
             Side::Simulated(addr, place) => self.memory.still(*addr, bytes, place).then_some(*addr),

@@ -1,13 +1,13 @@
-//! The orders in which kernels go over ranges.
+//! The order in which a kernel accesses the bytes of its ranges.
 #![forbid(unsafe_code)]
 
 use super::uvm::PAGE;
 use cumem_driver::{HostKernel, Pattern};
 
-/// Bytes that a touch of a single place moves: a sector of the device's memory.
+/// Bytes that an access to a single place moves: one sector of the device's memory.
 const SECTOR: u64 = 32;
 
-/// What is wrong with a kernel's orders.
+/// Checks the access patterns of a kernel. The error is the predicate of a sentence about the kernel.
 pub(super) fn check(kernel: &HostKernel) -> Result<(), String> {
     if kernel.in_flight == 0 {
         return Err("has no threads in flight: it must have at least 1".into());
@@ -27,12 +27,13 @@ pub(super) fn check(kernel: &HostKernel) -> Result<(), String> {
     Ok(())
 }
 
-/// The pages of an allocation that a range of it, from `offset` on, is touched in; `bytes` is not 0.
+/// Returns the pages that a pattern accesses, in order, numbered from the start of the allocation. The range begins at
+/// `offset` within the allocation and has `bytes` bytes; `bytes` is not 0.
 pub(super) fn pages(pattern: &Pattern, offset: u64, bytes: u64) -> Box<dyn Iterator<Item = u64> + '_> {
     let page = move |byte: u64| (offset + byte) / PAGE;
     match pattern {
         Pattern::Sequential => Box::new(super::operations::pages(offset, bytes)),
-        // Steps within a page are one touch.
+        // Consecutive accesses to the same page count once.
         Pattern::Strided { stride } => {
             let mut last = None;
             let places = (0..bytes).step_by(*stride).map(page);
@@ -47,7 +48,7 @@ pub(super) fn pages(pattern: &Pattern, offset: u64, bytes: u64) -> Box<dyn Itera
     }
 }
 
-/// Bytes that the device moves for it, of `bytes` in the range.
+/// Returns the bytes that the device moves for a pattern over a range of `bytes` bytes.
 pub(super) fn bytes(pattern: &Pattern, bytes: u64) -> u64 {
     let touches = match pattern {
         Pattern::Sequential => return bytes,
@@ -58,7 +59,7 @@ pub(super) fn bytes(pattern: &Pattern, bytes: u64) -> u64 {
     touches.saturating_mul(SECTOR)
 }
 
-/// The next number of SplitMix64 (Steele, Lea, Flood 2014).
+/// Returns the next number of SplitMix64 (Steele, Lea, Flood 2014).
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,34 +1,34 @@
-//! [`Pool`]: a stream-ordered pool (`cuMemAllocFromPoolAsync`), its blocks and what may be reused when.
+//! [`Pool`]: a stream-ordered pool (`cuMemAllocFromPoolAsync`), its blocks, and when they may be reused.
 //!
-//! A block freed on a stream is reused at once by the same stream, by others when the stream has passed the
-//! free; if memory is short, by others with a wait put before their next work (the three reuse
-//! attributes of `CUmemoryPool`, all on as by default).
+//! The stream that freed a block can reuse it at once. Other streams can reuse it when the free has completed in stream
+//! order. If memory is short, they can reuse it earlier, with a wait inserted before their next work. These are the
+//! three reuse attributes of `CUmemoryPool`, all of them on, as by default.
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
 use super::streams::Mark;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Blocks are multiples of this.
+/// Block sizes are multiples of this many bytes.
 const GRANULE: u64 = 512;
-/// How many free blocks that are large enough are looked at before the pool grows.
+/// Free blocks of sufficient size that are tried before the pool grows.
 const TRIED: usize = 64;
 
 /// A pool of device memory.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     pub(super) device: u32,
-    /// Bytes that stay at a synchronisation.
+    /// Reserved bytes that the pool keeps at a synchronization.
     pub(super) threshold: u64,
-    /// It ends with its last block.
+    /// The pool was destroyed and ends when its last block is freed.
     pub(super) closing: bool,
-    /// Something was freed since the last release.
+    /// A block was freed since the last release of segments.
     pub(super) dirty: bool,
     pub(super) reserved: u64,
     pub(super) used: u64,
     segments: BTreeMap<u64, u64>,
     blocks: BTreeMap<u64, PoolBlock>,
-    /// Free blocks by size, then address.
+    /// Bytes and address of each free block, by size, then address.
     free: BTreeSet<(u64, u64)>,
 }
 
@@ -41,17 +41,17 @@ pub(super) struct PoolBlock {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockState {
-    /// Handed out, for so many bytes.
+    /// Allocated; the value is the requested bytes.
     Live(u64),
-    /// Free from there on; at once where nothing stands against it.
+    /// Free once the mark is reached, or at once if there is none.
     Free(Option<Mark>),
 }
 
-/// A block of the pool for a request.
+/// The pool's block for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) addr: u64,
-    /// What the stream has to wait for first.
+    /// The point that the stream has to wait for before it uses the block.
     pub(super) after: Option<Mark>,
 }
 
@@ -64,7 +64,7 @@ impl Pool {
         bytes.checked_next_multiple_of(GRANULE)
     }
 
-    /// A free block that `stream` may use now; with `wait`, also one that it has to wait for.
+    /// Allocates a free block that `stream` may use now. If `wait` is true, also one that `stream` has to wait for.
     pub(super) fn take(&mut self, bytes: u64, stream: Key, wait: bool, done: impl Fn(Mark) -> bool) -> Option<Found> {
         let size = Self::rounded(bytes)?;
         let found = self.free.range((size, 0)..).take(TRIED).find_map(|&(held, addr)| {
@@ -86,7 +86,7 @@ impl Pool {
         Some(Found { addr, after })
     }
 
-    /// The block handed out at `addr`, for how many bytes.
+    /// Returns the requested bytes of the allocated block at `addr`.
     pub(super) fn live(&self, addr: u64) -> Option<u64> {
         match self.blocks.get(&addr)?.state {
             BlockState::Live(bytes) => Some(bytes),
@@ -94,12 +94,12 @@ impl Pool {
         }
     }
 
-    /// The block that holds `addr`, and its base.
+    /// Returns the block that holds `addr`, and its base.
     pub(super) fn block_around(&self, addr: u64) -> Option<(u64, PoolBlock)> {
         self.blocks.range(..=addr).next_back().map(|(base, block)| (*base, *block))
     }
 
-    /// Takes a block back that may be reused from `mark` on.
+    /// Frees a block that may be reused once `mark` is reached.
     pub(super) fn give(&mut self, addr: u64, mark: Option<Mark>, done: impl Fn(Mark) -> bool) {
         let Some(block) = self.blocks.get_mut(&addr) else { return };
         block.state = BlockState::Free(mark);
@@ -113,7 +113,8 @@ impl Pool {
         }
     }
 
-    /// Joins the block at `addr` with the one after it, if both are free in the same order; its address.
+    /// Joins the block at `addr` with the next one if both are free from the same point on.
+    /// Returns the block's address.
     fn merge(&mut self, addr: u64, done: &impl Fn(Mark) -> bool) -> u64 {
         let first = self.blocks[&addr];
         let next_addr = addr + first.bytes;
@@ -123,7 +124,7 @@ impl Pool {
         let mark = match (pending(a), pending(b)) {
             (None, None) => None,
             (Some(a), Some(b)) if a.stream == b.stream => Some(if a.seq > b.seq { a } else { b }),
-            // Joined, the done part would have to wait for the other.
+            // If these were joined, the part that is free already would have to wait for the other part.
             _ => return addr,
         };
         self.free.remove(&(first.bytes, addr));
@@ -135,7 +136,7 @@ impl Pool {
         addr
     }
 
-    /// Joins whatever can be joined by now.
+    /// Joins all free blocks that can be joined now.
     pub(super) fn sweep(&mut self, done: impl Fn(Mark) -> bool) {
         let free: Vec<u64> = self.free.iter().map(|(_, addr)| *addr).collect();
         for addr in free.into_iter().collect::<BTreeSet<_>>().into_iter().rev() {
@@ -152,7 +153,7 @@ impl Pool {
         self.reserved += bytes;
     }
 
-    /// Takes out segments that are wholly free, as long as more than `keep` bytes are reserved.
+    /// Removes segments that are wholly free, while more than `keep` bytes are reserved. Returns their addresses.
     pub(super) fn release(&mut self, keep: u64, done: impl Fn(Mark) -> bool) -> Vec<u64> {
         self.sweep(&done);
         let mut released = Vec::new();

@@ -1,9 +1,10 @@
-//! [`Races`]: finds uses of memory whose order nobody ensured, by what happens before what.
+//! [`Races`]: finds conflicting uses of memory that the program does not order, by vector clocks.
 //!
-//! Each stream and the host has a [clock](clock) of what it knows to have happened. Work knows what the host knew when
-//! it was enqueued and what its stream knew; an event carries what its stream knew when it was recorded; whoever waits
-//! for something, or is told that it is done, knows it from then on. Two uses of a byte, one of which is no read, must
-//! be ordered that way. Everything is settled when work is enqueued, so timing has no part in it.
+//! The host and each stream have a [clock] of the steps that are known to have happened before. Work that is
+//! enqueued knows what the host and its stream know at that moment. An event carries what its stream knew when the
+//! event was recorded. An actor that waits for work, or learns from a query that the work is done, knows all its steps
+//! from then on. Two uses of a byte must be ordered by these clocks, unless both are reads. All checks are made when
+//! work is enqueued, so timing does not affect the result.
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -23,17 +24,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reports that are kept until they are taken.
+/// Reports that are kept until the program takes them. Further ones are only logged.
 const KEPT: usize = 1000;
 
-/// Where a use comes from.
+/// The origin of a use: the driver call or kernel, and the host's virtual time in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Site {
     by: &'static str,
     at: u64,
 }
 
-/// What is known of one stream.
+/// A stream and its clock.
 #[derive(Debug)]
 struct Known {
     handle: u64,
@@ -41,18 +42,18 @@ struct Known {
     clock: Clock,
 }
 
-/// See the [module](self).
+/// The race detector: see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Races {
     host: Clock,
-    /// Actor `i + 1` is stream `i`. Streams that are gone stay: the host may not know yet that their work is done.
+    /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
     streams: Vec<Known>,
     actors: HashMap<u64, Actor>,
-    /// By handle; handles are never used twice.
+    /// What the stream knew when it recorded the event, by the event's handle. Handles are never reused.
     events: HashMap<u64, Clock>,
     shadow: Shadow,
     found: Vec<Race>,
-    /// Steps that were reported, by actor and number, and against whom.
+    /// Reported races: actor and number of the first step, and the actor of the second.
     reported: HashSet<(Actor, u64, Actor)>,
 }
 
@@ -72,7 +73,7 @@ impl Races {
         }
     }
 
-    /// Work for a stream knows what the host knows.
+    /// Work that is enqueued knows what the host knows.
     fn submit(&mut self, actor: Actor) {
         if actor != HOST {
             let host = mem::take(&mut self.host);
@@ -81,7 +82,7 @@ impl Races {
         }
     }
 
-    /// `later` waits for all that `earlier` was given so far.
+    /// Makes `later` wait for all work that `earlier` has so far.
     fn wait(&mut self, later: Actor, earlier: Actor) {
         if later != earlier {
             let known = mem::take(self.clock(earlier));
@@ -90,7 +91,7 @@ impl Races {
         }
     }
 
-    /// The next step of an actor, as a use.
+    /// Makes the next step of an actor, and describes it as a use.
     fn step(&mut self, actor: Actor, deed: Deed, site: Site) -> Step {
         self.submit(actor);
         let number = self.clock(actor).step(actor);
@@ -101,7 +102,7 @@ impl Races {
         Step { actor, number, what: Arc::new(what) }
     }
 
-    /// `range` is used, and with it the same bytes at other addresses.
+    /// Checks and records a use of `range`, and of the same bytes at the addresses `others`.
     fn used(&mut self, actor: Actor, range: &Range<u64>, others: &[Range<u64>], deed: Deed, site: Site) {
         let step = self.step(actor, deed, site);
         for range in [range].into_iter().chain(others) {
@@ -113,13 +114,14 @@ impl Races {
         }
     }
 
-    /// `range` is memory that nobody can have used: its past is another allocation's.
+    /// Records that the driver allocated `range`.
+    /// Earlier uses of these addresses concern other allocations and are not checked.
     fn fresh(&mut self, actor: Actor, range: Range<u64>, site: Site) {
         let step = self.step(actor, Deed::Allocated, site);
         self.shadow.overwrite(range, Some(step));
     }
 
-    /// Work wants to use `range`, of which the driver knows that it was freed.
+    /// Records a use of `range` that the driver refused. Reports a use after free if the range is known to be freed.
     fn refused(&mut self, actor: Actor, range: Range<u64>, deed: Deed, site: Site) {
         let step = self.step(actor, deed, site);
         let mut freed = None;
@@ -165,7 +167,7 @@ impl Races {
     }
 }
 
-/// What it means that `second` does not wait for `first`.
+/// Returns the kind of race between two uses, of which `second` does not wait for `first`.
 fn kind(first: &Use, second: &Use) -> RaceKind {
     match (first.deed, second.deed) {
         (Deed::Freed, Deed::Read | Deed::Written) => RaceKind::UseAfterFree,

@@ -1,4 +1,4 @@
-//! Reserved addresses, and device memory mapped behind them.
+//! Calls that reserve addresses and map device memory behind them.
 
 use super::cost::ns;
 use super::injection::FaultCall;
@@ -50,7 +50,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Takes the time that as many pieces of new memory would, which is more than on an H100 (`benches/README.md`).
+    /// Maps pieces of memory a second time, at `addr`. The call takes as much simulated time as mapping new memory in
+    /// as many pieces, which is more than on an H100 (`benches/README.md`).
     pub(super) fn map_again(&self, d: u32, addr: u64, pieces: &[(u64, u64)]) -> Result<(), DriverError> {
         let call = "cuMemMap";
         let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map) * pieces.len() as u64)?;
@@ -71,12 +72,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Work that still uses the memory fails. Memory that is mapped again elsewhere stays: a real device would keep
-    /// it, too, and whoever unmapped it would believe it free.
+    /// Unmaps a range of whole pieces. Enqueued work that still uses them fails.
+    /// Returns an error if a piece has an alias: a real device would keep its memory,
+    /// but the caller would believe it free.
     ///
     /// # Safety
     ///
-    /// Nobody but enqueued work uses the memory any more.
+    /// The caller must ensure that nothing but enqueued work uses the memory any more.
     pub(super) unsafe fn unmap(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemUnmap";
         let mut state = self.enter_mapping(d, FaultCall::Free, call, |_| 0)?;
@@ -88,7 +90,8 @@ impl Machine {
         }
         state.now += ns(state.profile(d).call_unmap) * pieces.len() as u64;
         for piece in pieces {
-            // SAFETY: operations look for the pieces before they use them; the caller vouches for the rest.
+            // SAFETY: operations check that their pieces exist before they use them;
+            // the caller ensures that nothing else uses them.
             unsafe { state.release(call, piece) };
         }
         Ok(())

@@ -1,7 +1,7 @@
-//! The discrete-event simulation: which operation starts and ends when.
+//! The discrete-event simulation: when each operation starts and ends.
 //!
-//! An operation starts when its stream has come to it, what it waits for is done, and its engine is free;
-//! then its duration is settled and pages move. Its effects on bytes come at its end.
+//! An operation starts when it is the first of its stream, the work that it waits for is done, and its engine is free.
+//! At its start its duration is computed and pages migrate. At its end its effects on bytes are applied.
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
@@ -13,7 +13,7 @@ use cumem_driver::{HostKernel, Location};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// What is to come, ordered by time, then by the order in which it was decided.
+/// The pending steps of streams, ordered by time, then by insertion.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
@@ -26,23 +26,23 @@ struct Due {
     stream: u64,
 }
 
-/// A part of a device that does one operation at a time.
+/// A part of a device that runs one operation at a time.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
     busy: bool,
     waiting: VecDeque<Key>,
 }
 
-/// What came of one step.
+/// The result of one step.
 #[derive(Debug)]
 pub(super) enum Turn {
-    /// A step was made.
+    /// The step is done.
     Done,
-    /// Nothing is to be done until then.
+    /// No step is due yet.
     NothingDue,
-    /// A kernel's time is over: its work is to be done now.
+    /// The simulated duration of a kernel is over: the caller runs it now, outside the lock.
     Kernel { stream: Key, kernel: Box<HostKernel> },
-    /// A kernel will not run: it is to be dropped, without the lock.
+    /// A kernel will not run: the caller drops it, outside the lock.
     Discard(Box<HostKernel>),
 }
 
@@ -54,7 +54,7 @@ impl Agenda {
 }
 
 impl State {
-    /// Puts an operation at the end of a stream; not before `ready`.
+    /// Appends an operation to a stream. It starts at `ready` at the earliest. Returns the point at which it is done.
     pub(super) fn enqueue(&mut self, key: Key, ready: u64, name: &'static str, what: What) -> Mark {
         let Some(stream) = self.streams.get_mut(key) else { return Mark { stream: key, seq: 0 } };
         stream.queue.push_back(Operation { ready, name, what });
@@ -67,7 +67,7 @@ impl State {
         mark
     }
 
-    /// Makes the next work of a stream wait, unless there is nothing to wait for.
+    /// Makes the later work of a stream wait for `mark`, unless it is reached already.
     pub(super) fn enqueue_wait(&mut self, key: Key, mark: Mark) {
         if mark.stream != key && !self.done(mark) {
             let now = self.now;
@@ -75,7 +75,8 @@ impl State {
         }
     }
 
-    /// The rules of the legacy default stream: it waits for all blocking streams, and they for it.
+    /// Orders the next work of stream `key` by the rules of the legacy default stream: that stream waits for all
+    /// blocking streams of the device, and they wait for it.
     pub(super) fn order_with_legacy(&mut self, d: u32, key: Key) {
         let legacy = self.devices[d as usize].legacy;
         if key != legacy {
@@ -100,20 +101,20 @@ impl State {
         }
     }
 
-    /// What the legacy default stream of a device would have to wait for.
+    /// Returns the points that the legacy default stream of a device would have to wait for.
     fn busy_blocking(&self, d: u32) -> impl Iterator<Item = Mark> {
         let busy = self.streams.iter().filter(move |(_, s)| s.device == d && s.blocking && !s.is_idle());
         busy.map(|(stream, state)| Mark { stream, seq: state.submitted })
     }
 
-    /// Whether a stream has nothing left to do. The legacy default stream has as long as a blocking one does
-    /// (measured on an H200, driver 580.159: tests/cuda_driver/launch.rs).
+    /// Reports whether a stream has no work left. The legacy default stream has work as long as a blocking stream of
+    /// the device has (measured on an H200, driver 580.159: tests/cuda_driver/launch.rs).
     pub(super) fn is_idle(&self, d: u32, key: Key) -> bool {
         let idle = self.streams.get(key).is_none_or(|stream| stream.is_idle());
         idle && (key != self.devices[d as usize].legacy || self.busy_blocking(d).next().is_none())
     }
 
-    /// Makes the next step, if it is due by `limit`.
+    /// Makes the next step if it is due by `limit`.
     pub(super) fn turn(&mut self, limit: u64) -> Turn {
         match self.agenda.heap.peek() {
             Some(Reverse((at, _, _))) if *at <= limit => {}
@@ -131,7 +132,7 @@ impl State {
         }
     }
 
-    /// Lets a stream go on with its first operation.
+    /// Advances a stream until its first operation starts or has to wait.
     fn advance(&mut self, key: Key) {
         while let Some(stream) = self.streams.get_mut(key) {
             let device = stream.device;
@@ -159,7 +160,7 @@ impl State {
                 What::Record(event) => {
                     let (event, time) = (*event, self.time);
                     let mark = Mark { stream: key, seq: stream.completed + 1 };
-                    // A later record makes this one void.
+                    // An event that was recorded again since ignores this record.
                     if let Some(event) = self.events.get_mut(event).filter(|event| event.mark == Some(mark)) {
                         event.reached = Some(time);
                     }
@@ -192,7 +193,7 @@ impl State {
         let duration = match self.settle(d, &operation) {
             Ok(duration) => duration,
             Err(error) => {
-                // The rest of the stream goes on: the device stays usable.
+                // Only this operation fails. The rest of the stream runs, because the device stays usable.
                 self.fail_work(d, error);
                 let unused = match std::mem::replace(&mut operation.what, What::Failed(kind, None)) {
                     What::Kernel { kernel, .. } => Some(kernel),
@@ -210,7 +211,7 @@ impl State {
         self.agenda.add(self.time + duration, true, key);
     }
 
-    /// The time of a stream's first operation is over.
+    /// Ends the first operation of a stream, whose duration is over.
     fn end(&mut self, key: Key) -> Turn {
         let Some(stream) = self.streams.get_mut(key) else { return Turn::Done };
         let d = stream.device;
@@ -231,7 +232,7 @@ impl State {
         Turn::Done
     }
 
-    /// A kernel's work has been done, or has panicked.
+    /// Ends a kernel that has run. `result` holds the message if it panicked.
     pub(super) fn kernel_ended(&mut self, key: Key, name: &str, result: Result<(), String>) {
         if let (Err(panic), Some(d)) = (result, self.streams.get(key).map(|stream| stream.device)) {
             let error = self.simulation(d, format!("kernel {name} panicked: {panic}"));
@@ -240,7 +241,7 @@ impl State {
         self.finish(key);
     }
 
-    /// Frees the engine for the next, and lets the stream go on.
+    /// Frees the engine for the next stream, and advances this stream.
     fn finish(&mut self, key: Key) {
         let Some(stream) = self.streams.get(key) else { return };
         let d = stream.device;
@@ -264,7 +265,7 @@ impl State {
         }
     }
 
-    /// The first operation is done: who waited for it goes on.
+    /// Completes the first operation of a stream, and wakes the streams that wait for it.
     fn complete(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.queue.pop_front();

@@ -1,4 +1,4 @@
-//! Device memory taken and given back: plain allocations, and the segments of pools.
+//! Allocation and release of device memory, for plain allocations and for the segments of pools.
 
 use super::cost::ns;
 use super::handles::Key;
@@ -9,12 +9,12 @@ use super::streams::Mark;
 use super::uvm::{BLOCK, NoMemory, Processor};
 use cumem_driver::CudaErrorCode;
 
-/// What a pool takes from the device at a time, where there is so much (observed with the CUDA 12 driver as the
+/// Bytes that a pool takes from the device at a time, if they are available (observed with the CUDA 12 driver as the
 /// reserved size after one small allocation; uncalibrated).
 const SEGMENT: u64 = 32 << 20;
 
 impl State {
-    /// Device memory for a plain allocation or a segment: address and serial number.
+    /// Allocates device memory for a plain allocation or a segment. Returns its address and serial number.
     pub(super) fn take_device_memory(&mut self, d: u32, bytes: u64, kind: Kind) -> Result<(u64, u64), CudaErrorCode> {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let counted = self.profile(d).counted(bytes).ok_or(none)?;
@@ -26,11 +26,11 @@ impl State {
         })
     }
 
-    /// So many bytes of the device, without an address; unified memory is evicted for them.
+    /// Takes `bytes` of the device's memory without an address. Managed memory is evicted if necessary.
     pub(super) fn take_room(&mut self, d: u32, bytes: u64) -> Result<(), CudaErrorCode> {
         let mut work = self.new_work();
         let taken = self.space.take_plain(d, bytes, &mut work);
-        // Evictions hold up the call that needs the memory.
+        // The call that needs the memory waits for the evictions.
         self.now += self.profile(d).device_faults(&work);
         let now = self.now;
         self.note_steps(now, &mut work);
@@ -38,7 +38,7 @@ impl State {
         taken.map_err(|NoMemory| CudaErrorCode::OUT_OF_MEMORY)
     }
 
-    /// A block of a pool, and what the stream has to wait for before it uses it.
+    /// Allocates a block from a pool. If the block is not free yet, a wait is enqueued on the stream.
     pub(super) fn take_from_pool(&mut self, d: u32, pool: Key, bytes: u64, stream: Key) -> Result<u64, CudaErrorCode> {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let size = Pool::rounded(bytes).ok_or(none)?;
@@ -54,7 +54,7 @@ impl State {
         if found.is_none() {
             let exact = size.checked_next_multiple_of(BLOCK).ok_or(none)?;
             let grown = self.grow_pool(d, pool, exact.max(SEGMENT)).or_else(|_| self.grow_pool(d, pool, exact));
-            // Without memory, a block that another stream has not passed yet will do, after a wait.
+            // If the pool cannot grow, a block whose free has not completed on another stream is used, after a wait.
             found = self.reuse(pool, bytes, stream, grown.is_err())?;
         }
         let Found { addr, after } = found.ok_or(none)?;
@@ -80,7 +80,7 @@ impl State {
         Ok(())
     }
 
-    /// Gives a block back to its pool, from `mark` on.
+    /// Frees a block of a pool, for reuse once `mark` is reached.
     pub(super) fn give_to_pool(&mut self, key: Key, addr: u64, mark: Option<Mark>) {
         let streams = &self.streams;
         let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
@@ -91,25 +91,25 @@ impl State {
         self.end_pool_if_empty(key);
     }
 
-    /// A pool that was destroyed lives until its last block comes back.
+    /// Removes a destroyed pool when its last block has been freed.
     pub(super) fn end_pool_if_empty(&mut self, key: Key) {
         if self.pools.get(key).is_some_and(|pool| pool.closing && pool.used == 0) {
             self.shrink_pool(key, 0);
-            // What other streams have not passed yet goes at a later synchronisation.
+            // Segments whose frees have not completed are released at a later synchronization.
             if self.pools.get(key).is_some_and(|pool| pool.reserved == 0) {
                 self.pools.remove(key);
             }
         }
     }
 
-    /// Gives whole free segments back until `keep` bytes are left.
+    /// Releases wholly free segments until `keep` bytes are left.
     pub(super) fn shrink_pool(&mut self, key: Key, keep: u64) {
         let streams = &self.streams;
         let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
         let Some(pool) = self.pools.get_mut(key) else { return };
         let d = pool.device;
         for base in pool.release(keep, done) {
-            // SAFETY: no block of the segment is handed out, and the streams have passed their frees.
+            // SAFETY: no block of the segment is allocated, and all frees of its blocks have completed in stream order.
             if let Some(segment) = unsafe { self.memory.free(base) } {
                 self.space.give_plain(d, segment.counted);
                 self.now += ns(self.profile(d).call_unmap);
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    /// What a synchronisation does to the device's pools: memory above the threshold goes back.
+    /// Releases memory above the threshold of the device's pools, as a synchronization does.
     pub(super) fn release_pools(&mut self, d: u32) {
         let over = |pool: &Pool| pool.device == d && pool.dirty && (pool.reserved > pool.threshold || pool.closing);
         let keys: Vec<_> = self.pools.iter().filter(|(_, pool)| over(pool)).map(|(key, _)| key).collect();
@@ -127,7 +127,8 @@ impl State {
             self.end_pool_if_empty(key);
             let settled = self.devices[d as usize].outstanding == 0;
             if let Some(pool) = self.pools.get_mut(key) {
-                // Frees that no stream has passed yet are looked at again.
+                // Work is outstanding, so frees may not have completed:
+                // check the pool again at the next synchronization.
                 pool.dirty = !settled;
             }
         }

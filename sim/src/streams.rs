@@ -6,34 +6,34 @@ use super::operations::What;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
-/// A point in a stream's work: done when so many of its operations are.
+/// A point in a stream's work. It is reached when the first `seq` operations of the stream are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) stream: Key,
     pub(super) seq: u64,
 }
 
-/// A first-in, first-out queue of operations.
+/// The state of a stream: a first-in, first-out queue of operations.
 #[derive(Debug)]
 pub(super) struct StreamState {
     pub(super) device: u32,
-    /// It waits for the legacy default stream, and is waited for.
+    /// The stream waits for the legacy default stream, and that stream waits for it.
     pub(super) blocking: bool,
-    /// Nobody can give it work any more; it goes when it is done.
+    /// The stream was destroyed: it gets no more work, and is removed when its work is done.
     pub(super) closing: bool,
-    /// Operations not done yet, the one that runs first.
+    /// Operations that are not done yet. The first one is running, or runs next.
     pub(super) queue: VecDeque<Operation>,
-    /// Operations ever enqueued.
+    /// Number of operations ever enqueued.
     pub(super) submitted: u64,
-    /// Operations done.
+    /// Number of operations done.
     pub(super) completed: u64,
-    /// The first operation has been started, is on the agenda, or waits for its turn elsewhere.
+    /// The first operation has started, is on the agenda, or waits for an engine or another stream.
     pub(super) engaged: bool,
-    /// Streams that wait until so many operations here are done.
+    /// Streams that wait until the first so many operations of this stream are done.
     pub(super) waiters: SmallVec<[(u64, Key); 2]>,
 }
 
-/// Something to do, not before `ready`.
+/// An operation that starts at `ready` at the earliest.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) ready: u64,

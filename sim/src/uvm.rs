@@ -1,8 +1,8 @@
-//! Unified memory's bookkeeping: which pages are where, and which move when somebody touches them.
+//! Bookkeeping of unified (managed) memory: where each page is resident, and which pages an access migrates.
 //!
-//! Pure arithmetic on page numbers: it knows neither addresses nor bytes, and of time what it is told. Every operation
-//! adds what it did to a [`Work`], from which the rest of the simulator computes time and statistics. The rules are
-//! those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04), in its terms.
+//! This module works on page numbers alone. It knows no addresses and no bytes, and its callers pass in the time.
+//! Every operation adds its effects to a [`Work`], from which the rest of the simulator computes time and statistics.
+//! The rules and terms are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04).
 #![forbid(unsafe_code)]
 
 mod advise;

@@ -1,8 +1,8 @@
-//! [`Clock`]: what is known to have happened, as the last known step of each actor.
+//! [`Clock`]: the steps that are known to have happened, as the last known step of each actor.
 #![forbid(unsafe_code)]
 
-/// The host, or a stream. The host is one: its calls are taken to be ordered as they come in, whatever thread makes
-/// them, since how threads wait for each other cannot be seen from here.
+/// The host, or a stream. All host threads are one actor: their calls count as ordered by arrival, because the
+/// simulator cannot see how threads synchronize with each other.
 pub(super) type Actor = u32;
 
 pub(super) const HOST: Actor = 0;
@@ -12,12 +12,12 @@ pub(super) const HOST: Actor = 0;
 pub(super) struct Clock(Vec<u64>);
 
 impl Clock {
-    /// The last step of `actor` that is known.
+    /// Returns the last step of `actor` that is known.
     pub(super) fn of(&self, actor: Actor) -> u64 {
         self.0.get(actor as usize).copied().unwrap_or(0)
     }
 
-    /// A further step of `actor`; its number.
+    /// Makes the next step of `actor`, and returns its number.
     pub(super) fn step(&mut self, actor: Actor) -> u64 {
         let index = actor as usize;
         if self.0.len() <= index {
@@ -27,7 +27,7 @@ impl Clock {
         self.0[index]
     }
 
-    /// Knows what `other` knows, too.
+    /// Adds all steps that `other` knows.
     pub(super) fn join(&mut self, other: &Self) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);

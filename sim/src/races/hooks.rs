@@ -1,4 +1,4 @@
-//! What the rest of the simulator tells the detector, if there is one.
+//! The calls by which the rest of the simulator informs the race detector, if it is on.
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, HOST};
@@ -7,10 +7,10 @@ use crate::handles::Key;
 use crate::machine::State;
 use std::ops::Range;
 
-/// A range of addresses and what is done to it.
+/// A range of addresses, and what is done to it.
 pub(crate) type Used = (Range<u64>, Deed);
 
-/// `bytes` bytes at `addr`, and what is done to them.
+/// Returns the use of `bytes` bytes at `addr`.
 pub(crate) fn used(addr: u64, bytes: u64, deed: Deed) -> Used {
     (addr..addr.saturating_add(bytes), deed)
 }
@@ -27,7 +27,7 @@ impl State {
         self.races.as_mut().map(|races| std::mem::take(&mut races.found)).unwrap_or_default()
     }
 
-    /// The detector, and whom it knows a stream as; without a stream, the host.
+    /// Returns the detector if it is on, and the actor for `stream`, or for the host if there is no stream.
     fn racing(&mut self, stream: Option<Key>) -> Option<(&mut Races, Actor)> {
         let races = self.races.as_deref_mut()?;
         let device = |key| self.streams.get(key).map_or(0, |stream| stream.device);
@@ -35,7 +35,8 @@ impl State {
         Some((races, actor))
     }
 
-    /// Work of a stream, or the host, uses memory; so does whoever gives it back.
+    /// Checks and records uses of memory by work of a stream, or by the host if there is no stream. A free is a use,
+    /// too.
     pub(crate) fn race_uses<'a>(
         &mut self,
         stream: Option<Key>,
@@ -47,7 +48,8 @@ impl State {
             return;
         }
         for (range, deed) in uses.into_iter().filter(|(range, _)| !range.is_empty()) {
-            // What is used at an alias is used at home; the alias remembers it too, for when it is unmapped.
+            // A use of an alias is also a use of the home addresses. The alias records it as well,
+            // for when it is unmapped.
             let homes = self.memory.homes(range);
             if let Some((races, actor)) = self.racing(stream) {
                 races.used(actor, range, &homes, *deed, site);
@@ -55,28 +57,28 @@ impl State {
         }
     }
 
-    /// The same for uses that were refused, perhaps because the memory was freed.
+    /// Records uses that the simulator refused, perhaps because the memory was freed.
     pub(crate) fn race_refused(&mut self, stream: Option<Key>, by: &'static str, uses: &[Used]) {
         let site = Site { by, at: self.now };
         let Some((races, actor)) = self.racing(stream) else { return };
         uses.iter().for_each(|(range, deed)| races.refused(actor, range.clone(), *deed, site));
     }
 
-    /// The driver has allocated memory, ready for a stream or for everybody.
+    /// Records that the driver allocated memory: ready on `stream`, or for all later work if there is no stream.
     pub(crate) fn race_fresh(&mut self, stream: Option<Key>, by: &'static str, addr: u64, bytes: u64) {
         let site = Site { by, at: self.now };
         let Some((races, actor)) = self.racing(stream) else { return };
         races.fresh(actor, addr..addr.saturating_add(bytes), site);
     }
 
-    /// The host has waited for all that a stream was given, or was told that it is done.
+    /// Records that the host waited for all work of a stream, or that a query found this work done.
     pub(crate) fn race_host_waited(&mut self, stream: Key) {
         if let Some((races, stream)) = self.racing(Some(stream)) {
             races.wait(HOST, stream);
         }
     }
 
-    /// The same for all streams of a device; `None` for all devices.
+    /// Records that the host waited for all streams of a device, or of all devices if `device` is `None`.
     pub(crate) fn race_host_waited_for_device(&mut self, device: Option<u32>) {
         let Some((races, _)) = self.racing(None) else { return };
         for stream in 0..races.streams.len() {
@@ -86,7 +88,7 @@ impl State {
         }
     }
 
-    /// A stream waits for all that another was given.
+    /// Records that the stream `later` waits for all work that `earlier` has so far.
     pub(crate) fn race_stream_waits(&mut self, later: Key, earlier: Key) {
         let Some((_, later)) = self.racing(Some(later)) else { return };
         if let Some((races, earlier)) = self.racing(Some(earlier)) {
@@ -94,7 +96,7 @@ impl State {
         }
     }
 
-    /// An event was recorded.
+    /// Records that an event was recorded.
     pub(crate) fn race_recorded(&mut self, event: Key, stream: Key) {
         if let Some((races, stream)) = self.racing(Some(stream)) {
             races.submit(stream);
@@ -103,7 +105,7 @@ impl State {
         }
     }
 
-    /// A stream, or the host, waits for an event, or the host was told that it is reached.
+    /// Records that a stream waits for an event. Without a stream, the host waited for it, or a query found it reached.
     pub(crate) fn race_waited(&mut self, stream: Option<Key>, event: Key) {
         let Some((races, actor)) = self.racing(stream) else { return };
         if let Some(known) = races.events.remove(&event.handle()) {
@@ -112,7 +114,7 @@ impl State {
         }
     }
 
-    /// An event is gone.
+    /// Forgets a destroyed event.
     pub(crate) fn race_forget(&mut self, event: Key) {
         if let Some((races, _)) = self.racing(None) {
             races.events.remove(&event.handle());

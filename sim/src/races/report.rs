@@ -1,41 +1,42 @@
-//! [`Race`]: two uses of the same bytes whose order nobody ensured.
+//! [`Race`]: two conflicting uses of the same bytes that the program does not order.
 
 use std::fmt;
 use std::ops::Range;
 use std::panic::Location;
 use std::time::Duration;
 
-/// Two uses of the same bytes whose order nobody ensured, found by
+/// Two conflicting uses of the same bytes that the program does not order, found by
 /// [`Simulator::detect_races`](crate::sim::Simulator::detect_races).
 ///
-/// It does not say that something went wrong in this run, but that nothing kept it from going wrong.
+/// A race does not mean that this run went wrong. It means that nothing prevented the run from going wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Race {
-    /// What was done wrong.
+    /// The kind of race.
     pub kind: RaceKind,
     /// The use that the program made first.
     pub first: Use,
-    /// The use that does not wait for it, or may not come after it.
+    /// The use that does not wait for `first`, or that must not follow it,
+    /// for example because `first` freed the memory.
     pub second: Use,
-    /// Addresses that both use; one run of them, where there are several.
+    /// Addresses that both uses share. If they share several runs of addresses, this is one of them.
     pub addresses: Range<u64>,
 }
 
-/// What was done wrong.
+/// The kind of a [`Race`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RaceKind {
     /// A block was used on a stream that does not wait for its allocation.
     UseBeforeAllocation,
-    /// Memory was given back, or handed out again, without a wait for its last use.
+    /// Memory was freed, or allocated again, without a wait for its last use.
     ReuseBeforeLastUse,
-    /// The host used memory while a device may have been working on it, or the other way round.
+    /// The host and work of a stream used the same memory, at least one of them wrote, and neither waits for the other.
     HostAccess,
     /// Memory was used after it was freed.
     UseAfterFree,
-    /// Two streams used the same bytes, one of them writing, and neither waits for the other. In memory of a pool this
-    /// is also how a reuse before the last use shows.
+    /// Two streams used the same bytes, at least one of them wrote, and neither waits for the other. A pool that reuses
+    /// its memory before the last use is reported as this kind, too.
     Unordered,
 }
 
@@ -43,17 +44,17 @@ pub enum RaceKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Use {
-    /// What was done.
+    /// What was done to the memory.
     pub deed: Deed,
     /// The driver call, or the kernel's name.
     pub by: &'static str,
-    /// The stream, by its [number](crate::Stream::as_raw); `None` for the host.
+    /// The stream, by its [number](crate::Stream::as_raw), or `None` for the host.
     pub stream: Option<u64>,
-    /// Which of the uses of that stream, or of the host, counted from 1.
+    /// The number of this use among those of its stream, or of the host, counted from 1.
     pub number: u64,
     /// The host's virtual time at the call.
     pub at: Duration,
-    /// The line of the program, for calls that know it.
+    /// The line of the program, if the call records it.
     pub caller: Option<&'static Location<'static>>,
 }
 
@@ -61,13 +62,13 @@ pub struct Use {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deed {
-    /// It was allocated.
+    /// The memory was allocated.
     Allocated,
-    /// It was read.
+    /// The memory was read.
     Read,
-    /// It was written.
+    /// The memory was written.
     Written,
-    /// It was freed.
+    /// The memory was freed.
     Freed,
 }
 
@@ -94,7 +95,7 @@ impl fmt::Display for Deed {
     }
 }
 
-/// `written by fill, use 3 of stream 0x11, at 1.2us (src/main.rs:10:5)`.
+/// For example `written by fill, use 3 of stream 0x11, at 1.2us (src/main.rs:10:5)`.
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} by {}, use {} of ", self.deed, self.by, self.number)?;
@@ -107,7 +108,7 @@ impl fmt::Display for Use {
     }
 }
 
-/// `reuse before the last use of 64 bytes at 0x7f0000000000: written by ...; then freed by ...`.
+/// For example `reuse before the last use, 64 bytes at 0x7f0000000000: written by ...; then freed by ...`.
 impl fmt::Display for Race {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Race { kind, first, second, addresses } = self;

@@ -1,4 +1,4 @@
-//! [`Shadow`]: for each byte, who wrote it last and who read it since.
+//! [`Shadow`]: the last write of each byte, and the reads since.
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, Clock};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// One use of a range, with its place in the order of things.
+/// One use of a range: step `number` of `actor`.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     pub(super) actor: Actor,
@@ -22,23 +22,23 @@ impl Step {
     }
 }
 
-/// What is known of a run of bytes.
+/// The recorded uses of a run of bytes.
 #[derive(Debug, Clone, Default)]
 struct Cell {
-    /// The last write, or where the memory was allocated or freed since.
+    /// The last write, allocation or free.
     last: Option<Step>,
-    /// The reads after it, the latest of each actor.
+    /// The reads since `last`: the latest of each actor.
     reads: SmallVec<[Step; 2]>,
 }
 
-/// See the [module](self).
+/// The recorded uses of all memory: see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Shadow {
     spans: BTreeMap<u64, (u64, Cell)>,
 }
 
 impl Shadow {
-    /// A span begins at `at`, if one goes over it.
+    /// Splits the span that holds `at` and begins before it, so that a span begins at `at`.
     fn split(&mut self, at: u64) {
         if let Some((_, (end, cell))) = self.spans.range_mut(..at).next_back()
             && *end > at
@@ -48,7 +48,7 @@ impl Shadow {
         }
     }
 
-    /// All earlier steps that a use of `range` meets: with `all`, those that read too.
+    /// Calls `each` with every recorded write, allocation or free in `range`, and if `all` is true, with every read.
     pub(super) fn met(&self, range: &Range<u64>, all: bool, mut each: impl FnMut(&Step, Range<u64>)) {
         let before = self.spans.range(..range.start).next_back().filter(|(_, (end, _))| *end > range.start);
         for (&start, (end, cell)) in before.into_iter().chain(self.spans.range(range.clone())) {
@@ -58,7 +58,7 @@ impl Shadow {
         }
     }
 
-    /// From now on `step` is the last thing that happened to `range`; `None` forgets what is known of it.
+    /// Records `step` as the last write, allocation or free of `range`. `None` forgets all recorded uses.
     pub(super) fn overwrite(&mut self, range: Range<u64>, step: Option<Step>) {
         self.split(range.start);
         self.split(range.end);
@@ -69,7 +69,7 @@ impl Shadow {
         }
     }
 
-    /// `step` has read `range`.
+    /// Records that `step` read `range`.
     pub(super) fn read(&mut self, range: Range<u64>, step: &Step) {
         self.split(range.start);
         self.split(range.end);

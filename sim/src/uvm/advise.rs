@@ -1,4 +1,4 @@
-//! Advice and the range attributes that tell of it (`uvm_policy.c`, `cuMemRangeGetAttribute`).
+//! Advice, and the range attributes that report it (`uvm_policy.c`, `cuMemRangeGetAttribute`).
 
 use super::block::Block;
 use super::pages::{PAGES_PER_BLOCK, PageSet};
@@ -8,7 +8,7 @@ use super::work::Work;
 use cumem_driver::{Advice, Location};
 use std::ops::Range;
 
-/// What all pages of a range have in common.
+/// The attributes that all pages of a range have in common.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) read_mostly: bool,
@@ -24,7 +24,8 @@ impl Told {
 }
 
 impl Space {
-    /// Takes effect at once. `processor` is the one that the advice names, if it names one.
+    /// Applies `advice` to `pages` at once. `processor` is the location that the advice names;
+    /// it is ignored if the advice names none.
     pub(crate) fn advise(
         &mut self,
         range: RangeId,
@@ -52,7 +53,7 @@ impl Space {
                 }
             }),
             Advice::UnsetReadMostly => self.collapse(range, pages, work),
-            // Its next access brings the page home.
+            // The processor's next access faults, and the page's location is selected anew.
             Advice::SetPreferredLocation(_) | Advice::UnsetAccessedBy(_) => {
                 self.each_block(range, pages, |block, pages| block.unmap_remote(processor, &pages));
             }
@@ -68,8 +69,8 @@ impl Space {
         }
     }
 
-    /// One copy of each page stays: the preferred location's if it has one, else the host's, else that of
-    /// the first device.
+    /// Drops all copies but one of each page. The copy at the preferred location stays if it exists, else the host's,
+    /// else that of the first device.
     fn collapse(&mut self, range: RangeId, pages: Range<u64>, work: &mut Work) {
         for (index, within) in blocks_over(pages) {
             let id = BlockId { range, index };
@@ -97,7 +98,7 @@ impl Space {
         }
     }
 
-    /// What `pages` have been told, as far as all of them agree.
+    /// Returns the attributes of `pages`. An attribute on which the pages differ is reported as unset.
     pub(crate) fn told(&self, range: RangeId, pages: Range<u64>) -> Told {
         let range = self.range(range);
         let mut segments = range.policy.over(pages.clone()).map(|(_, policy)| policy);

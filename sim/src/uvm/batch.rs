@@ -1,10 +1,11 @@
-//! Faults of many threads: served in batches, each sorted and taken block by block (`service_fault_batch`).
+//! Faults of many threads. They are served in batches; each batch is sorted,
+//! then served block by block (`service_fault_batch`).
 
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
 use super::space::{BlockId, NoMemory, Processor, RangeId, Space};
 use super::work::Work;
 
-/// What a processor can use of one block.
+/// The pages of one block that a processor can access without a fault, and those that are resident with it.
 struct Seen {
     block: u32,
     reachable: PageSet,
@@ -12,8 +13,8 @@ struct Seen {
 }
 
 impl Space {
-    /// `by` reads or writes pages of an allocation in the order given, with up to `in_flight` faults outstanding.
-    /// They are served together; then the accesses go on.
+    /// Reads or writes pages of an allocation as `by`, in the given order, with up to `in_flight` faults outstanding.
+    /// All outstanding faults are served together; then the accesses continue.
     pub(crate) fn touch_in_order(
         &mut self,
         range: RangeId,
@@ -68,7 +69,7 @@ impl Space {
         seen
     }
 
-    /// Serves the faults of one block.
+    /// Serves faults on pages that all lie in one block.
     fn serve_pages(
         &mut self,
         range: RangeId,
@@ -89,7 +90,7 @@ impl Space {
     }
 }
 
-/// A page's block, and its number there.
+/// Returns the block of a page, and the page's number within the block.
 fn split(page: u64) -> (u32, usize) {
     let per = PAGES_PER_BLOCK as u64;
     ((page / per) as u32, (page % per) as usize)

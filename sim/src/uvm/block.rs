@@ -1,4 +1,4 @@
-//! [`Block`]: the state of up to 2 MiB of unified memory.
+//! [`Block`]: the state of up to 2 MiB of managed memory.
 
 use super::chunks::ChunkId;
 use super::pages::{BIG_PAGE, PAGE, PageSet};
@@ -6,23 +6,23 @@ use super::space::Processor;
 use super::thrashing::Thrashing;
 use smallvec::{SmallVec, smallvec};
 
-/// Where the pages of one block are. Made at its first touch.
+/// The residency of the pages of one block. Created when the block is first used.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Pages that it has: 512, or fewer in the last block of a range.
+    /// Pages in the block: 512, or fewer in the last block of a range.
     pub(super) pages: usize,
-    /// By processor: the pages that are there.
+    /// Per processor: the pages that are resident there.
     resident: SmallVec<[PageSet; 2]>,
-    /// By processor: pages that are elsewhere and mapped there all the same.
+    /// Per processor: the pages that it has mapped although they are resident elsewhere.
     remote: SmallVec<[PageSet; 2]>,
-    /// By device: the memory that backs its pages.
+    /// Per device: the device memory that backs the block's pages.
     pub(super) backing: SmallVec<[Backing; 1]>,
-    /// Pages whose contents nobody needs: they are mapped nowhere, and not copied.
+    /// Pages whose contents were discarded. No processor has them mapped, and moving them copies nothing.
     pub(super) discarded: PageSet,
     pub(super) thrashing: Thrashing,
 }
 
-/// Device memory behind a block.
+/// The device memory that backs a block.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Backing {
     pub(super) chunk: Option<ChunkId>,
@@ -65,18 +65,18 @@ impl Block {
         self.remote[at.index()] = self.remote[at.index()].minus(pages);
     }
 
-    /// Pages that are anywhere.
+    /// Returns the pages that are resident on any processor.
     pub(super) fn anywhere(&self) -> PageSet {
         self.resident.iter().fold(PageSet::EMPTY, |all, set| all.or(set))
     }
 
-    /// Pages that are at a processor other than `at`.
+    /// Returns the pages that are resident on a processor other than `at`.
     pub(super) fn elsewhere(&self, at: Processor) -> PageSet {
         let others = self.resident.iter().enumerate().filter(|(i, _)| *i != at.index());
         others.fold(PageSet::EMPTY, |all, (_, set)| all.or(set))
     }
 
-    /// The processor that holds a page; the host before devices, devices by number.
+    /// Returns the processor that holds a page. If several do, the host comes first, then devices by number.
     pub(super) fn holder(&self, page: usize) -> Option<Processor> {
         self.processors().find(|p| self.resident(*p).contains(page))
     }
@@ -85,8 +85,8 @@ impl Block {
         self.pages == super::pages::PAGES_PER_BLOCK
     }
 
-    /// Device memory that a device needs to hold `pages`: one root chunk for a whole block, 64 KiB chunks
-    /// for a shorter one.
+    /// Returns the bytes of device memory that a device needs to hold `pages`: one root chunk for a whole block,
+    /// 64 KiB chunks for a shorter block.
     pub(super) fn backing_for(&self, pages: &PageSet) -> u64 {
         if self.is_whole() {
             return super::space::BLOCK;

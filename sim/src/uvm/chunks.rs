@@ -1,24 +1,24 @@
-//! [`Chunks`]: the device memory that unified memory holds, in the order in which it would be taken back.
+//! [`Chunks`]: the device memory that backs managed memory, in eviction order.
 
 use super::space::BlockId;
 
-/// The chunk of one block.
+/// The index of a chunk. A chunk backs one block.
 pub(super) type ChunkId = u32;
 
 const NONE: u32 = u32::MAX;
 
-/// Which list a chunk is on.
+/// The eviction list of a chunk. Chunks are evicted from the first list that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// Allocated, with nothing resident: taken first.
+    /// No page of the block is resident in the chunk.
     Unused = 0,
-    /// With nothing but pages that were discarded.
+    /// All resident pages are discarded.
     Discarded = 1,
-    /// With pages.
+    /// Some resident pages are in use.
     Used = 2,
 }
 
-/// Three lists in the order of last allocation or fault; an access that finds its page does not count.
+/// Three eviction lists, each ordered by the last allocation or fault. An access without a fault does not reorder them.
 #[derive(Debug)]
 pub(super) struct Chunks {
     nodes: Vec<Node>,
@@ -47,7 +47,7 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// A new chunk, last of the used.
+    /// Adds a chunk for `block` at the end of the used list.
     pub(super) fn add(&mut self, block: BlockId) -> ChunkId {
         let node = Node { block, list: Use::Used, earlier: NONE, later: NONE };
         let id = match self.vacant.pop() {
@@ -69,7 +69,7 @@ impl Chunks {
         self.vacant.push(id);
     }
 
-    /// Makes it the last of a list.
+    /// Moves a chunk to the end of a list.
     pub(super) fn move_to(&mut self, id: ChunkId, list: Use) {
         self.unlink(id);
         self.append(id, list);
@@ -79,7 +79,7 @@ impl Chunks {
         self.nodes[id as usize].list
     }
 
-    /// The block whose chunk is taken next, other than `except`.
+    /// Returns the block whose chunk is evicted next. The chunk of block `except` is never chosen.
     pub(super) fn victim(&self, except: BlockId) -> Option<BlockId> {
         self.ends.iter().find_map(|ends| {
             let mut at = ends.first;

@@ -1,4 +1,5 @@
-//! Discarding: contents that nobody needs are not copied (`va_block_discard_locked`, `cuMemDiscardBatchAsync`).
+//! Discard: contents that the program no longer needs are not copied (`va_block_discard_locked`,
+//! `cuMemDiscardBatchAsync`).
 
 use super::chunks::Use;
 use super::pages::{PAGE, PageSet};
@@ -7,7 +8,8 @@ use super::work::Work;
 use std::ops::Range;
 
 impl Space {
-    /// Nobody needs what is in `pages`: they stay where they are, mapped nowhere, until the next access; copies end.
+    /// Discards the contents of `pages`. The pages stay resident, but unmapped, until the next access.
+    /// If a page has several copies, only one stays.
     pub(crate) fn discard(&mut self, range: RangeId, pages: Range<u64>, work: &mut Work) {
         for (index, within) in blocks_over(pages) {
             let id = BlockId { range, index };
@@ -19,7 +21,7 @@ impl Space {
             for processor in block.processors() {
                 block.unmap_remote(processor, &pages);
             }
-            // A device's copy stays rather than the host's: it is the one that costs something.
+            // Keep a device's copy rather than the host's, because it is the one that occupies device memory.
             let mut kept = PageSet::EMPTY;
             for at in (0..=self.gpus.len()).rev().map(Processor::from_index) {
                 let copies = block.resident(at).and(&pages).and(&kept);

@@ -1,4 +1,4 @@
-//! Eviction: whole root chunks go back to the host (`uvm_va_block_evict_chunks`).
+//! Eviction: whole root chunks of pages move to the host (`uvm_va_block_evict_chunks`).
 
 use super::block::Backing;
 use super::chunks::Use;
@@ -7,7 +7,7 @@ use super::space::{BlockId, NoMemory, Processor, Space};
 use super::work::Work;
 
 impl Space {
-    /// Evicts chunks of device `gpu` until `bytes` are free.
+    /// Evicts chunks of device `gpu` until `bytes` are free. The chunk of block `except` stays.
     pub(super) fn make_room(
         &mut self,
         gpu: usize,
@@ -22,7 +22,7 @@ impl Space {
         Ok(())
     }
 
-    /// The destination is always the host. Pages that the host has a copy of are not copied.
+    /// Evicts the chunk of block `victim` to the host. Pages of which the host has a copy are not copied.
     fn evict(&mut self, gpu: usize, victim: BlockId, work: &mut Work) {
         let at = Processor::from_index(gpu + 1);
         let mut block = self.take(victim);
@@ -44,8 +44,8 @@ impl Space {
         self.put(victim, block);
     }
 
-    /// Gives `block` the device memory to hold `pages` besides what it holds, and makes its chunk the last
-    /// to be evicted if it is a whole one.
+    /// Allocates the device memory that `block` needs to hold `pages` besides its resident pages.
+    /// Moves its chunk to the end of the eviction order, unless the block is short and its memory did not grow.
     pub(super) fn back(
         &mut self,
         gpu: usize,
@@ -63,7 +63,7 @@ impl Space {
         let chunk = match chunk {
             None => gpu_state.chunks.add(id),
             Some(chunk) => {
-                // A short block keeps the place of its allocation (`block_mark_memory_used`).
+                // A short block keeps the place that its allocation gave it (`block_mark_memory_used`).
                 if block.is_whole() || needed > bytes || gpu_state.chunks.list(chunk) != Use::Used {
                     gpu_state.chunks.move_to(chunk, Use::Used);
                 }
@@ -74,7 +74,7 @@ impl Space {
         Ok(())
     }
 
-    /// A chunk that holds nothing any more is the first to be taken.
+    /// Moves the block's chunk to the list that is evicted first, if none of the block's pages is resident in it.
     pub(super) fn note_unused(&mut self, gpu: usize, block: &super::block::Block) {
         if let Some(chunk) = block.backing[gpu].chunk
             && block.resident(Processor::from_index(gpu + 1)).is_empty()

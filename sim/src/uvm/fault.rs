@@ -1,4 +1,4 @@
-//! Serving faults of one block (`uvm_va_block_service_locked`).
+//! Service of the faults of one block (`uvm_va_block_service_locked`).
 
 use super::block::Block;
 use super::migrate::Mode;
@@ -13,12 +13,12 @@ use super::work::Work;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// Pages of a block with the same advice, and where they go.
+/// Pages of one block that have the same advice, grouped by destination.
 type Groups = SmallVec<[(Destination, PageSet); 1]>;
 
 impl Space {
-    /// `by` reads or writes `pages` of an allocation, in ascending order; each page that it cannot reach is
-    /// a fault of its own, which may bring others along.
+    /// Reads or writes `pages` of an allocation as `by`, in ascending order.
+    /// Each page that `by` cannot reach is a separate fault, which may fetch other pages as well.
     pub(crate) fn touch(
         &mut self,
         range: RangeId,
@@ -56,7 +56,7 @@ impl Space {
         Ok(())
     }
 
-    /// Ends what was to last until now.
+    /// Ends the pins of thrashing pages that have expired by `now`, and unmaps these pages.
     pub(super) fn pass_time(&self, block: &mut Block, now: u64) {
         if let Some(rules) = self.rules.thrashing.as_ref().filter(|_| block.thrashing.is_tracked()) {
             let freed = block.thrashing.pass(rules, now);
@@ -66,7 +66,7 @@ impl Space {
         }
     }
 
-    /// The pages of a block that `by` can use without a fault.
+    /// Returns the pages of a block that `by` can access without a fault.
     pub(super) fn reachable(&self, id: BlockId, block: &Block, by: Processor, write: bool) -> PageSet {
         let mut reachable = *block.resident(by);
         if write {
@@ -90,12 +90,13 @@ impl Space {
         reachable
     }
 
-    /// The preferred location does not keep mappings of its own pages elsewhere: its next access brings them home.
+    /// Reports whether pages on `at` have `by` as their preferred location. The driver does not map them for `by`,
+    /// because its next access migrates them to it.
     fn wanted_home(policy: &Policy, by: Processor, at: Processor) -> bool {
         at != by && policy.preferred.is_some_and(|preferred| preferred.processor == by)
     }
 
-    /// Serves faults of `by` on pages of one block, together.
+    /// Serves the faults of `by` on pages of one block, all at once.
     pub(super) fn serve(
         &mut self,
         id: BlockId,
@@ -111,7 +112,7 @@ impl Space {
         let mut left = *faulted;
         while let Some(page) = left.first() {
             let (segment, policy) = self.range(id.range).policy.at(first + page as u64);
-            // Advice splits a block: the prefetcher sees the part with the same advice.
+            // Advice splits a block: the prefetcher sees only the part that has the same advice.
             let start = segment.start.saturating_sub(first) as usize;
             let end = (segment.end - first).min(block.pages as u64) as usize;
             let pages = left.and(&PageSet::range(start, end));
@@ -124,7 +125,7 @@ impl Space {
         Ok(())
     }
 
-    /// The same for pages within `start..end`, which has one policy.
+    /// Serves faults on pages within `start..end`, which all have the same policy.
     #[expect(clippy::too_many_arguments, reason = "what a fault is")]
     fn serve_alike(
         &mut self,
@@ -151,7 +152,7 @@ impl Space {
             };
             let first_touch = !pages.minus(&block.anywhere()).is_empty();
             let along = if groups.len() > 1 {
-                // The driver's prefetcher runs only where all faults of a block go the same way.
+                // The driver's prefetcher runs only if all faults of a block have the same destination.
                 PageSet::EMPTY
             } else if first_touch && preferred == Some(to) {
                 PageSet::range(start, end)
@@ -160,7 +161,8 @@ impl Space {
             } else {
                 self.prefetched(block, (start, end), to, pages)
             };
-            // Pages that came along are not taken from a copy that may be used elsewhere for reading.
+            // Leave out pages that `to` already holds:
+            // a move would drop the copies of them that other processors may read.
             let along = along.minus(block.resident(to)).minus(pages);
             let migrated = self.make_resident(id, block, to, pages, &along, mode, work)?;
             match (&self.rules.thrashing, mode) {
@@ -187,7 +189,8 @@ impl Space {
         }
     }
 
-    /// Where each page goes. Pages that thrash hold up whoever asks for them, once for all of them.
+    /// Groups the faulted pages by destination. If pages thrash and are throttled,
+    /// the faulting processor waits once for all of them.
     #[expect(clippy::too_many_arguments, reason = "what a fault is")]
     fn destinations(
         &self,

@@ -1,11 +1,11 @@
-//! [`Intervals`]: a value for every page of a range, kept as few segments.
+//! [`Intervals`]: a value for every page of a range, stored as segments.
 
 use std::ops::Range;
 
-/// A total map from `0..end` to values; neighbours with equal values are one segment.
+/// A total map from `0..end` to values. Adjacent pages with equal values share a segment.
 #[derive(Debug)]
 pub(super) struct Intervals<T> {
-    /// First page and value of each segment, ascending, the first at 0.
+    /// First page and value of each segment, ascending. The first segment starts at page 0.
     segments: Vec<(u64, T)>,
     end: u64,
 }
@@ -15,14 +15,14 @@ impl<T: Copy + Eq> Intervals<T> {
         Self { segments: vec![(0, value)], end }
     }
 
-    /// The segment that holds page `at`, and its value.
+    /// Returns the segment that holds page `at`, and its value.
     pub(super) fn at(&self, at: u64) -> (Range<u64>, T) {
         let i = self.segments.partition_point(|(start, _)| *start <= at) - 1;
         let end = self.segments.get(i + 1).map_or(self.end, |(start, _)| *start);
         (self.segments[i].0..end, self.segments[i].1)
     }
 
-    /// The value that all pages share, if they are one segment.
+    /// Returns the value that all pages share, or `None` if there are several segments.
     pub(super) fn uniform(&self) -> Option<T> {
         match self.segments[..] {
             [(_, value)] => Some(value),
@@ -30,7 +30,7 @@ impl<T: Copy + Eq> Intervals<T> {
         }
     }
 
-    /// The segments that overlap `pages`, clipped to it.
+    /// Returns the segments that overlap `pages`, clipped to `pages`.
     pub(super) fn over(&self, pages: Range<u64>) -> impl Iterator<Item = (Range<u64>, T)> {
         let mut at = pages.start;
         std::iter::from_fn(move || {
@@ -44,7 +44,7 @@ impl<T: Copy + Eq> Intervals<T> {
         })
     }
 
-    /// Changes the values of `pages`, splitting segments at its bounds.
+    /// Changes the values of `pages`. Segments are split at the bounds of `pages`.
     pub(super) fn update(&mut self, pages: Range<u64>, mut change: impl FnMut(T) -> T) {
         if pages.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Moving pages: for faults, and for prefetches (`uvm_migrate`).
+//! Migration of pages, by faults and by prefetches (`uvm_migrate`).
 
 use super::block::Block;
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
@@ -7,18 +7,18 @@ use super::work::Work;
 use cumem_driver::Location;
 use std::ops::Range;
 
-/// What becomes of other copies.
+/// What happens to copies of the pages on other processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// They end.
+    /// They are dropped.
     Move,
-    /// They stay; all are for reading.
+    /// They stay; all copies are read-only.
     Duplicate,
 }
 
 impl Space {
-    /// Brings `pages` of a block to a processor, and after them those that come `along`; which of them were elsewhere
-    /// before.
+    /// Makes `pages` of a block resident on `to`, and then the pages `along` that are fetched with them.
+    /// Returns the pages that were copied from another processor.
     #[expect(clippy::too_many_arguments, reason = "what a migration is")]
     pub(super) fn make_resident(
         &mut self,
@@ -46,7 +46,7 @@ impl Space {
         self.copy_runs(id, block, to, copied.minus(pages), work);
         *block.resident_mut(to) = block.resident(to).or(&all);
         for other in block.processors().filter(|other| *other != to) {
-            // Mappings follow the page: they are made again by the next fault, or by advice.
+            // The page's mappings are dropped when it moves. The next fault or the advice in force restores them.
             block.unmap_remote(other, &missing);
             let there = block.resident(other).and(&all);
             if mode == Mode::Move && !there.is_empty() {
@@ -62,8 +62,8 @@ impl Space {
         Ok(copied)
     }
 
-    /// Each contiguous run that one processor holds is one copy. Devices that are no peers go through the
-    /// host: two copies.
+    /// Records the copies of `copied` to `to`: one copy for each contiguous run that one processor holds.
+    /// Between devices without peer access, each run takes two copies, through the host.
     fn copy_runs(&self, id: BlockId, block: &Block, to: Processor, copied: PageSet, work: &mut Work) {
         let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
         if copied.is_empty() {
@@ -85,8 +85,7 @@ impl Space {
         }
     }
 
-    /// Bytes of `pages` that a prefetch to a processor would have to copy there, and those that it would
-    /// only have to find memory for.
+    /// Returns how many bytes of `pages` a prefetch to `to` would copy, and for how many it would only allocate memory.
     pub(crate) fn to_prefetch(&self, range: RangeId, pages: Range<u64>, to: Processor) -> (u64, u64) {
         let mut bytes = (0, 0);
         for (index, within) in blocks_over(pages) {
@@ -105,8 +104,8 @@ impl Space {
         bytes
     }
 
-    /// Moves `pages` to a processor, whatever has been advised; read-mostly pages are copied. More than fits is no
-    /// error: the blocks come and go.
+    /// Prefetches `pages` to a processor. Read-mostly pages are duplicated; all others move, whatever their advice.
+    /// A range larger than the device's memory is no error: its later blocks evict its earlier ones.
     pub(crate) fn prefetch(
         &mut self,
         range: RangeId,
@@ -122,7 +121,7 @@ impl Space {
                 work.prefetched_blocks += u64::from(pass == 0);
                 let mut block = self.take(id);
                 let wanted = PageSet::range(within.start, within.end);
-                // The second pass repairs what was moved away, and touches nothing else.
+                // The second pass fetches again the blocks that were evicted meanwhile, and leaves all others alone.
                 let moved = if pass == 1 && wanted.minus(block.resident(to)).is_empty() {
                     Ok(())
                 } else {
@@ -155,13 +154,13 @@ impl Space {
         Ok(())
     }
 
-    /// Remembers where the program last asked for `pages`; says nothing of where they are.
+    /// Records the target of the last prefetch of `pages`. This changes no residency.
     pub(crate) fn note_prefetch(&mut self, range: RangeId, pages: Range<u64>, to: Location) {
         self.range_mut(range).last_prefetch.update(pages, |_| Some(to));
     }
 
-    /// Brings all unified memory that device `to` shares with the host back to it, as a launch does without
-    /// concurrent managed access.
+    /// Migrates all managed memory of device `to` back to that device.
+    /// A kernel launch does this on a device without concurrent managed access.
     pub(crate) fn bring_home(&mut self, to: Processor, work: &mut Work) -> Result<(), NoMemory> {
         for range in (0..self.ranges.len() as u32).map(RangeId) {
             let home = self.ranges[range.0 as usize].as_ref().filter(|r| r.mode == Managed::Fixed(to));

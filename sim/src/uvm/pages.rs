@@ -1,6 +1,6 @@
 //! [`PageSet`]: one bit for each 4 KiB page of a 2 MiB block.
 
-/// Bytes of a page: the host's, on x86-64.
+/// Bytes of a page: the host's page size on x86-64.
 pub(crate) const PAGE: u64 = 4096;
 /// Pages of a block (`PAGES_PER_UVM_VA_BLOCK`).
 pub(super) const PAGES_PER_BLOCK: usize = 512;
@@ -16,7 +16,7 @@ pub(super) struct PageSet([u64; WORDS]);
 impl PageSet {
     pub(super) const EMPTY: Self = Self([0; WORDS]);
 
-    /// Pages `start..end`.
+    /// Returns the set of the pages `start..end`.
     pub(super) fn range(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= PAGES_PER_BLOCK);
         let mut words = [0; WORDS];
@@ -44,7 +44,7 @@ impl PageSet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        // A comparison of arrays would be a call of `memcmp`.
+        // Comparing the array with `==` would call `memcmp`.
         self.0.iter().fold(0, |all, word| all | word) == 0
     }
 
@@ -65,7 +65,7 @@ impl PageSet {
         (between + (self.0[first] & head).count_ones() + (self.0[last] & tail).count_ones()) as usize
     }
 
-    /// The lowest page.
+    /// Returns the lowest page.
     pub(super) fn first(&self) -> Option<usize> {
         let w = self.0.iter().position(|&w| w != 0)?;
         Some(w * 64 + self.0[w].trailing_zeros() as usize)
@@ -87,7 +87,7 @@ impl PageSet {
         Self(std::array::from_fn(|w| f(self.0[w], other.0[w])))
     }
 
-    /// The contiguous runs, ascending, as `start..end`.
+    /// Returns the contiguous runs in ascending order, as `start..end`.
     pub(super) fn runs(self) -> impl Iterator<Item = (usize, usize)> {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -98,12 +98,12 @@ impl PageSet {
         })
     }
 
-    /// The pages, ascending.
+    /// Returns the pages in ascending order.
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
         self.runs().flat_map(|(start, end)| start..end)
     }
 
-    /// The first page from `at` on that is in the set, or that is not.
+    /// Returns the first page from `at` on that is in the set if `member` is true, or not in the set if it is false.
     fn next(&self, at: usize, member: bool) -> Option<usize> {
         let mut w = at / 64;
         let mut keep = u64::MAX << (at % 64);

@@ -1,4 +1,4 @@
-//! [`Policy`]: what a range of pages has been told.
+//! [`Policy`]: the advice in force on a range of pages.
 
 use super::space::Processor;
 use cumem_driver::Location;
@@ -12,13 +12,13 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Whether nothing has been told.
+    /// Reports whether no advice is in force.
     pub(super) fn is_empty(&self) -> bool {
         !self.read_mostly && self.preferred.is_none() && self.accessed_by.0 == 0
     }
 }
 
-/// A preferred location, as it was named and as the processor that owns it.
+/// A preferred location as the program named it, for example `HostNuma(0)`, and the processor that owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preferred {
     pub(super) location: Location,

@@ -1,22 +1,22 @@
-//! Where a page goes that somebody faulted on (`block_select_processor_residency`).
+//! Selection of the processor to which a fault moves a page (`block_select_processor_residency`).
 
 use super::block::Block;
 use super::policy::Policy;
 use super::space::{Processor, Space};
 
-/// What a fault leads to.
+/// The effect of a fault on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// The page moves there; other copies end.
+    /// The page moves to this processor; other copies are dropped.
     Move(Processor),
-    /// A copy is made there.
+    /// This processor gets a copy.
     Duplicate(Processor),
     /// The page stays, and the faulting processor maps it.
     Stay,
 }
 
 impl Space {
-    /// Whether `by` can use memory of `at` where it is.
+    /// Reports whether `by` can map memory that is resident on `at`.
     pub(super) fn can_map(&self, by: Processor, at: Processor) -> bool {
         match (by.gpu(), at.gpu()) {
             _ if by == at => true,
@@ -26,8 +26,8 @@ impl Space {
         }
     }
 
-    /// The driver's order of preference, without access counters, which it does not use where the device has no access
-    /// to the host's page tables.
+    /// Selects the destination of `page` in the driver's order of preference. Access counters are left out, because the
+    /// driver does not use them on a device without access to the host's page tables.
     pub(super) fn select(
         &self,
         policy: &Policy,
@@ -62,8 +62,12 @@ impl Space {
         }
     }
 
-    /// Where a page stays that was fought over, if there is such a place: where all who fought reach it. One with a
-    /// preferred location that not all of them reach goes on moving.
+    /// Returns the destination of a thrashing page that is to be pinned, or `None` if the page keeps moving.
+    ///
+    /// - With a preferred location, the page goes there if all contending processors can map it; else it keeps moving.
+    /// - Without one, a page that is already pinned stays with its holder if the faulting processor can map it there.
+    /// - It also stays if the host can map all device memory and all contending processors can map the holder's memory.
+    /// - Otherwise the page moves to the faulting processor.
     pub(super) fn pinned(&self, policy: &Policy, block: &Block, page: usize, by: Processor) -> Option<Destination> {
         let fighters = block.thrashing.processors(page);
         let all_reach = |at| block.processors().filter(|p| fighters.contains(*p)).all(|p| self.can_map(p, at));
@@ -72,7 +76,7 @@ impl Space {
             Some(preferred) if all_reach(preferred) => preferred,
             Some(_) => return None,
             None if block.thrashing.pinned().contains(page) && self.can_map(by, holder) => holder,
-            // A link with atomics, over which the host maps device memory too.
+            // All links have atomics, so the host maps device memory, too.
             None if self.gpus.iter().all(|gpu| gpu.config.mapped_by_host) && all_reach(holder) => holder,
             None => by,
         };

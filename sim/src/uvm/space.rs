@@ -1,4 +1,4 @@
-//! [`Space`]: all unified memory of a machine, and what of each device's memory it holds.
+//! [`Space`]: all managed memory of a machine, and how much of each device's memory it occupies.
 
 use super::block::Block;
 use super::chunks::Chunks;
@@ -27,61 +27,61 @@ impl Processor {
         Self(index as u8)
     }
 
-    /// The host is 0, device `d` is `d + 1`.
+    /// Returns 0 for the host and `d + 1` for device `d`.
     pub(crate) fn index(self) -> usize {
         self.0.into()
     }
 
-    /// The device's number, unless it is the host.
+    /// Returns the device's number, or `None` for the host.
     pub(crate) fn gpu(self) -> Option<usize> {
         self.index().checked_sub(1)
     }
 }
 
-/// One managed allocation.
+/// The index of a managed allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RangeId(pub(super) u32);
 
-/// One block of one allocation.
+/// The index of a block within a managed allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BlockId {
     pub(super) range: RangeId,
     pub(super) index: u32,
 }
 
-/// A device had no memory left, and nothing that could be evicted.
+/// The error for a device that has neither free memory nor a chunk to evict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoMemory;
 
-/// How an allocation behaves.
+/// How a managed allocation behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Managed {
-    /// Pages come at first touch and migrate one by one.
+    /// Pages get memory at their first access and migrate one by one.
     Concurrent,
-    /// Without concurrent managed access: all of it is device memory from the start, and comes back whole
-    /// when a kernel is launched.
+    /// For devices without concurrent managed access: all pages are device memory from the start, and all of them
+    /// return to the device when a kernel is launched.
     Fixed(Processor),
 }
 
-/// What the bookkeeping has to know of a device.
+/// The facts about a device that this bookkeeping needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GpuConfig {
-    /// Bytes.
+    /// Bytes of device memory.
     pub(crate) capacity: u64,
-    /// The host can map its memory.
+    /// True if the host can map the device's memory.
     pub(crate) mapped_by_host: bool,
-    /// It can map the memory of other devices, and is mapped by them.
+    /// True if the device and its peers can map each other's memory.
     pub(crate) peers: bool,
-    /// A prefetch over several blocks goes over them twice.
+    /// True if a prefetch over several blocks visits them twice.
     pub(crate) second_pass: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Gpu {
     pub(super) config: GpuConfig,
-    /// Bytes of plain allocations.
+    /// Bytes of plain allocations, that is of all memory that is not managed.
     plain: u64,
-    /// Bytes of chunks.
+    /// Bytes of the chunks that back managed memory.
     pub(super) managed: u64,
     pub(super) chunks: Chunks,
 }
@@ -101,7 +101,7 @@ pub(super) struct ManagedRange {
     pub(super) last_prefetch: Intervals<Option<Location>>,
 }
 
-/// All unified memory of a machine.
+/// All managed memory of a machine.
 #[derive(Debug)]
 pub(crate) struct Space {
     pub(super) ranges: Vec<Option<ManagedRange>>,
@@ -120,15 +120,15 @@ impl Space {
         self.gpus.len() + 1
     }
 
-    /// Bytes of a device that are neither plain nor unified memory.
+    /// Returns the bytes of a device that neither plain nor managed memory occupies.
     pub(crate) fn free_bytes(&self, d: u32) -> u64 {
         self.gpus[d as usize].free()
     }
 
-    /// Takes device memory for something else, evicting pages for it.
+    /// Takes `bytes` of device memory for plain use, and evicts managed pages if necessary.
     pub(crate) fn take_plain(&mut self, d: u32, bytes: u64, work: &mut super::Work) -> Result<(), NoMemory> {
         let gpu = &self.gpus[d as usize];
-        // Checked first, so that a request without hope evicts nothing.
+        // Checked first, so that a request that cannot succeed evicts nothing.
         if bytes > gpu.config.capacity - gpu.plain {
             return Err(NoMemory);
         }
@@ -138,12 +138,12 @@ impl Space {
         Ok(())
     }
 
-    /// Gives it back.
+    /// Returns device memory that [`take_plain`](Self::take_plain) took.
     pub(crate) fn give_plain(&mut self, d: u32, bytes: u64) {
         self.gpus[d as usize].plain -= bytes;
     }
 
-    /// A new allocation of whole pages.
+    /// Adds a managed allocation of `bytes`, rounded up to whole pages.
     pub(crate) fn add(&mut self, bytes: u64, mode: Managed) -> RangeId {
         let pages = bytes.div_ceil(PAGE);
         let mut blocks = Vec::new();
@@ -164,7 +164,7 @@ impl Space {
         id
     }
 
-    /// Ends an allocation; its chunks are free again.
+    /// Removes an allocation and frees its chunks.
     pub(crate) fn remove(&mut self, id: RangeId) {
         let Some(range) = self.ranges[id.0 as usize].take() else { return };
         for block in range.blocks.into_iter().flatten() {
@@ -186,7 +186,8 @@ impl Space {
         self.ranges[id.0 as usize].as_mut().expect("a live allocation names its range")
     }
 
-    /// Takes a block out, to work on it while others are evicted; [`put`](Self::put) brings it back.
+    /// Takes a block out of its range, so that other blocks can be evicted while the caller changes it.
+    /// [`put`](Self::put) puts it back. A block that does not exist yet is created.
     pub(super) fn take(&mut self, id: BlockId) -> Box<Block> {
         let processors = self.processors();
         let range = self.range_mut(id.range);
@@ -198,7 +199,8 @@ impl Space {
         self.range_mut(id.range).blocks[id.index as usize] = Some(block);
     }
 
-    /// Bytes of `pages` that are at each processor, the host first; and those that are nowhere.
+    /// Returns how many bytes of `pages` are resident on each processor, the host first,
+    /// and how many are resident nowhere.
     pub(crate) fn resident_bytes(&self, id: RangeId, pages: Range<u64>) -> (Vec<u64>, u64) {
         let mut bytes = vec![0; self.processors()];
         let mut nowhere = (pages.end - pages.start) * PAGE;
@@ -223,12 +225,12 @@ impl Space {
     }
 }
 
-/// Pages that block `index` of a range of `pages` has.
+/// Returns the number of pages in block `index` of a range of `pages` pages.
 fn block_pages(pages: u64, index: u64) -> usize {
     (pages - index * PAGES_PER_BLOCK as u64).min(PAGES_PER_BLOCK as u64) as usize
 }
 
-/// The blocks that pages lie in, each with the pages within it.
+/// Returns the blocks that `pages` overlap, each with the overlapping pages by their number within the block.
 pub(super) fn blocks_over(pages: Range<u64>) -> impl Iterator<Item = (u32, Range<usize>)> {
     let per = PAGES_PER_BLOCK as u64;
     (pages.start / per..pages.end.div_ceil(per)).map(move |index| {

@@ -1,5 +1,5 @@
-//! The rules, on page numbers alone. Tests called `experiment_N` are the exact ones of the 22 validation experiments
-//! that `cargo run --release --example uvm_experiments` prints.
+//! Tests of the rules, on page numbers alone. A test called `experiment_N` is the exact form of experiment N of the 22
+//! validation experiments that `cargo run --release --example uvm_experiments` prints.
 
 mod batches;
 mod discard;
@@ -43,7 +43,7 @@ fn resident(space: &Space, range: RangeId, pages: std::ops::Range<u64>) -> Vec<u
     space.resident_bytes(range, pages).0.into_iter().map(|bytes| bytes / PAGE).collect()
 }
 
-/// A run on hardware: the order of accesses in units of 64 KiB, and what it gave (GTX 1080 Ti, nvprof).
+/// A run on hardware (GTX 1080 Ti, nvprof): the order of accesses in units of 64 KiB, and the numbers of transfers.
 struct Recorded {
     order: &'static [u64],
     to_device: u64,

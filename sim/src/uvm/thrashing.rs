@@ -1,31 +1,33 @@
-//! Thrashing: pages that processors take from each other again and again (`uvm_perf_thrashing.c`).
+//! Thrashing: processors migrate the same pages back and forth (`uvm_perf_thrashing.c`).
 //!
-//! Whoever asks for a thrashing page waits first; after enough waits the page is pinned where all of them reach it. A
-//! wait lasts long enough to end a spell of thrashing: the count of events starts again, that of waits goes on, as on
-//! an H100 (`uvm_calibrate --fight`). One processor's operation is simulated at a time, so the one that has the page is
-//! never the one that waits. The driver's adaptive window, whose votes are not documented, is left at its start value.
+//! A processor that faults on a thrashing page is throttled: it waits first. After enough throttles the page is pinned
+//! at a location that all contending processors can map. A throttle outlasts the window in which migrations count as
+//! events. The event count therefore starts again after it, but the throttle count continues. An H100 does the same
+//! (`uvm_calibrate --fight`). The simulator runs one processor's operation at a time, so the processor that holds the
+//! page is never the one that waits. The driver's adaptive window keeps its start value,
+//! because the driver's rules for changing it are not documented.
 
 use super::pages::{PAGES_PER_BLOCK, PageSet};
 use super::policy::Processors;
 use super::rules::ThrashingRules;
 use super::space::Processor;
 
-/// What a fault on a page is told.
+/// How thrashing affects a fault on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hint {
     None,
-    /// Wait first.
+    /// The faulting processor waits first.
     Throttle,
-    /// Enough of that: the page is to stay somewhere.
+    /// The page has been throttled often enough and is to be pinned.
     Pin,
 }
 
-/// The history of a block.
+/// The thrashing history of a block.
 #[derive(Debug, Default)]
 pub(super) struct Thrashing {
-    /// Who last made pages migrate, and when.
+    /// The processor to which pages of the block last migrated, and when.
     last: Option<(Processor, u64)>,
-    /// Page by page, from the moment when a second processor came too soon.
+    /// The history of each page. Kept from the first migration that follows another processor's within the lapse.
     tracked: Option<Box<Tracked>>,
 }
 
@@ -44,7 +46,7 @@ struct History {
     by: Option<Processor>,
     events: u32,
     throttles: u32,
-    /// Who took part.
+    /// The processors that contend for the page.
     processors: Processors,
     pinned_at: u64,
 }
@@ -62,22 +64,22 @@ impl Default for Tracked {
 }
 
 impl Thrashing {
-    /// Whether pages are looked at one by one.
+    /// Reports whether the history of each page is kept.
     pub(super) fn is_tracked(&self) -> bool {
         self.tracked.is_some()
     }
 
-    /// Pages that thrash: the prefetcher leaves them alone.
+    /// Returns the thrashing pages. The prefetcher leaves these out.
     pub(super) fn pages(&self) -> PageSet {
         self.tracked.as_ref().map_or(PageSet::EMPTY, |tracked| tracked.thrashing)
     }
 
-    /// Pages that are pinned.
+    /// Returns the pinned pages.
     pub(super) fn pinned(&self) -> PageSet {
         self.tracked.as_ref().map_or(PageSet::EMPTY, |tracked| tracked.pinned)
     }
 
-    /// A fault of `to`, or what came along with it, has moved `pages` there.
+    /// Records that a fault of `to` moved `pages` there: the faulted pages and those fetched with them.
     pub(super) fn migrated(&mut self, rules: &ThrashingRules, to: Processor, pages: &PageSet, at: u64) {
         let before = self.last.replace((to, at));
         let soon = |then: u64| at.saturating_sub(then) <= rules.lapse;
@@ -94,7 +96,7 @@ impl Thrashing {
                     tracked.last_event = at;
                 }
             } else {
-                // After a calm, which a wait is too, the count starts again; waits are not forgotten.
+                // After a pause the event count starts again. A throttle is such a pause. The throttle count is kept.
                 history.events = 0;
                 tracked.thrashing = tracked.thrashing.minus(&PageSet::one(page).minus(&tracked.pinned));
             }
@@ -109,7 +111,7 @@ impl Thrashing {
         }
     }
 
-    /// What a fault on `page` is told.
+    /// Returns how thrashing affects a fault on `page`.
     pub(super) fn hint(&self, rules: &ThrashingRules, page: usize, at: u64) -> Hint {
         let Some(tracked) = self.tracked.as_ref().filter(|tracked| tracked.thrashing.contains(page)) else {
             return Hint::None;
@@ -125,19 +127,19 @@ impl Thrashing {
         }
     }
 
-    /// Whoever asks for a page waits.
+    /// Counts a throttle of a processor that faults on `page`.
     pub(super) fn throttle(&mut self, page: usize) {
         if let Some(tracked) = &mut self.tracked {
             tracked.pages[page].throttles += 1;
         }
     }
 
-    /// Who took part in the fight over a page.
+    /// Returns the processors that contend for a page.
     pub(super) fn processors(&self, page: usize) -> Processors {
         self.tracked.as_ref().map_or(Processors::default(), |tracked| tracked.pages[page].processors)
     }
 
-    /// The page stays where it is now.
+    /// Pins `page`.
     pub(super) fn pin(&mut self, page: usize, at: u64) {
         if let Some(tracked) = &mut self.tracked
             && !tracked.pinned.contains(page)
@@ -147,7 +149,8 @@ impl Thrashing {
         }
     }
 
-    /// What time brings: pages whose pin has run out, which are returned, and a fresh start after a long quiet.
+    /// Ends pins that have expired by `at`, and returns their pages.
+    /// Also clears the history after a long time without events.
     pub(super) fn pass(&mut self, rules: &ThrashingRules, at: u64) -> PageSet {
         let Some(tracked) = &mut self.tracked else { return PageSet::EMPTY };
         let mut freed = PageSet::EMPTY;
@@ -164,7 +167,7 @@ impl Thrashing {
         freed
     }
 
-    /// Forgets `pages`: somebody has said where they are to be.
+    /// Forgets the history of `pages`, for example because a prefetch or advice has set their location.
     pub(super) fn reset(&mut self, pages: &PageSet) {
         if let Some(tracked) = &mut self.tracked {
             tracked.forget(pages);

@@ -1,16 +1,16 @@
-//! The density prefetcher: which pages come along with a fault (`uvm_perf_prefetch.c`).
+//! The density prefetcher: which pages a fault fetches besides its own (`uvm_perf_prefetch.c`).
 
 use super::pages::{BIG_PAGE, PageSet};
 
-/// A subtree is fetched when more than this share of it is there or has faulted
+/// A subtree is fetched if more than this percentage of its pages is resident or has faulted
 /// (`uvm_perf_prefetch_threshold`).
 const THRESHOLD_PERCENT: usize = 51;
 
-/// The pages of `start..end` (one block, or the part of one that shares its advice) that are moved along
-/// with the `faulted` ones to where `resident` already is.
+/// Returns the pages that a fault fetches besides the `faulted` pages. `resident` are the destination's pages.
+/// `start..end` is one block, or the part of a block that has the same advice.
 ///
-/// A fault grows to its 64 KiB; then the largest subtree over `start..end` that holds the fault and is
-/// denser than the threshold comes whole. Pages that thrash are left out.
+/// A fault grows to its 64 KiB. Then the largest subtree over `start..end` that holds the fault and is denser than the
+/// threshold is fetched whole. Thrashing pages are left out.
 pub(super) fn prefetch(
     start: usize,
     end: usize,
@@ -20,11 +20,12 @@ pub(super) fn prefetch(
 ) -> PageSet {
     let present = resident.or(faulted).or(&grown(start, end, faulted, thrashing));
     let top = (end - start).next_power_of_two();
-    // Below 64 KiB every subtree with a fault is full, unless something keeps faults from growing.
+    // A fault grows to 64 KiB and so fills every smaller subtree around it. These subtrees are skipped, unless an
+    // unaligned start or a thrashing page may keep faults from growing.
     let bottom = if start.is_multiple_of(BIG_PAGE) && thrashing.is_empty() { BIG_PAGE } else { 1 };
     let mut fetched = PageSet::EMPTY;
     for page in faulted.iter() {
-        // Whatever is dense enough around it would have been so around the page that fetched it.
+        // Any larger dense subtree around this page would have been fetched with the fault that fetched the page.
         if fetched.contains(page) {
             continue;
         }
@@ -48,7 +49,7 @@ pub(super) fn prefetch(
     fetched.minus(faulted).minus(thrashing)
 }
 
-/// The 64 KiB around each of the `faulted` pages, without those in which a page thrashes.
+/// Returns the 64 KiB around each of the `faulted` pages, except where these 64 KiB hold a thrashing page.
 pub(super) fn grown(start: usize, end: usize, faulted: &PageSet, thrashing: &PageSet) -> PageSet {
     let mut grown = PageSet::EMPTY;
     for page in faulted.iter() {

@@ -1,31 +1,31 @@
-//! [`Work`]: what an operation on unified memory did.
+//! [`Work`]: the effects of an operation on managed memory.
 
 use super::pages::PAGE;
 use super::space::{Processor, RangeId};
 use cumem_driver::MigrationCause;
 
-/// Counts of what was done, from which time and statistics follow.
+/// Counts of the effects. Time and statistics are computed from them.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    /// Nanoseconds of virtual time at which it happens.
+    /// Virtual time of the operation, in nanoseconds.
     pub(crate) at: u64,
     /// Faults served.
     pub(crate) faults: u64,
-    /// Faults of pages that others of the same batch were for.
+    /// Faults on a page that already had a fault in the same batch.
     pub(crate) duplicates: u64,
-    /// Groups of faults that were served together.
+    /// Batches: groups of faults that were served together.
     pub(crate) batches: u64,
-    /// Blocks that they were for, beyond the first of each batch.
+    /// Blocks with faults, beyond the first block of each batch.
     pub(crate) further_blocks: u64,
-    /// Blocks of which the faulting processor had no page before.
+    /// Served blocks of which no page was resident on the faulting processor before.
     pub(crate) new_blocks: u64,
-    /// Times that service went to a block of whole 2 MiB.
+    /// Served blocks that were whole, that is 2 MiB. A block counts each time that it is served.
     pub(crate) whole_blocks: u64,
-    /// Waits that were imposed because pages thrashed.
+    /// Waits that were imposed on a processor because pages thrashed.
     pub(crate) throttles: u64,
-    /// Faults that found pages pinned, or had them pinned, because they thrashed.
+    /// Faults on pages that were pinned, or became pinned, because they thrashed.
     pub(crate) pinned: u64,
-    /// Blocks that a prefetch went over.
+    /// Blocks that a prefetch visited.
     pub(crate) prefetched_blocks: u64,
     /// Pages whose residency changed.
     pub(crate) pages: u64,
@@ -35,19 +35,19 @@ pub(crate) struct Work {
     pub(crate) to_host: Transfer,
     /// Copies between devices.
     pub(crate) peer: Transfer,
-    /// Bytes of pages that had been nowhere.
+    /// Bytes of pages that became resident without a copy, because they were resident nowhere or discarded.
     pub(crate) populated: u64,
-    /// Chunks of device memory taken from unified memory.
+    /// Chunks of device memory that were evicted.
     pub(crate) evictions: u64,
-    /// Bytes of them that had to be copied to the host.
+    /// Bytes of evicted pages that were copied to the host.
     pub(crate) evicted: u64,
-    /// Copies of read-mostly pages that a write ended, in bytes.
+    /// Bytes of copies that were dropped and not moved, for example because a processor wrote to a read-mostly page.
     pub(crate) collapsed: u64,
-    /// Bytes accessed over the link, where they are.
+    /// Bytes that a processor accessed over the link, without a migration.
     pub(crate) remote: u64,
-    /// Why pages are copied, unless they are evicted.
+    /// The reason for copies other than evictions.
     pub(crate) cause: MigrationCause,
-    /// The single steps in their order, where somebody wants them.
+    /// The single steps in order, if the caller wants them recorded.
     pub(crate) steps: Option<Vec<Step>>,
 }
 
@@ -55,23 +55,23 @@ pub(crate) struct Work {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Transfer {
     pub(crate) bytes: u64,
-    /// Contiguous runs of pages, each of them one copy.
+    /// Contiguous runs of pages. Each run is one copy.
     pub(crate) runs: u64,
 }
 
-/// One step of the work.
+/// One step of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A processor touched a page that it could not reach.
+    /// A processor accessed a page that it could not reach.
     Fault { by: Processor, range: RangeId, page: u64 },
     /// A run of pages was copied.
     Transfer { cause: MigrationCause, from: Processor, to: Processor, range: RangeId, page: u64, pages: u64 },
-    /// A device took back the chunk that begins with this page.
+    /// A device evicted the chunk whose first page is `page`.
     Eviction { range: RangeId, page: u64 },
 }
 
 impl Work {
-    /// Copies in all directions.
+    /// Returns the number of copies in all directions.
     pub(crate) fn copies(&self) -> u64 {
         self.to_device.runs + self.to_host.runs + self.peer.runs
     }
@@ -87,7 +87,7 @@ impl Work {
         self.copied(self.cause, from, to, range, page, pages);
     }
 
-    /// A chunk that begins with page `first` leaves a device; runs of pages of it are copied to the host.
+    /// Records the eviction of the chunk whose first page is `first`, and the copy of `runs` of its pages to the host.
     pub(super) fn eviction(
         &mut self,
         from: Processor,

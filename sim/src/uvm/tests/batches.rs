@@ -1,4 +1,4 @@
-//! Faults that are served together.
+//! Tests of faults that are served together.
 
 use super::*;
 use crate::uvm::FaultPrefetch;
@@ -40,7 +40,7 @@ fn threads_in_flight_and_the_drivers_limit_bound_a_batch() {
 fn the_faults_of_a_batch_count_together_for_the_prefetcher() {
     let mut space = space(8, 1);
     let range = space.add(BLOCK, Managed::Concurrent);
-    // 17 of 32 units at once are more than 51 %: the block comes whole.
+    // 17 of the 32 units of 64 KiB fault at once. That is more than 51 %, so the whole block is fetched.
     let order: Vec<_> = (0..17).map(|unit| unit * 16).collect();
     let work = in_order(&mut space, range, &order, 64);
     assert_eq!((work.batches, work.faults), (1, 17));
@@ -83,7 +83,7 @@ fn faults_that_go_different_ways_bring_nothing_along() {
     touch(&mut space, one, 0..512, HOST, true);
     advise(&mut space, one, 0..256, Advice::SetAccessedBy(Location::Host), GPU);
     prefetch(&mut space, one, 0..16, GPU);
-    // Half of the block is mapped from the host, the other half moves: each by its own advice.
+    // Page 100 is mapped because of its advice. Page 300 has no advice: it faults and moves.
     let work = in_order(&mut space, one, &[100, 300], 8);
     assert_eq!((work.faults, work.remote), (1, PAGE), "accessed-by needs no fault");
 }

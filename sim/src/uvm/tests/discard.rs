@@ -1,4 +1,4 @@
-//! Contents that nobody needs.
+//! Tests of discarded contents.
 
 use super::*;
 

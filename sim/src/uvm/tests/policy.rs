@@ -1,17 +1,17 @@
-//! Experiment 4: where a page goes that somebody faults on, by advice and by where it is.
+//! Experiment 4: where a fault moves a page, by advice and by the page's residency.
 
 use super::*;
 
-/// What a fault came to.
+/// The effect of a fault on the page.
 #[derive(Debug, PartialEq, Eq)]
 enum Came {
-    /// The page is with the one who asked, and nowhere else.
+    /// The page is resident on the faulting processor only.
     Moved,
-    /// The page is with the one who asked, too.
+    /// The page is resident on the faulting processor and elsewhere.
     Copied,
-    /// It stayed, and is used from there.
+    /// The page stayed, and the faulting processor maps it.
     Stayed,
-    /// It went to a third place, and is used from there.
+    /// The page moved to a third processor, and the faulting processor maps it.
     Home,
 }
 
@@ -49,7 +49,7 @@ fn experiment_4_residency_is_selected_in_the_drivers_order() {
         (3, &[prefers_gpu], Some(HOST), GPU, false, Came::Moved),
         (5, no_advice, None, GPU, true, Came::Moved),
         (5, &[prefers_host], None, GPU, true, Came::Home),
-        (5, &[prefers_gpu], None, HOST, true, Came::Moved), // the host cannot map it there
+        (5, &[prefers_gpu], None, HOST, true, Came::Moved), // the host cannot map device memory
         (6, &[accessed_by_gpu], Some(HOST), GPU, true, Came::Stayed),
         (6, &[accessed_by_gpu, prefers_other], Some(HOST), GPU, true, Came::Stayed),
         (8, &[prefers_host], Some(HOST), GPU, true, Came::Stayed),
@@ -69,7 +69,7 @@ fn experiment_4_read_mostly_wins_over_preferred_wins_over_accessed_by() {
     let accessed = (Advice::SetAccessedBy(Location::Host), GPU);
     assert_eq!(outcome(&[prefers_host, accessed, mostly], Some(HOST), GPU, false), Came::Copied);
     assert_eq!(outcome(&[accessed, prefers_host], Some(HOST), GPU, false), Came::Stayed);
-    // Preferred by the one who asks: it comes, though it could be used from afar.
+    // If the faulting processor is the preferred location, the page moves although it could be mapped.
     let prefers_gpu = (Advice::SetPreferredLocation(Location::Device(DeviceId::cuda(0))), GPU);
     assert_eq!(outcome(&[accessed, prefers_gpu], Some(HOST), GPU, false), Came::Moved);
 }

@@ -1,4 +1,4 @@
-//! Experiment 2, and the part of 5 that is about blocks shorter than 2 MiB.
+//! Experiment 2, and the part of experiment 5 about blocks shorter than 2 MiB.
 
 use super::*;
 
@@ -7,10 +7,10 @@ fn experiment_2_a_prefetch_never_crosses_a_block() {
     let mut space = space(8, 1);
     let range = space.add(2 * BLOCK + (256 << 10), Managed::Concurrent);
     touch(&mut space, range, 0..1088, HOST, true);
-    // All but the last page of a block is there: that page brings nothing of the next one.
+    // Access all but the last page of a block. The prefetcher fetches the last page, but nothing of the next block.
     touch(&mut space, range, 0..511, GPU, false);
     assert_eq!(resident(&space, range, 0..1088), [1088 - 512, 512]);
-    // The tail of 256 KiB: three faults, of which the last brings the last two 64 KiB.
+    // The tail of 256 KiB takes three faults. The last fault fetches the last two units of 64 KiB.
     let tail = touch(&mut space, range, 1024..1088, GPU, false);
     let faults = tail.steps.expect("they were wanted").into_iter().filter_map(|step| match step {
         Step::Fault { page, .. } => Some(page),

@@ -1,16 +1,16 @@
-//! Experiment 6: pages that processors take from each other.
+//! Experiment 6: processors that migrate the same page back and forth.
 
 use super::*;
 use crate::uvm::FaultPrefetch;
 
 const US: u64 = 1_000;
 
-/// A machine, the page that is fought over, and the time.
+/// A machine, the contended page's range, and the virtual time.
 struct Fight {
     space: Space,
     range: RangeId,
     now: u64,
-    /// Whose turn it is.
+    /// The processor that writes next.
     next: Processor,
 }
 
@@ -23,7 +23,7 @@ impl Fight {
         Self { space, range, now: 0, next: GPU }
     }
 
-    /// A write of the first page, `micros` after the last one.
+    /// Writes the first page, `micros` microseconds after the last write.
     fn write(&mut self, by: Processor, micros: u64) -> Work {
         self.now += micros * US;
         let mut work = Work { at: self.now, ..recorded() };
@@ -32,7 +32,7 @@ impl Fight {
         work
     }
 
-    /// The next one writes.
+    /// Lets the next processor write, and checks that it faults once.
     fn turn(&mut self, micros: u64, throttles: u64, pinned: u64) {
         let work = self.both(1, micros);
         assert_eq!((work.faults, work.throttles, work.pinned), (1, throttles, pinned));
@@ -54,14 +54,15 @@ impl Fight {
 #[test]
 fn experiment_6_throttled_after_three_events_and_pinned_after_ten_throttles() {
     let mut fight = Fight::new(false);
-    // The second migration starts the count; the fourth event after it is one too many. A wait starts the count again.
+    // The second migration starts the count. The fourth event after it exceeds the threshold of 3.
+    // Each throttle restarts the count.
     for (throttle, calm) in [6].into_iter().chain([4; 9]).enumerate() {
         let work = fight.both(calm, 100);
         assert_eq!((work.faults, work.throttles), (u64::from(calm), 0), "before throttle {throttle}");
         fight.turn(100, 1, 0);
     }
     fight.both(4, 100);
-    // The one that asks gets the page for good.
+    // The page moves to the faulting processor and is pinned there.
     fight.turn(100, 0, 1);
     let last = fight.next;
     let work = fight.both(2, 100);
