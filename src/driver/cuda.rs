@@ -1,20 +1,20 @@
-//! The NVIDIA driver.
+//! The implementation of [`Driver`] for the NVIDIA driver.
 //!
-//! cust for devices, primary contexts and the types of kernels; own declarations of the driver's functions for
-//! everything whose error code matters or that cust lacks.
+//! Devices, primary contexts and the types of kernels are cust's. The module declares the driver's functions itself
+//! where the error code matters, or where cust lacks the function.
 //!
-//! | Module | What it holds |
+//! | Module | What it contains |
 //! |---|---|
-//! | [`sys`] | the functions as declared here, and their result |
-//! | [`context`] | making a device's context current, and the previous one again |
-//! | [`attributes`] | facts about a device |
+//! | [`sys`] | the declarations of the driver's functions, and their result type |
+//! | [`context`] | making a device's context current, and restoring the previous one |
+//! | [`attributes`] | properties of a device |
 //! | [`streams`] | streams and events |
-//! | [`memory`] | memory, copies, what a pointer points to |
+//! | [`memory`] | memory, copies, pointer attributes |
 //! | [`pools`] | stream-ordered pools |
-//! | [`mapping`] | reserved addresses, and memory mapped behind them |
+//! | [`mapping`] | reserved addresses, and memory mapped at them |
 //! | [`unified`] | prefetch, advice, range attributes |
 //! | [`module`] | PTX, kernels, launches |
-//! | [`interop`] | the bridge to cust's own types |
+//! | [`interop`] | conversions to and from cust's types |
 
 mod attributes;
 mod context;
@@ -43,19 +43,19 @@ use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The driver of this process, with all its devices.
+/// The NVIDIA driver of this process, with all its devices.
 #[derive(Debug)]
 pub(crate) struct CudaDriver {
     library: &'static Library,
     devices: Box<[Slot]>,
-    /// Whether the driver has memory pools, once that was asked.
+    /// Whether the driver has memory pools. Set at the first use of a pool.
     pools: OnceLock<Result<(), DriverError>>,
-    /// The calls that know NUMA nodes, once they were asked for.
+    /// The functions that accept NUMA nodes. Set at their first use.
     numa_calls: OnceLock<Result<NumaCalls, DriverError>>,
     write_value: OnceLock<Result<StreamWriteValue32, DriverError>>,
 }
 
-/// The driver, which is loaded at the first call. Every call gives the same answer.
+/// Returns the driver, and loads it at the first call. Every call returns the same result.
 pub(crate) fn driver() -> Result<Arc<CudaDriver>, DriverError> {
     get().cloned()
 }
@@ -74,15 +74,15 @@ impl CudaDriver {
             let reason = format!("{call} of the driver for CUDA {version} failed: {code}");
             DriverError::NoDriver { reason, code: Some(code) }
         };
-        // SAFETY: may be called at any time; the flags have to be zero.
+        // SAFETY: `cuInit` may be called at any time. Its flags must be zero, and they are.
         match unsafe { sys::cuInit(0) }.check("cuInit", DeviceId::cuda(0)) {
             Err(DriverError::Call { code: CudaErrorCode::NO_DEVICE, .. }) => return Err(no_device()),
             Err(DriverError::Call { call, code, .. }) => return Err(no_driver(call, code)),
             Err(error) => return Err(error),
             Ok(()) => {}
         }
-        // cust's wrappers suffice from here on: these calls fail only if the driver is not initialised or the
-        // device does not exist, with codes that cust knows.
+        // From here on cust's wrappers suffice. These calls fail only if the driver is not initialized or the device
+        // does not exist, with codes that cust knows.
         let from_cust = |call| move |error| no_driver(call, CudaErrorCode(error as u32));
         let count = cust::device::Device::num_devices().map_err(from_cust("cuDeviceGetCount"))?;
         if count == 0 {
@@ -102,7 +102,7 @@ impl CudaDriver {
         self.library.driver_version()
     }
 
-    /// The address of a function that not every driver has.
+    /// Returns the address of a function that older drivers may lack.
     fn symbol(&self, symbol: &'static str) -> Result<NonNull<c_void>, DriverError> {
         self.library.symbol(symbol).map_err(|missing| DriverError::MissingSymbol {
             symbol,
@@ -140,19 +140,19 @@ impl Driver for CudaDriver {
         self.on(d)?.create_stream(blocking)
     }
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.destroy_stream(stream) }
     }
     unsafe fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.synchronize_stream(stream) }
     }
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.query_stream(stream) }
     }
     unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.wait_event(stream, event) }
     }
 
@@ -160,23 +160,23 @@ impl Driver for CudaDriver {
         self.on(d)?.create_event(timing)
     }
     unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.destroy_event(event) }
     }
     unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.record_event(event, stream) }
     }
     unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.query_event(event) }
     }
     unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.synchronize_event(event) }
     }
     unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.elapsed(start, end) }
     }
 
@@ -187,14 +187,14 @@ impl Driver for CudaDriver {
         self.on(d)?.allocate_managed(bytes)
     }
     unsafe fn free(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.free(ptr) }
     }
     fn allocate_pinned(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         self.on(d)?.allocate_pinned(bytes)
     }
     unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.free_pinned(ptr) }
     }
 
@@ -205,23 +205,23 @@ impl Driver for CudaDriver {
         self.on(d)?.create_pool()
     }
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.destroy_pool(pool) }
     }
     unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.set_release_threshold(pool, bytes) }
     }
     unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.release_threshold(pool) }
     }
     unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.pool_usage(pool) }
     }
     unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.trim_pool(pool, keep) }
     }
     unsafe fn allocate_async(
@@ -231,11 +231,11 @@ impl Driver for CudaDriver {
         bytes: usize,
         stream: RawStream,
     ) -> Result<NonNull<u8>, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.allocate_async(pool, bytes, stream) }
     }
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.free_async(ptr, stream) }
     }
 
@@ -246,19 +246,19 @@ impl Driver for CudaDriver {
         self.on(d)?.reserve_addresses(bytes)
     }
     unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.release_addresses(ptr, bytes) }
     }
     unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.map(ptr, bytes) }
     }
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.map_again(ptr, pieces) }
     }
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.unmap(ptr, bytes) }
     }
 
@@ -270,7 +270,7 @@ impl Driver for CudaDriver {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.copy_async(dst, src, bytes, stream) }
     }
     unsafe fn fill_async(
@@ -281,11 +281,11 @@ impl Driver for CudaDriver {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.fill_async(dst, value, bytes, stream) }
     }
     unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.write_value(at, value, stream) }
     }
 
@@ -297,15 +297,15 @@ impl Driver for CudaDriver {
         to: Location,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.prefetch(ptr, bytes, to, stream) }
     }
     unsafe fn prefetch_batch(&self, d: u32, ranges: &[PlannedRange], stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.prefetch_batch(ranges, stream) }
     }
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.advise(ptr, bytes, advice) }
     }
     fn range_attributes(&self, d: u32, ptr: *const u8, bytes: usize) -> Result<RangeAttributes, DriverError> {
@@ -315,7 +315,7 @@ impl Driver for CudaDriver {
         self.on(d)?.pointer_info(ptr)
     }
     fn host_access(&self, _d: u32, _ptr: *const u8, _bytes: usize, _write: bool) -> Result<(), DriverError> {
-        // The driver migrates pages by itself when the host touches them.
+        // The driver migrates pages itself when the host touches them.
         Ok(())
     }
 
@@ -323,11 +323,11 @@ impl Driver for CudaDriver {
         self.on(d)?.load_module(ptx)
     }
     unsafe fn unload_module(&self, d: u32, module: RawModule) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.unload_module(module) }
     }
     unsafe fn function(&self, d: u32, module: RawModule, name: &str) -> Result<RawFunction, DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.function(module, name) }
     }
     unsafe fn launch(
@@ -338,7 +338,7 @@ impl Driver for CudaDriver {
         args: &[KernelArg],
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: the contract is the same.
+        // SAFETY: this method has the same contract as the one that it calls.
         unsafe { self.on(d)?.launch(function, config, args, stream) }
     }
     unsafe fn launch_host(&self, d: u32, _kernel: HostKernel, _stream: RawStream) -> Result<(), DriverError> {

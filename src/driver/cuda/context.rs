@@ -1,4 +1,4 @@
-//! Which context is current, and a device's turn to have its own.
+//! The current context of a thread: making a device's context current for a call, and restoring the previous one.
 
 use super::{CudaDriver, sys};
 use crate::code::CudaErrorCode;
@@ -11,8 +11,8 @@ use cust::sys::{CUcontext, CUdevice};
 use std::ptr;
 use std::sync::OnceLock;
 
-/// A device of the driver and its primary context, which is retained at first use and never released:
-/// memory may be given back until the very end of the process.
+/// A device and its primary context. The context is retained at first use and never released, because memory may be
+/// freed until the very end of the process.
 #[derive(Debug)]
 pub(super) struct Slot {
     device: cust::device::Device,
@@ -24,42 +24,42 @@ impl Slot {
         Self { device, context: OnceLock::new() }
     }
 
-    /// Retains the context if that was not done yet, and may then leave it current.
+    /// Returns the primary context, and retains it at the first call. That call may leave the context current.
     fn context(&self, id: DeviceId) -> Result<CUcontext, DriverError> {
         if let Some(context) = self.context.get() {
             return Ok(context.as_raw());
         }
         let device = self.device.as_raw();
-        // Asked here first, so that a refusal keeps its code. Then cust is told nothing that its enum of
-        // codes lacks, since the context is there already.
+        // Retained here first, so that a failure keeps its error code. cust's enum cannot hold every code. After this
+        // call the context exists, so cust's own call returns no code that the enum lacks.
         let mut retained = ptr::null_mut();
         // SAFETY: `retained` is writable.
         let code = unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut retained, device) };
         code.check("cuDevicePrimaryCtxRetain", id)?;
         let context = Context::new(self.device).map_err(|error| from_cust("cuDevicePrimaryCtxRetain", id, error));
-        // SAFETY: this gives back the reference of the call above; cust has taken its own.
+        // SAFETY: the call releases the reference that was retained above. cust holds a reference as well.
         let released = unsafe { sys::cuDevicePrimaryCtxRelease_v2(device) };
         let context = context?;
         released.check("cuDevicePrimaryCtxRelease", id)?;
-        // If another thread was faster, this reference is dropped with the closure.
+        // If another thread was faster, this reference is dropped together with the closure.
         Ok(self.context.get_or_init(|| context).as_raw())
     }
 }
 
-/// The calling thread while a device's context is its current one; gives the previous one back.
+/// Proof that a device's context is current on the calling thread. Dropping it restores the previous context.
 ///
-/// Calls of the driver are methods of this, so that none is made in the wrong context.
+/// Driver calls are methods of this type, so that none is made in the wrong context.
 #[derive(Debug)]
 pub(super) struct Active<'d> {
     pub(super) driver: &'d CudaDriver,
     pub(super) id: DeviceId,
-    /// Null if nothing has to be given back.
+    /// The context to restore, or null if there is none.
     previous: CUcontext,
 }
 
 impl CudaDriver {
-    /// Makes the context of device `d` current until the result is dropped. Where there was no current
-    /// context it stays, as the CUDA runtime does it too.
+    /// Makes the context of device `d` current until the returned value is dropped. If the thread had no current
+    /// context, the device's context stays current afterwards, as with the CUDA runtime.
     #[inline]
     pub(super) fn on(&self, d: u32) -> Result<Active<'_>, DriverError> {
         let id = DeviceId::cuda(d);
@@ -77,13 +77,13 @@ impl CudaDriver {
     #[cold]
     fn switch(&self, d: u32, previous: CUcontext) -> Result<Active<'_>, DriverError> {
         let id = DeviceId::cuda(d);
-        // First of all, so that the previous context comes back whatever happens.
+        // Created before the switch, so that the previous context is restored even if the switch fails.
         let active = Active { driver: self, id, previous };
         set_current(self.slot(d).context(id)?, id)?;
         Ok(active)
     }
 
-    /// Makes the context of device `d` current for good.
+    /// Makes the context of device `d` current and leaves it current.
     pub(super) fn bind(&self, d: u32) -> Result<(), DriverError> {
         let id = DeviceId::cuda(d);
         set_current(self.slot(d).context(id)?, id)
@@ -91,7 +91,7 @@ impl CudaDriver {
 }
 
 impl Active<'_> {
-    /// The driver's number for the device.
+    /// Returns the driver's handle for the device.
     pub(super) fn device(&self) -> CUdevice {
         self.cust_device().as_raw()
     }
@@ -116,12 +116,12 @@ impl Drop for Active<'_> {
 }
 
 fn set_current(context: CUcontext, id: DeviceId) -> Result<(), DriverError> {
-    // SAFETY: the context is a primary context that this library retains, or was this thread's current one
-    // just before; the driver checks whether it still exists.
+    // SAFETY: the context is a primary context that this library retains, or was current on this thread just before.
+    // The driver checks whether it still exists.
     unsafe { sys::cuCtxSetCurrent(context) }.check("cuCtxSetCurrent", id)
 }
 
-/// An error of cust as one of this library's. cust calls an unknown code `UnknownError` (999).
+/// Converts an error of cust. cust turns a code that it does not know into `UnknownError` (999).
 pub(super) fn from_cust(call: &'static str, device: DeviceId, error: CudaError) -> DriverError {
     DriverError::Call { call, device, code: CudaErrorCode(error as u32) }
 }
