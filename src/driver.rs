@@ -24,7 +24,7 @@ pub(crate) struct RawStream(pub(crate) u64);
 impl RawStream {
     /// The legacy default stream (`CU_STREAM_LEGACY`).
     pub(crate) const LEGACY: Self = Self(1);
-    /// The default stream of the calling thread (`CU_STREAM_PER_THREAD`).
+    /// The per-thread default stream of the calling thread (`CU_STREAM_PER_THREAD`).
     pub(crate) const PER_THREAD: Self = Self(2);
 }
 

@@ -17,7 +17,7 @@
 //! | `reserved` | reserved addresses, and memory mapped at one or several of them |
 //! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `schedule` | the order of work, and the discrete-event simulation |
-//! | `operations`, `order`, `bytes`, `cost` | operations: the order of page accesses, the effect on bytes, the duration |
+//! | `operations`, `order`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
 //! | `uvm` | unified memory: residency, faults, advice, migration, eviction |
 //! | `races` | detection of uses of memory that are not ordered |
 //! | `statistics`, `live`, `journal`, `snapshots` | counters, live allocations, a log, where memory was over time |

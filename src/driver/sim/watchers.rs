@@ -1,4 +1,4 @@
-//! [`Watcher`]: who is told of each movement of memory, with its addresses.
+//! [`Watcher`]: a listener that is notified of each movement of memory, with its addresses.
 #![forbid(unsafe_code)]
 
 use super::machine::State;
@@ -7,27 +7,28 @@ use crate::location::Location;
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
-/// Is told what operations moved. The machine is locked meanwhile: it must not call back.
+/// A listener for movements of memory. It must not call the simulator, because the machine is locked during the call.
 pub(crate) trait Watcher: Debug + Send + Sync {
-    /// All that one operation did, in order.
+    /// Called with everything that one operation did, in order.
     fn saw(&self, movements: &[Movement]);
 }
 
-/// Something that was done to memory.
+/// One thing that an operation did to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Movement {
     /// A processor touched a page that it could not reach.
     Fault { by: Location, addr: u64, bytes: u64 },
-    /// Pages of unified memory were copied, which are one run.
+    /// One contiguous run of pages of unified memory was copied.
     Migrated { why: Why, from: Location, to: Location, addr: u64, bytes: u64 },
-    /// A chunk of a device was taken from unified memory.
+    /// A chunk of device memory was taken from unified memory.
     Evicted { addr: u64, bytes: u64 },
-    /// A copy took bytes of a device's memory from host memory, or there.
+    /// A copy transferred bytes from host memory to the device or, if `to_device` is false, from the device to host
+    /// memory.
     Copied { to_device: bool, addr: u64, bytes: u64 },
 }
 
 impl Movement {
-    /// The first byte, and the first one after it.
+    /// Returns the first address, and the first address after the range.
     pub(crate) fn range(&self) -> (u64, u64) {
         match *self {
             Self::Fault { addr, bytes, .. }
@@ -38,7 +39,7 @@ impl Movement {
     }
 }
 
-/// Those who watch, as long as they are there.
+/// The watchers. A watcher that was dropped is removed later.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(Vec<Weak<dyn Watcher>>);
 
@@ -60,7 +61,7 @@ impl Watchers {
 }
 
 impl State {
-    /// Tells what `work` did to unified memory.
+    /// Notifies the watchers of what `work` did to unified memory.
     pub(super) fn tell_steps(&mut self, work: &Work) {
         if !self.watchers.are_there() {
             return;
