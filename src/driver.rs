@@ -278,7 +278,7 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Reserves addresses that have no memory behind them (`cuMemAddressReserve`). `bytes` is a multiple of the
     /// granularity, and so is the returned address.
     fn reserve_addresses(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
-    /// Frees reserved addresses (`cuMemAddressFree`). Rejects a range that is not exactly one reservation.
+    /// Frees one whole reservation of addresses (`cuMemAddressFree`).
     ///
     /// # Safety
     ///
@@ -343,7 +343,8 @@ pub(crate) trait Driver: Debug + Send + Sync {
     ///
     /// # Safety
     ///
-    /// `stream` is live on device `d`. The word is aligned, and stays allocated until the stream has passed the write.
+    /// `stream` is live on device `d`. The word is aligned. It stays allocated, and nothing else writes it, until the
+    /// stream has passed the write.
     unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError>;
 
     /// Migrates the pages of a range of unified memory to a location, in stream order (`cuMemPrefetchAsync`). Rejects a
@@ -381,9 +382,10 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Returns the type and the device of the memory that a pointer points to (`cuPointerGetAttributes`). Rejects
     /// memory that the driver does not know.
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo, DriverError>;
-    /// Announces that the host is about to read or, if `write` is true, write a range. The caller has waited for the
-    /// work that must come before. The NVIDIA driver needs no such call, because pages migrate when the host touches
-    /// them. A simulated device migrates the pages here, and rejects an access that would crash a real process.
+    /// Announces that the host is about to access a range: to read it or, if `write` is true, to write it. The caller
+    /// has waited for the work that must come before. The NVIDIA driver needs no such call, because pages migrate when
+    /// the host touches them. A simulated device migrates the pages here, and rejects an access that would crash a real
+    /// process.
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<(), DriverError>;
 
     /// Compiles PTX and loads it as a module (`cuModuleLoadDataEx`). Refused on a simulated device.

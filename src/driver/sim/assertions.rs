@@ -37,7 +37,7 @@ expected_range!(RangeInclusive<u64>, RangeToInclusive<u64>, RangeFrom<u64>);
 ///
 /// The peak counts all kinds of memory on all devices of the simulated machine, in bytes as requested. It starts at the
 /// creation of the machine or at the last [`restart_peak`](crate::sim::Simulator::restart_peak). The expected figure is
-/// a `u64`, or a range with a last or a first number.
+/// a `u64`, or one of the ranges `a..=b`, `..=b` and `a..`.
 ///
 /// With a block, the macro asserts the peak during the block, and its value is the block's value. Memory that was
 /// allocated before the block counts too.
@@ -118,9 +118,9 @@ macro_rules! assert_no_leak {
 /// Asserts how a simulated device migrated pages. Each `field = figure` names a field of
 /// [`DeviceStatistics`](crate::sim::DeviceStatistics).
 ///
-/// A figure is a `u64`, or a range with a last or a first number. Without a block, the statistics are those since the
-/// creation of the machine. With a block, they are those of the block and of the work that it enqueues, and the value
-/// of the macro is the block's value.
+/// A figure is a `u64`, or one of the ranges `a..=b`, `..=b` and `a..`. Without a block, the statistics are those since
+/// the creation of the machine. With a block, they are those of the block and of the work that it enqueues, and the
+/// value of the macro is the block's value.
 ///
 /// ```
 /// use cumem::sim::Profile;
