@@ -1,4 +1,4 @@
-//! The bridge to cust's own types: both libraries share the primary context of a device.
+//! Conversions to and from cust's types. Both libraries share the primary context of a device.
 
 use crate::buffer::Buffer;
 use crate::device::Device;
@@ -14,14 +14,14 @@ use cust::function::{BlockSize, Function, GridSize};
 use cust::memory::{DeviceCopy, DevicePointer};
 use std::ffi::c_void;
 
-/// With the feature `cuda`.
+/// Available with the feature `cuda`.
 impl Device {
-    /// Makes the device's primary context current on the calling thread and leaves it so, as cust's own
-    /// functions need it. This library's need nothing of the kind.
+    /// Makes the device's primary context current on the calling thread and leaves it current. cust's functions need a
+    /// current context; this library's functions do not.
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] on a simulated device, or what the driver answers.
+    /// Returns [`DriverError::NotSupported`] if the device is simulated, or the error that the driver returns.
     pub fn bind_to_thread(&self) -> Result<(), DriverError> {
         if self.is_simulated() {
             return Err(DriverError::NotSupported { what: "CUDA contexts", device: self.id() });
@@ -30,17 +30,17 @@ impl Device {
     }
 }
 
-/// With the feature `cuda`.
+/// Available with the feature `cuda`.
 impl<T: Pod + DeviceCopy, R: MemoryResource> Buffer<T, R> {
-    /// The buffer's address as cust's type, to pass to a kernel.
+    /// Returns the buffer's device address as cust's type, to pass to a kernel.
     pub fn as_device_pointer(&self) -> DevicePointer<T> {
         DevicePointer::from_raw(self.device_address())
     }
 }
 
-/// With the feature `cuda`.
+/// Available with the feature `cuda`.
 impl Stream {
-    /// Launches a kernel of a cust module: this is what [`cust::launch!`] calls on its stream.
+    /// Launches a kernel of a cust module. [`cust::launch!`] calls this method on its stream.
     ///
     /// ```no_run
     /// use cumem::{Buffer, CudaResource, Device, Stream};
@@ -48,12 +48,12 @@ impl Stream {
     ///
     /// # fn example(ptx: &str) -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::open(0)?;
-    /// device.bind_to_thread()?; // for cust's part in this
+    /// device.bind_to_thread()?; // cust needs a current context
     /// let module = Module::from_ptx(ptx, &[])?;
     ///
     /// let stream = Stream::new(&device)?;
     /// let numbers = Buffer::<u32, _>::zeroed(1000, &stream, CudaResource::new(&device))?;
-    /// // SAFETY: `fill` takes these three, and writes 1000 numbers, for which there is room.
+    /// // SAFETY: `fill` takes an address, a count and a value. It writes 1000 numbers, and the buffer holds 1000.
     /// unsafe { launch!(module.fill<<<4, 256, 0, stream>>>(numbers.as_device_pointer(), 1000_u32, 7_u32)) }?;
     /// assert_eq!(numbers.to_vec()?, [7; 1000]);
     /// # Ok(())
@@ -62,15 +62,19 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What the driver answers; a code that cust has no name for is [`CudaError::UnknownError`].
-    /// [`CudaError::NotSupported`] on a simulated device, [`CudaError::InvalidHandle`] on another thread's default
-    /// stream.
+    /// Returns
+    /// - [`CudaError::NotSupported`] if the device is simulated,
+    /// - [`CudaError::InvalidHandle`] if the stream is another thread's default stream,
+    /// - otherwise the error that the driver returns, as [`CudaError::UnknownError`] if cust has no name for its
+    ///   code.
     ///
     /// # Safety
     ///
-    /// The function was loaded in the primary context of the stream's device. `args` points to the values that the
-    /// kernel takes, in number and type, and everything that the kernel touches is valid, and used in no conflicting
-    /// way, until the stream has passed it.
+    /// The caller must ensure that
+    /// - the function was loaded in the primary context of the stream's device,
+    /// - `args` points to the values of the kernel's parameters, in matching number and types,
+    /// - all memory that the kernel uses stays valid, and is not used in a conflicting way, until the stream has
+    ///   passed the kernel.
     pub unsafe fn launch<G: Into<GridSize>, B: Into<BlockSize>>(
         &self,
         function: &Function<'_>,
@@ -103,7 +107,7 @@ fn to_cust(error: &DeviceError) -> CudaError {
     error.code().and_then(|code| known(code.0)).unwrap_or(CudaError::UnknownError)
 }
 
-/// What a launch, or work before it on the device, can fail with, as far as cust has a name for it.
+/// The errors of cust that a launch, or earlier work on the device, can return.
 const KNOWN: [CudaError; 34] = [
     CudaError::InvalidValue,
     CudaError::OutOfMemory,

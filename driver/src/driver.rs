@@ -1,4 +1,7 @@
-//! [`Driver`]: everything that the library asks of a driver, as one trait.
+//! The [`Driver`] trait: every call that this library makes to a CUDA driver.
+//!
+//! The trait has two implementations. `cuda` calls the NVIDIA driver through cust. [`sim`] is a model of that driver on
+//! host memory and virtual time. Code outside these two modules does not depend on which implementation it calls.
 
 use crate::advice::Advice;
 use crate::error::DriverError;
@@ -15,80 +18,174 @@ use std::fmt::Debug;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// What the driver is asked to do.
+/// The operations of a CUDA driver.
 ///
-/// Every method works on device `d` (an ordinal that exists) and leaves the calling thread's current
-/// context as it found it, unless there was none. Sizes are never zero. Names in parentheses are the
-/// driver calls, in which the contract of each is documented.
+/// The names in parentheses are the driver calls that a method makes. CUDA's documentation specifies each of them, and
+/// each method returns the error code of its call. An operation that the device does not support is refused, with
+/// [`DriverError::NotSupported`] or a code of the driver. If the installed driver lacks the call, the method returns
+/// [`DriverError::MissingSymbol`].
 ///
-/// The unsafe methods share one contract: pointers name memory that stays valid, and is used by
-/// nothing else in a conflicting way, until the stream has passed the operation; handles were returned
-/// by this driver for this device and not destroyed.
+/// Every method takes the ordinal `d` of an existing device. It leaves the calling thread's current context unchanged.
+/// If the thread had no current context, the context of device `d` becomes and stays current. The caller never passes
+/// zero bytes as the size of an allocation, a copy or a range.
+///
+/// # Safety of the methods
+///
+/// The `# Safety` sections use two terms:
+///
+/// - A handle is *live* on device `d` if this driver returned it for `d` and it has not been destroyed. The default
+///   streams are always live.
+/// - A range is *usable until the stream has passed* an operation if two conditions hold until the stream has
+///   executed the operation: the memory stays allocated, and no other thread, stream or device uses it in a conflicting
+///   way.
 pub trait Driver: Debug + Send + Sync {
-    /// Its device numbers are `0..device_count`.
+    /// Returns the number of devices. Their ordinals are `0..device_count`.
     fn device_count(&self) -> u32;
-    /// The id of device `d`.
+    /// Returns the id of device `d`.
     fn device_id(&self, d: u32) -> DeviceId;
-    /// The facts about a device (`cuDeviceGetAttribute`, `cuDeviceGetName`, `cuDeviceTotalMem`).
+    /// Returns the properties of the device (`cuDeviceGetAttribute`, `cuDeviceGetName`, `cuDeviceTotalMem`).
     fn attributes(&self, d: u32) -> Result<Attributes, DriverError>;
-    /// Free and total memory (`cuMemGetInfo`).
+    /// Returns the free and total bytes of device memory (`cuMemGetInfo`).
     fn memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError>;
-    /// Free and total memory of the host that the device sees.
+    /// Returns the free and total bytes of host memory. The answer is the operating system's, because no driver call
+    /// reports it; a simulated device answers from its profile.
     fn host_memory_info(&self, d: u32) -> Result<MemoryInfo, DriverError>;
-    /// Waits for all work of the device (`cuCtxSynchronize`).
+    /// Blocks until all work of the device is done, and returns an error if that work failed (`cuCtxSynchronize`).
     fn synchronize_device(&self, d: u32) -> Result<(), DriverError>;
 
-    /// A new stream, which does not synchronise with the legacy default stream unless `blocking`
-    /// (`cuStreamCreate`).
+    /// Creates a stream (`cuStreamCreate`). It synchronizes with the legacy default stream only if `blocking` is true.
     fn create_stream(&self, d: u32, blocking: bool) -> Result<RawStream, DriverError>;
-    /// Ends a stream; work on it still completes (`cuStreamDestroy`).
+    /// Destroys a stream (`cuStreamDestroy`). Work that was enqueued before still completes.
+    ///
+    /// # Safety
+    ///
+    /// `stream` was returned by [`create_stream`](Self::create_stream), is live on device `d`, and is not used
+    /// afterwards.
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError>;
-    /// Waits for a stream (`cuStreamSynchronize`).
+    /// Blocks until all work enqueued on the stream is done (`cuStreamSynchronize`).
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`.
     unsafe fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError>;
-    /// Whether all work of a stream is done (`cuStreamQuery`).
+    /// Reports whether all work enqueued on the stream is done (`cuStreamQuery`).
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`.
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool, DriverError>;
-    /// Makes later work of `stream` wait for `event` (`cuStreamWaitEvent`).
+    /// Makes work that is enqueued on `stream` later wait for the last record of `event` (`cuStreamWaitEvent`). The
+    /// call does nothing if the event was never recorded. The event may belong to another device.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`, and `event` is live on its device.
     unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<(), DriverError>;
 
-    /// A new event, without timing unless `timing` (`cuEventCreate`).
+    /// Creates an event (`cuEventCreate`). It records times only if `timing` is true.
     fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent, DriverError>;
-    /// Ends an event; waits for it that were enqueued stand (`cuEventDestroy`).
+    /// Destroys an event (`cuEventDestroy`). Waits for it that were enqueued before remain in force.
+    ///
+    /// # Safety
+    ///
+    /// `event` is live, and is not used afterwards.
     unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError>;
-    /// Marks the end of the work enqueued so far (`cuEventRecord`).
+    /// Records the event: it is reached when all work enqueued on `stream` so far is done (`cuEventRecord`). An event
+    /// of another device is rejected.
+    ///
+    /// # Safety
+    ///
+    /// `event` and `stream` are live on device `d`.
     unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<(), DriverError>;
-    /// Whether the work before the last record is done (`cuEventQuery`).
+    /// Reports whether the last record of the event is reached (`cuEventQuery`). Returns true if it was never recorded.
+    ///
+    /// # Safety
+    ///
+    /// `event` is live.
     unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool, DriverError>;
-    /// Waits for the work before the last record (`cuEventSynchronize`).
+    /// Blocks until the last record of the event is reached (`cuEventSynchronize`). Returns at once if the event was
+    /// never recorded.
+    ///
+    /// # Safety
+    ///
+    /// `event` is live.
     unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError>;
-    /// Device time between two records (`cuEventElapsedTime`).
+    /// Returns the device time from the record of `start` to that of `end` (`cuEventElapsedTime`), or zero if `end` was
+    /// reached first. An event without timing or without a record is rejected, and so is one that is not reached yet.
+    ///
+    /// # Safety
+    ///
+    /// `start` and `end` are live.
     unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration, DriverError>;
 
-    /// Memory of the device (`cuMemAlloc`).
+    /// Allocates device memory (`cuMemAlloc`).
     fn allocate_device(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
-    /// Unified memory, attached globally (`cuMemAllocManaged`).
+    /// Allocates unified memory that is attached globally (`cuMemAllocManaged`). Refused on a device without managed
+    /// memory.
     fn allocate_managed(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
-    /// Frees what either of the two gave; waits for the work that uses it (`cuMemFree`).
+    /// Frees memory that [`allocate_device`](Self::allocate_device) or [`allocate_managed`](Self::allocate_managed)
+    /// returned, after waiting for the enqueued work that uses it (`cuMemFree`).
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was returned by one of these two methods and not freed. Only work that is already enqueued uses the
+    /// memory.
     unsafe fn free(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError>;
-    /// Page-locked host memory (`cuMemAllocHost`).
+    /// Allocates pinned host memory (`cuMemAllocHost`).
     fn allocate_pinned(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
-    /// Frees page-locked host memory (`cuMemFreeHost`).
+    /// Frees pinned host memory (`cuMemFreeHost`).
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was returned by [`allocate_pinned`](Self::allocate_pinned) and not freed, and nothing uses the memory any
+    /// more, enqueued work included.
     unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// The device's default stream-ordered pool (`cuDeviceGetDefaultMemPool`).
+    /// Returns the device's default stream-ordered pool (`cuDeviceGetDefaultMemPool`). Refused if the device or the
+    /// driver has no memory pools.
     fn default_pool(&self, d: u32) -> Result<RawPool, DriverError>;
-    /// A new stream-ordered pool of device memory (`cuMemPoolCreate`).
+    /// Creates a stream-ordered pool of device memory (`cuMemPoolCreate`). Refused if the device or the driver has no
+    /// memory pools.
     fn create_pool(&self, d: u32) -> Result<RawPool, DriverError>;
-    /// Ends a pool (`cuMemPoolDestroy`).
+    /// Destroys a pool (`cuMemPoolDestroy`). Its live blocks stay valid, and the pool's memory is released after the
+    /// last of them is freed. The default pool is rejected.
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`, and no memory is allocated from it afterwards.
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<(), DriverError>;
-    /// How much a pool keeps at a synchronisation (`CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`).
+    /// Sets the bytes of reserved memory that the pool keeps at a synchronization (`cuMemPoolSetAttribute`,
+    /// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`).
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
     unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<(), DriverError>;
-    /// The threshold in force.
+    /// Returns the release threshold of the pool in bytes (`cuMemPoolGetAttribute`).
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
     unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64, DriverError>;
-    /// What the pool holds now.
+    /// Returns the bytes that the pool has reserved and those that are in live blocks (`cuMemPoolGetAttribute`).
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
     unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage, DriverError>;
-    /// Gives back all but `keep` bytes, as far as they are free (`cuMemPoolTrimTo`).
+    /// Releases the pool's free memory to the device until at most `keep` bytes remain reserved (`cuMemPoolTrimTo`).
+    /// Memory in live blocks is not released.
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
     unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<(), DriverError>;
-    /// Memory of a pool, in stream order (`cuMemAllocFromPoolAsync`).
+    /// Allocates memory from a pool in stream order (`cuMemAllocFromPoolAsync`).
+    ///
+    /// # Safety
+    ///
+    /// `pool` and `stream` are live on device `d`. Work on other streams uses the memory only after waiting for this
+    /// stream.
     unsafe fn allocate_async(
         &self,
         d: u32,
@@ -96,28 +193,59 @@ pub trait Driver: Debug + Send + Sync {
         bytes: usize,
         stream: RawStream,
     ) -> Result<NonNull<u8>, DriverError>;
-    /// Gives it back, in stream order (`cuMemFreeAsync`).
+    /// Frees memory in stream order (`cuMemFreeAsync`).
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was returned by [`allocate_async`](Self::allocate_async) and not freed. `stream` is live on device `d`,
+    /// and all uses of the memory come before this point of it.
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError>;
 
-    /// Bytes of the granules that memory can be mapped in (`cuMemGetAllocationGranularity`).
+    /// Returns the granularity of mappings in bytes (`cuMemGetAllocationGranularity`). Refused on a device without
+    /// virtual memory management.
     fn mapping_granularity(&self, d: u32) -> Result<usize, DriverError>;
-    /// Addresses without memory, at a multiple of the granularity; whole granules (`cuMemAddressReserve`).
+    /// Reserves addresses that have no memory behind them (`cuMemAddressReserve`). `bytes` is a multiple of the
+    /// granularity, and so is the returned address.
     fn reserve_addresses(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
-    /// Gives reserved addresses back, all that one call gave; nothing is mapped there (`cuMemAddressFree`).
+    /// Frees one whole reservation of addresses (`cuMemAddressFree`).
+    ///
+    /// # Safety
+    ///
+    /// The range is what one call of [`reserve_addresses`](Self::reserve_addresses) returned, and nothing is mapped in
+    /// it.
     unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
-    /// Puts new memory of the device, for its use alone, behind reserved addresses: whole granules that have
-    /// none. All of it or, on failure, nothing (`cuMemCreate`, `cuMemMap`, `cuMemSetAccess`).
+    /// Allocates device memory and maps it at reserved addresses, accessible to device `d` only (`cuMemCreate`,
+    /// `cuMemMap`, `cuMemSetAccess`). `ptr` and `bytes` are multiples of the granularity. If the call fails, it maps
+    /// nothing.
+    ///
+    /// # Safety
+    ///
+    /// The range lies in reserved addresses of device `d`, and nothing is mapped in it.
     unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
-    /// Puts memory that was mapped by whole calls of [`map`](Self::map), each given by its address and bytes, behind
-    /// further reserved addresses that have none, from `ptr` on, end to end. All of it or, on failure, nothing
-    /// (`cuMemRetainAllocationHandle`, `cuMemMap`, `cuMemSetAccess`).
+    /// Maps memory that is mapped already at further reserved addresses (`cuMemRetainAllocationHandle`, `cuMemMap`,
+    /// `cuMemSetAccess`). The pieces follow one another from `ptr` on. Each piece is the address and the bytes of one
+    /// whole call of [`map`](Self::map). If the call fails, it maps nothing.
+    ///
+    /// # Safety
+    ///
+    /// Each piece is mapped, and is what one call of `map` mapped. The target range lies in reserved addresses of
+    /// device `d`, and nothing is mapped in it.
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError>;
-    /// Takes the memory of one or several whole calls of [`map`](Self::map) away and frees it, or of pieces that
-    /// [`map_again`](Self::map_again) put there, which must be done first. The work that uses these addresses must
-    /// have been waited for (`cuMemUnmap`).
+    /// Removes mappings (`cuMemUnmap`). The range covers one or more whole calls of [`map`](Self::map), or one or more
+    /// whole pieces of [`map_again`](Self::map_again). Unmapping a range of `map` frees its memory; the further
+    /// mappings of that memory have to be removed first.
+    ///
+    /// # Safety
+    ///
+    /// The range is such a range, and nothing uses its addresses any more. The work that used them has been waited for.
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
 
-    /// Copies between any two memories that the device or the driver can reach (`cuMemcpyAsync`).
+    /// Copies bytes in stream order (`cuMemcpyAsync`). Source and destination are any memory that the device or the
+    /// driver can reach.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. Both ranges are usable until the stream has passed the copy.
     unsafe fn copy_async(
         &self,
         d: u32,
@@ -126,7 +254,11 @@ pub trait Driver: Debug + Send + Sync {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError>;
-    /// Fills with a byte (`cuMemsetD8Async`).
+    /// Sets every byte of a range of device, unified or pinned memory to `value`, in stream order (`cuMemsetD8Async`).
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The range is usable until the stream has passed the fill.
     unsafe fn fill_async(
         &self,
         d: u32,
@@ -135,11 +267,21 @@ pub trait Driver: Debug + Send + Sync {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError>;
-    /// Writes a word of the device's memory, for others to see when the stream has come there
-    /// (`cuStreamWriteValue32_v2`, CUDA 11.7).
+    /// Writes a 32-bit word of device memory in stream order (`cuStreamWriteValue32_v2`, CUDA 11.7). A running kernel
+    /// can poll the word. Refused on a simulated device, which runs no such kernels.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The word is aligned. It stays allocated, and nothing else writes it, until the
+    /// stream has passed the write.
     unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError>;
 
-    /// Moves the pages of a range, in stream order (`cuMemPrefetchAsync`).
+    /// Migrates the pages of a range of unified memory to a location, in stream order (`cuMemPrefetchAsync`). Rejects a
+    /// range that is not unified memory, and a device without concurrent managed access.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The range stays allocated until the stream has passed the prefetch.
     unsafe fn prefetch(
         &self,
         d: u32,
@@ -148,25 +290,56 @@ pub trait Driver: Debug + Send + Sync {
         to: Location,
         stream: RawStream,
     ) -> Result<(), DriverError>;
-    /// Moves the pages of several ranges, in stream order, in no order among themselves. Not on the legacy default
-    /// stream (`cuMemPrefetchBatchAsync`).
+    /// Migrates the pages of several ranges in stream order, in no specified order among the ranges
+    /// (`cuMemPrefetchBatchAsync`, CUDA 13.0). Rejects the legacy default stream, and what [`prefetch`](Self::prefetch)
+    /// rejects.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The ranges stay allocated until the stream has passed the prefetch.
     unsafe fn prefetch_batch(&self, d: u32, ranges: &[PrefetchRange], stream: RawStream) -> Result<(), DriverError>;
-    /// Tells how a range will be used (`cuMemAdvise`).
+    /// Advises the driver how a range of unified memory will be used (`cuMemAdvise`). Rejects a range that is not
+    /// unified memory, and a location whose device has no concurrent managed access.
+    ///
+    /// # Safety
+    ///
+    /// The range is allocated.
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError>;
-    /// What a range has been told (`cuMemRangeGetAttribute`).
+    /// Returns the advice and the last prefetch that hold for every page of a range (`cuMemRangeGetAttribute`). Rejects
+    /// a range that is not unified memory.
     fn range_attributes(&self, d: u32, ptr: *const u8, bytes: usize) -> Result<RangeAttributes, DriverError>;
-    /// What a pointer points to (`cuPointerGetAttributes`).
+    /// Returns the type and the device of the memory that a pointer points to (`cuPointerGetAttributes`). Rejects
+    /// memory that the driver does not know.
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo, DriverError>;
-    /// The host is about to touch a range. The work that must have ended has been waited for.
+    /// Announces that the host is about to access a range: to read it or, if `write` is true, to write it. The caller
+    /// has waited for the work that must come before. The NVIDIA driver needs no such call, because pages migrate when
+    /// the host touches them. A simulated device migrates the pages here, and rejects an access that would crash a real
+    /// process.
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<(), DriverError>;
 
-    /// Loads a module of PTX (`cuModuleLoadDataEx`).
+    /// Compiles PTX and loads it as a module (`cuModuleLoadDataEx`). Refused on a simulated device.
     fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError>;
-    /// Unloads it (`cuModuleUnload`).
+    /// Unloads a module (`cuModuleUnload`).
+    ///
+    /// # Safety
+    ///
+    /// `module` is live on device `d`. It and its functions are not used afterwards, and none of its kernels is still
+    /// to run.
     unsafe fn unload_module(&self, d: u32, module: RawModule) -> Result<(), DriverError>;
-    /// A kernel by name (`cuModuleGetFunction`).
+    /// Returns the kernel called `name` (`cuModuleGetFunction`), or `CUDA_ERROR_NOT_FOUND` if the module has none.
+    ///
+    /// # Safety
+    ///
+    /// `module` is live on device `d`.
     unsafe fn function(&self, d: u32, module: RawModule, name: &str) -> Result<RawFunction, DriverError>;
-    /// Launches a kernel (`cuLaunchKernel`).
+    /// Launches a kernel in stream order (`cuLaunchKernel`).
+    ///
+    /// # Safety
+    ///
+    /// - `stream` is live on device `d`, and the module of `function` stays loaded until the stream has passed the
+    ///   kernel.
+    /// - `args` matches the parameters of the kernel in number and type.
+    /// - All memory that the kernel uses is usable until the stream has passed the kernel.
     unsafe fn launch(
         &self,
         d: u32,
@@ -175,7 +348,13 @@ pub trait Driver: Debug + Send + Sync {
         args: &[KernelArg],
         stream: RawStream,
     ) -> Result<(), DriverError>;
-    /// Enqueues work of the simulated device, done by the host.
+    /// Enqueues a host kernel: Rust code that the simulated device runs on the host when the stream reaches it. Refused
+    /// on a real device.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The ranges that the kernel declares are usable until the stream has passed the
+    /// kernel.
     unsafe fn launch_host(&self, d: u32, kernel: HostKernel, stream: RawStream) -> Result<(), DriverError>;
 
     /// Returns what only a simulated machine offers; `None` for a GPU's driver.

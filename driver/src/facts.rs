@@ -58,7 +58,7 @@ impl Attributes {
     }
 }
 
-/// Free and total bytes of a device's memory (`cuMemGetInfo`).
+/// The memory that a pointer points to (`cuPointerGetAttributes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryInfo {
@@ -75,13 +75,13 @@ impl MemoryInfo {
     }
 }
 
-/// How much a stream-ordered pool of the driver holds.
+/// The memory that a stream-ordered pool of the driver holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DriverPoolUsage {
     /// Bytes that the pool has reserved from the device (`CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT`).
     pub reserved: u64,
-    /// Bytes of them in live blocks (`CU_MEMPOOL_ATTR_USED_MEM_CURRENT`).
+    /// Bytes of the reserved memory that are in live blocks (`CU_MEMPOOL_ATTR_USED_MEM_CURRENT`).
     pub used: u64,
 }
 
@@ -92,13 +92,13 @@ impl DriverPoolUsage {
     }
 }
 
-/// What a pointer points to (`cuPointerGetAttributes`).
+/// The memory that a pointer points to (`cuPointerGetAttributes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PointerInfo {
-    /// What memory it is.
+    /// The type of the memory.
     pub memory_type: MemoryType,
-    /// The device it was allocated on.
+    /// The device that the memory was allocated on.
     pub device: DeviceId,
 }
 
@@ -109,15 +109,16 @@ impl PointerInfo {
     }
 }
 
-/// What memory a pointer points to (`CUmemorytype`). Displayed by the names of [`kind`](crate::kind).
+/// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryType {
-    /// Of a device.
+    /// Device memory.
     Device,
-    /// The host's, page-locked.
+    /// Pinned (page-locked) host memory.
     Host,
-    /// Unified memory. Not called after its kind, whose name error messages can then go on giving in short.
+    /// Unified (managed) memory. Not named `Managed`: rustc prints a type by its short name only while that name is
+    /// unique, and `kind::Managed` appears in this library's compile errors.
     Unified,
 }
 

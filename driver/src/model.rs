@@ -110,7 +110,7 @@ impl Movement {
     }
 }
 
-/// Where the pages of a range are.
+/// The locations of the pages of a range.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Residency {
     at: Vec<(Location, u64)>,
@@ -124,7 +124,8 @@ impl Residency {
         Self { at, nowhere }
     }
 
-    /// Bytes of the range's pages that are at a location; whole pages. Copies of a page count at each.
+    /// Returns the bytes of the range's pages that are at a location, in whole pages. A page that has copies at several
+    /// locations counts at each.
     pub fn on(&self, location: impl Into<Location>) -> u64 {
         let location = match location.into() {
             Location::HostNuma(_) => Location::Host,
@@ -133,12 +134,12 @@ impl Residency {
         self.at.iter().find(|(at, _)| *at == location).map_or(0, |(_, bytes)| *bytes)
     }
 
-    /// Bytes of pages that nobody has touched yet.
+    /// Returns the bytes of pages that no processor has touched yet, so that they are at no location.
     pub fn nowhere(&self) -> u64 {
         self.nowhere
     }
 
-    /// All locations with the bytes there, the host first.
+    /// Returns all locations and the bytes at each, the host first.
     pub fn locations(&self) -> &[(Location, u64)] {
         &self.at
     }

@@ -1,9 +1,9 @@
-//! The symbols of the CUDA driver library, resolved when they are first called.
+//! The symbols of the CUDA driver library, resolved when a function is first called.
 //!
-//! A program that uses [`cust`] links `libcuda`, so it builds only where a CUDA toolkit is
-//! installed and starts only where an NVIDIA driver is. This crate removes both conditions: it
-//! defines every function that `cust_raw` declares ([`SYMBOLS`]) as a jump through a table, which
-//! it fills from `libcuda.so.1` at the first call or at [`load`].
+//! A program that uses [`cust`] links `libcuda`. Such a program builds only where a CUDA toolkit is installed, and
+//! starts only where an NVIDIA driver is installed. This crate removes both conditions. It defines every function that
+//! `cust_raw` declares ([`SYMBOLS`]) as a jump through a table. It fills the table from `libcuda.so.1` at the first
+//! call of such a function, or in [`load`].
 //!
 //! ```
 //! match cumem_libcuda::load() {
@@ -12,23 +12,24 @@
 //! }
 //! ```
 //!
-//! Calling a function that could not be filled is harmless. It returns
-//! `CUDA_ERROR_SHARED_OBJECT_INIT_FAILED` (303) when there is no driver and
-//! `CUDA_ERROR_NOT_FOUND` (500) when the installed driver lacks that one symbol;
-//! [`Library::require`] tells beforehand.
+//! A function that could not be resolved is harmless to call, because it returns an error code:
+//!
+//! - `CUDA_ERROR_SHARED_OBJECT_INIT_FAILED` (303) if there is no driver,
+//! - `CUDA_ERROR_NOT_FOUND` (500) if the installed driver lacks this symbol. [`Library::require`] checks for a symbol
+//!   beforehand.
 //!
 //! The environment variable `CUMEM_LIBCUDA` ([`ENV`]) names another library to load.
 //!
-//! A program that calls nothing of this crate needs `use cumem_libcuda as _;`, or its symbols
-//! are not linked.
+//! A program that calls nothing in this crate needs `use cumem_libcuda as _;`. Otherwise the crate's symbols are not
+//! linked.
 //!
-//! | Module | What it holds |
+//! | Module | What it contains |
 //! |---|---|
-//! | `library` | opening the driver, looking symbols up |
-//! | `error`   | what can be wrong, in words |
+//! | `library` | opening the driver, looking up symbols |
+//! | `error`   | the errors of loading and of looking up |
 //! | `version` | the driver's version |
-//! | `table`   | the table, the functions that jump through it |
-//! | `symbols` | the names, generated |
+//! | `table`   | the table, and the functions that jump through it |
+//! | `symbols` | the names of the functions, generated |
 //!
 //! [`cust`]: https://docs.rs/cust
 #![deny(missing_docs)]

@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 
 use crate::{DriverVersion, LoadError, MissingSymbol, table};
 
-/// The environment variable that names the library to load in place of `libcuda.so.1`.
+/// The environment variable that names a library to load instead of `libcuda.so.1`.
 ///
-/// Its value goes to `dlopen`: a path, or a bare name to be searched for. Empty counts as unset.
+/// Its value is passed to `dlopen`: a path, or a bare name that is searched for. An empty value counts as unset.
 pub const ENV: &str = "CUMEM_LIBCUDA";
 
 const DEFAULT: &str = "libcuda.so.1";
 
-/// The CUDA driver library of this process. See [`load`].
+/// The CUDA driver library of this process. [`load`] returns it.
 #[derive(Debug)]
 pub struct Library {
     handle: Handle,
@@ -24,17 +24,17 @@ pub struct Library {
 
 /// Loads the CUDA driver library, once per process, and fills the table of [`SYMBOLS`].
 ///
-/// Only the first call does any work; every call gives the same answer. A driver function called
-/// before does the same first.
+/// Only the first call does this work. Every call returns the same result. A call of a driver function loads the
+/// library in the same way if nothing has loaded it before.
 ///
 /// [`SYMBOLS`]: crate::SYMBOLS
 ///
 /// # Errors
 ///
-/// [`LoadError`] when there is no library or it is no CUDA driver.
+/// Returns [`LoadError`] if there is no library, or if the library is not a CUDA driver.
 pub fn load() -> Result<&'static Library, LoadError> {
     static LIBRARY: OnceLock<Result<Library, LoadError>> = OnceLock::new();
-    // The table is filled before the answer is published: who has the answer can call.
+    // The table is filled before the result is published, so any thread that has the result can call the functions.
     let answer = LIBRARY.get_or_init(|| {
         let library = Library::open();
         table::fill(library.as_ref().ok());
@@ -44,37 +44,37 @@ pub fn load() -> Result<&'static Library, LoadError> {
 }
 
 impl Library {
-    /// The version of CUDA that the driver supports.
+    /// Returns the version of CUDA that the driver supports.
     #[must_use]
     pub fn driver_version(&self) -> DriverVersion {
         self.driver_version
     }
 
-    /// The file that was loaded, as the dynamic loader found it.
+    /// Returns the path of the loaded file, as the dynamic loader found it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The address of any symbol of the driver, by its exact name (`cuMemAlloc_v2`).
+    /// Returns the address of a symbol of the driver, by its exact name (for example `cuMemAlloc_v2`).
     ///
-    /// This reaches symbols newer than [`SYMBOLS`](crate::SYMBOLS) too. The address stays valid:
-    /// the library is never unloaded.
+    /// The symbol may be newer than [`SYMBOLS`](crate::SYMBOLS). The address stays valid, because the library is never
+    /// unloaded.
     ///
     /// # Errors
     ///
-    /// [`MissingSymbol`] when the installed driver does not export it.
+    /// Returns [`MissingSymbol`] if the installed driver does not export the symbol.
     pub fn symbol(&self, name: &str) -> Result<NonNull<c_void>, MissingSymbol> {
         self.handle
             .symbol(name)
             .ok_or_else(|| MissingSymbol { symbol: name.to_owned(), driver_version: self.driver_version })
     }
 
-    /// Checks that the driver exports the symbol.
+    /// Checks that the driver exports a symbol.
     ///
     /// # Errors
     ///
-    /// [`MissingSymbol`] when it does not.
+    /// Returns [`MissingSymbol`] if the driver does not export the symbol.
     pub fn require(&self, name: &str) -> Result<(), MissingSymbol> {
         self.symbol(name).map(drop)
     }
@@ -96,65 +96,65 @@ impl Library {
     }
 }
 
-/// What `dlopen` gave; never closed, because the table keeps addresses into the library.
+/// The handle that `dlopen` returned. It is never closed, because the table keeps addresses in the library.
 #[derive(Debug)]
 struct Handle(NonNull<c_void>);
 
-// SAFETY: the handle is only ever passed to `dlsym`, which any thread may call.
+// SAFETY: the handle is only passed to `dlsym`, which any thread may call.
 unsafe impl Send for Handle {}
-// SAFETY: as above, and `dlsym` may be called from several threads at once.
+// SAFETY: the handle is only passed to `dlsym`, which several threads may call at once.
 unsafe impl Sync for Handle {}
 
 impl Handle {
     fn open(name: &OsStr) -> Result<Self, String> {
         let name = CString::new(name.as_bytes()).map_err(|error| error.to_string())?;
-        // SAFETY: `name` is a C string. The library's constructors run: it is the CUDA driver, or
-        // what the user put in its place.
+        // SAFETY: `name` is a C string. Loading runs the library's constructors. The library is the CUDA driver, or the
+        // one that the user put in its place.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         NonNull::new(handle).map(Self).ok_or_else(last_error)
     }
 
     fn symbol(&self, name: &str) -> Option<NonNull<c_void>> {
         let name = CString::new(name).ok()?;
-        // SAFETY: the handle is open and `name` is a C string.
+        // SAFETY: the handle is open, and `name` is a C string.
         NonNull::new(unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) })
     }
 }
 
-/// The text of the failure that `dlopen` just reported on this thread.
+/// Returns the message of the `dlopen` failure that was just reported on this thread.
 fn last_error() -> String {
-    // SAFETY: no arguments, callable at any time.
+    // SAFETY: `dlerror` has no arguments and may be called at any time.
     let text = unsafe { libc::dlerror() };
     if text.is_null() {
         return "no reason given".to_owned();
     }
-    // SAFETY: a C string that lives until this thread's next call of the dynamic loader.
+    // SAFETY: `text` is a C string that lives until this thread's next call of the dynamic loader.
     let text = unsafe { CStr::from_ptr(text) };
     text.to_string_lossy().into_owned()
 }
 
-/// The file that an address was loaded from.
+/// Returns the file that an address was loaded from.
 fn file_of(address: NonNull<c_void>) -> Option<PathBuf> {
     let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: `info` is writable; any address may be asked for.
+    // SAFETY: `info` is writable, and `dladdr` accepts any address.
     let found = unsafe { libc::dladdr(address.as_ptr(), info.as_mut_ptr()) };
-    // SAFETY: all zeroes is a valid `Dl_info`, and `dladdr` leaves it valid.
+    // SAFETY: a `Dl_info` of zeroes is valid, and `dladdr` leaves it valid.
     let info = unsafe { info.assume_init() };
     if found == 0 || info.dli_fname.is_null() {
         return None;
     }
-    // SAFETY: a C string that lives as long as the library, which is never unloaded.
+    // SAFETY: `dli_fname` is a C string that lives as long as the library, which is never unloaded.
     let file = unsafe { CStr::from_ptr(info.dli_fname) };
     Some(PathBuf::from(OsStr::from_bytes(file.to_bytes())))
 }
 
-/// Asks `cuDriverGetVersion`, which needs no `cuInit`, or gives the code that it returned.
+/// Calls `cuDriverGetVersion`, which needs no `cuInit`. Returns the version, or the error code of the call.
 fn version(get_version: NonNull<c_void>) -> Result<DriverVersion, u32> {
     type GetVersion = unsafe extern "C" fn(*mut c_int) -> u32;
-    // SAFETY: this is the driver's `cuDriverGetVersion`, whose type is stable.
+    // SAFETY: the address is that of the driver's `cuDriverGetVersion`, whose type is stable.
     let get_version = unsafe { std::mem::transmute::<NonNull<c_void>, GetVersion>(get_version) };
     let mut raw = 0;
-    // SAFETY: `raw` is writable for the call.
+    // SAFETY: `raw` is writable.
     let code = unsafe { get_version(&raw mut raw) };
     if code != 0 {
         return Err(code);

@@ -1,8 +1,8 @@
-//! The driver's functions, each a jump through its slot of one table.
+//! The driver's functions. Each is a jump through a slot of one table.
 //!
-//! A slot first holds `cumem_libcuda_lazy`, which saves the arguments, calls [`resolve`] (the
-//! table is filled then) and goes on to what the slot holds now. The function leaves its slot's
-//! address in a scratch register (r11, x16), so that one `cumem_libcuda_lazy` serves them all.
+//! A slot first holds the address of `cumem_libcuda_lazy`. That routine saves the arguments and calls [`resolve`],
+//! which fills the table. Then it jumps to the address that the slot holds now. Each function leaves the address of its
+//! slot in a scratch register (r11, x16), so that one `cumem_libcuda_lazy` serves all functions.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -17,12 +17,12 @@ use crate::{Library, load};
 )))]
 compile_error!("cumem-libcuda supports Linux on x86-64 and AArch64 only");
 
-/// Returned when no driver could be loaded.
+/// The error code that a function returns if no driver could be loaded.
 const SHARED_OBJECT_INIT_FAILED: u32 = 303;
-/// Returned when the driver lacks the symbol.
+/// The error code that a function returns if the driver lacks its symbol.
 const NOT_FOUND: u32 = 500;
 
-// The entry's body, given the name of the symbol.
+// The body of the function `$name`.
 #[cfg(target_arch = "x86_64")]
 macro_rules! jump {
     ($name:literal) => {
@@ -30,7 +30,7 @@ macro_rules! jump {
     };
 }
 
-// The load acquires: the driver's memory is seen as its loading left it.
+// The load has acquire order, so that everything that loading the driver wrote is visible to the function.
 #[cfg(target_arch = "aarch64")]
 macro_rules! jump {
     ($name:literal) => {
@@ -44,10 +44,11 @@ macro_rules! jump {
     };
 }
 
-// The names are hidden: they serve this program and never stand in for the driver's own.
+// The symbols are hidden: this program's calls use them, but they do not replace the driver's symbols in other
+// libraries.
 macro_rules! define {
     ($($name:literal)*) => {
-        /// The functions that this crate defines: all that `cust_raw` 0.11.3 declares.
+        /// The names of the functions that this crate defines: all that `cust_raw` 0.11.3 declares.
         pub const SYMBOLS: &[&str] = &[$($name),*];
 
         std::arch::global_asm!(
@@ -75,7 +76,7 @@ macro_rules! define {
 
 symbols!(define);
 
-// The floating-point arguments lie at the stack pointer, the others after them.
+// The floating-point arguments are saved at the stack pointer, the integer arguments above them.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".pushsection .text.cumem_libcuda, \"ax\", @progbits",
@@ -91,7 +92,7 @@ std::arch::global_asm!(
     ".cfi_offset rbp, -16",
     "mov rbp, rsp",
     ".cfi_def_cfa_register rbp",
-    // Eight of 16 bytes, six of 8: keeps the alignment that `push` made.
+    // Eight registers of 16 bytes and six of 8. The sum keeps the stack alignment that `push` made.
     "sub rsp, 176",
     "movaps [rsp], xmm0",
     "movaps [rsp + 16], xmm1",
@@ -143,7 +144,7 @@ std::arch::global_asm!(
     "cumem_libcuda_lazy:",
     ".cfi_startproc",
     "hint #34",
-    // The frame record, eight of 8 bytes, eight of 16.
+    // The frame record of 16 bytes, eight registers of 8 bytes, and eight of 16.
     "stp x29, x30, [sp, #-208]!",
     ".cfi_def_cfa_offset 208",
     ".cfi_offset x29, -208",
@@ -179,17 +180,17 @@ std::arch::global_asm!(
     resolve = sym resolve,
 );
 
-// SAFETY: defined above with one pointer-sized slot, holding an address, for each symbol.
+// SAFETY: the table is defined above. It has one pointer-sized slot for each symbol, and each slot holds an address.
 unsafe extern "C" {
     #[link_name = "cumem_libcuda_table"]
     safe static TABLE: [AtomicPtr<c_void>; SYMBOLS.len()];
 }
 
-// Makes the linker take the object that holds the functions, whatever the order of libraries.
+// Makes the linker include the object that holds the functions, in whichever order the libraries are linked.
 #[used]
 static KEEP: &[AtomicPtr<c_void>; SYMBOLS.len()] = &TABLE;
 
-/// Points every function at the driver's, or at one that returns an error.
+/// Sets every slot to the driver's function, or to a function that returns an error code.
 pub(crate) fn fill(library: Option<&Library>) {
     for (slot, name) in TABLE.iter().zip(SYMBOLS) {
         let function = match library.map(|library| library.symbol(name)) {
@@ -201,9 +202,9 @@ pub(crate) fn fill(library: Option<&Library>) {
     }
 }
 
-/// Loads the driver and gives what the slot then holds, never `cumem_libcuda_lazy` again.
+/// Loads the driver and returns the address that the slot then holds, which is never `cumem_libcuda_lazy` again.
 extern "C" fn resolve(slot: &AtomicPtr<c_void>) -> *mut c_void {
-    // A failure is in the slot too, as the function that returns its code.
+    // If loading fails, the slot holds a function that returns the error code, so the result is not needed here.
     let _ = load();
     slot.load(Ordering::Acquire)
 }

@@ -3,14 +3,14 @@ use std::fmt;
 /// The CUDA version that an installed driver supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DriverVersion {
-    /// 13 in 13.0.
+    /// Major version, for example 13 in 13.0.
     pub major: u32,
-    /// 0 in 13.0.
+    /// Minor version, for example 0 in 13.0.
     pub minor: u32,
 }
 
 impl DriverVersion {
-    /// From the driver's own form, `1000 * major + 10 * minor`.
+    /// Converts the driver's number, `1000 * major + 10 * minor`.
     pub(crate) const fn from_raw(raw: u32) -> Self {
         Self { major: raw / 1000, minor: raw % 1000 / 10 }
     }

@@ -1,4 +1,4 @@
-/* A libcuda with three or four functions, built by the tests. */
+/* A fake libcuda with three or four functions. The tests compile it. */
 #include <stdint.h>
 
 #ifndef NO_INIT
@@ -11,7 +11,7 @@ int cuDriverGetVersion(int *version) { return 34; }
 int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
 #endif
 
-/* Writes what it got to where `params` points. */
+/* Writes its arguments to the address in `params`. */
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **params, void **extra) {
     uintptr_t got[] = {(uintptr_t)function, gx, gy, gz, bx, by, bz, shared, (uintptr_t)stream,
@@ -20,7 +20,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
     return 0;
 }
 
-/* Not the driver's type: more arguments of each kind than are passed in registers. */
+/* Not the driver's type. It has more arguments of each kind than are passed in registers. */
 int cuProfilerStart(double *out, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
                     int64_t g, int64_t h, double p, double q, double r, double s, double t,
                     double u, double v, double w, double x) {

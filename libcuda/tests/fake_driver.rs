@@ -1,4 +1,4 @@
-//! Against a driver that has only four functions.
+//! Tests against a fake driver that has only four functions.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::ptr;
 use cumem_libcuda::{DriverVersion, LoadError, SYMBOLS, load};
 use cust::sys::{self, CUresult};
 
-/// True in the process that has the fake driver.
+/// Returns true in the process that has loaded the fake driver.
 fn with_fake(test: &str, flags: &[&str]) -> bool {
     common::fake_driver(test, flags).is_some_and(|library| common::in_own_process(test, library))
 }
@@ -50,7 +50,7 @@ fn missing_symbol_returns_not_found() {
     }
 }
 
-/// The first call loads the driver, the second goes straight to it.
+/// The first call loads the driver. The second call jumps directly to the driver's function.
 #[test]
 fn stack_arguments_arrive() {
     if !with_fake("stack_arguments_arrive", &[]) {
@@ -58,7 +58,7 @@ fn stack_arguments_arrive() {
     }
     for _ in 0..2 {
         let mut got = [0_usize; 10];
-        // SAFETY: the fake writes ten words to where the last argument but one points.
+        // SAFETY: the fake writes ten words to the address in the last argument but one, and `got` has room for ten.
         let code = unsafe {
             sys::cuLaunchKernel(
                 ptr::without_provenance_mut(101),
@@ -100,18 +100,18 @@ type Wide = unsafe extern "C" fn(
     f64,
 ) -> u32;
 
-/// As above, with every argument register in use.
+/// Like `stack_arguments_arrive`, but every argument register is in use.
 #[test]
 fn register_arguments_arrive() {
     if !with_fake("register_arguments_arrive", &[]) {
         return;
     }
     let wide = sys::cuProfilerStart as *const c_void;
-    // SAFETY: the fake's function of this name has the type `Wide`.
+    // SAFETY: the fake's function with this name has the type `Wide`.
     let wide = unsafe { std::mem::transmute::<*const c_void, Wide>(wide) };
     for _ in 0..2 {
         let mut got = [0.0; 17];
-        // SAFETY: the fake writes seventeen numbers to `got`.
+        // SAFETY: the fake writes seventeen numbers to `got`, which has room for them.
         let code =
             unsafe { wide(got.as_mut_ptr(), 1, 2, 3, 4, 5, 6, 7, 8, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) };
         assert_eq!(code, 0);
@@ -147,8 +147,8 @@ fn library_without_init_is_no_driver() {
     let error = load().unwrap_err();
     assert!(matches!(error, LoadError::NotADriver { symbol: "cuInit", .. }));
     assert!(error.to_string().ends_with("is not a CUDA driver library: it lacks cuInit"));
-    // The library has this one, but it is not used at all.
-    // SAFETY: nothing but an error code comes back.
+    // The library exports this function, but its functions are not used, because it is not a driver. SAFETY: the call
+    // only returns an error code.
     let code = unsafe { sys::cuProfilerStart() };
     assert_eq!(code, CUresult::CUDA_ERROR_SHARED_OBJECT_INIT_FAILED);
 }

@@ -1,4 +1,4 @@
-//! On a machine without a driver every call answers an error.
+//! On a machine without a driver, every call returns an error.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn calls_return_an_error() {
         return;
     }
     for _ in 0..2 {
-        // SAFETY: nothing but an error code comes back.
+        // SAFETY: the call only returns an error code.
         let code = unsafe { sys::cuInit(0) };
         assert_eq!(code, CUresult::CUDA_ERROR_SHARED_OBJECT_INIT_FAILED);
         assert_eq!(cust::init(cust::CudaFlags::empty()), Err(cust::error::CudaError::SharedObjectInitFailed));

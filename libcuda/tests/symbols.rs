@@ -1,9 +1,9 @@
-//! The generated list is what `cust_raw` declares.
+//! The generated list of symbols is the list that `cust_raw` declares.
 
 use std::path::Path;
 use std::process::Command;
 
-/// `src/cuda.rs` of the `cust_raw` that this workspace builds with.
+/// Returns the path of `src/cuda.rs` of the `cust_raw` that this workspace builds with.
 fn cust_raw_source() -> String {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--manifest-path"])

@@ -1,4 +1,4 @@
-//! Allocation and freeing, waiting, and the checks that calls share.
+//! Driver calls that allocate, free and wait, and the checks that calls share.
 
 use super::cost::{ns, per_mib};
 use super::handles::Key;
@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::thread;
 
 impl State {
-    /// The stream behind a handle, as the calling thread means it.
+    /// Returns the stream behind a handle. The per-thread default stream is that of the calling thread.
     pub(super) fn stream(&mut self, d: u32, raw: RawStream, call: &'static str) -> Result<Key, DriverError> {
         match raw {
             RawStream::LEGACY | RawStream(0) => Ok(self.devices[d as usize].legacy),
@@ -39,14 +39,15 @@ impl State {
         key
     }
 
-    /// The point that a stream has been given work up to; for the legacy default stream, that of all that
-    /// it waits for.
+    /// Returns the point after all work enqueued on a stream. For the legacy default stream, that includes the work of
+    /// all streams that it waits for.
     pub(super) fn mark(&mut self, d: u32, key: Key) -> Mark {
         self.order_with_legacy(d, key);
         Mark { stream: key, seq: self.streams.get(key).map_or(0, |stream| stream.submitted) }
     }
 
-    /// The block that holds a range, `None` for memory that is not the simulator's.
+    /// Returns the allocation that holds a range, or `None` for memory that is not the simulator's. In a pool, the
+    /// range must lie in one live block.
     pub(super) fn place(&self, d: u32, who: &str, addr: u64, bytes: u64) -> Result<Option<Place>, DriverError> {
         let place = match self.memory.find(addr, bytes) {
             Ok(place) => place,
@@ -140,7 +141,7 @@ impl Machine {
 
     pub(super) fn allocate_pinned(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
         let call = "cuMemAllocHost";
-        // More than the host has is refused before any page is touched.
+        // A request that exceeds the host's memory is refused before any page is pinned, so its pages take no time.
         let possible = |p: &super::Profile| if bytes as f64 > p.host_memory.value { 0 } else { bytes };
         let cost = |p: &super::Profile| ns(p.call_allocate_pinned) + per_mib(possible(p), p.pinned_per_mib);
         let mut state = self.enter(d, FaultCall::AllocatePinned, call, cost)?;
@@ -157,11 +158,11 @@ impl Machine {
         Ok(state.allocated(call, found, bytes))
     }
 
-    /// `cuMemFree`: device and unified memory, and blocks of pools, after the work that may use them.
+    /// `cuMemFree`: frees device memory, unified memory and blocks of pools after the work that may use them is done.
     ///
     /// # Safety
     ///
-    /// Nobody but enqueued work uses the memory any more.
+    /// Only work that is already enqueued uses the memory.
     pub(super) unsafe fn free(&self, d: u32, addr: u64) -> Result<(), DriverError> {
         let call = "cuMemFree";
         let state = self.enter(d, FaultCall::Free, call, |_| 0)?;
@@ -189,16 +190,16 @@ impl Machine {
         if state.memory.at(addr).is_none_or(|found| found.serial != place.serial) {
             return Err(bad);
         }
-        // SAFETY: the work that may use it is done, and the caller vouches for the rest.
+        // SAFETY: the work that may use the memory is done, and the caller ensures that nothing else uses it.
         unsafe { state.release(call, addr) };
         Ok(())
     }
 
-    /// `cuMemFreeHost`. Work that still uses the memory fails.
+    /// `cuMemFreeHost`: frees pinned memory at once. Enqueued work that still uses the memory fails.
     ///
     /// # Safety
     ///
-    /// Nobody but enqueued work uses the memory any more.
+    /// Only work that is already enqueued uses the memory.
     pub(super) unsafe fn free_pinned(&self, d: u32, addr: u64) -> Result<(), DriverError> {
         let call = "cuMemFreeHost";
         let mut state = self.enter(d, FaultCall::Free, call, |p| ns(p.call_free_pinned))?;
@@ -207,12 +208,13 @@ impl Machine {
             _ => return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
         };
         state.now += per_mib(bytes, state.profile(d).pinned_per_mib);
-        // SAFETY: operations look for the allocation before they use it; the caller vouches for the rest.
+        // SAFETY: enqueued operations check that the allocation exists before they use it. The caller ensures that
+        // nothing else uses it.
         unsafe { state.release(call, addr) };
         Ok(())
     }
 
-    /// Waits for the point that a stream has been given work up to.
+    /// Waits until all work enqueued on a stream is done.
     pub(super) fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
         let call = "cuStreamSynchronize";
         let mut state = self.enter(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
@@ -222,7 +224,7 @@ impl Machine {
         self.wait(state, d, Until::Mark(mark)).map(drop)
     }
 
-    /// A state for a question about handles, with the time that a question takes.
+    /// Starts a query: locks the state and advances the clock by the cost of a query.
     pub(super) fn ask(&self, d: u32, call: &'static str) -> Result<Guard<'_>, DriverError> {
         self.enter(d, FaultCall::Query, call, |p| ns(p.call_query))
     }
@@ -233,17 +235,17 @@ impl State {
         if bytes == 0 { Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)) } else { Ok(()) }
     }
 
-    /// Ends an allocation and gives back what it took.
+    /// Ends an allocation, and returns the memory that it took to the device or the host.
     ///
     /// # Safety
     ///
-    /// Nobody uses the memory any more, or looks before it does.
+    /// Nothing uses the memory any more, except enqueued operations, which check that it exists first.
     pub(super) unsafe fn release(&mut self, call: &'static str, addr: u64) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller ensures that nothing uses the memory.
         let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
         self.race_uses(None, call, &[used(addr, freed.bytes, Deed::Freed)]);
         match freed.kind {
-            // No memory: there is nothing to give back, or to note.
+            // An alias takes no memory, so there is nothing to return or to record.
             Kind::Alias(_) => return,
             Kind::Device | Kind::Segment(_) | Kind::Mapped(_) => self.space.give_plain(freed.device, freed.counted),
             Kind::Pinned => self.pinned -= freed.counted,

@@ -1,4 +1,4 @@
-//! The driver's calls, as the rest of the library makes them.
+//! The implementation of the [`Driver`] trait for the [`Simulator`].
 
 use super::cost::ns;
 use super::events::EventState;
@@ -42,8 +42,8 @@ impl super::machine::State {
     }
 }
 
-// The unsafe methods keep the door's common contract: what their callers vouch for is what the operations
-// that they enqueue rely on. Handles and ranges are checked all the same.
+// The safety of the unsafe methods is that of the `Driver` trait: the operations that they enqueue rely on what the
+// caller ensures. The simulator checks handles and ranges all the same.
 impl Driver for Simulator {
     fn device_count(&self) -> u32 {
         self.machine().profiles.len() as u32
@@ -223,7 +223,7 @@ impl Driver for Simulator {
     }
 
     unsafe fn free(&self, d: u32, ptr: NonNull<u8>) -> Result<()> {
-        // SAFETY: by the door's contract.
+        // SAFETY: the caller keeps the contract of `Driver::free`.
         unsafe { self.machine().free(d, ptr.as_ptr() as u64) }
     }
 
@@ -232,7 +232,7 @@ impl Driver for Simulator {
     }
 
     unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<()> {
-        // SAFETY: by the door's contract.
+        // SAFETY: the caller keeps the contract of `Driver::free_pinned`.
         unsafe { self.machine().free_pinned(d, ptr.as_ptr() as u64) }
     }
 
@@ -351,7 +351,7 @@ impl Driver for Simulator {
     }
 
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
-        // SAFETY: by the door's contract.
+        // SAFETY: the caller keeps the contract of `Driver::unmap`.
         unsafe { self.machine().unmap(d, ptr.as_ptr() as u64, bytes as u64) }
     }
 
@@ -364,7 +364,7 @@ impl Driver for Simulator {
     }
 
     unsafe fn write_value(&self, d: u32, _at: *mut u32, _value: u32, _stream: RawStream) -> Result<()> {
-        // For kernels that look at memory while it is written, and these run none.
+        // The call serves kernels that poll memory while they run. The simulator runs no such kernels.
         self.no_modules(d)
     }
 

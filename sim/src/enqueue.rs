@@ -1,4 +1,4 @@
-//! Work for streams: copies, fills and kernels, checked and enqueued.
+//! Copies, fills and kernels: the checks of each call, and its operation in the stream.
 
 use super::bytes;
 use super::cost::{ns, transfer};
@@ -26,12 +26,12 @@ impl Machine {
             (true, true) => EngineKind::Between,
             (false, _) => EngineKind::ToHost,
         };
-        // Ordinary host memory is used before the call returns: as a source for a device it is staged,
-        // otherwise the call waits for the copy.
+        // Ordinary host memory is used before the call returns. If it is the source of a copy to a device, the call
+        // stages the bytes. Otherwise the call waits for the copy.
         let mut waits = matches!(dst, Side::Pageable(_));
         if let Side::Pageable(from) = src {
             if dst.on_device() {
-                // SAFETY: the caller of the copy vouches for the source during the call.
+                // SAFETY: the caller of the copy ensures that the source is readable during the call.
                 src = Side::Captured(unsafe { bytes::read(from, bytes as usize) });
                 state.now += transfer(bytes, state.profile(d).pageable);
             } else {
@@ -42,7 +42,8 @@ impl Machine {
             return Err(state.code(d, call, CudaErrorCode::NOT_PERMITTED));
         }
         state.order_with_legacy(d, key);
-        // The host's own memory comes and goes without notice.
+        // The race detector is not notified when the host's ordinary memory is allocated and freed, so it skips that
+        // memory.
         let known = uses.iter().zip([&src, &dst]).filter(|(_, side)| matches!(side, Side::Simulated(..)));
         state.race_uses(Some(key), call, known.map(|(used, _)| used));
         let ready = state.now;
@@ -97,11 +98,12 @@ fn used_by_kernel(access: &Access) -> Used {
     used(access.addr, access.bytes as u64, deed)
 }
 
-/// Addresses of the same bytes.
+/// Address ranges that refer to the same bytes.
 type Spans = SmallVec<[Range<u64>; 2]>;
 
 impl State {
-    /// All addresses of what a kernel uses.
+    /// Returns all address ranges of the bytes that a kernel uses in one access: the declared range, and the original
+    /// addresses of the parts that are aliases.
     fn spans(&self, access: &Access) -> Spans {
         let span = access.addr..access.addr.saturating_add(access.bytes as u64);
         let mut spans = self.memory.homes(&span);
@@ -117,10 +119,11 @@ impl State {
         Ok(place.map_or(Side::Pageable(addr), |place| Side::Simulated(addr, place)))
     }
 
-    /// Where a kernel's ranges are. The device can reach all of them, and what is written overlaps nothing.
+    /// Returns the allocations that hold a kernel's ranges. Fails if the device cannot reach a range, or if a written
+    /// range overlaps another.
     fn kernel_places(&self, d: u32, kernel: &HostKernel) -> Result<Box<[Option<Place>]>, DriverError> {
         let who = kernel.name;
-        // Within a kernel not even the device keeps two addresses of the same bytes in order.
+        // Within a kernel, not even a real device orders accesses to the same bytes at two addresses.
         let spans: SmallVec<[_; 4]> = kernel.accesses.iter().map(|access| self.spans(access)).collect();
         for (i, _) in kernel.accesses.iter().enumerate().filter(|(_, access)| access.mode == AccessMode::Write) {
             let overlaps = |(a, b): (&Range<u64>, &Range<u64>)| a.start.max(b.start) < a.end.min(b.end);
@@ -140,7 +143,7 @@ impl State {
             let place = self.place(d, who, addr, bytes)?;
             let reachable = match &place {
                 None => self.profile(d).pageable_memory_access,
-                // Mapped memory was made accessible to its own device only.
+                // Mapped memory is accessible to its own device only.
                 Some(place) if place.device != d && place.kind.is_mapped() => false,
                 Some(place) if place.device != d && matches!(place.kind, Kind::Device | Kind::Segment(_)) => {
                     self.profile(d).peer_access && self.profile(place.device).peer_access

@@ -1,4 +1,4 @@
-//! Prefetch, advice and range attributes: what the driver checks, and hands to the bookkeeping.
+//! Prefetch, advice, range attributes and accesses of the host: the checks of each call, before `uvm` does the work.
 #![forbid(unsafe_code)]
 
 use super::cost::ns;
@@ -11,11 +11,12 @@ use super::races::{Deed, used};
 use super::uvm::{BLOCK, Processor, RangeId, Work};
 use cumem_driver::{Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream};
 
-/// Nodes of host memory that the simulated machine has.
+/// Number of NUMA nodes of host memory that a simulated machine has.
 const HOST_NUMA_NODES: u32 = 1;
 
 impl State {
-    /// The one managed allocation that holds a range; anything else is an invalid value, as in the driver.
+    /// Returns the allocation of unified memory that holds a range. Any other range is an invalid value, as in the
+    /// driver.
     fn managed(&self, d: u32, call: &'static str, addr: u64, bytes: u64) -> Result<(RangeId, Place), DriverError> {
         match self.memory.find(addr, bytes) {
             Ok(place) if bytes > 0 => match place.kind {
@@ -26,8 +27,8 @@ impl State {
         }
     }
 
-    /// Who is meant by a location. A device must exist and have concurrent managed access; which code the driver
-    /// answers for one without is not documented, and this one says `INVALID_DEVICE`.
+    /// Returns the processor at a location. A device must exist and have concurrent managed access. Which code the
+    /// driver returns for a device without it is not documented; the simulator returns `INVALID_DEVICE`.
     fn processor(&self, d: u32, call: &'static str, location: Location) -> Result<Processor, DriverError> {
         match location {
             Location::Host => Ok(Processor::HOST),
@@ -51,7 +52,7 @@ impl State {
         }
     }
 
-    /// Enqueues a prefetch; the call holds the host for a good part of it.
+    /// Enqueues a prefetch. The call blocks the host for a large part of the prefetch, as on a real device.
     fn enqueue_prefetch(&mut self, d: u32, key: Key, (range, place): (RangeId, Place), bytes: u64, to: Processor) {
         let pages = pages(place.offset, bytes);
         let blocks = (place.offset + bytes).div_ceil(BLOCK) - place.offset / BLOCK;
@@ -85,7 +86,8 @@ impl Machine {
         Ok(())
     }
 
-    /// All ranges are checked before the first is enqueued. Takes the time of single calls: nothing was measured.
+    /// Checks all ranges before it enqueues the first. The call costs as much as single prefetches, because a batch was
+    /// not measured.
     pub(super) fn prefetch_batch(
         &self,
         d: u32,
@@ -146,7 +148,7 @@ impl Machine {
         Ok(attributes)
     }
 
-    /// Waits for all work, then says that nobody needs what is in a range (`cuMemDiscardBatchAsync`).
+    /// Waits for all work, then discards the contents of a range (`cuMemDiscardBatchAsync`).
     pub(super) fn discard(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemDiscardBatchAsync";
         let state = self.enter(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
@@ -161,13 +163,14 @@ impl Machine {
         Ok(())
     }
 
-    /// The host touches unified memory: pages that it cannot reach come to it, one fault after the other.
+    /// Simulates an access of the host. Pages of unified memory that the host cannot reach migrate to it, one fault
+    /// after the other.
     pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
         let mut state = self.enter(d, FaultCall::HostAccess, "an access of the host", |_| 0)?;
         let uses = [used(addr, bytes, if write { Deed::Written } else { Deed::Read })];
         let place = match state.memory.find(addr, bytes) {
             Ok(place) => place,
-            // Memory of the host's own.
+            // Memory that is not the simulator's needs no migration.
             Err(super::memory::Bad::Unknown) => return Ok(()),
             Err(bad) => {
                 state.race_refused(None, "the host", &uses);
@@ -190,7 +193,7 @@ impl Machine {
             );
             return Err(state.simulation(owner, message));
         }
-        // One memory for both: nothing moves.
+        // Host and device share one memory, so nothing migrates.
         if state.profile(owner).integrated && !state.profile(owner).concurrent_managed_access {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Calls that are made to fail, and how often each was made.
+//! Driver calls that are made to fail, and the number of calls of each kind.
 #![forbid(unsafe_code)]
 
 use cumem_driver::CudaErrorCode;
@@ -11,16 +11,16 @@ macro_rules! fault_calls {
         #[non_exhaustive]
         pub enum FaultCall {
             $($(#[doc = $doc])+ $name,)+
-            /// Each of the others.
+            /// Every call, whichever kind it is.
             Any,
         }
 
         impl FaultCall {
-            /// All kinds but [`Any`](Self::Any).
+            /// All kinds except [`Any`](Self::Any).
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
         }
 
-        /// As it is written here.
+        /// Writes the name of the variant.
         impl fmt::Display for FaultCall {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(self, f)
@@ -38,20 +38,20 @@ fault_calls! {
     AllocatePinned,
     /// `cuMemAllocFromPoolAsync`.
     AllocateAsync,
-    /// `cuMemAddressReserve`, `cuMemAddressFree`.
+    /// `cuMemAddressReserve` or `cuMemAddressFree`.
     Reserve,
-    /// `cuMemCreate`, or `cuMemRetainAllocationHandle` for each piece, `cuMemMap` and `cuMemSetAccess`, which are one
-    /// call here.
+    /// `cuMemCreate`, `cuMemMap` and `cuMemSetAccess`, which count as one call. For memory that is mapped again,
+    /// `cuMemRetainAllocationHandle` for each piece replaces `cuMemCreate`.
     Map,
-    /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync`, `cuMemUnmap`.
+    /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync` or `cuMemUnmap`.
     Free,
     /// `cuMemcpyAsync`.
     Copy,
     /// `cuMemsetD8Async`.
     Fill,
-    /// `cuMemPrefetchAsync`, `cuMemPrefetchBatchAsync`.
+    /// `cuMemPrefetchAsync` or `cuMemPrefetchBatchAsync`.
     PrefetchAsync,
-    /// `cuMemAdvise`, `cuMemDiscardBatchAsync`.
+    /// `cuMemAdvise` or `cuMemDiscardBatchAsync`.
     Advise,
     /// `cuEventCreate`.
     CreateEvent,
@@ -61,23 +61,23 @@ fault_calls! {
     WaitEvent,
     /// `cuStreamCreate`.
     CreateStream,
-    /// `cuStreamDestroy`, `cuEventDestroy`, `cuMemPoolDestroy`.
+    /// `cuStreamDestroy`, `cuEventDestroy` or `cuMemPoolDestroy`.
     Destroy,
-    /// `cuMemPoolCreate`, and changes to pools.
+    /// `cuMemPoolCreate`, `cuDeviceGetDefaultMemPool`, `cuMemPoolSetAttribute` or `cuMemPoolTrimTo`.
     MemPool,
-    /// `cuStreamSynchronize`, `cuEventSynchronize`, `cuCtxSynchronize`.
+    /// `cuStreamSynchronize`, `cuEventSynchronize` or `cuCtxSynchronize`.
     Synchronize,
-    /// `cuStreamQuery`, `cuEventQuery`, `cuMemGetInfo`, and questions about pointers, ranges and pools.
+    /// `cuStreamQuery`, `cuEventQuery`, `cuMemGetInfo`, and queries about pointers, ranges and pools.
     Query,
-    /// `cuLaunchKernel`, and work done by the host in its place.
+    /// `cuLaunchKernel`, or the launch of a host kernel in its place.
     Launch,
-    /// The host's touch of memory, which is no call of a driver, but may find none for its pages.
+    /// An access of the host to memory. It is not a driver call, but it can fail if no memory is free for the pages.
     HostAccess,
 }
 
 impl FaultCall {
-    /// What a driver answers to such a call when it cannot do it: want of memory, where layers make something of
-    /// that, and a code that none of them can know.
+    /// Returns the error codes that are injected into this kind of call: `OUT_OF_MEMORY` if the layers above handle
+    /// that code for the call, and for driver calls one code that no layer handles.
     pub fn codes(self) -> &'static [CudaErrorCode] {
         const MEMORY: &[CudaErrorCode] = &[CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
         match self {
@@ -89,7 +89,8 @@ impl FaultCall {
         }
     }
 
-    /// Whether it gives something back, or waits for what uses it; if it fails, that stays out.
+    /// Reports whether this kind of call frees something or waits for its last use. If such a call fails, the object
+    /// leaks.
     pub fn gives_back(self) -> bool {
         matches!(self, Self::Free | Self::Destroy | Self::Reserve | Self::Synchronize)
     }
@@ -97,7 +98,7 @@ impl FaultCall {
 
 const KINDS: usize = FaultCall::Any as usize + 1;
 
-/// Counters, and the failures that are still to come.
+/// The number of calls of each kind, and the planned failures.
 #[derive(Debug, Default)]
 pub(super) struct Injection {
     calls: [u64; KINDS],
@@ -107,7 +108,7 @@ pub(super) struct Injection {
 #[derive(Debug)]
 struct Planned {
     kind: FaultCall,
-    /// The value of the counter at which it fails.
+    /// Value of the kind's counter at which the call fails.
     at: u64,
     code: CudaErrorCode,
 }
@@ -118,7 +119,7 @@ impl Injection {
         self.planned.push(Planned { kind, at, code });
     }
 
-    /// Failures that have not happened yet.
+    /// Returns the number of planned failures that have not happened yet.
     pub(super) fn to_come(&self) -> usize {
         self.planned.len()
     }
@@ -131,7 +132,7 @@ impl Injection {
         self.calls[kind as usize]
     }
 
-    /// Counts a call; `Some` if it is to fail.
+    /// Counts a call. Returns the error code if the call has to fail.
     pub(super) fn count(&mut self, kind: FaultCall) -> Option<CudaErrorCode> {
         for kind in [kind, FaultCall::Any] {
             self.calls[kind as usize] += 1;

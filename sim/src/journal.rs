@@ -1,4 +1,4 @@
-//! [`Journal`]: what happened, as a hash always and as a list on demand.
+//! [`Journal`]: a log of what happened. It always keeps a hash, and on demand a list.
 #![forbid(unsafe_code)]
 
 use super::machine::State;
@@ -6,70 +6,71 @@ use super::uvm::{PAGE, Processor, Step, Work};
 use cumem_driver::Location;
 use std::time::Duration;
 
-/// Something that happened, and when.
+/// Something that happened, and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Virtual time since the machine was made. Steps of one operation carry the time of its start.
+    /// Virtual time since the machine was created. The steps of one operation have the time of its start.
     pub at: Duration,
-    /// What happened.
+    /// The thing that happened.
     pub what: Happening,
 }
 
-/// What happened. Allocations go by their number, counted from 1 in the order in which they were made.
+/// A thing that happened. Allocations are numbered from 1 in the order in which they were made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Happening {
     /// Memory was allocated.
     Allocated {
-        /// Its number.
+        /// Number of the allocation.
         allocation: u64,
-        /// Bytes asked for.
+        /// Bytes as requested.
         bytes: u64,
     },
     /// Memory was freed.
     Freed {
-        /// Its number.
+        /// Number of the allocation.
         allocation: u64,
     },
-    /// An operation of a device started.
+    /// An operation started on a device.
     Started {
         /// The device.
         device: Location,
         /// The driver call, or the kernel's name.
         operation: &'static str,
     },
-    /// It ended, and its effects are there.
+    /// An operation ended, and its effects are visible.
     Ended {
         /// The device.
         device: Location,
         /// The driver call, or the kernel's name.
         operation: &'static str,
     },
-    /// A page fault.
+    /// A page fault happened.
     Fault {
-        /// Who touched the page.
+        /// The processor that touched the page.
         by: Location,
-        /// Whose page it is.
+        /// Number of the allocation that the page belongs to.
         allocation: u64,
-        /// The page's first byte.
+        /// Offset of the page's first byte in the allocation.
         offset: u64,
     },
     /// A contiguous run of pages was copied.
     Transfer {
-        /// Where the pages were.
+        /// The location of the pages before.
         from: Location,
-        /// Where they are now.
+        /// The location of the pages afterwards.
         to: Location,
-        /// Whose pages they are.
+        /// Number of the allocation that the pages belong to.
         allocation: u64,
-        /// The first byte.
+        /// Offset of the first byte in the allocation.
         offset: u64,
-        /// Bytes.
+        /// Bytes that were copied.
         bytes: u64,
     },
 }
 
-/// A running hash of what happened; addresses, which differ from run to run, have no part in it.
+/// A running hash of what happened, and the records. The hash leaves out addresses, because they differ from run to
+/// run.
 #[derive(Debug)]
 pub(super) struct Journal {
     digest: u64,
@@ -87,7 +88,7 @@ impl Journal {
         self.digest
     }
 
-    /// FNV-1a, by words.
+    /// Adds a word to the hash, by FNV-1a over words.
     pub(super) fn mix(&mut self, value: u64) {
         self.digest = (self.digest ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
     }
@@ -115,13 +116,14 @@ impl Journal {
 }
 
 impl State {
-    /// Work on unified memory that collects its single steps if somebody records them.
+    /// Creates the counters for work on unified memory. They collect the single steps if a list is kept or a watcher
+    /// exists.
     pub(super) fn new_work(&self) -> Work {
         let wanted = self.journal.recording() || self.watchers.are_there();
         Work { steps: wanted.then(Vec::new), ..Work::default() }
     }
 
-    /// Tells the steps of `work`, and writes them down.
+    /// Passes the steps of `work` to the watchers, and records them.
     pub(super) fn note_steps(&mut self, at: u64, work: &mut Work) {
         self.tell_steps(work);
         for step in work.steps.take().into_iter().flatten() {
@@ -144,7 +146,7 @@ impl State {
         }
     }
 
-    /// The public name of a processor.
+    /// Returns the public name of a processor.
     pub(super) fn location(&self, processor: Processor) -> Location {
         match processor.gpu() {
             None => Location::Host,

@@ -1,27 +1,28 @@
-//! The simulated device: a model of the driver on host memory and virtual time.
+//! The simulated device: a model of the CUDA driver on host memory and virtual time.
 //!
-//! Memory is real, and reserved lazily: an 80 GiB device costs nothing until it is touched. Fresh memory
-//! holds [`POISON`], so that nothing can rely on zeroes. Work enters streams as on a GPU and is done when virtual
-//! time, in integer nanoseconds, gets there: an event is not reached before, and a copy whose source is
-//! reused too early copies the wrong bytes. The same program gives the same times and the same bytes.
+//! Simulated memory is real host memory, reserved lazily: an 80 GiB device costs nothing until a program touches it.
+//! Fresh memory holds [`POISON`], so that a program cannot rely on zeroes. Work enters streams as on a GPU. It is done
+//! when virtual time, counted in integer nanoseconds, reaches its end. For example, an event is not reached earlier,
+//! and a copy whose pinned source is reused too early copies the wrong bytes. The same program takes the same virtual
+//! time and produces the same bytes in every run.
 //!
-//! | file | what it knows |
+//! | file | what it contains |
 //! |---|---|
-//! | `simulator` | the public handle: making a machine, looking into it |
-//! | `profile`, `profiles` | what a device is and costs, as data; each number with its source |
-//! | `door`, `calls`, `enqueue`, `hints` | the driver's calls, on top of the rest |
-//! | `machine` | the state behind the one lock, the clock, what every call does first |
+//! | `simulator` | the public handle: creating and inspecting a machine |
+//! | `profile`, `profiles` | the properties and costs of a device, as data; each number with its source |
+//! | `door`, `calls`, `enqueue`, `hints` | the driver calls, on top of the other files |
+//! | `machine` | the state behind the one lock, the clock, the first step of every call |
 //! | `injection`, [`faults`] | calls that are made to fail; each call of a program in turn |
-//! | `memory`, `heap`, `mapping` | allocations; small ones out of slabs; the pages behind both |
-//! | `reserved` | reserved addresses, and memory mapped behind them, at a second place too |
+//! | `memory`, `heap`, `mapping` | allocations; slabs for small ones; the pages behind both |
+//! | `reserved` | reserved addresses, and memory mapped at one or several of them |
 //! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
-//! | `handles`, `streams`, `events`, `schedule` | order of work, and the discrete-event simulation |
-//! | `operations`, `order`, `bytes`, `cost` | what an operation takes, in which order it goes over pages, what it does to bytes, and how long it lasts |
-//! | `uvm` | residency, faults, advice, migration, eviction |
-//! | `races` | finds uses of memory whose order nobody ensured |
-//! | `statistics`, `live`, `journal`, `snapshots` | what was counted, what is out, what happened, where memory was |
-//! | `watchers` | who is told what moved, with addresses |
-//! | `assertions` | what tests assert of all that |
+//! | `handles`, `streams`, `events`, `schedule` | the order of work, and the discrete-event simulation |
+//! | `operations`, `order`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
+//! | `uvm` | unified memory: residency, faults, advice, migration, eviction |
+//! | `races` | detection of uses of memory that are not ordered |
+//! | `statistics`, `live`, `journal`, `snapshots` | counters, live allocations, a log, where memory was over time |
+//! | `watchers` | listeners that are notified of each movement of memory, with addresses |
+//! | `assertions` | assertions for tests about all of these |
 
 mod addresses;
 mod bytes;

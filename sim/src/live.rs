@@ -1,51 +1,51 @@
-//! [`LiveAllocations`]: what is out, and [`LiveCount`]: that, kept up to date, with its peak.
+//! [`LiveAllocations`]: what is allocated at one moment, and [`LiveCount`]: the running counts, with their peak.
 #![forbid(unsafe_code)]
 
 use super::memory::Kind;
 use std::fmt;
 
-/// Blocks and bytes, as they were asked for.
+/// Blocks and their bytes, as requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Live {
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: u64,
-    /// Bytes.
+    /// Bytes as requested.
     pub bytes: u64,
 }
 
-/// What was allocated from the driver and not given back.
+/// The objects that were allocated from the driver and not freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LiveAllocations {
-    /// `cuMemAlloc`.
+    /// Device memory (`cuMemAlloc`).
     pub device: Live,
-    /// `cuMemAllocManaged`.
+    /// Unified (managed) memory (`cuMemAllocManaged`).
     pub managed: Live,
-    /// `cuMemAllocHost`.
+    /// Pinned host memory (`cuMemAllocHost`).
     pub pinned: Live,
-    /// `cuMemAllocFromPoolAsync`.
+    /// Blocks of stream-ordered pools (`cuMemAllocFromPoolAsync`).
     pub stream_ordered: Live,
-    /// `cuMemMap`.
+    /// Memory mapped at reserved addresses (`cuMemMap`).
     pub mapped: Live,
-    /// `cuMemMap` of memory that is mapped already, by piece: addresses, not memory.
+    /// Further mappings of memory that is mapped already, by piece (`cuMemMap`). They take addresses, not memory.
     pub aliased: Live,
-    /// `cuMemAddressReserve`: addresses, not memory.
+    /// Reserved addresses (`cuMemAddressReserve`). They take no memory.
     pub reserved: Live,
-    /// Streams that were created and not destroyed.
+    /// Number of streams that were created and not destroyed.
     pub streams: u64,
-    /// Events that were created and not destroyed.
+    /// Number of events that were created and not destroyed.
     pub events: u64,
-    /// Memory pools of the driver that were created and not destroyed.
+    /// Number of memory pools of the driver that were created and not destroyed.
     pub pools: u64,
 }
 
 impl LiveAllocations {
-    /// Whether no memory is out.
+    /// Reports whether no memory is allocated. Streams, events, pools and addresses do not count.
     pub fn no_memory(&self) -> bool {
         self.memory().iter().all(|(_, live)| live.blocks == 0)
     }
 
-    /// Bytes of memory of all kinds.
+    /// Returns the allocated bytes over all kinds of memory.
     pub fn bytes(&self) -> u64 {
         self.memory().iter().map(|(_, live)| live.bytes).sum()
     }
@@ -61,7 +61,7 @@ impl LiveAllocations {
     }
 }
 
-/// `4096 bytes of device memory in 1 blocks, 2 streams`, or `nothing`.
+/// Writes, for example, `4096 bytes of device memory in 1 blocks, 2 streams`, or `nothing`.
 impl fmt::Display for LiveAllocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -80,7 +80,7 @@ impl fmt::Display for LiveAllocations {
     }
 }
 
-/// The counts of memory as it comes and goes; streams, events and pools are counted where they are.
+/// Running counts of memory. Streams, events and pools are counted in their own tables.
 #[derive(Debug, Default)]
 pub(super) struct LiveCount {
     now: LiveAllocations,
@@ -100,7 +100,7 @@ impl LiveCount {
         self.peak = self.now.bytes();
     }
 
-    /// Counts an allocation of the driver's (1) or its end (-1).
+    /// Counts an allocation of the driver (`blocks` is 1) or its end (`blocks` is -1).
     pub(super) fn count(&mut self, kind: Kind, blocks: i64, bytes: u64) {
         let live = match kind {
             Kind::Device => &mut self.now.device,
@@ -108,20 +108,20 @@ impl LiveCount {
             Kind::Pinned => &mut self.now.pinned,
             Kind::Mapped(_) => &mut self.now.mapped,
             Kind::Alias(_) => &mut self.now.aliased,
-            // Its blocks are counted.
+            // A segment belongs to a pool, whose blocks are counted instead.
             Kind::Segment(_) => return,
         };
         change(live, blocks, bytes);
         self.peak = self.peak.max(self.now.bytes());
     }
 
-    /// The same for a block of a stream-ordered pool.
+    /// Does the same for a block of a stream-ordered pool.
     pub(super) fn count_stream_ordered(&mut self, blocks: i64, bytes: u64) {
         change(&mut self.now.stream_ordered, blocks, bytes);
         self.peak = self.peak.max(self.now.bytes());
     }
 
-    /// The same for reserved addresses.
+    /// Does the same for reserved addresses.
     pub(super) fn count_reserved(&mut self, blocks: i64, bytes: u64) {
         change(&mut self.now.reserved, blocks, bytes);
     }

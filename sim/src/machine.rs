@@ -1,4 +1,4 @@
-//! [`Machine`]: the devices of one simulator, and the state behind the one lock.
+//! [`Machine`]: the devices of one simulator, and the state behind one lock.
 
 use super::bytes;
 use super::events::EventState;
@@ -22,25 +22,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// One simulated machine.
+/// A simulated machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     id: u32,
     pub(super) profiles: Arc<[Profile]>,
     state: Mutex<State>,
-    /// Something that others may wait for has come to its end.
+    /// Notified when a kernel has ended, which other threads may wait for.
     progress: Condvar,
     pub(super) extension: Extension,
 }
 
-/// Everything that changes.
+/// The mutable state of a machine.
 #[derive(Debug)]
 pub(super) struct State {
-    /// The machine's.
+    /// The profiles of the machine's devices.
     pub(super) profiles: Arc<[Profile]>,
-    /// The host's clock.
+    /// The host's clock, in nanoseconds.
     pub(super) now: u64,
-    /// Up to here the work of devices has been done; never later than `now`, except while the host waits.
+    /// Virtual time up to which the work of devices is done, in nanoseconds. It is never later than `now`, except while
+    /// the host waits.
     pub(super) time: u64,
     pub(super) devices: Vec<SimDevice>,
     pub(super) streams: Handles<StreamState>,
@@ -52,19 +53,19 @@ pub(super) struct State {
     pub(super) injection: Injection,
     pub(super) journal: Journal,
     pub(super) watchers: Watchers,
-    /// While they are kept.
+    /// The snapshots, while they are taken.
     pub(super) snapshots: Option<Snapshots>,
-    /// While races are looked for.
+    /// The race detector, while it is on.
     pub(super) races: Option<Box<Races>>,
-    /// Page-locked bytes.
+    /// Bytes of pinned memory that are allocated.
     pub(super) pinned: u64,
     /// Bytes of unified memory that are allocated.
     pub(super) managed: u64,
-    /// The thread that does a kernel's work, without the lock.
+    /// The thread that runs the Rust code of a kernel, which it does without the lock.
     executor: Option<ThreadId>,
 }
 
-/// One device.
+/// The state of one device.
 #[derive(Debug)]
 pub(super) struct SimDevice {
     pub(super) id: DeviceId,
@@ -73,18 +74,18 @@ pub(super) struct SimDevice {
     pub(super) per_thread: Vec<(ThreadId, Key)>,
     pub(super) default_pool: Key,
     pub(super) statistics: DeviceStatistics,
-    /// The first error of work since the last synchronisation.
+    /// The first error of the device's work since the last synchronization.
     pub(super) error: Option<DriverError>,
-    /// Operations not done yet.
+    /// Number of operations that are not done yet.
     pub(super) outstanding: u64,
 }
 
-/// What the host waits for.
+/// The condition that the host waits for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Until {
-    /// The work that is due by the host's clock, without waiting.
+    /// The work that is due by the host's clock. The host does not wait.
     Due,
-    /// A point of a stream.
+    /// A point in a stream's work.
     Mark(Mark),
     /// All work of a device.
     Device(u32),
@@ -106,13 +107,13 @@ impl Machine {
         DeviceId::simulated(self.id, d)
     }
 
-    /// The state, without a call being made.
+    /// Locks the state without making a driver call.
     pub(super) fn look(&self) -> Guard<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What every call does first: it takes its time, may be made to fail, and finds the work done that is
-    /// due by then.
+    /// Does the first steps of every driver call. It advances the clock by the cost of the call, returns an injected
+    /// failure if one is planned, and executes the work that is due by then.
     pub(super) fn enter(
         &self,
         d: u32,
@@ -125,15 +126,15 @@ impl Machine {
         let mut state = self.look();
         state.now += cost(profile);
         if let Some(code) = state.injection.count(kind) {
-            // A driver's synchronisation reports earlier work, after it has waited for it.
+            // A real synchronization returns the error of earlier work after it has waited for that work.
             let _waited = if kind == FaultCall::Synchronize { self.run(state, d, Until::Device(d))? } else { state };
             return Err(DriverError::Call { call, device: self.device_id(d), code });
         }
         self.run(state, d, Until::Due)
     }
 
-    /// Does work of the devices, in the order of virtual time, until something has happened; the host's
-    /// clock follows. The work of kernels is done without the lock, by one thread at a time.
+    /// Executes the work of the devices in the order of virtual time until `until` holds. The host's clock follows if
+    /// the host waits. The Rust code of kernels runs without the lock, on one thread at a time.
     pub(super) fn run<'m>(&'m self, mut state: Guard<'m>, d: u32, until: Until) -> Result<Guard<'m>, DriverError> {
         let waiting = !matches!(until, Until::Due);
         loop {
@@ -166,7 +167,8 @@ impl Machine {
                 Turn::NothingDue => return Ok(state),
                 Turn::Discard(kernel) => {
                     drop(state);
-                    // What the kernel captured may panic when it goes, which is no business of whoever waits here.
+                    // Values captured by the kernel may panic when they are dropped. The thread that waits here must
+                    // not unwind for that.
                     let _ = catch_unwind(AssertUnwindSafe(|| drop(kernel)));
                     state = self.look();
                 }
@@ -176,12 +178,14 @@ impl Machine {
                     let name = kernel.name;
                     let written = kernel.accesses.iter().filter(|access| access.mode == AccessMode::Write);
                     let written: SmallVec<[_; 4]> = written.map(|access| (access.addr, access.bytes as u64)).collect();
-                    // SAFETY: when it was launched its ranges were found to be allocated and not to overlap, and
-                    // they were again just now; the launcher vouches that nobody else uses them.
+                    // SAFETY: at the launch and again just now, the ranges of the kernel were found to be allocated. At
+                    // the launch, no written range overlapped another. The launcher ensures that nothing else uses
+                    // them.
                     let result = unsafe { bytes::run(*kernel) };
                     state = self.look();
                     for (addr, bytes) in written {
-                        // SAFETY: the launcher vouches that nobody else uses its ranges; only aliases are looked at.
+                        // SAFETY: the launcher ensures that nothing else uses the kernel's ranges. The call touches
+                        // only aliases.
                         unsafe { state.memory.bring_home(addr, bytes) };
                     }
                     state.executor = None;
@@ -192,7 +196,7 @@ impl Machine {
         }
     }
 
-    /// [`run`](Self::run), and what went wrong on device `d` since the last time somebody asked.
+    /// [Runs](Self::run) until `until` holds. Then returns the first error of device `d` since the last such call.
     pub(super) fn wait<'m>(&'m self, state: Guard<'m>, d: u32, until: Until) -> Result<Guard<'m>, DriverError> {
         let mut state = self.run(state, d, until)?;
         state.release_pools(d);
@@ -209,7 +213,7 @@ impl State {
             peers: profile.peer_access,
             second_pass: profile.prefetch_second_pass,
         });
-        // One kernel module drives all devices of a machine: the first one's.
+        // One kernel module drives all devices of a machine. It has the parameters of the first device's profile.
         let rules = profiles.first().map_or_else(Rules::default, Profile::rules);
         let space = Space::new(gpus, rules);
         let (mut streams, mut pools) = (Handles::default(), Handles::default());
@@ -255,7 +259,7 @@ impl State {
         &mut self.devices[d as usize]
     }
 
-    /// Whether the calling thread is doing a kernel's work, from which it cannot wait for devices.
+    /// Reports whether the calling thread is running a kernel's Rust code. That code cannot wait for devices.
     pub(super) fn within_kernel(&self) -> bool {
         self.executor == Some(thread::current().id())
     }
@@ -269,17 +273,17 @@ impl State {
         }
     }
 
-    /// Whether a point of a stream has been passed. Streams that are gone had done their work.
+    /// Reports whether a point of a stream has been passed. A stream that no longer exists had done all its work.
     pub(super) fn done(&self, mark: Mark) -> bool {
         self.streams.get(mark.stream).is_none_or(|stream| stream.completed >= mark.seq)
     }
 
-    /// The first error of the device's work, once.
+    /// Returns the first error of the device's work, and clears it.
     pub(super) fn report(&mut self, d: u32) -> Result<(), DriverError> {
         self.device(d).error.take().map_or(Ok(()), Err)
     }
 
-    /// Keeps an error of the device's work until somebody synchronises.
+    /// Keeps an error of the device's work until the next synchronization, unless there is an earlier one.
     pub(super) fn fail_work(&mut self, d: u32, error: DriverError) {
         self.device(d).error.get_or_insert(error);
     }

@@ -1,19 +1,19 @@
-//! [`Profile`]: what a simulated device is and what things cost on it, as data.
+//! [`Profile`]: the properties of a simulated device and the costs of its operations, as data.
 #![forbid(unsafe_code)]
 
 use super::uvm::{BLOCK, FaultPrefetch, PAGE, Rules, ThrashingRules};
 use std::fmt;
 
-/// Where a number comes from.
+/// How a number of a [`Profile`] was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Provenance {
     /// Measured on such a device.
     Measured,
-    /// Read in the driver's source or NVIDIA's documentation.
+    /// Taken from the driver's source or NVIDIA's documentation.
     FromSource,
-    /// Computed from another device's number.
+    /// Computed from a number of another device.
     Scaled,
-    /// Nobody measured it: a guess that lets the model run.
+    /// Not measured: a guess that lets the model run.
     Uncalibrated,
 }
 
@@ -28,34 +28,34 @@ impl fmt::Display for Provenance {
     }
 }
 
-/// A number and its source.
+/// A number of a [`Profile`] and its source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figure {
-    /// The number, in the unit that its field states.
+    /// The number, in the unit that the profile's field documents.
     pub value: f64,
-    /// How far it can be trusted.
+    /// How the number was obtained, and thus how far it can be trusted.
     pub provenance: Provenance,
-    /// Who says so.
+    /// The measurement, document or assumption behind the number.
     pub source: &'static str,
 }
 
 impl Figure {
-    /// A number that was measured.
+    /// Creates a figure that was measured.
     pub const fn measured(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::Measured, source }
     }
 
-    /// A number that NVIDIA states.
+    /// Creates a figure that NVIDIA states.
     pub const fn from_source(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::FromSource, source }
     }
 
-    /// A number that follows from another device's.
+    /// Creates a figure that was computed from one of another device.
     pub const fn scaled(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::Scaled, source }
     }
 
-    /// A guess.
+    /// Creates a figure that is a guess.
     pub const fn uncalibrated(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::Uncalibrated, source }
     }
@@ -63,7 +63,8 @@ impl Figure {
 
 macro_rules! profile {
     ($($(#[doc = $doc:literal])+ $field:ident: $unit:literal,)+) => {
-        /// What a device is and what things cost on it. Start from a named one and change what you like.
+        /// The properties of a device and the costs of its operations. Start from a named profile, such as
+        /// [`Profile::h100_pcie5`], and change its fields.
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub struct Profile {
@@ -71,62 +72,66 @@ macro_rules! profile {
             pub name: String,
             /// Compute capability, major and minor.
             pub compute_capability: (u32, u32),
-            /// Multiprocessors.
+            /// Number of multiprocessors.
             pub multiprocessors: u32,
-            /// Copies that can run beside kernels; the model has one engine for each direction.
+            /// Copies that can run beside kernels, as the device reports it. The model itself always has one engine for
+            /// each direction.
             pub copy_engines: u32,
-            /// The GPU shares the host's memory.
+            /// Whether the GPU shares the host's memory.
             pub integrated: bool,
-            /// Unified memory can be allocated.
+            /// Whether unified memory can be allocated.
             pub managed_memory: bool,
-            /// Pages migrate one by one while both sides work; prefetch, advice and oversubscription.
+            /// Whether host and device can use unified memory at the same time, so that single pages migrate. Prefetch,
+            /// advice and oversubscription need it.
             pub concurrent_managed_access: bool,
-            /// Kernels may use `malloc`ed memory.
+            /// Whether kernels can use memory from `malloc`.
             pub pageable_memory_access: bool,
-            /// The device uses the host's page tables.
+            /// Whether the device uses the host's page tables.
             pub pageable_memory_access_uses_host_page_tables: bool,
-            /// The host can map device memory.
+            /// Whether the host can map device memory.
             pub direct_managed_mem_access_from_host: bool,
-            /// Stream-ordered pools.
+            /// Whether the device has stream-ordered memory pools.
             pub memory_pools: bool,
-            /// Addresses can be reserved, and memory mapped behind them.
+            /// Whether addresses can be reserved and memory mapped at them.
             pub virtual_memory_management: bool,
-            /// Devices of one machine can map each other's memory.
+            /// Whether devices of one machine can map each other's memory.
             pub peer_access: bool,
-            /// A prefetch over several 2 MiB blocks goes over them twice, as the driver's source does, which
-            /// matters only if they do not fit.
+            /// Whether a prefetch over several 2 MiB blocks visits the blocks twice, as the driver's source does. It
+            /// matters only if they do not fit in device memory.
             pub prefetch_second_pass: bool,
-            /// The last block of an allocation is rounded up to a power of two of 64 KiB, as in UVMSmart's recordings
-            /// of 2018; else to a page, as on an H100 with driver 580. (Allocations below 2 MiB always to a power of
-            /// two.)
+            /// Whether the last block of an allocation is rounded up to a power of two of at least 64 KiB, as in
+            /// UVMSmart's recordings of 2018. Otherwise it is rounded up to a page, as on an H100 with driver 580. An
+            /// allocation below 2 MiB is always rounded up to a power of two.
             pub rounded_tails: bool,
-            /// What the driver brings along with a fault.
+            /// The pages that the driver migrates together with a faulting page.
             pub fault_prefetch: FaultPrefetch,
-            /// The driver holds up processors that take pages from each other, and pins the pages.
+            /// Whether the driver detects thrashing: it delays processors that take pages from each other, then pins
+            /// the pages.
             pub thrashing_detection: bool,
             $($(#[doc = $doc])+ #[doc = concat!("\n\nUnit: ", $unit, ".")] pub $field: Figure,)+
         }
 
         impl Profile {
-            /// All numbers: the field, its unit, the figure.
+            /// Returns all numbers: the name of the field, its unit and the figure.
             pub fn figures(&self) -> Vec<(&'static str, &'static str, Figure)> {
                 vec![$((stringify!($field), $unit, self.$field)),+]
             }
         }
 
-        /// The numbers of a profile, for the profiles of this crate to start from.
+        /// The numbers of a profile. The named profiles are built from it.
         #[derive(Debug, Clone, Copy)]
         pub(super) struct Figures {
             $(pub(super) $field: Figure,)+
         }
 
         impl Figures {
-            /// The same with each number changed.
+            /// Returns the figures with `change` applied to each of them.
             pub(super) fn each(self, change: impl Fn(Figure) -> Figure) -> Self {
                 Self { $($field: change(self.$field),)+ }
             }
 
-            /// A profile with these numbers: a discrete GPU with everything on.
+            /// Creates the profile of a discrete GPU with these figures. It has every capability, except that it cannot
+            /// access pageable memory and that the host cannot map its memory.
             pub(super) fn profile(self, name: &str, compute_capability: (u32, u32), multiprocessors: u32) -> Profile {
                 Profile {
                     name: name.into(),
@@ -154,136 +159,137 @@ macro_rules! profile {
 }
 
 profile! {
-    /// The host's pages; the model knows 4096 only.
+    /// Size of a page of the host. The model supports 4096 only.
     page_size: "bytes",
-    /// Memory of the device; whole 2 MiB.
+    /// Size of the device memory. It must be a multiple of 2 MiB.
     capacity: "bytes",
-    /// Host memory that can be page-locked.
+    /// Host memory that can be pinned.
     host_memory: "bytes",
-    /// Unified memory that can be allocated at once.
+    /// Total size of unified memory that can be allocated at a time.
     managed_limit: "bytes",
-    /// Granule of plain allocations below `large_allocation`.
+    /// Granule of device allocations below `large_allocation`.
     small_granule: "bytes",
-    /// Granule of plain allocations from `large_allocation` on, and of pools.
+    /// Granule of device allocations from `large_allocation` on, and of stream-ordered pools.
     large_granule: "bytes",
-    /// From this size on, a plain allocation takes whole large granules.
+    /// Size from which a device allocation is rounded up to large granules.
     large_allocation: "bytes",
-    /// Copies from pinned memory to the device.
+    /// Bandwidth of copies from pinned memory to the device.
     link_to_device: "bytes/s",
-    /// Copies from the device to pinned memory.
+    /// Bandwidth of copies from the device to pinned memory.
     link_to_host: "bytes/s",
-    /// Copies between devices.
+    /// Bandwidth of copies between devices.
     link_peer: "bytes/s",
-    /// Copies from and to ordinary host memory, staged by the driver.
+    /// Bandwidth of copies from and to ordinary (pageable) host memory, which the driver stages.
     pageable: "bytes/s",
-    /// The device's own memory.
+    /// Bandwidth of the device memory.
     device_memory: "bytes/s",
-    /// Arithmetic of kernels.
+    /// Arithmetic throughput of kernels.
     operations: "operations/s",
-    /// From the start of a copy to its first byte.
+    /// Time from the start of a copy to its first byte.
     copy_latency: "ns",
-    /// From the start of a kernel to its first instruction.
+    /// Time from the start of a kernel to its first instruction.
     kernel_latency: "ns",
-    /// `cuMemAlloc`.
+    /// Duration of `cuMemAlloc`.
     call_allocate_device: "ns",
-    /// `cuMemFree` of device memory.
+    /// Duration of `cuMemFree` of device memory.
     call_free_device: "ns",
-    /// `cuMemAllocManaged`.
+    /// Duration of `cuMemAllocManaged`.
     call_allocate_managed: "ns",
-    /// `cuMemFree` of unified memory.
+    /// Duration of `cuMemFree` of unified memory.
     call_free_managed: "ns",
-    /// `cuMemAllocHost`.
+    /// Duration of `cuMemAllocHost`, without `pinned_per_mib`.
     call_allocate_pinned: "ns",
-    /// `cuMemFreeHost`.
+    /// Duration of `cuMemFreeHost`, without `pinned_per_mib`.
     call_free_pinned: "ns",
-    /// What `cuMemAllocHost` and `cuMemFreeHost` each take besides, by size.
+    /// Additional duration of `cuMemAllocHost` and of `cuMemFreeHost` for each MiB.
     pinned_per_mib: "ns/MiB",
-    /// `cuMemAllocFromPoolAsync`.
+    /// Duration of `cuMemAllocFromPoolAsync`.
     call_allocate_async: "ns",
-    /// `cuMemFreeAsync`.
+    /// Duration of `cuMemFreeAsync`.
     call_free_async: "ns",
-    /// `cuMemAddressReserve`, `cuMemAddressFree`.
+    /// Duration of `cuMemAddressReserve`, and of `cuMemAddressFree`.
     call_reserve: "ns",
-    /// `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together; and what a stream-ordered pool takes to
-    /// grow.
+    /// Duration of `cuMemCreate`, `cuMemMap`, `cuMemSetAccess` and `cuMemRelease` together. A stream-ordered pool that
+    /// grows takes this time too.
     call_map: "ns",
-    /// `cuMemUnmap` of one piece; and what a stream-ordered pool takes to give one back.
+    /// Duration of `cuMemUnmap` of one piece. A stream-ordered pool takes this time too to release a piece.
     call_unmap: "ns",
-    /// `cuMemcpyAsync`.
+    /// Duration of `cuMemcpyAsync`.
     call_copy: "ns",
-    /// `cuMemsetD8Async`.
+    /// Duration of `cuMemsetD8Async`.
     call_fill: "ns",
-    /// `cuLaunchKernel`.
+    /// Duration of `cuLaunchKernel`.
     call_launch: "ns",
-    /// `cuEventCreate`, `cuEventDestroy`.
+    /// Duration of `cuEventCreate`, and of `cuEventDestroy`.
     call_event: "ns",
-    /// `cuEventRecord`.
+    /// Duration of `cuEventRecord`.
     call_record: "ns",
-    /// `cuStreamWaitEvent`.
+    /// Duration of `cuStreamWaitEvent`.
     call_wait: "ns",
-    /// `cuEventQuery`, `cuStreamQuery` and other questions.
+    /// Duration of `cuEventQuery`, `cuStreamQuery` and other queries.
     call_query: "ns",
-    /// `cuStreamCreate`, `cuStreamDestroy`.
+    /// Duration of `cuStreamCreate`, and of `cuStreamDestroy`.
     call_stream: "ns",
-    /// `cuStreamSynchronize` and the like, beside the waiting.
+    /// Duration of `cuStreamSynchronize` and similar calls, without the wait.
     call_synchronize: "ns",
-    /// `cuMemAdvise`.
+    /// Duration of `cuMemAdvise`.
     call_advise: "ns",
-    /// `cuMemPrefetchAsync` when nothing has to move.
+    /// Duration of `cuMemPrefetchAsync` if no page has to move.
     prefetch_resident: "ns",
-    /// The same for each 2 MiB block.
+    /// Additional duration of `cuMemPrefetchAsync` for each 2 MiB block, if no page has to move.
     prefetch_resident_block: "ns",
-    /// `cuMemPrefetchAsync` when something has to move.
+    /// Duration of `cuMemPrefetchAsync` if pages have to be copied.
     prefetch_call: "ns",
-    /// The same for each 2 MiB block.
+    /// Additional duration of `cuMemPrefetchAsync` for each 2 MiB block, if pages have to be copied.
     prefetch_block: "ns",
-    /// The time that the call holds the host, by bytes that go to a device.
+    /// Time that `cuMemPrefetchAsync` blocks the host for each MiB that it copies to a device.
     prefetch_to_device_per_mib: "ns/MiB",
-    /// The time that the call holds the host, by bytes that go to the host.
+    /// Time that `cuMemPrefetchAsync` blocks the host for each MiB that it copies to the host.
     prefetch_to_host_per_mib: "ns/MiB",
-    /// What a block takes beside its copy.
+    /// Time that a prefetched block takes on the device in addition to its copy.
     prefetch_copy_block: "ns",
-    /// `cuMemPrefetchAsync` when memory has to be found, and nothing to be copied.
+    /// Duration of `cuMemPrefetchAsync` if memory has to be allocated for the pages, but no page has to be copied.
     prefetch_fresh: "ns",
-    /// The same for each 2 MiB.
+    /// Additional duration of `cuMemPrefetchAsync` for each 2 MiB of pages that need memory and are not copied.
     prefetch_fresh_block: "ns",
-    /// Faults of a device that are served together, at most.
+    /// Largest number of faults of a device that the driver serves in one batch.
     fault_batch: "faults",
-    /// Service of a batch of faults of a device, beside the copies.
+    /// Time that the driver takes to serve a batch of faults of a device, without the copies.
     device_fault: "ns",
-    /// Service of one fault of the host, beside the copies.
+    /// Time that the driver takes to serve one fault of the host, without the copies.
     host_fault: "ns",
-    /// What the first fault of an operation of a device takes besides: the driver's service has to wake up.
+    /// Additional time of the first fault of an operation of a device, because the driver's fault service has to wake
+    /// up.
     fault_wakeup: "ns",
-    /// What the first fault in a block takes besides.
+    /// Additional time of a fault in a block of which the faulting processor has no page yet.
     fault_new_block: "ns",
-    /// What service for a device in a block of whole 2 MiB takes besides, each time.
+    /// Additional time of each service of a device's faults in a block of whole 2 MiB.
     fault_whole_block: "ns",
-    /// Faults that the threads of a fill can wait for at once.
+    /// Number of faults that the threads of a fill can have outstanding at a time.
     fill_in_flight: "faults",
-    /// What each block of a batch takes besides, beyond the first.
+    /// Additional time of each block of a batch beyond the first.
     fault_further_block: "ns",
-    /// What each fault of a batch takes besides.
+    /// Additional time of each fault of a batch.
     fault_entry: "ns",
-    /// What each page takes that a fault moves.
+    /// Time for each page that a fault moves.
     fault_page: "ns",
-    /// What each copy takes that a fault causes, beside the bytes.
+    /// Time for each copy that a fault causes, without the transfer of the bytes.
     fault_copy: "ns",
-    /// Eviction of one 2 MiB chunk, beside the copy.
+    /// Time to evict one 2 MiB chunk, without the copy.
     eviction: "ns",
-    /// A page thrashes after more migrations than this that follow one another within `thrashing_lapse`.
+    /// A page thrashes if it migrates more than this many times, each within `thrashing_lapse` of the previous one.
     thrashing_threshold: "events",
-    /// The time within which they count.
+    /// Longest time between two migrations of a page that count as thrashing.
     thrashing_lapse: "ns",
-    /// How long a processor waits that asks for a thrashing page.
+    /// Time that a processor that faults on a thrashing page has to wait.
     thrashing_nap: "ns",
-    /// Waits after which the page is pinned.
+    /// Number of such waits after which the page is pinned.
     thrashing_pin_threshold: "waits",
-    /// How long it stays pinned.
+    /// Time that a page stays pinned.
     thrashing_pin: "ns",
-    /// A block that was quiet for so long starts afresh.
+    /// Time without thrashing after which the history of a block is reset.
     thrashing_epoch: "ns",
-    /// How often it may.
+    /// Largest number of resets of a block's history.
     thrashing_max_resets: "times",
 }
 
@@ -294,28 +300,28 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// The same with another capacity.
+    /// Returns the profile with another capacity, in bytes.
     #[must_use]
     pub fn with_capacity(mut self, bytes: u64) -> Self {
         self.capacity = Figure::uncalibrated(bytes as f64, "chosen by the program");
         self
     }
 
-    /// The same without virtual memory management.
+    /// Returns the profile without virtual memory management.
     #[must_use]
     pub fn without_virtual_memory(mut self) -> Self {
         self.virtual_memory_management = false;
         self
     }
 
-    /// The same under another name.
+    /// Returns the profile with another name.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The parameters of the driver's kernel module.
+    /// Returns the parameters of the driver's kernel module.
     pub(super) fn rules(&self) -> Rules {
         let whole = |figure: Figure| figure.value as u32;
         let time = |figure: Figure| figure.value as u64;
@@ -335,9 +341,9 @@ impl Profile {
         }
     }
 
-    /// Says which field makes no sense, and why.
+    /// Checks the fields. The error names the field that makes no sense, and the reason.
     pub(super) fn check(&self) -> Result<(), String> {
-        // Beyond 2^53 not every integer is a number of this type; nothing here comes near.
+        // Above 2^53, `f64` does not represent every integer. No sensible value is that large.
         const LIMIT: f64 = (1_u64 << 53) as f64;
         for (field, unit, figure) in self.figures() {
             let value = figure.value;
@@ -373,7 +379,7 @@ impl Profile {
     }
 }
 
-/// The name, the platform, and every number with its provenance and source.
+/// Writes the name, the capabilities, and every number with its provenance and source.
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.compute_capability;

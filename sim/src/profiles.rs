@@ -1,4 +1,4 @@
-//! The named profiles.
+//! The named profiles: GPUs that were measured, and machines with other capabilities.
 #![forbid(unsafe_code)]
 
 use super::profile::{Figure, Figures, Profile, Provenance};
@@ -18,10 +18,11 @@ const DRIVER: &str = "default of nvidia-uvm, open-gpu-kernel-modules 595.45.04";
 const GTX_FIT: &str = "nvprof traces of UVMSmart, GTX 1080 Ti, PCIe 3: 17.28 us + 0.1359 us/KiB per fault";
 
 impl Profile {
-    /// What [`named`](Self::named) knows.
+    /// The names that [`named`](Self::named) accepts.
     pub const NAMES: &[&str] = &["h100-pcie5", "gtx1080ti", "titanv", "a100", "gh200", "maxwell", "wsl", "integrated"];
 
-    /// A profile by its name, or by that which it gives itself.
+    /// Returns the profile with a name of [`NAMES`](Self::NAMES), or with this [`name`](Self::name) field. Returns
+    /// `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         let all = [
             Self::h100_pcie5,
@@ -37,14 +38,15 @@ impl Profile {
         known.find(|(known, profile)| **known == name || profile.name == name).map(|(_, profile)| profile)
     }
 
-    /// An H100 80GB HBM3 on PCIe 5, calibrated by measurements within its capacity. Nothing was measured beyond it.
+    /// Returns the profile of an H100 80GB HBM3 on PCIe 5. It is calibrated by measurements within the capacity of the
+    /// device. Oversubscription was not measured.
     pub fn h100_pcie5() -> Self {
         let mut profile = h100_figures().profile("h100-pcie5", (9, 0), 132);
         profile.copy_engines = 3;
         profile
     }
 
-    /// A GTX 1080 Ti on PCIe 3: the card of the recorded fault traces.
+    /// Returns the profile of a GTX 1080 Ti on PCIe 3: the card of the recorded fault traces.
     pub fn gtx1080ti() -> Self {
         let mut figures = pcie_figures(11.2 * GB, "UVMSmart transferBandwidth.cu, GTX 1080 Ti");
         figures.capacity = Figure::from_source(11.0 * GIB, "NVIDIA's data sheet");
@@ -62,8 +64,8 @@ impl Profile {
         Profile { rounded_tails: true, ..figures.profile("gtx1080ti-pcie3", (6, 1), 28) }
     }
 
-    /// A Titan V on PCIe 3: the card of the figures of Allen and Ge's study of batches (SC21), read off them within 5
-    /// to 10 %.
+    /// Returns the profile of a Titan V on PCIe 3: the card of Allen and Ge's study of fault batches (SC21). The
+    /// numbers were read off the figures of that study within 5 to 10 %.
     pub fn titanv() -> Self {
         let mut figures = pcie_figures(12.8 * GB, TITAN);
         let read = |value| Figure::measured(value, TITAN);
@@ -83,7 +85,8 @@ impl Profile {
         figures.profile("titanv-pcie3", (7, 0), 80)
     }
 
-    /// A GH200: the host maps the device's memory. Its pages are modelled as 4 KiB, where the machine's have 64.
+    /// Returns the profile of a GH200, whose host can map the device memory. The model's pages have 4 KiB; those of the
+    /// machine have 64 KiB.
     pub fn gh200() -> Self {
         let mut figures = pcie_figures(97.0 * GIB, "vortex-data/vortex#7815: one pinned copy over C2C");
         figures.pageable = Figure::measured(93.0 * GIB, "vortex-data/vortex#7815: one pageable copy over C2C");
@@ -98,7 +101,7 @@ impl Profile {
         profile
     }
 
-    /// An A100 40GB on PCIe 4.
+    /// Returns the profile of an A100 40GB on PCIe 4.
     pub fn a100() -> Self {
         let mut figures = pcie_figures(25.0 * GB, "ZaidQureshi/bam#54, A100 on PCIe 4");
         figures.capacity = Figure::from_source(40.0 * GIB, "NVIDIA's data sheet");
@@ -109,7 +112,7 @@ impl Profile {
         profile
     }
 
-    /// A Maxwell card (GTX 980): unified memory, but not at the same time for host and device.
+    /// Returns the profile of a Maxwell card (GTX 980). Host and device cannot use its unified memory at the same time.
     pub fn maxwell() -> Self {
         let mut figures = pcie_figures(11.2 * GB, "as the GTX 1080 Ti");
         figures.link_to_device = Figure::scaled(11.2 * GB, "taken over from the GTX 1080 Ti profile");
@@ -121,14 +124,15 @@ impl Profile {
         profile
     }
 
-    /// An H100 as Windows and WSL 2 present it: no concurrent managed access.
+    /// Returns the profile of an H100 as Windows and WSL 2 present it: without concurrent managed access.
     pub fn wsl() -> Self {
         let mut profile = elsewhere(h100_figures()).profile("wsl", (9, 0), 132);
         profile.concurrent_managed_access = false;
         profile
     }
 
-    /// An integrated GPU (Orin class): one memory for both, no concurrent managed access.
+    /// Returns the profile of an integrated GPU (Orin class). Host and device share one memory, without concurrent
+    /// managed access.
     pub fn integrated() -> Self {
         let memory = 102.0 * GB;
         let mut figures = pcie_figures(memory, "the device's own memory");
@@ -144,13 +148,14 @@ impl Profile {
         profile
     }
 
-    /// The H100 with as little memory as a test wants; whole 2 MiB.
+    /// Returns the profile of an H100 with `capacity` bytes of memory, for tests. `capacity` must be a multiple of 2
+    /// MiB.
     pub fn tiny(capacity: u64) -> Self {
         Self::h100_pcie5().with_capacity(capacity).with_name("tiny")
     }
 }
 
-/// What was measured on the H100, for another machine.
+/// Marks the numbers that were measured on the H100 as scaled, because another machine uses them.
 fn elsewhere(h100: Figures) -> Figures {
     h100.each(|figure| match figure.provenance {
         Provenance::Measured => Figure::scaled(figure.value, FROM_H100),
@@ -158,7 +163,7 @@ fn elsewhere(h100: Figures) -> Figures {
     })
 }
 
-/// The H100's costs on another link.
+/// Returns the costs of the H100, scaled to a link of another bandwidth.
 fn pcie_figures(bandwidth: f64, source: &'static str) -> Figures {
     let h100 = elsewhere(h100_figures());
     let scale = h100.link_to_device.value / bandwidth;
@@ -262,7 +267,7 @@ mod tests {
             assert_eq!(profile.check(), Ok(()), "{name}");
             for (field, _, Figure { provenance, source, .. }) in profile.figures() {
                 assert!(!source.is_empty(), "{name}: {field}");
-                // What was measured on the H100 is no measurement of another device.
+                // A number that was measured on the H100 is not a measurement of another device.
                 let borrowed = source.starts_with("H100") && *name != "h100-pcie5";
                 assert!(!borrowed || provenance != Provenance::Measured, "{name}: {field}: {source}");
             }

@@ -1,4 +1,4 @@
-//! [`Simulator`]: a simulated machine, to make devices of and to look into.
+//! [`Simulator`]: creates and inspects a simulated machine.
 
 use super::error::ProfileError;
 use super::injection::FaultCall;
@@ -16,8 +16,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A simulated machine. A shared handle: clones are the same machine, which lives as long as a handle or a
-/// device of it.
+/// A shared handle to a simulated machine. Clones refer to the same machine. The machine lives as long as one of its
+/// handles or devices.
 #[derive(Debug, Clone)]
 pub struct Simulator {
     machine: Arc<Machine>,
@@ -35,7 +35,7 @@ impl Simulator {
         if profiles.is_empty() {
             return Err(ProfileError::NoDevice);
         }
-        // The bookkeeping of managed memory has one bit of a word for each device, and one for the host.
+        // Sets of processors, which include the host, are bits of one 64-bit word.
         const MOST: usize = 63;
         if profiles.len() > MOST {
             return Err(ProfileError::TooManyDevices { devices: profiles.len(), most: MOST });
@@ -50,70 +50,72 @@ impl Simulator {
         &self.machine
     }
 
-    /// The profiles that it was made with, by device.
+    /// Returns the profiles of the devices, by ordinal.
     pub fn profiles(&self) -> &[Profile] {
         &self.machine.profiles
     }
 
-    /// Makes the `n`-th call of a kind from now fail (the next one is 1), before it does anything.
-    /// Failures add up; each happens once.
+    /// Makes the `n`-th call of a kind from now fail before it does anything; the next call is number 1. Each planned
+    /// failure happens once, and several can be planned.
     pub fn fail_nth(&self, kind: FaultCall, n: u64, code: CudaErrorCode) {
         self.machine.look().injection.plan(kind, n, code);
     }
 
-    /// Forgets failures that have not happened yet.
+    /// Cancels the planned failures that have not happened yet.
     pub fn clear_faults(&self) {
         self.machine.look().injection.clear();
     }
 
-    /// Failures that were asked for and have not happened yet.
+    /// Returns the number of planned failures that have not happened yet.
     pub fn faults_to_come(&self) -> usize {
         self.machine.look().injection.to_come()
     }
 
-    /// Calls of a kind so far, failed ones included.
+    /// Returns the number of calls of a kind so far, failed calls included.
     pub fn calls(&self, kind: FaultCall) -> u64 {
         self.machine.look().injection.calls(kind)
     }
 
-    /// The host's virtual time since the machine was made.
+    /// Returns the host's virtual time since the machine was created.
     pub fn clock(&self) -> Duration {
         Duration::from_nanos(self.machine.look().now)
     }
 
-    /// Lets the host do something else for a while, in virtual time.
+    /// Advances the host's virtual clock by `time`, as if the host did other work. Devices work on meanwhile.
     pub fn pass_time(&self, time: Duration) {
         let mut state = self.machine.look();
-        // At most a century, so that the clock never runs over.
+        // At most a century, so that the clock never overflows.
         let most = 100 * 365 * 24 * 3600 * 1_000_000_000_u64;
         state.now = state.now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(most).min(most));
     }
 
-    /// The host reads or writes memory of this machine, in ascending order, as its own loads and stores do: pages that
-    /// it cannot reach fault and move. Buffers do this in their guards; this is for programs that use raw pointers.
+    /// Simulates an access of the host to memory of this machine, in ascending order. Pages that the host cannot reach
+    /// fault and migrate. Host guards of buffers do this themselves; programs that use raw pointers call this method.
     ///
     /// # Errors
     ///
-    /// [`DriverError::Simulation`] for what a real host would not survive: memory of a device, memory that was freed,
-    /// unified memory while a device without concurrent managed access works.
+    /// Returns [`DriverError::Simulation`] if the access would crash a real process. Examples are device memory, freed
+    /// memory, and unified memory while a device without concurrent managed access has unfinished work.
     pub fn access_from_host(&self, ptr: *const u8, bytes: usize, mode: AccessMode) -> Result<(), DriverError> {
         self.machine.host_access(0, ptr as u64, bytes as u64, mode == AccessMode::Write)
     }
 
-    /// Says that nobody needs what is in a range of unified memory any more, as `cuMemDiscardBatchAsync` of CUDA 13
-    /// does, once all work enqueued so far is done: what is evicted or moved of it is not copied. The bytes themselves
-    /// are kept, since nothing is promised of them. The next access of a page ends this for the page.
+    /// Discards the contents of a range of unified memory, as `cuMemDiscardBatchAsync` of CUDA 13 does. The call first
+    /// waits for all enqueued work.
+    ///
+    /// Pages of the range that are evicted or migrated later are not copied. A page is discarded until its next access.
+    /// The model keeps the bytes, because CUDA promises nothing about their values.
     ///
     /// # Errors
     ///
-    /// `CUDA_ERROR_INVALID_VALUE` if the range is not within one allocation of unified memory;
+    /// Returns `CUDA_ERROR_INVALID_VALUE` if the range is not within one allocation of unified memory, and
     /// `CUDA_ERROR_NOT_SUPPORTED` if a device of the machine has no concurrent managed access.
     pub fn discard(&self, ptr: *const u8, bytes: usize) -> Result<(), DriverError> {
         self.machine.discard(0, ptr as u64, bytes as u64)
     }
 
-    /// Where the pages of a range are, by the work that has been done; `None` if it is not within one
-    /// allocation of the simulator.
+    /// Returns the locations of the pages of a range, after the work that is done so far. Returns `None` if the range
+    /// is not within one allocation of the simulator.
     pub fn residency(&self, ptr: *const u8, bytes: usize) -> Option<Residency> {
         let state = self.machine.look();
         let place = state.memory.find(ptr as u64, bytes as u64).ok()?;
@@ -134,26 +136,27 @@ impl Simulator {
         Some(Residency::new(at, nowhere))
     }
 
-    /// The first addresses of the bytes of a range: those of [aliases](crate::CudaVirtualResource::map_alias), part by
-    /// part, or the range itself where there are none.
+    /// Returns the addresses at which the bytes of a range were mapped first. For
+    /// [aliases](crate::CudaVirtualResource::map_alias) these are the original addresses, part by part. For other
+    /// memory the result is the range itself.
     pub fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>> {
         let range = addr..addr.saturating_add(bytes as u64);
         let homes = self.machine.look().memory.homes(&range);
         if homes.is_empty() { vec![range] } else { homes.into_vec() }
     }
 
-    /// What a device has done; `None` for a device of another machine.
+    /// Returns the statistics of a device, or `None` if the device belongs to another machine.
     pub fn statistics(&self, device: DeviceId) -> Option<DeviceStatistics> {
         let state = self.machine.look();
         state.devices.iter().find(|d| d.id == device).map(|d| d.statistics)
     }
 
-    /// What was allocated and not given back.
+    /// Returns the objects that were allocated or created and not yet freed or destroyed.
     pub fn live_allocations(&self) -> LiveAllocations {
         let state = self.machine.look();
         let own: usize = state.devices.iter().map(|device| 1 + device.per_thread.len()).sum();
         let closing = state.streams.iter().filter(|(_, stream)| stream.closing).count();
-        // Each device has one that was not created.
+        // Each device has a default pool, which no program created.
         let open_pools = state.pools.iter().filter(|(_, pool)| !pool.closing).count() - state.devices.len();
         LiveAllocations {
             streams: (state.streams.len() - own - closing) as u64,
@@ -163,54 +166,58 @@ impl Simulator {
         }
     }
 
-    /// The most bytes of memory, of all kinds and as they were asked for, that were allocated at once since the machine
-    /// was made or [`restart_peak`](Self::restart_peak) was called.
+    /// Returns the largest number of bytes that were allocated at one time, over all kinds of memory. It counts bytes
+    /// as requested. The period starts at the creation of the machine or at the last
+    /// [`restart_peak`](Self::restart_peak).
     pub fn peak_bytes(&self) -> u64 {
         self.machine.look().memory.live.peak()
     }
 
-    /// Lets the peak begin anew, at what is allocated now.
+    /// Resets the peak to the bytes that are allocated now.
     pub fn restart_peak(&self) {
         self.machine.look().memory.live.restart_peak();
     }
 
-    /// Starts or ends keeping snapshots of where all memory is: a few hundred, spread over the time from now on.
+    /// Starts or stops taking snapshots of where all memory is. At most a few hundred are kept, spread over the time
+    /// from now on.
     pub fn keep_snapshots(&self, on: bool) {
         self.machine.look().keep_snapshots(on);
     }
 
-    /// The snapshots since the last time, in order; the last is of now.
+    /// Returns the snapshots taken since the last call of this method, in order. The last one shows the present state.
     pub fn take_snapshots(&self) -> Vec<Snapshot> {
         self.machine.look().take_snapshots()
     }
 
-    /// Starts or ends looking for races: uses of memory whose order nobody ensured, such as a block that goes on to
-    /// another stream without a wait. What was enqueued before is not known to it.
+    /// Starts or stops the race detector. A race is two uses of the same bytes that nothing orders. For example, a
+    /// block is reused on another stream without a wait. The detector does not know work that was enqueued before it
+    /// started.
     ///
-    /// It sees what declared kernels, copies, fills and host guards use, and allocations and frees of the driver and of
-    /// buffers, in whatever order virtual time happens to run them. It takes the host for one thread: calls are
-    /// ordered as they come in. A use is reported once against each stream that does not wait for it.
+    /// The detector sees the ranges that kernels declare, copies, fills, host guards, and allocations and frees of the
+    /// driver and of buffers. Its result does not depend on the order in which virtual time runs the work. It treats
+    /// the host as one thread, whose calls are ordered as they arrive. It reports a use once for each stream that does
+    /// not wait for it.
     pub fn detect_races(&self, on: bool) {
         self.machine.look().detect_races(on);
     }
 
-    /// The races that were found since the last time, in order; at most 1000.
+    /// Returns the races found since the last call of this method, in order; at most 1000.
     pub fn take_races(&self) -> Vec<Race> {
         self.machine.look().take_races()
     }
 
-    /// A hash of all that happened so far: allocations, operations, faults, transfers and their times.
-    /// The same program on the same profiles has the same.
+    /// Returns a hash of everything that happened so far: allocations, operations, faults, transfers and their times.
+    /// The same program on the same profiles produces the same hash.
     pub fn digest(&self) -> u64 {
         self.machine.look().journal.digest()
     }
 
-    /// Starts or ends writing down what happens.
+    /// Starts or stops recording what happens.
     pub fn record(&self, on: bool) {
         self.machine.look().journal.record(on);
     }
 
-    /// What was written down since the last time, in order.
+    /// Returns the records since the last call of this method, in order.
     pub fn take_records(&self) -> Vec<Record> {
         self.machine.look().journal.take()
     }

@@ -6,41 +6,43 @@ use super::memory::Kind;
 use super::operations::pages;
 use std::time::Duration;
 
-/// Snapshots that are kept; when there are as many, the first of each two goes, and from then on they are as far apart
-/// as those that are left.
+/// Number of snapshots at which the list is thinned out. Of every two, the first is dropped, and from then on snapshots
+/// are taken as far apart as the remaining ones.
 const MOST: usize = 256;
 
-/// Where all memory of a machine was at one moment.
+/// The locations of all memory of a machine at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Virtual time since the machine was made.
+    /// Virtual time since the machine was created.
     pub at: Duration,
-    /// What was allocated from the driver, by number.
+    /// The allocations of the driver, ordered by number.
     pub allocations: Vec<Resident>,
 }
 
-/// Where one allocation was.
+/// The locations of one allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resident {
-    /// Its number, as in [`Happening::Allocated`](super::Happening::Allocated).
+    /// Number of the allocation, as in [`Happening::Allocated`](super::Happening::Allocated).
     pub allocation: u64,
-    /// What it is: `"device"`, `"managed"`, `"pinned"`, `"mapped"`, or `"pool"` for a segment of a stream-ordered pool.
+    /// The kind of memory: `"device"`, `"managed"`, `"pinned"`, `"mapped"`, or `"pool"` for a segment of a
+    /// stream-ordered pool.
     pub kind: &'static str,
-    /// Bytes that it was asked for with.
+    /// Bytes as requested.
     pub bytes: u64,
-    /// Bytes of its pages on the host.
+    /// Bytes of the allocation's pages that are on the host.
     pub on_host: u64,
-    /// Bytes of its pages on each device, by number. Copies of a page count at each.
+    /// Bytes of the allocation's pages that are on each device, by ordinal. A page with copies at several locations
+    /// counts at each.
     pub on_devices: Vec<u64>,
 }
 
-/// See the [module](self).
+/// The snapshots that are kept. See the [module](self).
 #[derive(Debug)]
 pub(super) struct Snapshots {
     taken: Vec<Snapshot>,
-    /// Nanoseconds from one to the next, and when the next is due.
+    /// Nanoseconds between snapshots, and the virtual time at which the next one is due.
     apart: u64,
     due: u64,
 }
@@ -72,7 +74,7 @@ impl State {
         self.snapshots = on.then(Snapshots::default);
     }
 
-    /// What was kept, and how everything is now.
+    /// Returns the kept snapshots, and one of the present state.
     pub(super) fn take_snapshots(&mut self) -> Vec<Snapshot> {
         let Some(kept) = &mut self.snapshots else { return Vec::new() };
         let mut taken = std::mem::take(kept).taken;
@@ -80,7 +82,7 @@ impl State {
         taken
     }
 
-    /// Memory has been allocated, freed or moved.
+    /// Takes a snapshot if one is due. Called whenever memory was allocated, freed or moved.
     pub(super) fn memory_changed(&mut self) {
         let now = self.now.max(self.time);
         if self.snapshots.as_ref().is_some_and(|snapshots| now >= snapshots.due) {

@@ -1,4 +1,4 @@
-//! [`DeviceStatistics`]: what a device has done since it was made.
+//! [`DeviceStatistics`]: counters of what a device has done since it was created.
 #![forbid(unsafe_code)]
 
 use super::machine::State;
@@ -6,7 +6,7 @@ use super::uvm::{Processor, Work};
 
 macro_rules! statistics {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
-        /// What happened on a device, in bytes and occurrences. Residency counts whole 4 KiB pages.
+        /// Counters of what happened on a device. Bytes of unified memory are counted in whole 4 KiB pages.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[non_exhaustive]
         pub struct DeviceStatistics {
@@ -14,7 +14,7 @@ macro_rules! statistics {
         }
 
         impl DeviceStatistics {
-            /// All figures, by the names of their fields.
+            /// Returns all counters with the names of their fields.
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field)),+]
             }
@@ -25,35 +25,35 @@ macro_rules! statistics {
 statistics! {
     /// Page faults of the device that were served.
     faults,
-    /// Batches in which they were served.
+    /// Batches in which the device's faults were served.
     fault_batches,
-    /// Times that the device or the host had to wait for a page that others had just taken.
+    /// Times that the device or the host had to wait for a page that another processor had just taken.
     throttles,
-    /// Faults of the device or the host on pages that had been pinned because they were fought over.
+    /// Faults of the device or the host on pages that were pinned because of thrashing.
     pinned,
-    /// Page faults of the host, in unified memory that was allocated on the device.
+    /// Page faults of the host in unified memory that was allocated on the device.
     host_faults,
-    /// Copies that moved pages of unified memory, each of one contiguous run.
+    /// Copies that moved pages of unified memory. Each copies one contiguous run.
     migrations,
-    /// Bytes of pages that migrated, or were copied, from the host to the device.
+    /// Bytes of pages that were moved or copied from the host to the device.
     migrated_to_device,
-    /// Bytes of pages that migrated, or were copied, from the device to the host; evictions included.
+    /// Bytes of pages that were moved or copied from the device to the host, evictions included.
     migrated_to_host,
-    /// Bytes of them that prefetches moved to the device.
+    /// Bytes of `migrated_to_device` that prefetches moved.
     prefetched_to_device,
-    /// Bytes of them that prefetches moved to the host; evictions not included.
+    /// Bytes of `migrated_to_host` that prefetches moved, evictions not included.
     prefetched_to_host,
-    /// Bytes of pages that came from another device.
+    /// Bytes of pages that were moved or copied from another device.
     migrated_from_peers,
-    /// Bytes of pages that had been nowhere before.
+    /// Bytes of pages that were at no location before.
     populated,
-    /// 2 MiB chunks of the device that were taken from unified memory for something else.
+    /// 2 MiB chunks of device memory that were taken from unified memory for another use.
     evictions,
-    /// Bytes of them that had to be copied to the host.
+    /// Bytes of evicted chunks that had to be copied to the host.
     evicted,
-    /// Bytes of read-mostly copies that writes ended.
+    /// Bytes of copies of read-mostly pages that were dropped because of a write.
     collapsed,
-    /// Bytes that kernels used over the link, in place.
+    /// Bytes that kernels accessed over the link, without moving the pages.
     accessed_remotely,
     /// Bytes that copies moved from host memory to the device.
     copied_to_device,
@@ -67,13 +67,13 @@ statistics! {
     kernels,
     /// Prefetches that were carried out.
     prefetches,
-    /// The most bytes of the device's memory that were in use at once: allocations as they are rounded, and the
-    /// chunks that hold unified memory.
+    /// Peak of the bytes of device memory in use: allocations as they are rounded, and the chunks that hold unified
+    /// memory.
     peak_used,
 }
 
 impl State {
-    /// Adds what work of `by`, for or on device `d`, did.
+    /// Adds `work`, which processor `by` did for or on device `d`.
     pub(super) fn account(&mut self, d: u32, by: Processor, work: &Work) {
         let used = self.profile(d).capacity.value as u64 - self.space.free_bytes(d);
         let statistics = &mut self.devices[d as usize].statistics;

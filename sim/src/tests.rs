@@ -1,4 +1,4 @@
-//! The simulator through the driver's door, by its state: bytes, residency, clocks.
+//! Tests of the simulator through the `Driver` trait. They check its state: bytes, residency, clocks.
 
 mod failures;
 mod memory;
@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 
 const MIB: usize = 1 << 20;
 
-/// A machine with one device and one stream, and the calls of the door with less to write.
+/// A machine with one device and one stream, and short forms of the driver calls.
 struct Rig {
     sim: Simulator,
     stream: RawStream,
@@ -45,36 +45,36 @@ impl Rig {
 
     fn pinned(&self, bytes: usize) -> &'static mut [u8] {
         let memory = self.sim.allocate_pinned(0, bytes).expect("pinned memory");
-        // SAFETY: the allocation is live, initialised to poison, and leaked by the test.
+        // SAFETY: the allocation is live, initialized with poison, and leaked by the test.
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), bytes) }
     }
 
     fn copy(&self, dst: *mut u8, src: *const u8, bytes: usize, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the tests keep what they copy; where they do not, on purpose, only bytes are at stake.
+        // SAFETY: the tests keep the memory that they copy. Where a test frees it on purpose, only bytes are affected.
         unsafe { self.sim.copy_async(0, dst, src, bytes, stream) }
     }
 
     fn fill(&self, dst: NonNull<u8>, value: u8, bytes: usize) {
-        // SAFETY: the memory is the test's.
+        // SAFETY: only the test uses the memory.
         unsafe { self.sim.fill_async(0, dst.as_ptr(), value, bytes, self.stream) }.expect("a fill");
     }
 
     fn launch(&self, kernel: HostKernel, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the tests keep what their kernels use.
+        // SAFETY: the tests keep the memory that their kernels use.
         unsafe { self.sim.launch_host(0, kernel, stream) }
     }
 
     fn sync(&self, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the stream is alive.
+        // SAFETY: the stream is live.
         unsafe { self.sim.synchronize_stream(0, stream) }
     }
 
     fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: the tests use memory after its free only to see it refused.
+        // SAFETY: the tests use memory after its free only in calls that are rejected.
         unsafe { self.sim.free(0, ptr) }
     }
 
-    /// What is in device memory, by way of a copy on the rig's stream.
+    /// Returns the contents of device memory, through a copy on the rig's stream.
     fn bytes(&self, src: NonNull<u8>, bytes: usize) -> Vec<u8> {
         let mut out = vec![0; bytes];
         self.copy(out.as_mut_ptr(), src.as_ptr(), bytes, self.stream).expect("a copy");
@@ -85,7 +85,7 @@ impl Rig {
         self.sim.clock().as_nanos() as u64
     }
 
-    /// Virtual time that something takes.
+    /// Returns the virtual time that `what` takes, in nanoseconds.
     fn time(&self, what: impl FnOnce()) -> u64 {
         let before = self.nanos();
         what();

@@ -1,4 +1,4 @@
-//! [`Watcher`]: who is told of each movement of memory, with its addresses.
+//! [`Watcher`]: a listener that is notified of each movement of memory, with its addresses.
 #![forbid(unsafe_code)]
 
 use super::machine::State;
@@ -6,7 +6,7 @@ use super::uvm::{BLOCK, PAGE, Step, Work};
 use cumem_driver::{Movement, Watcher};
 use std::sync::{Arc, Weak};
 
-/// Those who watch, as long as they are there.
+/// The watchers. A watcher that was dropped is removed later.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(Vec<Weak<dyn Watcher>>);
 
@@ -28,7 +28,7 @@ impl Watchers {
 }
 
 impl State {
-    /// Tells what `work` did to unified memory.
+    /// Notifies the watchers of what `work` did to unified memory.
     pub(super) fn tell_steps(&mut self, work: &Work) {
         if !self.watchers.are_there() {
             return;

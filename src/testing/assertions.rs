@@ -1,15 +1,15 @@
-//! What [`assert_peak!`](crate::assert_peak!), [`assert_no_leak!`](crate::assert_no_leak!) and
-//! [`assert_migrated!`](crate::assert_migrated!) call. All figures are the simulator's, exact, and the same in every
-//! run.
+//! The macros [`assert_peak!`](crate::assert_peak!), [`assert_no_leak!`](crate::assert_no_leak!) and
+//! [`assert_migrated!`](crate::assert_migrated!), and the functions that they call. All figures are the simulator's:
+//! exact, and the same in every run.
 
 use crate::device::Device;
 use cumem_sim::{DeviceStatistics, LiveAllocations, Simulator};
 use std::fmt;
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
-/// What a figure should be: a number, or a range of them.
+/// The value that a figure is expected to have: a number, or a range of numbers.
 pub trait Expected: fmt::Debug {
-    /// Whether `found` is what was expected.
+    /// Reports whether `found` is an expected value.
     fn allows(&self, found: u64) -> bool;
 }
 
@@ -31,15 +31,18 @@ macro_rules! expected_range {
 
 expected_range!(RangeInclusive<u64>, RangeToInclusive<u64>, RangeFrom<u64>);
 
-/// Asserts how many bytes of memory were allocated from the driver of a simulated device at most.
+/// Asserts the peak of the bytes that are allocated from the driver of a simulated device.
 ///
-/// The bytes are of all kinds of memory and all devices of the simulated machine, as they were asked for, since it was
-/// made or its [peak was restarted](crate::sim::Simulator::restart_peak). The figure is a `u64` or a range with a last
-/// or a first number. With a block, the peak is that of the block, what was allocated before included; its value is the
-/// block's.
+/// The peak counts all kinds of memory on all devices of the simulated machine, in bytes as requested. It starts at the
+/// creation of the machine or at the last [`restart_peak`](crate::sim::Simulator::restart_peak). The expected figure is
+/// a `u64`, or one of the ranges `a..=b`, `..=b` and `a..`.
 ///
-/// What this library itself takes for copies counts too: from 1 MiB on, those from and to memory of the process take up
-/// to 64 MiB of page-locked and 48 MiB of device memory, until [`Device::trim_staging`](crate::Device::trim_staging).
+/// With a block, the macro asserts the peak during the block, and its value is the block's value. Memory that was
+/// allocated before the block counts too.
+///
+/// The memory that this library itself allocates for copies counts too. From 1 MiB on, copies from and to memory of the
+/// process take up to 64 MiB of pinned and 48 MiB of device memory.
+/// [`Device::trim_staging`](crate::Device::trim_staging) frees it.
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -58,7 +61,7 @@ expected_range!(RangeInclusive<u64>, RangeToInclusive<u64>, RangeFrom<u64>);
 ///
 /// # Panics
 ///
-/// Unless the figure is as expected, with both; on a device that is not simulated.
+/// Panics with the peak and the expected figure if they differ. Panics if the device is not simulated.
 #[macro_export]
 macro_rules! assert_peak {
     ($device:expr, $expected:expr $(,)?) => {
@@ -72,11 +75,11 @@ macro_rules! assert_peak {
     }};
 }
 
-/// Asserts that no memory of a simulated device is out; with a block, that the block left nothing behind. What this
-/// library itself keeps for copies is given back before.
+/// Asserts that no memory of a simulated device is allocated or, with a block, that the block leaves nothing behind.
 ///
-/// Without a block, streams, events and reserved addresses are left alone, since a test usually still has its own. With
-/// one, they count, and what was out before does not. The value is the block's.
+/// The macro first frees the memory that this library itself keeps for copies. Without a block, it ignores streams,
+/// events and reserved addresses, because a test usually still holds its own. With a block, they count, but objects
+/// that existed before the block do not. The value of the macro is then the block's value.
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -96,7 +99,7 @@ macro_rules! assert_peak {
 ///
 /// # Panics
 ///
-/// If something is out, with what it is; on a device that is not simulated.
+/// Panics with a list of what is still allocated. Panics if the device is not simulated.
 #[macro_export]
 macro_rules! assert_no_leak {
     ($device:expr $(,)?) => {
@@ -110,11 +113,12 @@ macro_rules! assert_no_leak {
     }};
 }
 
-/// Asserts what a simulated device did with pages: `field = figure` for each field of interest of its
+/// Asserts how a simulated device migrated pages. Each `field = figure` names a field of
 /// [`DeviceStatistics`](crate::sim::DeviceStatistics).
 ///
-/// A figure is a `u64` or a range with a last or a first number. The statistics are those since the machine was made
-/// or, with a block, of the block, whose work is waited for; the value is the block's.
+/// A figure is a `u64`, or one of the ranges `a..=b`, `..=b` and `a..`. Without a block, the statistics are those since
+/// the creation of the machine. With a block, they are those of the block and of the work that it enqueues, and the
+/// value of the macro is the block's value.
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -133,7 +137,7 @@ macro_rules! assert_no_leak {
 ///
 /// # Panics
 ///
-/// Unless the figures are as expected, with all statistics; on a device that is not simulated.
+/// Panics with all statistics if a figure is not as expected. Panics if the device is not simulated.
 #[macro_export]
 macro_rules! assert_migrated {
     ($device:expr, $($field:ident = $expected:expr),+, $body:block $(,)?) => {{
@@ -149,7 +153,7 @@ macro_rules! assert_migrated {
     }};
 }
 
-/// The simulator of a device.
+/// Returns the simulator of a device, and panics if the device is not simulated.
 #[track_caller]
 fn simulator(device: &Device) -> &Simulator {
     match device.simulator() {
@@ -197,7 +201,7 @@ pub fn nothing_more(device: &Device, before: &LiveAllocations) {
     assert!(now == *before, "{device}: something was left behind: {now} are out now, {before} were before");
 }
 
-/// The statistics of a device, when its work is done.
+/// Waits for the work of a device, and returns the statistics.
 #[doc(hidden)] // for the macros
 #[track_caller]
 pub fn statistics(device: &Device) -> DeviceStatistics {

@@ -1,4 +1,4 @@
-//! Fails every driver call of a program in turn, and looks at what is left afterwards.
+//! Makes every driver call of a program fail in turn, and checks what the program leaves behind.
 //!
 //! ```
 //! use cumem::sim::{Profile, faults};
@@ -21,67 +21,71 @@ use std::any::Any;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A call that was made to fail.
+/// A driver call that was made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Its kind.
+    /// The kind of the call.
     pub call: FaultCall,
-    /// Which of its kind, counted from 1.
+    /// The position of the call among the calls of its kind, counted from 1.
     pub number: u64,
-    /// What it answered.
+    /// The error code that the call returned.
     pub code: CudaErrorCode,
 }
 
-/// `Copy call 2, answering CUDA_ERROR_UNKNOWN (999)`.
+/// Writes, for example, `Copy call 2, answering CUDA_ERROR_UNKNOWN (999)`.
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} call {}, answering {}", self.call, self.number, self.code)
     }
 }
 
-/// What became of one run.
+/// The outcome of one run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It did its job in spite of the failure.
+    /// The program succeeded in spite of the failure.
     Succeeded,
-    /// It returned an error, and left nothing behind.
+    /// The program returned this error and left nothing behind.
     Failed(String),
-    /// The driver was made to refuse what is given back, or the wait before; that was reported, and this is left.
+    /// The failed call was one that frees something, or the wait before it. The program left this behind and reported
+    /// the error.
     Kept(String),
-    /// It left this behind, without a reason or without a word.
+    /// The program left this behind, and either no freeing call had failed, or the program did not report the error.
     Leaked(String),
-    /// What must not be, whatever fails.
+    /// The program did something that is wrong whichever call fails, such as a panic.
     Wrong(String),
 }
 
-/// All runs.
+/// The outcomes of all runs.
 #[derive(Debug, Clone)]
 #[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
 pub struct Report {
     calls: Vec<(FaultCall, u64)>,
-    /// What became of the run without a failure.
+    /// The outcome of the run in which no call fails.
     clean: Outcome,
     runs: Vec<(Fault, Outcome)>,
 }
 
-/// Runs `program` on a simulated device of `profile` to count the driver calls that it makes, then once for each call
-/// and each code that it may answer, on a device of its own, with that call failing.
+/// Runs `program` once for every driver call that it makes, with that call failing.
 ///
-/// Whatever fails, `program` must not panic, must leave no memory, stream, event or pool behind, and must leave the
-/// device usable. What it has to hold besides, such as counters that must not have moved, it asserts itself: a panic
-/// counts as wrong. Only where the driver is made to refuse what is given back, or to fail the wait before, may that
-/// stay out, and then an error must say so, returned or through [`take_drop_errors`](crate::take_drop_errors).
+/// A first run without a failure counts the calls. Then the program runs once for each call and each error code that
+/// the call may return, every time on a new simulated device of `profile`.
 ///
-/// `program` makes everything that it uses from the device that it is given, and drops it before it returns. It makes
-/// the same calls in every run, up to the one that fails;
-/// [`faults_to_come`](super::Simulator::faults_to_come) tells it whether that has happened.
+/// Whichever call fails, `program` must not panic, must not leave memory, streams, events or pools behind, and must
+/// leave the device usable. The program asserts its other invariants itself, for example that no counter moved; a panic
+/// counts as wrong. There is one exception. If the failed call frees something, or is the wait before, that object may
+/// leak. The program must then report an error: as its result, or through
+/// [`take_drop_errors`](crate::take_drop_errors).
+///
+/// `program` creates everything that it uses from the device that it receives, and drops it before it returns. It makes
+/// the same calls in every run, up to the one that fails. It can call
+/// [`faults_to_come`](super::Simulator::faults_to_come) to learn whether the failure has happened.
 pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> Report {
     enumerate_on(std::slice::from_ref(profile), program)
 }
 
-/// The same on a machine with a device for each profile. `program` is given the first of them, whose
-/// [simulator](Device::simulator) has the others.
+/// Does the same as [`enumerate`] on a machine with one device for each profile. `program` receives the first device;
+/// its [simulator](Device::simulator) provides the others.
 pub fn enumerate_on<E: Display>(profiles: &[Profile], mut program: impl FnMut(&Device) -> Result<(), E>) -> Report {
     let clean = run(profiles, None, &mut program);
     let mut report = Report { calls: clean.calls, clean: clean.outcome, runs: Vec::new() };
@@ -125,7 +129,7 @@ fn run<E: Display>(
     let calls = FaultCall::ALL.iter().map(|&call| (call, simulator.calls(call))).filter(|(_, n)| *n > 0).collect();
     let happened = simulator.faults_to_come() == 0;
     simulator.clear_faults();
-    // Errors of work that the program did not wait for; afterwards the devices must answer.
+    // The first wait may return errors of work that the program did not wait for. After it, each device must respond.
     let usable = devices.iter().try_for_each(|device| {
         device.trim_staging();
         let _ = device.synchronize();
@@ -156,22 +160,22 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 }
 
 impl Report {
-    /// The calls that the program makes when nothing fails, by kind.
+    /// Returns the number of calls of each kind that the program makes when no call fails.
     pub fn calls(&self) -> &[(FaultCall, u64)] {
         &self.calls
     }
 
-    /// All runs with a failure, and what became of them.
+    /// Returns all runs with a failed call, and their outcomes.
     pub fn runs(&self) -> &[(Fault, Outcome)] {
         &self.runs
     }
 
-    /// What is wrong, a sentence each; empty if all is well.
+    /// Returns one sentence for each run that went wrong. The list is empty if there is none.
     pub fn wrong(&self) -> Vec<String> {
         self.sentences(|_| true)
     }
 
-    /// The same without [leaks](Outcome::Leaked), for what is meant to keep something.
+    /// Does the same as [`wrong`](Self::wrong) without [leaks](Outcome::Leaked), for programs that leak on purpose.
     pub fn wrong_besides_leaks(&self) -> Vec<String> {
         self.sentences(|outcome| !matches!(outcome, Outcome::Leaked(_)))
     }
@@ -190,11 +194,11 @@ impl Report {
         clean.into_iter().chain(runs).collect()
     }
 
-    /// Prints the report, one line if all is well.
+    /// Prints the report, which is one line if no run went wrong.
     ///
     /// # Panics
     ///
-    /// If something is wrong, with all that is.
+    /// Panics with the whole report if a run went wrong.
     #[track_caller]
     pub fn assert(&self) {
         assert!(self.wrong().is_empty(), "{self}");
@@ -202,7 +206,7 @@ impl Report {
     }
 }
 
-/// `12 driver calls (1 AllocateDevice, ...) failed in 14 ways: ...`, then a line for each run that went wrong.
+/// Writes `12 driver calls (1 AllocateDevice, ...) failed in 14 ways: ...`, then a line for each run that went wrong.
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total: u64 = self.calls.iter().map(|(_, n)| n).sum();

@@ -1,5 +1,5 @@
-//! The facts about a device, asked by attribute. `cuDeviceGetProperties` and its like are not used: their
-//! structures change with the driver's version.
+//! The properties of a device, queried one attribute at a time. `cuDeviceGetProperties` and similar calls are not used,
+//! because their structures change with the version of the driver.
 
 use super::context::Active;
 use super::state::from_cust;
@@ -12,7 +12,8 @@ use std::ffi::c_int;
 
 impl Active<'_> {
     pub(super) fn attributes(&self) -> Result<Attributes, DriverError> {
-        // cust's wrappers suffice for these two, which are asked once and fail only for an invalid device.
+        // cust's wrappers suffice for the name and the size. Both are queried once, and fail only for an invalid
+        // device.
         let device = self.cust_device();
         let name = device.name().map_err(|error| from_cust("cuDeviceGetName", self.id, error))?;
         let total_memory = device.total_memory().map_err(|error| from_cust("cuDeviceTotalMem", self.id, error))?;
@@ -47,7 +48,8 @@ impl Active<'_> {
         Ok(value.unsigned_abs())
     }
 
-    /// A driver that is older than an attribute rejects it, and the device then lacks what it tells of.
+    /// Queries a Boolean attribute. A driver that is older than the attribute rejects it; the device then lacks the
+    /// feature.
     fn flag(&self, attribute: Attribute) -> Result<bool, DriverError> {
         match self.number(attribute) {
             Ok(value) => Ok(value != 0),

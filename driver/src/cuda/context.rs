@@ -1,4 +1,4 @@
-//! Which context is current, and a device's turn to have its own.
+//! The current context of a thread: making a device's context current for a call, and restoring the previous one.
 
 use super::state::{CudaDriver, set_current};
 use super::sys;
@@ -9,20 +9,20 @@ use cust::context::Context;
 use cust::sys::{CUcontext, CUdevice};
 use std::ptr;
 
-/// The calling thread while a device's context is its current one; gives the previous one back.
+/// Proof that a device's context is current on the calling thread. Dropping it restores the previous context.
 ///
-/// Calls of the driver are methods of this, so that none is made in the wrong context.
+/// Driver calls are methods of this type, so that none is made in the wrong context.
 #[derive(Debug)]
 pub(super) struct Active<'d> {
     pub(super) driver: &'d CudaDriver,
     pub(super) id: DeviceId,
-    /// Null if nothing has to be given back.
+    /// The context to restore, or null if there is none.
     previous: CUcontext,
 }
 
 impl CudaDriver {
-    /// Makes the context of device `d` current until the result is dropped. Where there was no current
-    /// context it stays, as the CUDA runtime does it too.
+    /// Makes the context of device `d` current until the returned value is dropped. If the thread had no current
+    /// context, the device's context stays current afterwards, as with the CUDA runtime.
     #[inline]
     pub(super) fn on(&self, d: u32) -> Result<Active<'_>, DriverError> {
         let id = DeviceId::cuda(d);
@@ -40,17 +40,13 @@ impl CudaDriver {
     #[cold]
     fn switch(&self, d: u32, previous: CUcontext) -> Result<Active<'_>, DriverError> {
         let id = DeviceId::cuda(d);
-        // First of all, so that the previous context comes back whatever happens.
+        // Created before the switch, so that the previous context is restored even if the switch fails.
         let active = Active { driver: self, id, previous };
         set_current(self.slot(d).context(id)?, id)?;
         Ok(active)
     }
 
-    /// Makes the primary context of device `d` current on the calling thread and leaves it so.
-    ///
-    /// # Errors
-    ///
-    /// Returns the driver's error.
+    /// Makes the context of device `d` current and leaves it current.
     pub fn bind(&self, d: u32) -> Result<(), DriverError> {
         let id = DeviceId::cuda(d);
         set_current(self.slot(d).context(id)?, id)
@@ -58,7 +54,7 @@ impl CudaDriver {
 }
 
 impl Active<'_> {
-    /// The driver's number for the device.
+    /// Returns the driver's handle for the device.
     pub(super) fn device(&self) -> CUdevice {
         self.cust_device().as_raw()
     }

@@ -1,4 +1,4 @@
-//! Reserved addresses, and device memory mapped behind them (drivers from CUDA 10.2), for which cust has no wrapper.
+//! Reserved addresses, and device memory mapped at them (drivers from CUDA 10.2). cust has no wrapper for these calls.
 
 use super::context::Active;
 use super::sys::{self, address, handle};
@@ -15,7 +15,7 @@ impl Active<'_> {
         CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: self.device() }
     }
 
-    /// Plain memory of the device.
+    /// Returns the properties of ordinary device memory.
     fn properties(&self) -> CUmemAllocationProp {
         CUmemAllocationProp {
             type_: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -30,7 +30,7 @@ impl Active<'_> {
         let properties = self.properties();
         let minimum = CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_MINIMUM as c_int;
         let mut bytes = 0;
-        // SAFETY: `bytes` is writable, `properties` complete.
+        // SAFETY: `bytes` is writable, and `properties` is complete.
         let code = unsafe { sys::cuMemGetAllocationGranularity(&raw mut bytes, &raw const properties, minimum) };
         self.check("cuMemGetAllocationGranularity", code)?;
         Ok(bytes)
@@ -38,7 +38,7 @@ impl Active<'_> {
 
     pub(super) fn reserve_addresses(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let mut address = 0;
-        // SAFETY: `address` is writable; alignment, place and flags are left to the driver.
+        // SAFETY: `address` is writable. The zeroes leave alignment, address and flags to the driver.
         let code = unsafe { sys::cuMemAddressReserve(&raw mut address, bytes, 0, 0, 0) };
         self.check("cuMemAddressReserve", code)?;
         self.not_null("cuMemAddressReserve", handle(address))
@@ -46,27 +46,28 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The addresses were reserved above, in one piece, and nothing is mapped there.
+    /// The range is one reservation of `reserve_addresses`, and nothing is mapped in it.
     pub(super) unsafe fn release_addresses(&self, pointer: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the range is one unmapped reservation.
         let code = unsafe { sys::cuMemAddressFree(address(pointer.as_ptr()), bytes) };
         self.check("cuMemAddressFree", code)
     }
 
     /// # Safety
     ///
-    /// The addresses are reserved, and nothing is mapped there.
+    /// The addresses are reserved, and nothing is mapped at them.
     pub(super) unsafe fn map(&self, pointer: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
         let properties = self.properties();
         let mut memory = 0;
-        // SAFETY: `memory` is writable, `properties` complete.
+        // SAFETY: `memory` is writable, and `properties` is complete.
         let code = unsafe { sys::cuMemCreate(&raw mut memory, bytes, &raw const properties, 0) };
         self.check("cuMemCreate", code)?;
-        // SAFETY: by the contract, and the memory is new.
+        // SAFETY: the caller ensures that the addresses are reserved and unmapped. The memory is new, and has `bytes`
+        // bytes.
         unsafe { self.map_and_release(pointer, bytes, memory) }?;
         let result = self.make_accessible(address(pointer.as_ptr()), bytes);
         if result.is_err() {
-            // SAFETY: just mapped, and used by nothing.
+            // SAFETY: the range was just mapped, and nothing uses it yet.
             unsafe { self.unmap(pointer, bytes) }?;
         }
         result
@@ -74,7 +75,7 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The addresses are reserved, and nothing is mapped there; each piece was mapped by one call of `map`, whole.
+    /// The addresses are reserved, and nothing is mapped at them. Each piece is what one call of `map` mapped.
     pub(super) unsafe fn map_again(
         &self,
         pointer: NonNull<u8>,
@@ -83,14 +84,15 @@ impl Active<'_> {
         let mut mapped = 0;
         let all = pieces.iter().try_for_each(|&(piece, bytes)| {
             let at = pointer.map_addr(|addr| addr.saturating_add(mapped));
-            // SAFETY: by the contract.
+            // SAFETY: the caller ensures that the addresses are reserved and unmapped, and that the piece is one
+            // mapping.
             unsafe { self.map_piece_again(at, piece, bytes) }?;
             mapped += bytes;
             Ok(())
         });
         let result = all.and_then(|()| self.make_accessible(address(pointer.as_ptr()), mapped));
         if result.is_err() && mapped > 0 {
-            // SAFETY: just mapped, and used by nothing.
+            // SAFETY: the range was just mapped, and nothing uses it yet.
             unsafe { self.unmap(pointer, mapped) }?;
         }
         result
@@ -98,22 +100,23 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// As for [`map_again`](Self::map_again).
+    /// The contract of [`map_again`](Self::map_again), for this one piece.
     unsafe fn map_piece_again(&self, at: NonNull<u8>, piece: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
         let mut memory = 0;
-        // SAFETY: `memory` is writable, and memory is mapped at the piece's address.
+        // SAFETY: `memory` is writable, and the caller ensures that memory is mapped at the piece's address.
         let code = unsafe { sys::cuMemRetainAllocationHandle(&raw mut memory, piece.as_ptr().cast()) };
         self.check("cuMemRetainAllocationHandle", code)?;
-        // SAFETY: by the contract; the memory is the whole piece.
+        // SAFETY: the caller ensures that the addresses are unmapped, and that the piece is the whole of this memory.
         unsafe { self.map_and_release(at, bytes, memory) }
     }
 
-    /// Maps memory and lets go of its handle: mappings keep it, and without any it is freed.
+    /// Maps memory and releases its handle. The mappings keep the memory; when the last of them is removed, it is
+    /// freed.
     ///
     /// # Safety
     ///
-    /// The addresses are reserved, and nothing is mapped there; the memory has as many bytes, and its handle is used
-    /// no more.
+    /// The addresses are reserved, and nothing is mapped at them. The memory has `bytes` bytes, and its handle is not
+    /// used afterwards.
     unsafe fn map_and_release(
         &self,
         pointer: NonNull<u8>,
@@ -121,13 +124,13 @@ impl Active<'_> {
         memory: CUmemGenericAllocationHandle,
     ) -> Result<(), DriverError> {
         let at = address(pointer.as_ptr());
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the addresses are reserved and unmapped, and that the memory has this size.
         let mapped = self.check("cuMemMap", unsafe { sys::cuMemMap(at, bytes, 0, memory, 0) });
-        // SAFETY: by the contract.
+        // SAFETY: the handle is valid, and the caller does not use it afterwards.
         let released = self.check("cuMemRelease", unsafe { sys::cuMemRelease(memory) });
         mapped?;
         if released.is_err() {
-            // SAFETY: just mapped, and used by nothing.
+            // SAFETY: the range was just mapped, and nothing uses it yet.
             unsafe { self.unmap(pointer, bytes) }?;
         }
         released
@@ -143,9 +146,9 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The range was mapped above, in one piece or several, and nothing uses it any more.
+    /// The range is one or several whole mappings of `map` or `map_again`, and nothing uses it any more.
     pub(super) unsafe fn unmap(&self, pointer: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the range is mapped and unused.
         let code = unsafe { sys::cuMemUnmap(address(pointer.as_ptr()), bytes) };
         self.check("cuMemUnmap", code)
     }

@@ -1,4 +1,4 @@
-//! Memory that is not from a pool, copies, and what a pointer points to.
+//! Memory outside of pools, copies, and pointer attributes.
 
 use super::context::Active;
 use super::sys::{self, StreamWriteValue32, address, handle};
@@ -13,9 +13,10 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 
-/// Free and total memory of this machine, from the operating system: the driver tells only of the device's.
+/// Returns the free and total memory of the host from the operating system, because the driver reports only the
+/// device's.
 pub(super) fn host_memory() -> Option<MemoryInfo> {
-    // SAFETY: these names have numbers for an answer, and the call touches nothing else.
+    // SAFETY: `sysconf` accepts these names and returns a number. It accesses no memory of the caller.
     let ask = |name| usize::try_from(unsafe { libc::sysconf(name) }).ok();
     let page = ask(libc::_SC_PAGESIZE)?;
     let (free, total) = (ask(libc::_SC_AVPHYS_PAGES)?, ask(libc::_SC_PHYS_PAGES)?);
@@ -25,7 +26,7 @@ pub(super) fn host_memory() -> Option<MemoryInfo> {
 impl Active<'_> {
     pub(super) fn memory_info(&self) -> Result<MemoryInfo, DriverError> {
         let (mut free, mut total) = (0, 0);
-        // SAFETY: both are writable.
+        // SAFETY: both values are writable.
         let code = unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) };
         self.check("cuMemGetInfo", code)?;
         Ok(MemoryInfo { free, total })
@@ -48,9 +49,9 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The memory is from one of the two above and is used by nothing that is not yet enqueued.
+    /// The memory was returned by `allocate_device` or `allocate_managed`. Only work that is already enqueued uses it.
     pub(super) unsafe fn free(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the address is a live allocation.
         let code = unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) };
         self.check("cuMemFree", code)
     }
@@ -65,14 +66,14 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The memory is from the call above, and nothing uses it any more.
+    /// The memory was returned by `allocate_pinned`, and nothing uses it any more.
     pub(super) unsafe fn free_pinned(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the address is a live, unused allocation of pinned memory.
         let code = unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) };
         self.check("cuMemFreeHost", code)
     }
 
-    /// The pointer that an allocation call gave, if it succeeded.
+    /// Returns the address that an allocation call wrote, if the call succeeded.
     pub(super) fn allocated(
         &self,
         call: &'static str,
@@ -89,7 +90,7 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// That of [`Driver`](crate::Driver).
+    /// The contract of [`Driver::copy_async`](crate::driver::Driver::copy_async).
     pub(super) unsafe fn copy_async(
         &self,
         to: *mut u8,
@@ -97,14 +98,14 @@ impl Active<'_> {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that both ranges are valid and the stream is live.
         let code = unsafe { sys::cuMemcpyAsync(address(to), address(from), bytes, handle(stream.0)) };
         self.check("cuMemcpyAsync", code)
     }
 
     /// # Safety
     ///
-    /// That of [`Driver`](crate::Driver).
+    /// The contract of [`Driver::fill_async`](crate::driver::Driver::fill_async).
     pub(super) unsafe fn fill_async(
         &self,
         to: *mut u8,
@@ -112,23 +113,24 @@ impl Active<'_> {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the range is valid and the stream is live.
         let code = unsafe { sys::cuMemsetD8Async(address(to), value, bytes, handle(stream.0)) };
         self.check("cuMemsetD8Async", code)
     }
 
     /// # Safety
     ///
-    /// That of [`Driver`](crate::Driver).
+    /// The contract of [`Driver::write_value`](crate::driver::Driver::write_value).
     pub(super) unsafe fn write_value(&self, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
         const CALL: &str = "cuStreamWriteValue32_v2";
         let find = || {
             let symbol = self.driver.symbol(CALL)?;
-            // SAFETY: the type is that of the driver's function of this name.
+            // SAFETY: the type is that of the driver's function with this name.
             Ok(unsafe { mem::transmute::<NonNull<c_void>, StreamWriteValue32>(symbol) })
         };
         let call = self.driver.write_value.get_or_init(find).clone()?;
-        // SAFETY: by the contract; without flags, earlier writes of the stream are seen before this one.
+        // SAFETY: the caller ensures that the word is valid and the stream is live. Zero flags are allowed; with them,
+        // earlier writes of the stream become visible before this one.
         let code = unsafe { call(handle(stream.0), address(at.cast()), value, 0) };
         self.check(CALL, code)
     }
@@ -140,22 +142,22 @@ impl Active<'_> {
             Attribute::CU_POINTER_ATTRIBUTE_IS_MANAGED as c_int,
             Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL as c_int,
         ];
-        // Zero before the call, because the driver writes some of them as one byte.
+        // Zero before the call, because the driver writes some attributes as a single byte.
         let mut answers: [c_int; 3] = [0; 3];
         let mut values = answers.each_mut().map(|answer| ptr::from_mut(answer).cast());
         let (attributes, values, count) = (attributes.as_mut_ptr(), values.as_mut_ptr(), answers.len() as c_uint);
-        // SAFETY: there are as many attributes as values, each of which is writable and large enough for its attribute.
+        // SAFETY: there are as many attributes as values. Each value is writable and large enough for its attribute.
         let code = unsafe { sys::cuPointerGetAttributes(count, attributes, values, address(pointer)) };
         self.check(CALL, code)?;
         let [memory_type, managed, ordinal] = answers;
         let memory_type = match memory_type {
-            // What this call answers of memory that the driver does not know.
+            // The driver writes type 0 for memory that it does not know.
             0 => return Err(DriverError::Call { call: CALL, device: self.id, code: CudaErrorCode::INVALID_VALUE }),
             _ if managed != 0 => MemoryType::Unified,
             host if host == CUmemorytype::CU_MEMORYTYPE_HOST as c_int => MemoryType::Host,
             _ => MemoryType::Device,
         };
-        // Negative for memory that belongs to no device.
+        // The driver writes a negative ordinal for memory that belongs to no device.
         let device = u32::try_from(ordinal).map_or(self.id, DeviceId::cuda);
         Ok(PointerInfo { memory_type, device })
     }

@@ -1,4 +1,4 @@
-//! Modules, kernels and launches. Modules are loaded here and not by cust, which keeps no log of the compiler.
+//! Modules, kernels and launches. cust does not load the modules, because it does not return the compiler's log.
 
 use super::context::Active;
 use super::state::CudaDriver;
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use std::ffi::{CString, c_int, c_void};
 use std::ptr;
 
-/// Room for what the compiler has to say.
+/// Size of the buffer for the compiler's error log, in bytes.
 const LOG_BYTES: usize = 8 << 10;
 
 impl Active<'_> {
@@ -23,11 +23,10 @@ impl Active<'_> {
         let mut log = vec![0_u8; LOG_BYTES];
         let mut options =
             [CUjit_option::CU_JIT_ERROR_LOG_BUFFER as c_int, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as c_int];
-        // A value that fits into a pointer is passed in its place.
+        // The driver expects an option whose value fits into a pointer in place of the pointer.
         let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
         let mut module = ptr::null_mut();
-        // SAFETY: the image ends with a zero byte, there are two options with their values, and the log has
-        // the size that is told.
+        // SAFETY: the image ends with a zero byte, each of the two options has a value, and the log has the given size.
         let code = unsafe {
             sys::cuModuleLoadDataEx(&raw mut module, ptx.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
         };
@@ -40,9 +39,9 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The module is loaded, and this is its end.
+    /// The contract of [`Driver::unload_module`](crate::driver::Driver::unload_module).
     pub(super) unsafe fn unload_module(&self, module: RawModule) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the module is loaded and not used afterwards.
         let code = unsafe { sys::cuModuleUnload(handle(module.0)) };
         self.check("cuModuleUnload", code)
     }
@@ -58,7 +57,7 @@ impl Active<'_> {
             code: CudaErrorCode::NOT_FOUND,
         })?;
         let mut function = ptr::null_mut();
-        // SAFETY: `function` is writable; the module is loaded by the contract.
+        // SAFETY: `function` is writable, `name` is a C string, and the caller ensures that the module is loaded.
         let code = unsafe { sys::cuModuleGetFunction(&raw mut function, handle(module.0), name.as_ptr()) };
         self.check(CALL, code)?;
         Ok(RawFunction(number(function)))
@@ -66,7 +65,7 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// That of [`Driver::launch`](crate::Driver::launch).
+    /// The contract of [`Driver::launch`](crate::driver::Driver::launch).
     pub(super) unsafe fn launch(
         &self,
         function: RawFunction,
@@ -76,15 +75,16 @@ impl Active<'_> {
     ) -> Result<(), DriverError> {
         let mut parameters: SmallVec<[*mut c_void; 16]> =
             args.iter().map(|arg| ptr::from_ref(arg).cast_mut().cast()).collect();
-        // SAFETY: by the contract; each parameter points to the bytes of an argument.
+        // SAFETY: the caller keeps the contract of a launch. Each parameter points to the bytes of one argument.
         unsafe { self.launch_raw(handle(function.0), config, parameters.as_mut_ptr(), stream) }
     }
 
     /// # Safety
     ///
-    /// Function and stream are alive, and `parameters` points to a pointer for each parameter of the kernel,
-    /// which points to its value. What the kernel touches is as [`Driver::launch`](crate::Driver::launch)
-    /// wants it.
+    /// - `function` and `stream` are live.
+    /// - `parameters` points to one pointer for each parameter of the kernel, and that pointer to the parameter's
+    ///   value.
+    /// - The memory that the kernel uses is valid as [`Driver::launch`](crate::driver::Driver::launch) requires.
     unsafe fn launch_raw(
         &self,
         function: CUfunction,
@@ -93,7 +93,8 @@ impl Active<'_> {
         stream: RawStream,
     ) -> Result<(), DriverError> {
         let LaunchConfig { grid, block, shared_bytes } = config;
-        // SAFETY: by the contract. The driver copies the parameters before it returns, and writes to none.
+        // SAFETY: the caller ensures the contract above. The driver copies the parameters before it returns, and writes
+        // to none.
         let code = unsafe {
             sys::cuLaunchKernel(
                 function,
@@ -140,7 +141,7 @@ impl CudaDriver {
     }
 }
 
-/// The log up to its end.
+/// Returns the text of a log, which ends at the first zero byte.
 fn text(log: &[u8]) -> String {
     let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
     String::from_utf8_lossy(&log[..end]).trim_end().to_owned()

@@ -1,4 +1,4 @@
-//! Stream-ordered memory pools (drivers from CUDA 11.2), for which cust has no wrapper.
+//! Stream-ordered memory pools (drivers from CUDA 11.2). cust has no wrapper for these calls.
 
 use super::context::Active;
 use super::state::CudaDriver;
@@ -13,7 +13,7 @@ use cust::sys::{
 use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 
-/// What a driver needs for the calls below. All came with CUDA 11.2; each is asked for.
+/// The functions that this module calls. All came with CUDA 11.2; the module checks that the driver has each of them.
 const SYMBOLS: [&str; 8] = [
     "cuDeviceGetDefaultMemPool",
     "cuMemPoolCreate",
@@ -26,7 +26,7 @@ const SYMBOLS: [&str; 8] = [
 ];
 
 impl CudaDriver {
-    /// Asked before there is a pool, so that calls with a pool need no check.
+    /// Checks that the driver has memory pools. Called before a pool exists, so that calls with a pool need no check.
     fn require_pools(&self) -> Result<(), DriverError> {
         let require = || SYMBOLS.iter().try_for_each(|symbol| self.symbol(symbol).map(drop));
         self.pools.get_or_init(require).clone()
@@ -50,11 +50,11 @@ impl Active<'_> {
             handleTypes: CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
             location: CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: self.device() },
             win32SecurityAttributes: ptr::null_mut(),
-            // Newer drivers read a maximum size and a usage here; zero is their default.
+            // Newer drivers read a maximum size and a usage from these bytes. Zero means the default.
             reserved: [0; 64],
         };
         let mut pool = ptr::null_mut();
-        // SAFETY: `pool` is writable, `properties` complete.
+        // SAFETY: `pool` is writable, and `properties` is complete.
         let code = unsafe { sys::cuMemPoolCreate(&raw mut pool, &raw const properties) };
         self.check("cuMemPoolCreate", code)?;
         Ok(RawPool(number(pool)))
@@ -62,49 +62,49 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The pool was created here, and this is its end.
+    /// The pool is live, and no memory is allocated from it afterwards.
     pub(super) unsafe fn destroy_pool(&self, pool: RawPool) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the pool is live.
         let code = unsafe { sys::cuMemPoolDestroy(handle(pool.0)) };
         self.check("cuMemPoolDestroy", code)
     }
 
     /// # Safety
     ///
-    /// The pool is alive, as for all that follow.
+    /// The pool is live.
     pub(super) unsafe fn set_release_threshold(&self, pool: RawPool, bytes: u64) -> Result<(), DriverError> {
         let attribute = Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as c_int;
         let mut value = bytes;
-        // SAFETY: the pool is alive by the contract; the attribute's value is of 64 bits.
+        // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
         let code = unsafe { sys::cuMemPoolSetAttribute(handle(pool.0), attribute, (&raw mut value).cast()) };
         self.check("cuMemPoolSetAttribute", code)
     }
 
     /// # Safety
     ///
-    /// The pool is alive.
+    /// The pool is live.
     pub(super) unsafe fn release_threshold(&self, pool: RawPool) -> Result<u64, DriverError> {
-        // SAFETY: by the contract; the attribute's value is of 64 bits.
+        // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
         unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD) }
     }
 
     /// # Safety
     ///
-    /// The pool is alive.
+    /// The pool is live.
     pub(super) unsafe fn pool_usage(&self, pool: RawPool) -> Result<DriverPoolUsage, DriverError> {
-        // SAFETY: by the contract; the attribute's value is of 64 bits.
+        // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
         let reserved = unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) }?;
-        // SAFETY: as above.
+        // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
         let used = unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT) }?;
         Ok(DriverPoolUsage { reserved, used })
     }
 
     /// # Safety
     ///
-    /// The pool is alive, and the attribute one whose value is of 64 bits.
+    /// The pool is live, and the value of the attribute has 64 bits.
     unsafe fn pool_attribute(&self, pool: RawPool, attribute: Attribute) -> Result<u64, DriverError> {
         let mut value: u64 = 0;
-        // SAFETY: `value` is writable and of the attribute's size; the pool is alive by the contract.
+        // SAFETY: `value` is writable and has the size of the attribute. The caller ensures that the pool is live.
         let code = unsafe { sys::cuMemPoolGetAttribute(handle(pool.0), attribute as c_int, (&raw mut value).cast()) };
         self.check("cuMemPoolGetAttribute", code)?;
         Ok(value)
@@ -112,16 +112,16 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The pool is alive.
+    /// The pool is live.
     pub(super) unsafe fn trim_pool(&self, pool: RawPool, keep: usize) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the pool is live.
         let code = unsafe { sys::cuMemPoolTrimTo(handle(pool.0), keep) };
         self.check("cuMemPoolTrimTo", code)
     }
 
     /// # Safety
     ///
-    /// Pool and stream are alive.
+    /// Pool and stream are live.
     pub(super) unsafe fn allocate_async(
         &self,
         pool: RawPool,
@@ -130,20 +130,20 @@ impl Active<'_> {
     ) -> Result<NonNull<u8>, DriverError> {
         let (pool, stream) = (handle(pool.0), handle(stream.0));
         let mut address = 0;
-        // SAFETY: `address` is writable; pool and stream are alive by the contract.
+        // SAFETY: `address` is writable. The caller ensures that pool and stream are live.
         let code = unsafe { sys::cuMemAllocFromPoolAsync(&raw mut address, bytes, pool, stream) };
         self.allocated("cuMemAllocFromPoolAsync", code, address)
     }
 
     /// # Safety
     ///
-    /// The memory is from the call above, the stream is alive, and every use is before this point of it.
+    /// The memory was returned by `allocate_async`. The stream is live, and all uses come before this point of it.
     pub(super) unsafe fn free_async(&self, pointer: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the memory is live, that its uses come before, and that the stream is live.
         let code = unsafe { sys::cuMemFreeAsync(address(pointer.as_ptr()), handle(stream.0)) };
         self.check("cuMemFreeAsync", code)
     }
 }
 
-// The structure has kept its size: newer fields took the place of reserved bytes.
+// The structure has kept its size: newer fields replaced reserved bytes.
 const _: () = assert!(size_of::<CUmemPoolProps>() == 88);

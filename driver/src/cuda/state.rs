@@ -13,20 +13,20 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 
-/// The driver of this process, with all its devices.
+/// The NVIDIA driver of this process, with all its devices.
 #[derive(Debug)]
 pub struct CudaDriver {
     pub(super) library: &'static Library,
     pub(super) devices: Box<[Slot]>,
-    /// Whether the driver has memory pools, once that was asked.
+    /// Whether the driver has memory pools. Set at the first use of a pool.
     pub(super) pools: OnceLock<Result<(), DriverError>>,
-    /// The calls that know NUMA nodes, once they were asked for.
+    /// The functions that accept NUMA nodes. Set at their first use.
     pub(super) numa_calls: OnceLock<Result<NumaCalls, DriverError>>,
     pub(super) write_value: OnceLock<Result<StreamWriteValue32, DriverError>>,
     pub(super) extension: Extension,
 }
 
-/// The driver, which is loaded at the first call. Every call gives the same answer.
+/// Returns the driver, and loads it at the first call. Every call returns the same result.
 pub fn driver() -> Result<Arc<CudaDriver>, DriverError> {
     get().cloned()
 }
@@ -45,15 +45,15 @@ impl CudaDriver {
             let reason = format!("{call} of the driver for CUDA {version} failed: {code}");
             DriverError::NoDriver { reason, code: Some(code) }
         };
-        // SAFETY: may be called at any time; the flags have to be zero.
+        // SAFETY: `cuInit` may be called at any time. Its flags must be zero, and they are.
         match unsafe { sys::cuInit(0) }.check("cuInit", DeviceId::cuda(0)) {
             Err(DriverError::Call { code: CudaErrorCode::NO_DEVICE, .. }) => return Err(no_device()),
             Err(DriverError::Call { call, code, .. }) => return Err(no_driver(call, code)),
             Err(error) => return Err(error),
             Ok(()) => {}
         }
-        // cust's wrappers suffice from here on: these calls fail only if the driver is not initialised or the
-        // device does not exist, with codes that cust knows.
+        // From here on cust's wrappers suffice. These calls fail only if the driver is not initialized or the device
+        // does not exist, with codes that cust knows.
         let from_cust = |call| move |error| no_driver(call, CudaErrorCode(error as u32));
         let count = cust::device::Device::num_devices().map_err(from_cust("cuDeviceGetCount"))?;
         if count == 0 {
@@ -80,7 +80,7 @@ impl CudaDriver {
         self.library.driver_version()
     }
 
-    /// The address of a function that not every driver has.
+    /// Returns the address of a function that older drivers may lack.
     pub(super) fn symbol(&self, symbol: &'static str) -> Result<NonNull<c_void>, DriverError> {
         self.library.symbol(symbol).map_err(|missing| DriverError::MissingSymbol {
             symbol,
@@ -93,8 +93,7 @@ fn no_device() -> DriverError {
     DriverError::NoDriver { reason: "the driver lists no device".into(), code: Some(CudaErrorCode::NO_DEVICE) }
 }
 
-/// A device of the driver and its primary context, which is retained at first use and never released:
-/// memory may be given back until the very end of the process.
+/// The NVIDIA driver of this process, with all its devices.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) device: cust::device::Device,
@@ -106,24 +105,24 @@ impl Slot {
         Self { device, context: OnceLock::new() }
     }
 
-    /// Retains the context if that was not done yet, and may then leave it current.
+    /// Returns the primary context, and retains it at the first call. That call may leave the context current.
     pub(super) fn context(&self, id: DeviceId) -> Result<CUcontext, DriverError> {
         if let Some(context) = self.context.get() {
             return Ok(context.as_raw());
         }
         let device = self.device.as_raw();
-        // Asked here first, so that a refusal keeps its code. Then cust is told nothing that its enum of
-        // codes lacks, since the context is there already.
+        // Retained here first, so that a failure keeps its error code. cust's enum cannot hold every code. After this
+        // call the context exists, so cust's own call returns no code that the enum lacks.
         let mut retained = ptr::null_mut();
         // SAFETY: `retained` is writable.
         let code = unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut retained, device) };
         code.check("cuDevicePrimaryCtxRetain", id)?;
         let context = Context::new(self.device).map_err(|error| from_cust("cuDevicePrimaryCtxRetain", id, error));
-        // SAFETY: this gives back the reference of the call above; cust has taken its own.
+        // SAFETY: the call releases the reference that was retained above. cust holds a reference as well.
         let released = unsafe { sys::cuDevicePrimaryCtxRelease_v2(device) };
         let context = context?;
         released.check("cuDevicePrimaryCtxRelease", id)?;
-        // If another thread was faster, this reference is dropped with the closure.
+        // If another thread was faster, this reference is dropped together with the closure.
         Ok(self.context.get_or_init(|| context).as_raw())
     }
 }
@@ -136,12 +135,12 @@ pub(super) struct NumaCalls {
 }
 
 pub(super) fn set_current(context: CUcontext, id: DeviceId) -> Result<(), DriverError> {
-    // SAFETY: the context is a primary context that this library retains, or was this thread's current one
-    // just before; the driver checks whether it still exists.
+    // SAFETY: the context is a primary context that this library retains, or was current on this thread just before.
+    // The driver checks whether it still exists.
     unsafe { sys::cuCtxSetCurrent(context) }.check("cuCtxSetCurrent", id)
 }
 
-/// An error of cust as one of this library's. cust calls an unknown code `UnknownError` (999).
+/// Converts an error of cust. cust turns a code that it does not know into `UnknownError` (999).
 pub(super) fn from_cust(call: &'static str, device: DeviceId, error: CudaError) -> DriverError {
     DriverError::Call { call, device, code: CudaErrorCode(error as u32) }
 }

@@ -1,5 +1,5 @@
-//! Streams and events. cust's are not used: its `Stream::new` drops `NON_BLOCKING` without a word, and its
-//! errors lose the code.
+//! Streams and events. cust's types are not used: its `Stream::new` silently drops the flag `NON_BLOCKING`, and its
+//! errors lose the code of the driver.
 
 use super::context::Active;
 use super::sys::{self, handle, number};
@@ -28,36 +28,36 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// That of [`Driver::destroy_stream`](crate::Driver::destroy_stream).
+    /// The contract of [`Driver::destroy_stream`](crate::driver::Driver::destroy_stream).
     pub(super) unsafe fn destroy_stream(&self, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the stream is live and not used afterwards.
         let code = unsafe { sys::cuStreamDestroy_v2(handle(stream.0)) };
         self.check("cuStreamDestroy", code)
     }
 
     /// # Safety
     ///
-    /// The stream is alive, as for all that follow.
+    /// The stream is live.
     pub(super) unsafe fn synchronize_stream(&self, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the stream is live.
         let code = unsafe { sys::cuStreamSynchronize(handle(stream.0)) };
         self.check("cuStreamSynchronize", code)
     }
 
     /// # Safety
     ///
-    /// The stream is alive.
+    /// The stream is live.
     pub(super) unsafe fn query_stream(&self, stream: RawStream) -> Result<bool, DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the stream is live.
         let code = unsafe { sys::cuStreamQuery(handle(stream.0)) };
         code.ready("cuStreamQuery", self.id)
     }
 
     /// # Safety
     ///
-    /// Stream and event are alive.
+    /// Stream and event are live.
     pub(super) unsafe fn wait_event(&self, stream: RawStream, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: by the contract; the call defines no flags that apply here.
+        // SAFETY: the caller ensures that stream and event are live. Zero is the only flag that applies.
         let code = unsafe { sys::cuStreamWaitEvent(handle(stream.0), handle(event.0), 0) };
         self.check("cuStreamWaitEvent", code)
     }
@@ -73,53 +73,53 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The event is alive, and this is its end.
+    /// The event is live, and is not used afterwards.
     pub(super) unsafe fn destroy_event(&self, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the event is live and not used afterwards.
         let code = unsafe { sys::cuEventDestroy_v2(handle(event.0)) };
         self.check("cuEventDestroy", code)
     }
 
     /// # Safety
     ///
-    /// Event and stream are alive, and of this device.
+    /// Event and stream are live and belong to this device.
     pub(super) unsafe fn record_event(&self, event: RawEvent, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that event and stream are live.
         let code = unsafe { sys::cuEventRecord(handle(event.0), handle(stream.0)) };
         self.check("cuEventRecord", code)
     }
 
     /// # Safety
     ///
-    /// The event is alive.
+    /// The event is live.
     pub(super) unsafe fn query_event(&self, event: RawEvent) -> Result<bool, DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the event is live.
         let code = unsafe { sys::cuEventQuery(handle(event.0)) };
         code.ready("cuEventQuery", self.id)
     }
 
     /// # Safety
     ///
-    /// The event is alive.
+    /// The event is live.
     pub(super) unsafe fn synchronize_event(&self, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: by the contract.
+        // SAFETY: the caller ensures that the event is live.
         let code = unsafe { sys::cuEventSynchronize(handle(event.0)) };
         self.check("cuEventSynchronize", code)
     }
 
     /// # Safety
     ///
-    /// Both events are alive.
+    /// Both events are live.
     pub(super) unsafe fn elapsed(&self, start: RawEvent, end: RawEvent) -> Result<Duration, DriverError> {
         let mut milliseconds = 0.0;
-        // SAFETY: `milliseconds` is writable; the events are alive by the contract.
+        // SAFETY: `milliseconds` is writable. The caller ensures that both events are live.
         let code = unsafe { sys::cuEventElapsedTime(&raw mut milliseconds, handle(start.0), handle(end.0)) };
         self.check("cuEventElapsedTime", code)?;
         Ok(duration(milliseconds))
     }
 }
 
-/// Negative, and so zero here, where the end was reached before the start.
+/// Converts milliseconds. The time is negative if the end was reached before the start; the result is then zero.
 fn duration(milliseconds: f32) -> Duration {
     Duration::try_from_secs_f64(f64::from(milliseconds) / 1e3).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! The driver's functions as this library calls them.
+//! Declarations of the driver's functions.
 //!
-//! The symbols are those that `cust_raw` declares too. They are declared again for one reason: `cust_raw`
-//! returns a Rust enum of the codes of CUDA 11.4, and a newer driver returns others, which must never become
-//! a value of that enum. [`Code`] holds any number. Enumerations go in as integers, since newer ones exist.
+//! `cust_raw` declares the same symbols. They are declared again because `cust_raw` returns a Rust enum of the codes of
+//! CUDA 11.4. A newer driver returns other codes, which must never become a value of that enum. [`Code`] holds any
+//! number. For the same reason, parameters that are enums in C are integers here.
 
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -14,7 +14,7 @@ use cust::sys::{
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::ptr;
 
-/// A `CUresult`, whichever it is.
+/// A `CUresult` with any value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 #[must_use]
@@ -23,13 +23,13 @@ pub(super) struct Code(u32);
 impl Code {
     const SUCCESS: Self = Self(0);
 
-    /// An error that names the call, unless it succeeded.
+    /// Returns an error that names the call, unless the code is success.
     #[inline]
     pub(super) fn check(self, call: &'static str, device: DeviceId) -> Result<(), DriverError> {
         if self == Self::SUCCESS { Ok(()) } else { Err(self.error(call, device)) }
     }
 
-    /// Whether what was asked about is done: `CUDA_ERROR_NOT_READY` is an answer here.
+    /// Converts the result of a query: `CUDA_ERROR_NOT_READY` means false, success means true. Other codes are errors.
     #[inline]
     pub(super) fn ready(self, call: &'static str, device: DeviceId) -> Result<bool, DriverError> {
         if self.number() == CudaErrorCode::NOT_READY { Ok(false) } else { self.check(call, device).map(|()| true) }
@@ -42,7 +42,8 @@ impl Code {
     #[cold]
     fn error(self, call: &'static str, device: DeviceId) -> DriverError {
         let code = self.number();
-        // What the table of cumem-libcuda answers for a function that the driver lacks; a driver has other uses for it.
+        // cumem-libcuda returns this code for a function that the driver lacks. A driver also returns it for other
+        // reasons.
         if code == CudaErrorCode::NOT_FOUND
             && let Some((symbol, driver_version)) = missing(call)
         {
@@ -52,7 +53,7 @@ impl Code {
     }
 }
 
-/// The symbol behind a call, and the driver's version, if the driver lacks it.
+/// Returns the symbol of a call and the driver's version if the driver lacks the symbol.
 fn missing(call: &str) -> Option<(&'static str, String)> {
     let versioned = format!("{call}_v2");
     let known = |name: &str| cumem_libcuda::SYMBOLS.iter().copied().find(|symbol| *symbol == name);
@@ -61,7 +62,7 @@ fn missing(call: &str) -> Option<(&'static str, String)> {
     Some((symbol, missing.driver_version.to_string()))
 }
 
-/// `CUmemLocation`, whose type `cust_raw` knows only in its CUDA 11.4 form.
+/// `CUmemLocation`. `cust_raw` declares it only in the form of CUDA 11.4.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(super) struct MemLocation {
@@ -69,10 +70,10 @@ pub(super) struct MemLocation {
     pub(super) id: c_int,
 }
 
-/// `cuMemPrefetchAsync_v2` (CUDA 12.2).
+/// The type of `cuMemPrefetchAsync_v2` (CUDA 12.2).
 pub(super) type MemPrefetchAsyncV2 =
     unsafe extern "C" fn(CUdeviceptr, usize, MemLocation, flags: c_uint, CUstream) -> Code;
-/// `cuMemPrefetchBatchAsync` (CUDA 13.0).
+/// The type of `cuMemPrefetchBatchAsync` (CUDA 13.0).
 pub(super) type MemPrefetchBatchAsync = unsafe extern "C" fn(
     *mut CUdeviceptr,
     *mut usize,
@@ -83,14 +84,14 @@ pub(super) type MemPrefetchBatchAsync = unsafe extern "C" fn(
     flags: c_ulonglong,
     CUstream,
 ) -> Code;
-/// `cuStreamWriteValue32_v2` (CUDA 11.7); without the suffix it is a function that drivers refuse unless told
-/// otherwise.
+/// The type of `cuStreamWriteValue32_v2` (CUDA 11.7). Drivers refuse the function without the suffix unless it is
+/// enabled explicitly.
 pub(super) type StreamWriteValue32 = unsafe extern "C" fn(CUstream, CUdeviceptr, value: u32, flags: c_uint) -> Code;
-/// `cuMemAdvise_v2` (CUDA 12.2).
+/// The type of `cuMemAdvise_v2` (CUDA 12.2).
 pub(super) type MemAdviseV2 = unsafe extern "C" fn(CUdeviceptr, usize, advice: c_int, MemLocation) -> Code;
 
-// SAFETY: the prototypes are those of cuda.h, with integers for its enumerations. cumem-libcuda defines
-// every one of these symbols.
+// SAFETY: the prototypes are those of cuda.h, with integers for its enums. cumem-libcuda defines every one of these
+// symbols.
 unsafe extern "C" {
     pub(super) fn cuInit(flags: c_uint) -> Code;
     pub(super) fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: CUdevice) -> Code;
@@ -212,19 +213,19 @@ unsafe extern "C" {
     ) -> Code;
 }
 
-/// A handle as the number that the rest of this library keeps.
+/// Converts a handle to the number that the rest of this library keeps.
 #[inline]
 pub(super) fn number<T>(handle: *mut T) -> u64 {
     handle.expose_provenance() as u64
 }
 
-/// The handle again.
+/// Converts a number back to the handle.
 #[inline]
 pub(super) fn handle<T>(number: u64) -> *mut T {
     ptr::with_exposed_provenance_mut(number as usize)
 }
 
-/// A pointer as the driver's address.
+/// Converts a pointer to a device address.
 #[inline]
 pub(super) fn address(pointer: *const u8) -> CUdeviceptr {
     pointer.expose_provenance() as CUdeviceptr

@@ -1,8 +1,8 @@
-//! Prefetch, advice and what a range has been told.
+//! Prefetch, advice and range attributes of unified memory.
 //!
-//! A location has two forms. The old calls take a device number, with -1 for the host. Drivers from CUDA 12.2
-//! have calls and attributes that also name a NUMA node of the host; they are used for those alone, so that
-//! all else works with older drivers too.
+//! The driver has two forms of a location. The old functions take a device number, with -1 for the host. Drivers from
+//! CUDA 12.2 have functions and attributes that can also name a NUMA node of the host. This module uses the new
+//! functions for NUMA nodes only, so that everything else works with older drivers too.
 
 use super::context::Active;
 use super::state::{CudaDriver, NumaCalls};
@@ -21,34 +21,35 @@ use std::ffi::{c_int, c_void};
 use std::mem;
 use std::ptr::NonNull;
 
-/// The first driver that knows NUMA nodes here.
+/// The first driver whose range attributes can report NUMA nodes.
 const NUMA_SINCE: DriverVersion = DriverVersion { major: 12, minor: 2 };
 
-/// `CU_DEVICE_CPU`.
+/// The device number of the host (`CU_DEVICE_CPU`).
 const HOST: c_int = -1;
-/// `CU_DEVICE_INVALID`: no location, or more than one.
+/// The device number for no location, or for more than one (`CU_DEVICE_INVALID`).
 const NOWHERE: c_int = -2;
 
-// `CUmemLocationType`.
+// Values of `CUmemLocationType`.
 const TYPE_DEVICE: c_int = 1;
 const TYPE_HOST: c_int = 2;
 const TYPE_HOST_NUMA: c_int = 3;
 
-// `CUmem_range_attribute` of CUDA 12.2.
+// Values that CUDA 12.2 added to `CUmem_range_attribute`.
 const PREFERRED_LOCATION_TYPE: c_int = 5;
 const PREFERRED_LOCATION_ID: c_int = 6;
 const LAST_PREFETCH_LOCATION_TYPE: c_int = 7;
 const LAST_PREFETCH_LOCATION_ID: c_int = 8;
 
+/// The functions that take a NUMA node.
 impl CudaDriver {
     fn numa_calls(&self) -> Result<NumaCalls, DriverError> {
         let find = || {
             let prefetch = self.symbol("cuMemPrefetchAsync_v2")?;
             let advise = self.symbol("cuMemAdvise_v2")?;
             Ok(NumaCalls {
-                // SAFETY: the type is that of the driver's function of this name.
+                // SAFETY: the type is that of the driver's function with this name.
                 prefetch: unsafe { mem::transmute::<NonNull<c_void>, MemPrefetchAsyncV2>(prefetch) },
-                // SAFETY: the type is that of the driver's function of this name.
+                // SAFETY: the type is that of the driver's function with this name.
                 advise: unsafe { mem::transmute::<NonNull<c_void>, MemAdviseV2>(advise) },
             })
         };
@@ -56,7 +57,7 @@ impl CudaDriver {
     }
 }
 
-/// Where something is to go, in the form that the call takes.
+/// A location in the form that the old or the new functions take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Processor(CUdevice),
@@ -73,8 +74,8 @@ impl Target {
     }
 }
 
-/// Returns the target of `call`. The driver rejects a device that does not exist; a simulated device is rejected here,
-/// with the same code, because it has no number that the driver could reject.
+/// Converts a location. A device that does not exist is passed on, because the driver rejects it. A device of a
+/// simulator is rejected here.
 fn target(call: &'static str, location: Location, device: DeviceId) -> Result<Target, DriverError> {
     match location {
         Location::Host => Ok(Target::Processor(HOST)),
@@ -84,12 +85,12 @@ fn target(call: &'static str, location: Location, device: DeviceId) -> Result<Ta
     }
 }
 
-/// Saturates, and so remains a number that the driver rejects.
+/// Converts to an integer. A number that is too large becomes the maximum, which the driver rejects.
 fn number(n: u32) -> c_int {
     c_int::try_from(n).unwrap_or(c_int::MAX)
 }
 
-/// `CUmem_advise`.
+/// Returns the value of `CUmem_advise`.
 fn advice_number(advice: Advice) -> c_int {
     let advice = match advice {
         Advice::SetReadMostly => CUmem_advise::CU_MEM_ADVISE_SET_READ_MOSTLY,
@@ -102,7 +103,7 @@ fn advice_number(advice: Advice) -> c_int {
     advice as c_int
 }
 
-/// The location that a device number of the driver stands for.
+/// Returns the location of a device number of the driver.
 fn processor(number: c_int) -> Option<Location> {
     match number {
         HOST => Some(Location::Host),
@@ -110,7 +111,7 @@ fn processor(number: c_int) -> Option<Location> {
     }
 }
 
-/// The location that a type and a number of the driver stand for.
+/// Returns the location of a type and a number of the driver.
 fn typed(kind: c_int, id: c_int) -> Option<Location> {
     match (kind, u32::try_from(id)) {
         (TYPE_DEVICE, Ok(ordinal)) => Some(Location::Device(DeviceId::cuda(ordinal))),
@@ -123,7 +124,7 @@ fn typed(kind: c_int, id: c_int) -> Option<Location> {
 impl Active<'_> {
     /// # Safety
     ///
-    /// The stream is alive, and the range stays allocated until the stream has passed this.
+    /// The stream is live, and the range stays allocated until the stream has passed the prefetch.
     pub(super) unsafe fn prefetch(
         &self,
         pointer: *const u8,
@@ -134,14 +135,14 @@ impl Active<'_> {
         let stream = handle(stream.0);
         match target("cuMemPrefetchAsync", to, self.id)? {
             Target::Processor(to) => {
-                // SAFETY: by the contract.
+                // SAFETY: the caller ensures that range and stream are valid.
                 let code = unsafe { sys::cuMemPrefetchAsync(address(pointer), bytes, to, stream) };
                 self.check("cuMemPrefetchAsync", code)
             }
             Target::Numa(id) => {
                 let call = self.driver.numa_calls()?.prefetch;
                 let to = MemLocation { kind: TYPE_HOST_NUMA, id };
-                // SAFETY: by the contract; the flags have to be zero.
+                // SAFETY: the caller ensures that range and stream are valid. The flags must be zero, and they are.
                 let code = unsafe { call(address(pointer), bytes, to, 0, stream) };
                 self.check("cuMemPrefetchAsync_v2", code)
             }
@@ -150,14 +151,14 @@ impl Active<'_> {
 
     /// # Safety
     ///
-    /// The stream is alive, and the ranges stay allocated until the stream has passed this.
+    /// The stream is live, and the ranges stay allocated until the stream has passed the prefetch.
     pub(super) unsafe fn prefetch_batch(&self, ranges: &[PrefetchRange], stream: RawStream) -> Result<(), DriverError> {
         let symbol = self.driver.symbol("cuMemPrefetchBatchAsync")?;
-        // SAFETY: the type is that of the driver's function of this name.
+        // SAFETY: the type is that of the driver's function with this name.
         let call = unsafe { mem::transmute::<NonNull<c_void>, MemPrefetchBatchAsync>(symbol) };
         let mut addresses: Vec<_> = ranges.iter().map(|range| range.addr).collect();
         let mut sizes: Vec<_> = ranges.iter().map(|range| range.bytes).collect();
-        // A location holds for the ranges from its index up to the next one's.
+        // `locations[i]` applies to the ranges from index `firsts[i]` up to `firsts[i + 1]`.
         let (mut locations, mut firsts) = (Vec::new(), Vec::new());
         for (index, range) in ranges.iter().enumerate() {
             if index == 0 || ranges[index - 1].to != range.to {
@@ -165,7 +166,8 @@ impl Active<'_> {
                 firsts.push(index);
             }
         }
-        // SAFETY: by the contract; each array has as many elements as is said, and the flags have to be zero.
+        // SAFETY: the caller ensures that ranges and stream are valid. Each array has the length that is passed with
+        // it. The flags must be zero, and they are.
         let code = unsafe {
             call(
                 addresses.as_mut_ptr(),
@@ -185,19 +187,19 @@ impl Active<'_> {
     ///
     /// The range is allocated.
     pub(super) unsafe fn advise(&self, pointer: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
-        // Where an advice names no location the driver ignores it, but may reject an invalid one.
+        // The driver ignores the location of advice that names none, but may reject an invalid location.
         let at = advice.location().unwrap_or(Location::Device(self.id));
         let advice = advice_number(advice);
         match target("cuMemAdvise", at, self.id)? {
             Target::Processor(at) => {
-                // SAFETY: by the contract.
+                // SAFETY: the caller ensures that the range is allocated.
                 let code = unsafe { sys::cuMemAdvise(address(pointer), bytes, advice, at) };
                 self.check("cuMemAdvise", code)
             }
             Target::Numa(id) => {
                 let call = self.driver.numa_calls()?.advise;
                 let at = MemLocation { kind: TYPE_HOST_NUMA, id };
-                // SAFETY: by the contract.
+                // SAFETY: the caller ensures that the range is allocated.
                 let code = unsafe { call(address(pointer), bytes, advice, at) };
                 self.check("cuMemAdvise_v2", code)
             }
@@ -221,7 +223,7 @@ impl Active<'_> {
                 processor(ask(Attribute::CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION as c_int)?),
             )
         };
-        // All devices and the host; what is left over stays at `NOWHERE`.
+        // Room for all devices and the host. Entries that the driver does not write stay `NOWHERE`.
         let mut accessed_by: SmallVec<[c_int; 9]> = smallvec![NOWHERE; self.driver.devices.len() + 1];
         self.range_attribute(pointer, bytes, Attribute::CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY as c_int, &mut accessed_by)?;
         let accessed_by = accessed_by.into_iter().filter_map(processor).collect();
@@ -236,7 +238,7 @@ impl Active<'_> {
         value: &mut [c_int],
     ) -> Result<(), DriverError> {
         let size = size_of_val(value);
-        // SAFETY: `value` is writable for `size` bytes; every attribute asked here is one integer or several.
+        // SAFETY: `value` is writable for `size` bytes. Every attribute queried here is one or several integers.
         let code =
             unsafe { sys::cuMemRangeGetAttribute(value.as_mut_ptr().cast(), size, attribute, address(pointer), bytes) };
         self.check("cuMemRangeGetAttribute", code)

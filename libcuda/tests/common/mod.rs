@@ -1,11 +1,13 @@
-//! What the tests share: a process of its own for each, and the library that it loads.
+//! Helpers for the tests: a separate process for each test, and the library that it loads.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// True in a process that runs only this test, with `library` as the driver; false in the test
-/// itself once that process has passed. The driver is loaded once per process, hence this.
+/// Runs a test in a separate process with `library` as the driver, because a process loads the driver only once.
+///
+/// Returns true in the separate process, which then runs the test. Returns false in the original process after the
+/// separate process has passed.
 pub(crate) fn in_own_process(test: &str, library: impl AsRef<OsStr>) -> bool {
     const CHILD: &str = "CUMEM_LIBCUDA_TEST";
     if std::env::var(CHILD).is_ok_and(|name| name == test) {
@@ -21,14 +23,14 @@ pub(crate) fn in_own_process(test: &str, library: impl AsRef<OsStr>) -> bool {
     false
 }
 
-/// Compiles `fake_driver.c`, or says why the test is skipped where there is no C compiler.
+/// Compiles `fake_driver.c`. If there is no C compiler, prints why the test is skipped and returns `None`.
 #[allow(dead_code, reason = "not every test file has a fake driver")]
 pub(crate) fn fake_driver(test: &str, flags: &[&str]) -> Option<PathBuf> {
     let name = format!("{test}.so");
     if let Some(value) = std::env::var_os(cumem_libcuda::ENV).map(PathBuf::from).filter(|path| path.ends_with(&name)) {
         return Some(value);
     }
-    // The source travels in the binary, which may run where there is no checkout.
+    // The source is part of the binary, which may run on a machine without a checkout.
     let folder = std::env::temp_dir().join(format!("cumem-libcuda-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let (library, source) = (folder.join(&name), folder.join(format!("{test}.c")));

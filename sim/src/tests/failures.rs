@@ -1,10 +1,10 @@
-//! Failures: injected ones, and those of kernels.
+//! Injected failures, and failures of kernels.
 
 use super::super::{FaultCall, Profile, Simulator};
 use super::{MIB, Rig};
 use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel, RawEvent, RawStream};
 
-/// A little of everything; it gives back what it took, whatever fails.
+/// A program that makes calls of several kinds. It frees what it allocates, whichever call fails.
 fn program(rig: &Rig) -> Result<(), DriverError> {
     let sim = &rig.sim;
     let device = sim.allocate_device(0, MIB)?;
@@ -12,7 +12,7 @@ fn program(rig: &Rig) -> Result<(), DriverError> {
         let managed = sim.allocate_managed(0, MIB)?;
         let inner = (|| {
             rig.copy(device.as_ptr(), [1_u8; 64].as_ptr(), 64, rig.stream)?;
-            // SAFETY: memory and stream are alive.
+            // SAFETY: memory and stream are live.
             unsafe { sim.prefetch(0, managed.as_ptr(), MIB, sim.device_id(0).into(), rig.stream) }?;
             rig.launch(HostKernel::new("k", |_| ()).writes(managed.as_ptr() as u64, 64), rig.stream)?;
             rig.sync(rig.stream)
@@ -78,11 +78,11 @@ fn a_kernel_cannot_wait_for_the_device_but_can_do_the_rest() {
         assert_eq!(refused.code(), Some(CudaErrorCode::NOT_PERMITTED));
         let memory = sim.allocate_device(0, 4096).unwrap();
         let mut out = [0_u8; 16];
-        // SAFETY: memory and stream are alive.
+        // SAFETY: memory and stream are live.
         let refused = unsafe { sim.copy_async(0, out.as_mut_ptr(), memory.as_ptr(), 16, stream) }.unwrap_err();
         assert_eq!(refused.code(), Some(CudaErrorCode::NOT_PERMITTED));
         let event = sim.create_event(0, false).unwrap();
-        // SAFETY: the event is nobody else's.
+        // SAFETY: only this kernel uses the event.
         unsafe { sim.destroy_event(0, event) }.unwrap();
     };
     rig.launch(HostKernel::new("reentrant", work), rig.stream).unwrap();
@@ -93,11 +93,11 @@ fn a_kernel_cannot_wait_for_the_device_but_can_do_the_rest() {
 #[test]
 fn what_a_kernel_that_cannot_run_holds_is_dropped_without_the_lock() {
     struct Frees(Simulator, std::ptr::NonNull<u8>);
-    // SAFETY: a handle, and an address that is only given back.
+    // SAFETY: the value holds a handle, and an address that is used only to free it.
     unsafe impl Send for Frees {}
     impl Drop for Frees {
         fn drop(&mut self) {
-            // SAFETY: nobody else has the memory.
+            // SAFETY: nothing else uses the memory.
             unsafe { self.0.free(0, self.1) }.expect("no kernel is running");
         }
     }
@@ -114,7 +114,7 @@ fn what_a_kernel_that_cannot_run_holds_is_dropped_without_the_lock() {
     rig.launch(HostKernel::new("a millisecond", |_| ()).operations(67_000_000_000), rig.stream).unwrap();
     let late = HostKernel::new("late", move |_| drop(held)).reads(pinned.as_ptr() as u64, 64);
     rig.launch(late, rig.stream).unwrap();
-    // SAFETY: that the kernel still uses it is what is to be seen.
+    // SAFETY: a kernel still uses the memory; the test checks that the simulator reports it.
     unsafe { rig.sim.free_pinned(0, pinned) }.unwrap();
     assert!(rig.sync(rig.stream).unwrap_err().to_string().contains("freed"));
     assert_eq!(rig.sim.memory_info(0).unwrap().free, 2 * MIB);
@@ -127,7 +127,7 @@ fn what_moved_before_an_operation_failed_is_counted() {
     rig.sim.host_access(0, managed.as_ptr(), 2 * MIB, true).unwrap();
     rig.launch(HostKernel::new("a millisecond", |_| ()).operations(67_000_000_000), rig.stream).unwrap();
     rig.copy(pinned.as_ptr(), managed.as_ptr(), 2 * MIB, rig.stream).unwrap();
-    // SAFETY: that the copy still uses it is what is to be seen.
+    // SAFETY: a copy still uses the memory; the test checks that the simulator reports it.
     unsafe { rig.sim.free_pinned(0, pinned) }.unwrap();
     assert!(rig.sync(rig.stream).unwrap_err().to_string().contains("freed"));
     let here = rig.sim.device_id(0);
@@ -143,20 +143,20 @@ fn strange_handles_are_refused() {
     let invalid = Some(CudaErrorCode::INVALID_HANDLE);
     for handle in [3, 15, 16 + 9, u64::MAX, rig.stream.0 + (1 << 32)] {
         assert_eq!(rig.sync(RawStream(handle)).unwrap_err().code(), invalid, "{handle}");
-        // SAFETY: that the handle is none is what is to be seen, here and below.
+        // SAFETY: the handle is invalid; the test checks that it is rejected.
         let event = unsafe { rig.sim.query_event(0, RawEvent(handle)) };
         assert_eq!(event.unwrap_err().code(), invalid, "{handle}");
     }
     let event = rig.sim.create_event(0, false).unwrap();
-    // SAFETY: the event is alive the first time.
+    // SAFETY: the event is live.
     unsafe { rig.sim.destroy_event(0, event) }.unwrap();
-    // SAFETY: see above.
+    // SAFETY: the event no longer exists; the test checks that its handle is rejected.
     assert_eq!(unsafe { rig.sim.destroy_event(0, event) }.unwrap_err().code(), invalid);
     assert!(matches!(rig.sim.load_module(0, "").unwrap_err(), DriverError::NotSupported { .. }));
     let error = rig.sim.allocate_device(5, 1).unwrap_err();
     assert!(matches!(error, DriverError::NoSuchDevice { ordinal: 5, count: 1 }), "{error}");
     let two = Simulator::new([Profile::default(), Profile::default()]).unwrap();
     let stream = two.create_stream(0, false).unwrap();
-    // SAFETY: that the stream is of another device is what is to be seen.
+    // SAFETY: the stream belongs to another device; the test checks that it is rejected.
     assert_eq!(unsafe { two.synchronize_stream(1, stream) }.unwrap_err().code(), invalid);
 }

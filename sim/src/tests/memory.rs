@@ -1,7 +1,7 @@
-//! Addresses, capacity, poison, and what is refused.
+//! Addresses, capacity, poison, and calls that are rejected.
 
-use super::super::{POISON, Profile, Simulator};
 use super::{MIB, Rig};
+use crate::{POISON, Profile, ProfileError, Simulator};
 use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel};
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
@@ -94,7 +94,7 @@ fn bad_frees_are_refused_and_harmless() {
         let error = rig.free(NonNull::new(bad).unwrap()).unwrap_err();
         assert_eq!(error.code(), Some(CudaErrorCode::INVALID_VALUE), "{error}");
     }
-    // SAFETY: it is refused, being no pinned memory.
+    // SAFETY: the call is rejected, because the memory is not pinned.
     let error = unsafe { rig.sim.free_pinned(0, second) }.unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_VALUE));
     rig.free(second).unwrap();
@@ -139,7 +139,7 @@ fn pinned_memory_freed_under_a_copy_is_reported() {
     let device = rig.device(64 * MIB);
     let pinned = rig.sim.allocate_pinned(0, 64 * MIB).unwrap();
     rig.copy(device.as_ptr(), pinned.as_ptr(), 64 * MIB, rig.stream).unwrap();
-    // SAFETY: that the copy still uses it is what is to be seen.
+    // SAFETY: a copy still uses the memory; the test checks that the simulator reports it.
     unsafe { rig.sim.free_pinned(0, pinned) }.unwrap();
     rig.copy(device.as_ptr(), vec![7; 16].as_ptr(), 16, rig.stream).unwrap();
     let error = rig.sync(rig.stream).unwrap_err();

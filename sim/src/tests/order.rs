@@ -12,9 +12,9 @@ fn an_event_is_reached_when_virtual_time_gets_there() {
     let (device, host) = (rig.device(64 * MIB), rig.pinned(64 * MIB));
     rig.copy(device.as_ptr(), host.as_ptr(), 64 * MIB, rig.stream).unwrap();
     let event = rig.sim.create_event(0, true).unwrap();
-    // SAFETY: event and stream are alive.
+    // SAFETY: event and stream are live.
     unsafe { rig.sim.record_event(0, event, rig.stream) }.unwrap();
-    // SAFETY: the event is alive.
+    // SAFETY: the event is live.
     let reached = || unsafe { rig.sim.query_event(0, event) }.unwrap();
     assert!(!reached());
     rig.sim.pass_time(Duration::from_micros(1200));
@@ -30,19 +30,19 @@ fn events_take_the_time_of_the_device() {
     let rig = Rig::h100();
     let (device, host) = (rig.device(64 * MIB), rig.pinned(64 * MIB));
     let events = [(); 2].map(|()| rig.sim.create_event(0, true).unwrap());
-    // SAFETY: events and stream are alive, in this and the next calls.
+    // SAFETY: event and stream are live.
     unsafe { rig.sim.record_event(0, events[0], rig.stream) }.unwrap();
     rig.copy(device.as_ptr(), host.as_ptr(), 64 * MIB, rig.stream).unwrap();
-    // SAFETY: see above.
+    // SAFETY: event and stream are live.
     unsafe { rig.sim.record_event(0, events[1], rig.stream) }.unwrap();
-    // SAFETY: see above.
+    // SAFETY: both events are live.
     let elapsed = || unsafe { rig.sim.elapsed(0, events[0], events[1]) };
     assert_eq!(elapsed().unwrap_err().code(), Some(CudaErrorCode::NOT_READY));
     rig.sync(rig.stream).unwrap();
     let micros = elapsed().unwrap().as_micros();
     assert!((1220..1240).contains(&micros), "{micros} us");
     let untimed = rig.sim.create_event(0, false).unwrap();
-    // SAFETY: see above.
+    // SAFETY: both events are live.
     let error = unsafe { rig.sim.elapsed(0, untimed, events[1]) }.unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_HANDLE));
 }
@@ -95,7 +95,8 @@ fn the_two_directions_overlap_and_one_direction_does_not() {
     assert!(serial > 2_450_000, "{serial}");
 }
 
-/// A kernel that takes a millisecond and leaves its number if it comes in its turn.
+/// A kernel that takes one millisecond and checks its turn: it increments the counter if the counter is `expected`, and
+/// panics otherwise.
 fn step(order: &Arc<AtomicU32>, expected: u32) -> HostKernel {
     let order = order.clone();
     let work = move |_: &cumem_driver::KernelMemory<'_>| {
@@ -114,11 +115,11 @@ fn a_stream_waits_for_an_event_of_another() {
     rig.copy(device.as_ptr(), host.as_ptr(), 64 * MIB, rig.stream).unwrap();
     rig.launch(step(&order, 0), rig.stream).unwrap();
     let event = rig.sim.create_event(0, false).unwrap();
-    // SAFETY: event and streams are alive, in this and the next two calls.
+    // SAFETY: event and stream are live.
     unsafe { rig.sim.record_event(0, event, rig.stream) }.unwrap();
-    // SAFETY: see above.
+    // SAFETY: stream and event are live.
     unsafe { rig.sim.wait_event(0, other, event) }.unwrap();
-    // SAFETY: the wait stands without the event.
+    // SAFETY: the event is live. The enqueued wait does not need it any more.
     unsafe { rig.sim.destroy_event(0, event) }.unwrap();
     rig.launch(step(&order, 1), other).unwrap();
     rig.sync(other).unwrap();
@@ -139,24 +140,24 @@ fn the_legacy_stream_waits_for_blocking_streams_and_they_for_it() {
     assert_eq!(order.load(Ordering::Relaxed), 5);
     rig.sim.synchronize_device(0).unwrap();
 
-    // A stream that is not blocking does not wait: its short work is done while the long one runs.
+    // A non-blocking stream does not wait for the legacy stream: its short copy is done while the long kernel runs.
     rig.launch(step(&order, 5), RawStream::LEGACY).unwrap();
     let (device, host) = (rig.device(4096), rig.pinned(4096));
     rig.launch(step(&order, 6), RawStream::LEGACY).unwrap();
     rig.copy(device.as_ptr(), host.as_ptr(), 4096, rig.stream).unwrap();
     rig.sync(rig.stream).unwrap();
-    // SAFETY: the handle is always good.
+    // SAFETY: the legacy stream is always live.
     assert!(!unsafe { rig.sim.query_stream(0, RawStream::LEGACY) }.unwrap());
     rig.sim.synchronize_device(0).unwrap();
     assert_eq!(order.load(Ordering::Relaxed), 7);
 }
 
-/// As on a GPU: `tests/cuda_driver/launch.rs`.
+/// A GPU does the same: see `tests/cuda_driver/launch.rs`.
 #[test]
 fn the_legacy_stream_is_idle_when_the_blocking_ones_are() {
     let rig = Rig::h100();
     let order = Arc::new(AtomicU32::new(0));
-    // SAFETY: the handle is always good.
+    // SAFETY: the legacy stream is always live.
     let idle = || unsafe { rig.sim.query_stream(0, RawStream::LEGACY) }.unwrap();
     rig.launch(step(&order, 0), rig.stream).unwrap();
     assert!(idle());
@@ -176,11 +177,11 @@ fn each_thread_has_its_own_default_stream() {
     rig.launch(step(&order, 0), RawStream::PER_THREAD).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // SAFETY: the handle is always good.
+            // SAFETY: the per-thread default stream is always live.
             assert!(unsafe { rig.sim.query_stream(0, RawStream::PER_THREAD) }.unwrap(), "another, idle stream");
         });
     });
-    // SAFETY: the handle is always good.
+    // SAFETY: the per-thread default stream is always live.
     assert!(!unsafe { rig.sim.query_stream(0, RawStream::PER_THREAD) }.unwrap());
 }
 
@@ -190,7 +191,7 @@ fn work_of_a_destroyed_stream_is_still_done() {
     let stream = rig.second_stream();
     let order = Arc::new(AtomicU32::new(0));
     rig.launch(step(&order, 0), stream).unwrap();
-    // SAFETY: the stream is alive and not used again but to be refused.
+    // SAFETY: the stream is live. It is used afterwards only in a call that is rejected.
     unsafe { rig.sim.destroy_stream(0, stream) }.unwrap();
     assert_eq!(rig.sync(stream).unwrap_err().code(), Some(CudaErrorCode::INVALID_HANDLE));
     rig.sim.synchronize_device(0).unwrap();

@@ -1,4 +1,4 @@
-//! What kernels declare, through the door: orders, threads in flight, and mistakes; and the driver's answers to misuse.
+//! What kernels declare: access orders, threads in flight, and mistakes. Also the driver's answers to misuse.
 
 use super::super::{FaultPrefetch, Figure, Profile, Simulator};
 use super::{MIB, Rig};
@@ -98,7 +98,7 @@ fn discarded_memory_is_not_copied() {
     assert_eq!(rig.sim.residency(memory.as_ptr(), 4 * MIB).unwrap().nowhere(), 4 * MIB as u64);
 }
 
-/// The misuses of managed memory that this library's calls can express, with the answers that the driver documents.
+/// The misuses of managed memory that this library's calls can express, with the error codes that the driver documents.
 #[test]
 fn each_misuse_has_the_drivers_answer_and_leaves_the_device_usable() {
     let rig = Rig::h100();
@@ -108,9 +108,9 @@ fn each_misuse_has_the_drivers_answer_and_leaves_the_device_usable() {
     let (there, at) = (wsl.managed(MIB), memory.as_ptr());
     let here: Location = rig.sim.device_id(0).into();
     let other: Location = Simulator::new([Profile::default()]).unwrap().device_id(0).into();
-    // SAFETY: hints change no byte.
+    // SAFETY: a prefetch changes no byte.
     let prefetch = |sim: &Simulator, at, bytes, to| unsafe { sim.prefetch(0, at, bytes, to, super::RawStream::LEGACY) };
-    // SAFETY: the same.
+    // SAFETY: advice changes no byte.
     let advise = |sim: &Simulator, at, advice| unsafe { sim.advise(0, at, 64, advice) };
     let (invalid, device) = (Some(CudaErrorCode::INVALID_VALUE), Some(CudaErrorCode::INVALID_DEVICE));
     for (misuse, result, code) in [

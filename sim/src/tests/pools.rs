@@ -11,23 +11,23 @@ impl Rig {
     }
 
     fn take(&self, pool: RawPool, bytes: usize, stream: RawStream) -> Result<NonNull<u8>, DriverError> {
-        // SAFETY: pool and stream are alive.
+        // SAFETY: pool and stream are live.
         unsafe { self.sim.allocate_async(0, pool, bytes, stream) }
     }
 
     fn give(&self, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the tests use memory after its free only to see it refused.
+        // SAFETY: the tests use memory after its free only in calls that are rejected.
         unsafe { self.sim.free_async(0, ptr, stream) }
     }
 
     fn usage(&self, pool: RawPool) -> (u64, u64) {
-        // SAFETY: the pool is alive.
+        // SAFETY: the pool is live.
         let usage = unsafe { self.sim.pool_usage(0, pool) }.unwrap();
         (usage.reserved, usage.used)
     }
 
     fn keep_all(&self, pool: RawPool) {
-        // SAFETY: the pool is alive.
+        // SAFETY: the pool is live.
         unsafe { self.sim.set_release_threshold(0, pool, u64::MAX) }.unwrap();
     }
 
@@ -48,7 +48,7 @@ fn the_same_stream_reuses_at_once_and_another_when_the_free_is_passed() {
     assert_eq!(rig.take(pool, MIB, rig.stream).unwrap(), block);
     rig.give(block, rig.stream).unwrap();
     rig.give(elsewhere, other).unwrap();
-    // SAFETY: the stream is alive.
+    // SAFETY: the stream is live.
     while !unsafe { rig.sim.query_stream(0, rig.stream) }.unwrap() {}
     assert_eq!(rig.take(pool, 32 * MIB, other).unwrap(), block, "all is free by now, and one");
     assert_eq!(rig.usage(pool).0, 32 << 20);
@@ -71,7 +71,7 @@ fn memory_above_the_threshold_goes_back_at_a_synchronisation() {
     rig.give(block, rig.stream).unwrap();
     rig.sync(rig.stream).unwrap();
     assert_eq!(rig.usage(pool), (100 << 20, 0));
-    // SAFETY: the pool is alive.
+    // SAFETY: the pool is live.
     unsafe { rig.sim.trim_pool(0, pool, 0) }.unwrap();
     assert_eq!(rig.usage(pool), (0, 0));
 }
@@ -84,7 +84,7 @@ fn without_memory_a_pool_waits_for_another_stream_instead_of_failing() {
     rig.busy(rig.stream);
     rig.give(block, rig.stream).unwrap();
     assert_eq!(rig.take(pool, 8 * MIB, other).unwrap(), block);
-    // SAFETY: the stream is alive.
+    // SAFETY: the stream is live.
     assert!(!unsafe { rig.sim.query_stream(0, other) }.unwrap(), "it waits for the free");
     assert!(rig.take(pool, 1, rig.stream).unwrap_err().is_out_of_memory());
     rig.give(block, other).unwrap();
@@ -112,7 +112,7 @@ fn a_destroyed_pool_lives_until_its_last_block() {
     let rig = Rig::h100();
     let pool = rig.pool();
     let block = rig.take(pool, 4096, rig.stream).unwrap();
-    // SAFETY: the pool is not used again but to be refused.
+    // SAFETY: the pool is live. It is used afterwards only in a call that is rejected.
     unsafe { rig.sim.destroy_pool(0, pool) }.unwrap();
     assert_eq!(rig.take(pool, 1, rig.stream).unwrap_err().code(), Some(CudaErrorCode::INVALID_VALUE));
     rig.fill(block, 5, 4096);
@@ -121,7 +121,7 @@ fn a_destroyed_pool_lives_until_its_last_block() {
     rig.sync(rig.stream).unwrap();
     assert_eq!(rig.sim.memory_info(0).unwrap().free, 80 << 30);
     let default = rig.sim.default_pool(0).unwrap();
-    // SAFETY: the pool is alive, and stays so.
+    // SAFETY: the pool is live. The call is rejected, because it is the default pool.
     assert!(unsafe { rig.sim.destroy_pool(0, default) }.is_err());
     rig.take(default, 4096, rig.stream).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Reserved addresses, and memory mapped behind them.
+//! Reserved addresses, and memory mapped at them.
 
 use super::super::{FaultCall, POISON, Profile};
 use super::{MIB, Rig};
@@ -13,23 +13,23 @@ impl Rig {
     }
 
     fn map(&self, at: NonNull<u8>, granules: usize) -> Result<(), DriverError> {
-        // SAFETY: a range that is not reserved, or mapped already, is refused.
+        // SAFETY: the simulator rejects a range that is not reserved or is mapped already.
         unsafe { self.sim.map(0, at, granules * GRANULE) }
     }
 
     fn map_again(&self, at: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError> {
         let pieces: Vec<_> = pieces.iter().map(|(piece, granules)| (*piece, granules * GRANULE)).collect();
-        // SAFETY: what is no piece, and addresses that are in use, are refused.
+        // SAFETY: the simulator rejects ranges that are not whole pieces, and addresses that are in use.
         unsafe { self.sim.map_again(0, at, &pieces) }
     }
 
     fn unmap(&self, at: NonNull<u8>, granules: usize) -> Result<(), DriverError> {
-        // SAFETY: the tests use memory after this only to see it refused.
+        // SAFETY: the tests use the memory afterwards only in calls that are rejected.
         unsafe { self.sim.unmap(0, at, granules * GRANULE) }
     }
 
     fn release(&self, at: NonNull<u8>, granules: usize) -> Result<(), DriverError> {
-        // SAFETY: addresses with memory behind them are refused.
+        // SAFETY: the simulator rejects addresses at which memory is mapped.
         unsafe { self.sim.release_addresses(0, at, granules * GRANULE) }
     }
 }
@@ -99,7 +99,7 @@ fn memory_unmapped_under_work_is_reported() {
         rig.map(granule(base, 1), 1).unwrap();
         rig.copy(base.as_ptr(), pinned.as_ptr(), 2 * GRANULE, rig.stream).unwrap();
         rig.unmap(granule(base, piece), 1).unwrap();
-        // Other memory in its place is not what the copy was given.
+        // The copy fails even if other memory is mapped at the same addresses.
         rig.map(granule(base, piece), 1).unwrap();
         let error = rig.sync(rig.stream).unwrap_err();
         assert!(error.to_string().contains("freed"), "{error}");

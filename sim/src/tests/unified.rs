@@ -1,4 +1,4 @@
-//! Unified memory through the door.
+//! Unified memory: residency, hints, eviction.
 
 use super::super::{Happening, Profile, Simulator};
 use super::{MIB, Rig};
@@ -11,7 +11,7 @@ impl Rig {
     }
 
     fn prefetch(&self, ptr: NonNull<u8>, bytes: usize, to: Location) -> Result<(), DriverError> {
-        // SAFETY: pages move, bytes stay.
+        // SAFETY: a prefetch moves pages and changes no byte.
         unsafe { self.sim.prefetch(0, ptr.as_ptr(), bytes, to, self.stream) }
     }
 
@@ -119,12 +119,12 @@ fn oversubscription_evicts_and_bytes_survive() {
     assert_eq!(rig.at(memory, 24 * MIB, rig.here()), 8 * MIB as u64);
     assert_eq!(rig.at(memory, 24 * MIB, Location::Host), 16 * MIB as u64);
     assert_eq!(rig.sim.statistics(rig.sim.device_id(0)).unwrap().evictions, 8);
-    // Plain memory takes the rest, and no more.
+    // Device memory can take all chunks of the unified memory, and no more than that.
     let plain = rig.device(8 * MIB);
     assert_eq!(rig.at(memory, 24 * MIB, Location::Host), 24 * MIB as u64);
     assert!(rig.sim.allocate_device(0, 1).unwrap_err().is_out_of_memory());
     rig.sim.host_access(0, memory.as_ptr(), 24 * MIB, false).unwrap();
-    // SAFETY: the host has just been given access, and no work is under way.
+    // SAFETY: the host has just been given access, and no work is enqueued.
     let bytes = unsafe { std::slice::from_raw_parts(memory.as_ptr(), 24 * MIB) };
     assert!(bytes.iter().enumerate().all(|(i, byte)| usize::from(*byte) == i / (2 * MIB)));
     let kernel = HostKernel::new("starved", |_| panic!("must not run")).reads(memory.as_ptr() as u64, 64);
@@ -157,7 +157,7 @@ fn devices_of_one_machine_share_unified_memory() {
     let memory = sim.allocate_managed(0, 4 * MIB).unwrap();
     for (d, id) in [(0, first), (1, second)] {
         let stream = sim.create_stream(d, false).unwrap();
-        // SAFETY: the memory stays.
+        // SAFETY: the memory stays allocated.
         unsafe { sim.fill_async(d, memory.as_ptr(), 1, 4 * MIB, stream) }.unwrap();
         sim.synchronize_device(d).unwrap();
         assert_eq!(sim.residency(memory.as_ptr(), 4 * MIB).unwrap().on(id), 4 * MIB as u64);
