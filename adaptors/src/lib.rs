@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over a pool users' blocks | [`Limit`] |
-//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: it counts the calls through it | [`Counters`] |
+//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls through it | [`Counters`] |
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TagName`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`Spilled`] |

@@ -48,8 +48,7 @@ impl<U> Tagged<U> {
         self.tags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters the block in the ledger. A block of zero bytes is skipped, because the ledger counts accesses and
-    /// migrations of its bytes.
+    /// Enters the block in the ledger. A block of zero bytes is skipped, because it has no bytes to count.
     fn tag(&self, block: &Block) {
         if block.size() > 0 {
             let tag = self.ledger.tag(block.addr(), block.size(), &self.name.0);
