@@ -1,5 +1,5 @@
-//! The time of an allocation and its free, by size, on one thread with its own stream, and on a stream that an earlier
-//! thread used before it ended.
+//! The time of an allocation and its free, by size, on one thread with its own stream.
+//! One more figure uses a stream on which an earlier thread has allocated and freed before it ended.
 
 mod common;
 

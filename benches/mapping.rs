@@ -1,5 +1,5 @@
 //! The time that the driver takes to map and to unmap memory: new memory of several sizes, and memory that is mapped a
-//! second time in 1 to 16 pieces of 2 MiB (`CudaVirtualResource::map_alias`, which a pool uses to stitch).
+//! second time in 1 to 16 pieces of 2 MiB. A pool uses such aliases to stitch (`CudaVirtualResource::map_alias`).
 
 mod common;
 

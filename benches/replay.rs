@@ -1,6 +1,6 @@
 //! Replays the recorded traces of `benches/traces` and of the folder `CUMEM_TRACES`. Reports the time per operation
-//! after a pass that warms the stack up, and the most bytes that the leaf had handed out in all passes, divided by the
-//! most bytes that were requested.
+//! after a pass that warms the stack up. Also prints the peak bytes of the leaf in all passes, divided by the peak of
+//! the requested bytes.
 
 mod common;
 

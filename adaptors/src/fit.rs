@@ -10,7 +10,7 @@ use cumem::{
 };
 use std::any::Any;
 
-/// Options of [`fit_batch`]. By default no margin is held back and unified memory is not oversubscribed.
+/// Options of [`fit_batch`]. By default no margin is held back and managed memory is not oversubscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "finds nothing by itself"]
 pub struct FitOptions {
@@ -40,9 +40,9 @@ pub struct Fit {
 /// A batch takes `fixed_bytes` plus `bytes_per_item` for each item. Results take memory too:
 /// include them in `bytes_per_item`.
 ///
-/// Every layer contributes, from the device outwards: the free memory of the device, the rest of a limit, the largest
-/// free piece of a pool or what the pool may still grow by, and the bytes left until a pressure refuses.
-/// A block never spans both sides of a [`Spill`](crate::Spill), so the roomier side counts.
+/// Every layer contributes, from the device outwards. The device contributes its free memory, a limit its remaining
+/// bytes, and a pressure the bytes until it refuses. A pool contributes its largest free piece or what it may still
+/// grow by. A block never spans both sides of a [`Spill`](crate::Spill), so the roomier side counts.
 /// Other programs use the device as well, so the result holds only for this moment. Allow for that with a margin
 /// ([`FitOptions`]) and with [`with_oom_recovery`](crate::with_oom_recovery).
 ///
@@ -64,8 +64,8 @@ impl FitOptions {
         Self { margin: margin.into(), ..self }
     }
 
-    /// Allows unified memory beyond the free memory of the device. Only the adaptors then bound unified memory, for
-    /// example a limit.
+    /// Sets whether managed memory may exceed the free memory of the device. Only adaptors then bound it, for example a
+    /// limit.
     pub fn oversubscribe(self, oversubscribe: bool) -> Self {
         Self { oversubscribe, ..self }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// An adaptor that allocates from a first resource. If that is out of memory, at its limit or under
-/// [`Pressure`](crate::Pressure), it allocates from a second one: for example device memory that spills to unified
+/// [`Pressure`](crate::Pressure), it allocates from a second one: for example device memory that spills to managed
 /// memory. The kind of its memory is [`Either`], which has the capabilities that both kinds have.
 ///
 /// Each series of spilled blocks is a `tracing` event with its numbers. A spilled block stays in the second resource

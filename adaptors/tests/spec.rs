@@ -321,7 +321,7 @@ fn each_layer_that_keeps_memory_gives_it_back() {
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
     let simulator = device.simulator().unwrap();
 
-    // One pool over another: chunks that the outer pool frees go to the inner pool, which frees them to the driver.
+    // One pool over another: the outer pool frees its chunks to the inner pool, which frees them to the driver.
     let stack = build("device | pool(step=2MiB) | pool(step=2MiB)");
     let kept = use_and_keep(&stack, &stream);
     free(&stack, &stream, kept).unwrap();

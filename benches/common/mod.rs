@@ -22,7 +22,8 @@ use std::time::Duration;
 /// A pool over device memory and over managed memory, alone and in a realistic stack, and the driver's own pool.
 pub(crate) const STACKS: &str = "device | pool; managed | pool | limit(80%) | statistics; managed | pool | limit(80%) | statistics | prefetch; async";
 
-/// Returns the device that `CUMEM_DEVICE` names, and prints which clock the bench uses: the host's.
+/// Returns the device that `CUMEM_DEVICE` names, for a bench that measures host time. Prints the device, and for a
+/// simulated one that its model is part of the time.
 pub(crate) fn device() -> Device {
     let device = named_device();
     let model = ": times are host time spent in the stack and in the model of the device";

@@ -17,7 +17,7 @@ impl StackSpec {
     /// # Errors
     ///
     /// Returns a [`SpecError`] that points at the layer that could not be created, with the reason of the device or the
-    /// driver, or at a `tagged`, which needs [a ledger](Self::build_with_ledger).
+    /// driver. A `tagged` layer is such a layer, because it needs [a ledger](Self::build_with_ledger).
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
         Site { spec: self, device, ledger: None }.build()
     }
