@@ -1,8 +1,8 @@
 //! Threads with one stream each. Every step frees a block and allocates one of another size, 256 B to 512 KiB.
 //! The time per pair is that of one thread; the throughput is that of all threads together.
 //!
-//! Then the same with one stack for each thread. The threads then share nothing of this library, so the remaining
-//! difference between one thread and many is the machine's (cores that share execution units, clocks that fall).
+//! Then the same with one stack for each thread. The threads then share nothing of this library.
+//! The remaining difference between one thread and many is the machine's: cores share execution units, and clocks fall.
 
 mod common;
 

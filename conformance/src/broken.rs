@@ -9,7 +9,7 @@ use std::fmt;
 pub struct Broken(String);
 
 impl Broken {
-    /// Creates the error from a sentence that says what the resource did.
+    /// Creates the error from a sentence that describes what the resource did.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }

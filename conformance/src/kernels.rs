@@ -21,7 +21,8 @@ impl Kernels {
 pub(crate) struct BusyWork(Option<Kernels>);
 
 impl BusyWork {
-    /// Loads the kernel on a GPU. The value must outlive the work there, because unloading a kernel waits for it.
+    /// Loads the kernels on a GPU; a simulated device needs none. On a GPU the value must outlive the work, because
+    /// unloading a kernel waits for the work to finish.
     pub(crate) fn new(device: &Device) -> Result<Self, DriverError> {
         let on_gpu = !device.is_simulated();
         Ok(Self(on_gpu.then(|| Kernels::load(device)).transpose()?))

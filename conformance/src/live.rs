@@ -39,7 +39,7 @@ impl fmt::Display for BlockId {
     }
 }
 
-/// A violation by a block that was handed out or given back.
+/// A violation by a block that was handed out or freed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -73,7 +73,7 @@ pub enum Violation {
         /// The block as it was handed out.
         live: BlockId,
     },
-    /// The block is not live: it was never handed out, or it has been given back before.
+    /// The block is not live: it was never handed out, or it has been freed before.
     #[error("{block} is not live: never handed out here, or given back before")]
     Unknown {
         /// The block.
@@ -124,7 +124,7 @@ impl LiveBlocks {
         }
     }
 
-    /// Removes a block that is about to be given back.
+    /// Removes a block that is about to be freed.
     ///
     /// # Errors
     ///

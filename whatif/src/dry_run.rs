@@ -101,15 +101,15 @@ pub struct OutOfMemory {
 pub struct LayerFigures {
     /// The layer's description of itself.
     pub layer: String,
-    /// The most bytes at once.
+    /// The most bytes that were live at once.
     pub peak_bytes: u64,
-    /// The most blocks at once.
+    /// The most blocks that were live at once.
     pub peak_blocks: u64,
-    /// Blocks in all.
+    /// All blocks that were allocated.
     pub total_blocks: u64,
-    /// Requests that it, or what is beneath it, refused.
+    /// Requests that the layer, or a layer beneath it, refused.
     pub failures: u64,
-    /// Bytes that it may hand out, where it limits that.
+    /// The layer's limit in bytes, if it has one.
     pub limit: Option<u64>,
 }
 

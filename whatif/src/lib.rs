@@ -2,7 +2,7 @@
 //! reports what the run needed.
 //!
 //! Everything here runs on the [simulated device](cumem::sim). Bytes, blocks, faults and evictions are exact under its
-//! rules. Times are a model's, and each report says where the numbers of its device come from.
+//! rules. Times are a model's, and each report states where the numbers of its device come from.
 //!
 //! ```
 //! use cumem::sim::Profile;

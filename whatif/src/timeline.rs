@@ -5,8 +5,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Moments at which the timeline is halved: each two are merged into one, and later moments are at least as far apart
-/// as the merged ones.
+/// Bound on the number of moments. When it is reached, each two moments are merged into one, and later moments are at
+/// least as far apart as the merged ones.
 const MOST: usize = 512;
 /// Rows of a residency map, which are the largest allocations.
 const ROWS: usize = 40;

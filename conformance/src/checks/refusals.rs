@@ -12,7 +12,7 @@ pub(super) fn foreign_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Resu
     }
     let (stream, other) = (&subject.stream, subject.another()?);
     for size in [0, 1000] {
-        // While a block of its own is live, a resource cannot recognize the foreign block by its counters alone.
+        // While one of its blocks is live, a resource cannot recognize the foreign block by its counters alone.
         let own = subject.get(stream, bytes(4096))?;
         let foreign = get(&other, stream, bytes(size))?;
         let foreign = refused_as_foreign(&subject.resource, stream, foreign)?;
