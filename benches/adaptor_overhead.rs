@@ -1,5 +1,5 @@
-//! What each adaptor alone adds to an allocate-and-free pair: over a leaf that costs nearly nothing, and over a pool;
-//! as a type (static), and with every layer erased, as `StackSpec` builds it.
+//! The time that each adaptor alone adds to an allocation and its free: over a leaf that costs nearly nothing and over
+//! a pool, as a static type and with every layer erased as `StackSpec` builds it.
 
 mod common;
 
@@ -44,7 +44,8 @@ where
     let both = AnyUpstream::new(AnyUpstream::new(erased().limit(LIMIT)).statistics());
     pair(&mut group, "limit and statistics", "erased", &both);
 
-    // The pages are there after the first pair; `benches/prefetch.rs` has what asking the driver costs.
+    // The pages are on the device after the first pair, so the driver is not called; `benches/prefetch.rs` measures
+    // that call.
     let prefetch = base().prefetch(id).unwrap_or_else(|error| common::give_up(error));
     pair(&mut group, "prefetch", "static", &prefetch);
     let prefetch = erased().prefetch(id).unwrap_or_else(|error| common::give_up(error));

@@ -1,5 +1,5 @@
-//! An allocation and its free, by size: time per pair, on one thread and a stream of its own; and on a stream that it
-//! was handed by a thread that has ended.
+//! The time of an allocation and its free, by size, on one thread with its own stream.
+//! One more figure uses a stream on which an earlier thread has allocated and freed before it ended.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::alloc::Layout;
 use std::thread;
 
 const SIZES: [(&str, usize); 3] = [("256 B", 256), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)];
-/// Pairs that the thread before makes: after so many the stack's locks are used to it.
+/// Pairs that the earlier thread makes, enough for the stack's locks to become biased toward that thread.
 const BEFORE: usize = 1_000;
 
 #[inline]

@@ -1,7 +1,8 @@
-//! How long single calls take, at the median and at the end of the tail: allocations and frees each timed alone, by
-//! the clock before and after. Reading the clock takes time too: that is in every figure, and is printed first.
+//! The latency of single calls, at the median and in the tail. Each allocation and each free is timed alone, with the
+//! clock before and after. Reading the clock takes time too: that time is included in every figure, and is printed
+//! first.
 //!
-//! Not of Criterion, which gives means of many calls.
+//! This bench does not use Criterion, which reports means of many calls.
 
 mod common;
 
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 /// Blocks that the random workload keeps alive.
 const LIVE: usize = 5_000;
-/// The largest of them.
+/// The largest size of these blocks, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 /// The times of one kind of call, in nanoseconds.
@@ -39,7 +40,7 @@ impl Times {
     }
 }
 
-/// Allocations and frees in turn.
+/// Allocates and frees one block at a time.
 fn pairs(resource: &impl MemoryResource, stream: &Stream, calls: usize) -> [Times; 2] {
     let layout = common::layout(64 << 10);
     let mut times = [(); 2].map(|()| Times::with_capacity(calls));
@@ -70,7 +71,7 @@ fn random(resource: &impl MemoryResource, stream: &Stream, calls: usize) -> [Tim
 fn measure(spec: &StackSpec, device: &Device, calls: usize) {
     let stream = Stream::new(device).unwrap_or_else(|error| common::give_up(error));
     let stack = common::build(spec, device);
-    // The first of each, in which the stack gets its memory, does not count.
+    // The first run of each workload is not counted, because the stack takes its memory in it.
     pairs(&stack, &stream, calls);
     let [allocate, free] = pairs(&stack, &stream, calls);
     let name = format!("latency/{}/{spec}", device.id());
@@ -83,7 +84,7 @@ fn measure(spec: &StackSpec, device: &Device, calls: usize) {
 }
 
 fn main() {
-    // As Criterion's benches, which make one round where Cargo only tests that they run.
+    // Like Criterion's benches, which make one round if Cargo only tests that they run.
     let calls = if std::env::args().any(|arg| arg == "--test") { 100 } else { 500_000 };
     let device = common::device();
     let mut clock = Times::with_capacity(calls);

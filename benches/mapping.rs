@@ -1,5 +1,5 @@
-//! What the driver takes to map memory and to unmap it: new memory of several sizes, and memory that is mapped a second
-//! time, in so many pieces of 2 MiB (`CudaVirtualResource::map_alias`, with which a pool stitches).
+//! The time that the driver takes to map and to unmap memory: new memory of several sizes, and memory that is mapped a
+//! second time in 1 to 16 pieces of 2 MiB. A pool uses such aliases to stitch (`CudaVirtualResource::map_alias`).
 
 mod common;
 
@@ -36,13 +36,13 @@ fn mapping(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The time of mapping, or else of unmapping.
+/// Returns the time of mapping if `map` is true, and of unmapping otherwise.
 fn alias(leaf: &CudaVirtualResource, pieces: &[&Block], map: bool) -> Duration {
     let start = Instant::now();
-    // SAFETY: the pieces outlive the alias, and nothing uses either.
+    // SAFETY: the pieces outlive the alias, and no work uses either.
     let alias = unsafe { leaf.map_alias(pieces) }.unwrap_or_else(|error| common::give_up(error));
     let mapped = start.elapsed();
-    // SAFETY: nothing uses it.
+    // SAFETY: no work uses the alias.
     unsafe { leaf.unmap_alias(alias) }.unwrap_or_else(|error| common::give_up(error));
     if map { mapped } else { start.elapsed() - mapped }
 }

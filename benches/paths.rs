@@ -1,10 +1,11 @@
-//! All paths that an upload or a download can take, by size, direction and whose memory the host's end is, as CSV: the
-//! figures that `src/transfer/path.rs` chooses by.
+//! All paths that an upload or a download can take, by size, direction and kind of host memory, as CSV.
+//! `src/transfer/path.rs` chooses the path by these figures.
 //!
-//! `explicit` is the copy of the same bytes to or from plain device memory, for memory of the process the driver's own;
-//! `migration` moves the pages to the host, where the host copies, and for an upload back; the others are the paths of
-//! [`TransferPath`], the one that is chosen marked. Memory of the process is another part each time, which is in no
-//! cache. Medians, in turns; on a simulated device of its virtual time.
+//! `explicit` is the copy of the same bytes to or from plain device memory. For pageable memory it is the driver's own
+//! copy. `migration` moves the pages to the host, where the host copies, and for an upload moves them back.
+//! The others are the paths of [`TransferPath`]; the chosen one is marked. Pageable memory is a different part each
+//! time, so that it is in no cache. All figures are medians, measured in turns; on a simulated device they are virtual
+//! time.
 
 mod common;
 
@@ -18,10 +19,10 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const PATHS: [TransferPath; 4] = [TransferPath::Copy, TransferPath::Kernel, TransferPath::Staged, TransferPath::Ring];
 
-/// Lends the host's end of the next transfer.
+/// Calls a closure with the host memory of the next transfer.
 type Lend<'a> = &'a dyn Fn(&mut dyn FnMut(&mut [u8]) -> TransferPath) -> TransferPath;
 
-/// What all ways use.
+/// The buffers and the stream that all ways use.
 struct Ends<'a> {
     stream: &'a Stream,
     plain: RefCell<Buffer<u8, CudaResource>>,
@@ -35,7 +36,8 @@ impl Ends<'_> {
         self.stream.device()
     }
 
-    /// Whether the driver's own copy is what the explicit one is: the other is a path of this library.
+    /// Reports whether the host memory is pageable. The explicit copy is then the driver's own, because the library's
+    /// copy of pageable memory would be one of the paths to compare.
     fn pageable(&self) -> bool {
         self.memory == "pageable"
     }
@@ -96,12 +98,13 @@ impl Ends<'_> {
         self.print("down", chosen, turns, ways);
     }
 
-    /// What the driver does with memory of the process is not modelled.
+    /// Returns the explicit copy. It is left out for pageable memory on a simulated device, because the driver's copy
+    /// of pageable memory is not modeled.
     fn explicit<'a>(&self, run: impl FnMut() -> TransferPath + 'a) -> Vec<Way<'a>> {
         if self.pageable() && self.device().is_simulated() { Vec::new() } else { vec![Way::new("explicit", run)] }
     }
 
-    /// Those that took the path that they are called after.
+    /// Prints the ways. A way that is named after a path is left out if the transfer took another path.
     fn print(&self, direction: &str, chosen: TransferPath, turns: usize, mut ways: Vec<Way<'_>>) {
         let taken = compare(self.device(), turns, &mut ways);
         for (way, taken) in ways.iter().zip(taken) {
@@ -134,7 +137,7 @@ fn of_size(device: &Device, arena: &RefCell<Arena>, bytes: usize, turns: usize) 
 }
 
 fn main() {
-    // As Criterion's benches, which make one round where Cargo only tests that they run.
+    // Like Criterion's benches, which make one round if Cargo only tests that they run.
     let test = std::env::args().any(|arg| arg == "--test");
     let device = common::named_device();
     println!("# {device}{}", if device.is_simulated() { ": microseconds of its virtual time" } else { "" });

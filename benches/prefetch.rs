@@ -1,5 +1,5 @@
-//! What prefetching each block costs on a warm pool, where its pages are already on the device: asking nobody (what
-//! `prefetch` does), asking the driver each time (`prefetch(always)`), and without it.
+//! The time that prefetching each block takes on a warm pool, where its pages are already on the device:
+//! without a call to the driver (`prefetch`), with a call each time (`prefetch(always)`), and without prefetch.
 
 mod common;
 

@@ -1,7 +1,8 @@
-//! RMM's `RANDOM_ALLOCATIONS_BENCH`: 2 N steps on one thread and the default stream, of which 73 % allocate while
-//! they may. Time per step, random numbers and bookkeeping included, as RMM counts it.
+//! RMM's `RANDOM_ALLOCATIONS_BENCH`: 2 N steps on one thread and the default stream, of which 73 % allocate as long as
+//! the limits allow it. The time per step includes random numbers and bookkeeping, as in RMM.
 //!
-//! Sizes go up to 4 MiB, or up to each of `CUMEM_MAX_SIZE_MIB` (a list such as `1,4,64,256,1024,4096`, RMM's own).
+//! Sizes go up to 4 MiB, or up to each size in `CUMEM_MAX_SIZE_MIB` (a list such as `1,4,64,256,1024,4096`, which is
+//! RMM's own).
 
 mod common;
 
@@ -11,9 +12,9 @@ use cumem::{Block, MemoryResource, Stream};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
-/// Live bytes stay below.
+/// The bound that live bytes stay below.
 const MAX_LIVE: u64 = 16_000 * MIB;
-/// Of 100 steps with something live, so many allocate.
+/// Percent of the steps that allocate, while a block is live.
 const ALLOCATE_PERCENT: u64 = 73;
 const BLOCKS: [u64; 3] = [1_000, 10_000, 100_000];
 
@@ -45,7 +46,7 @@ fn workload<R: MemoryResource>(resource: &R, stream: &Stream, blocks: u64, max_s
     elapsed
 }
 
-/// `None` if memory has run out: the step frees a block instead.
+/// Returns `None` if memory has run out; the step then frees a block instead.
 fn try_allocate<R: MemoryResource>(resource: &R, stream: &Stream, size: u64) -> Option<Block> {
     match resource.allocate(stream, common::layout(size as usize)) {
         Ok(block) => Some(block),
@@ -71,7 +72,7 @@ fn random_allocations(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat).sample_size(10);
         for spec in common::stacks(common::STACKS) {
             for blocks in BLOCKS {
-                // One for all runs of the figure, as in RMM.
+                // One stack for all runs of the figure, as in RMM.
                 let stack = common::build(&spec, &device);
                 group.bench_function(BenchmarkId::new(spec.to_string(), blocks), |bencher| {
                     common::per_operation(bencher, 2 * blocks, || workload(&stack, &stream, blocks, max_size * MIB));

@@ -1,5 +1,6 @@
-//! The recorded traces of `benches/traces`, and of the folder `CUMEM_TRACES`: time per operation, after a pass that
-//! warms the stack up; and the most that the leaf had handed out in all passes, over the most that was requested.
+//! Replays the recorded traces of `benches/traces` and of the folder `CUMEM_TRACES`. Reports the time per operation
+//! after a pass that warms the stack up. Also prints the peak bytes of the leaf in all passes, divided by the peak of
+//! the requested bytes.
 
 mod common;
 
@@ -19,7 +20,7 @@ fn traces() -> Vec<PathBuf> {
         let paths = entries.flatten().map(|entry| entry.path());
         traces.extend(paths.filter(|path| path.to_string_lossy().ends_with(".csv.xz")));
     }
-    // A folder may hold those of the repository too.
+    // The folder may contain the repository's traces too.
     traces.sort_by_key(|path: &PathBuf| path.file_name().map(ToOwned::to_owned));
     traces.dedup_by_key(|path| path.file_name().map(ToOwned::to_owned));
     traces
@@ -34,7 +35,7 @@ fn print_memory(what: &str, stack: &AnyStack, trace: &Trace) {
     let reserved = stack.find_all::<Counters>().last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0));
     let times = |bytes: f64| bytes / requested as f64;
     println!("{what} memory: {reserved} reserved / {requested} requested = {:.3}", times(reserved as f64));
-    // Unified memory takes nothing until it is used.
+    // Managed memory takes no physical memory until it is used.
     if let (AnyStack::OverManaged(_), Some(pool)) = (stack, stack.find_all::<PoolState>().last()) {
         let touched = pool.stats().peak_touched;
         println!("{what} memory: {touched} touched / {requested} requested = {:.3}", times(touched as f64));
@@ -49,7 +50,7 @@ fn replay(criterion: &mut Criterion) {
         let trace = Trace::read(&path).unwrap_or_else(|error| common::give_up(error));
         let name = path.file_name().unwrap_or_default().to_string_lossy().replace(".csv.xz", "");
         for spec in common::stacks(common::STACKS) {
-            // Counting directly over the leaf, which only calls that reach the leaf pay for.
+            // Statistics directly over the leaf, which cost time only in calls that reach the leaf.
             let stack = common::build(&spec.clone().with_leaf_statistics(), &device);
             let mut player = Player::new(&trace, &stack).unwrap_or_else(|error| common::give_up(error));
             let first = pass(&mut player);

@@ -1,8 +1,8 @@
-//! How fast the simulated driver goes over unified memory, on one core of the host.
+//! The speed of the simulated driver for managed memory, on one core of the host.
 //!
-//! An element is a block operation: a fault that is served, a migration (the copy of one contiguous run of pages), or
-//! the eviction of a 2 MiB chunk, as `DeviceStatistics` counts them. Kernels do nothing, and no byte moves: pages of
-//! simulated memory are where they are by bookkeeping only.
+//! An element is one operation on a block of pages: a fault that is served, a migration (the copy of one contiguous run
+//! of pages), or the eviction of a 2 MiB chunk, as `DeviceStatistics` counts them. The kernels do nothing and no byte
+//! moves, because the location of simulated pages is bookkeeping only.
 
 mod common;
 
@@ -12,7 +12,7 @@ use cumem::{AccessMode, Buffer, Device, HostKernel, Location, ManagedResource, P
 
 const MIB: usize = 1 << 20;
 
-/// A device with one buffer of unified memory.
+/// A simulated device with one buffer of managed memory.
 struct Bench {
     device: Device,
     stream: Stream,
@@ -38,7 +38,7 @@ impl Bench {
 
     fn kernel_writes(&self, pattern: Pattern, in_flight: usize) {
         let kernel = HostKernel::new("touch", |_| ()).writes(self.buffer.device_address(), self.bytes);
-        // SAFETY: the buffer stays, and the kernel touches no byte.
+        // SAFETY: the buffer outlives the kernel, and the kernel accesses no byte.
         let launched = unsafe { self.stream.launch_host(kernel.in_order(pattern).in_flight(in_flight)) };
         launched.and_then(|()| self.stream.synchronize()).unwrap_or_else(|error| common::give_up(error));
     }
@@ -56,12 +56,12 @@ impl Bench {
         all.faults + all.host_faults + all.migrations + all.evictions
     }
 
-    /// Runs `iteration` once to count its operations, then measures it.
+    /// Runs `iteration` once to warm up and once to count its operations, then measures it.
     fn run(&self, criterion: &mut Criterion, name: &str, mut iteration: impl FnMut(&Self)) {
         iteration(self);
         let before = self.operations();
         iteration(self);
-        // Each has a machine of its own, whose number says nothing.
+        // The name of the group leaves out the machine, because each bench has its own and its number has no meaning.
         let mut group = criterion.benchmark_group(format!("simulator/sim:{}", self.device.id().ordinal()));
         group.throughput(Throughput::Elements(self.operations() - before));
         group.bench_function(name, |bencher| bencher.iter(|| iteration(self)));

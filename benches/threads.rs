@@ -1,8 +1,8 @@
-//! Threads with a stream each: every step frees a block and allocates one of another size, 256 B to 512 KiB. Time
-//! per pair as one thread sees it; the throughput is that of all threads together.
+//! Threads with one stream each. Every step frees a block and allocates one of another size, 256 B to 512 KiB.
+//! The time per pair is that of one thread; the throughput is that of all threads together.
 //!
-//! Then the same with a stack each: nothing of ours is shared any more, so what is left between one thread and many is
-//! the machine's (cores that share their units, clocks that go down).
+//! Then the same with one stack for each thread. The threads then share nothing of this library.
+//! The remaining difference between one thread and many is the machine's: cores share execution units, and clocks fall.
 
 mod common;
 
@@ -17,12 +17,12 @@ const THREADS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Blocks that a thread keeps alive.
 const LIVE: usize = 64;
 
-/// The mean of the threads' times for `pairs` pairs each. They take the stacks in turn.
+/// Returns the mean of the threads' times for `pairs` pairs each. The stacks are assigned to the threads in turn.
 fn run<R: MemoryResource + Sync>(stacks: &[R], device: &Device, threads: usize, pairs: u64) -> Duration {
     let barrier = Barrier::new(threads);
     let work = |resource: &R| {
         let stream = Stream::new(device).unwrap_or_else(|error| common::give_up(error));
-        // Drawn beforehand: a power of two, 256 B to 512 KiB.
+        // Drawn before the measurement: powers of two from 256 B to 512 KiB.
         let mut engine = Engine::new();
         let layouts: [_; 1024] = std::array::from_fn(|_| common::layout(256 << engine.uniform(0, 11)));
         let mut live: Vec<_> =

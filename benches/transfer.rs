@@ -1,8 +1,8 @@
-//! Upload and download of unified memory beside the explicit copy of the same bytes, by size, all in turn in one run.
+//! Upload and download of managed memory beside the explicit copy of the same bytes, by size, all in turn in one run.
 //!
-//! On a GPU by the host's clock, around calls that are complete on return; on a simulated device by its virtual time.
-//! Medians. Memory of the process is used in two ways: the same again and again, which stays in the processor's caches
-//! if it is small, and other parts in turn, which come from memory ("other").
+//! On a GPU the host's clock is read around calls that are complete on return. On a simulated device the times are
+//! virtual. All figures are medians. Pageable memory is used in two ways. "pageable" is the same part every time, which
+//! stays in the processor's caches if it is small. "other" is another part each time, which comes from main memory.
 
 mod common;
 
@@ -15,10 +15,10 @@ use std::cell::RefCell;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Which memory of the process.
+/// Selects the part of the process's memory for a transfer.
 type Part = fn(&mut Arena, usize) -> &mut [u8];
 
-/// Every way beside the first of them.
+/// Prints every way, compared with the first.
 fn print(what: &str, bytes: usize, ways: &[Way<'_>], taken: &[Taken]) {
     for (Way { name, .. }, Taken { median, path }) in ways.iter().zip(taken) {
         let (micros, first) = (median.as_secs_f64() * 1e6, taken[0].median.as_secs_f64() * 1e6);
@@ -53,7 +53,7 @@ fn of_size(device: &Device, arena: &RefCell<Arena>, bytes: usize, turns: usize) 
     {
         let mut target = done(target.host_write());
         let targets = [(); 3].map(|()| target.as_mut_ptr());
-        // SAFETY: each call is complete when the next one is made, and only the call that is made uses the memory.
+        // SAFETY: each call is complete before the next one starts, and only the current call uses the memory.
         let target = |i: usize| unsafe { std::slice::from_raw_parts_mut(targets[i], bytes) };
         let mut ways = [
             Way::new("device to page-locked, copy", || copied(plain.copy_to_slice(target(0)))),
@@ -95,7 +95,7 @@ fn of_size(device: &Device, arena: &RefCell<Arena>, bytes: usize, turns: usize) 
 }
 
 fn main() {
-    // As Criterion's benches, which make one round where Cargo only tests that they run.
+    // Like Criterion's benches, which make one round if Cargo only tests that they run.
     let test = std::env::args().any(|arg| arg == "--test");
     let device = common::named_device();
     println!("{device}{}", if device.is_simulated() { ": times and rates are in its virtual time" } else { "" });

@@ -9,13 +9,15 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
 
-/// Has each [`Buffer`](cumem::Buffer) that is made over the stack observed, and what it will use next brought ahead, as
-/// [`Buffer::auto_prefetch`](cumem::Buffer::auto_prefetch) does for one. The buffers share a stream and a budget.
+/// An adaptor that observes each [`Buffer`](cumem::Buffer) made over the stack and prefetches the part that the buffer
+/// will use next. [`Buffer::auto_prefetch`](cumem::Buffer::auto_prefetch) does the same for one buffer.
+/// All buffers of the stack share one stream and one budget.
 ///
-/// It does nothing to blocks, so it may stand anywhere in the stack, and beneath a [`Prefetch`](crate::Prefetch), which
-/// moves blocks as they are allocated. It must stand on memory that migrates.
+/// The adaptor passes blocks on unchanged, so it may be at any place in the stack. It may also be the upstream of a
+/// [`Prefetch`](crate::Prefetch), which moves whole blocks as they are allocated. Its own upstream must allocate memory
+/// whose pages migrate.
 ///
-/// `find::<AutoPrefetched>()` reaches its [`AutoPrefetched`] in any stack.
+/// `find::<AutoPrefetched>()` returns its [`AutoPrefetched`] from any stack.
 #[derive(Debug)]
 pub struct AutoPrefetch<U> {
     state: AutoPrefetched,
@@ -23,12 +25,12 @@ pub struct AutoPrefetch<U> {
 }
 
 impl<U> AutoPrefetch<U> {
-    /// For all buffers over the result.
+    /// Creates the adaptor. Automatic prefetch is on for all buffers made over it.
     ///
     /// # Errors
     ///
-    /// Those of [`AutoPrefetched::new`], such as [`DriverError::NotSupported`] on a device without concurrent managed
-    /// access.
+    /// Returns the errors of [`AutoPrefetched::new`], for example [`DriverError::NotSupported`] if the device has no
+    /// concurrent managed access.
     pub fn new(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
@@ -36,12 +38,13 @@ impl<U> AutoPrefetch<U> {
         Ok(Self { state: AutoPrefetched::new(upstream.device(), options)?, upstream })
     }
 
-    /// The same where the device can, else it observes nothing, and says so: in a warning through `tracing` now, in
-    /// [`Display`](fmt::Display), and in [`AutoPrefetched::passes_through`].
+    /// Creates the adaptor, also for a device without concurrent managed access. On such a device it observes no
+    /// buffer. It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in
+    /// [`AutoPrefetched::passes_through`].
     ///
     /// # Errors
     ///
-    /// Those of [`AutoPrefetched::or_pass_through`].
+    /// Returns the errors of [`AutoPrefetched::or_pass_through`].
     pub fn or_pass_through(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
@@ -49,12 +52,12 @@ impl<U> AutoPrefetch<U> {
         Ok(Self { state: AutoPrefetched::or_pass_through(upstream.device(), options)?, upstream })
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// What came of it, for all buffers together.
+    /// Returns the state that all buffers of the stack share, for example to read its report.
     pub fn auto_prefetched(&self) -> &AutoPrefetched {
         &self.state
     }
@@ -77,7 +80,7 @@ impl<U: Layer> Layer for AutoPrefetch<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for AutoPrefetch<U> {
     type Kind = U::Kind;
 
@@ -86,7 +89,7 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for AutoPrefetch<U> {
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
     }
 }

@@ -9,13 +9,13 @@ use cumem::kind::Migratable;
 use cumem::{AutoPrefetchOptions, DriverError, Location, MemoryResource, Upstream};
 use std::sync::Arc;
 
-/// Stacks an adaptor on a resource. The last call is outermost.
+/// One method per adaptor, which wraps the resource in it. The adaptor of the last call is outermost.
 pub trait ResourceExt: MemoryResource + Sized {
-    /// Keeps memory and hands it out again, in stream order. See [`Pool::new`].
+    /// Adds a pool, which keeps freed memory and reuses it in stream order. See [`Pool::new`].
     ///
     /// # Errors
     ///
-    /// Those of [`Pool::new`].
+    /// Returns the errors of [`Pool::new`].
     fn pool(self, options: PoolOptions) -> Result<Pool<Self>, PoolError>
     where
         Self: Upstream,
@@ -23,7 +23,8 @@ pub trait ResourceExt: MemoryResource + Sized {
         Pool::new(self, options)
     }
 
-    /// Refuses past `limit`: bytes, or a share of the device's memory. See [`Limiter::new`].
+    /// Adds a limit: bytes, or a share of the device's memory. Allocations that would exceed it fail.
+    /// See [`Limiter::new`].
     fn limit(self, limit: impl Into<Size>) -> Limiter<Self>
     where
         Self: Upstream,
@@ -31,7 +32,7 @@ pub trait ResourceExt: MemoryResource + Sized {
         Limiter::new(self, limit)
     }
 
-    /// Counts what goes through. See [`Statistics::new`].
+    /// Counts bytes, blocks and failures of the calls that pass through. See [`Statistics::new`].
     fn statistics(self) -> Statistics<Self>
     where
         Self: Upstream,
@@ -39,11 +40,11 @@ pub trait ResourceExt: MemoryResource + Sized {
         Statistics::new(self)
     }
 
-    /// Trims, then refuses, as the device fills up. See [`Pressure::new`].
+    /// Trims the upstream, then refuses allocations, as the device's memory fills up. See [`Pressure::new`].
     ///
     /// # Errors
     ///
-    /// Those of [`Pressure::new`].
+    /// Returns the errors of [`Pressure::new`].
     fn pressure(self, options: PressureOptions) -> Result<Pressure<Self>, PressureError>
     where
         Self: Upstream,
@@ -51,11 +52,11 @@ pub trait ResourceExt: MemoryResource + Sized {
         Pressure::new(self, options)
     }
 
-    /// Draws from `second` when it has no more. See [`Spill::new`].
+    /// Allocates from `second` when this resource is out of memory. See [`Spill::new`].
     ///
     /// # Errors
     ///
-    /// Those of [`Spill::new`].
+    /// Returns the errors of [`Spill::new`].
     fn spill_to<S: Upstream>(self, second: S) -> Result<Spill<Self, S>, DriverError>
     where
         Self: Upstream,
@@ -63,7 +64,7 @@ pub trait ResourceExt: MemoryResource + Sized {
         Spill::new(self, second)
     }
 
-    /// Calls its memory `name` in `ledger`. See [`Tagged`].
+    /// Counts this resource's memory under `name` in `ledger`. See [`Tagged`].
     fn tagged(self, ledger: &Arc<Ledger>, name: impl Into<String>) -> Tagged<Self>
     where
         Self: Upstream,
@@ -71,11 +72,11 @@ pub trait ResourceExt: MemoryResource + Sized {
         Tagged::new(self, ledger, name)
     }
 
-    /// Turns automatic prefetch on for all buffers over it. See [`AutoPrefetch`].
+    /// Turns automatic prefetch on for all buffers made over the result. See [`AutoPrefetch`].
     ///
     /// # Errors
     ///
-    /// Those of [`AutoPrefetch::new`].
+    /// Returns the errors of [`AutoPrefetch::new`].
     fn auto_prefetch(self, options: AutoPrefetchOptions) -> Result<AutoPrefetch<Self>, DriverError>
     where
         Self: Upstream<Kind: Migratable>,
@@ -83,11 +84,12 @@ pub trait ResourceExt: MemoryResource + Sized {
         AutoPrefetch::new(self, options)
     }
 
-    /// Prefetches each block to `target`, and finishes the stack.
+    /// Prefetches each block to `target` as it is allocated. The result is no [`Upstream`], so this adaptor is the last
+    /// one of a stack.
     ///
     /// # Errors
     ///
-    /// Those of [`Prefetch::new`].
+    /// Returns the errors of [`Prefetch::new`].
     fn prefetch(self, target: impl Into<Location>) -> Result<Prefetch<Self>, DriverError>
     where
         Self: Upstream<Kind: Migratable>,

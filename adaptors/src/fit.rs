@@ -1,4 +1,4 @@
-//! [`fit_batch`]: how large a batch a stack has room for.
+//! [`fit_batch`]: the largest batch that a stack has room for.
 
 use crate::limiter::Limit;
 use crate::pool::PoolState;
@@ -10,7 +10,7 @@ use cumem::{
 };
 use std::any::Any;
 
-/// How room is found, where the defaults do not do: nothing is held back, and no memory is taken twice.
+/// Options of [`fit_batch`]. By default no margin is held back and managed memory is not oversubscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "finds nothing by itself"]
 pub struct FitOptions {
@@ -24,30 +24,31 @@ impl Default for FitOptions {
     }
 }
 
-/// The answer of [`fit_batch`].
+/// The result of [`fit_batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fit {
-    /// Items of the batch; 0 if not even one fits, or the fixed part alone does not.
+    /// Items of the batch; 0 if not even one fits, or if the fixed bytes alone do not fit.
     pub items: usize,
-    /// Bytes that it takes, the fixed part included; 0 without items.
+    /// Bytes that the batch takes, the fixed bytes included; 0 if it has no items.
     pub bytes: usize,
-    /// Bytes that there were, less the margin.
+    /// Bytes that were available, after the margin was subtracted.
     pub available: usize,
 }
 
-/// The largest batch, up to `wanted` items, that `stack` has room for in one block, at `bytes_per_item` bytes each
-/// and `fixed_bytes` for all. What the results take counts too: it belongs into `bytes_per_item`.
+/// Returns the largest batch, up to `wanted` items, that `stack` can allocate as one block.
+/// A batch takes `fixed_bytes` plus `bytes_per_item` for each item. Results take memory too:
+/// include them in `bytes_per_item`.
 ///
-/// Every layer has its say, from the device outwards: free memory of the device, a limit's rest, a pool's largest
-/// free piece or what it may still grow by, a pressure that refuses. A block is never from both sides of a
-/// [`Spill`](crate::Spill), so there the roomier side counts. Others use the device as well, so the answer is
-/// of this moment; for the difference there are the margin ([`FitOptions`]) and
-/// [`with_oom_recovery`](crate::with_oom_recovery).
+/// Every layer contributes, from the device outwards. The device contributes its free memory, a limit its remaining
+/// bytes, and a pressure the bytes until it refuses. A pool contributes its largest free piece or what it may still
+/// grow by. A block never spans both sides of a [`Spill`](crate::Spill), so the roomier side counts.
+/// Other programs use the device as well, so the result holds only for this moment. Allow for that with a margin
+/// ([`FitOptions`]) and with [`with_oom_recovery`](crate::with_oom_recovery).
 ///
 /// # Errors
 ///
-/// What the driver answers when it is asked how much is free.
+/// Returns the driver's error if the query for free memory fails.
 pub fn fit_batch(
     stack: &(impl Layer + ?Sized),
     bytes_per_item: usize,
@@ -58,21 +59,22 @@ pub fn fit_batch(
 }
 
 impl FitOptions {
-    /// Holds this much back: bytes, or a share of the device's memory.
+    /// Sets the memory to hold back: bytes, or a share of the device's memory.
     pub fn margin(self, margin: impl Into<Size>) -> Self {
         Self { margin: margin.into(), ..self }
     }
 
-    /// Unified memory may be more than the device has free: only limits count for it then.
+    /// Sets whether managed memory may exceed the free memory of the device. Only adaptors then bound it, for example a
+    /// limit.
     pub fn oversubscribe(self, oversubscribe: bool) -> Self {
         Self { oversubscribe, ..self }
     }
 
-    /// [`fit_batch`] with these options.
+    /// Returns the result of [`fit_batch`] with these options.
     ///
     /// # Errors
     ///
-    /// Those of [`fit_batch`].
+    /// Returns the errors of [`fit_batch`].
     pub fn fit_batch(
         self,
         stack: &(impl Layer + ?Sized),
@@ -82,7 +84,7 @@ impl FitOptions {
     ) -> Result<Fit, DriverError> {
         let total = stack.device().attributes().total_memory;
         let room = self.room(stack)?.saturating_sub(self.margin.bytes_of(total));
-        // Blocks are counted, and cut, in multiples of this.
+        // Layers round the sizes of blocks up to multiples of this alignment.
         let available = layout::align_down(room, CUDA_ALLOCATION_ALIGNMENT);
         let items = match available.checked_sub(fixed_bytes) {
             None => 0,
@@ -92,18 +94,18 @@ impl FitOptions {
         Ok(Fit { items, bytes, available })
     }
 
-    /// Bytes of the largest block that the stack has room for.
+    /// Returns the bytes of the largest block that the stack can allocate.
     fn room(self, layer: &(impl Layer + ?Sized)) -> Result<usize, DriverError> {
         let room = match layer.beneath() {
             Beneath::Layer(beneath) => self.room(beneath)?,
-            // A block is from one of the two.
+            // A block comes from one of the two sides.
             Beneath::Two(first, second) => self.room(first)?.max(self.room(second)?),
             Beneath::Device(device) => self.free(device, layer.state())?,
         };
         through(layer.state(), room)
     }
 
-    /// Bytes that a leaf may have.
+    /// Returns the bytes that a leaf can allocate.
     fn free(self, device: &Device, leaf: &dyn Any) -> Result<usize, DriverError> {
         let of_the_host = leaf.is::<PinnedResource>() || leaf.is::<HostResource>();
         match of_the_host || (self.oversubscribe && leaf.is::<ManagedResource>()) {
@@ -113,7 +115,7 @@ impl FitOptions {
     }
 }
 
-/// What of `room` beneath it a layer lets through.
+/// Returns how many of the `room` bytes of its upstream the layer with this state can allocate as one block.
 fn through(state: &dyn Any, room: usize) -> Result<usize, DriverError> {
     if let Some(limit) = state.downcast_ref::<Limit>() {
         return Ok(room.min(limit.remaining()));

@@ -1,21 +1,23 @@
-//! What can be put on a memory resource.
+//! Adaptors for cumem's memory resources.
 //!
-//! | adaptor | what it adds | where it goes | `find` answers |
+//! | adaptor | what it adds | its place in a stack | state for `find` |
 //! |---|---|---|---|
-//! | [`Pool`] | keeps memory and hands it out again, in stream order | over a leaf | [`PoolState`] |
-//! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over one what users hold | [`Limit`] |
-//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: it counts what goes through | [`Counters`] |
-//! | [`Tagged`] | gives a ledger a name for the memory | anywhere: over a pool for users' blocks | [`TagName`] |
-//! | [`Pressure`] | trims, then refuses, as the device fills up | over a pool | [`PressureState`] |
-//! | [`Spill`] | draws from a second resource when the first has no more | over two stacks | [`Spilled`] |
-//! | [`AutoPrefetch`] | brings what buffers will use next | anywhere | [`AutoPrefetched`](cumem::AutoPrefetched) |
-//! | [`Prefetch`] | moves each block to a device, unless it is there | outermost | [`Prefetched`] |
+//! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
+//! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over a pool users' blocks | [`Limit`] |
+//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls through it | [`Counters`] |
+//! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TagName`] |
+//! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
+//! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`Spilled`] |
+//! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetched`](cumem::AutoPrefetched) |
+//! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`Prefetched`] |
 //!
-//! [`fit_batch`] asks a whole stack how large a batch it has room for, and [`with_oom_recovery`] tries again with less.
+//! [`fit_batch`] returns the largest batch that a stack has room for. [`with_oom_recovery`] retries work with fewer
+//! items.
 //!
 //! # Order
 //!
-//! The last call is outermost. The same request through the same adaptors, in two orders:
+//! The adaptor of the last call is outermost. The example makes the same request through the same adaptors in two
+//! orders:
 //!
 //! ```
 //! use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout, sim::Profile};
@@ -30,17 +32,17 @@
 //! let under = CudaResource::new(&device).statistics().pool(options)?;
 //! let request = layout::bytes(1000)?;
 //! let (a, b) = (over.allocate(&stream, request)?, under.allocate(&stream, request)?);
-//! assert_eq!(over.counters().counts().current_bytes, 1000); // what the user asked for
-//! assert_eq!(under.find::<Counters>().unwrap().counts().current_bytes, 64 << 20); // what the pool took
+//! assert_eq!(over.counters().counts().current_bytes, 1000); // the user's request
+//! assert_eq!(under.find::<Counters>().unwrap().counts().current_bytes, 64 << 20); // the pool's chunk
 //! # // SAFETY: nothing uses the blocks.
 //! # unsafe { over.deallocate(&stream, a) }?;
-//! # // SAFETY: as above.
+//! # // SAFETY: nothing uses the blocks.
 //! # unsafe { under.deallocate(&stream, b) }?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Some orders do not compile. Prefetch goes over nothing that does not migrate:
+//! Some orders do not compile. Memory whose pages do not migrate cannot be prefetched:
 //!
 //! ```compile_fail,E0277
 //! # use cumem::{Device, PinnedResource}; use cumem_adaptors::ResourceExt;
@@ -49,7 +51,7 @@
 //! # }
 //! ```
 //!
-//! and nothing goes over prefetch, erased or not:
+//! A [`Prefetch`] cannot be the upstream of another adaptor, whether its type is erased or not:
 //!
 //! ```compile_fail,E0277
 //! # use cumem::ManagedResource; use cumem_adaptors::{Prefetch, ResourceExt};

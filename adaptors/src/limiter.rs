@@ -1,4 +1,4 @@
-//! [`Limiter`] refuses past a limit.
+//! [`Limiter`] refuses allocations past a limit.
 
 use crate::lock::BiasedLock;
 use crate::size::Size;
@@ -11,31 +11,32 @@ use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Refuses an allocation that would take what it let through past a limit.
+/// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
-/// Counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default. Under a pool it
-/// caps the pool's chunks, over one what users hold. Blocks that others draw from the same upstream are
-/// not counted.
+/// It counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default.
+/// Under a pool it caps the pool's chunks; over a pool it caps the users' blocks. It does not count blocks that others
+/// allocate directly from the same upstream.
 ///
-/// `find::<Limit>()` reaches its [`Limit`] in any stack.
+/// `find::<Limit>()` returns its [`Limit`] from any stack.
 #[derive(Debug)]
 pub struct Limiter<U> {
     limit: Limit,
     upstream: U,
 }
 
-/// A limit and what counts against it.
+/// A limit, and the bytes that count against it.
 #[derive(Debug)]
 pub struct Limit {
     given: (Size, usize),
     bytes: AtomicUsize,
-    /// Changed by who has `turn`, read by all.
+    /// Written only while `turn` is locked, read without the lock.
     allocated: AtomicUsize,
     turn: BiasedLock<()>,
 }
 
 impl<U> Limiter<U> {
-    /// At most `limit` at a time: bytes, or a share of the memory of the upstream's device.
+    /// Creates a limiter that lets at most `limit` be allocated at a time: bytes, or a share of the memory of the
+    /// upstream's device.
     pub fn new(upstream: U, limit: impl Into<Size>) -> Self
     where
         U: Upstream,
@@ -47,41 +48,43 @@ impl<U> Limiter<U> {
         Self { limit, upstream }
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// The limit, to read and to change. (`limit` is the method that makes a limiter.)
+    /// Returns the limit, to read it or to change it. (The name `limit` is taken by the extension method that creates a
+    /// limiter.)
     pub fn get_limit(&self) -> &Limit {
         &self.limit
     }
 }
 
 impl Limit {
-    /// Bytes that may be allocated at a time.
+    /// Returns the limit: the most bytes that may be allocated at a time.
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// Bytes that are allocated, each block rounded up to 256.
+    /// Returns the allocated bytes, each block rounded up to 256.
     #[inline]
     pub fn allocated(&self) -> usize {
         self.allocated.load(Relaxed)
     }
 
-    /// Bytes that may still be allocated.
+    /// Returns the bytes that may still be allocated.
     pub fn remaining(&self) -> usize {
         self.bytes().saturating_sub(self.allocated())
     }
 
-    /// Changes the limit. Below what is allocated it takes nothing away; it refuses until enough is freed.
+    /// Changes the limit. If more is already allocated, blocks stay valid, and allocations fail until enough is freed.
     pub fn set_bytes(&self, bytes: usize) {
         self.bytes.store(bytes, Relaxed);
     }
 
-    /// Counts `counted` bytes if they fit. A request that does not fit is never visible to others.
+    /// Counts `counted` bytes if they fit. If they do not fit, the count does not change, so other threads never see
+    /// the refused request.
     #[inline]
     fn reserve(&self, counted: usize, requested: usize) -> Result<(), AllocError> {
         let limit = self.bytes();
@@ -93,7 +96,8 @@ impl Limit {
         Ok(())
     }
 
-    /// Takes back what [`reserve`](Self::reserve) counted; never below zero, whoever returns what.
+    /// Subtracts `counted` bytes. The count stops at 0, because the upstream may have accepted a block that this
+    /// limiter never counted.
     #[inline]
     fn release(&self, counted: usize) {
         let _turn = self.turn.lock();
@@ -101,7 +105,8 @@ impl Limit {
     }
 }
 
-/// Bytes that are counted, until it goes: the upstream may fail, or panic.
+/// Bytes counted before the upstream is called. Dropping the reservation subtracts them again, because the upstream may
+/// fail or panic.
 struct Reservation<'a> {
     limit: &'a Limit,
     counted: usize,
@@ -115,7 +120,7 @@ impl Drop for Reservation<'_> {
 
 #[inline]
 fn counted(size: usize) -> usize {
-    // A layout's size is at most isize::MAX, so rounding it up cannot overflow.
+    // A layout's size is at most `isize::MAX`, so rounding it up cannot overflow.
     layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX)
 }
 
@@ -136,7 +141,7 @@ impl<U: Layer> Layer for Limiter<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
     type Kind = U::Kind;
 
@@ -154,14 +159,16 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let counted = counted(block.size());
         let outstanding = self.limit.allocated();
-        // What comes from here is counted until it is accepted back, so this is a block of somebody else.
+        // A block of this limiter stays counted until the upstream accepts it back. A block larger than the count is
+        // therefore foreign.
         if counted > outstanding {
             let reason = DeallocReason::NotOutstanding { layer: "limit", outstanding, returned: counted };
             return Err(DeallocError::new(block, reason));
         }
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }?;
-        // Only now: while the memory is still out, nobody else may count on it.
+        // Subtracted only after the upstream accepted the block. Until then its memory is allocated, and other threads
+        // must not get its share of the limit.
         self.limit.release(counted);
         Ok(())
     }

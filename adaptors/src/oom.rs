@@ -1,12 +1,12 @@
-//! [`with_oom_recovery`]: the same work with fewer items, when memory runs out.
+//! [`with_oom_recovery`]: retries work with fewer items when memory runs out.
 
 use cumem::{AllocError, DriverError};
 use std::error::Error;
 use std::fmt::Display;
 
-/// An error that may say that memory ran out.
+/// An error that can report whether memory ran out.
 pub trait OutOfMemory {
-    /// Whether less demand could have succeeded.
+    /// Reports whether the same call could have succeeded with a smaller request.
     fn is_out_of_memory(&self) -> bool;
 }
 
@@ -22,14 +22,14 @@ impl OutOfMemory for DriverError {
     }
 }
 
-/// Where one of the two is the error or one of its sources.
+/// True if the error or one of its sources is an [`AllocError`] or a [`DriverError`] that is out of memory.
 impl OutOfMemory for Box<dyn Error + Send + Sync> {
     fn is_out_of_memory(&self) -> bool {
         said_by(&**self)
     }
 }
 
-/// Where one of the two is the error or one of its sources.
+/// True if the error or one of its sources is an [`AllocError`] or a [`DriverError`] that is out of memory.
 impl OutOfMemory for Box<dyn Error> {
     fn is_out_of_memory(&self) -> bool {
         said_by(&**self)
@@ -42,35 +42,36 @@ fn said_by(error: &(dyn Error + 'static)) -> bool {
     alloc || driver || error.source().is_some_and(said_by)
 }
 
-/// What work gave, and with how many items.
+/// The result of work, and the number of items with which it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered<T> {
-    /// What it gave.
+    /// The value that the work returned.
     pub value: T,
-    /// Items that it was done with.
+    /// Items with which the work succeeded.
     pub items: usize,
     /// Numbers of items for which memory ran out before, in order.
     pub too_many: Vec<usize>,
 }
 
-/// Work failed, whether or not it had been tried with fewer items.
+/// The error of work that failed, whether or not it was retried with fewer items.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed with {items} items, after memory had run out for {too_many:?}: {error}")]
 pub struct NotRecovered<E> {
-    /// Items that it failed with.
+    /// Items of the last call.
     pub items: usize,
     /// Numbers of items for which memory ran out before, in order.
     pub too_many: Vec<usize>,
-    /// How it failed.
+    /// The error of the last call.
     pub error: E,
 }
 
-/// Calls `work` with `wanted` items and, each time that memory runs out, with half of them, down to `minimum`. Other
-/// errors end it at once. Each step down is a warning through `tracing`.
+/// Calls `work` with `wanted` items. Each time that memory runs out, calls it again with half as many, but not fewer
+/// than `minimum`. Any other error is returned at once. Each retry is a warning through `tracing`.
 ///
-/// What `work` allocated must be gone when it fails, as buffers are. With a `minimum` of 0 the last call has no
-/// items, which is the place for what needs no device.
+/// `work` must have freed its allocations when it returns an error; a [`Buffer`](cumem::Buffer) frees its memory when
+/// it is dropped. With a `minimum` of 0 the last call has no items, so `work` can fall back to a way that needs no
+/// device memory.
 ///
 /// ```
 /// use cumem::{Buffer, CudaResource, Device, Stream, sim::Profile};
@@ -88,7 +89,7 @@ pub struct NotRecovered<E> {
 ///
 /// # Errors
 ///
-/// [`NotRecovered`] with the error of the last call.
+/// Returns [`NotRecovered`] with the error of the last call.
 pub fn with_oom_recovery<T, E: OutOfMemory + Display>(
     wanted: usize,
     minimum: usize,

@@ -10,18 +10,18 @@ use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Enqueues, on the stream of each allocation, the migration of the block to a location, so that its first use there
-/// does not fault. Blocks that are freed are left where they are.
+/// An adaptor that prefetches each block to a location as it is allocated, so that the first use there does not fault.
+/// The prefetch is enqueued on the stream of the allocation. Freeing a block does not move its pages.
 ///
-/// Where the pages are already at the target device, by [what the library knows](hints::prefetch_if_needed), the
-/// driver is not asked: a block that a pool hands out again costs a look into a table. What moves pages unseen is raw
-/// pointers of the host and kernels of other libraries; where those are the rule, [`always`](Self::always) asks at
-/// every allocation.
+/// If [the library knows](hints::prefetch_if_needed) that the pages are already at the target, the driver is not
+/// called: a block that a pool reuses costs one table lookup. The library does not see pages that move because of raw
+/// host pointers or kernels of other libraries. Where that is common, use [`always`](Self::always), which calls the
+/// driver at every allocation.
 ///
-/// It must be outermost, so it is no `Upstream`: under a pool it would prefetch each chunk once and no block
-/// that is handed out again after an eviction. It must stand on memory that migrates.
+/// The adaptor must be outermost, so it is no [`Upstream`]. Under a pool it would prefetch each chunk once, and would
+/// not prefetch a block that is reused after an eviction. Its upstream must allocate memory whose pages migrate.
 ///
-/// `find::<Prefetched>()` reaches its [`Prefetched`] in any stack.
+/// `find::<Prefetched>()` returns its [`Prefetched`] from any stack.
 #[derive(Debug)]
 pub struct Prefetch<U> {
     target: Location,
@@ -31,7 +31,7 @@ pub struct Prefetch<U> {
     upstream: U,
 }
 
-/// What a [`Prefetch`] did.
+/// Counts of what a [`Prefetch`] did.
 #[derive(Debug, Default)]
 pub struct Prefetched {
     calls: AtomicU64,
@@ -41,35 +41,37 @@ pub struct Prefetched {
 }
 
 impl Prefetched {
-    /// Prefetches that were enqueued.
+    /// Returns the number of prefetches that were enqueued.
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
     }
 
-    /// Bytes that they covered.
+    /// Returns the bytes that those prefetches covered.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// Blocks that were there already, so that the driver was not asked.
+    /// Returns the number of blocks whose pages were already at the target, so that the driver was not called.
     pub fn avoided(&self) -> u64 {
         self.avoided.load(Relaxed)
     }
 
-    /// Blocks that were not prefetched: of zero bytes, or passed through.
+    /// Returns the number of blocks that were not prefetched, because they have zero bytes or because the adaptor
+    /// passes blocks through.
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Relaxed)
     }
 }
 
 impl<U> Prefetch<U> {
-    /// Prefetches to `target`, nearly always the upstream's device.
+    /// Creates the adaptor. `target` is nearly always the upstream's device.
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] if the upstream's device or the target has no concurrent managed access (before
-    /// Pascal, Windows, WSL, Tegra), where the driver rejects every prefetch; [`DriverError::NoSuchDevice`];
-    /// [`DriverError::WrongDevice`] if `target` is a device of another machine.
+    /// - Returns [`DriverError::NotSupported`] if the upstream's device or the target has no concurrent managed access
+    ///   (before Pascal, Windows, WSL, Tegra). The driver rejects every prefetch there.
+    /// - Returns [`DriverError::NoSuchDevice`] if the machine has no such device.
+    /// - Returns [`DriverError::WrongDevice`] if `target` is a device of another machine.
     pub fn new(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
@@ -82,12 +84,13 @@ impl<U> Prefetch<U> {
         Ok(Self::build(upstream, target, false))
     }
 
-    /// Prefetches where the device can, else lets every block pass as it is, and says so: in a warning through
-    /// `tracing` now, in [`Display`](fmt::Display), and in [`Prefetched::skipped`].
+    /// Creates the adaptor, also for devices that cannot prefetch. On those it passes every block on unchanged.
+    /// It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in [`Prefetched::skipped`].
     ///
     /// # Errors
     ///
-    /// [`DriverError::NoSuchDevice`], or [`DriverError::WrongDevice`] if `target` is a device of another machine.
+    /// - Returns [`DriverError::NoSuchDevice`] if the machine has no such device.
+    /// - Returns [`DriverError::WrongDevice`] if `target` is a device of another machine.
     pub fn or_pass_through(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
@@ -104,28 +107,28 @@ impl<U> Prefetch<U> {
         Self { target, passes_through, always: false, prefetched: Prefetched::default(), upstream }
     }
 
-    /// Asks the driver at every allocation, whatever is known of the pages.
+    /// Calls the driver at every allocation, even if the library knows where the pages are.
     #[must_use]
     pub fn always(self) -> Self {
         Self { always: true, ..self }
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Where it prefetches to.
+    /// Returns the location that blocks are prefetched to.
     pub fn target(&self) -> Location {
         self.target
     }
 
-    /// Whether it only lets blocks pass, because the device cannot prefetch.
+    /// Reports whether blocks are only passed on, because the device cannot prefetch.
     pub fn passes_through(&self) -> bool {
         self.passes_through
     }
 
-    /// What it did.
+    /// Returns the counts of what this adaptor did.
     pub fn prefetched(&self) -> &Prefetched {
         &self.prefetched
     }
@@ -151,7 +154,7 @@ impl<U: Layer> Layer for Prefetch<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
     type Kind = U::Kind;
 
@@ -175,7 +178,8 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
             Ok(Outcome::Skipped(_)) => Ok(self.skip(block)),
             Err(source) => {
                 let requested = block.size();
-                // SAFETY: nobody but this method has seen the block, and its prefetch was refused.
+                // SAFETY: this method has not returned the block, so no other code knows it;
+                // the driver refused its only work, the prefetch.
                 let returned = unsafe { self.upstream.deallocate(stream, block) };
                 record_drop_error("a block that could not be prefetched", returned);
                 Err(AllocError::PrefetchFailed { requested, source })
@@ -184,7 +188,7 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Pressure`] gives memory back, and then refuses, as the device fills up.
+//! [`Pressure`] trims its upstream, and then refuses allocations, as the device's memory fills up.
 
 mod options;
 mod state;
@@ -12,8 +12,8 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
-/// Watches how full the device is, whoever fills it, and acts in steps: it has what is kept unused given back, and
-/// then refuses.
+/// An adaptor that watches how full the device's memory is and acts in steps. It first trims memory that the upstream
+/// keeps unused, and then refuses allocations. Memory of all programs on the device counts.
 ///
 /// | level | entered at | left below | what happens |
 /// |---|---|---|---|
@@ -21,31 +21,31 @@ use std::fmt;
 /// | trim | `trim_at` bytes in use | `trim_at` less the slack | the upstream's memory is trimmed, once on entering |
 /// | refuse | `refuse_at` bytes in use | `refuse_at` less the slack | after another trim, allocations fail with [`AllocError::LimitExceeded`] |
 ///
-/// A [`Spill`](crate::Spill) over it turns refusals into blocks of another kind of memory; that is the step between
-/// the two.
+/// A [`Spill`](crate::Spill) over this adaptor turns refused allocations into blocks of another kind of memory.
 ///
-/// The device is asked for its free memory (`cuMemGetInfo`) after so many bytes were allocated as the options say,
-/// and when the upstream has run out: then it is trimmed, whatever the level, and asked once more. Each change of
-/// level, each trim and each series of refusals is an event through `tracing` with its numbers.
+/// The adaptor queries the device's free memory (`cuMemGetInfo`) each time that [`PressureOptions::ask_after`] bytes
+/// have been allocated, and at every allocation while it refuses. If the upstream runs out of memory, the adaptor trims
+/// it at any level. If that freed memory, the adaptor queries the device and tries the allocation once more.
+/// Each change of level, each trim and each series of refusals is a `tracing` event with its numbers.
 ///
-/// `find::<PressureState>()` reaches its [`PressureState`] in any stack.
+/// `find::<PressureState>()` returns its [`PressureState`] from any stack.
 pub struct Pressure<U> {
     state: PressureState,
     trim: Option<Trim<U>>,
     upstream: U,
 }
 
-/// Gives back what `U` keeps unused. Bytes given back.
+/// A function that frees what `U` keeps unused and returns the bytes that it freed.
 type Trim<U> = Box<dyn Fn(&U) -> Result<usize, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 impl<U> Pressure<U> {
-    /// Watches the upstream's device, and has everything given back that the layers beneath keep unused
+    /// Creates the adaptor. It watches the upstream's device, and trims all layers beneath it
     /// ([`LayerExt::trim_stack`]).
     ///
     /// # Errors
     ///
-    /// [`PressureError`] if the levels are in no order, or what the driver answers when it is asked for the free
-    /// memory.
+    /// - Returns [`PressureError::Levels`] if the levels are not in order.
+    /// - Returns [`PressureError::Driver`] if the query for free memory fails.
     pub fn new(upstream: U, options: PressureOptions) -> Result<Self, PressureError>
     where
         U: Upstream,
@@ -54,8 +54,8 @@ impl<U> Pressure<U> {
         Ok(Self { state, trim: None, upstream })
     }
 
-    /// Has memory given back by `trim` instead, which answers how many bytes: to keep some of it, or to reach what is
-    /// not beneath.
+    /// Trims with the function `trim`, which returns the bytes that it freed. Use it to keep some of the unused memory,
+    /// or to free memory that is not beneath this adaptor.
     #[must_use]
     pub fn trimming(
         self,
@@ -64,12 +64,13 @@ impl<U> Pressure<U> {
         Self { trim: Some(Box::new(trim)), ..self }
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// The level, and what was done. (`pressure` is the method that makes one.)
+    /// Returns the level and the counts. (The name `pressure` is taken by the extension method that creates this
+    /// adaptor.)
     pub fn get_pressure(&self) -> &PressureState {
         &self.state
     }
@@ -81,7 +82,8 @@ impl<U: Layer> Pressure<U> {
             Some(trim) => trim(&self.upstream),
             None => self.upstream.trim_stack(0).map_err(Into::into),
         };
-        // What could not be given back is still the upstream's; some may have been.
+        // Memory that could not be freed still belongs to the upstream. Part of it may have been freed before the
+        // error.
         let bytes = trimmed.unwrap_or_else(|error| {
             tracing::warn!(%error, "memory could not be given back under pressure");
             error.downcast_ref().map_or(0, |error: &TrimError| error.trimmed)
@@ -108,7 +110,7 @@ impl<U: Layer> Layer for Pressure<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Pressure<U> {
     type Kind = U::Kind;
 
@@ -128,7 +130,7 @@ unsafe impl<U: Upstream> MemoryResource for Pressure<U> {
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Size`]: bytes as people write them, `1GiB`, `256MB`, or a share of the device, `80%`.
+//! [`Size`]: bytes as text, such as `1GiB` or `256MB`, or a share of the device's memory, such as `80%`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub enum Size {
     Percent(u8),
 }
 
-/// A text that is no size.
+/// The error of a text that is no [`Size`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no size: {reason}")]
 pub struct SizeError {
@@ -38,7 +38,7 @@ const UNITS: [(&str, u64); 14] = [
 ];
 
 impl Size {
-    /// The bytes it stands for on a device with `total` bytes of memory.
+    /// Returns the bytes of this size on a device with `total` bytes of memory.
     pub fn bytes_of(self, total: usize) -> usize {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -53,7 +53,7 @@ impl From<usize> for Size {
     }
 }
 
-/// `1GiB`, `256MB`, `1.5GiB`, `4096`, `80%`; a bare letter is binary, as in `dd`.
+/// Parses `1GiB`, `256MB`, `1.5GiB`, `4096` or `80%`. A single letter is a binary unit, as in `dd`: `1K` is 1024 bytes.
 impl FromStr for Size {
     type Err = SizeError;
 
@@ -88,7 +88,7 @@ impl FromStr for Size {
     }
 }
 
-/// Exactly, in the largest binary unit that divides it: `1GiB`, `1000B`, `80%`.
+/// Prints the exact size in the largest binary unit that divides it: `1GiB`, `1000B`, `80%`.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -1,16 +1,16 @@
-//! [`StackSpec`]: a stack chosen at run time, from text.
+//! [`StackSpec`]: a stack that is described by text, for a choice at run time.
 //!
 //! ```text
 //! managed | pool(initial=1GiB) | limit(80%) | statistics | prefetch
 //! ```
 //!
-//! A leaf first, then adaptors, the last outermost. The order rules are those of the types, and are told in the
-//! same words, at the word that breaks them.
+//! A description is a leaf, then adaptors; the last one is outermost. The order rules are those of the types.
+//! An error points at the word that breaks a rule, and uses the words of the compiler's message.
 //!
 //! | word | arguments |
 //! |---|---|
 //! | `device` | |
-//! | `async` | `default` (the device's default pool instead of an own one), `threshold=SIZE` |
+//! | `async` | `default` (the device's default pool instead of a new one), `threshold=SIZE` |
 //! | `virtual` | |
 //! | `managed` | |
 //! | `pinned` | |
@@ -18,17 +18,17 @@
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `up_to=SIZE`, `divisions=NUMBER`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
-//! | `tagged` | a name, for a ledger: [`StackSpec::build_with_ledger`] |
+//! | `tagged` | a name in a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
-//! | `spill` | the stack to spill to: `spill(managed)` |
+//! | `spill` | the second stack: `spill(managed)` |
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
-//! A [`SIZE`](crate::Size) is `1GiB`, `256MB`, `80%` of the device's memory.
+//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, or `80%` of the device's memory.
 //!
-//! Of memory that may come from either side of a `spill`, a stack from text knows only that devices reach it: it cannot
-//! be prefetched, and `host` memory has no part in it. What takes a function, such as [`Pressure::trimming`], has no
-//! word.
+//! A stack over a `spill` is only known to be device-accessible, because its memory comes from either side.
+//! It cannot be prefetched, and neither side may be `host` memory. Options that take a function, such as
+//! [`Pressure::trimming`], cannot be written as text.
 //!
 //! [`Pressure::trimming`]: crate::Pressure::trimming
 
@@ -45,7 +45,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// The description of a stack. See the [module](self) for the grammar.
+/// A parsed description of a stack. See the [module](self) for the grammar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackSpec {
     text: String,
@@ -53,14 +53,14 @@ pub struct StackSpec {
     outermost: Option<Word<Outermost>>,
 }
 
-/// All of a stack that may be an upstream.
+/// The layers of a stack that may be an upstream: the leaf and all adaptors but `prefetch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layers {
     leaf: Word<Leaf>,
     adaptors: Vec<Word<Adaptor>>,
 }
 
-/// A part of the text, and where it stands.
+/// A parsed word, and its range in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Word<T> {
     span: Range<usize>,
@@ -88,7 +88,7 @@ enum Adaptor {
     AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize>, pass_through: bool },
 }
 
-/// What may only be applied last: prefetch.
+/// The adaptor that must be outermost: `prefetch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Outermost {
     target: Target,
@@ -104,25 +104,25 @@ enum Target {
 }
 
 impl StackSpec {
-    /// Reads a description.
+    /// Parses a description.
     ///
     /// # Errors
     ///
-    /// [`SpecError`] points at the word that is wrong.
+    /// Returns a [`SpecError`] that points at the wrong word.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         parse::parse(text)
     }
 
-    /// The same stack with `limit` directly over the leaf: so much, and no more, is had from the driver. What it
-    /// spills to has no part in that.
+    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds what the stack takes from
+    /// the driver. The second stack of a `spill` is not limited.
     pub fn with_leaf_limit(mut self, limit: Size) -> Self {
         let span = self.layers.leaf.span.clone();
         self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
         self
     }
 
-    /// The same stack with `statistics` over each layer that has none, to see what each hands out. Prefetch stays
-    /// outermost: it hands on what is beneath it.
+    /// Returns the same stack with `statistics` over each layer that has none yet, so that what each layer allocates
+    /// can be read. `prefetch` gets none: it stays outermost and passes on the blocks of its upstream.
     pub fn with_statistics_between(mut self) -> Self {
         let mut beneath = self.layers.leaf.span.clone();
         let mut adaptors = Vec::new();
@@ -141,8 +141,8 @@ impl StackSpec {
         self
     }
 
-    /// The same stack with `statistics` directly over the leaf, which then count what the leaf hands out
-    /// ("reserved"): the innermost of [`find_all::<Counters>()`](cumem::LayerExt::find_all).
+    /// Returns the same stack with `statistics` directly over the leaf. They count what the leaf allocates
+    /// ("reserved"), and are the last element of [`find_all::<Counters>()`](cumem::LayerExt::find_all).
     pub fn with_leaf_statistics(mut self) -> Self {
         let span = self.layers.leaf.span.clone();
         self.layers.adaptors.insert(0, Word { span, value: Adaptor::Statistics });

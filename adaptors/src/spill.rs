@@ -1,4 +1,4 @@
-//! [`Spill`] draws from a second resource when the first has no more.
+//! [`Spill`] allocates from a second resource when the first is out of memory.
 
 use cumem::kind::Either;
 use cumem::{
@@ -12,25 +12,26 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Draws from the first resource and, where that is out of memory, at its limit or under
-/// [`Pressure`](crate::Pressure), from the second: device memory that spills to unified memory. Its memory can do
-/// what the memory of both can ([`Either`]).
+/// An adaptor that allocates from a first resource. If that is out of memory, at its limit or under
+/// [`Pressure`](crate::Pressure), it allocates from a second one: for example device memory that spills to managed
+/// memory. The kind of its memory is [`Either`], which has the capabilities that both kinds have.
 ///
-/// Each series of spilled blocks is an event through `tracing` with its numbers. A spilled block stays where it is
+/// Each series of spilled blocks is a `tracing` event with its numbers. A spilled block stays in the second resource
 /// until it is freed.
 ///
-/// `find::<Spilled>()` reaches its [`Spilled`] in any stack; what it stands on, for other questions, is the first
-/// resource.
+/// `find::<Spilled>()` returns its [`Spilled`] from any stack. Its other queries, such as that for the device, are
+/// answered by the first resource.
 #[derive(Debug)]
 pub struct Spill<P, S> {
     spilled: Spilled,
-    /// Where each live spilled block is: with equal addresses (of no bytes) the makers differ.
+    /// Sizes in bytes of the live spilled blocks, by address and maker. Blocks of zero bytes may have equal addresses,
+    /// but only with different makers.
     out: Mutex<HashMap<(u64, MakerId), usize>>,
     first: P,
     second: S,
 }
 
-/// What a [`Spill`] drew from its second resource.
+/// Counts of what a [`Spill`] allocated from its second resource.
 #[derive(Debug, Default)]
 pub struct Spilled {
     blocks: AtomicUsize,
@@ -41,38 +42,38 @@ pub struct Spilled {
 }
 
 impl Spilled {
-    /// Live blocks.
+    /// Returns the number of live spilled blocks.
     pub fn blocks(&self) -> usize {
         self.blocks.load(Ordering::Acquire)
     }
 
-    /// Bytes in them.
+    /// Returns the bytes of the live spilled blocks.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Blocks so far.
+    /// Returns the number of blocks spilled so far.
     pub fn total_blocks(&self) -> u64 {
         self.total_blocks.load(Ordering::Relaxed)
     }
 
-    /// Bytes in them.
+    /// Returns the bytes of all blocks spilled so far.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes.load(Ordering::Relaxed)
     }
 
-    /// Allocations that the second resource refused too.
+    /// Returns the number of allocations that the second resource refused too.
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
     }
 }
 
 impl<P, S> Spill<P, S> {
-    /// Draws from `first`, then from `second`.
+    /// Creates the adaptor, which allocates from `first`, and from `second` when `first` is out of memory.
     ///
     /// # Errors
     ///
-    /// [`DriverError::WrongDevice`] if they are not on the same device.
+    /// Returns [`DriverError::WrongDevice`] if the two resources are not on the same device.
     pub fn new(first: P, second: S) -> Result<Self, DriverError>
     where
         P: Upstream,
@@ -82,17 +83,17 @@ impl<P, S> Spill<P, S> {
         Ok(Self { spilled: Spilled::default(), out: Mutex::default(), first, second })
     }
 
-    /// What it draws from as long as it can.
+    /// Returns the first resource.
     pub fn first(&self) -> &P {
         &self.first
     }
 
-    /// What it draws from then.
+    /// Returns the second resource.
     pub fn second(&self) -> &S {
         &self.second
     }
 
-    /// What it drew from the second.
+    /// Returns the counts of spilled blocks.
     pub fn spilled(&self) -> &Spilled {
         &self.spilled
     }
@@ -108,7 +109,7 @@ impl<P, S> Spill<P, S> {
         }
     }
 
-    /// Whether the block is a spilled one, which is no longer counted then.
+    /// Reports whether the block is a spilled one, and if so, stops counting it.
     fn take(&self, block: &Block) -> bool {
         if self.spilled.blocks() == 0 {
             return false;
@@ -123,7 +124,7 @@ impl<P, S> Spill<P, S> {
         taken.is_some()
     }
 
-    /// The second resource did not take the block.
+    /// Counts a block again that the second resource did not take back.
     fn put_back(&self, block: &Block) {
         self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), block.size());
         self.spilled.bytes.fetch_add(block.size(), Ordering::Relaxed);
@@ -148,7 +149,7 @@ impl<P: Layer, S: Layer> Layer for Spill<P, S> {
     }
 }
 
-/// A whole stack in the words of the stack grammar.
+/// Writes a whole stack in the grammar of [`StackSpec`](crate::StackSpec).
 fn from_the_leaf(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Beneath::Layer(beneath) | Beneath::Two(beneath, _) = layer.beneath() {
         from_the_leaf(beneath, f)?;
@@ -157,7 +158,7 @@ fn from_the_leaf(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     layer.describe(f)
 }
 
-// SAFETY: every block is one of the two resources', handed on unchanged.
+// SAFETY: every block is from one of the two resources and is passed on unchanged.
 unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
     type Kind = Either<P::Kind, S::Kind>;
 
@@ -179,10 +180,11 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         if !self.take(&block) {
-            // SAFETY: this method's contract is the first resource's.
+            // SAFETY: the block is not a spilled one, so it is the first resource's; the caller upholds the same
+            // contract.
             return unsafe { self.first.deallocate(stream, block) };
         }
-        // SAFETY: this method's contract is the second resource's, which made the block.
+        // SAFETY: the second resource made the block, and the caller upholds the same contract.
         let freed = unsafe { self.second.deallocate(stream, block) };
         freed.inspect_err(|error| self.put_back(&error.block))
     }

@@ -1,4 +1,4 @@
-//! [`Statistics`] counts what goes through it.
+//! [`Statistics`] counts the calls that pass through it.
 
 mod counters;
 mod scope;
@@ -13,10 +13,10 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
 
-/// Counts bytes, blocks and failures. Over a pool it counts what users asked for; under one, what the
-/// pool took from its upstream.
+/// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
+/// under a pool, the chunks that the pool allocates.
 ///
-/// `find::<Counters>()` reaches its [`Counters`] in any stack.
+/// `find::<Counters>()` returns its [`Counters`] from any stack.
 #[derive(Debug)]
 pub struct Statistics<U> {
     counters: Counters,
@@ -24,7 +24,7 @@ pub struct Statistics<U> {
 }
 
 impl<U> Statistics<U> {
-    /// Counts what is asked of `upstream` from now on.
+    /// Creates the adaptor with all counters at 0.
     pub fn new(upstream: U) -> Self
     where
         U: Upstream,
@@ -32,12 +32,12 @@ impl<U> Statistics<U> {
         Self { counters: Counters::new(), upstream }
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// What it counted.
+    /// Returns the counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -58,7 +58,7 @@ impl<U: Layer> Layer for Statistics<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Statistics<U> {
     type Kind = U::Kind;
 
@@ -75,12 +75,13 @@ unsafe impl<U: Upstream> MemoryResource for Statistics<U> {
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let bytes = block.size();
-        // Before the upstream, which may hand the same memory to another thread at once.
+        // Counted before the upstream is called, because the upstream may give the same memory to another thread at
+        // once.
         if let Err(outstanding) = self.counters.freed(bytes) {
             let reason = DeallocReason::NotOutstanding { layer: "statistics", outstanding, returned: bytes };
             return Err(DeallocError::new(block, reason));
         }
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         let result = unsafe { self.upstream.deallocate(stream, block) };
         if result.is_err() {
             self.counters.not_freed(bytes);

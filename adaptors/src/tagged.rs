@@ -1,4 +1,4 @@
-//! [`Tagged`] gives a ledger a name for the memory that goes through.
+//! [`Tagged`] counts the memory that passes through under a name in a ledger.
 
 use cumem::accounting::{Ledger, Tag};
 use cumem::{AllocError, Beneath, Block, DeallocError, Layer, MakerId, MemoryResource, Stream, TrimError, Upstream};
@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Has a [`Ledger`] count what is asked of each block under a name, from its allocation until it is freed.
+/// An adaptor that enters each block in a [`Ledger`] under a name, from its allocation until it is freed.
 ///
-/// `find::<TagName>()` reaches its [`TagName`] in any stack.
+/// `find::<TagName>()` returns its [`TagName`] from any stack.
 #[derive(Debug)]
 pub struct Tagged<U> {
     name: TagName,
@@ -19,19 +19,19 @@ pub struct Tagged<U> {
     upstream: U,
 }
 
-/// The name that a [`Tagged`] gives.
+/// The name under which a [`Tagged`] counts memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagName(String);
 
 impl TagName {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl<U> Tagged<U> {
-    /// Calls the upstream's memory `name` in `ledger`.
+    /// Creates the adaptor, which counts the upstream's memory under `name` in `ledger`.
     pub fn new(upstream: U, ledger: &Arc<Ledger>, name: impl Into<String>) -> Self
     where
         U: Upstream,
@@ -39,7 +39,7 @@ impl<U> Tagged<U> {
         Self { name: TagName(name.into()), ledger: Arc::clone(ledger), tags: Mutex::default(), upstream }
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
@@ -48,7 +48,7 @@ impl<U> Tagged<U> {
         self.tags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks of no bytes are asked for nothing.
+    /// Enters the block in the ledger. A block of zero bytes is skipped, because it has no bytes to count.
     fn tag(&self, block: &Block) {
         if block.size() > 0 {
             let tag = self.ledger.tag(block.addr(), block.size(), &self.name.0);
@@ -72,7 +72,7 @@ impl<U: Layer> Layer for Tagged<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Tagged<U> {
     type Kind = U::Kind;
 
@@ -81,11 +81,12 @@ unsafe impl<U: Upstream> MemoryResource for Tagged<U> {
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // Before the upstream, which may hand the same memory to another thread at once.
+        // Removed before the upstream is called, because the upstream may give the same memory to another thread at
+        // once.
         let tag = self.tags().remove(&(block.addr(), block.maker()));
         let tagged = tag.is_some();
         drop(tag);
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         let freed = unsafe { self.upstream.deallocate(stream, block) };
         freed.inspect_err(|error| {
             if tagged {

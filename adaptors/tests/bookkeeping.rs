@@ -1,4 +1,5 @@
-//! What the pool's bookkeeping costs the host: bytes per live block, and bounded tables whatever streams come and go.
+//! The host memory that the pool's bookkeeping takes: bytes per live block, and tables that stay bounded however many
+//! streams are created and dropped.
 //!
 //! `cargo test --release -p cumem-adaptors --test bookkeeping -- --nocapture` prints the figures.
 
@@ -18,23 +19,23 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is the system allocator's, with a number moved beside it.
+// SAFETY: every call is passed on to the system allocator; only a counter is updated beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.set(HELD.get() + layout.size() as isize);
-        // SAFETY: this method's contract is the system allocator's.
+        // SAFETY: the caller upholds the contract of this method, which is the system allocator's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         HELD.set(HELD.get() - layout.size() as isize);
-        // SAFETY: this method's contract is the system allocator's.
+        // SAFETY: the caller upholds the contract of this method, which is the system allocator's.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         HELD.set(HELD.get() + size as isize - layout.size() as isize);
-        // SAFETY: this method's contract is the system allocator's.
+        // SAFETY: the caller upholds the contract of this method, which is the system allocator's.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }
@@ -46,8 +47,8 @@ fn held() -> f64 {
     HELD.get() as f64
 }
 
-/// The most that `live` blocks need, in host bytes for each, while half as many again are allocated and freed at
-/// random; and what the empty pool needs.
+/// Returns the most host bytes per block that `live` live blocks need, and the bytes that the empty pool needs.
+/// The first number is measured while half as many again are allocated and freed at random.
 fn per_block(live: usize) -> (f64, f64) {
     let (device, stream) = sim();
     let before = held();
@@ -55,7 +56,7 @@ fn per_block(live: usize) -> (f64, f64) {
     free(&pool, &stream, pool.allocate(&stream, layout::bytes(1).unwrap()).unwrap()).unwrap();
     let empty = held() - before;
     let mut rng = Rng::new(1);
-    // Before the count begins: the test's own memory.
+    // Allocated before the count begins, because this memory is the test's own.
     let mut blocks: Vec<Block> = Vec::with_capacity(live);
     let (mut most, before) = (0.0_f64, held());
     let steps = live + live / 2;
@@ -83,7 +84,8 @@ fn a_live_block_costs_64_bytes_at_most() {
     }
 }
 
-/// Ten thousand streams, a hundred of them alive at a time, each of which frees what another has left.
+/// Ten thousand streams, of which a hundred exist at a time. Each frees a block of another stream that has been
+/// dropped.
 #[test]
 fn tables_stay_bounded_whatever_streams_come_and_go() {
     let (device, stream) = sim();

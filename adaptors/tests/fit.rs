@@ -1,4 +1,4 @@
-//! `fit_batch`: what it answers can be allocated, and hardly more can.
+//! `fit_batch`: the batch that it returns can be allocated, and hardly a larger one can.
 
 mod common;
 
@@ -11,12 +11,12 @@ use proptest::prelude::*;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-/// A card with so much memory.
+/// Creates a device with `gib` GiB of memory, and a stream on it.
 fn card(gib: usize) -> (Device, Stream) {
     sim_with(Profile::h100_pcie5().with_capacity((gib * GIB) as u64))
 }
 
-/// The answer is of one block: it can be had, and one item more cannot.
+/// Checks that the returned batch can be allocated as one block, and that a batch with one more item cannot.
 fn is_exact(stack: &impl MemoryResource, stream: &Stream, per_item: usize, fixed: usize) -> usize {
     let fit = fit_batch(stack, per_item, fixed, usize::MAX).unwrap();
     assert_eq!(fit.bytes, fixed + fit.items * per_item);
@@ -31,7 +31,7 @@ fn is_exact(stack: &impl MemoryResource, stream: &Stream, per_item: usize, fixed
 fn cards_of_4_8_and_24_gb() {
     for gib in [4, 8, 24] {
         let (device, stream) = card(gib);
-        // Vectors of 768 floats in and one float out, and the query.
+        // 768 floats in and one float out for each item, plus the query.
         let (per_item, fixed) = (768 * 4 + 4, 768 * 4);
         let all = is_exact(&CudaResource::new(&device), &stream, per_item, fixed);
         assert!(all * per_item > gib * GIB - 2 * MIB - per_item, "{all} items on {gib} GiB");
@@ -117,18 +117,18 @@ fn what_spills_has_the_room_of_either_side() {
         let first = CudaResource::new(&device).limit(first * MIB);
         first.spill_to(ManagedResource::new(&device).unwrap().limit(second * MIB)).unwrap()
     };
-    // One block is from one side.
+    // A block comes from one side.
     assert_eq!(is_exact(&spill(300, 500), &stream, MIB, 0), 500);
     assert_eq!(is_exact(&spill(500, 300), &stream, MIB, 0), 500);
     assert_eq!(is_exact(&spill(300, 500).limit(200 * MIB).statistics(), &stream, MIB, 0), 200);
 
-    // What each side has given counts for that side.
+    // Memory that a side has handed out reduces the room of that side only.
     let stack = spill(300, 500);
     let taken = stack.allocate(&stream, cumem::layout::bytes(400 * MIB).unwrap()).unwrap();
     assert_eq!(is_exact(&stack, &stream, MIB, 0), 300, "400 of the second's 500 are out");
     free(&stack, &stream, taken).unwrap();
 
-    // A side that is under pressure has no room, whatever the other has.
+    // A side under pressure has no room, however much the other side has.
     let others = CudaResource::new(&device);
     let held = others.allocate(&stream, cumem::layout::bytes(7 * GIB).unwrap()).unwrap();
     let pressed =
@@ -137,7 +137,7 @@ fn what_spills_has_the_room_of_either_side() {
     assert_eq!(is_exact(&stack, &stream, MIB, 0), 100);
     free(&others, &stream, held).unwrap();
 
-    // Through any erasure, and a spill within a spill.
+    // The result is the same through any erasure, and for a spill within a spill.
     let text =
         "device | limit(10MiB) | spill(managed | limit(20MiB) | spill(pinned | pool(maximum=32MiB))) | statistics";
     let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
@@ -145,7 +145,7 @@ fn what_spills_has_the_room_of_either_side() {
     let stack = stack.into_device_accessible().unwrap();
     assert_eq!(is_exact(&&stack, &stream, MIB, 0), 32);
 
-    // Unified memory may be more than there is, where that was asked for.
+    // Managed memory may exceed the device's free memory if oversubscription is requested.
     let more = CudaResource::new(&device).spill_to(ManagedResource::new(&device).unwrap()).unwrap();
     let items = |options: FitOptions| options.fit_batch(&more, GIB, 0, 20).unwrap().items;
     assert_eq!(items(FitOptions::default().oversubscribe(true)), 20);
@@ -166,7 +166,7 @@ fn unified_and_host_memory() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever a pool holds and however it is cut, what fits can be had.
+    /// However many blocks a pool holds and however its memory is split, the returned batch can be allocated.
     #[test]
     fn what_fits_can_be_had(
         sizes in prop::collection::vec(1..40 * MIB, 0..20),

@@ -1,4 +1,4 @@
-//! `Limiter`: exact under contention, adjustable, and nothing lost when the upstream fails.
+//! `Limiter`: exact under contention, adjustable, and its count unchanged when the upstream fails.
 
 mod common;
 
@@ -79,7 +79,8 @@ fn sixteen_threads_never_pass_the_limit_nor_block_each_other_in_vain() {
         for _ in 0..16 {
             threads.spawn(|| {
                 for _ in 0..50 {
-                    // There is always room for one block per thread, whatever large requests fail meanwhile.
+                    // There is always room for one block per thread, because large requests that fail take nothing from
+                    // the limit.
                     let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
                     assert!(stack.allocate(&stream, layout::bytes(limit + 1).unwrap()).is_err());
                     free(&stack, &stream, block).unwrap();

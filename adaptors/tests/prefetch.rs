@@ -1,4 +1,5 @@
-//! `Prefetch`: pages are where it says, a failure gives the block back, and devices that cannot are refused.
+//! `Prefetch`: pages are at the target, a failed prefetch frees the block, and devices that cannot prefetch are
+//! refused.
 
 mod common;
 
@@ -52,7 +53,7 @@ fn a_failed_prefetch_returns_the_block() {
     assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 0);
     assert!(cumem::take_drop_errors().is_empty());
 
-    // The limit of one block shows that the first went back.
+    // The limit admits only one block, so this allocation shows that the first block was freed.
     let block = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap();
     free(&stack, &stream, block).unwrap();
 }

@@ -1,4 +1,4 @@
-//! `Statistics`: what it counts, in scopes too, and that a refused call leaves no trace.
+//! `Statistics`: its counts, also in scopes, and a refused call that leaves no trace.
 
 mod common;
 
@@ -40,7 +40,7 @@ fn scopes_nest_and_end_in_any_order() {
     free(&stack, &stream, a).unwrap();
     free(&stack, &stream, before).unwrap();
 
-    // The inner scope saw 300 come and 1100 of earlier blocks go.
+    // In the inner scope, 300 bytes were allocated, and 1100 bytes of earlier blocks were freed.
     let counts = inner.counts();
     assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_bytes), (-800, 300, 300));
     let counts = outer.end();

@@ -1,10 +1,10 @@
-//! The type rules, by the text of the compile error that breaking each one gives. That the mistakes are errors at all
-//! is also checked by documentation tests (`src/lib.rs`), with every compiler.
+//! The type rules, checked by the text of the compile error that breaking each one gives.
+//! Documentation tests (`src/lib.rs`) check with every compiler that the mistakes are errors at all.
 //!
-//! After a change of a message: `TRYBUILD=overwrite cargo test -p cumem-adaptors --test type_rules`, then read the
-//! `.stderr` files as the user who made the mistake would.
+//! After a message has changed, run `TRYBUILD=overwrite cargo test -p cumem-adaptors --test type_rules`.
+//! Then read the `.stderr` files as the user who made the mistake would.
 
-/// The compiler whose words the `.stderr` files are.
+/// The compiler whose messages the `.stderr` files contain.
 const RUSTC: &str = "rustc 1.95.";
 
 #[test]

@@ -1,4 +1,4 @@
-//! A leaf that costs nearly nothing, so that what stands on it can be measured.
+//! A leaf that costs nearly nothing, to measure the adaptors over it.
 
 use super::{allocate, free, give_up, layout};
 use cumem::layer::{Beneath, Layer};
@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const BYTES: usize = 1 << 20;
 
-/// Hands out the same unified memory again and again, to one block at a time.
+/// Hands out the same managed memory again and again, to one block at a time.
 pub(crate) struct FreeLeaf {
     device: Device,
     maker: MakerId,
     taken: AtomicBool,
-    /// What it hands out; `None` only while it is dropped.
+    /// The memory that it hands out; `None` only while the leaf is dropped.
     memory: Option<Block>,
     source: ManagedResource,
     stream: Stream,
@@ -64,8 +64,8 @@ impl Layer for FreeLeaf {
     }
 }
 
-// SAFETY: the memory is one live block of unified memory, aligned to 256 bytes, which `taken` gives to one block at
-// a time; it goes back when the leaf is dropped. Benches never use it, so no use is unordered.
+// SAFETY: the memory is one live block of managed memory, aligned to 256 bytes, which `taken` gives to one block at a
+// time. It is freed when the leaf is dropped. Benches never access it, so no access is unordered.
 unsafe impl MemoryResource for FreeLeaf {
     type Kind = kind::Managed;
 

@@ -1,11 +1,11 @@
-//! What all benches share: which device, which stacks, and how figures are taken.
+//! The parts that all benches share: the choice of device and stacks, and the measurement.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `CUMEM_DEVICE` | `cuda`, `sim`, or `auto`: a GPU if there is one | `auto` |
-//! | `CUMEM_STACK` | stacks, in the words of `StackSpec`, separated by `;` | the bench's own list |
+//! | `CUMEM_STACK` | stacks in the grammar of `StackSpec`, separated by `;` | the bench's own list |
 
-// Each bench is a crate of its own and takes from here what it needs.
+// Each bench is a separate crate and uses only a part of this module.
 #![allow(dead_code)]
 
 pub(crate) mod free_leaf;
@@ -19,10 +19,11 @@ use std::alloc::Layout;
 use std::process::exit;
 use std::time::Duration;
 
-/// A pool over either kind of memory, alone and as in a real stack, and the driver's own pool.
+/// A pool over device memory and over managed memory, alone and in a realistic stack, and the driver's own pool.
 pub(crate) const STACKS: &str = "device | pool; managed | pool | limit(80%) | statistics; managed | pool | limit(80%) | statistics | prefetch; async";
 
-/// The device that `CUMEM_DEVICE` names, for a bench that takes the host's time.
+/// Returns the device that `CUMEM_DEVICE` names, for a bench that measures host time. Prints the device, and for a
+/// simulated one that its model is part of the time.
 pub(crate) fn device() -> Device {
     let device = named_device();
     let model = ": times are host time spent in the stack and in the model of the device";
@@ -30,7 +31,7 @@ pub(crate) fn device() -> Device {
     device
 }
 
-/// The device that `CUMEM_DEVICE` names.
+/// Returns the device that `CUMEM_DEVICE` names.
 pub(crate) fn named_device() -> Device {
     let name = std::env::var("CUMEM_DEVICE").unwrap_or_else(|_| "auto".into());
     let device = match name.as_str() {
@@ -42,46 +43,46 @@ pub(crate) fn named_device() -> Device {
     device.unwrap_or_else(|error| give_up(error))
 }
 
-/// The stacks that `CUMEM_STACK` describes, else those of `default`, in the same form. A benched stack is built
-/// anew for each figure, so that none inherits another's memory.
+/// Returns the stacks that `CUMEM_STACK` describes, or those of `default`, in the same form.
+/// A bench builds the stack anew for each figure, so that no figure is affected by memory that an earlier one left.
 pub(crate) fn stacks(default: &str) -> Vec<StackSpec> {
     let text = std::env::var("CUMEM_STACK").unwrap_or_else(|_| default.into());
     let specs = text.split(';').map(str::trim).filter(|text| !text.is_empty());
     specs.map(|text| StackSpec::parse(text).unwrap_or_else(|error| give_up(error))).collect()
 }
 
-/// Builds a stack. Those that the device cannot have end the bench: a figure that is missing should be noticed.
+/// Builds a stack. Ends the bench if the device does not support it, because a missing figure must be noticed.
 pub(crate) fn build(spec: &StackSpec, device: &Device) -> AnyStack {
     spec.build(device).unwrap_or_else(|error| give_up(error))
 }
 
-/// A bench that was asked for what cannot be.
+/// Prints the reason and ends the bench.
 pub(crate) fn give_up(reason: impl std::fmt::Display) -> ! {
     eprintln!("error: {reason}");
     exit(2)
 }
 
-/// Allocates `bytes` bytes, which a bench has sized to fit.
+/// Allocates a block of `layout`. The bench has chosen the size so that it fits.
 #[inline]
 pub(crate) fn allocate<R: MemoryResource + ?Sized>(resource: &R, stream: &Stream, layout: Layout) -> Block {
     resource.allocate(stream, layout).unwrap_or_else(|error| give_up(error))
 }
 
-/// Frees a block that nobody has used.
+/// Frees a block that no work used.
 #[inline]
 pub(crate) fn free<R: MemoryResource + ?Sized>(resource: &R, stream: &Stream, block: Block) {
-    // SAFETY: benches use no memory, and free each block on the stream that they allocated it on.
+    // SAFETY: benches do not access their blocks, and free each one on the stream that it was allocated on.
     let freed = unsafe { resource.deallocate(stream, block) };
     freed.unwrap_or_else(|error| give_up(error));
 }
 
-/// A layout as RMM's benches ask for it, aligned to 256 bytes.
+/// Returns a layout aligned to 256 bytes, as in RMM's benches.
 pub(crate) fn layout(bytes: usize) -> Layout {
     cumem::layout::bytes(bytes).unwrap_or_else(|error| give_up(error))
 }
 
-/// Takes the time of one operation out of runs of many: `run` makes `operations` operations and says how long
-/// they took. Criterion then prints time per operation.
+/// Measures the time of one operation by runs of many. `run` makes `operations` operations and returns their time.
+/// Criterion then prints the time per operation.
 pub(crate) fn per_operation(bencher: &mut Bencher<'_>, operations: u64, mut run: impl FnMut() -> Duration) {
     bencher.iter_custom(|iterations| {
         let runs = iterations.div_ceil(operations);

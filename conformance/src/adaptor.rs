@@ -1,4 +1,4 @@
-//! [`AdaptorSuite`]: all checks for an adaptor, and what it does when its upstream fails.
+//! [`AdaptorSuite`]: all checks for an adaptor, and for its behavior when its upstream fails.
 
 use crate::broken::{Broken, Outcome, Verdict};
 use crate::expectations::Expectations;
@@ -16,20 +16,20 @@ use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::mem;
 
-/// What an adaptor under test draws from: managed memory, which every adaptor may stand on, with a
-/// ledger over it and calls that fail over that.
+/// The upstream of an adaptor under test: managed memory, over which every adaptor may be built, with a ledger over it
+/// and injected failures over that.
 pub type TestUpstream = FailNth<Ledger<ManagedResource>>;
 
-/// A [`TestUpstream`] on `device`.
+/// Creates a [`TestUpstream`] on `device`.
 ///
 /// # Errors
 ///
-/// If the device has no unified memory.
+/// Returns an error if the device has no managed memory.
 pub fn test_upstream(device: &Device) -> Result<TestUpstream, BoxError> {
     Ok(FailNth::new(Ledger::new(ManagedResource::new(device)?)))
 }
 
-/// All checks for an adaptor: those of a [`Suite`], with a ledger beneath that must balance after each,
+/// All checks for an adaptor: those of a [`Suite`], with a ledger under the adaptor that must balance after each check,
 /// and those in which the upstream fails.
 #[must_use = "a suite that does not run checks nothing"]
 pub struct AdaptorSuite<F> {
@@ -42,12 +42,12 @@ where
     R: MemoryResource<Kind = Managed> + Display + Sync,
     F: Fn(TestUpstream) -> Result<R, BoxError>,
 {
-    /// The checks for what `make` makes of an upstream, each time anew.
+    /// Creates the suite. `make` creates the adaptor over an upstream, anew for each check.
     pub fn new(make: F) -> Self {
         Self { make, expectations: Expectations::default() }
     }
 
-    /// Where the adaptor may differ.
+    /// Sets where the adaptor may differ from the default expectations.
     pub fn expecting(mut self, expectations: Expectations) -> Self {
         self.expectations = expectations;
         self
@@ -74,9 +74,10 @@ where
     }
 }
 
-/// The ledger must balance. An adaptor that keeps no books may pass a foreign block on, for what is
-/// beneath to refuse it, in the checks that try that. Where the driver is made to refuse what is given back, that stays
-/// out; whether it is no more than that, the check sees from the driver.
+/// Checks that the ledger balances. Two kinds of checks are exempt in part. The checks of foreign and forged blocks
+/// allow an adaptor without bookkeeping to pass such a block on, because its upstream refuses the block.
+/// The check that makes driver calls fail allows leaked blocks, because the driver refused to free them;
+/// that check compares the leaks with the driver's own counts.
 fn settle(book: &LedgerBook, check: &str) -> Outcome {
     let Err(mut unsettled) = book.settle() else { return Ok(()) };
     if check == "every_driver_call_fails" {

@@ -1,20 +1,20 @@
-//! [`Broken`]: a sentence about what a resource did that its contract forbids.
+//! [`Broken`]: a sentence about a promise that a resource broke.
 
 use crate::live::Violation;
 use cumem::{DeallocError, DriverError};
 use std::fmt;
 
-/// What a resource did that its contract forbids, in words.
+/// A broken promise of a resource's contract, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken(String);
 
 impl Broken {
-    /// It did `what`.
+    /// Creates the error from a sentence that describes what the resource did.
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
 
-    /// The same, with where it was noticed in front.
+    /// Adds the place where it was found in front of the sentence.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Self(format!("{place}: {}", self.0))
     }
@@ -46,14 +46,14 @@ impl From<DriverError> for Broken {
     }
 }
 
-/// What a check ends with.
+/// The result of a check that cannot be skipped.
 pub(crate) type Outcome = Result<(), Broken>;
 
-/// What a check that found nothing wrong did.
+/// The result of a check that found nothing wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
-    /// Nothing, and why.
+    /// The check did not apply, for this reason.
     Skipped(&'static str),
 }
 

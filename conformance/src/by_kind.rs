@@ -1,7 +1,8 @@
-//! How the macros find out from a resource's kind how its memory is reached.
+//! How the macros select the way to access a resource's memory from its kind.
 //!
-//! Only a macro can ask whether a type has a capability without demanding it: it names the concrete type,
-//! and of three methods with one name the compiler takes the first that applies, by number of references.
+//! Only a macro can test whether a type has a capability without requiring it. The macro names the concrete type, and
+//! the compiler selects among three methods of the same name. It takes the first that applies, by the number of
+//! references.
 
 use crate::contents::Contents;
 use crate::subject::BoxError;
@@ -11,7 +12,7 @@ use cumem::{Device, MemoryKind, MemoryResource};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A kind to be asked.
+/// A memory kind as a value, for method selection.
 pub struct ByKind<K>(PhantomData<fn() -> K>);
 
 impl<K> fmt::Debug for ByKind<K> {
@@ -20,19 +21,19 @@ impl<K> fmt::Debug for ByKind<K> {
     }
 }
 
-/// Gives a closure its type, so that its argument needs no annotation.
+/// Returns the closure unchanged. The call gives the closure its type, so that its argument needs no annotation.
 pub fn factory<R, F: Fn(&Device) -> Result<R, BoxError>>(make: F) -> F {
     make
 }
 
-/// The kind of what a factory makes.
+/// Returns the kind of the resource that a factory makes.
 pub fn kind_of<R: MemoryResource>(_: &impl Fn(&Device) -> Result<R, BoxError>) -> ByKind<R::Kind> {
     ByKind(PhantomData)
 }
 
-/// First choice: through the pointer.
+/// First choice: the host accesses the memory through its pointer.
 pub trait ByHost<K> {
-    /// How.
+    /// Returns the function that creates the matching [`Contents`].
     fn touch(&self) -> Touch<K>;
 }
 
@@ -42,9 +43,9 @@ impl<K: HostAccessible> ByHost<K> for &&ByKind<K> {
     }
 }
 
-/// Second choice: by work on the device.
+/// Second choice: work on the device accesses the memory.
 pub trait ByDevice<K> {
-    /// How.
+    /// Returns the function that creates the matching [`Contents`].
     fn touch(&self) -> Touch<K>;
 }
 
@@ -54,9 +55,9 @@ impl<K: DeviceAccessible> ByDevice<K> for &ByKind<K> {
     }
 }
 
-/// Last choice: not at all.
+/// Last choice: the memory is not accessed.
 pub trait ByNobody<K> {
-    /// How.
+    /// Returns the function that creates the matching [`Contents`].
     fn touch(&self) -> Touch<K>;
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Check<R: MemoryResource> {
 
 macro_rules! checks {
     ($($module:ident: $($name:ident),+;)+) => {
-        /// What every resource must pass.
+        /// Returns the checks that every resource must pass.
         pub(crate) fn checks<R: MemoryResource + Display + Sync>() -> Vec<Check<R>> {
             vec![$($(Check { name: stringify!($name), run: |subject| $module::$name(subject).map(Verdict::from) }),+),+]
         }

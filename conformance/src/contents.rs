@@ -1,4 +1,4 @@
-//! [`Contents`]: writes a pattern into each block and looks whether it is still there at the end.
+//! [`Contents`]: writes a pattern into each block, and checks it before the block is freed.
 
 mod device;
 mod host;
@@ -9,41 +9,47 @@ use cumem::{Block, Device, DriverError, MemoryKind, Stream};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Fills blocks of kind `K` with a pattern that only they have, and verifies it before they are freed.
+/// Writes a different pattern into each block of kind `K`, and verifies it before the block is freed.
 ///
-/// Through the host's pointer, or with work on the device, as the kind allows.
+/// The host does this through the pointer, or kernels do it on the device, as the kind allows.
 pub struct Contents<K> {
     probe: Option<Box<dyn Probe>>,
     kind: PhantomData<fn() -> K>,
 }
 
-/// One way to reach memory.
+/// A way to access memory.
 trait Probe: Send + Sync {
-    /// Writes the pattern of `serial`, no later than where `stream` is now.
+    /// Writes the pattern of `serial`, before any work that is enqueued on `stream` later.
     ///
     /// # Safety
     ///
-    /// The block is live, ready on `stream`, of a kind that this probe reaches, and not in use elsewhere.
+    /// The caller must ensure that:
+    ///
+    /// - the block is live and ready on `stream`;
+    /// - its kind is one that this probe can access;
+    /// - nothing else uses it meanwhile.
     unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome;
 
-    /// Compares with the pattern of `serial`, perhaps at the next [`settle`](Self::settle) only.
+    /// Compares the block with the pattern of `serial`. A difference may be reported only by the next
+    /// [`settle`](Self::settle).
     ///
     /// # Safety
     ///
-    /// As for `write`.
+    /// The caller must ensure the same as for `write`.
     unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome;
 
-    /// What the verifications found that are still without an answer. All their streams are idle.
+    /// Reports the differences that verifications have found and not yet returned. All streams of the verifications
+    /// must be idle.
     fn settle(&self) -> Outcome;
 }
 
 impl<K: MemoryKind> Contents<K> {
-    /// Leaves the memory alone.
+    /// Does not access the memory.
     pub fn untouched() -> Self {
         Self { probe: None, kind: PhantomData }
     }
 
-    /// Through the pointer. Waits for the block's stream before each touch.
+    /// Accesses the memory through its pointer. Waits for the block's stream before each access.
     pub fn through_host() -> Self
     where
         K: HostAccessible,
@@ -51,12 +57,12 @@ impl<K: MemoryKind> Contents<K> {
         Self { probe: Some(Box::new(host::HostProbe)), kind: PhantomData }
     }
 
-    /// With kernels on the block's stream, which the host does not wait for, so that memory that is
-    /// reused too early is seen.
+    /// Accesses the memory with kernels on the block's stream. The host does not wait for them, so memory that is
+    /// reused too early is detected.
     ///
     /// # Errors
     ///
-    /// If the kernels cannot be loaded.
+    /// Returns the driver's error if the kernels cannot be loaded.
     pub fn through_device(device: &Device) -> Result<Self, DriverError>
     where
         K: DeviceAccessible,
@@ -66,10 +72,13 @@ impl<K: MemoryKind> Contents<K> {
 
     /// # Safety
     ///
-    /// The block is of a resource of kind `K`, live, ready on `stream`, and not in use elsewhere.
+    /// The caller must ensure that:
+    ///
+    /// - the block was allocated by a resource of kind `K`, is live, and is ready on `stream`;
+    /// - nothing else uses it meanwhile.
     pub(crate) unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
         match &self.probe {
-            // SAFETY: the caller's promise; the constructors tied the probe to the kind.
+            // SAFETY: the caller vouches for the block; the constructors tied the probe to the kind.
             Some(probe) if block.size() > 0 => unsafe { probe.write(stream, block, serial) },
             _ => Ok(()),
         }
@@ -77,16 +86,16 @@ impl<K: MemoryKind> Contents<K> {
 
     /// # Safety
     ///
-    /// As for [`write`](Self::write).
+    /// The caller must ensure the same as for [`write`](Self::write).
     pub(crate) unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
         match &self.probe {
-            // SAFETY: the caller's promise; the constructors tied the probe to the kind.
+            // SAFETY: the caller vouches for the block; the constructors tied the probe to the kind.
             Some(probe) if block.size() > 0 => unsafe { probe.verify(stream, block, serial) },
             _ => Ok(()),
         }
     }
 
-    /// Ends all verifications; every stream that was used is idle.
+    /// Ends all verifications. Every stream that was used must be idle.
     pub(crate) fn settle(&self) -> Outcome {
         self.probe.as_ref().map_or(Ok(()), |probe| probe.settle())
     }
@@ -99,18 +108,18 @@ impl<K: MemoryKind> fmt::Debug for Contents<K> {
     }
 }
 
-/// Bytes at each end of a block that are touched. What lies between them in a large block would only
-/// cost time: a neighbour that overlaps is found by its address, and a lost page at the ends.
+/// Bytes at each end of a block that are accessed. The bytes between them in a large block would only cost time:
+/// an overlapping neighbor is found by its address, and a lost page shows at the ends.
 const WINDOW: usize = 2 << 10;
 
-/// The ranges of a block of `size` bytes that are touched, as offset and length. They do not overlap.
+/// Returns the ranges of a block of `size` bytes that are accessed, as offset and length. They do not overlap.
 fn windows(size: usize) -> impl Iterator<Item = (usize, usize)> {
     let head = size.min(WINDOW);
     let tail = (size - head).min(WINDOW);
     [(0, head), (size - tail, tail)].into_iter().filter(|&(_, len)| len > 0)
 }
 
-/// Byte `i` of the pattern of `serial`. The kernels of [`device`] compute the same.
+/// Returns byte `i` of the pattern of `serial`. The kernels of [`device`] compute the same.
 fn pattern(serial: u64, i: usize) -> u8 {
     (serial as u8).wrapping_mul(31).wrapping_add((serial >> 8) as u8) ^ (i as u8) ^ ((i >> 8) as u8)
 }
@@ -130,7 +139,7 @@ mod tests {
         assert_eq!(windows(1 << 30), [(0, WINDOW), ((1 << 30) - WINDOW, WINDOW)]);
     }
 
-    /// What was written is there, and what was not is missed, at each end of a large block.
+    /// Checks that a matching pattern passes and another pattern fails, at each end of a large block too.
     fn notices<R: MemoryResource>(resource: &R, contents: &Contents<R::Kind>) {
         let stream = Stream::new(resource.device()).unwrap();
         for size in [1, 1000, 3 * WINDOW] {

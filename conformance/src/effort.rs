@@ -1,28 +1,29 @@
-//! How much the random checks do, and with which numbers.
+//! The length of the random checks, and the seed of their numbers.
 
 use std::env;
 use std::str::FromStr;
 
-/// `CUMEM_EFFORT`: a factor on the length of every random check. 1 unless set, which suits a build
-/// server; 5000 makes a run of 10 million operations of the default one.
+/// Returns `CUMEM_EFFORT`, a factor on the length of every random check. Default 1, which suits a build server.
+/// 5000 turns the default program of 2,000 operations into 10 million.
 ///
 /// # Panics
 ///
-/// If the variable is set and is not a whole number.
+/// Panics if the variable is set and is not a whole number.
 pub fn effort() -> usize {
     variable("CUMEM_EFFORT").unwrap_or(1)
 }
 
-/// `CUMEM_SEED`: where the random checks start; a fixed number unless set. A failure prints the one it had.
+/// Returns `CUMEM_SEED`, the seed of the random checks. Default is a fixed number. A failure prints the seed that it
+/// used.
 ///
 /// # Panics
 ///
-/// If the variable is set and is not a whole number.
+/// Panics if the variable is set and is not a whole number.
 pub fn seed() -> u64 {
     variable("CUMEM_SEED").unwrap_or(0x00c0_ffee)
 }
 
-/// `operations` times the effort; a hundredth of it under Miri.
+/// Returns `operations` times the effort, and a hundredth of that under Miri.
 pub(crate) fn scaled(operations: usize) -> usize {
     let operations = operations.saturating_mul(effort());
     if cfg!(miri) { operations.div_ceil(100) } else { operations }

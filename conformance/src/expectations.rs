@@ -1,8 +1,8 @@
-//! [`Expectations`]: where resources may differ without being wrong.
+//! [`Expectations`]: where a resource may differ without breaking its contract.
 
 use cumem::CUDA_ALLOCATION_ALIGNMENT;
 
-/// Where resources may differ without being wrong. The default suits every resource of cumem.
+/// Where a resource may differ without breaking its contract. The default suits every resource of cumem.
 #[derive(Debug, Clone)]
 pub struct Expectations {
     pub(crate) max_alignment: usize,
@@ -25,38 +25,39 @@ impl Default for Expectations {
 }
 
 impl Expectations {
-    /// Alignments up to this one, a power of two, must be given. Larger ones may be given or refused as
-    /// [`UnsupportedAlignment`](cumem::AllocError::UnsupportedAlignment) in any case. Default 256.
+    /// Sets the largest alignment, a power of two, that must be given. In any case a larger one may be given, or
+    /// refused as [`UnsupportedAlignment`](cumem::AllocError::UnsupportedAlignment). Default 256.
     ///
     /// # Panics
     ///
-    /// If it is no power of two.
+    /// Panics if `bytes` is not a power of two.
     pub fn max_alignment(mut self, bytes: usize) -> Self {
         assert!(bytes.is_power_of_two(), "an alignment is a power of two, {bytes} is not");
         self.max_alignment = bytes;
         self
     }
 
-    /// The largest size that is tried with the hope that it succeeds (it may still run out of memory).
+    /// Sets the largest size that is requested in the expectation that it succeeds; it may still run out of memory.
     /// Default 1 GiB.
     pub fn largest(mut self, bytes: usize) -> Self {
         self.largest = bytes;
         self
     }
 
-    /// The resource never runs out, as one that only counts: sizes that no machine has may succeed.
+    /// Allows requests of sizes that no machine has to succeed. Use it for a resource that never runs out of memory,
+    /// for example one that only counts.
     pub fn never_runs_out(mut self) -> Self {
         self.runs_out = false;
         self
     }
 
-    /// Two results of the factory share their state, so that each takes the other's blocks back.
+    /// Allows a resource to accept blocks of another one from the same factory, because the two share their state.
     pub fn shares_state(mut self) -> Self {
         self.refuses_foreign = false;
         self
     }
 
-    /// The resource keeps device memory when it is dropped, as the driver's default pool does.
+    /// Allows the resource to keep device memory when it is dropped, as the driver's default pool does.
     pub fn keeps_memory(mut self) -> Self {
         self.returns_all = false;
         self

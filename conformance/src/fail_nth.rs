@@ -1,4 +1,4 @@
-//! [`FailNth`]: an adaptor whose calls fail when told to.
+//! [`FailNth`]: an adaptor whose calls fail on demand.
 
 use crate::rng::Rng;
 use cumem::layer::fmt_stack;
@@ -11,16 +11,16 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Passes everything on until its [faults](Self::faults) say otherwise.
+/// An adaptor that passes every call on, except for the calls that its [faults](Self::faults) make fail.
 ///
-/// An allocation that fails does not reach the upstream; a deallocation that fails returns the block.
+/// An allocation that fails does not reach the upstream. A deallocation that fails returns the block.
 #[derive(Debug)]
 pub struct FailNth<U> {
     faults: Faults,
     upstream: U,
 }
 
-/// Which calls of a [`FailNth`] fail. Clones are the same faults.
+/// The calls of a [`FailNth`] that fail. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 
@@ -30,28 +30,28 @@ struct Plan {
     deallocations: Trigger,
 }
 
-/// Counts calls down to the next that fails.
+/// Counts the calls down to the next one that fails.
 #[derive(Debug, Default)]
 struct Trigger {
-    /// Calls until the next that fails, that one included; 0 when disarmed.
+    /// Calls up to and including the next one that fails; 0 if no call fails.
     remaining: u64,
     then: Then,
     calls: u64,
     fired: u64,
 }
 
-/// What fails after a first call did.
+/// What fails after the first failed call.
 #[derive(Debug, Default)]
 enum Then {
     #[default]
     Nothing,
     All,
-    /// One in so many, at random.
+    /// One call in this many, at random.
     OneIn(u64, Rng),
 }
 
 impl Then {
-    /// Calls until the next that fails.
+    /// Returns the number of calls up to the next one that fails.
     fn next(&mut self) -> u64 {
         match self {
             Self::Nothing => 0,
@@ -67,7 +67,7 @@ impl Trigger {
         *self = Self { remaining: first, then, ..Self::default() };
     }
 
-    /// Counts a call, and says whether it fails.
+    /// Counts a call, and reports whether it fails.
     fn fires(&mut self) -> bool {
         self.calls += 1;
         let fires = self.remaining == 1;
@@ -78,61 +78,63 @@ impl Trigger {
 }
 
 impl<U: Upstream> FailNth<U> {
-    /// Nothing fails yet.
+    /// Creates the adaptor. No call fails yet.
     pub fn new(upstream: U) -> Self {
         Self { faults: Faults::default(), upstream }
     }
 
-    /// Its faults. `find::<Faults>()` reaches them through a stack.
+    /// Returns the faults. `find::<Faults>()` returns them from any stack.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 }
 
 impl Faults {
-    /// The `n`-th allocation from now on fails, counted from 1; 0 disarms. Counters start anew.
+    /// Makes the `n`-th allocation from now on fail, counted from 1; 0 disarms. Resets the counters of allocations.
     pub fn fail_allocation(&self, n: u64) {
         self.plan().allocations.arm(n, Then::Nothing);
     }
 
-    /// The `n`-th allocation from now on and all after it fail.
+    /// Makes the `n`-th allocation from now on and all later ones fail. Resets the counters of allocations.
     pub fn fail_allocations_from(&self, n: u64) {
         self.plan().allocations.arm(n, Then::All);
     }
 
-    /// One allocation in `n` fails from now on, at random but always at the same calls for the same `seed`.
+    /// Makes one allocation in `n` fail from now on, at random. The same `seed` makes the same calls fail.
+    /// Resets the counters of allocations.
     ///
     /// # Panics
     ///
-    /// If `n` is 0.
+    /// Panics if `n` is 0.
     pub fn fail_one_allocation_in(&self, n: u64, seed: u64) {
         assert!(n > 0, "one in none");
         let mut then = Then::OneIn(n, Rng::new(seed));
         self.plan().allocations.arm(then.next(), then);
     }
 
-    /// The `n`-th deallocation from now on fails and returns the block, counted from 1; 0 disarms.
+    /// Makes the `n`-th deallocation from now on fail and return its block, counted from 1; 0 disarms.
+    /// Resets the counters of deallocations.
     pub fn fail_deallocation(&self, n: u64) {
         self.plan().deallocations.arm(n, Then::Nothing);
     }
 
-    /// Nothing fails any more.
+    /// Makes no call fail any more. Resets all counters.
     pub fn disarm(&self) {
         *self.plan() = Plan::default();
     }
 
-    /// Allocations, and deallocations, since they were armed.
+    /// Returns the numbers of allocations and deallocations since each was armed.
     pub fn calls(&self) -> (u64, u64) {
         let plan = self.plan();
         (plan.allocations.calls, plan.deallocations.calls)
     }
 
-    /// How many of both were made to fail since they were armed.
+    /// Returns how many calls of both kinds were made to fail since each was armed.
     pub fn fired(&self) -> u64 {
         let plan = self.plan();
         plan.allocations.fired + plan.deallocations.fired
@@ -160,7 +162,7 @@ impl<U: Upstream> Layer for FailNth<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for FailNth<U> {
     type Kind = U::Kind;
 
@@ -178,7 +180,8 @@ unsafe impl<U: Upstream> MemoryResource for FailNth<U> {
             let error = DriverError::Call { call: "fail_nth", device, code: CudaErrorCode::UNKNOWN };
             return Err(DeallocError::new(block, DeallocReason::Driver(error)));
         }
-        // SAFETY: the block is the upstream's, so this method's contract is the upstream's.
+        // SAFETY: the block is the upstream's, and the caller upholds the contract of this method, which is the
+        // upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
     }
 }

@@ -1,5 +1,5 @@
-//! What an adaptor does when its upstream goes on failing, or refuses a block: nothing is lost, nothing is counted,
-//! and the next request is served. (That single calls fail is a check of every resource.)
+//! Checks of an adaptor whose upstream keeps failing, or refuses a block: nothing is lost, nothing is counted, and the
+//! next request succeeds. (Failures of single driver calls are a check of every resource.)
 
 use crate::adaptor::{TestUpstream, test_upstream};
 use crate::broken::{Broken, Outcome, ensure};
@@ -22,7 +22,7 @@ pub(crate) struct FaultCheck<R> {
     pub(crate) run: fn(&Device, Make<'_, R>) -> Outcome,
 }
 
-/// What every adaptor must pass beyond what every resource must.
+/// Returns the checks that only adaptors must pass.
 pub(crate) fn fault_checks<R: MemoryResource<Kind = Managed>>() -> [FaultCheck<R>; 3] {
     [
         FaultCheck { name: "upstream_runs_dry", run: upstream_runs_dry },
@@ -31,7 +31,7 @@ pub(crate) fn fault_checks<R: MemoryResource<Kind = Managed>>() -> [FaultCheck<R
     ]
 }
 
-/// From some upstream allocation on, all fail, until memory is there again.
+/// All upstream allocations fail from the `n`-th on, until memory is available again.
 fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
     for n in 1..=8 {
         let run = with_upstream(device, |upstream, faults, stream| {
@@ -39,7 +39,7 @@ fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: M
             faults.fail_allocations_from(n);
             let mut blocks = Vec::new();
             for size in SIZES {
-                // Twice, so that the second attempt meets what the first left behind.
+                // Tried twice, because the first attempt may leave a changed state for the second.
                 for _ in 0..2 {
                     match resource.allocate(stream, bytes(size)) {
                         Ok(block) => blocks.push(check(&block, bytes(size)).map(|()| block)?),
@@ -57,7 +57,7 @@ fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: M
     Ok(())
 }
 
-/// The upstream refuses a block once: it comes back unchanged, or was not given to the upstream.
+/// The upstream refuses a block once. The adaptor returns the block unchanged, or did not pass it to the upstream.
 fn upstream_refuses_a_block<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
     with_upstream(device, |upstream, faults, stream| {
         let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
@@ -79,7 +79,7 @@ fn upstream_refuses_a_block<R: MemoryResource<Kind = Managed>>(device: &Device, 
     })
 }
 
-/// A random program goes on while one upstream allocation in seven fails.
+/// A random program runs to its end while one upstream allocation in seven fails.
 fn random_program_with_failures<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
     with_upstream(device, |upstream, faults, stream| {
         let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
@@ -90,7 +90,7 @@ fn random_program_with_failures<R: MemoryResource<Kind = Managed>>(device: &Devi
     })
 }
 
-/// Runs with a fresh upstream, whose ledger must balance when all is gone.
+/// Runs with a new upstream. Its ledger must balance after everything has been dropped.
 fn with_upstream<T>(
     device: &Device,
     run: impl FnOnce(TestUpstream, &Faults, &Stream) -> Result<T, Broken>,

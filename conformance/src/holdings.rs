@@ -1,12 +1,12 @@
-//! [`Holdings`]: what a program has from a device.
+//! [`Holdings`]: the memory and objects that a program holds on a device.
 
 use cumem::{Device, DriverError};
 
-/// What a program has from a device: memory, and from a simulated one also streams, events and pools.
+/// The memory that a program holds on a device, and on a simulated device also its streams, events and pools.
 pub(crate) struct Holdings(Vec<(&'static str, u64)>);
 
 impl Holdings {
-    /// What it has now.
+    /// Returns what the program holds now.
     pub(crate) fn of(device: &Device) -> Result<Self, DriverError> {
         let info = device.memory_info()?;
         let mut all = vec![("bytes of the device", (info.total - info.free) as u64)];
@@ -27,7 +27,7 @@ impl Holdings {
         Ok(Self(all))
     }
 
-    /// What it has more than `before`, in words.
+    /// Returns what the program holds in addition to `before`, in words.
     pub(crate) fn since(&self, before: &Self) -> Vec<String> {
         let pairs = self.0.iter().zip(&before.0);
         let more = pairs.filter(|((_, now), (_, then))| now > then);

@@ -1,4 +1,4 @@
-//! The few kernels that the suite runs on a GPU, and work that takes its time on any device.
+//! The few kernels that the suite runs on a GPU, and work that keeps any device busy for a while.
 
 use cumem::{Device, DriverError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
 
@@ -21,22 +21,23 @@ impl Kernels {
 pub(crate) struct BusyWork(Option<Kernels>);
 
 impl BusyWork {
-    /// On a GPU this must stay until the work is done: unloading a kernel waits for it.
+    /// Loads the kernels on a GPU; a simulated device needs none. On a GPU the value must outlive the work, because
+    /// unloading a kernel waits for the work to finish.
     pub(crate) fn new(device: &Device) -> Result<Self, DriverError> {
         let on_gpu = !device.is_simulated();
         Ok(Self(on_gpu.then(|| Kernels::load(device)).transpose()?))
     }
 
-    /// Work of about 20 ms, of virtual time on a simulated device.
+    /// Enqueues work of about 20 ms; on a simulated device that is virtual time.
     pub(crate) fn enqueue(&self, stream: &Stream) -> Result<(), DriverError> {
         let Some(kernels) = &self.0 else {
             let kernel = HostKernel::new("busy", |_| ()).operations(1 << 40);
-            // SAFETY: the kernel touches nothing.
+            // SAFETY: the kernel accesses no memory.
             return unsafe { stream.launch_host(kernel) };
         };
         let one_thread = LaunchConfig::new((1, 1, 1), (1, 1, 1));
         let cycles = KernelArg::new(40_000_000_u64);
-        // SAFETY: the argument is `spin`'s, which touches nothing.
+        // SAFETY: the argument matches `spin`, which accesses no memory.
         unsafe { stream.launch_kernel(&kernels.spin, one_thread, &[cycles]) }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Ledger`]: an adaptor that writes down every block and refuses what was not handed out.
+//! [`Ledger`]: an adaptor that records every block, and refuses blocks that it did not hand out.
 
 use crate::live::{BlockId, LiveBlocks, Violation};
 use cumem::layer::fmt_stack;
@@ -8,19 +8,19 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Writes down every block that passes, under an adaptor to see what the adaptor does, or over a
-/// resource to see what the resource does.
+/// An adaptor that records every block that passes through. Under an adaptor it checks that adaptor;
+/// over a resource it checks that resource.
 ///
-/// It finds blocks that overlap, are misaligned, come back changed, come back twice, were never handed
-/// out, or never come back. It never panics: what it found is in its [book](Self::book), which outlives
-/// it, so that leaks show after the stack is gone.
+/// It finds blocks that overlap, are misaligned, come back changed, come back twice, were never handed out, or never
+/// come back. It never panics: it records what it found in its [book](Self::book). The book outlives the ledger, so it
+/// also shows the leaks of a stack that has been dropped.
 #[derive(Debug)]
 pub struct Ledger<U> {
     book: LedgerBook,
     upstream: U,
 }
 
-/// What a [`Ledger`] wrote down. Clones are the same book.
+/// The record of a [`Ledger`]. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerBook(Arc<Mutex<Page>>);
 
@@ -31,43 +31,43 @@ struct Page {
 }
 
 impl<U: Upstream> Ledger<U> {
-    /// A ledger with an empty book over `upstream`.
+    /// Creates a ledger with an empty book over `upstream`.
     pub fn new(upstream: U) -> Self {
         Self { book: LedgerBook::default(), upstream }
     }
 
-    /// Its book. `find::<LedgerBook>()` reaches it through a stack.
+    /// Returns the book. `find::<LedgerBook>()` returns it from any stack.
     pub fn book(&self) -> LedgerBook {
         self.book.clone()
     }
 
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 }
 
 impl LedgerBook {
-    /// Blocks that are out.
+    /// Returns the live blocks.
     pub fn outstanding(&self) -> Vec<BlockId> {
         self.page().live.iter().collect()
     }
 
-    /// Bytes that were asked for in the blocks that are out.
+    /// Returns the requested bytes of the live blocks.
     pub fn outstanding_bytes(&self) -> usize {
         self.page().live.bytes()
     }
 
-    /// Everything that was wrong so far, in order.
+    /// Returns all violations so far, in order.
     pub fn violations(&self) -> Vec<Violation> {
         self.page().violations.clone()
     }
 
-    /// Closes the accounts.
+    /// Checks that no block is live and that no violation was found.
     ///
     /// # Errors
     ///
-    /// If a block is still out, or anything was wrong; with all of it.
+    /// Returns [`Unsettled`] with all live blocks and all violations otherwise.
     pub fn settle(&self) -> Result<(), Unsettled> {
         let page = self.page();
         if page.live.is_empty() && page.violations.is_empty() {
@@ -81,13 +81,13 @@ impl LedgerBook {
     }
 }
 
-/// Accounts that could not be closed.
+/// The error of a ledger that does not balance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsettled {
     /// Blocks that never came back.
     pub outstanding: Vec<BlockId>,
-    /// What was wrong.
+    /// Violations that were found.
     pub violations: Vec<Violation>,
 }
 
@@ -120,7 +120,7 @@ impl<U: Upstream> Layer for Ledger<U> {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block is the upstream's and is passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Ledger<U> {
     type Kind = U::Kind;
 
@@ -136,14 +136,15 @@ unsafe impl<U: Upstream> MemoryResource for Ledger<U> {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let id = BlockId::of(&block);
         {
-            // Before the upstream has it: another thread may be handed the same address right after.
+            // Removed before the upstream is called, because another thread may get the same address right after.
             let mut page = self.book.page();
             if let Err(violation) = page.live.strike(id) {
                 page.violations.push(violation);
                 return Err(DeallocError::foreign("ledger", block));
             }
         }
-        // SAFETY: the block is the upstream's, so this method's contract is the upstream's.
+        // SAFETY: the block is the upstream's, and the caller upholds the contract of this method, which is the
+        // upstream's.
         let result = unsafe { self.upstream.deallocate(stream, block) };
         if result.is_err() {
             let mut page = self.book.page();

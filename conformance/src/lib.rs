@@ -1,6 +1,6 @@
-//! What every cumem memory resource must pass, for those of cumem and for yours.
+//! The conformance tests that every cumem memory resource must pass, for those of cumem and for yours.
 //!
-//! One line in a test file runs everything, on simulated devices always and on a GPU on demand:
+//! One line in a test file runs everything, always on simulated devices and on request on a GPU:
 //!
 //! ```
 //! use cumem::CudaResource;
@@ -10,21 +10,21 @@
 //! adaptor_conformance!(my_adaptor, |upstream| Ledger::new(upstream));
 //! ```
 //!
-//! Without a GPU, `cargo test` says "ignored, needs a CUDA device"; with one, `cargo test -- --ignored`
-//! runs those too (with the feature `cuda`).
+//! `cargo test` prints the tests for a GPU as "ignored, needs a CUDA device". With a GPU and the feature `cuda`, `cargo
+//! test -- --ignored` runs them too.
 //!
-//! | part | for |
+//! | part | purpose |
 //! |---|---|
 //! | [`conformance!`], [`Suite`] | the promises of [`MemoryResource`](cumem::MemoryResource), one check each |
 //! | [`adaptor_conformance!`], [`AdaptorSuite`] | the same, and an upstream that fails |
 //! | [`Expectations`] | where a resource may differ |
 //! | [`Program`], [`Load`] | random operations against a [`Model`], on one thread and on many |
-//! | [`Ledger`] | finds leaks, wrong frees, overlaps, under or over an adaptor |
+//! | [`Ledger`] | finds leaks, wrong frees and overlaps, under or over an adaptor |
 //! | [`FailNth`] | makes the n-th call fail |
 //! | [`effort`] | `CUMEM_EFFORT` and `CUMEM_SEED` |
 //!
-//! The checks adapt RMM's (`mr_ref_test_{basic,allocation,multithread}`), and add what cumem promises
-//! beyond it: refusal of foreign blocks and devices, and errors that leave everything as it was.
+//! The checks adapt RMM's (`mr_ref_test_{basic,allocation,multithread}`). They add what cumem promises beyond RMM:
+//! a resource refuses foreign blocks and devices, and an error leaves everything as it was.
 
 mod adaptor;
 mod broken;

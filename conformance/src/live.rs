@@ -1,27 +1,27 @@
-//! [`LiveBlocks`]: which blocks are live, and everything that is wrong with them.
+//! [`LiveBlocks`]: the set of live blocks, which finds violations.
 
 use cumem::{Block, CUDA_ALLOCATION_ALIGNMENT, MakerId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-/// What a block says of itself. Unlike the block it can be copied and kept.
+/// The description of a block. Unlike the block itself it can be copied and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct BlockId {
-    /// The address of its first byte.
+    /// Address of the first byte.
     pub addr: u64,
-    /// Bytes that were asked for.
+    /// Requested bytes.
     pub size: usize,
-    /// The alignment that was asked for.
+    /// Requested alignment, in bytes.
     pub align: usize,
-    /// Its maker's private tag.
+    /// The maker's private tag.
     pub tag: u64,
-    /// Its maker.
+    /// The maker of the block.
     pub maker: MakerId,
 }
 
 impl BlockId {
-    /// What `block` says of itself.
+    /// Returns the description of `block`.
     pub fn of(block: &Block) -> Self {
         let layout = block.layout();
         Self { addr: block.addr(), size: layout.size(), align: layout.align(), tag: block.tag(), maker: block.maker() }
@@ -32,26 +32,26 @@ impl BlockId {
     }
 }
 
-/// `1024 bytes at 0x7f0000000000 (aligned to 256, tag 3)`.
+/// Prints `1024 bytes at 0x7f0000000000 (aligned to 256, tag 3)`.
 impl fmt::Display for BlockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes at {:#x} (aligned to {}, tag {})", self.size, self.addr, self.align, self.tag)
     }
 }
 
-/// What is wrong with a block that was handed out or given back.
+/// A violation by a block that was handed out or freed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// It starts at an address that its layout, or CUDA's floor, forbids.
+    /// The block's address is not aligned as its layout, or CUDA's minimum, requires.
     #[error("{block} is not aligned to {alignment} bytes")]
     Misaligned {
         /// The block.
         block: BlockId,
-        /// What it should be aligned to.
+        /// Required alignment, in bytes.
         alignment: usize,
     },
-    /// It shares bytes with a live block.
+    /// The block shares bytes with a live block.
     #[error("{block} overlaps {live}, which is live")]
     Overlap {
         /// The new block.
@@ -59,21 +59,21 @@ pub enum Violation {
         /// The live block.
         live: BlockId,
     },
-    /// It wraps around the end of the address space.
+    /// The block wraps around the end of the address space.
     #[error("{block} does not fit into the address space")]
     Wraps {
         /// The block.
         block: BlockId,
     },
-    /// It was given back with another size, alignment, tag or maker than it was handed out with.
+    /// The block came back with another size, alignment, tag or maker than it was handed out with.
     #[error("{live} came back as {block}")]
     Changed {
-        /// As it came back.
+        /// The block as it came back.
         block: BlockId,
-        /// As it was handed out.
+        /// The block as it was handed out.
         live: BlockId,
     },
-    /// It is not live: it was never handed out, or has been given back before.
+    /// The block is not live: it was never handed out, or it has been freed before.
     #[error("{block} is not live: never handed out here, or given back before")]
     Unknown {
         /// The block.
@@ -81,26 +81,27 @@ pub enum Violation {
     },
 }
 
-/// A set of live blocks that notices what cannot be.
+/// A set of live blocks that detects violations.
 #[derive(Debug, Default)]
 pub struct LiveBlocks {
     by_addr: BTreeMap<u64, BlockId>,
-    /// Blocks of no bytes, which may share an address.
+    /// Blocks of zero bytes, which may share an address, and how many of each are live.
     empty: HashMap<BlockId, usize>,
     bytes: usize,
 }
 
 impl LiveBlocks {
-    /// No blocks.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Enters a block that was handed out. It is in the set afterwards, unless it overlaps another.
+    /// Adds a block that was handed out. The block is in the set afterwards, unless it overlaps a live block or wraps
+    /// around.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Returns the [`Violation`] of the block, if there is one.
     pub fn enter(&mut self, block: BlockId) -> Result<(), Violation> {
         let alignment = block.align.max(CUDA_ALLOCATION_ALIGNMENT);
         if block.size == 0 {
@@ -123,11 +124,11 @@ impl LiveBlocks {
         }
     }
 
-    /// Strikes a block out that is about to be given back.
+    /// Removes a block that is about to be freed.
     ///
     /// # Errors
     ///
-    /// [`Violation::Unknown`] or [`Violation::Changed`]; the set is as before then.
+    /// Returns [`Violation::Unknown`] or [`Violation::Changed`]. The set is unchanged then.
     pub fn strike(&mut self, block: BlockId) -> Result<(), Violation> {
         if block.size == 0 {
             let count = self.empty.get_mut(&block).ok_or(Violation::Unknown { block })?;
@@ -146,22 +147,22 @@ impl LiveBlocks {
         Ok(())
     }
 
-    /// How many there are.
+    /// Returns the number of live blocks.
     pub fn len(&self) -> usize {
         self.by_addr.len() + self.empty.values().sum::<usize>()
     }
 
-    /// Whether there are none.
+    /// Reports whether no block is live.
     pub fn is_empty(&self) -> bool {
         self.by_addr.is_empty() && self.empty.is_empty()
     }
 
-    /// Bytes that were asked for in all of them.
+    /// Returns the requested bytes of all live blocks.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// All of them; those with bytes by address, then those without.
+    /// Returns all live blocks: those with bytes by address, then those of zero bytes.
     pub fn iter(&self) -> impl Iterator<Item = BlockId> + '_ {
         let empty = self.empty.iter().flat_map(|(&id, &count)| std::iter::repeat_n(id, count));
         self.by_addr.values().copied().chain(empty)

@@ -1,11 +1,10 @@
-//! The one-line forms.
+//! The macros that make the tests of a resource in one line.
 
-/// Makes the tests of a resource: `simulated`, and `gpu`, which is ignored unless asked for
-/// (`cargo test -- --ignored`) and fails where there is no GPU.
+/// Makes two tests of a resource. `simulated` runs on simulated devices. `gpu` is ignored unless requested (`cargo test
+/// -- --ignored`), and fails if there is no GPU.
 ///
-/// The body makes the resource for a device; `?` works in it. What memory of its kind can do decides how
-/// contents are verified. A third argument says where the resource may differ
-/// ([`Expectations`](crate::Expectations)).
+/// The body creates the resource for a device; `?` works in it. The capabilities of its kind decide how contents are
+/// verified. A third argument sets where the resource may differ ([`Expectations`](crate::Expectations)).
 ///
 /// ```
 /// # use cumem::{HostResource, ManagedResource};
@@ -32,11 +31,11 @@ macro_rules! conformance {
     };
 }
 
-/// Makes the tests of an adaptor, as [`conformance!`](crate::conformance!) does.
+/// Makes two tests of an adaptor, as [`conformance!`](crate::conformance!) does for a resource.
 ///
-/// The body makes the adaptor from a [`TestUpstream`](crate::TestUpstream); `?` works in it. Beyond
-/// what every resource must pass, the upstream runs dry or refuses blocks, and a ledger under the
-/// adaptor must balance.
+/// The body creates the adaptor from a [`TestUpstream`](crate::TestUpstream); `?` works in it.
+/// In addition to the checks of every resource, the upstream runs out of memory or refuses blocks, and a ledger under
+/// the adaptor must balance.
 ///
 /// ```
 /// # use cumem_conformance::{Ledger, adaptor_conformance};

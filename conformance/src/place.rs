@@ -1,33 +1,34 @@
-//! [`Place`]: where checks run.
+//! [`Place`]: the devices that checks run on.
 
 use cumem::sim::Profile;
 use cumem::{Device, DriverError};
 
-/// Where checks run.
+/// The devices that checks run on.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// On simulated devices of this profile, a new one for each check, where [races](cumem::sim::Race) are looked for.
+    /// Simulated devices of this profile, a new one for each check, with detection of [races](cumem::sim::Race).
     Simulated(Box<Profile>),
-    /// On one device.
+    /// One given device.
     Device(Device),
 }
 
 impl Place {
-    /// Simulated devices of the default profile.
+    /// Returns simulated devices of the default profile.
     pub fn simulated() -> Self {
         Self::Simulated(Box::default())
     }
 
-    /// The first GPU.
+    /// Returns the first GPU.
     ///
     /// # Errors
     ///
-    /// Those of [`Device::open`]: without the feature `cuda`, a driver or a GPU there is none.
+    /// Returns the errors of [`Device::open`], for example without the feature `cuda`, without a driver or without a
+    /// GPU.
     pub fn gpu() -> Result<Self, DriverError> {
         Device::open(0).map(Self::Device)
     }
 
-    /// The device for the next check.
+    /// Returns the device for the next check.
     pub(crate) fn device(&self) -> Result<Device, DriverError> {
         match self {
             Self::Simulated(profile) => {

@@ -1,4 +1,4 @@
-//! [`Program`]: random operations, run on a resource and on a model that must agree.
+//! [`Program`]: random operations that run on a resource and on a model, which must agree.
 
 mod load;
 mod model;
@@ -15,7 +15,7 @@ use cumem::{MemoryResource, Stream};
 use std::sync::Mutex;
 use worker::{Shared, Worker};
 
-/// A sequence of random operations, which follows from its seed and these numbers.
+/// A sequence of random operations, determined by a seed and by limits.
 #[derive(Debug, Clone)]
 pub struct Program {
     pub(crate) seed: u64,
@@ -26,52 +26,52 @@ pub struct Program {
 }
 
 impl Program {
-    /// 2,000 operations on up to 100 live blocks of up to 1 MiB.
+    /// Creates a program of 2,000 operations on up to 100 live blocks of up to 1 MiB.
     pub fn new(seed: u64) -> Self {
         Self { seed, operations: 2_000, max_live: 100, max_size: 1 << 20, max_align: 256 }
     }
 
-    /// How many operations, before those that free what is left.
+    /// Sets the number of operations, not counting the frees of blocks that are still live at the end.
     pub fn operations(mut self, operations: usize) -> Self {
         self.operations = operations;
         self
     }
 
-    /// How many blocks may be live at a time, roughly.
+    /// Sets roughly how many blocks may be live at a time.
     pub fn max_live(mut self, blocks: usize) -> Self {
         self.max_live = blocks;
         self
     }
 
-    /// The largest size. Sizes of every order of magnitude below it are equally likely.
+    /// Sets the largest size in bytes. Every order of magnitude below it is equally likely.
     pub fn max_size(mut self, bytes: usize) -> Self {
         self.max_size = bytes;
         self
     }
 
-    /// The largest alignment, a power of two.
+    /// Sets the largest alignment in bytes, a power of two.
     pub fn max_align(mut self, bytes: usize) -> Self {
         self.max_align = bytes;
         self
     }
 
-    /// Its operations on `streams` streams. Lazily: the longest program takes no memory.
+    /// Returns the operations on `streams` streams. The iterator is lazy, so a long program takes no memory.
     pub fn ops(&self, streams: usize) -> Ops {
         Ops::new(self, streams)
     }
 
-    /// Runs it, compares with the model at every step, and frees everything.
+    /// Runs the program, compares it with the model at every step, and frees everything.
     ///
-    /// `observe` is called after every step, those that free what is left included, for whoever has
-    /// counters to compare with the model's; if it panics, the seed is printed.
+    /// `observe` is called after every step and after every free at the end, for example to compare counters with the
+    /// model's. If it panics, the seed is printed.
     ///
     /// # Errors
     ///
-    /// What the resource did that its contract forbids, and at which operation of which seed.
+    /// Returns the promise that the resource broke, with the operation and the seed.
     ///
     /// # Panics
     ///
-    /// If there is no stream.
+    /// Panics if `streams` is empty.
     pub fn run<R: MemoryResource>(
         &self,
         resource: &R,
@@ -89,7 +89,7 @@ impl Program {
     }
 }
 
-/// Says which seed a panic belongs to.
+/// Prints the seed of the program if it panics.
 struct SeedOnPanic(u64);
 
 impl Drop for SeedOnPanic {

@@ -1,9 +1,9 @@
-//! [`Report`]: what came of a run of the suite.
+//! [`Report`]: the result of a run of the suite.
 
 use crate::broken::{Broken, Verdict};
 use std::fmt;
 
-/// What came of a run of the suite.
+/// The result of a run of the suite.
 #[derive(Debug, Clone)]
 #[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
 pub struct Report {
@@ -27,26 +27,26 @@ impl Report {
         }
     }
 
-    /// Checks that the resource passed.
+    /// Returns the checks that the resource passed.
     pub fn passed(&self) -> &[&'static str] {
         &self.passed
     }
 
-    /// Checks that say nothing about it here, and why.
+    /// Returns the checks that did not apply, and why.
     pub fn skipped(&self) -> &[(&'static str, &'static str)] {
         &self.skipped
     }
 
-    /// Checks that it did not pass, and why.
+    /// Returns the checks that failed, and why.
     pub fn failed(&self) -> &[(&'static str, Broken)] {
         &self.failed
     }
 
-    /// Prints the report, one line if all is well.
+    /// Prints the report, in one line if no check failed.
     ///
     /// # Panics
     ///
-    /// If a check failed, with all that did.
+    /// Panics with all failed checks if there are any.
     #[track_caller]
     pub fn assert(&self) {
         assert!(self.failed.is_empty(), "{self}");

@@ -1,16 +1,16 @@
-//! [`Rng`]: the same numbers from the same seed, everywhere.
+//! [`Rng`]: a random number generator that gives the same numbers for a seed on every platform.
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The sequence of `seed`.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,19 +18,19 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..n`, nearly uniform; 0 if `n` is 0.
+    /// Returns a number in `0..n`, nearly uniform; 0 if `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        // The high half of a 128-bit product: no division, and no bias worth speaking of below 2^48.
+        // The high half of a 128-bit product needs no division. Its bias is negligible below 2^48.
         ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
     }
 
-    /// True in `percent` of 100 cases.
+    /// Returns true in `percent` of 100 cases.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// A size in `1..=max` whose order of magnitude is uniform, so that small ones are not drowned by
-    /// large ones.
+    /// Returns a size in `1..=max` whose order of magnitude is uniform, so that small sizes are as frequent as large
+    /// ones.
     pub fn size(&mut self, max: usize) -> usize {
         let bits = self.below(max.max(1).ilog2() as usize + 1) + 1;
         (1 + self.below(1 << bits)).min(max)

@@ -1,4 +1,4 @@
-//! [`Subject`]: a resource under a check, with what the check needs around it.
+//! [`Subject`]: a resource under a check, with the objects that checks need.
 
 use crate::broken::{Broken, Outcome, ensure};
 use crate::contents::Contents;
@@ -8,14 +8,14 @@ use cumem::{AllocError, Block, Device, MemoryResource, Stream, layout};
 use std::alloc::Layout;
 use std::error::Error;
 
-/// What a factory may fail with.
+/// The error of a factory.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A resource under a check. Made anew for each.
+/// A resource under a check. Created anew for each check.
 pub(crate) struct Subject<'a, R: MemoryResource> {
     pub(crate) resource: R,
     pub(crate) device: Device,
-    /// A stream for checks that need one and care not which.
+    /// A stream for checks that need any one stream.
     pub(crate) stream: Stream,
     pub(crate) contents: Contents<R::Kind>,
     pub(crate) expectations: &'a Expectations,
@@ -24,7 +24,7 @@ pub(crate) struct Subject<'a, R: MemoryResource> {
 }
 
 impl<R: MemoryResource> Subject<'_, R> {
-    /// Another resource like the one under the check.
+    /// Creates another resource like the one under the check.
     pub(crate) fn another(&self) -> Result<R, Broken> {
         (self.make)(&self.device).map_err(|error| Broken::new(format!("a second resource was not made: {error}")))
     }
@@ -33,12 +33,12 @@ impl<R: MemoryResource> Subject<'_, R> {
         (0..count).map(|_| Stream::new(&self.device).map_err(Broken::from)).collect()
     }
 
-    /// Allocates what must be had, and checks the block.
+    /// Allocates a block that the resource must provide, and checks the block.
     pub(crate) fn get(&self, stream: &Stream, layout: Layout) -> Result<Block, Broken> {
         get(&self.resource, stream, layout)
     }
 
-    /// Allocates what may exceed the memory there is, and checks the block.
+    /// Allocates a block that may exceed the available memory, and checks the block.
     pub(crate) fn try_get(&self, stream: &Stream, layout: Layout) -> Result<Option<Block>, Broken> {
         match self.resource.allocate(stream, layout) {
             Ok(block) => check(&block, layout).map(|()| Some(block)),
@@ -59,18 +59,18 @@ impl<R: MemoryResource> Subject<'_, R> {
         self.put(stream, block)
     }
 
-    /// Writes a block and verifies what was written.
+    /// Writes a pattern into a block and verifies it.
     pub(crate) fn touch(&self, stream: &Stream, block: &Block) -> Outcome {
         // SAFETY: the contents are of the resource's kind; the block was just allocated on this stream.
         unsafe { self.contents.write(stream, block, block.addr()) }?;
-        // SAFETY: as before, and later on the same stream.
+        // SAFETY: the block is live and of the resource's kind, and this use follows the write on the same stream.
         unsafe { self.contents.verify(stream, block, block.addr()) }?;
         stream.synchronize()?;
         self.contents.settle()
     }
 }
 
-/// Allocates what must be had, and checks the block.
+/// Allocates a block that the resource must provide, and checks the block.
 pub(crate) fn get<R: MemoryResource + ?Sized>(resource: &R, stream: &Stream, layout: Layout) -> Result<Block, Broken> {
     let block = resource.allocate(stream, layout).map_err(|error| refused(layout, &error))?;
     check(&block, layout).map(|()| block)
@@ -78,17 +78,17 @@ pub(crate) fn get<R: MemoryResource + ?Sized>(resource: &R, stream: &Stream, lay
 
 /// Frees a block that no work uses, or only work on `stream`.
 pub(crate) fn put<R: MemoryResource + ?Sized>(resource: &R, stream: &Stream, block: Block) -> Outcome {
-    // SAFETY: the callers in this crate used the block on `stream` only, or waited, and forget its address here.
+    // SAFETY: the callers in this crate used the block on `stream` only, or waited, and do not keep its address.
     unsafe { resource.deallocate(stream, block) }.map_err(Broken::from)
 }
 
-/// Whether a block is what was asked for.
+/// Checks that a block has the requested layout and a valid address.
 pub(crate) fn check(block: &Block, asked: Layout) -> Outcome {
     ensure!(block.layout() == asked, "asked for {asked:?}, got a block of {:?}", block.layout());
     Ok(LiveBlocks::new().enter(BlockId::of(block))?)
 }
 
-/// A layout at CUDA's alignment; the sizes of this crate are all valid.
+/// Returns a layout at CUDA's alignment; all sizes in this crate are valid.
 pub(crate) fn bytes(size: usize) -> Layout {
     layout::bytes(size).expect("a size below isize::MAX")
 }

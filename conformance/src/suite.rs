@@ -1,4 +1,4 @@
-//! [`Suite`]: a resource's factory, what is expected of it, and the run of all checks.
+//! [`Suite`]: the factory of a resource, the expectations, and the run of all checks.
 
 use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::checks::{Check, checks};
@@ -15,13 +15,13 @@ use cumem::{Device, DriverError, MemoryResource, Stream};
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How the contents of blocks of kind `K` are reached on a device.
+/// Creates the [`Contents`] that access blocks of kind `K` on a device.
 pub(crate) type Touch<K> = fn(&Device) -> Result<Contents<K>, DriverError>;
 
 /// All checks for the resources of one factory.
 ///
-/// The macros [`conformance!`](crate::conformance!) and
-/// [`adaptor_conformance!`](crate::adaptor_conformance!) make and run one in a line.
+/// The macros [`conformance!`](crate::conformance!) and [`adaptor_conformance!`](crate::adaptor_conformance!) create
+/// and run a suite in one line.
 #[must_use = "a suite that does not run checks nothing"]
 pub struct Suite<R: MemoryResource, F> {
     make: F,
@@ -35,12 +35,13 @@ where
     R: MemoryResource + Display + Sync,
     F: Fn(&Device) -> Result<R, BoxError>,
 {
-    /// The checks for what `make` makes for a device, each time anew. The contents of blocks are left alone.
+    /// Creates the suite. `make` creates the resource for a device, anew for each check.
+    /// The contents of blocks are not accessed.
     pub fn new(make: F) -> Self {
         Self { make, touch: |_| Ok(Contents::untouched()), expectations: Expectations::default(), seed: seed() }
     }
 
-    /// The contents of blocks are written and verified through their pointers.
+    /// Makes the checks write and verify the contents of blocks through their pointers.
     pub fn through_host(mut self) -> Self
     where
         R::Kind: HostAccessible,
@@ -49,7 +50,7 @@ where
         self
     }
 
-    /// The contents of blocks are written and verified by work on the device.
+    /// Makes the checks write and verify the contents of blocks with work on the device.
     pub fn through_device(mut self) -> Self
     where
         R::Kind: DeviceAccessible,
@@ -58,19 +59,19 @@ where
         self
     }
 
-    /// Where the resource may differ.
+    /// Sets where the resource may differ from the default expectations.
     pub fn expecting(mut self, expectations: Expectations) -> Self {
         self.expectations = expectations;
         self
     }
 
-    /// The start of the random checks, instead of [`effort::seed`](crate::effort::seed).
+    /// Sets the seed of the random checks, in place of [`effort::seed`](crate::effort::seed).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    #[doc(hidden)] // for the macros, which find it out from the kind
+    #[doc(hidden)] // for the macros, which derive it from the kind
     pub fn touching(mut self, touch: Touch<R::Kind>) -> Self {
         self.touch = touch;
         self
@@ -81,13 +82,14 @@ where
         self.run_then(place, |_| Ok(()))
     }
 
-    /// Runs every check; when the resource of each is gone, `after` has the last word.
+    /// Runs every check. After the resource of a check has been dropped, `after` is called with the name of the check
+    /// and may fail it.
     pub(crate) fn run_then(&self, place: &Place, after: impl Fn(&'static str) -> Outcome) -> Report {
         let mut report = Report::new(self.name(place), self.seed);
         for check in checks() {
             let run = || place.device().map_err(Broken::from).and_then(|device| self.run_check(&check, &device));
             let result = unless_it_panics(run);
-            // Always asked, so that nothing of this check is left to the next.
+            // `after` is called for every check, so that its state does not carry over to the next one.
             let last_word = after(check.name);
             report.add(check.name, result.and_then(|verdict| last_word.map(|()| verdict)));
         }
@@ -111,7 +113,7 @@ where
         let races = device.simulator().map(Simulator::take_races).unwrap_or_default();
         ensure!(races.is_empty(), "{} races, the first: {}", races.len(), races[0]);
         let kept = Holdings::of(device)?.since(&before);
-        // On a GPU others allocate too.
+        // Other programs allocate on a GPU too, so only a simulated device shows what this resource kept.
         let known = device.is_simulated() && self.expectations.returns_all;
         ensure!(!known || kept.is_empty(), "kept {} when it was dropped", kept.join(", "));
         Ok(verdict)
@@ -125,7 +127,7 @@ where
     }
 }
 
-/// A resource that panics breaks its contract like one that answers wrongly.
+/// Runs a check. A panic breaks the contract like a wrong result.
 pub(crate) fn unless_it_panics<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();

@@ -1,4 +1,4 @@
-//! Adaptors that do the wrong thing when their upstream fails, and must be found out.
+//! Adaptors that do the wrong thing when their upstream fails. The suite must detect each.
 
 mod crooked;
 
@@ -18,7 +18,7 @@ adaptor_conformance!(doubles, |upstream| Ledger::new(Ledger::new(upstream)));
 
 #[test]
 fn leaks_when_the_second_of_two_fails() {
-    // A header for each block, forgotten when the block itself fails.
+    // Allocates a header for each block, and leaks the header if the block itself fails.
     let report = report(|upstream| {
         let headers = Arc::new(Mutex::new(HashMap::new()));
         let known = Arc::clone(&headers);
@@ -41,7 +41,7 @@ fn leaks_when_the_second_of_two_fails() {
 
 #[test]
 fn counts_what_failed() {
-    // RMM's limiter before it learnt to subtract: the budget shrinks with every failure.
+    // Like an early version of RMM's limiter, which did not subtract: each failed allocation reduces the budget.
     let report = report(|upstream| {
         const LIMIT: usize = 48 << 20;
         let counted = Arc::new(AtomicUsize::new(0));

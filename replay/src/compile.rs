@@ -1,4 +1,4 @@
-//! From rows to operations: pointers become slots, so that a replay looks nothing up.
+//! Compiles rows to operations: pointers become slots, so that a replay needs no lookups.
 
 use crate::error::Malformed;
 use crate::format::{Action, Row};
@@ -11,23 +11,23 @@ use std::hash::Hash;
 pub(crate) struct Op {
     /// Bytes to allocate, or [`Op::FREE`].
     size: usize,
-    /// Where the block is kept while it lives. Slots are reused, so that few of them stay hot.
+    /// Index of the slot that holds the block while it is live. Slots are reused, so that the few in use stay in cache.
     pub(crate) slot: u32,
     pub(crate) stream: u32,
 }
 
 impl Op {
-    /// No size of a layout.
+    /// Marks a free. No layout can have this size.
     const FREE: usize = usize::MAX;
 
-    /// Bytes to allocate; `None` if it frees.
+    /// Returns the bytes to allocate, or `None` if the operation frees.
     #[inline]
     pub(crate) fn allocates(self) -> Option<usize> {
         (self.size != Self::FREE).then_some(self.size)
     }
 }
 
-/// Where an operation comes from.
+/// The line and thread that an operation was logged by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
     pub(crate) line: u64,
@@ -35,26 +35,26 @@ pub(crate) struct Origin {
     pub(crate) thread: u32,
 }
 
-/// A free on another stream than the block's: the program must have made that stream wait.
+/// A free on another stream than the block's. The logged program must have made that stream wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crossing {
     /// Index of the operation that frees.
     pub(crate) at: usize,
-    /// The stream that the block was allocated on.
+    /// The stream of the block's allocation.
     pub(crate) from: u32,
 }
 
-/// A block that lives at some point of the trace.
+/// A block that is live at some point of the trace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Live {
     pub(crate) size: usize,
     pub(crate) slot: u32,
     pub(crate) stream: u32,
-    /// The line that allocates it.
+    /// The line of the allocation.
     pub(crate) line: u64,
 }
 
-/// What has been compiled so far.
+/// The result of compiling the rows so far.
 #[derive(Debug, Default)]
 pub(crate) struct Compiler {
     pub(crate) ops: Vec<Op>,
@@ -65,7 +65,7 @@ pub(crate) struct Compiler {
     pub(crate) slots: u32,
     free_slots: Vec<u32>,
     live: HashMap<u64, Live>,
-    /// Blocks without bytes: they have no address of their own, so several may share one.
+    /// Blocks of zero bytes. Several may share a pointer.
     empty: HashMap<u64, Vec<Live>>,
     live_bytes: u64,
     pub(crate) peak_bytes: u64,
@@ -157,7 +157,7 @@ impl Compiler {
         self.streams.of(row.stream).ok_or(Malformed::TooMany { what: "streams" })
     }
 
-    /// The blocks that the trace never frees, in the order of their allocation.
+    /// Returns the blocks that the trace never frees, in the order of their allocation.
     pub(crate) fn leftover(&self) -> Vec<Live> {
         let mut leftover = Vec::from_iter(self.live.values().chain(self.empty.values().flatten()).copied());
         leftover.sort_unstable_by_key(|live| live.line);
@@ -165,7 +165,7 @@ impl Compiler {
     }
 }
 
-/// The size of a row, if a layout can have it.
+/// Returns the size of a row, if a layout can have it.
 fn size(row: Row) -> Result<usize, Malformed> {
     usize::try_from(row.size).ok().filter(|&size| cumem::layout::bytes(size).is_ok()).ok_or_else(|| Malformed::Field {
         column: "Size",
@@ -174,7 +174,7 @@ fn size(row: Row) -> Result<usize, Malformed> {
     })
 }
 
-/// Numbers things in the order in which they first appear.
+/// Assigns numbers to values in the order in which they first appear.
 #[derive(Debug)]
 pub(crate) struct Index<T> {
     numbers: HashMap<T, u32>,
@@ -188,7 +188,7 @@ impl<T> Default for Index<T> {
 }
 
 impl<T: Hash + Eq + Copy> Index<T> {
-    /// The number of `thing`; `None` if there are too many.
+    /// Returns the number of `thing`, or `None` if there are too many values.
     fn of(&mut self, thing: T) -> Option<u32> {
         if let Some(&number) = self.numbers.get(&thing) {
             return Some(number);

@@ -1,9 +1,9 @@
-//! What can be wrong with a trace, and what can go wrong in a replay.
+//! The errors of reading a trace and of replaying it.
 
 use cumem::{AllocError, DeallocReason, DriverError};
 use std::io;
 
-/// A trace that cannot be replayed.
+/// The error of a trace that cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
@@ -12,30 +12,30 @@ pub enum TraceError {
     Open {
         /// The trace.
         name: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Reading, or unpacking, broke off.
+    /// The file could not be read or unpacked to its end.
     #[error("cannot read {name} past line {line}: {source}")]
     Read {
         /// The trace.
         name: String,
         /// The last line that was read.
         line: u64,
-        /// What the system, or the decoder, said.
+        /// The error of the system or of the decoder.
         source: io::Error,
     },
-    /// A line means nothing, or contradicts the lines before it.
+    /// A line is malformed, or contradicts an earlier line.
     #[error("{name}, line {line}: {problem}")]
     Malformed {
         /// The trace.
         name: String,
         /// The line, counted from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The problem of the line.
         problem: Malformed,
     },
-    /// No line allocates anything.
+    /// The trace holds no allocation.
     #[error("{name} holds no allocation")]
     Empty {
         /// The trace.
@@ -43,11 +43,11 @@ pub enum TraceError {
     },
 }
 
-/// What is wrong with a line of a trace.
+/// The problem of a line of a trace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// The bytes are no text.
+    /// The bytes are not text.
     #[error("expected text, found bytes that are no UTF-8")]
     NotText,
     /// The header lacks a column.
@@ -64,37 +64,37 @@ pub enum Malformed {
         /// Columns of the row.
         found: usize,
     },
-    /// An unknown action.
+    /// The action is unknown.
     #[error("expected the action `allocate`, `free` or `allocate failure`, found `{found}`")]
     Action {
-        /// What stands there.
+        /// The text of the action.
         found: String,
     },
-    /// A field is not what its column holds.
+    /// The value of a field is not valid for its column.
     #[error("expected {expected} in column {column}, found `{found}`")]
     Field {
         /// The column.
         column: &'static str,
-        /// What the column holds.
+        /// The values that the column may have.
         expected: &'static str,
-        /// What stands there.
+        /// The text of the field.
         found: String,
     },
-    /// A block of more than no bytes at the null pointer.
+    /// An allocation of more than zero bytes at the null pointer.
     #[error("expected a pointer, found null for an allocation of {size} bytes")]
     NullPointer {
         /// Bytes that were allocated.
         size: usize,
     },
-    /// A block is allocated where one lives.
+    /// A block is allocated at the address of a live block.
     #[error("{pointer:#x} is allocated, but has not been freed since its allocation in line {allocated_in}")]
     AllocatedTwice {
         /// The pointer.
         pointer: u64,
-        /// The line of the allocation before.
+        /// The line of the earlier allocation.
         allocated_in: u64,
     },
-    /// A block is freed where none lives.
+    /// A block is freed that is not live.
     #[error("{pointer:#x} is freed, but no line before allocates it, or it has been freed already")]
     NotAllocated {
         /// The pointer.
@@ -112,41 +112,41 @@ pub enum Malformed {
         /// The line of the allocation.
         allocated_in: u64,
     },
-    /// A number is past what a replay can count.
+    /// A number exceeds what a replay can count.
     #[error("too many {what}")]
     TooMany {
-        /// What is too many.
+        /// The quantity that is too large.
         what: &'static str,
     },
 }
 
-/// A replay that did not come to its end. There are no figures then.
+/// The error of a replay that did not finish. It has no figures.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// An allocation failed for another reason than want of memory.
+    /// An allocation failed for another reason than running out of memory.
     #[error("{trace}, line {line}: {size} bytes could not be allocated: {source}")]
     Allocate {
         /// The trace.
         trace: String,
         /// The line of the allocation.
         line: u64,
-        /// Bytes asked for.
+        /// Requested bytes.
         size: usize,
-        /// Why not.
+        /// The resource's error.
         source: AllocError,
     },
-    /// A block was not accepted back.
+    /// The resource did not take a block back.
     #[error("{trace}, line {line}: a block could not be freed: {source}")]
     Deallocate {
         /// The trace.
         trace: String,
-        /// The line of the free; for a block that the trace never frees, of its allocation.
+        /// The line of the free. If the trace never frees the block, the line of its allocation.
         line: u64,
-        /// Why not.
+        /// The resource's reason.
         source: DeallocReason,
     },
-    /// A stream could not be made, or reported an error of its work.
+    /// A stream could not be created, or reported an error of its work.
     #[error(transparent)]
     Driver(#[from] DriverError),
 }

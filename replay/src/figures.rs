@@ -1,26 +1,26 @@
-//! What a replay reports.
+//! The figures that a replay reports.
 
 use std::time::Duration;
 
 /// One pass over a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
-    /// Operations that were made: all of the trace, less the frees of blocks that found no memory.
+    /// Operations that were made: all of the trace, except the frees of blocks whose allocation ran out of memory.
     pub operations: u64,
-    /// Host time that they took.
+    /// Host time of the operations.
     pub elapsed: Duration,
-    /// Allocations that found no memory.
+    /// Allocations that ran out of memory.
     pub out_of_memory: u64,
 }
 
 impl Pass {
-    /// Host time per operation.
+    /// Returns the host time per operation, in nanoseconds.
     pub fn ns_per_operation(&self) -> f64 {
         self.elapsed.as_nanos() as f64 / self.operations.max(1) as f64
     }
 }
 
-/// A whole replay: a first pass, in which a stack gets its memory, and the passes after it.
+/// The figures of a replay: a first pass, in which the stack takes its memory, and the passes after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
     pub(crate) first: Pass,
@@ -28,17 +28,17 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The first pass, which found the stack as it was given.
+    /// Returns the first pass, which starts with the stack in the state that it was passed in.
     pub fn first(&self) -> Pass {
         self.first
     }
 
-    /// The passes after it.
+    /// Returns the passes after the first.
     pub fn passes(&self) -> &[Pass] {
         &self.passes
     }
 
-    /// Host time per operation: the median of the passes after the first.
+    /// Returns the host time per operation, in nanoseconds: the median of the passes after the first.
     pub fn ns_per_operation(&self) -> f64 {
         let mut times = Vec::from_iter(self.passes.iter().map(Pass::ns_per_operation));
         times.sort_unstable_by(f64::total_cmp);
@@ -46,7 +46,7 @@ impl Figures {
         if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2.0 }
     }
 
-    /// Allocations that found no memory, in the pass that had the most of them.
+    /// Returns the number of allocations that ran out of memory, in the pass that had the most of them.
     pub fn out_of_memory(&self) -> u64 {
         self.passes.iter().map(|pass| pass.out_of_memory).fold(self.first.out_of_memory, u64::max)
     }

@@ -5,7 +5,7 @@ use crate::error::Malformed;
 /// The columns that a replay needs, in the order in which [`Header`] keeps them. `Time` is not read.
 const COLUMNS: [&str; 5] = ["Thread", "Action", "Pointer", "Size", "Stream"];
 
-/// Which column is where.
+/// The positions of the columns.
 #[derive(Debug)]
 pub(crate) struct Header {
     columns: usize,
@@ -45,7 +45,7 @@ impl Header {
     }
 }
 
-/// One call that was logged.
+/// One logged call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) action: Action,
@@ -79,7 +79,7 @@ fn bad(column: &'static str, expected: &'static str, found: &str) -> Malformed {
     Malformed::Field { column, expected, found: found.into() }
 }
 
-/// A pointer: `(nil)`, or hexadecimal with or without `0x`.
+/// Parses a pointer: `(nil)`, or hexadecimal with or without `0x`.
 fn address(text: &str) -> Option<u64> {
     if text == "(nil)" {
         return Some(0);
@@ -87,7 +87,7 @@ fn address(text: &str) -> Option<u64> {
     digits(text.strip_prefix("0x").unwrap_or(text), 16)
 }
 
-/// A thread or stream: decimal, hexadecimal with `0x`, or `(nil)` for a null handle.
+/// Parses a thread or stream: decimal, hexadecimal with `0x`, or `(nil)` for a null handle.
 fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(hexadecimal) => digits(hexadecimal, 16),
@@ -96,7 +96,7 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// Digits alone: the standard library would take a sign too.
+/// Parses digits without a sign. The standard library would accept a `+`.
 fn digits(text: &str, radix: u32) -> Option<u64> {
     if text.starts_with('+') { None } else { u64::from_str_radix(text, radix).ok() }
 }

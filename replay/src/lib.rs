@@ -1,12 +1,12 @@
 //! Replays allocation traces on any cumem memory resource.
 //!
-//! A [`Trace`] is a log in RMM's format (`Thread,Time,Action,Pointer,Size,Stream`, plain or `.xz`), checked
-//! and compiled to compact operations. [`Replay`] runs it several times on a stack and reports
-//! [`Figures`]; a [`Player`] runs single passes, for a harness that counts passes itself.
+//! A [`Trace`] is a log in RMM's format (`Thread,Time,Action,Pointer,Size,Stream`, plain or `.xz`), checked and
+//! compiled to compact operations. [`Replay`] runs it several times on a stack and reports [`Figures`].
+//! A [`Player`] runs single passes, for a harness that counts passes itself.
 //!
-//! Streams are honoured: each logged stream is a stream of the device. The operations of all logged
-//! threads are made by the calling thread, in logged order: only that order is known to have worked,
-//! and forcing it on several threads would measure their hand-over.
+//! Each logged stream is replayed on its own stream of the device. The calling thread makes the operations of all
+//! logged threads, in logged order. Only that order is known to have worked, and a replay on several threads would
+//! measure the hand-over between them.
 //!
 //! ```no_run
 //! use cumem::{Device, ManagedResource, sim::Profile};

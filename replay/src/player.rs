@@ -7,27 +7,27 @@ use cumem::{Block, DeallocError, LayerExt, MemoryResource, Stream, layout, recor
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// How many operations are made between two looks at the clock.
+/// Operations between two readings of the clock.
 const CHUNK: usize = 4096;
 
-/// A trace on its way through a resource, with its streams made and room for its live blocks.
+/// The replay of a trace on a resource, with its streams and with slots for its live blocks.
 ///
-/// A pass allocates nothing itself. Dropping a player gives back what lives.
+/// A pass allocates no host memory itself. Dropping a player frees the blocks that are still live.
 #[derive(Debug)]
 pub struct Player<'a, R: MemoryResource + ?Sized> {
     trace: &'a Trace,
     resource: &'a R,
     streams: Vec<Stream>,
-    /// The live blocks, by slot; empty where nothing lives, or where memory had run out.
+    /// The live blocks, by slot. A slot is `None` if no block is live, or if the allocation ran out of memory.
     slots: Vec<Option<Block>>,
 }
 
 impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
-    /// Makes the streams, on the device of `resource`.
+    /// Creates the player and its streams, on the device of `resource`.
     ///
     /// # Errors
     ///
-    /// If a stream cannot be made.
+    /// Returns [`ReplayError::Driver`] if a stream cannot be created.
     pub fn new(trace: &'a Trace, resource: &'a R) -> Result<Self, ReplayError> {
         let device = resource.device();
         let streams = trace.streams().iter().map(|_| Stream::new(device)).collect::<Result<_, _>>()?;
@@ -35,15 +35,18 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
         Ok(Self { trace, resource, streams, slots })
     }
 
-    /// Makes every operation of the trace once, then frees what the trace leaves and waits for the
-    /// streams. The time is that of the operations alone.
+    /// Makes every operation of the trace once, then frees the blocks that the trace never frees and waits for the
+    /// streams. The reported time is that of the operations alone.
     ///
-    /// `progress` is told now and then, outside of that time, how many have been made.
+    /// `progress` is called from time to time, outside of the measured time, with the number of operations made so far.
     ///
     /// # Errors
     ///
-    /// [`ReplayError`], with the line, if an allocation fails for another reason than want of memory, or a
-    /// block is not accepted back. What still lives is freed when the player is dropped.
+    /// - Returns [`ReplayError::Allocate`] if an allocation fails for another reason than running out of memory.
+    /// - Returns [`ReplayError::Deallocate`] if the resource does not take a block back.
+    /// - Returns [`ReplayError::Driver`] if a stream reports an error.
+    ///
+    /// The first two name the line. Blocks that are live then are freed when the player is dropped.
     pub fn pass(&mut self, mut progress: impl FnMut(usize)) -> Result<Pass, ReplayError> {
         let trace = self.trace;
         let mut pass = Pass { operations: 0, elapsed: Duration::ZERO, out_of_memory: 0 };
@@ -51,8 +54,8 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
         let mut done = 0;
         while done < trace.ops.len() {
             if let Some(crossing) = crossings.next_if(|crossing| crossing.at == done) {
-                // The block comes from another stream: the program that was logged made this one wait
-                // for that, so that is not the resource's time.
+                // The block was allocated on another stream. The logged program made this stream wait for that one, so
+                // the wait is not part of the resource's time.
                 let stream = trace.ops[done].stream as usize;
                 self.streams[stream].wait_for(&self.streams[crossing.from as usize])?;
             }
@@ -86,9 +89,10 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
                     }
                 }
             } else {
-                // Nothing to free where the allocation found no memory.
+                // If the allocation ran out of memory, there is no block to free.
                 let Some(block) = slot.take() else { continue };
-                // SAFETY: nobody ever used the block; the stream is the one it was allocated on, or waits for it.
+                // SAFETY: no work ever used the block; it was allocated on this stream, or this stream waits for that
+                // one.
                 if let Err(DeallocError { block, reason, .. }) = unsafe { self.resource.deallocate(stream, block) } {
                     *slot = Some(block);
                     let (trace, line) = self.place(first + index);
@@ -109,7 +113,7 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
         for live in &self.trace.leftover {
             let slot = &mut self.slots[live.slot as usize];
             let Some(block) = slot.take() else { continue };
-            // SAFETY: nobody ever used the block; the stream is the one it was allocated on.
+            // SAFETY: no work ever used the block, and it was allocated on this stream.
             let freed = unsafe { self.resource.deallocate(&self.streams[live.stream as usize], block) };
             if let Err(DeallocError { block, reason, .. }) = freed {
                 *slot = Some(block);
@@ -126,12 +130,12 @@ impl<R: MemoryResource + ?Sized> Drop for Player<'_, R> {
         if self.slots.iter().all(Option::is_none) {
             return;
         }
-        // A pass broke off. The streams are waited for, so that any of them may take the blocks back.
+        // A pass failed. All streams are synchronized, so that the blocks can be freed on any of them.
         for stream in &self.streams {
             record_drop_error("a replayed stream", stream.synchronize());
         }
         for block in self.slots.iter_mut().filter_map(Option::take) {
-            // SAFETY: nobody ever used the block, and the work of all streams has ended.
+            // SAFETY: no work ever used the block, and the work of all streams has ended.
             let freed = unsafe { self.resource.deallocate(&self.streams[0], block) };
             record_drop_error("a replayed block", freed);
         }

@@ -1,4 +1,4 @@
-//! [`Replay`]: several passes, and figures only if all of them came to their end.
+//! [`Replay`]: several passes, with figures only if all of them finished.
 
 use crate::error::ReplayError;
 use crate::figures::Figures;
@@ -7,17 +7,17 @@ use crate::trace::Trace;
 use cumem::MemoryResource;
 use std::fmt;
 
-/// How to replay a trace.
+/// A replay of a trace, with its options.
 ///
-/// One pass that is not part of the median, in which pools grow and caches fill, then
-/// [`repeat`](Self::repeat) passes that are.
+/// The first pass is not part of the median, because pools grow and caches fill in it.
+/// [`repeat`](Self::repeat) passes follow, which are.
 pub struct Replay<'a> {
     trace: &'a Trace,
     repeat: usize,
     on_progress: Box<dyn FnMut(Progress) + 'a>,
 }
 
-/// How far a replay has come.
+/// The progress of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Operations made so far, in all passes.
@@ -27,18 +27,18 @@ pub struct Progress {
 }
 
 impl<'a> Replay<'a> {
-    /// One pass to warm up and one to measure.
+    /// Creates a replay with one pass to warm up and one to measure.
     pub fn new(trace: &'a Trace) -> Self {
         Self { trace, repeat: 1, on_progress: Box::new(|_| ()) }
     }
 
-    /// Measures `passes` passes; at least one.
+    /// Sets the number of measured passes; at least one.
     pub fn repeat(mut self, passes: usize) -> Self {
         self.repeat = passes.max(1);
         self
     }
 
-    /// Calls `callback` now and then, outside of the time that is measured.
+    /// Sets a function that is called from time to time, outside of the measured time.
     pub fn on_progress(mut self, callback: impl FnMut(Progress) + 'a) -> Self {
         self.on_progress = Box::new(callback);
         self
@@ -48,8 +48,8 @@ impl<'a> Replay<'a> {
     ///
     /// # Errors
     ///
-    /// [`ReplayError`], with the line of the trace, as soon as anything but want of memory stands in the
-    /// way. What lives then is given back, and there are no figures.
+    /// Returns the errors of [`Player::new`] and [`Player::pass`], as soon as one occurs.
+    /// The live blocks are freed then, and there are no figures. Running out of memory is no error; it is counted.
     pub fn run<R: MemoryResource + ?Sized>(mut self, resource: &R) -> Result<Figures, ReplayError> {
         let mut player = Player::new(self.trace, resource)?;
         let of_a_pass = self.trace.operations() as u64;

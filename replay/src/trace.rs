@@ -8,13 +8,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// What an `.xz` file begins with.
+/// The first bytes of an `.xz` file.
 const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
 /// An allocation trace, checked and compiled.
 ///
-/// Rows of failed allocations are counted and not replayed, nor are frees of the null pointer. Zero-size
-/// allocations are, also those that share a pointer.
+/// Failed allocations in the log are counted but not replayed. Frees of the null pointer are not replayed.
+/// Zero-size allocations are replayed, also if they share a pointer.
 pub struct Trace {
     name: String,
     pub(crate) ops: Vec<Op>,
@@ -29,11 +29,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Reads a log in RMM's format, plain or packed with `xz`, whatever its name ends with.
+    /// Reads a log in RMM's format, plain or packed with `xz`. The format is recognized by the contents, not by the
+    /// file name.
     ///
     /// # Errors
     ///
-    /// [`TraceError`], with the number of the line that is wrong and what was expected there.
+    /// - Returns [`TraceError::Open`] or [`TraceError::Read`] if the file cannot be opened, read or unpacked.
+    /// - Returns [`TraceError::Malformed`] with the number of the line that is wrong, and what was expected there.
+    /// - Returns [`TraceError::Empty`] if the log holds no allocation.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TraceError> {
         let path = path.as_ref();
         let name = path.display().to_string();
@@ -43,11 +46,11 @@ impl Trace {
         }
     }
 
-    /// The same from anything that can be read; `name` is how errors call it.
+    /// Reads a log from any reader. Errors use `name` for the trace.
     ///
     /// # Errors
     ///
-    /// Those of [`read`](Self::read).
+    /// Returns the errors of [`read`](Self::read), except [`TraceError::Open`].
     pub fn parse(mut reader: impl Read, name: impl Into<String>) -> Result<Self, TraceError> {
         let name = name.into();
         let mut head = Vec::new();
@@ -96,54 +99,63 @@ impl Trace {
         })
     }
 
-    /// What it is called: its path, if it was read from one.
+    /// Returns the name of the trace: its path, if it was read from a file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Allocations and frees that a pass makes.
+    /// Returns the number of allocations and frees that a pass makes.
     pub fn operations(&self) -> usize {
         self.ops.len()
     }
 
-    /// The most bytes that were live at once, as requested.
+    /// Returns the most requested bytes that were live at once.
     pub fn peak_requested_bytes(&self) -> u64 {
         self.peak_requested_bytes
     }
 
-    /// The logged streams, in the order in which they first appear.
+    /// Returns the logged streams, in the order in which they first appear.
     pub fn streams(&self) -> &[u64] {
         &self.streams
     }
 
-    /// The logged threads, in the order in which they first appear.
+    /// Returns the logged threads, in the order in which they first appear.
     pub fn threads(&self) -> &[u64] {
         &self.threads
     }
 
-    /// Allocations that failed when the log was written. They are not replayed.
+    /// Returns the number of allocations that failed when the log was written. They are not replayed.
     pub fn allocate_failures(&self) -> u64 {
         self.failures
     }
 
-    /// Blocks that the log never frees. Each pass frees them after its last operation, outside of its time.
+    /// Returns the number of blocks that the log never frees. Each pass frees them after its last operation, outside of
+    /// the measured time.
     pub fn never_freed(&self) -> usize {
         self.leftover.len()
     }
 
-    /// The line of an operation.
+    /// Returns the line of an operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `operation` is not less than [`operations`](Self::operations).
     pub fn line(&self, operation: usize) -> u64 {
         self.origins[operation].line
     }
 
-    /// The line of the `n`-th allocation, counted from 1; `None` past the last.
+    /// Returns the line of the `n`-th allocation, counted from 1, or `None` past the last.
     pub fn line_of_allocation(&self, n: u64) -> Option<u64> {
         let skip = usize::try_from(n.checked_sub(1)?).ok()?;
         let mut allocations = self.ops.iter().enumerate().filter(|(_, op)| op.allocates().is_some());
         allocations.nth(skip).map(|(operation, _)| self.line(operation))
     }
 
-    /// The thread that made an operation, as an index into [`threads`](Self::threads).
+    /// Returns the thread that made an operation, as an index into [`threads`](Self::threads).
+    ///
+    /// # Panics
+    ///
+    /// Panics if `operation` is not less than [`operations`](Self::operations).
     pub fn thread(&self, operation: usize) -> usize {
         self.origins[operation].thread as usize
     }

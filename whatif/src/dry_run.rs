@@ -1,4 +1,4 @@
-//! [`dry_run`] and [`replay`]: a program, or a trace, on one setting.
+//! [`dry_run`] and [`replay`]: run a program, or replay a trace, on one setting.
 
 use crate::setting::{Setting, WhatIfError};
 use crate::timeline::{Moment, Residency};
@@ -13,102 +13,103 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What came of a program on one setting. All of it is simulated.
+/// The result of a program on one setting. All of it is simulated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DryRun {
-    /// The simulated device, by the name of its profile.
+    /// The simulated device: the name of its profile.
     pub device: String,
-    /// Bytes of memory that it has.
+    /// Bytes of memory of the device.
     pub capacity: u64,
     /// The stack, as it was given.
     pub stack: String,
-    /// The limit that was set besides, in bytes.
+    /// The limit of the setting, in bytes.
     pub limit: Option<u64>,
-    /// Where the numbers of the device come from.
+    /// The numbers of the device's profile, counted by their origin.
     pub provenance: Provenances,
-    /// The error that the program ended with, if it did.
+    /// The error that the program returned, if it did.
     pub error: Option<String>,
-    /// Allocations that the program asked for.
+    /// Allocations that the program requested.
     pub requests: u64,
-    /// How many of them found no memory.
+    /// Allocations that ran out of memory.
     pub out_of_memory_count: u64,
-    /// Where that was, up to the first 100.
+    /// The first allocations that ran out of memory, at most 100.
     pub out_of_memory: Vec<OutOfMemory>,
-    /// Each layer, the outermost first.
+    /// The figures of each layer, the outermost first.
     pub layers: Vec<LayerFigures>,
-    /// The most bytes that the program had at once.
+    /// The most bytes that the program had allocated at once.
     pub peak_requested: u64,
-    /// The most bytes that the stack had from the driver at once.
+    /// The most bytes that the stack had allocated from the driver at once.
     pub peak_reserved: u64,
-    /// The most bytes of the device that were in use at once. Unified memory counts where it is resident.
+    /// The most bytes of the device's memory that were in use at once. Managed memory counts while it is resident
+    /// there.
     pub peak_device: u64,
     /// Bytes of pages that migrated from the host to the device.
     pub migrated_to_device: u64,
-    /// Bytes of pages that migrated from the device to the host, evictions included.
+    /// Bytes of pages that migrated from the device to the host, including evictions.
     pub migrated_to_host: u64,
     /// Page faults of the device.
     pub faults: u64,
     /// Page faults of the host.
     pub host_faults: u64,
-    /// 2 MiB chunks of the device that were taken from unified memory for something else.
+    /// 2 MiB chunks of device memory that were evicted from managed memory for another use.
     pub evictions: u64,
     /// Virtual time from the first call to the end of the last work, in nanoseconds.
     pub virtual_ns: u64,
-    /// What was still allocated when all was gone, in words.
+    /// The allocations that were still live after everything was dropped, in words.
     pub left_behind: Option<String>,
     /// Memory over time.
     pub timeline: Vec<Moment>,
-    /// Where it was.
+    /// Where the memory was over time.
     pub residency: Residency,
 }
 
-/// How many numbers of a profile come from where.
+/// The numbers of a profile, counted by their origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Provenances {
-    /// Measured on such a device.
+    /// Numbers measured on such a device.
     pub measured: usize,
-    /// Stated by NVIDIA or by the driver's source.
+    /// Numbers stated by NVIDIA or by the driver's source.
     pub from_source: usize,
-    /// Computed from another device's.
+    /// Numbers computed from those of another device.
     pub scaled: usize,
-    /// Guesses.
+    /// Guessed numbers.
     pub uncalibrated: usize,
 }
 
-/// An allocation that found no memory.
+/// An allocation that ran out of memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OutOfMemory {
-    /// Which of the program's allocations, counted from 1.
+    /// The number of the program's allocation, counted from 1.
     pub request: u64,
-    /// The line of the trace.
+    /// The line of the trace; `None` for a program.
     pub line: Option<u64>,
-    /// Bytes asked for.
+    /// Requested bytes.
     pub bytes: u64,
     /// Virtual time since the run began.
     #[serde(rename = "at_ns", serialize_with = "as_nanos")]
     pub at: Duration,
-    /// What the layer that refused it said.
+    /// The error of the layer that refused the allocation.
     pub error: String,
 }
 
-/// What one layer handed out.
+/// Counts of what one layer handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LayerFigures {
-    /// The layer, as it describes itself.
+    /// The layer's description of itself.
     pub layer: String,
-    /// The most bytes at once.
+    /// The most bytes that were live at once.
     pub peak_bytes: u64,
-    /// The most blocks at once.
+    /// The most blocks that were live at once.
     pub peak_blocks: u64,
-    /// Blocks in all.
+    /// All blocks that were allocated.
     pub total_blocks: u64,
-    /// Requests that it, or what is beneath it, refused.
+    /// Requests that the layer, or a layer beneath it, refused.
     pub failures: u64,
-    /// Bytes that it may hand out, where it limits that.
+    /// The layer's limit in bytes, if it has one.
     pub limit: Option<u64>,
 }
 
@@ -116,14 +117,14 @@ fn as_nanos<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::O
     serializer.serialize_u64(time.as_nanos() as u64)
 }
 
-/// Runs `program` on a stack of the setting, on a simulated device of its own, and says what it took.
+/// Runs `program` on the stack of the setting, on a new simulated device, and returns what the run needed.
 ///
-/// That memory runs out, or that the program fails, is an answer and no error. The program drops what it makes before
-/// it returns.
+/// If memory runs out or the program fails, the result contains it; neither is an error of this function.
+/// The program must drop everything that it creates before it returns.
 ///
 /// # Errors
 ///
-/// [`WhatIfError`] if the stack cannot be made on the device.
+/// Returns [`WhatIfError`] if the profile is not valid, or if the stack cannot be created on the device.
 pub fn dry_run<E: fmt::Display>(
     setting: &Setting,
     program: impl FnOnce(&AnyStack) -> Result<(), E>,
@@ -177,11 +178,11 @@ pub fn dry_run<E: fmt::Display>(
     })
 }
 
-/// Replays a trace, once, on a setting. Streams are honoured, and waits between them are made as the replay makes them.
+/// Replays a trace once on a setting. Streams and the waits between them are those of [`cumem_replay`].
 ///
 /// # Errors
 ///
-/// [`WhatIfError`] if the stack cannot be made on the device.
+/// Returns [`WhatIfError`] if the profile is not valid, or if the stack cannot be created on the device.
 pub fn replay(trace: &Trace, setting: &Setting) -> Result<DryRun, WhatIfError> {
     let mut run = dry_run(setting, |stack| {
         Player::new(trace, stack)?.pass(|_| ())?;
@@ -206,12 +207,12 @@ fn watched(stack: AnyStack, seen: &Arc<Mutex<Seen>>, touches: bool) -> AnyStack 
         AnyStack::OverManaged(stack) => AnyStack::OverManaged(over(stack, seen, touches)),
         AnyStack::OverPinned(stack) => AnyStack::OverPinned(over(stack, seen, touches)),
         AnyStack::OverEither(stack) => AnyStack::OverEither(over(stack, seen, touches)),
-        // No device can touch it.
+        // No device can access host memory.
         AnyStack::OverHost(stack) => AnyStack::OverHost(over(stack, seen, false)),
     }
 }
 
-/// Each layer that has statistics over it.
+/// Returns the figures of each layer that has statistics over it.
 fn layers(stack: &AnyStack) -> Vec<LayerFigures> {
     let mut found = Vec::new();
     let mut layer: &dyn Layer = stack;
@@ -250,7 +251,7 @@ impl Provenances {
     }
 }
 
-/// `20 measured, 8 from source, 3 scaled, 11 uncalibrated`.
+/// Prints `20 measured, 8 from source, 3 scaled, 11 uncalibrated`.
 impl fmt::Display for Provenances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { measured, from_source, scaled, uncalibrated } = self;
@@ -259,7 +260,7 @@ impl fmt::Display for Provenances {
 }
 
 impl DryRun {
-    /// Whether memory sufficed and the program came to its end.
+    /// Reports whether memory sufficed and the program succeeded.
     pub fn fits(&self) -> bool {
         self.out_of_memory_count == 0 && self.error.is_none()
     }

@@ -1,8 +1,8 @@
-//! Will it fit? Runs a program, or an allocation trace, on other devices, under other limits and on other stacks than
-//! there are, and says what it took.
+//! Will it fit? Runs a program, or replays an allocation trace, on devices, limits and stacks that you do not have, and
+//! reports what the run needed.
 //!
-//! Everything here happens on the [simulated device](cumem::sim). Bytes, blocks, faults and evictions are exact under
-//! its rules; times are a model's, and each report says where the numbers of its device come from.
+//! Everything here runs on the [simulated device](cumem::sim). Bytes, blocks, faults and evictions are exact under its
+//! rules. Times are a model's, and each report states where the numbers of its device come from.
 //!
 //! ```
 //! use cumem::sim::Profile;
@@ -24,13 +24,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | part | for |
+//! | part | purpose |
 //! |---|---|
 //! | [`Setting`] | a device, a limit and a stack |
-//! | [`dry_run`] | a program on one setting |
-//! | [`replay`] | a trace on one setting |
-//! | [`DryRun`] | what came of it: the figures, layer by layer, and what to draw |
-//! | [`Report`] | several of them side by side, as text, JSON, or one page of HTML |
+//! | [`dry_run`] | runs a program on one setting |
+//! | [`replay`] | replays a trace on one setting |
+//! | [`DryRun`] | the result: the figures, layer by layer, and the data of the charts |
+//! | [`Report`] | several results side by side, as text, JSON, or one page of HTML |
 
 mod dry_run;
 mod report;

@@ -9,7 +9,7 @@ use crate::dry_run::DryRun;
 use serde::Serialize;
 use std::fmt;
 
-/// What every report says first.
+/// The note at the beginning of every report.
 const NOTE: &str =
     "Simulated: bytes, blocks, faults and evictions are exact under the model's rules; times are the model's.";
 
@@ -17,37 +17,37 @@ const NOTE: &str =
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// Always true: nothing here was measured.
+    /// Always true, because nothing in a report was measured.
     pub simulated: bool,
-    /// What was run.
+    /// The name of the program or trace.
     pub subject: String,
-    /// What came of it.
+    /// The results of the runs.
     pub runs: Vec<DryRun>,
 }
 
-/// How a report is written.
+/// The format of a written report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people, in a terminal.
+    /// Text for people, in a terminal.
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
-    /// One page that needs no other file, with charts.
+    /// One page of HTML with charts, which needs no other file.
     Html,
 }
 
 impl Report {
-    /// A report on `subject`, which is how it is called.
+    /// Creates a report on the program or trace with the name `subject`.
     pub fn new(subject: impl Into<String>, runs: Vec<DryRun>) -> Self {
         Self { simulated: true, subject: subject.into(), runs }
     }
 
-    /// The report, written in a format.
+    /// Returns the report, written in a format.
     pub fn write(&self, format: Format) -> String {
         match format {
             Format::Text => self.to_string(),
             Format::Json => {
-                // Numbers, strings and lists: nothing that JSON could not say.
+                // A report consists of numbers, strings and lists, so JSON can represent all of it.
                 let mut text = serde_json::to_string_pretty(self).expect("a report is plain data");
                 text.push('\n');
                 text
@@ -56,7 +56,7 @@ impl Report {
         }
     }
 
-    /// The figures that are compared: what they are, and one for each run.
+    /// Returns the rows of the comparison: the name of a figure, and its value in each run.
     fn rows(&self) -> Vec<(&'static str, Vec<String>)> {
         let row = |name, value: fn(&DryRun) -> String| (name, self.runs.iter().map(value).collect());
         let numbers = (1..=self.runs.len()).map(|number| format!("run {number}")).collect();
@@ -81,21 +81,21 @@ impl Report {
     }
 }
 
-/// The report as text.
+/// Prints the report as text.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         text::report(self, f)
     }
 }
 
-/// One run as text.
+/// Prints one run as text.
 impl fmt::Display for DryRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         text::run(self, f)
     }
 }
 
-/// Bytes as people read them, exact where they are whole.
+/// Formats bytes for people, exactly if they are a whole number of the unit.
 fn bytes(n: u64) -> String {
     const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match UNITS.iter().find(|(_, shift)| n >> shift > 0) {

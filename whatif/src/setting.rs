@@ -1,4 +1,4 @@
-//! [`Setting`]: what to try.
+//! [`Setting`]: a device, a limit and a stack to try.
 
 use cumem::DriverError;
 use cumem::sim::Profile;
@@ -14,33 +14,33 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A stack on a device of a profile.
+    /// Creates a setting with a stack on a device of a profile, without a limit.
     pub fn new(profile: Profile, stack: StackSpec) -> Self {
         Self { profile, stack, limit: None, touched: false }
     }
 
-    /// The stack gets no more than this from the driver: bytes, or a share of the device's memory.
+    /// Sets the most that the stack may take from the driver: bytes, or a share of the device's memory.
     pub fn limit(mut self, limit: impl Into<Size>) -> Self {
         self.limit = Some(limit.into());
         self
     }
 
-    /// The device writes each block once, on its stream, as soon as it is allocated. A trace does not say what becomes
-    /// of its blocks; with this, unified memory is used, faults and moves.
+    /// Makes the device write each block once, on its stream, as soon as it is allocated.
+    /// A trace does not record how its blocks are used; with this option managed memory faults and migrates.
     pub fn touched(mut self) -> Self {
         self.touched = true;
         self
     }
 }
 
-/// A setting that cannot be tried.
+/// The error of a setting that cannot be tried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WhatIfError {
-    /// The stack cannot be made on the device.
+    /// The stack cannot be created on the device.
     #[error(transparent)]
     Stack(#[from] SpecError),
-    /// The profile makes no sense, or the device could not be asked.
+    /// The profile is not valid, or a call to the device failed.
     #[error(transparent)]
     Device(#[from] DriverError),
 }

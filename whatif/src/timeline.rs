@@ -1,28 +1,29 @@
-//! What is drawn: memory over time, and where it was.
+//! The data of the charts: memory over time, and where it was.
 
 use cumem::sim::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Moments that are kept; when there are as many, each two become one, and from then on they are as far apart as those.
+/// Bound on the number of moments. When it is reached, each two moments are merged into one, and later moments are at
+/// least as far apart as the merged ones.
 const MOST: usize = 512;
-/// Rows of a residency map: the largest allocations.
+/// Rows of a residency map, which are the largest allocations.
 const ROWS: usize = 40;
 
-/// Memory at one moment; the most of each since the moment before.
+/// The memory at one moment. Each figure is its maximum since the moment before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Moment {
-    /// Virtual time, in nanoseconds since the run began.
+    /// Virtual time since the run began, in nanoseconds.
     pub at_ns: u64,
-    /// Bytes that the program had from the stack.
+    /// Bytes that the program had allocated from the stack.
     pub requested: u64,
-    /// Bytes that the stack had from the driver.
+    /// Bytes that the stack had allocated from the driver.
     pub reserved: u64,
 }
 
-/// Moments of a run of any length.
+/// Collects a bounded number of moments from a run of any length.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     moments: Vec<Moment>,
@@ -60,27 +61,27 @@ fn merged(first: Moment, second: Moment) -> Moment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 #[non_exhaustive]
 pub struct Residency {
-    /// When, in nanoseconds since the run began.
+    /// The moments, in nanoseconds since the run began.
     pub at_ns: Vec<u64>,
-    /// Bytes of the device in use at each moment, by the pages that are there.
+    /// Bytes of all allocations that were resident on the device, at each moment.
     pub on_device: Vec<u64>,
-    /// One row for each allocation, the largest, by number.
+    /// The largest allocations, one row each, in the order of their numbers.
     pub rows: Vec<Row>,
-    /// Allocations that are not among them.
+    /// The number of allocations without a row.
     pub left_out: usize,
 }
 
-/// One allocation.
+/// One allocation of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Row {
-    /// Its number, in the order in which they were made.
+    /// Number of the allocation, in the order of the allocations.
     pub allocation: u64,
-    /// Its kind of memory.
+    /// Kind of memory.
     pub kind: &'static str,
-    /// Bytes that it was asked for with.
+    /// Requested bytes.
     pub bytes: u64,
-    /// At each moment, bytes of its pages on the device and on the host; `None` while it was not allocated.
+    /// Bytes of its pages on the device and on the host, at each moment; `None` while it was not allocated.
     pub at: Vec<Option<[u64; 2]>>,
 }
 

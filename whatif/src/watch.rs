@@ -1,4 +1,4 @@
-//! [`Watch`]: an outermost layer that sees what a program asks for.
+//! [`Watch`]: an outermost layer that records the requests of a program.
 
 use crate::dry_run::OutOfMemory;
 use crate::timeline::Timeline;
@@ -11,10 +11,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Points at which memory ran out that are kept.
+/// The most out-of-memory events that are kept.
 const KEPT: usize = 100;
 
-/// What was seen.
+/// What a [`Watch`] recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) requests: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Seen {
     pub(crate) timeline: Timeline,
 }
 
-/// Passes everything on, and writes down what ran out when.
+/// Passes every call on, and records the allocations that run out of memory.
 #[derive(Debug)]
 pub(crate) struct Watch<R> {
     pub(crate) seen: Arc<Mutex<Seen>>,
@@ -31,7 +31,7 @@ pub(crate) struct Watch<R> {
     pub(crate) resource: R,
 }
 
-/// What was seen so far.
+/// Locks the record.
 pub(crate) fn look(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -56,18 +56,18 @@ impl<R: MemoryResource> Watch<R> {
         }
     }
 
-    /// The device writes the block, of which no byte is really touched.
+    /// Enqueues a write of the block on the device. The kernel changes no byte; only the model sees the access.
     fn touch(&self, stream: &Stream, block: &Block) -> Result<(), AllocError> {
         if !self.touches || block.size() == 0 {
             return Ok(());
         }
         let kernel = HostKernel::new("first use", |_| ()).writes(block.addr(), block.size());
-        // SAFETY: the block was just allocated on this stream, and the closure touches nothing.
+        // SAFETY: the block was just allocated on this stream, and the closure accesses no memory.
         unsafe { stream.launch_host(kernel) }.map_err(AllocError::from)
     }
 }
 
-/// An error's text, the same whichever of the process's simulators it comes from.
+/// Returns an error's text without the number of the simulator, so that the text is the same in every run.
 pub(crate) fn without_machine(text: &str, device: &cumem::Device) -> String {
     text.replace(&device.id().to_string(), "the device")
 }
@@ -87,7 +87,7 @@ impl<R: MemoryResource> Layer for Watch<R> {
     }
 }
 
-// SAFETY: every block is the resource's, handed on unchanged.
+// SAFETY: every block is the resource's and is passed on unchanged.
 unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
     type Kind = R::Kind;
 
@@ -105,7 +105,7 @@ unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
         match self.touch(stream, &block) {
             Ok(()) => Ok(block),
             Err(error) => {
-                // SAFETY: the block is the resource's, and nothing uses it.
+                // SAFETY: the block is the resource's, and no work uses it.
                 let returned = unsafe { self.resource.deallocate(stream, block) };
                 cumem::record_drop_error("a block that could not be touched", returned);
                 Err(error)
@@ -114,7 +114,7 @@ unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // SAFETY: this method's contract is the resource's.
+        // SAFETY: the caller upholds the contract of this method, which is the resource's.
         unsafe { self.resource.deallocate(stream, block) }?;
         self.note(&mut look(&self.seen));
         Ok(())

@@ -1,9 +1,10 @@
-//! [`PressureOptions`]: at which levels something is done.
+//! [`PressureOptions`]: the levels at which a [`Pressure`](super::Pressure) acts.
 
 use crate::size::Size;
 use cumem::DriverError;
 
-/// Levels of memory in use on the device, and how often it is asked. Shares are of the device's memory.
+/// The levels of memory in use at which a [`Pressure`](super::Pressure) acts, and how often it queries the device.
+/// Shares are shares of the device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "does nothing by itself"]
 pub struct PressureOptions {
@@ -25,28 +26,28 @@ impl Default for PressureOptions {
 }
 
 impl PressureOptions {
-    /// Trims from so many bytes in use on; 80 % unless set.
+    /// Sets the bytes in use from which on memory is trimmed. Default 80 %.
     pub fn trim_at(self, used: impl Into<Size>) -> Self {
         Self { trim_at: used.into(), ..self }
     }
 
-    /// Refuses from so many bytes in use on; 95 % unless set.
+    /// Sets the bytes in use from which on allocations are refused. Default 95 %.
     pub fn refuse_at(self, used: impl Into<Size>) -> Self {
         Self { refuse_at: used.into(), ..self }
     }
 
-    /// A level is left so far below where it was entered; 5 % unless set.
+    /// Sets how far below its threshold the memory in use must fall before a level is left. Default 5 %.
     pub fn slack(self, slack: impl Into<Size>) -> Self {
         Self { slack: slack.into(), ..self }
     }
 
-    /// Asks the device after so many bytes were allocated; 1 % unless set. 0 asks at every allocation.
+    /// Sets how many bytes are allocated between two queries of the device. Default 1 %. 0 queries at every allocation.
     pub fn ask_after(self, bytes: impl Into<Size>) -> Self {
         Self { ask_after: bytes.into(), ..self }
     }
 }
 
-/// A pressure could not be made.
+/// The error of a [`Pressure`](super::Pressure) that could not be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PressureError {
@@ -55,14 +56,14 @@ pub enum PressureError {
     Levels {
         /// Bytes of the slack.
         slack: usize,
-        /// Bytes in use from which memory is trimmed.
+        /// Bytes in use from which on memory is trimmed.
         trim_at: usize,
-        /// Bytes in use from which allocations are refused.
+        /// Bytes in use from which on allocations are refused.
         refuse_at: usize,
         /// Bytes of the device's memory.
         total: usize,
     },
-    /// The driver does not say how much memory is free.
+    /// The query for the device's free memory failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
 }

@@ -1,4 +1,4 @@
-//! [`PressureState`]: how full the device is, and what was done about it.
+//! [`PressureState`]: how full the device's memory is, and how often memory was trimmed or refused.
 
 use super::options::{PressureError, PressureOptions};
 use crate::size::Size;
@@ -7,18 +7,18 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-/// How full the device is, in steps of what is done about it.
+/// How full the device's memory is, as a step of what is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PressureLevel {
-    /// There is room.
+    /// Below both thresholds: nothing is done.
     Normal,
-    /// What is kept unused was given back.
+    /// Unused memory was trimmed when this level was entered.
     Trim,
     /// Allocations are refused.
     Refuse,
 }
 
-/// What a [`Pressure`](super::Pressure) knows and did.
+/// The level of a [`Pressure`](super::Pressure), and counts of what it did.
 #[derive(Debug)]
 pub struct PressureState {
     device: Device,
@@ -28,15 +28,15 @@ pub struct PressureState {
     slack: usize,
     ask_after: usize,
     level: AtomicU8,
-    /// Bytes allocated since the device was asked.
+    /// Bytes allocated since the device was last queried.
     unasked: AtomicUsize,
     used: AtomicUsize,
     trims: AtomicU64,
     trimmed: AtomicU64,
     refusals: AtomicU64,
-    /// A series of refusals is on, and was said.
+    /// True during a series of refusals whose `tracing` event has been emitted.
     refusing: AtomicBool,
-    /// Held while the level changes, so that each change happens once.
+    /// Locked while the level changes, so that each change happens once.
     changing: Mutex<()>,
 }
 
@@ -69,7 +69,7 @@ impl PressureState {
         Ok(state)
     }
 
-    /// The level now in force.
+    /// Returns the current level.
     pub fn level(&self) -> PressureLevel {
         match self.level.load(Relaxed) {
             0 => PressureLevel::Normal,
@@ -78,16 +78,17 @@ impl PressureState {
         }
     }
 
-    /// Bytes in use on the device, when it was last asked.
+    /// Returns the bytes in use on the device at the last query.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// Bytes until allocations are refused, asked now; 0 while they are.
+    /// Queries the device and returns the bytes that may be allocated before allocations are refused.
+    /// Returns 0 while they are refused.
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error if the query fails.
     pub fn remaining(&self) -> Result<usize, DriverError> {
         match self.level() {
             PressureLevel::Refuse => Ok(0),
@@ -95,28 +96,28 @@ impl PressureState {
         }
     }
 
-    /// How often memory was given back.
+    /// Returns the number of trims that freed memory.
     pub fn trims(&self) -> u64 {
         self.trims.load(Relaxed)
     }
 
-    /// Bytes that were given back.
+    /// Returns the bytes that trims freed.
     pub fn trimmed_bytes(&self) -> u64 {
         self.trimmed.load(Relaxed)
     }
 
-    /// Allocations that were refused.
+    /// Returns the number of allocations that were refused.
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Relaxed)
     }
 
-    /// Whether the device is to be asked before `bytes` bytes are allocated.
+    /// Reports whether the device must be queried before `bytes` bytes are allocated.
     pub(super) fn is_due(&self, bytes: usize) -> bool {
         let unasked = self.unasked.fetch_add(bytes, Relaxed).saturating_add(bytes);
         unasked >= self.ask_after || self.level() == PressureLevel::Refuse
     }
 
-    /// Asks the device, changes the level, and has memory given back where one is entered.
+    /// Queries the device and updates the level. Calls `trim` if the new level is higher than the one before.
     pub(super) fn measure(&self, trim: impl Fn() -> usize) -> Result<(), DriverError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.unasked.store(0, Relaxed);
@@ -125,7 +126,7 @@ impl PressureState {
         let mut level = self.next(before, used);
         if level > before && trim() > 0 {
             used = self.ask()?;
-            // What was entered stays entered until the slack is free too.
+            // A level that was entered is left only when the slack is free too.
             level = self.next(level, used);
         }
         self.used.store(used, Relaxed);
@@ -146,14 +147,14 @@ impl PressureState {
         Ok(())
     }
 
-    /// Refuses at the highest level.
+    /// Refuses the allocation if the level is [`PressureLevel::Refuse`].
     pub(super) fn admit(&self, requested: usize) -> Result<(), AllocError> {
         if self.level() < PressureLevel::Refuse {
             return Ok(());
         }
         let (allocated, limit) = (self.used(), self.refuse_at);
         self.refusals.fetch_add(1, Relaxed);
-        // The first of a series says it; the counter has the rest.
+        // Only the first refusal of a series emits an event; the counter has all of them.
         if !self.refusing.swap(true, Relaxed) {
             tracing::warn!(device = %self.device.id(), requested, used = allocated, limit, "refused under memory pressure");
         }
@@ -175,7 +176,7 @@ impl PressureState {
         Ok(info.total - info.free)
     }
 
-    /// The level after `before` with so much in use.
+    /// Returns the level that follows `before` with `used` bytes in use.
     fn next(&self, before: PressureLevel, used: usize) -> PressureLevel {
         let left_below = |entered_at: usize, level| if before >= level { entered_at - self.slack } else { entered_at };
         if used >= left_below(self.refuse_at, PressureLevel::Refuse) {

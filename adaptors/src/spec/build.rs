@@ -1,4 +1,4 @@
-//! Words to a stack, through the same constructors as in code.
+//! Builds a stack from the parsed words, with the constructors that code uses too.
 
 use super::{Adaptor, AnyStack, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
 use crate::{AutoPrefetch, Prefetch, ResourceExt, Size};
@@ -16,30 +16,30 @@ impl StackSpec {
     ///
     /// # Errors
     ///
-    /// [`SpecError`] points at the layer that could not be made, with the device's or the driver's reason, or that
-    /// needs [a ledger](Self::build_with_ledger).
+    /// Returns a [`SpecError`] that points at the layer that could not be created, with the reason of the device or the
+    /// driver. A `tagged` layer is such a layer, because it needs [a ledger](Self::build_with_ledger).
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
         Site { spec: self, device, ledger: None }.build()
     }
 
-    /// Builds the stack on a device; where it is `tagged`, the names are for this ledger.
+    /// Builds the stack on a device. The names of its `tagged` layers are entered in `ledger`.
     ///
     /// # Errors
     ///
-    /// Those of [`build`](Self::build).
+    /// Returns the errors of [`build`](Self::build).
     pub fn build_with_ledger(&self, device: &Device, ledger: &Arc<Ledger>) -> Result<AnyStack, SpecError> {
         Site { spec: self, device, ledger: Some(ledger) }.build()
     }
 }
 
-/// What a stack is built of, and where.
+/// The description that is built, with the device and the ledger to build it for.
 struct Site<'a> {
     spec: &'a StackSpec,
     device: &'a Device,
     ledger: Option<&'a Arc<Ledger>>,
 }
 
-/// A stack so far, over whichever kind of memory.
+/// The stack built so far, by the kind of its memory.
 enum Built {
     Device(AnyUpstream<kind::Device>),
     Managed(AnyUpstream<Managed>),
@@ -48,7 +48,7 @@ enum Built {
     Either(AnyUpstream<Erased>),
 }
 
-/// Another layer, that does not change the kind.
+/// Adds a layer that does not change the kind.
 macro_rules! over {
     ($built:expr, $upstream:ident => $layer:expr) => {
         match $built {
@@ -65,7 +65,7 @@ impl Site<'_> {
     fn build(&self) -> Result<AnyStack, SpecError> {
         Ok(match (self.layers(&self.spec.layers)?, &self.spec.outermost) {
             (Built::Managed(stack), Some(word)) => AnyStack::OverManaged(self.prefetch(stack, word)?),
-            // The parser lets through prefetch over `managed` only.
+            // The parser accepts `prefetch` only over `managed`.
             (Built::Managed(stack), None) => AnyStack::OverManaged(stack.finish()),
             (Built::Device(stack), _) => AnyStack::OverDevice(stack.finish()),
             (Built::Pinned(stack), _) => AnyStack::OverPinned(stack.finish()),
@@ -155,7 +155,8 @@ impl Site<'_> {
         Ok(AnyResource::new(if word.value.always { prefetch.always() } else { prefetch }))
     }
 
-    /// The stack, if devices can reach its memory, which the parser has seen to.
+    /// Returns the stack with its kind erased. The parser has already refused `host` memory, which devices cannot
+    /// access.
     fn accessible(&self, built: Built, word: &Word<Adaptor>) -> Result<AnyUpstream<Erased>, SpecError> {
         match built {
             Built::Device(stack) => Ok(AnyUpstream::erase_kind(stack)),

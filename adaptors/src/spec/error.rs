@@ -1,12 +1,11 @@
-//! [`SpecError`]: what is wrong, and where.
+//! [`SpecError`]: the word of a description that is wrong, and the reason.
 
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What is wrong with the description of a stack, and at which word. Displayed over several lines, with
-/// the word marked.
+/// An error in the description of a stack. `Display` prints several lines, with the wrong word marked.
 #[derive(Debug, Clone)]
 pub struct SpecError {
     text: String,
@@ -22,7 +21,7 @@ impl SpecError {
         Self { text: text.into(), span, message: message.into(), label, note: None, source: None }
     }
 
-    /// A layer that could not be made, for the reason `source`.
+    /// Creates the error of a layer that could not be created because of `source`.
     pub(super) fn refused(text: &str, span: Range<usize>, source: impl Error + Send + Sync + 'static) -> Self {
         let error = Self::new(text, span, source.to_string(), "could not be made");
         Self { source: Some(Arc::new(source)), ..error }
@@ -33,12 +32,12 @@ impl SpecError {
         self
     }
 
-    /// What is wrong, in one line.
+    /// Returns the reason, in one line.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where, in bytes of the description.
+    /// Returns the range of the wrong word, in bytes of the description.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -59,7 +58,7 @@ impl fmt::Display for SpecError {
 }
 
 impl Error for SpecError {
-    /// The error of the layer that could not be made, such as a [`PoolError`](crate::PoolError).
+    /// Returns the error of the layer that could not be created, for example a [`PoolError`](crate::PoolError).
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }

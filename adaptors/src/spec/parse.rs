@@ -1,4 +1,4 @@
-//! Text to words, and the order rules.
+//! Parses the text and checks the order rules.
 
 use super::{Adaptor, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
 use crate::{Crossing, PoolOptions, PressureOptions, Size};
@@ -9,13 +9,13 @@ const LEAVES: &str = "device, async, virtual, managed, pinned, host";
 const ADAPTORS: &str = "pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch";
 
 pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
-    // One line, so that the mark under a word stands where the word does.
+    // The text is joined to one line, so that the mark in an error is directly below its word.
     let text = &text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (layers, outermost) = stack(text, 0..text.len())?;
     Ok(StackSpec { text: text.clone(), layers, outermost })
 }
 
-/// The stack that a part of the text describes.
+/// Parses the stack that the range `whole` of the text describes.
 fn stack(text: &str, whole: Range<usize>) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
     let mut terms = terms(text, whole.clone())?.into_iter();
     let Some(first) = terms.next() else {
@@ -42,11 +42,11 @@ fn no_upstream(text: &str, prefetch: &Word<Outermost>) -> SpecError {
         .note("an adaptor that must be outermost, such as `prefetch`, is applied last")
 }
 
-/// `name(argument, key=value)` at its place in the text.
+/// A term `name(argument, key=value)` and its range in the text.
 struct Term<'t> {
     name: &'t str,
     span: Range<usize>,
-    /// What is between the parentheses, if there are any.
+    /// The range between the parentheses, if there are any.
     inner: Option<Range<usize>>,
     arguments: Vec<Argument<'t>>,
 }
@@ -64,7 +64,7 @@ fn terms(text: &str, whole: Range<usize>) -> Result<Vec<Term<'_>>, SpecError> {
     split(text, whole, '|').map(|span| term(text, span)).collect()
 }
 
-/// The trimmed pieces of `text[whole]` between separators that are within no parentheses.
+/// Returns the trimmed pieces of `text[whole]` between separators that are outside of parentheses.
 fn split<'t>(text: &'t str, whole: Range<usize>, separator: char) -> impl Iterator<Item = Range<usize>> + 't {
     let (mut start, mut depth) = (whole.start, 0);
     let outside = move |c: char| {
@@ -255,7 +255,7 @@ fn spill(text: &str, term: &Term<'_>, first: &Layers) -> Result<Adaptor, SpecErr
     Ok(Adaptor::Spill(second))
 }
 
-/// The rule of `Prefetch::new` and `AutoPrefetch::new` in code, in the same words.
+/// Checks the rule of `Prefetch::new` and `AutoPrefetch::new`, with the words of the compiler's message.
 fn migratable(text: &str, term: &Term<'_>, beneath: &Layers) -> Result<(), SpecError> {
     let spill = beneath.adaptors.iter().find(|word| matches!(word.value, Adaptor::Spill(_)));
     let kind = match spill {

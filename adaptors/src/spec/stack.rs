@@ -6,21 +6,22 @@ use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
 
-/// A finished stack, over whichever kind of memory its description named.
+/// A finished stack over the kind of memory that its description named.
 ///
-/// It is a [`MemoryResource`] itself, of which nothing is [known](Unknown) before run time; the variants, and
-/// [`into_device_accessible`](Self::into_device_accessible), give it back with what can be done with its memory.
+/// It is a [`MemoryResource`] of [`Unknown`] kind, so its type permits neither device nor host access.
+/// Match on the variants, or call [`into_device_accessible`](Self::into_device_accessible), to get a resource with a
+/// known kind.
 #[derive(Debug, Clone)]
 pub enum AnyStack {
     /// Over device memory.
     OverDevice(AnyResource<Device>),
-    /// Over unified memory.
+    /// Over managed memory.
     OverManaged(AnyResource<Managed>),
-    /// Over page-locked host memory.
+    /// Over pinned memory.
     OverPinned(AnyResource<Pinned>),
     /// Over ordinary host memory.
     OverHost(AnyResource<Host>),
-    /// Over memory of several kinds, one stack spilling to another; devices reach all of it.
+    /// Over memory of several kinds, because one stack spills to another. All of it is device-accessible.
     OverEither(AnyResource<Erased>),
 }
 
@@ -37,11 +38,11 @@ macro_rules! each {
 }
 
 impl AnyStack {
-    /// The stack, if devices can reach its memory.
+    /// Returns the stack as a device-accessible resource.
     ///
     /// # Errors
     ///
-    /// The stack itself, if it stands on ordinary host memory.
+    /// Returns the stack itself if its leaf is ordinary host memory.
     pub fn into_device_accessible(self) -> Result<AnyResource<Erased>, Self> {
         match self {
             Self::OverDevice(stack) => Ok(AnyResource::erase_kind(stack)),
@@ -68,7 +69,7 @@ impl Layer for AnyStack {
     }
 }
 
-// SAFETY: every block is the stack's, handed on unchanged; `Unknown` claims nothing.
+// SAFETY: every block is the stack's and is passed on unchanged; the kind `Unknown` promises no access.
 unsafe impl MemoryResource for AnyStack {
     type Kind = Unknown;
 
@@ -79,7 +80,7 @@ unsafe impl MemoryResource for AnyStack {
 
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // SAFETY: this method's contract is the stack's.
+        // SAFETY: the caller upholds the contract of this method, which is the stack's.
         each!(self, stack => unsafe { stack.deallocate(stream, block) })
     }
 }

@@ -4,28 +4,28 @@ use super::scope::{Scope, Scopes};
 use crate::lock::BiasedLock;
 use std::fmt;
 
-/// What a [`Statistics`](super::Statistics) counted. Zero-byte blocks count as blocks.
+/// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 #[derive(Debug)]
 pub struct Counters {
     counts: BiasedLock<Counts>,
     scopes: Scopes,
 }
 
-/// Figures of a [`Counters`] or a [`Scope`], taken together.
+/// The counts of a [`Counters`] or a [`Scope`], all read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Bytes in live blocks; in a scope, since it began, and negative if more was freed than allocated.
+    /// Bytes of live blocks. In a scope, the change since it began, negative if more was freed than allocated.
     pub current_bytes: i64,
-    /// The most that [`current_bytes`](Self::current_bytes) has been.
+    /// The largest value that [`current_bytes`](Self::current_bytes) has had.
     pub peak_bytes: i64,
-    /// Bytes of all blocks allocated.
+    /// Bytes of all blocks that were allocated.
     pub total_bytes: u64,
-    /// Live blocks; in a scope, since it began.
+    /// Live blocks. In a scope, the change since it began.
     pub current_blocks: i64,
-    /// The most that [`current_blocks`](Self::current_blocks) has been.
+    /// The largest value that [`current_blocks`](Self::current_blocks) has had.
     pub peak_blocks: i64,
-    /// Blocks allocated.
+    /// Blocks that were allocated.
     pub total_blocks: u64,
     /// Allocations that failed.
     pub failures: u64,
@@ -36,17 +36,18 @@ impl Counters {
         Self { counts: BiasedLock::new(Counts::default()), scopes: Scopes::new() }
     }
 
-    /// All figures, of one moment.
+    /// Returns all counts, read at one moment.
     pub fn counts(&self) -> Counts {
         *self.counts.lock()
     }
 
-    /// Counts what every thread does from now on, until the scope goes. Scopes nest and overlap freely.
+    /// Begins a scope that counts the calls of all threads from now on, until it is dropped.
+    /// Scopes may nest and overlap in any order.
     pub fn scope(&self) -> Scope<'_> {
         self.scopes.begin(None)
     }
 
-    /// Counts what the calling thread does from now on.
+    /// Begins a scope that counts the calls of the calling thread from now on, until it is dropped.
     pub fn thread_scope(&self) -> Scope<'_> {
         self.scopes.begin(Some(std::thread::current().id()))
     }
@@ -58,7 +59,7 @@ impl Counters {
         self.scopes.each(|counts| counts.allocated(bytes));
     }
 
-    /// Counts a free, or answers how many bytes are out if the block cannot be one of them.
+    /// Counts a free. If the block cannot be one of those counted, returns the bytes that are allocated instead.
     #[inline]
     pub(super) fn freed(&self, bytes: usize) -> Result<(), usize> {
         let bytes = bytes as i64;
@@ -73,7 +74,7 @@ impl Counters {
         Ok(())
     }
 
-    /// Takes a counted free back.
+    /// Undoes a counted free.
     #[cold]
     pub(super) fn not_freed(&self, bytes: usize) {
         let bytes = bytes as i64;

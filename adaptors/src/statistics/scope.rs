@@ -1,4 +1,4 @@
-//! Scopes: counting between two points, of all threads or of one.
+//! Scopes: counts between two points in time, of all threads or of one.
 
 use super::counters::Counts;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// The scopes that are open, of one [`Counters`](super::Counters).
+/// The open scopes of one [`Counters`](super::Counters).
 #[derive(Debug)]
 pub(super) struct Scopes {
-    // Read without the lock, so that calls outside any scope pay one load.
+    // Read without the lock, so that a call costs one load while no scope is open.
     open: AtomicUsize,
     entries: Mutex<Vec<Entry>>,
 }
@@ -34,7 +34,7 @@ impl Scopes {
         Scope { scopes: self, id }
     }
 
-    /// Tells every open scope that counts the calling thread.
+    /// Applies `tell` to the counts of every open scope that counts the calling thread.
     #[inline]
     pub(super) fn each(&self, tell: impl Fn(&mut Counts)) {
         if self.open.load(Relaxed) > 0 {
@@ -54,7 +54,7 @@ impl Scopes {
     }
 }
 
-/// Counts from its beginning until it goes. Others may begin and end meanwhile, in any order.
+/// A count from its beginning until it is dropped. Other scopes may begin and end meanwhile, in any order.
 #[must_use = "counts until it goes"]
 pub struct Scope<'a> {
     scopes: &'a Scopes,
@@ -62,13 +62,13 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// What was counted so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> Counts {
         let entries = self.scopes.lock();
         entries.iter().find(|entry| entry.id == self.id).map(|entry| entry.counts).unwrap_or_default()
     }
 
-    /// Ends the scope and answers what it counted.
+    /// Ends the scope and returns its counts.
     pub fn end(self) -> Counts {
         self.counts()
     }

@@ -1,24 +1,24 @@
-//! What the tests of this crate share.
+//! Helpers that the tests of this crate share.
 
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code)] // each test binary uses only a part
 
 use cumem::sim::Profile;
 use cumem::{Block, DeallocError, Device, MemoryResource, Stream};
 
-/// A simulated device of its own, and a stream of it.
+/// Creates a simulated device and a stream on it.
 pub(crate) fn sim() -> (Device, Stream) {
     sim_with(Profile::default())
 }
 
-/// A simulated device of a profile, and a stream of it.
+/// Creates a simulated device of a profile and a stream on it.
 pub(crate) fn sim_with(profile: Profile) -> (Device, Stream) {
     let device = Device::simulated(profile).unwrap();
     let stream = Stream::new(&device).unwrap();
     (device, stream)
 }
 
-/// Gives back a block that no work uses any more.
+/// Frees a block that no work uses any more.
 pub(crate) fn free(resource: &impl MemoryResource, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-    // SAFETY: these tests enqueue nothing that uses their blocks after this.
+    // SAFETY: these tests enqueue no work that uses a block after they free it.
     unsafe { resource.deallocate(stream, block) }
 }

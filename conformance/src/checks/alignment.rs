@@ -2,7 +2,7 @@ use crate::broken::{Broken, Outcome, ensure};
 use crate::subject::{Subject, bytes, check};
 use cumem::{AllocError, CUDA_ALLOCATION_ALIGNMENT, MemoryResource, layout};
 
-/// Every alignment up to 256 is given, with 256 as the floor.
+/// Every alignment up to 256 is given; every block is aligned to at least 256.
 pub(super) fn alignments_up_to_256<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     for shift in 0..=CUDA_ALLOCATION_ALIGNMENT.ilog2() {
         for size in [1, 100, 4097] {
@@ -13,7 +13,7 @@ pub(super) fn alignments_up_to_256<R: MemoryResource>(subject: &Subject<'_, R>) 
     Ok(())
 }
 
-/// Larger ones are given, or refused with the largest that would have been.
+/// Larger alignments are given, or refused with the largest alignment that the resource supports.
 pub(super) fn larger_alignments<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let promised = subject.expectations.max_alignment;
     for shift in CUDA_ALLOCATION_ALIGNMENT.ilog2() + 1..=21 {

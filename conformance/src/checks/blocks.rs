@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use crate::subject::{Subject, bytes, get, put};
 use cumem::{Block, MemoryResource, Stream};
 
-/// Two live blocks have two addresses (RMM #861).
+/// Two live blocks have different addresses (RMM #861).
 pub(super) fn two_live_blocks_differ<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     for stream in [&subject.stream, &Stream::legacy_default(&subject.device)] {
         let (first, second) = (subject.get(stream, bytes(8))?, subject.get(stream, bytes(8))?);
@@ -15,7 +15,7 @@ pub(super) fn two_live_blocks_differ<R: MemoryResource>(subject: &Subject<'_, R>
     Ok(())
 }
 
-/// 100 blocks of random sizes up to 5 MiB are live at once, apart from each other, and keep their contents.
+/// 100 blocks of random sizes up to 5 MiB are live at once, do not overlap, and keep their contents.
 pub(super) fn a_hundred_live_blocks<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let (stream, mut rng, mut live) = (&subject.stream, Rng::new(subject.seed), LiveBlocks::new());
     let largest = subject.expectations.largest.min(5 << 20);
@@ -30,12 +30,12 @@ pub(super) fn a_hundred_live_blocks<R: MemoryResource>(subject: &Subject<'_, R>)
     }
     ensure!(!blocks.is_empty(), "not one of 100 blocks of up to {largest} bytes was given");
     for block in &blocks {
-        // SAFETY: as above, and later on the same stream.
+        // SAFETY: the block is live and of the resource's kind, and this use follows the write on the same stream.
         unsafe { subject.contents.verify(stream, block, block.addr() >> 8) }?;
     }
     stream.synchronize()?;
     subject.contents.settle()?;
-    // Neither the order of allocation nor its reverse.
+    // Freed in random order, neither in the order of allocation nor in its reverse.
     while !blocks.is_empty() {
         let block = blocks.swap_remove(rng.below(blocks.len()));
         live.strike(BlockId::of(&block))?;
@@ -44,14 +44,14 @@ pub(super) fn a_hundred_live_blocks<R: MemoryResource>(subject: &Subject<'_, R>)
     Ok(())
 }
 
-/// A block stays valid, and belongs to its resource, when the resource moves.
+/// A block stays valid, and belongs to its resource, when the resource is moved.
 pub(super) fn blocks_outlive_a_move<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let (stream, resource) = (&subject.stream, subject.another()?);
     let block = get(&resource, stream, bytes(4096))?;
     // SAFETY: the contents are of the resource's kind; the block was just allocated on this stream.
     unsafe { subject.contents.write(stream, &block, 1) }?;
     let moved = Box::new(resource);
-    // SAFETY: as above, and later on the same stream.
+    // SAFETY: the block is live and of the resource's kind, and this use follows the write on the same stream.
     unsafe { subject.contents.verify(stream, &block, 1) }?;
     stream.synchronize()?;
     subject.contents.settle()?;

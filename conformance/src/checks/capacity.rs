@@ -4,26 +4,28 @@ use crate::subject::{Subject, bytes};
 use cumem::{AllocError, MemoryKind, MemoryResource, kind, layout};
 use std::alloc::Layout;
 
-/// 1 PiB is out of memory, each time it is asked for, and changes nothing.
+/// A request for 1 PiB is out of memory, also when repeated, and changes nothing.
 pub(super) fn more_than_there_is<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     refuses(subject, bytes(1 << 50), |error| error.is_out_of_memory())
 }
 
-/// The largest sizes that a layout can have: where unchecked arithmetic wraps around to a small number.
+/// Requests of the largest sizes that a layout can have are refused. With unchecked arithmetic they wrap around to a
+/// small number.
 pub(super) fn nearly_the_address_space<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let largest = isize::MAX as usize;
     for (size, align) in [(largest, 1), (largest - 1, 2), (largest - 255, 256), (largest & !0xfff, 256)] {
         let layout = layout::aligned(size, align).map_err(|error| Broken::new(error.to_string()))?;
-        // Rounding up may leave no valid layout, which is as good an answer.
+        // Rounding up may leave no valid layout; that error is accepted too.
         let fits = |error: &AllocError| error.is_out_of_memory() || matches!(error, AllocError::InvalidLayout { .. });
         refuses(subject, layout, fits)?;
     }
     Ok(())
 }
 
-/// Large blocks until there is no more, as far as 100 of them go; then one is freed, and its size is there again.
+/// Allocates large blocks until memory runs out, at most 100. Then frees one; its size must be available again.
 ///
-/// Only where the memory is a simulated device's: a GPU is shared, and so is the memory of this process.
+/// Runs only if the memory is a simulated device's. A GPU is shared with other programs, and host memory belongs to the
+/// whole process.
 pub(super) fn until_there_is_no_more<R: MemoryResource>(subject: &Subject<'_, R>) -> Result<Verdict, Broken> {
     if !subject.device.is_simulated() {
         return Ok(Verdict::Skipped("a GPU's memory is shared"));
@@ -60,7 +62,7 @@ fn refuses<R: MemoryResource>(subject: &Subject<'_, R>, layout: Layout, fits: im
             Err(error) => ensure!(fits(&error), "attempt {attempt} at {size} bytes is no out-of-memory: {error}"),
         }
         if subject.device.is_simulated() {
-            // Nobody else is on a simulated device.
+            // No other program uses a simulated device, so its free memory is comparable.
             let now = subject.device.memory_info()?.free;
             ensure!(now >= free, "the refusal of {size} bytes cost {} bytes of the device", free - now);
         }

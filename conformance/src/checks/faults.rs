@@ -4,11 +4,11 @@ use crate::subject::{BoxError, Subject, bytes, check, get, put};
 use cumem::sim::faults;
 use cumem::{Block, Device, MemoryResource, Stream};
 
-/// Sizes that make a suballocator with small chunks go to its upstream more than once.
+/// Sizes that make a suballocator with small chunks call its upstream more than once.
 pub(crate) const SIZES: [usize; 10] = [256, 1, 4 << 10, 1 << 20, 0, 3 << 20, 100_000, 64, 16 << 20, 257];
 
-/// Each driver call fails in turn, once, those of the constructor included: nothing is lost, and the next request is
-/// served. Always on simulated devices, since no other fails when it is told to.
+/// Each driver call fails once in turn, including the calls of the constructor. Nothing is lost, and the next request
+/// succeeds. This check always runs on simulated devices, because only they can inject failures.
 pub(super) fn every_driver_call_fails<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let simulator = subject.device.simulator();
     let profile = simulator.and_then(|simulator| simulator.profiles().first().cloned()).unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) fn every_driver_call_fails<R: MemoryResource>(subject: &Subject<'_, R
 
 fn blocks_come_and_go<R: MemoryResource>(device: &Device, resource: &R, streams: [&Stream; 2]) -> Outcome {
     let [stream, other] = streams;
-    // Twice, so that what is kept is used again.
+    // Two rounds, so that memory that the resource kept is used again.
     for _ in 0..2 {
         let mut blocks = Vec::new();
         for size in SIZES {
@@ -39,7 +39,7 @@ fn blocks_come_and_go<R: MemoryResource>(device: &Device, resource: &R, streams:
             };
             blocks.push(block);
         }
-        // Half of them go back on another stream, if it can be made to wait.
+        // Every second block is freed on another stream, if that stream can be made to wait.
         let crossing = if other.wait_for(stream).is_ok() { other } else { stream };
         for (i, block) in blocks.into_iter().enumerate() {
             give_back(device, resource, if i % 2 == 0 { stream } else { crossing }, block)?;
@@ -48,7 +48,7 @@ fn blocks_come_and_go<R: MemoryResource>(device: &Device, resource: &R, streams:
     Ok(())
 }
 
-/// A block that is refused comes back unchanged, and is taken the second time.
+/// Frees a block. If the resource refuses it, the block must come back unchanged, and the second attempt must succeed.
 fn give_back<R: MemoryResource>(device: &Device, resource: &R, stream: &Stream, block: Block) -> Outcome {
     let id = BlockId::of(&block);
     // SAFETY: no work uses the block, and nothing refers to its memory.
@@ -61,7 +61,7 @@ fn give_back<R: MemoryResource>(device: &Device, resource: &R, stream: &Stream, 
     put(resource, stream, error.block).map_err(|broken| broken.at("the second time"))
 }
 
-/// Whether the call that was to fail has been made.
+/// Reports whether the call that is to fail has been made.
 fn spent(device: &Device) -> bool {
     device.simulator().is_some_and(|simulator| simulator.faults_to_come() == 0)
 }

@@ -4,10 +4,10 @@ use cumem::layer::Described;
 use cumem::{Beneath, MemoryResource};
 use std::fmt::Display;
 
-/// A stack deeper than this goes round in circles.
+/// A stack with more layers than this is taken for a cycle.
 const DEEPEST: usize = 64;
 
-/// `Display` gives the layers outermost first and ends with the device: `limit(1GiB) over device on cuda:0`.
+/// `Display` prints the layers outermost first and ends with the device: `limit(1GiB) over device on cuda:0`.
 pub(super) fn display_names_every_layer<R: MemoryResource + Display>(subject: &Subject<'_, R>) -> Outcome {
     let mut expected = Described(&subject.resource).to_string();
     let mut beneath = subject.resource.beneath();
@@ -25,7 +25,7 @@ pub(super) fn display_names_every_layer<R: MemoryResource + Display>(subject: &S
     Ok(())
 }
 
-/// Walking down ends at the device that the resource was made for.
+/// Following the layers down ends at the device that the resource was made for.
 pub(super) fn chain_ends_at_the_device<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let mut beneath = subject.resource.beneath();
     for _ in 0..DEEPEST {

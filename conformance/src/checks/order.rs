@@ -6,7 +6,7 @@ use cumem::{Block, Event, MemoryResource, Stream};
 use std::sync::mpsc;
 use std::thread;
 
-/// The legacy default stream and the thread's own work like any other.
+/// The legacy default stream and the per-thread default stream work like any other stream.
 pub(super) fn default_streams<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     for stream in [Stream::legacy_default(&subject.device), Stream::per_thread_default(&subject.device)] {
         for size in [0, 1, 1 << 10, 1 << 20] {
@@ -16,8 +16,8 @@ pub(super) fn default_streams<R: MemoryResource>(subject: &Subject<'_, R>) -> Ou
     Ok(())
 }
 
-/// The handles of the legacy default stream come and go, while the stream stays: memory that was bound to
-/// a handle which is gone is not lost.
+/// Handles of the legacy default stream are created and dropped, while the stream itself stays.
+/// Memory that the resource bound to a dropped handle must not be lost.
 pub(super) fn passing_handles<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let (mut rng, largest) = (Rng::new(subject.seed), subject.expectations.largest.min(3 << 20));
     let mut blocks = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn passing_handles<R: MemoryResource>(subject: &Subject<'_, R>) -> Ou
     blocks.into_iter().try_for_each(|block| subject.put(&Stream::legacy_default(&subject.device), block))
 }
 
-/// A block may be freed on a stream that waited for the one it was allocated on.
+/// A block may be freed on a stream that waited for the stream of its allocation.
 pub(super) fn freed_on_another_stream<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let [first, second] = <[Stream; 2]>::try_from(subject.streams(2)?).expect("two streams");
     for size in [256, 1 << 20] {
@@ -45,10 +45,10 @@ pub(super) fn freed_on_another_stream<R: MemoryResource>(subject: &Subject<'_, R
     Ok(())
 }
 
-/// Memory that comes back on another stream comes after its last use: that stream waits for it.
+/// Memory that is reused on another stream must not be used there before its last use has ended.
 ///
-/// Asked by events: the first stream is busy when the block is freed on it; if the same bytes are then
-/// handed out on a second stream, the work before the free must be done once the second is idle.
+/// The check uses events. The first stream is busy when the block is freed on it. If the same bytes are then allocated
+/// on a second stream, the work before the free must be done once the second stream is idle.
 pub(super) fn reuse_waits_for_the_last_use<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let [first, second] = <[Stream; 2]>::try_from(subject.streams(2)?).expect("two streams");
     let (busy, last_use) = (BusyWork::new(&subject.device)?, Event::new(&subject.device)?);
@@ -72,7 +72,7 @@ pub(super) fn reuse_waits_for_the_last_use<R: MemoryResource>(subject: &Subject<
     Ok(())
 }
 
-/// One thread allocates and records an event, another waits for it and frees (RMM's G-M12 to M15).
+/// One thread allocates and records an event; another thread waits for the event and frees (RMM's G-M12 to M15).
 pub(super) fn producer_and_consumer<R: MemoryResource + Sync>(subject: &Subject<'_, R>) -> Outcome {
     let legacy = Stream::legacy_default(&subject.device);
     let streams = subject.streams(2)?;
@@ -92,9 +92,10 @@ fn hand_over<R: MemoryResource + Sync>(subject: &Subject<'_, R>, from: &Stream, 
         let consumer = scope.spawn(move || -> Outcome {
             for (serial, (block, ready)) in (1..).zip(receiver) {
                 to.wait(&ready)?;
-                // SAFETY: the contents are of the resource's kind; the stream waits for the block, which is ours.
+                // SAFETY: the contents are of the resource's kind; `to` waits for the event recorded after the write,
+                // and this thread owns the block.
                 unsafe { contents.verify(to, &block, serial) }?;
-                // SAFETY: its uses were before the event that `to` waits for, or on `to`.
+                // SAFETY: every use of the block came before the event that `to` waits for, or was enqueued on `to`.
                 unsafe { resource.deallocate(to, block) }?;
             }
             Ok(())

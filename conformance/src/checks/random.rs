@@ -12,7 +12,7 @@ pub(super) fn mixed_random<R: MemoryResource>(subject: &Subject<'_, R>) -> Outco
     program.run(&subject.resource, &stream, &subject.contents, |_| ()).map(drop)
 }
 
-/// A longer program on four streams, with blocks that cross between them and alignments that are refused.
+/// A longer program on four streams, with blocks that are freed on other streams and alignments that may be refused.
 pub(super) fn random_program<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let program = Program::new(subject.seed)
         .operations(scaled(2_000))

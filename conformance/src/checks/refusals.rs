@@ -5,14 +5,14 @@ use cumem::sim::Profile;
 use cumem::{AllocError, Block, DeallocReason, Device, DriverError, MakerId, MemoryResource, Stream};
 use std::ptr::NonNull;
 
-/// A block of another instance is refused and returned, and its maker still takes it.
+/// A block of another instance is refused and returned, and the instance that made it still accepts it.
 pub(super) fn foreign_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Result<Verdict, Broken> {
     if !subject.expectations.refuses_foreign {
         return Ok(Verdict::Skipped("its instances share their state"));
     }
     let (stream, other) = (&subject.stream, subject.another()?);
     for size in [0, 1000] {
-        // With something of its own out, a resource cannot tell by its counters.
+        // While one of its blocks is live, a resource cannot recognize the foreign block by its counters alone.
         let own = subject.get(stream, bytes(4096))?;
         let foreign = get(&other, stream, bytes(size))?;
         let foreign = refused_as_foreign(&subject.resource, stream, foreign)?;
@@ -22,7 +22,7 @@ pub(super) fn foreign_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Resu
     subject.round_trip(stream, bytes(1000)).map(Verdict::from)
 }
 
-/// A block that nobody made is refused, whatever its tag says.
+/// A block that no resource made is refused, whatever its tag is.
 pub(super) fn forged_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let stream = &subject.stream;
     let own = subject.get(stream, bytes(4096))?;
@@ -39,7 +39,7 @@ pub(super) fn forged_block<R: MemoryResource>(subject: &Subject<'_, R>) -> Outco
 /// A stream of another device is refused with both devices' names, and nothing is allocated.
 pub(super) fn wrong_device_on_allocate<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let (device, streams) = elsewhere()?;
-    // Free memory that a suballocator keeps must not slip through either.
+    // Leaves free memory in a suballocator, which must check the stream before it reuses that memory.
     subject.round_trip(&subject.stream, bytes(1000))?;
     for stream in &streams {
         let error = match subject.resource.allocate(stream, bytes(1000)) {
@@ -55,7 +55,7 @@ pub(super) fn wrong_device_on_allocate<R: MemoryResource>(subject: &Subject<'_, 
     subject.round_trip(&subject.stream, bytes(1000))
 }
 
-/// A block is not taken back on a stream of another device; it is returned, and still its maker's.
+/// A block cannot be freed on a stream of another device. The block is returned, and its maker still accepts it.
 pub(super) fn wrong_device_on_deallocate<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let (device, streams) = elsewhere()?;
     for stream in &streams {
@@ -75,7 +75,7 @@ pub(super) fn wrong_device_on_deallocate<R: MemoryResource>(subject: &Subject<'_
     Ok(())
 }
 
-/// Gives `block` to a resource that did not make it, which must return it unchanged.
+/// Passes `block` to a resource that did not make it, which must return it unchanged.
 fn refused_as_foreign<R: MemoryResource>(resource: &R, stream: &Stream, block: Block) -> Result<Block, Broken> {
     let id = BlockId::of(&block);
     // SAFETY: no work uses the block, and nothing refers to its memory.
@@ -90,14 +90,14 @@ fn refused_as_foreign<R: MemoryResource>(resource: &R, stream: &Stream, block: B
     Ok(error.block)
 }
 
-/// A device that no other object of the check belongs to, and streams of it.
+/// Creates a device that no other object of the check uses, and two of its streams.
 fn elsewhere() -> Result<(Device, [Stream; 2]), Broken> {
     let device = Device::simulated(Profile::default())?;
     let streams = [Stream::new(&device)?, Stream::legacy_default(&device)];
     Ok((device, streams))
 }
 
-/// The reason under an error, if it is that a stream belongs elsewhere.
+/// Returns the reason of an error, if it is that a stream belongs to another device.
 fn wrong_device(error: &AllocError) -> Option<&DriverError> {
     match error {
         AllocError::Driver(reason @ DriverError::WrongDevice { .. }) => Some(reason),

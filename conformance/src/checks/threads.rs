@@ -11,7 +11,7 @@ fn load<R: MemoryResource>(subject: &Subject<'_, R>) -> Load {
     Load::new(Program::new(subject.seed).operations(scaled(300)).max_live(25).max_size(max_size), THREADS)
 }
 
-/// Four threads at once, each with a stream of its own.
+/// Four threads at once, each with its own stream.
 pub(super) fn own_streams<R: MemoryResource + Sync>(subject: &Subject<'_, R>) -> Outcome {
     let streams = subject.streams(THREADS)?;
     apart(subject, |thread| streams[thread].clone())
@@ -29,13 +29,13 @@ pub(super) fn default_stream_of_all<R: MemoryResource + Sync>(subject: &Subject<
     apart(subject, |_| Stream::legacy_default(device))
 }
 
-/// Four threads at once, each on its own default stream.
+/// Four threads at once, each on its per-thread default stream.
 pub(super) fn own_default_streams<R: MemoryResource + Sync>(subject: &Subject<'_, R>) -> Outcome {
     let device = &subject.device;
     apart(subject, |_| Stream::per_thread_default(device))
 }
 
-/// Four threads on four streams, every thread on every stream, which free what others allocated.
+/// Four threads on four streams. Every thread uses every stream and frees blocks that other threads allocated.
 pub(super) fn threads_exchange_blocks<R: MemoryResource + Sync>(subject: &Subject<'_, R>) -> Outcome {
     load(subject).run(&subject.resource, &subject.streams(THREADS)?, &subject.contents).map(drop)
 }

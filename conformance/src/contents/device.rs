@@ -9,7 +9,7 @@ use cumem::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The probe for what `device` is.
+/// Creates the probe that matches the device: a GPU or a simulated one.
 pub(super) fn probe(device: &Device) -> Result<Box<dyn Probe>, DriverError> {
     if device.is_simulated() { Ok(Box::<SimulatedProbe>::default()) } else { Ok(Box::new(GpuProbe::new(device)?)) }
 }
@@ -23,10 +23,10 @@ fn answer(found: u64) -> Outcome {
     }
 }
 
-/// Host closures in stream order.
+/// Runs host closures in stream order.
 #[derive(Default)]
 struct SimulatedProbe {
-    /// The serial of a block that was found changed.
+    /// The serial of a block whose contents had changed; 0 if there is none.
     found: Arc<AtomicU64>,
 }
 
@@ -62,7 +62,7 @@ impl Probe for SimulatedProbe {
     }
 }
 
-/// Kernels in stream order; the answer is in page-locked memory, which both sides see.
+/// Runs kernels in stream order. They store their result in pinned memory, which the host reads.
 struct GpuProbe {
     kernels: Kernels,
     stream: Stream,
@@ -87,10 +87,11 @@ impl GpuProbe {
         self.found.as_ref().map_or(0, Block::addr)
     }
 
-    /// Reads the answer and clears it.
+    /// Reads the result and clears it.
     fn take(&self) -> u64 {
         let Some(found) = &self.found else { return 0 };
-        // SAFETY: eight aligned bytes of page-locked memory that live as long as `self`; kernels only store to them.
+        // SAFETY: the block is eight aligned bytes of pinned memory that live as long as `self`;
+        // kernels only store to them.
         let cell = unsafe { AtomicU64::from_ptr(found.as_ptr().cast()) };
         cell.swap(0, Ordering::Relaxed)
     }
@@ -107,7 +108,7 @@ impl Probe for GpuProbe {
                 KernelArg::new(offset as u64),
                 KernelArg::new(u32::from(pattern(serial, 0))),
             ];
-            // SAFETY: the arguments are `fill`'s; the caller vouches for the block, and `windows` stays within it.
+            // SAFETY: the arguments match `fill`; the caller vouches for the block, and `windows` stays within it.
             unsafe { stream.launch_kernel(&self.kernels.fill, ONE_BLOCK, &args) }?;
         }
         Ok(())
@@ -123,7 +124,7 @@ impl Probe for GpuProbe {
                 KernelArg::new(serial),
                 KernelArg::new(self.addr()),
             ];
-            // SAFETY: the arguments are `verify`'s; the caller vouches for the block, and `windows` stays within it.
+            // SAFETY: the arguments match `verify`; the caller vouches for the block, and `windows` stays within it.
             unsafe { stream.launch_kernel(&self.kernels.verify, ONE_BLOCK, &args) }?;
         }
         Ok(())
@@ -138,7 +139,7 @@ impl Drop for GpuProbe {
     fn drop(&mut self) {
         let Some(found) = self.found.take() else { return };
         let idle = self.stream.device().synchronize();
-        // SAFETY: the device has done all work that uses the cell, and nobody else knows it.
+        // SAFETY: the device has finished all work that uses the result, and only this probe knows its address.
         let freed = unsafe { self.pinned.deallocate(&self.stream, found) };
         cumem::record_drop_error("the cell of a probe", idle);
         cumem::record_drop_error("the cell of a probe", freed);

@@ -3,7 +3,7 @@ use crate::broken::{Outcome, ensure};
 use cumem::{Block, Stream};
 use std::slice;
 
-/// Reaches memory through its pointer.
+/// Accesses memory through its pointer.
 pub(super) struct HostProbe;
 
 impl Probe for HostProbe {
@@ -12,7 +12,7 @@ impl Probe for HostProbe {
         for (offset, len) in windows(block.size()) {
             // SAFETY: `windows` stays within the block.
             let start = unsafe { block.as_ptr().add(offset) };
-            // SAFETY: the block is live, host accessible (so holds initialised bytes) and nobody else's.
+            // SAFETY: the block is live, host-accessible (so its bytes are initialized), and nothing else uses it.
             let bytes = unsafe { slice::from_raw_parts_mut(start, len) };
             bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = pattern(serial, offset + i));
         }
@@ -24,7 +24,7 @@ impl Probe for HostProbe {
         for (offset, len) in windows(block.size()) {
             // SAFETY: `windows` stays within the block.
             let start = unsafe { block.as_ptr().add(offset) };
-            // SAFETY: the block is live, host accessible (so holds initialised bytes) and nobody else's.
+            // SAFETY: the block is live, host-accessible (so its bytes are initialized), and nothing else uses it.
             let bytes = unsafe { slice::from_raw_parts(start, len) };
             let wrong = (offset..).zip(bytes).find(|&(i, &byte)| byte != pattern(serial, i));
             if let Some((i, found)) = wrong {

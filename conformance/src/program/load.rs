@@ -9,7 +9,7 @@ use cumem::{MemoryResource, Stream};
 use std::sync::Mutex;
 use std::thread;
 
-/// One [`Program`] per thread on one resource, which hand blocks over to each other.
+/// One [`Program`] per thread on one resource. The threads exchange blocks.
 #[derive(Debug, Clone)]
 pub struct Load {
     program: Program,
@@ -17,23 +17,23 @@ pub struct Load {
 }
 
 impl Load {
-    /// `threads` threads that run programs like `program`, each of a seed of its own, all of its length.
+    /// Creates a load of `threads` threads. Each runs a program like `program`, of the same length, with its own seed.
     pub fn new(program: Program, threads: usize) -> Self {
         Self { program, threads }
     }
 
-    /// Runs them to the end, and frees everything. Every thread uses every stream, and blocks wander
-    /// from thread to thread.
+    /// Runs all programs to their end, and frees everything. Every thread uses every stream, and blocks move from
+    /// thread to thread.
     ///
-    /// The answer counts what all of them did; its peaks are upper bounds.
+    /// The result counts the operations of all threads; its peaks are upper bounds.
     ///
     /// # Errors
     ///
-    /// What the resource did that its contract forbids. Which thread met it first may differ from run to run.
+    /// Returns the promise that the resource broke. Which thread finds it first may differ from run to run.
     ///
     /// # Panics
     ///
-    /// If there is no stream.
+    /// Panics if `streams` is empty.
     pub fn run<R: MemoryResource + Sync>(
         &self,
         resource: &R,
@@ -45,11 +45,12 @@ impl Load {
         self.start(&shared, |_| streams.to_vec())
     }
 
-    /// The same with one stream for each thread, which `stream` makes on the thread; no block leaves its thread.
+    /// Runs all programs with one stream for each thread, which `stream` creates on that thread.
+    /// No block leaves its thread.
     ///
     /// # Errors
     ///
-    /// As for [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub fn run_apart<R: MemoryResource + Sync>(
         &self,
         resource: &R,
@@ -76,7 +77,7 @@ impl Load {
                 })
             };
             let threads = Vec::from_iter((0..self.threads).map(|number| (number, seeds.next_u64())).map(start));
-            // All are joined before the first failure is returned.
+            // All threads are joined before the first failure is returned.
             let join = |thread: thread::ScopedJoinHandle<'_, Result<Model, Broken>>| {
                 thread.join().unwrap_or_else(|_| Err(Broken::new("a thread panicked")))
             };

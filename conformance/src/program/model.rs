@@ -1,21 +1,21 @@
-//! [`Model`]: what a resource's counters should say.
+//! [`Model`]: the expected values of a resource's counters.
 
-/// What a resource's counters should say after the operations so far: requested bytes, and blocks,
-/// those of zero bytes included.
+/// The expected values of a resource's counters after the operations so far: requested bytes, and blocks including
+/// those of zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Model {
     /// Live blocks.
     pub blocks: usize,
-    /// Bytes of them.
+    /// Bytes of the live blocks.
     pub bytes: usize,
-    /// The most live blocks there were.
+    /// The most blocks that were live at once.
     pub peak_blocks: usize,
-    /// The most bytes there were.
+    /// The most bytes that were live at once.
     pub peak_bytes: usize,
     /// Blocks that were allocated.
     pub total_blocks: usize,
-    /// Bytes of them.
+    /// Bytes of all blocks that were allocated.
     pub total_bytes: usize,
     /// Allocations that were refused.
     pub failures: usize,
@@ -36,7 +36,8 @@ impl Model {
         self.bytes -= bytes;
     }
 
-    /// A block came from, or went to, another thread's program, whose total has it.
+    /// Counts a block that was allocated by another thread's program, or that passed through the exchange.
+    /// The totals of the allocating program contain it.
     pub(crate) fn moved_in(&mut self, bytes: usize) {
         self.blocks += 1;
         self.bytes += bytes;
@@ -44,8 +45,8 @@ impl Model {
         self.peak_bytes = self.peak_bytes.max(self.bytes);
     }
 
-    /// The sum of the totals of programs that ran side by side. Their peaks need not have been at the
-    /// same time, so those of the sum are upper bounds.
+    /// Returns the sum of the models of programs that ran at the same time. Their peaks need not have coincided, so the
+    /// sum's peaks are upper bounds.
     pub(crate) fn merge(self, other: Self) -> Self {
         Self {
             blocks: self.blocks + other.blocks,

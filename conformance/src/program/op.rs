@@ -1,36 +1,36 @@
-//! [`Op`]: one step of a program.
+//! [`Op`]: one operation of a program.
 
 use super::Program;
 use crate::rng::Rng;
 
-/// One step of a program. Every sequence of them is a valid program.
+/// One operation of a program. Every sequence of operations is a valid program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// Allocates.
+    /// Allocates a block.
     Allocate {
-        /// Bytes.
+        /// Size in bytes.
         size: usize,
-        /// Alignment, a power of two.
+        /// Alignment in bytes, a power of two.
         align: usize,
-        /// The stream, by its index.
+        /// Index of the stream.
         stream: usize,
     },
     /// Frees a live block, if there is one.
     Deallocate {
-        /// The block, by its index modulo the number of live blocks.
+        /// Index of the block, modulo the number of live blocks.
         victim: usize,
-        /// The stream, by its index. If the block was allocated on another, this one waits for it first.
+        /// Index of the stream. If the block was allocated on another stream, this one waits for it first.
         stream: usize,
     },
-    /// Hands a live block over to another thread's program, and takes one of theirs. Nothing in a program
-    /// that runs alone.
+    /// Gives a live block to another thread's program, and takes one in return. Does nothing in a program that runs
+    /// alone.
     Exchange {
-        /// The block, by its index modulo the number of live blocks.
+        /// Index of the block, modulo the number of live blocks.
         victim: usize,
     },
     /// Waits for a stream.
     Synchronize {
-        /// The stream, by its index.
+        /// Index of the stream.
         stream: usize,
     },
 }
@@ -44,7 +44,7 @@ pub struct Ops {
     max_live: usize,
     max_size: usize,
     align_shifts: usize,
-    /// Roughly how many blocks are live, to steer by; failures are not known here.
+    /// Roughly how many blocks are live. Only an estimate, because this iterator does not see failed allocations.
     live: usize,
 }
 
@@ -64,7 +64,7 @@ impl Ops {
     fn allocate(&mut self) -> Op {
         self.live += 1;
         let size = if self.rng.chance(2) { 0 } else { self.rng.size(self.max_size) };
-        // Most requests ask for no more than the floor.
+        // Most requests need no more than CUDA's minimum alignment.
         let align = if self.rng.chance(80) { 256 } else { 1 << self.rng.below(self.align_shifts) };
         Op::Allocate { size, align, stream: self.rng.below(self.streams) }
     }
@@ -83,8 +83,8 @@ impl Iterator for Ops {
         Some(match self.rng.below(100) {
             0..=2 => Op::Synchronize { stream: self.rng.below(self.streams) },
             3..=7 => Op::Exchange { victim: self.rng.next_u64() as usize },
-            // As RMM's mixed test: slightly more likely to allocate, so that the number of live blocks
-            // drifts to the maximum and stays near it.
+            // As in RMM's mixed test, an allocation is slightly more likely, so that the number of live blocks rises to
+            // the maximum and stays near it.
             n if self.live == 0 || (n < 58 && self.live < self.max_live) => self.allocate(),
             _ => self.deallocate(),
         })

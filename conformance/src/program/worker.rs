@@ -1,4 +1,4 @@
-//! Runs operations on a resource, beside a model.
+//! Runs operations on a resource, and counts them in a model.
 
 use super::{Model, Op};
 use crate::broken::{Broken, Outcome, ensure};
@@ -7,31 +7,32 @@ use crate::live::{BlockId, LiveBlocks};
 use cumem::{AllocError, Block, MemoryResource, Stream, layout};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the programs of several threads have in common.
+/// The state that the programs of several threads share.
 pub(super) struct Shared<'a, R: MemoryResource> {
     pub(super) resource: &'a R,
     pub(super) contents: &'a Contents<R::Kind>,
     pub(super) live: Mutex<LiveBlocks>,
-    /// Blocks on their way from one thread to another; `None` where there is one thread only.
+    /// Blocks that move from one thread to another; `None` if there is only one thread.
     pub(super) exchange: Option<Mutex<Vec<Live>>>,
 }
 
-/// Blocks that stay in the exchange, so that what is taken is rarely what was just given.
+/// Blocks that stay in the exchange, so that a thread rarely takes back the block that it just gave.
 const IN_TRANSIT: usize = 16;
 
 /// A live block.
 #[derive(Debug)]
 pub(super) struct Live {
     block: Block,
-    /// The stream that its last use was enqueued on, by its index. Workers that exchange blocks have the
-    /// same streams.
+    /// Index of the stream that the block's last use was enqueued on. Workers that exchange blocks have the same
+    /// streams.
     stream: usize,
-    /// Whose pattern it holds.
+    /// The serial of the pattern in the block.
     serial: u64,
 }
 
 impl<R: MemoryResource> Shared<'_, R> {
-    /// After everything was freed and all streams are idle: hears what the verifications found.
+    /// Checks that no block is live, and returns the results of the pending verifications.
+    /// Called after everything was freed and all streams are idle.
     pub(super) fn finish(&self) -> Outcome {
         let left = lock(&self.live).len();
         ensure!(left == 0, "{left} blocks were left after all were freed");
@@ -39,7 +40,7 @@ impl<R: MemoryResource> Shared<'_, R> {
     }
 }
 
-/// One thread's program.
+/// Runs the program of one thread.
 pub(super) struct Worker<'a, R: MemoryResource> {
     shared: &'a Shared<'a, R>,
     streams: &'a [Stream],
@@ -49,12 +50,12 @@ pub(super) struct Worker<'a, R: MemoryResource> {
 }
 
 impl<'a, R: MemoryResource> Worker<'a, R> {
-    /// `number` tells the workers of one run apart.
+    /// Creates the worker. `number` is different for each worker of a run, so that their serials differ.
     pub(super) fn new(shared: &'a Shared<'a, R>, streams: &'a [Stream], number: u64) -> Self {
         Self { shared, streams, live: Vec::new(), model: Model::default(), next_serial: (number << 40) + 1 }
     }
 
-    /// Runs `ops`, frees what this worker holds and what is in the exchange, and waits for its streams.
+    /// Runs `ops`, frees the blocks that this worker holds and those in the exchange, and waits for its streams.
     pub(super) fn run(
         mut self,
         ops: impl Iterator<Item = Op>,
@@ -117,16 +118,16 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
         Ok(())
     }
 
-    /// Frees a block on stream `on`, after its contents were compared.
+    /// Verifies a block's contents and frees it on stream `on`.
     fn free(&mut self, Live { block, stream, serial }: Live, on: usize) -> Outcome {
         let (size, id, to) = (block.size(), BlockId::of(&block), &self.streams[on]);
         to.wait_for(&self.streams[stream])?;
-        // SAFETY: `contents` is of the resource's kind; the block is live, its stream was waited for, and it is
-        // this worker's alone.
+        // SAFETY: `contents` is of the resource's kind; the block is live, `to` waits for its stream, and only this
+        // worker uses it.
         unsafe { self.shared.contents.verify(to, &block, serial) }?;
-        // Before the resource has it: another thread may be handed the same address right after.
+        // Removed before the resource is called, because another thread may get the same address right after.
         lock(&self.shared.live).strike(id)?;
-        // SAFETY: the block's uses were on `stream`, which `to` waited for, and on `to`; nothing else refers to it.
+        // SAFETY: the block's uses were on `stream`, which `to` waits for, and on `to`; nothing else refers to it.
         unsafe { self.shared.resource.deallocate(to, block) }?;
         self.model.freed(size);
         Ok(())
@@ -156,7 +157,8 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
     }
 }
 
-/// A program may run out of memory, and may ask for more alignment than there is.
+/// Reports whether a program accepts this error: it may run out of memory, or request a larger alignment than is
+/// supported.
 fn may_refuse(error: &AllocError) -> bool {
     error.is_out_of_memory() || matches!(error, AllocError::UnsupportedAlignment { .. })
 }

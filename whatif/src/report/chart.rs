@@ -1,16 +1,16 @@
-//! The allocation timeline: what the program had, what the stack had, what was on the device.
+//! The chart of memory over time: requested by the program, reserved by the stack, and in use on the device.
 
 use super::{bytes, time};
 use crate::dry_run::DryRun;
 use std::fmt::{self, Write};
 
-/// The drawing area, in the units of the picture.
+/// The drawing area, in units of the SVG view box.
 pub(super) const WIDTH: f64 = 900.0;
 pub(super) const LEFT: f64 = 110.0;
 const HEIGHT: f64 = 220.0;
 const TOP: f64 = 24.0;
 
-/// Where a moment lies.
+/// Returns the x coordinate of a moment.
 pub(super) fn x(at_ns: u64, run: &DryRun) -> f64 {
     LEFT + (WIDTH - LEFT) * at_ns as f64 / run.virtual_ns.max(1) as f64
 }
@@ -18,7 +18,7 @@ pub(super) fn x(at_ns: u64, run: &DryRun) -> f64 {
 pub(super) fn timeline(run: &DryRun, out: &mut String) -> fmt::Result {
     let on_device = run.residency.on_device.iter().max().copied().unwrap_or(0);
     let tallest = run.peak_requested.max(run.peak_reserved).max(on_device).max(1);
-    // The capacity is in the picture where it is near.
+    // The capacity is drawn if it is at most twice the tallest line.
     let top = if run.capacity <= 2 * tallest { tallest.max(run.capacity) } else { tallest };
     let y = |n: u64| TOP + (HEIGHT - TOP) * (1.0 - n as f64 / top as f64);
     writeln!(out, "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\">", HEIGHT + 24.0)?;
@@ -65,7 +65,7 @@ pub(super) fn timeline(run: &DryRun, out: &mut String) -> fmt::Result {
     writeln!(out, "</svg>")
 }
 
-/// A line that changes at moments and stays in between.
+/// Draws a line that changes at the given moments and is constant between them.
 fn steps(
     run: &DryRun,
     class: &str,

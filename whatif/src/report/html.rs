@@ -1,4 +1,4 @@
-//! One page of HTML that needs no other file, readable in light and dark.
+//! One page of HTML that needs no other file, readable in light and dark color schemes.
 
 use super::{NOTE, Report, bytes, chart, map, time};
 use crate::dry_run::DryRun;
@@ -24,10 +24,10 @@ svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; 
 .key-oom { fill: var(--bad); }
 ";
 
-/// The page.
+/// Returns the page.
 pub(super) fn page(report: &Report) -> String {
     let mut page = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     write(report, &mut page).expect("a string takes everything");
     page
 }
@@ -118,7 +118,7 @@ fn out_of_memory(run: &DryRun, out: &mut String) -> fmt::Result {
     writeln!(out, "</table></div>")
 }
 
-/// Text for the inside of an element.
+/// Escapes text for the inside of an element.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

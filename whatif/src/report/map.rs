@@ -32,7 +32,7 @@ pub(super) fn residency(run: &DryRun, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// Runs of moments at which nothing changed.
+/// Returns the ranges of moments at which nothing changed.
 fn runs(row: &Row) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (i, at) in row.at.iter().enumerate().filter(|(_, at)| at.is_some()) {
@@ -44,7 +44,7 @@ fn runs(row: &Row) -> Vec<(usize, usize)> {
     runs
 }
 
-/// A stretch of time: the share on the device from below, that on the host from above.
+/// Draws a range of time: the share on the device from below, the share on the host from above.
 fn cell(run: &DryRun, row: &Row, first: usize, end: usize, y: f64, out: &mut String) -> fmt::Result {
     let [device, host] = row.at[first].unwrap_or_default();
     let at = &run.residency.at_ns;

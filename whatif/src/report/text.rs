@@ -4,7 +4,7 @@ use super::{NOTE, Report, bytes, time};
 use crate::dry_run::DryRun;
 use std::fmt::{self, Formatter};
 
-/// Points at which memory ran out that are listed for each run.
+/// Allocations out of memory that are listed for each run.
 const LISTED: usize = 5;
 
 pub(super) fn report(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
