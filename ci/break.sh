@@ -63,7 +63,7 @@ break_ 'memory of a stream that is at work is taken as if it were idle' \
 break_ 'what streams at work have free is collected as if they were idle' \
     pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
 break_ 'what nobody had of a chunk is given away without the event of its growth' \
-    pool/state.rs 'arena\.insert\(addr, units, apart, fences\)' 'arena.insert(addr, units, apart, { drop(fences); Fences::default() })'
+    pool/shared.rs 'arena\.insert\(addr, units, apart, fences\)' 'arena.insert(addr, units, apart, { drop(fences); Fences::default() })'
 break_ 'what is stitched comes without its fences' \
     pool/stitch.rs 'fences\.join\(&own\.expect\("the plan is of what is in the arena"\)\);' 'own.expect("nothing is waited for");'
 break_ 'what comes home from a stitch comes without its fences' \
@@ -75,9 +75,9 @@ break_ 'stitches that touch are used as one' \
 break_ 'a chunk goes back while it is mapped a second time' \
     pool/miss.rs 'if covered\.contains\(&addr\) \{\n                continue;\n            \}' ''
 break_ 'a stream allocates from a slot that it was bound to once' \
-    pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
+    pool/resource.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \
-    pool.rs 'local\.serves\(stream\.id\(\)\)(?= && local\.has_live)' 'true'
+    pool/resource.rs 'local\.serves\(stream\.id\(\)\)(?= && local\.has_live)' 'true'
 break_ 'an owner enters without a barrier' \
     lock.rs 'barrier::light\(\);' ''
 break_ 'whoever takes the ownership away does not wait' \

@@ -54,6 +54,7 @@
 //!
 //! Locks are taken in one order: the central one, then slots by number. A hit takes one slot's lock alone.
 
+mod adaptor;
 mod arena;
 mod chunks;
 mod classes;
@@ -62,9 +63,14 @@ mod expand;
 mod fence;
 mod free;
 mod heap;
+mod limits;
 mod miss;
 mod options;
+mod refusal;
+mod request;
+mod resource;
 mod rounding;
+mod shared;
 mod slots;
 mod snapshot;
 mod state;
@@ -72,11 +78,15 @@ mod stats;
 mod stitch;
 mod sync;
 mod tag;
+mod units;
 mod untouched;
 
+#[cfg(test)]
+mod contention_tests;
 #[cfg(all(loom, test))]
 mod interleavings;
 
+pub use adaptor::Pool;
 pub use cumem::{SizeClass, StreamStats};
 pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
@@ -85,54 +95,20 @@ pub use state::PoolState;
 pub use stats::PoolStats;
 
 use crate::size::Size;
-use chunks::UNIT;
 use cumem::kind::{Managed, Migratable};
 use cumem::{
-    AllocError, Beneath, Block, CudaVirtualResource, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
-    Location, MemoryResource, Outcome, SkipReason, Stream, TrimError, Upstream, hints, layout, record_drop_error,
+    AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Outcome, SkipReason, TrimError, Upstream,
+    hints, layout, record_drop_error,
 };
 use error::Unreturned;
 use expand::PIECE;
 use fence::Fences;
-use heap::Placed;
-use miss::{Limits, Miss, Refusal, Released, exhausted};
+use limits::Limits;
+use refusal::Released;
 use rounding::Rounding;
-use slots::Local;
-use state::Central;
-use std::alloc::Layout;
-use std::any::{Any, TypeId};
-use std::fmt;
-use std::num::NonZero;
-use std::ptr::NonNull;
-use tag::Tag;
-
-/// Cuts blocks out of large chunks of its upstream, in stream order.
-///
-/// A block freed on a stream is reused on that stream at once, without an event. For another stream it is
-/// reused once that stream waits for an event, recorded when the memory crosses. Blocks are cut to
-/// multiples of 256 bytes, at any alignment, up to 512 GiB each.
-///
-/// A block is best freed on the stream that it was allocated on; any other is correct too.
-///
-/// A hit takes constant time; a miss takes time that grows with the number of free pieces, of chunks and of stitches. The upstream is asked under
-/// the pool's central lock, so it must not allocate from or free to this same pool.
-///
-/// Dropping the pool gives every chunk back, in stream order. A chunk with a block that is still live stays
-/// allocated for the rest of the process, since somebody may use it; the loss is recorded as drops' errors
-/// are ([`cumem::take_drop_errors`]).
-///
-/// `find::<PoolState>()` reaches its [`PoolState`] in any stack.
-#[derive(Debug)]
-pub struct Pool<U> {
-    state: PoolState,
-    limits: Limits,
-    options: PoolOptions,
-    /// What drop does. Kept as a value, so that the struct needs no bound: with one, a wrong upstream is told twice.
-    close: fn(&mut Self),
-    /// What trimming does, as a value too.
-    trim: fn(&Self, usize) -> Result<usize, TrimError>,
-    upstream: U,
-}
+use shared::Central;
+use std::any::TypeId;
+use units::UNIT;
 
 impl<U> Pool<U> {
     /// A pool that draws from `upstream`.
@@ -237,16 +213,6 @@ impl<U> Pool<U> {
         self.limits.lazy = false;
         Ok(self)
     }
-
-    /// What it draws from.
-    pub fn upstream(&self) -> &U {
-        &self.upstream
-    }
-
-    /// Its memory at this moment.
-    pub fn stats(&self) -> PoolStats {
-        self.state.stats()
-    }
 }
 
 impl<U: Upstream> Pool<U> {
@@ -281,157 +247,6 @@ impl<U: Upstream> Pool<U> {
         self.state.fold_all(&mut central, None, true).map_err(|error| TrimError::new(0, error))?;
         let Released { bytes, refused } = self.miss(&mut central).release(keep, true);
         refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
-    }
-
-    fn miss<'a>(&'a self, central: &'a mut Central) -> Miss<'a, U> {
-        Miss { state: &self.state, central, upstream: &self.upstream, limits: &self.limits }
-    }
-
-    #[inline]
-    fn check_device(&self, stream: &Stream) -> Result<(), DriverError> {
-        let (found, expected) = (stream.device_id(), self.state.device.id());
-        if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
-    }
-
-    /// Counts and describes what has just become live.
-    #[inline]
-    fn block(&self, local: &mut Local, index: usize, placed: Placed, layout: Layout) -> Block {
-        local.count(layout.size());
-        let Placed { node, generation, addr } = placed;
-        let slack = layout.size().wrapping_neg() % UNIT;
-        let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
-        let addr = NonZero::new(addr as usize * UNIT).expect("no chunk is at address 0");
-        Block::new(self.state.maker, NonNull::with_exposed_provenance(addr), layout, tag.pack())
-    }
-
-    #[cold]
-    fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        self.check_device(stream)?;
-        if layout.size() == 0 {
-            return Ok(Block::empty(self.state.maker, layout));
-        }
-        let align = (layout.align() / UNIT).max(1) as u64;
-        let Some(units) = self.limits.rounding.units_of(layout.size()) else {
-            if self.limits.passes_on {
-                return self.upstream.allocate(stream, layout);
-            }
-            // Larger than any block may be: as if that were the maximum.
-            return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
-        };
-        let mut central = self.state.lock_for_miss();
-        let (index, slot) = self.state.bind(&mut central, stream)?;
-        // Another thread of the stream may have missed just before, and left enough; and the fast path
-        // does not look at every node.
-        {
-            let mut local = slot.lock();
-            if let Some(placed) = local.heap.allocate_thorough(units, align) {
-                return Ok(self.block(&mut local, index, placed, layout));
-            }
-        }
-        let taken = self.miss(&mut central).serve(stream, index, units, align, layout.size())?;
-        let mut local = slot.lock();
-        let placed = local.heap.attach_and_allocate(taken.region, units, align);
-        Ok(self.block(&mut local, index, placed, layout))
-    }
-
-    /// Frees what is not in the heap of `stream`, or says why not.
-    ///
-    /// # Safety
-    ///
-    /// That of [`deallocate`](MemoryResource::deallocate).
-    #[cold]
-    unsafe fn deallocate_slow(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        if let Err(error) = self.check_device(stream) {
-            return Err(DeallocError::new(block, error));
-        }
-        if block.maker() != self.state.maker {
-            // SAFETY: this method's contract is that one's.
-            return unsafe { self.deallocate_foreign(stream, block) };
-        }
-        if block.size() == 0 {
-            return Ok(());
-        }
-        let slot = self.state.slots.get(usize::from(Tag::unpack(block.tag()).slot));
-        if !slot.is_some_and(|slot| slot.lock().has_live(&block, &self.limits.rounding)) {
-            return Err(DeallocError::foreign("pool", block));
-        }
-        self.deallocate_across(stream, block)
-    }
-}
-
-impl<U: Layer> Layer for Pool<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pool{}", self.options)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.state
-    }
-    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
-        (self.trim)(self, keep)
-    }
-}
-
-// SAFETY: a block is memory of a chunk, which is valid until the pool is dropped, and which no other live
-// block shares (invariant 1). Its earlier uses were enqueued before the present point of the stream
-// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that. A block that is larger than
-// the pool's is the upstream's, handed on unchanged.
-unsafe impl<U: Upstream> MemoryResource for Pool<U> {
-    type Kind = U::Kind;
-
-    #[inline]
-    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        // A stream that a slot serves is one of this device.
-        if layout.size() != 0
-            && let Some(units) = self.limits.rounding.units_of(layout.size())
-            && let Some((index, slot)) = self.state.slots.find(stream.id())
-        {
-            let mut local = slot.lock();
-            if local.serves(stream.id())
-                && let Some(placed) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
-            {
-                return Ok(self.block(&mut local, index, placed, layout));
-            }
-        }
-        self.allocate_slow(stream, layout)
-    }
-
-    #[inline]
-    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        let tag = Tag::unpack(block.tag());
-        if block.maker() == self.state.maker
-            && block.size() != 0
-            && let Some(slot) = self.state.slots.get(usize::from(tag.slot))
-        {
-            let mut local = slot.lock();
-            if local.serves(stream.id()) && local.has_live(&block, &self.limits.rounding) {
-                local.uncount(block.size());
-                let Some(threshold) = self.limits.release_threshold else {
-                    local.heap.free(tag.node);
-                    return Ok(());
-                };
-                let freed = local.heap.free_and_join(tag.node);
-                drop(local);
-                // Joined chunks become free one by one, while others beside them have live blocks.
-                let units = freed.units.end - freed.units.start;
-                if freed.alone || self.limits.joined.is_some_and(|granule| units >= (granule / UNIT) as u64) {
-                    self.release_idle(usize::from(tag.slot), threshold, freed);
-                }
-                return Ok(());
-            }
-        }
-        // SAFETY: this method's contract is that one's.
-        unsafe { self.deallocate_slow(stream, block) }
-    }
-}
-
-impl<U: Upstream> Upstream for Pool<U> {}
-
-impl<U: Layer> fmt::Display for Pool<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }
 

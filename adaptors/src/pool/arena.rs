@@ -5,37 +5,17 @@
 #![forbid(unsafe_code)]
 
 use super::fence::Fences;
-use super::heap::{Region, align_up};
+use super::request::{Need, Taken};
+use super::units::{REGION_MAX, Region, align_up};
 use cumem::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-
-/// The most that one region may have: heaps count units in 32 bits.
-pub(super) const REGION_MAX: u64 = 1 << 31;
 
 #[derive(Debug)]
 struct Lot {
     units: u64,
     head: bool,
     fences: Fences,
-}
-
-/// A piece taken out, with what has to be waited for first.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) region: Region,
-    pub(super) fences: Fences,
-}
-
-/// What a piece must be good for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Need {
-    /// Units that must be in it.
-    pub(super) units: u32,
-    /// Where they must begin: at a multiple of this power of two.
-    pub(super) align: u64,
-    /// Units to take if the piece has them: at least `units`.
-    pub(super) bite: u32,
 }
 
 /// See the [module](self).

@@ -1,20 +1,11 @@
 //! [`Chunks`]: what the pool has from its upstream. The only place that takes from it and gives back.
 
 use super::fence::Fences;
+use super::units::{Grown, UNIT};
 use super::untouched::Untouched;
-use cumem::{AllocError, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocReason, Location, Stream, Upstream, hints, layout};
+use cumem::{AllocError, Block, DeallocReason, Location, Stream, Upstream, hints, layout};
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-/// Bytes in a unit, which is what addresses and sizes are counted in.
-pub(super) const UNIT: usize = CUDA_ALLOCATION_ALIGNMENT;
-
-/// New memory: where it is, and how many units.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Grown {
-    pub(super) addr: u64,
-    pub(super) units: u64,
-}
 
 /// See the [module](self).
 #[derive(Debug, Default)]

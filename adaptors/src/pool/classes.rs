@@ -1,7 +1,7 @@
 //! [`Classes`]: live blocks counted by size.
 #![forbid(unsafe_code)]
 
-use super::chunks::UNIT;
+use super::units::UNIT;
 use cumem::SizeClass;
 
 /// See the [module](self). A pool in want of memory counts all its blocks for each error, so this is kept short.

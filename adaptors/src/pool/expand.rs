@@ -2,12 +2,12 @@
 //! one range of addresses it has that mapped; of unified memory, which takes nothing until it is used, it has chunks
 //! whose upper parts nobody has been given yet.
 
-use super::arena::{Need, Taken};
-use super::chunks::UNIT;
 use super::fence::Fences;
-use super::heap::align_up;
-use super::miss::{GRANULARITY, Miss, Refusal};
+use super::miss::{GRANULARITY, Miss};
 use super::options::Crossing;
+use super::refusal::Refusal;
+use super::request::{Need, Taken};
+use super::units::{UNIT, align_up};
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
 use std::ops::{Range, RangeInclusive};
 

@@ -1,7 +1,7 @@
 //! What frees do now and then: a block that comes back on another stream than its heap's, and chunks that are free
 //! again.
 
-use super::Pool;
+use super::adaptor::Pool;
 use super::heap::Freed;
 use super::tag::Tag;
 use cumem::{Block, DeallocError, Stream, Upstream};

@@ -18,70 +18,20 @@
 #![forbid(unsafe_code)]
 
 mod bins;
+mod data;
 mod nodes;
 mod spans;
 
-use bins::{Bins, NIL, bin_of};
-use nodes::{Node, Nodes, State};
-use std::collections::BTreeMap;
-use std::ops::Range;
+pub(super) use data::{Freed, Heap, Placed};
 
-/// Free memory on its way: `units` from `addr` on. `head`: a chunk begins there, so that it never joins
-/// what lies before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Region {
-    pub(super) addr: u64,
-    pub(super) units: u32,
-    pub(super) head: bool,
-}
+use super::units::{Region, align_up};
+use bins::{NIL, bin_of};
+use nodes::{Node, State};
 
 /// How many nodes of the request's own bin are looked at before a larger bin is taken.
 const SCAN: usize = 4;
 
-/// A node that has just become live.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Placed {
-    pub(super) node: u32,
-    pub(super) generation: u16,
-    pub(super) addr: u64,
-}
-
-/// The free memory that a block is in now that it was freed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Freed {
-    pub(super) units: Range<u64>,
-    /// Nothing else is in its span.
-    pub(super) alone: bool,
-}
-
-/// See the [module](self).
-#[derive(Debug)]
-pub(super) struct Heap {
-    nodes: Nodes,
-    bins: Bins,
-    /// The node freed last.
-    last: u32,
-    /// It is still free, and marked as live: a mark is not written that would be read at once.
-    at_hand: bool,
-    spans: BTreeMap<u64, u32>,
-    /// Live and free.
-    held_units: u64,
-    live_units: u64,
-}
-
 impl Heap {
-    pub(super) const fn new() -> Self {
-        Self {
-            nodes: Nodes::new(),
-            bins: Bins::new(),
-            last: NIL,
-            at_hand: false,
-            spans: BTreeMap::new(),
-            held_units: 0,
-            live_units: 0,
-        }
-    }
-
     pub(super) fn free_units(&self) -> u64 {
         self.held_units - self.live_units
     }
@@ -360,12 +310,6 @@ impl Heap {
             self.bins.pop(bin, bin_next);
         }
     }
-}
-
-/// `addr` rounded up to a power of two, without a division.
-#[inline]
-pub(super) const fn align_up(addr: u64, align: u64) -> u64 {
-    (addr + (align - 1)) & !(align - 1)
 }
 
 #[cfg(test)]

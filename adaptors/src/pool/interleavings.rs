@@ -7,7 +7,8 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --release -p cumem-adaptors --lib interleavings` goes through all of them, in
 //! half a minute. Here a slot's lock is a mutex; the real one has its own (`lock/interleavings.rs`).
 
-use super::{Pool, PoolOptions};
+use super::adaptor::Pool;
+use super::options::PoolOptions;
 use cumem::sim::Profile;
 use cumem::{Block, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
 use loom::thread::{self, JoinHandle};

@@ -1,42 +1,24 @@
 //! Where a pool looks when a stream's own heap has nothing that fits, in this order: what may be used at
 //! once, what has to be waited for, the upstream.
 
-use super::arena::{Need, Taken};
-use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
+use super::limits::Limits;
 use super::options::Crossing;
-use super::rounding::Rounding;
-use super::state::{Central, PoolState};
-use crate::size::Size;
-use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
+use super::refusal::{Refusal, Released, exhausted};
+use super::request::{Need, Taken};
+use super::shared::Central;
+use super::state::PoolState;
+use super::units::{Grown, UNIT};
+use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Stream, Upstream, layout};
 
 /// The multiple that growth is rounded to where no leaf says: what the driver takes of the device at a time.
 pub(super) const GRANULARITY: usize = 2 << 20;
 /// Small requests take this much to their stream at a time, so that the next ones find it there.
-const BITE: usize = 2 << 20;
+pub(super) const BITE: usize = 2 << 20;
 const STEP_MAX: usize = 256 << 20;
 /// After so many times that threads had to wait for each other, the pool grows, if less than a bite is wanted: a growth
 /// takes about as long as so many pieces of other streams.
-const MEETINGS: u32 = 64;
-
-/// The options, with every size in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) maximum: Option<usize>,
-    pub(super) step: Option<usize>,
-    pub(super) release_threshold: Option<usize>,
-    /// Of what is live.
-    pub(super) slack: Size,
-    pub(super) crossing: Crossing,
-    pub(super) prefetch: Option<Location>,
-    /// The upstream's chunks can be used as one where they touch, and are multiples of so many bytes.
-    pub(super) joined: Option<usize>,
-    /// What has not been used takes no memory, so that it is used last.
-    pub(super) lazy: bool,
-    pub(super) rounding: Rounding,
-    /// What is too large for a block is the upstream's.
-    pub(super) passes_on: bool,
-}
+pub(super) const MEETINGS: u32 = 64;
 
 /// A miss being served. Holds the central lock.
 pub(super) struct Miss<'a, U> {
@@ -271,102 +253,5 @@ impl<U: Upstream> Miss<'_, U> {
             }
         }
         released
-    }
-}
-
-/// What became of an attempt to give chunks back.
-#[derive(Debug)]
-pub(super) struct Released {
-    pub(super) bytes: usize,
-    /// Why the upstream did not take a chunk, the last time that it did not.
-    pub(super) refused: Option<DeallocReason>,
-}
-
-/// Why the pool did not grow.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    AtMaximum,
-    Upstream(AllocError),
-}
-
-impl From<AllocError> for Refusal {
-    fn from(error: AllocError) -> Self {
-        Self::Upstream(error)
-    }
-}
-
-impl Refusal {
-    /// An error of the upstream that is not want of memory ends the search: it is returned as it is.
-    fn unless_fatal(self) -> Result<Self, AllocError> {
-        match self {
-            Self::Upstream(error) if !error.is_out_of_memory() => Err(error),
-            other => Ok(other),
-        }
-    }
-}
-
-/// The error of a request that nothing could be found for.
-pub(super) fn exhausted(state: &PoolState, central: &Central, requested: usize, refused: Refusal) -> AllocError {
-    let held = Box::new(state.held(central));
-    let upstream = match refused {
-        Refusal::AtMaximum => None,
-        Refusal::Upstream(error) => Some(Box::new(error)),
-    };
-    AllocError::Exhausted { layer: "pool", requested, held, upstream }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pool::{Pool, PoolOptions};
-    use cumem::sim::Profile;
-    use cumem::{CudaResource, Device, MemoryResource};
-    use std::thread;
-
-    #[test]
-    fn threads_that_keep_meeting_have_the_pool_grow() {
-        let device = Device::simulated(Profile::default()).unwrap();
-        let options = PoolOptions::new().step(GRANULARITY).maximum(2 * GRANULARITY);
-        let pool = Pool::new(CudaResource::new(&device), options).unwrap();
-        // Streams that keep nothing live, so that each can take what the one before has free.
-        let allocate = |bytes: usize| {
-            let stream = Stream::new(&device).unwrap();
-            let block = pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap();
-            // SAFETY: nobody uses it.
-            unsafe { pool.deallocate(&stream, block) }.unwrap();
-            (stream, pool.stats().reserved / GRANULARITY)
-        };
-        let (_first, reserved) = allocate(BITE);
-        assert_eq!(reserved, 1);
-        let meet = |times: u32| pool.state.lock().meetings = times;
-        meet(MEETINGS - 1);
-        let (_second, reserved) = allocate(BITE / 4);
-        assert_eq!(reserved, 1, "not yet");
-        meet(MEETINGS);
-        let (_third, reserved) = allocate(BITE);
-        assert_eq!(reserved, 1, "not for so much");
-        let (_fourth, reserved) = allocate(BITE / 4);
-        assert_eq!((reserved, pool.state.lock().meetings), (2, 0));
-        meet(MEETINGS);
-        let (_fifth, reserved) = allocate(BITE);
-        assert_eq!(reserved, 2);
-        let (_sixth, reserved) = allocate(BITE / 4);
-        assert_eq!((reserved, pool.state.lock().meetings), (2, 0), "no more than the maximum");
-    }
-
-    #[test]
-    fn a_thread_that_waits_for_another_is_counted() {
-        let device = Device::simulated(Profile::default()).unwrap();
-        let state = PoolState::new(device, None).unwrap();
-        drop(state.lock_for_miss());
-        assert_eq!(state.lock().meetings, 0);
-        while state.lock().meetings == 0 {
-            thread::scope(|scope| {
-                let held = state.lock();
-                scope.spawn(|| drop(state.lock_for_miss()));
-                thread::yield_now();
-                drop(held);
-            });
-        }
     }
 }

@@ -1,8 +1,7 @@
 //! [`Rounding`]: how many units a request is cut to.
 #![forbid(unsafe_code)]
 
-use super::arena::REGION_MAX;
-use super::chunks::UNIT;
+use super::units::{REGION_MAX, UNIT};
 
 /// Requests are cut to whole units and, with divisions, to so many sizes from each power of two to the next.
 #[derive(Debug, Clone, Copy)]

@@ -5,11 +5,11 @@
 //! four are taken, one of them changes hands: whatever is free in it goes to the arena, and its live blocks
 //! stay, since a live block is bound to no stream. So ten thousand streams need no more than the table.
 
-use super::chunks::UNIT;
-use super::heap::{Heap, Region};
+use super::heap::Heap;
 use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
+use super::units::{Region, UNIT};
 use cumem::{Block, Stream, StreamId};
 use std::sync::atomic::Ordering;
 

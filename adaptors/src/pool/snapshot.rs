@@ -1,9 +1,9 @@
 //! [`PoolSnapshot`]: every piece of a pool's memory at one moment, for whoever wants to draw or count it.
 
-use super::chunks::UNIT;
 use super::classes::Classes;
 use super::state::PoolState;
 use super::stats::{Bytes, PoolStats, of_stream};
+use super::units::UNIT;
 use cumem::{SizeClass, StreamId, StreamStats};
 use std::fmt;
 

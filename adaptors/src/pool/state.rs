@@ -1,13 +1,13 @@
 //! [`PoolState`]: everything in a pool but its upstream.
 
-use super::arena::{Arena, Need, Taken};
-use super::chunks::{Chunks, UNIT};
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
+use super::request::{Need, Taken};
+use super::shared::Central;
 use super::slots::{Local, Slot, Slots};
 use super::stats::{PoolStats, of_stream};
-use super::stitch::Stitches;
 use super::sync::{Mutex, MutexGuard};
+use super::units::UNIT;
 use cumem::{Device, DriverError, Held, MakerId, Stream};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
@@ -20,28 +20,6 @@ pub struct PoolState {
     maximum: Option<usize>,
     pub(super) slots: Slots,
     central: Mutex<Central>,
-}
-
-/// What misses share. Whoever holds its lock may take the lock of a slot, never the other way round.
-#[derive(Debug)]
-pub(super) struct Central {
-    pub(super) arena: Arena,
-    pub(super) chunks: Chunks,
-    pub(super) stitches: Stitches,
-    /// The pool's own stream, on which chunks are taken at construction and given back.
-    pub(super) service: Stream,
-    /// How often a thread that missed had to wait for another one here, since the pool grew last.
-    pub(super) meetings: u32,
-}
-
-impl Central {
-    /// Lets the first `units` of the untouched part at `addr` be used: the arena has them now.
-    pub(super) fn touch(&mut self, addr: u64, units: u64) {
-        let apart = self.chunks.apart(addr);
-        if let Some(fences) = self.chunks.touch(addr, units) {
-            self.arena.insert(addr, units, apart, fences);
-        }
-    }
 }
 
 impl PoolState {

@@ -1,7 +1,7 @@
 //! [`PoolStats`]: how much memory a pool has, and what it is doing.
 
-use super::chunks::UNIT;
 use super::slots::Local;
+use super::units::UNIT;
 use cumem::{Held, Stream, StreamStats};
 use std::fmt;
 

@@ -11,83 +11,22 @@
 //! which is most of what there is to be had: few free pieces end where a granule of 2 MiB does.
 
 mod plan;
+pub(super) mod stitches;
 
-use super::arena::{Need, Taken};
-use super::chunks::{Chunks, UNIT};
 use super::fence::Fences;
-use super::heap::Region;
-use super::miss::{Miss, Refusal};
+use super::miss::Miss;
 use super::options::Crossing;
-use super::state::Central;
-use cumem::{Alias, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
+use super::refusal::Refusal;
+use super::request::{Need, Taken};
+use super::shared::Central;
+use super::units::{Region, UNIT};
+use cumem::{CudaVirtualResource, DriverError, LayerExt, Stream, Upstream};
 use plan::{Plan, plan};
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use stitches::Stitch;
 
 /// So many free pieces at most go to a stream with what it asked for: each of them goes from one tree to another.
 const FEW: usize = 256;
-
-/// What is stitched at present.
-#[derive(Debug, Default)]
-pub(super) struct Stitches {
-    /// By where their memory begins, in units.
-    by_addr: BTreeMap<u64, Stitch>,
-    /// The chunks cannot be mapped a second time: they are not the leaf's, or the driver has no such call.
-    unavailable: bool,
-}
-
-#[derive(Debug)]
-struct Stitch {
-    alias: Alias,
-    /// Where the memory is at home.
-    parts: Vec<Range<u64>>,
-    units: u64,
-    /// How many of them have not gone home.
-    away: u64,
-    /// What those that have gone were used by, at the alias.
-    used: Fences,
-}
-
-impl Stitches {
-    /// Gives the addresses back of the stitch at `at`, all of whose memory has gone home. While work still uses them
-    /// they stay, unless the host waits for it.
-    fn end(&mut self, at: u64, leaf: &CudaVirtualResource, service: &Stream, force: bool) -> Result<(), DriverError> {
-        let Some(stitch) = self.by_addr.get_mut(&at) else { return Ok(()) };
-        if !stitch.used.are_reached() {
-            if !force {
-                return Ok(());
-            }
-            stitch.used.hold(service)?;
-            service.synchronize()?;
-        }
-        let Some(Stitch { alias, parts, units, away, used }) = self.by_addr.remove(&at) else { return Ok(()) };
-        // SAFETY: nothing of the range is handed out any more, and the work that used it has ended.
-        unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
-            self.by_addr.insert(at, Stitch { alias, parts, units, away, used });
-            reason
-        })
-    }
-
-    /// The chunks that are mapped a second time, by where they begin.
-    pub(super) fn covered(&self, chunks: &Chunks) -> BTreeSet<u64> {
-        let parts = self.by_addr.values().flat_map(|stitch| &stitch.parts);
-        parts.map(|part| chunks.around(part.start).0).collect()
-    }
-}
-
-impl Stitch {
-    /// Where memory is at home that begins `offset` units into the stitch.
-    fn home(&self, offset: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let mut before = 0;
-        self.parts.iter().filter_map(move |part| {
-            let (from, len) = (before, part.end - part.start);
-            before += len;
-            let start = offset.start.clamp(from, before) - from;
-            let end = offset.end.clamp(from, before) - from;
-            (start < end).then(|| part.start + start..part.start + end)
-        })
-    }
-}
 
 impl<U: Upstream> Miss<'_, U> {
     /// A piece for `need`, out of what is in the arena, with less than `least` bytes mapped for it. Nothing if there is

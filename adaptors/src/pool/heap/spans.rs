@@ -1,8 +1,9 @@
 //! Memory that enters a heap, is seen there, and leaves it. The only place where nodes are found by address.
 #![forbid(unsafe_code)]
 
+use super::data::Heap;
 use super::nodes::{Node, State};
-use super::{Heap, Region};
+use crate::pool::units::Region;
 
 impl Heap {
     /// Takes free memory in; the number of the free node that it is in now.

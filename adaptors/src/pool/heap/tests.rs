@@ -1,4 +1,7 @@
-use super::*;
+use super::bins::bin_of;
+use super::data::{Freed, Heap, Placed};
+use super::nodes::State;
+use crate::pool::units::Region;
 use proptest::prelude::*;
 
 impl Heap {

@@ -5,9 +5,8 @@
 //! whole chunks.
 #![forbid(unsafe_code)]
 
-use crate::pool::arena::Need;
-use crate::pool::chunks::Grown;
-use crate::pool::heap::align_up;
+use crate::pool::request::Need;
+use crate::pool::units::{Grown, align_up};
 use std::cmp::Reverse;
 use std::ops::Range;
 

@@ -1,0 +1,140 @@
+//! [`Pool`] as a memory resource: hits here, and the way to a miss.
+
+use super::adaptor::Pool;
+use super::heap::Placed;
+use super::refusal::{Refusal, exhausted};
+use super::slots::Local;
+use super::tag::Tag;
+use super::units::UNIT;
+use cumem::{AllocError, Block, DeallocError, DriverError, MemoryResource, Stream, Upstream};
+use std::alloc::Layout;
+use std::num::NonZero;
+use std::ptr::NonNull;
+
+// SAFETY: a block is memory of a chunk, which is valid until the pool is dropped, and which no other live
+// block shares (invariant 1). Its earlier uses were enqueued before the present point of the stream
+// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that. A block that is larger than
+// the pool's is the upstream's, handed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for Pool<U> {
+    type Kind = U::Kind;
+
+    #[inline]
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        // A stream that a slot serves is one of this device.
+        if layout.size() != 0
+            && let Some(units) = self.limits.rounding.units_of(layout.size())
+            && let Some((index, slot)) = self.state.slots.find(stream.id())
+        {
+            let mut local = slot.lock();
+            if local.serves(stream.id())
+                && let Some(placed) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
+            {
+                return Ok(self.block(&mut local, index, placed, layout));
+            }
+        }
+        self.allocate_slow(stream, layout)
+    }
+
+    #[inline]
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let tag = Tag::unpack(block.tag());
+        if block.maker() == self.state.maker
+            && block.size() != 0
+            && let Some(slot) = self.state.slots.get(usize::from(tag.slot))
+        {
+            let mut local = slot.lock();
+            if local.serves(stream.id()) && local.has_live(&block, &self.limits.rounding) {
+                local.uncount(block.size());
+                let Some(threshold) = self.limits.release_threshold else {
+                    local.heap.free(tag.node);
+                    return Ok(());
+                };
+                let freed = local.heap.free_and_join(tag.node);
+                drop(local);
+                // Joined chunks become free one by one, while others beside them have live blocks.
+                let units = freed.units.end - freed.units.start;
+                if freed.alone || self.limits.joined.is_some_and(|granule| units >= (granule / UNIT) as u64) {
+                    self.release_idle(usize::from(tag.slot), threshold, freed);
+                }
+                return Ok(());
+            }
+        }
+        // SAFETY: this method's contract is that one's.
+        unsafe { self.deallocate_slow(stream, block) }
+    }
+}
+
+impl<U: Upstream> Upstream for Pool<U> {}
+
+impl<U: Upstream> Pool<U> {
+    #[inline]
+    fn check_device(&self, stream: &Stream) -> Result<(), DriverError> {
+        let (found, expected) = (stream.device_id(), self.state.device.id());
+        if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
+    }
+
+    /// Counts and describes what has just become live.
+    #[inline]
+    fn block(&self, local: &mut Local, index: usize, placed: Placed, layout: Layout) -> Block {
+        local.count(layout.size());
+        let Placed { node, generation, addr } = placed;
+        let slack = layout.size().wrapping_neg() % UNIT;
+        let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
+        let addr = NonZero::new(addr as usize * UNIT).expect("no chunk is at address 0");
+        Block::new(self.state.maker, NonNull::with_exposed_provenance(addr), layout, tag.pack())
+    }
+
+    #[cold]
+    fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        self.check_device(stream)?;
+        if layout.size() == 0 {
+            return Ok(Block::empty(self.state.maker, layout));
+        }
+        let align = (layout.align() / UNIT).max(1) as u64;
+        let Some(units) = self.limits.rounding.units_of(layout.size()) else {
+            if self.limits.passes_on {
+                return self.upstream.allocate(stream, layout);
+            }
+            // Larger than any block may be: as if that were the maximum.
+            return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
+        };
+        let mut central = self.state.lock_for_miss();
+        let (index, slot) = self.state.bind(&mut central, stream)?;
+        // Another thread of the stream may have missed just before, and left enough; and the fast path
+        // does not look at every node.
+        {
+            let mut local = slot.lock();
+            if let Some(placed) = local.heap.allocate_thorough(units, align) {
+                return Ok(self.block(&mut local, index, placed, layout));
+            }
+        }
+        let taken = self.miss(&mut central).serve(stream, index, units, align, layout.size())?;
+        let mut local = slot.lock();
+        let placed = local.heap.attach_and_allocate(taken.region, units, align);
+        Ok(self.block(&mut local, index, placed, layout))
+    }
+
+    /// Frees what is not in the heap of `stream`, or says why not.
+    ///
+    /// # Safety
+    ///
+    /// That of [`deallocate`](MemoryResource::deallocate).
+    #[cold]
+    unsafe fn deallocate_slow(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if let Err(error) = self.check_device(stream) {
+            return Err(DeallocError::new(block, error));
+        }
+        if block.maker() != self.state.maker {
+            // SAFETY: this method's contract is that one's.
+            return unsafe { self.deallocate_foreign(stream, block) };
+        }
+        if block.size() == 0 {
+            return Ok(());
+        }
+        let slot = self.state.slots.get(usize::from(Tag::unpack(block.tag()).slot));
+        if !slot.is_some_and(|slot| slot.lock().has_live(&block, &self.limits.rounding)) {
+            return Err(DeallocError::foreign("pool", block));
+        }
+        self.deallocate_across(stream, block)
+    }
+}
