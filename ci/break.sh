@@ -57,31 +57,31 @@ break_ 'memory passes to every stream at once' \
 break_ 'no event is recorded when memory leaves a stream' \
     pool/state.rs 'if is_idle\(stream\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
 break_ 'memory taken from the heap of another stream comes without its fences' \
-    pool/state.rs 'return Some\(Taken \{ region, fences \}\);' 'return Some(Taken { region, fences: Fences::default() });'
+    pool/state.rs 'return Some\(Piece \{ region, fences \}\);' 'return Some(Piece { region, fences: Fences::default() });'
 break_ 'memory of a stream that is at work is taken as if it were idle' \
     pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'what streams at work have free is collected as if they were idle' \
     pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
 break_ 'what nobody had of a chunk is given away without the event of its growth' \
-    pool/shared.rs 'arena\.insert\(addr, units, apart, fences\)' 'arena.insert(addr, units, apart, { drop(fences); Fences::default() })'
+    pool/shared.rs 'arena\.insert\(addr, units, boundary, fences\)' 'arena.insert(addr, units, boundary, { drop(fences); Fences::default() })'
 break_ 'what is stitched comes without its fences' \
     pool/stitch.rs 'fences\.join\(&own\.expect\("the plan is of what is in the arena"\)\);' 'own.expect("nothing is waited for");'
 break_ 'what comes home from a stitch comes without its fences' \
-    pool/stitch.rs '(?<=chunks\.apart\(start\), )fences\.clone\(\)' 'Fences::default()'
+    pool/stitch.rs '(?<=chunks\.is_boundary\(start\), )fences\.clone\(\)' 'Fences::default()'
 break_ 'the addresses of a stitch go before the work that uses them is done' \
-    pool/stitch.rs 'stitch\.used\.join\(&fences\);' ''
+    pool/stitch.rs 'stitch\.alias_uses\.join\(&fences\);' ''
 break_ 'stitches that touch are used as one' \
-    pool/stitch.rs 'head: true' 'head: false'
+    pool/stitch.rs 'boundary: true' 'boundary: false'
 break_ 'a chunk goes back while it is mapped a second time' \
-    pool/miss.rs 'if covered\.contains\(&addr\) \{\n                continue;\n            \}' ''
+    pool/miss.rs 'if aliased\.contains\(&addr\) \{\n                continue;\n            \}' ''
 break_ 'a stream allocates from a slot that it was bound to once' \
-    pool/resource.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
+    pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its heap' \
-    pool/resource.rs 'local\.serves\(stream\.id\(\)\)(?= && local\.has_live)' 'true'
+    pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?= && stream_heap\.has_live)' 'true'
 break_ 'an owner enters without a barrier' \
     lock.rs 'barrier::light\(\);' ''
 break_ 'whoever takes the ownership away does not wait' \
-    lock.rs 'owner\.inside\.wait_while_in\(self\.number\(\)\);' ''
+    lock.rs 'owner\.inside\.wait_while_in\(self\.id\(\)\);' ''
 break_ 'a thread that is inside of one lock as its owner enters another as its owner' \
     lock.rs '\n            && me\.inside\.is_free\(\)' ''
 break_ 'two threads have one presence' \

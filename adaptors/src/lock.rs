@@ -29,7 +29,7 @@ mod primitives;
 mod interleavings;
 
 use presence::Presence;
-use primitives::{AtomicPtr, AtomicU32, Place};
+use primitives::{AtomicPtr, AtomicU32, InsideMark};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,21 +39,21 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// So many sections in a row make a thread the owner, at first. Twice as many each time that the ownership is taken
 /// away.
-const PATIENCE: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
+const SECTIONS_TO_OWN: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
 /// As spin locks, so many sections cost ten times what it takes to take the ownership away.
-const PATIENCE_MAX: u32 = 1 << 14;
-const NOBODY: *mut Presence = ptr::null_mut();
+const SECTIONS_TO_OWN_MAX: u32 = 1 << 14;
+const NO_OWNER: *mut Presence = ptr::null_mut();
 
 /// A value that one thread at a time may use.
 pub(crate) struct BiasedLock<T> {
     /// Who enters without `held`. Only changed by the thread that has `held`.
     owner: AtomicPtr<Presence>,
     /// Somebody else is in a section, or is about to be.
-    held: Place,
+    held: InsideMark,
     // Of the thread that has `held`:
     last: AtomicPtr<Presence>,
     in_a_row: AtomicU32,
-    patience: AtomicU32,
+    sections_to_own: AtomicU32,
     value: UnsafeCell<T>,
 }
 
@@ -64,11 +64,11 @@ unsafe impl<T: Send + Sync> Sync for BiasedLock<T> {}
 impl<T> BiasedLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
-            owner: AtomicPtr::new(NOBODY),
-            held: Place::new(),
-            last: AtomicPtr::new(NOBODY),
+            owner: AtomicPtr::new(NO_OWNER),
+            held: InsideMark::new(),
+            last: AtomicPtr::new(NO_OWNER),
             in_a_row: AtomicU32::new(0),
-            patience: AtomicU32::new(PATIENCE),
+            sections_to_own: AtomicU32::new(SECTIONS_TO_OWN),
             value: UnsafeCell::new(value),
         }
     }
@@ -79,24 +79,24 @@ impl<T> BiasedLock<T> {
             && ptr::eq(self.owner.load(Relaxed), me)
             && me.inside.is_free()
         {
-            me.inside.enter(self.number());
+            me.inside.enter(self.id());
             barrier::light();
             if ptr::eq(self.owner.load(Relaxed), me) {
                 return self.guard(&me.inside);
             }
             me.inside.leave();
         }
-        self.lock_among_others()
+        self.lock_without_ownership()
     }
 
     #[inline(never)]
-    fn lock_among_others(&self) -> Guard<'_, T> {
-        self.held.enter_alone(self.number());
+    fn lock_without_ownership(&self) -> Guard<'_, T> {
+        self.held.enter_when_free(self.id());
         let owner = self.owner.load(Relaxed);
-        if owner != NOBODY {
+        if owner != NO_OWNER {
             // SAFETY: a presence is never freed.
-            self.take_ownership_away(unsafe { &*owner });
-        } else if let Some(inside) = self.learn() {
+            self.revoke_ownership(unsafe { &*owner });
+        } else if let Some(inside) = self.count_section() {
             return self.guard(inside);
         }
         self.guard(&self.held)
@@ -104,41 +104,41 @@ impl<T> BiasedLock<T> {
 
     /// What a [`Place`] calls this lock: no two that are there at a time have this word at one address.
     #[inline]
-    fn number(&self) -> usize {
+    fn id(&self) -> usize {
         (&raw const self.owner).addr()
     }
 
     #[inline]
-    fn guard<'a>(&'a self, flag: &'a Place) -> Guard<'a, T> {
-        Guard { lock: self, flag, _of_this_thread: PhantomData }
+    fn guard<'a>(&'a self, mark: &'a InsideMark) -> Guard<'a, T> {
+        Guard { lock: self, mark, _of_this_thread: PhantomData }
     }
 
     #[cold]
-    fn take_ownership_away(&self, owner: &Presence) {
-        self.owner.store(NOBODY, Relaxed);
+    fn revoke_ownership(&self, owner: &Presence) {
+        self.owner.store(NO_OWNER, Relaxed);
         // A thread that owns this lock and is inside of another lets go of it for once: `last` and `in_a_row` stay.
         if !presence::mine_if_known().is_some_and(|me| ptr::eq(me, owner)) {
             barrier::heavy();
-            self.last.store(NOBODY, Relaxed);
-            self.patience.store((self.patience.load(Relaxed) * 2).min(PATIENCE_MAX), Relaxed);
+            self.last.store(NO_OWNER, Relaxed);
+            self.sections_to_own.store((self.sections_to_own.load(Relaxed) * 2).min(SECTIONS_TO_OWN_MAX), Relaxed);
         }
         // An owner that is inside already waits for itself for ever, as with any lock.
-        owner.inside.wait_while_in(self.number());
+        owner.inside.wait_while_in(self.id());
     }
 
     /// Counts a section of this thread. Where it says that it is inside, if the lock is its own now.
-    fn learn(&self) -> Option<&'static Place> {
+    fn count_section(&self) -> Option<&'static InsideMark> {
         if !barrier::is_available() {
             return None;
         }
         let me = presence::mine()?;
         let before = if ptr::eq(self.last.load(Relaxed), me) { self.in_a_row.load(Relaxed) } else { 0 };
-        if before < self.patience.load(Relaxed) || !me.inside.is_free() {
+        if before < self.sections_to_own.load(Relaxed) || !me.inside.is_free() {
             self.last.store(ptr::from_ref(me).cast_mut(), Relaxed);
             self.in_a_row.store(before.saturating_add(1), Relaxed);
             return None;
         }
-        me.inside.enter(self.number());
+        me.inside.enter(self.id());
         self.owner.store(ptr::from_ref(me).cast_mut(), Relaxed);
         self.held.leave();
         Some(&me.inside)
@@ -155,7 +155,7 @@ impl<T> fmt::Debug for BiasedLock<T> {
 pub(crate) struct Guard<'a, T> {
     lock: &'a BiasedLock<T>,
     /// What says that this guard is there.
-    flag: &'a Place,
+    mark: &'a InsideMark,
     /// An owner sees its own last section only if it ended on its own thread.
     _of_this_thread: PhantomData<*const ()>,
 }
@@ -181,7 +181,7 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.flag.leave();
+        self.mark.leave();
     }
 }
 
@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn a_thread_that_keeps_coming_owns_the_lock_until_another_comes() {
         let lock = BiasedLock::new(0_u32);
-        let owned = || lock.owner.load(Relaxed) != NOBODY;
+        let owned = || lock.owner.load(Relaxed) != NO_OWNER;
         let come = |times: u32| (0..times).for_each(|_| add_one(&lock));
-        come(PATIENCE);
+        come(SECTIONS_TO_OWN);
         assert!(!owned());
         come(1);
         assert_eq!(owned(), barrier::is_available());
@@ -222,11 +222,11 @@ mod tests {
         thread::scope(|scope| scope.spawn(|| come(1)).join().unwrap());
         assert!(!owned());
         // Now it takes twice as long.
-        come(2 * PATIENCE);
+        come(2 * SECTIONS_TO_OWN);
         assert!(!owned());
         come(1);
         assert_eq!(owned(), barrier::is_available());
-        assert_eq!(*lock.lock(), 3 * PATIENCE + 13);
+        assert_eq!(*lock.lock(), 3 * SECTIONS_TO_OWN + 13);
     }
 
     #[test]
@@ -234,11 +234,11 @@ mod tests {
         let lock = BiasedLock::new(0_u32);
         let keep_coming = || {
             add_one(&lock);
-            (0..=lock.patience.load(Relaxed)).for_each(|_| add_one(&lock));
+            (0..=lock.sections_to_own.load(Relaxed)).for_each(|_| add_one(&lock));
         };
         for _ in 0..3 {
             thread::scope(|scope| scope.spawn(keep_coming).join().unwrap());
-            assert_eq!(lock.owner.load(Relaxed) != NOBODY, barrier::is_available());
+            assert_eq!(lock.owner.load(Relaxed) != NO_OWNER, barrier::is_available());
         }
     }
 
@@ -246,9 +246,9 @@ mod tests {
     #[test]
     fn a_thread_that_owns_two_locks_may_have_both() {
         let locks = [(); 2].map(|()| BiasedLock::new(0_u32));
-        let owned = || locks.each_ref().map(|lock| lock.owner.load(Relaxed) != NOBODY);
+        let owned = || locks.each_ref().map(|lock| lock.owner.load(Relaxed) != NO_OWNER);
         let come = |times: u32| locks.iter().for_each(|lock| (0..times).for_each(|_| add_one(lock)));
-        come(PATIENCE + 1);
+        come(SECTIONS_TO_OWN + 1);
         assert_eq!(owned(), [barrier::is_available(); 2]);
         {
             let _both = locks.each_ref().map(BiasedLock::lock);
@@ -271,7 +271,7 @@ mod tests {
                 pair.0 += 1;
                 std::hint::black_box(&mut *pair);
                 pair.1 += 1;
-                lock.patience.store(1, Relaxed);
+                lock.sections_to_own.store(1, Relaxed);
             }
         };
         thread::scope(|scope| {

@@ -58,10 +58,10 @@ mod adaptor;
 mod arena;
 mod chunks;
 mod classes;
+mod cross_stream_free;
 mod error;
-mod expand;
 mod fence;
-mod free;
+mod grow_in_place;
 mod heap;
 mod limits;
 mod miss;
@@ -71,11 +71,11 @@ mod request;
 mod resource;
 mod rounding;
 mod shared;
-mod slots;
 mod snapshot;
 mod state;
 mod stats;
 mod stitch;
+mod streams;
 mod sync;
 mod tag;
 mod units;
@@ -101,12 +101,12 @@ use cumem::{
     hints, layout, record_drop_error,
 };
 use error::Unreturned;
-use expand::PIECE;
 use fence::Fences;
+use grow_in_place::MAPPING_MAX;
 use limits::Limits;
 use refusal::Released;
 use rounding::Rounding;
-use shared::Central;
+use shared::Shared;
 use std::any::TypeId;
 use units::UNIT;
 
@@ -137,10 +137,10 @@ impl<U> Pool<U> {
             Some(divisions) => return Err(PoolError::Divisions { divisions }),
         };
         let leaf = upstream.find::<CudaVirtualResource>();
-        let joined = leaf.map(CudaVirtualResource::granularity);
+        let granularity = leaf.map(CudaVirtualResource::granularity);
         let addresses = leaf.map(CudaVirtualResource::addresses);
         // What a leaf rounds up to granules would be more than the maximum.
-        let granule = joined.unwrap_or(UNIT);
+        let granule = granularity.unwrap_or(UNIT);
         let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
         let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
@@ -154,32 +154,32 @@ impl<U> Pool<U> {
             slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
             crossing: options.crossing,
             prefetch: None,
-            joined,
+            granularity,
             rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
-            passes_on: options.up_to.is_some(),
+            forwards_larger: options.up_to.is_some(),
             lazy,
         };
         let state = PoolState::new(device, maximum)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
-        let mut central = pool.state.lock();
-        let Central { arena, chunks, service, .. } = &mut *central;
-        chunks.join_within(addresses.unwrap_or_default());
+        let mut shared = pool.state.lock();
+        let Shared { arena, chunks, service, .. } = &mut *shared;
+        chunks.set_joinable(addresses.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
-            let bytes = if joined.is_some() { left.min(PIECE) } else { left };
+            let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
             let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
             // Before anything can fail, so that the pool can give it back.
             if pool.limits.lazy {
                 chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
             } else {
-                arena.insert(grown.addr, grown.units, chunks.apart(grown.addr), Fences::default());
+                arena.insert(grown.addr, grown.units, chunks.is_boundary(grown.addr), Fences::default());
             }
             left -= bytes;
         }
         if initial > 0 {
             service.synchronize()?;
         }
-        drop(central);
+        drop(shared);
         Ok(pool)
     }
 
@@ -199,15 +199,15 @@ impl<U> Pool<U> {
             return Err(PoolError::NoPrefetch(SkipReason::NoConcurrentManagedAccess(self.state.device.id())));
         }
         {
-            let mut central = self.state.lock();
-            for chunk in central.chunks.iter() {
-                match hints::prefetch(chunk, 0..chunk.size(), target, &central.service)? {
+            let mut shared = self.state.lock();
+            for chunk in shared.chunks.iter() {
+                match hints::prefetch(chunk, 0..chunk.size(), target, &shared.service)? {
                     Outcome::Applied => {}
                     Outcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
                 }
             }
-            let untouched: Vec<_> = central.chunks.untouched.iter().map(|(part, _)| part).collect();
-            untouched.into_iter().for_each(|part| central.touch(part.start, part.end - part.start));
+            let untouched: Vec<_> = shared.chunks.untouched.iter().map(|(part, _)| part).collect();
+            untouched.into_iter().for_each(|part| shared.touch(part.start, part.end - part.start));
         }
         self.limits.prefetch = Some(target);
         self.limits.lazy = false;
@@ -240,12 +240,12 @@ impl<U: Upstream> Pool<U> {
     ///
     /// Those of [`trim`](Self::trim).
     pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
-        let mut central = self.state.lock();
-        if central.chunks.reserved() <= keep {
+        let mut shared = self.state.lock();
+        if shared.chunks.reserved() <= keep {
             return Ok(0);
         }
-        self.state.fold_all(&mut central, None, true).map_err(|error| TrimError::new(0, error))?;
-        let Released { bytes, refused } = self.miss(&mut central).release(keep, true);
+        self.state.fold_all(&mut shared, None, true).map_err(|error| TrimError::new(0, error))?;
+        let Released { bytes, refused } = self.miss(&mut shared).release(keep, true);
         refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
     }
 }
@@ -258,10 +258,10 @@ impl<U> Drop for Pool<U> {
 
 impl<U: Upstream> Pool<U> {
     fn close(&mut self) {
-        let mut central = self.state.lock();
-        let folded = self.state.fold_all(&mut central, None, true);
-        let released = self.miss(&mut central).release(0, true);
-        let stats = self.state.stats_with(&central);
+        let mut shared = self.state.lock();
+        let folded = self.state.fold_all(&mut shared, None, true);
+        let released = self.miss(&mut shared).release(0, true);
+        let stats = self.state.stats_with(&shared);
         if stats.reserved > 0 {
             let refused = folded.err().map(DeallocReason::from).or(released.refused);
             let left = Unreturned { blocks: stats.blocks, bytes: stats.reserved, refused };

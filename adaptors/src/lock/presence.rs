@@ -4,7 +4,7 @@
 //! does. A presence is never freed, so whoever finds one in a lock may look at it. The thread that ends leaves its own
 //! to a later one, with the locks that it owns; so there are as many as there were threads at a time.
 
-use super::primitives::{Mutex, Place, thread_local};
+use super::primitives::{InsideMark, Mutex, thread_local};
 use std::cell::Cell;
 use std::sync::PoisonError;
 
@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 #[repr(align(128))]
 pub(super) struct Presence {
     /// Only written by the thread whose presence it is.
-    pub(super) inside: Place,
+    pub(super) inside: InsideMark,
 }
 
 // Apart from what has to be dropped, which takes longer to find.
@@ -49,15 +49,15 @@ pub(super) fn mine() -> Option<&'static Presence> {
 /// A presence until the thread ends.
 struct Lease {
     presence: &'static Presence,
-    left: Left,
+    retired: Retired,
 }
 
 impl Lease {
     fn new() -> Self {
-        let left = left();
-        let heirloom = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let presence = heirloom.unwrap_or_else(|| Box::leak(Box::new(Presence { inside: Place::new() })));
-        Self { presence, left }
+        let retired = retired();
+        let reused = retired.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let presence = reused.unwrap_or_else(|| Box::leak(Box::new(Presence { inside: InsideMark::new() })));
+        Self { presence, retired }
     }
 }
 
@@ -65,28 +65,28 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Where that is gone already, nobody will read it.
         let _ = MINE.try_with(Cell::take);
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(self.presence);
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(self.presence);
     }
 }
 
 /// The presences of threads that have ended.
 #[cfg(not(all(loom, test)))]
-type Left = &'static Mutex<Vec<&'static Presence>>;
+type Retired = &'static Mutex<Vec<&'static Presence>>;
 
 #[cfg(not(all(loom, test)))]
-fn left() -> Left {
-    static LEFT: Mutex<Vec<&'static Presence>> = Mutex::new(Vec::new());
-    &LEFT
+fn retired() -> Retired {
+    static RETIRED: Mutex<Vec<&'static Presence>> = Mutex::new(Vec::new());
+    &RETIRED
 }
 
 /// The same for one run of a model: loom's statics go before the locals of its threads.
 #[cfg(all(loom, test))]
-type Left = loom::sync::Arc<Mutex<Vec<&'static Presence>>>;
+type Retired = loom::sync::Arc<Mutex<Vec<&'static Presence>>>;
 
 #[cfg(all(loom, test))]
-fn left() -> Left {
+fn retired() -> Retired {
     loom::lazy_static! {
-        static ref LEFT: Left = Left::default();
+        static ref RETIRED: Retired = Retired::default();
     }
-    Left::clone(&LEFT)
+    Retired::clone(&RETIRED)
 }

@@ -30,22 +30,22 @@ use loom::sync::atomic::AtomicUsize;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-const NOWHERE: usize = 0;
+const FREE: usize = 0;
 /// Between two looks, at the most.
 const PAUSES_MAX: u32 = if cfg!(all(loom, test)) { 1 } else { 128 };
 
 /// A word that says which lock somebody is inside of, if any. Locks are told apart by a number, which is never 0.
 #[derive(Debug)]
-pub(super) struct Place(AtomicUsize);
+pub(super) struct InsideMark(AtomicUsize);
 
-impl Place {
+impl InsideMark {
     pub(super) fn new() -> Self {
-        Self(AtomicUsize::new(NOWHERE))
+        Self(AtomicUsize::new(FREE))
     }
 
     #[inline]
     pub(super) fn is_free(&self) -> bool {
-        self.0.load(Relaxed) == NOWHERE
+        self.0.load(Relaxed) == FREE
     }
 
     /// Says so, where nobody else does. Who finds this lock here has seen what was written in the one before.
@@ -59,9 +59,9 @@ impl Place {
     /// Each look takes the line from who is inside, and of all that see it leave only one comes in: so who came in vain
     /// steps back, for longer each time, and then lets other threads run.
     #[inline]
-    pub(super) fn enter_alone(&self, lock: usize) {
+    pub(super) fn enter_when_free(&self, lock: usize) {
         let mut pauses = 1;
-        while self.0.compare_exchange(NOWHERE, lock, Acquire, Relaxed).is_err() {
+        while self.0.compare_exchange(FREE, lock, Acquire, Relaxed).is_err() {
             (0..pauses).for_each(|_| spin_loop());
             match pauses < PAUSES_MAX {
                 true => pauses *= 2,
@@ -73,7 +73,7 @@ impl Place {
     /// What was written before is seen by who enters next, or has waited for it.
     #[inline]
     pub(super) fn leave(&self) {
-        self.0.store(NOWHERE, Release);
+        self.0.store(FREE, Release);
     }
 
     /// Spins for about as long as a section takes, then lets other threads run: the one that is waited for may be one

@@ -3,7 +3,7 @@
 use super::limits::Limits;
 use super::miss::Miss;
 use super::options::PoolOptions;
-use super::shared::Central;
+use super::shared::Shared;
 use super::state::PoolState;
 use super::stats::PoolStats;
 use cumem::{Beneath, Layer, TrimError, Upstream};
@@ -51,8 +51,8 @@ impl<U> Pool<U> {
 }
 
 impl<U: Upstream> Pool<U> {
-    pub(super) fn miss<'a>(&'a self, central: &'a mut Central) -> Miss<'a, U> {
-        Miss { state: &self.state, central, upstream: &self.upstream, limits: &self.limits }
+    pub(super) fn miss<'a>(&'a self, shared: &'a mut Shared) -> Miss<'a, U> {
+        Miss { state: &self.state, shared, upstream: &self.upstream, limits: &self.limits }
     }
 }
 

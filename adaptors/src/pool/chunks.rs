@@ -1,7 +1,7 @@
 //! [`Chunks`]: what the pool has from its upstream. The only place that takes from it and gives back.
 
 use super::fence::Fences;
-use super::units::{Grown, UNIT};
+use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
 use cumem::{AllocError, Block, DeallocReason, Location, Stream, Upstream, hints, layout};
 use std::collections::BTreeMap;
@@ -16,26 +16,26 @@ pub(super) struct Chunks {
     pub(super) untouched: Untouched,
     peak_touched: usize,
     /// Addresses, in units, in which chunks that touch can be used as one.
-    joined: Range<u64>,
+    joinable: Range<u64>,
 }
 
 impl Chunks {
     /// From now on, chunks that touch within `addresses` (bytes) are used as one.
-    pub(super) fn join_within(&mut self, addresses: Range<u64>) {
-        self.joined = addresses.start / UNIT as u64..addresses.end / UNIT as u64;
+    pub(super) fn set_joinable(&mut self, addresses: Range<u64>) {
+        self.joinable = addresses.start / UNIT as u64..addresses.end / UNIT as u64;
     }
 
     /// Whether memory at `addr`, where a chunk or an untouched part begins, is apart from what lies before it.
-    pub(super) fn apart(&self, addr: u64) -> bool {
+    pub(super) fn is_boundary(&self, addr: u64) -> bool {
         if self.untouched.starts_at(addr) {
             return self.blocks.contains_key(&addr);
         }
         // What lies before the first of the addresses is somebody else's.
-        !self.joined.contains(&addr) || addr == self.joined.start
+        !self.joinable.contains(&addr) || addr == self.joinable.start
     }
 
     /// Whether a whole chunk lies in `units`.
-    pub(super) fn any_within(&self, units: Range<u64>) -> bool {
+    pub(super) fn has_chunk_within(&self, units: Range<u64>) -> bool {
         self.blocks.range(units.clone()).any(|(&addr, block)| addr + (block.size() / UNIT) as u64 <= units.end)
     }
 
@@ -66,14 +66,14 @@ impl Chunks {
     }
 
     /// Where each chunk is.
-    pub(super) fn places(&self) -> Vec<Grown> {
-        self.blocks.iter().map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
+    pub(super) fn extents(&self) -> Vec<Extent> {
+        self.blocks.iter().map(|(&addr, block)| Extent { addr, units: (block.size() / UNIT) as u64 }).collect()
     }
 
     /// Where each chunk is that can be used as one with those beside it.
-    pub(super) fn joined_places(&self) -> Vec<Grown> {
-        let places = self.blocks.range(self.joined.clone());
-        places.map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
+    pub(super) fn joinable_extents(&self) -> Vec<Extent> {
+        let extents = self.blocks.range(self.joinable.clone());
+        extents.map(|(&addr, block)| Extent { addr, units: (block.size() / UNIT) as u64 }).collect()
     }
 
     /// The chunk that memory at `addr` lies in, and where it begins.
@@ -81,7 +81,7 @@ impl Chunks {
     /// # Panics
     ///
     /// If it is none of the pool's.
-    pub(super) fn around(&self, addr: u64) -> (u64, &Block) {
+    pub(super) fn chunk_at(&self, addr: u64) -> (u64, &Block) {
         let found = self.blocks.range(..=addr).next_back();
         let found = found.filter(|&(start, block)| addr < start + (block.size() / UNIT) as u64);
         found.map(|(&start, block)| (start, block)).expect("all memory of a pool lies in a chunk")
@@ -96,7 +96,7 @@ impl Chunks {
         bytes: usize,
         least: usize,
         prefetch: Option<Location>,
-    ) -> Result<Grown, AllocError> {
+    ) -> Result<Extent, AllocError> {
         let mut ask = bytes;
         let block = loop {
             match upstream.allocate(stream, layout::bytes(ask)?) {
@@ -116,7 +116,7 @@ impl Chunks {
             cumem::record_drop_error("a chunk that could not be prefetched", result);
             return Err(AllocError::PrefetchFailed { requested, source });
         }
-        let grown = Grown { addr: block.addr() / UNIT as u64, units: (block.size() / UNIT) as u64 };
+        let grown = Extent { addr: block.addr() / UNIT as u64, units: (block.size() / UNIT) as u64 };
         self.reserved += block.size();
         self.blocks.insert(grown.addr, block);
         Ok(grown)
@@ -125,7 +125,7 @@ impl Chunks {
     /// The part of the chunk at `addr` that no stream has been given yet.
     pub(super) fn untouched_of(&self, addr: u64) -> Option<(Range<u64>, Fences)> {
         let end = addr + (self.blocks.get(&addr)?.size() / UNIT) as u64;
-        self.untouched.up_to(addr, end)
+        self.untouched.part_within(addr, end)
     }
 
     /// Gives back the chunk at `addr`, all of whose touched memory is free and waits for `fences`. On failure it
@@ -137,10 +137,10 @@ impl Chunks {
         fences: &Fences,
         service: &Stream,
     ) -> Result<usize, DeallocReason> {
-        fences.hold(service)?;
+        fences.wait_on(service)?;
         let untouched = self.untouched_of(addr);
         if let Some((_, fences)) = &untouched {
-            fences.hold(service)?;
+            fences.wait_on(service)?;
         }
         let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
         let bytes = block.size();

@@ -1,7 +1,7 @@
 //! What the pool does where threads that miss wait for each other.
 
 use super::adaptor::Pool;
-use super::miss::{BITE, GRANULARITY, MEETINGS};
+use super::miss::{CONTENDED_MISSES_MAX, GRANULARITY, PREFERRED_BYTES};
 use super::options::PoolOptions;
 use super::state::PoolState;
 use cumem::sim::Profile;
@@ -9,7 +9,7 @@ use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
 use std::thread;
 
 #[test]
-fn threads_that_keep_meeting_have_the_pool_grow() {
+fn threads_that_keep_waiting_for_each_other_make_the_pool_grow() {
     let device = Device::simulated(Profile::default()).unwrap();
     let options = PoolOptions::new().step(GRANULARITY).maximum(2 * GRANULARITY);
     let pool = Pool::new(CudaResource::new(&device), options).unwrap();
@@ -21,22 +21,22 @@ fn threads_that_keep_meeting_have_the_pool_grow() {
         unsafe { pool.deallocate(&stream, block) }.unwrap();
         (stream, pool.stats().reserved / GRANULARITY)
     };
-    let (_first, reserved) = allocate(BITE);
+    let (_first, reserved) = allocate(PREFERRED_BYTES);
     assert_eq!(reserved, 1);
-    let meet = |times: u32| pool.state.lock().meetings = times;
-    meet(MEETINGS - 1);
-    let (_second, reserved) = allocate(BITE / 4);
+    let set_contended = |times: u32| pool.state.lock().contended_misses = times;
+    set_contended(CONTENDED_MISSES_MAX - 1);
+    let (_second, reserved) = allocate(PREFERRED_BYTES / 4);
     assert_eq!(reserved, 1, "not yet");
-    meet(MEETINGS);
-    let (_third, reserved) = allocate(BITE);
+    set_contended(CONTENDED_MISSES_MAX);
+    let (_third, reserved) = allocate(PREFERRED_BYTES);
     assert_eq!(reserved, 1, "not for so much");
-    let (_fourth, reserved) = allocate(BITE / 4);
-    assert_eq!((reserved, pool.state.lock().meetings), (2, 0));
-    meet(MEETINGS);
-    let (_fifth, reserved) = allocate(BITE);
+    let (_fourth, reserved) = allocate(PREFERRED_BYTES / 4);
+    assert_eq!((reserved, pool.state.lock().contended_misses), (2, 0));
+    set_contended(CONTENDED_MISSES_MAX);
+    let (_fifth, reserved) = allocate(PREFERRED_BYTES);
     assert_eq!(reserved, 2);
-    let (_sixth, reserved) = allocate(BITE / 4);
-    assert_eq!((reserved, pool.state.lock().meetings), (2, 0), "no more than the maximum");
+    let (_sixth, reserved) = allocate(PREFERRED_BYTES / 4);
+    assert_eq!((reserved, pool.state.lock().contended_misses), (2, 0), "no more than the maximum");
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn a_thread_that_waits_for_another_is_counted() {
     let device = Device::simulated(Profile::default()).unwrap();
     let state = PoolState::new(device, None).unwrap();
     drop(state.lock_for_miss());
-    assert_eq!(state.lock().meetings, 0);
-    while state.lock().meetings == 0 {
+    assert_eq!(state.lock().contended_misses, 0);
+    while state.lock().contended_misses == 0 {
         thread::scope(|scope| {
             let held = state.lock();
             scope.spawn(|| drop(state.lock_for_miss()));

@@ -60,7 +60,7 @@ impl Fences {
     }
 
     /// Whether `stream` may use the memory without waiting.
-    pub(super) fn pass(&self, stream: StreamId) -> bool {
+    pub(super) fn usable_on(&self, stream: StreamId) -> bool {
         self.0.iter().all(|fence| fence.stream == stream || fence.is_reached())
     }
 
@@ -77,7 +77,7 @@ impl Fences {
     }
 
     /// Makes `stream` wait for each fence of another stream that has not been reached.
-    pub(super) fn hold(&self, stream: &Stream) -> Result<(), DriverError> {
+    pub(super) fn wait_on(&self, stream: &Stream) -> Result<(), DriverError> {
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
                 stream.wait(&fence.event)?;

@@ -26,7 +26,7 @@ pub(super) use data::{Freed, Heap, Placed};
 
 use super::units::{Region, align_up};
 use bins::{NIL, bin_of};
-use nodes::{Node, State};
+use nodes::{Node, NodeState};
 
 /// How many nodes of the request's own bin are looked at before a larger bin is taken.
 const SCAN: usize = 4;
@@ -42,20 +42,20 @@ impl Heap {
 
     /// Units of the largest free node.
     pub(super) fn largest_free(&mut self) -> u32 {
-        self.settle();
+        self.join_last();
         self.bins.highest().map_or(0, |bin| self.in_bin(bin).map(|n| self.nodes[n].units).max().unwrap_or(0))
     }
 
     /// Makes `units` at a multiple of `align` (a power of two, in units) live.
     #[inline]
     pub(super) fn allocate(&mut self, units: u32, align: u64) -> Option<Placed> {
-        if self.at_hand
+        if self.last_is_free
             && let Some(entry) = self.nodes.get_mut(self.last)
             && entry.units == units
             && entry.addr & (align - 1) == 0
         {
-            entry.mark = entry.mark.reborn();
-            self.at_hand = false;
+            entry.mark = entry.mark.next_generation();
+            self.last_is_free = false;
             self.live_units += u64::from(units);
             return Some(Placed { node: self.last, generation: entry.mark.generation(), addr: entry.addr });
         }
@@ -69,10 +69,10 @@ impl Heap {
     /// Another node than the one at hand, made live; [`NIL`] if there is none.
     #[inline(never)]
     fn allocate_other(&mut self, units: u32, align: u64) -> u32 {
-        if std::mem::take(&mut self.at_hand) {
+        if std::mem::take(&mut self.last_is_free) {
             self.join(self.last);
         }
-        let node = if align == 1 { self.fit(units) } else { self.fit_aligned(units, align) };
+        let node = if align == 1 { self.fit_fast(units) } else { self.fit_fast_aligned(units, align) };
         match node {
             Some(node) => self.carve(node, units, align),
             None => NIL,
@@ -87,16 +87,16 @@ impl Heap {
 
     /// As [`allocate`](Self::allocate), but looks at every node that could fit before it gives up.
     pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<Placed> {
-        self.settle();
-        let node = self.find(units, align)?;
+        self.join_last();
+        let node = self.fit_thorough(units, align)?;
         let node = self.carve(node, units, align);
         Some(self.placed(node))
     }
 
     /// Units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
     pub(super) fn room_for(&mut self, units: u32, align: u64) -> Option<u32> {
-        self.settle();
-        self.find(units, align).map(|node| self.nodes[node].units)
+        self.join_last();
+        self.fit_thorough(units, align).map(|node| self.nodes[node].units)
     }
 
     /// Takes `region` in and makes `units` of it live, at a multiple of `align` that it contains.
@@ -110,8 +110,8 @@ impl Heap {
     #[inline]
     pub(super) fn live(&self, number: u32) -> Option<(u64, u32, u16)> {
         let node = self.nodes.get(number)?;
-        let at_hand = self.at_hand && number == self.last;
-        (node.mark.is(State::Live) && !at_hand).then_some((node.addr, node.units, node.mark.generation()))
+        let free = self.last_is_free && number == self.last;
+        (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
     /// Frees a live node: it is at hand now.
@@ -121,37 +121,37 @@ impl Heap {
         // A node that comes back at once is compared and not written: the next allocation need not wait for the block
         // that it came in, which was written in words, copied in pairs of them, and so cannot be read for a while.
         if node != self.last {
-            self.settle();
+            self.join_last();
             self.last = node;
         }
-        self.at_hand = true;
+        self.last_is_free = true;
     }
 
     /// Frees a live node and joins it with its free neighbours at once.
     pub(super) fn free_and_join(&mut self, node: u32) -> Freed {
-        self.settle();
+        self.join_last();
         let units = u64::from(self.nodes[node].units);
         self.live_units -= units;
-        let node = self.put_back(node);
+        let node = self.join_outlined(node);
         let node = &self.nodes[node];
         Freed { units: node.addr..node.end(), alone: node.prev == node.next }
     }
 
     /// Joins the node that is at hand.
-    fn settle(&mut self) {
-        if std::mem::take(&mut self.at_hand) {
-            self.put_back(self.last);
+    fn join_last(&mut self) {
+        if std::mem::take(&mut self.last_is_free) {
+            self.join_outlined(self.last);
         }
     }
 
     #[inline(never)]
-    fn put_back(&mut self, node: u32) -> u32 {
+    fn join_outlined(&mut self, node: u32) -> u32 {
         self.join(node)
     }
 
     /// The fast search: a few nodes of the bin that `units` falls in, else any node of a larger bin.
     #[inline]
-    fn fit(&self, units: u32) -> Option<u32> {
+    fn fit_fast(&self, units: u32) -> Option<u32> {
         let bin = bin_of(units);
         let mut at = self.bins.head(bin);
         for _ in 0..SCAN {
@@ -168,12 +168,12 @@ impl Heap {
     }
 
     #[inline(never)]
-    fn fit_aligned(&self, units: u32, align: u64) -> Option<u32> {
+    fn fit_fast_aligned(&self, units: u32, align: u64) -> Option<u32> {
         let padded = u32::try_from(u64::from(units) + align - 1).ok()?;
         self.bins.at_or_above(bin_of(padded) + 1).map(|bin| self.bins.head(bin))
     }
 
-    fn find(&self, units: u32, align: u64) -> Option<u32> {
+    fn fit_thorough(&self, units: u32, align: u64) -> Option<u32> {
         let mut bin = self.bins.at_or_above(bin_of(units));
         while let Some(at) = bin {
             let fits = self.in_bin(at).find(|&n| {
@@ -205,35 +205,35 @@ impl Heap {
         self.live_units += u64::from(units);
         let front = (align_up(addr, align) - addr) as u32;
         if front > 0 {
-            return self.carve_behind(node, front, units);
+            return self.carve_after(node, front, units);
         }
         if free == units {
             self.unbin(node, bin_of(units));
             let entry = &mut self.nodes[node];
-            entry.mark = entry.mark.reborn();
+            entry.mark = entry.mark.next_generation();
             return node;
         }
-        let live = self.nodes.add(addr, units, mark.head(), State::Live);
+        let live = self.nodes.add(addr, units, mark.is_boundary(), NodeState::Live);
         self.nodes.link(prev, live);
         self.nodes.link(live, node);
         let rest = &mut self.nodes[node];
         rest.addr = addr + u64::from(units);
-        rest.mark = mark.with_head(false);
+        rest.mark = mark.with_boundary(false);
         self.resize(node, free, free - units);
         live
     }
 
     /// The same, with `front` units left free before the live node.
     #[inline(never)]
-    fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> u32 {
+    fn carve_after(&mut self, node: u32, front: u32, units: u32) -> u32 {
         let &Node { addr, units: free, next, .. } = &self.nodes[node];
         let start = addr + u64::from(front);
-        let live = self.nodes.add(start, units, false, State::Live);
+        let live = self.nodes.add(start, units, false, NodeState::Live);
         self.nodes.link(live, next);
         self.nodes.link(node, live);
         let behind = free - front - units;
         if behind > 0 {
-            let rest = self.nodes.add(start + u64::from(units), behind, false, State::Free);
+            let rest = self.nodes.add(start + u64::from(units), behind, false, NodeState::Free);
             self.nodes.link(rest, next);
             self.nodes.link(live, rest);
             self.bin(rest, bin_of(behind));
@@ -246,8 +246,8 @@ impl Heap {
     #[inline(always)]
     fn join(&mut self, node: u32) -> u32 {
         let &Node { addr, units, prev, mut next, mark, .. } = &self.nodes[node];
-        if let Some((before, mut total)) = self.with_free(prev, units) {
-            if let Some((after, all)) = self.with_free(next, total) {
+        if let Some((before, mut total)) = self.sum_if_free(prev, units) {
+            if let Some((after, all)) = self.sum_if_free(next, total) {
                 self.unbin(next, bin_of(after));
                 self.nodes.remove(next);
                 next = self.nodes[next].next;
@@ -258,16 +258,16 @@ impl Heap {
             self.resize(prev, before, total);
             return prev;
         }
-        if let Some((after, total)) = self.with_free(next, units) {
+        if let Some((after, total)) = self.sum_if_free(next, units) {
             self.nodes.link(prev, next);
             self.nodes.remove(node);
             let joined = &mut self.nodes[next];
             joined.addr = addr;
-            joined.mark = joined.mark.with_head(mark.head());
+            joined.mark = joined.mark.with_boundary(mark.is_boundary());
             self.resize(next, after, total);
             return next;
         }
-        self.nodes[node].mark = mark.with(State::Free);
+        self.nodes[node].mark = mark.with(NodeState::Free);
         self.bin(node, bin_of(units));
         node
     }
@@ -275,9 +275,13 @@ impl Heap {
     /// The units of a neighbour and those of both, if it is free. A node counts its units in 32 bits: past that,
     /// neighbours stay apart.
     #[inline]
-    fn with_free(&self, neighbour: u32, units: u32) -> Option<(u32, u32)> {
+    fn sum_if_free(&self, neighbour: u32, units: u32) -> Option<(u32, u32)> {
         let neighbour = &self.nodes[neighbour];
-        if neighbour.mark.is(State::Free) { Some((neighbour.units, units.checked_add(neighbour.units)?)) } else { None }
+        if neighbour.mark.is(NodeState::Free) {
+            Some((neighbour.units, units.checked_add(neighbour.units)?))
+        } else {
+            None
+        }
     }
 
     /// Gives a free node another size, and its bin if that changes.

@@ -17,10 +17,10 @@ pub(super) struct Limits {
     pub(super) crossing: Crossing,
     pub(super) prefetch: Option<Location>,
     /// The upstream's chunks can be used as one where they touch, and are multiples of so many bytes.
-    pub(super) joined: Option<usize>,
+    pub(super) granularity: Option<usize>,
     /// What has not been used takes no memory, so that it is used last.
     pub(super) lazy: bool,
     pub(super) rounding: Rounding,
     /// What is too large for a block is the upstream's.
-    pub(super) passes_on: bool,
+    pub(super) forwards_larger: bool,
 }

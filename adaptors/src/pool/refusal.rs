@@ -1,7 +1,7 @@
 //! Why a pool did not grow, or did not give a chunk back.
 #![forbid(unsafe_code)]
 
-use super::shared::Central;
+use super::shared::Shared;
 use super::state::PoolState;
 use cumem::{AllocError, DeallocReason};
 
@@ -37,8 +37,8 @@ impl Refusal {
 }
 
 /// The error of a request that nothing could be found for.
-pub(super) fn exhausted(state: &PoolState, central: &Central, requested: usize, refused: Refusal) -> AllocError {
-    let held = Box::new(state.held(central));
+pub(super) fn exhausted(state: &PoolState, shared: &Shared, requested: usize, refused: Refusal) -> AllocError {
+    let held = Box::new(state.held(shared));
     let upstream = match refused {
         Refusal::AtMaximum => None,
         Refusal::Upstream(error) => Some(Box::new(error)),

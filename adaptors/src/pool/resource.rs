@@ -3,7 +3,7 @@
 use super::adaptor::Pool;
 use super::heap::Placed;
 use super::refusal::{Refusal, exhausted};
-use super::slots::Local;
+use super::streams::StreamHeap;
 use super::tag::Tag;
 use super::units::UNIT;
 use cumem::{AllocError, Block, DeallocError, DriverError, MemoryResource, Stream, Upstream};
@@ -25,11 +25,11 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             && let Some(units) = self.limits.rounding.units_of(layout.size())
             && let Some((index, slot)) = self.state.slots.find(stream.id())
         {
-            let mut local = slot.lock();
-            if local.serves(stream.id())
-                && let Some(placed) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
+            let mut stream_heap = slot.lock();
+            if stream_heap.serves(stream.id())
+                && let Some(placed) = stream_heap.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
             {
-                return Ok(self.block(&mut local, index, placed, layout));
+                return Ok(self.make_block(&mut stream_heap, index, placed, layout));
             }
         }
         self.allocate_slow(stream, layout)
@@ -42,18 +42,18 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             && block.size() != 0
             && let Some(slot) = self.state.slots.get(usize::from(tag.slot))
         {
-            let mut local = slot.lock();
-            if local.serves(stream.id()) && local.has_live(&block, &self.limits.rounding) {
-                local.uncount(block.size());
+            let mut stream_heap = slot.lock();
+            if stream_heap.serves(stream.id()) && stream_heap.has_live(&block, &self.limits.rounding) {
+                stream_heap.uncount(block.size());
                 let Some(threshold) = self.limits.release_threshold else {
-                    local.heap.free(tag.node);
+                    stream_heap.heap.free(tag.node);
                     return Ok(());
                 };
-                let freed = local.heap.free_and_join(tag.node);
-                drop(local);
+                let freed = stream_heap.heap.free_and_join(tag.node);
+                drop(stream_heap);
                 // Joined chunks become free one by one, while others beside them have live blocks.
                 let units = freed.units.end - freed.units.start;
-                if freed.alone || self.limits.joined.is_some_and(|granule| units >= (granule / UNIT) as u64) {
+                if freed.alone || self.limits.granularity.is_some_and(|granule| units >= (granule / UNIT) as u64) {
                     self.release_idle(usize::from(tag.slot), threshold, freed);
                 }
                 return Ok(());
@@ -75,8 +75,8 @@ impl<U: Upstream> Pool<U> {
 
     /// Counts and describes what has just become live.
     #[inline]
-    fn block(&self, local: &mut Local, index: usize, placed: Placed, layout: Layout) -> Block {
-        local.count(layout.size());
+    fn make_block(&self, stream_heap: &mut StreamHeap, index: usize, placed: Placed, layout: Layout) -> Block {
+        stream_heap.count(layout.size());
         let Placed { node, generation, addr } = placed;
         let slack = layout.size().wrapping_neg() % UNIT;
         let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
@@ -92,26 +92,26 @@ impl<U: Upstream> Pool<U> {
         }
         let align = (layout.align() / UNIT).max(1) as u64;
         let Some(units) = self.limits.rounding.units_of(layout.size()) else {
-            if self.limits.passes_on {
+            if self.limits.forwards_larger {
                 return self.upstream.allocate(stream, layout);
             }
             // Larger than any block may be: as if that were the maximum.
             return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
         };
-        let mut central = self.state.lock_for_miss();
-        let (index, slot) = self.state.bind(&mut central, stream)?;
+        let mut shared = self.state.lock_for_miss();
+        let (index, slot) = self.state.bind(&mut shared, stream)?;
         // Another thread of the stream may have missed just before, and left enough; and the fast path
         // does not look at every node.
         {
-            let mut local = slot.lock();
-            if let Some(placed) = local.heap.allocate_thorough(units, align) {
-                return Ok(self.block(&mut local, index, placed, layout));
+            let mut stream_heap = slot.lock();
+            if let Some(placed) = stream_heap.heap.allocate_thorough(units, align) {
+                return Ok(self.make_block(&mut stream_heap, index, placed, layout));
             }
         }
-        let taken = self.miss(&mut central).serve(stream, index, units, align, layout.size())?;
-        let mut local = slot.lock();
-        let placed = local.heap.attach_and_allocate(taken.region, units, align);
-        Ok(self.block(&mut local, index, placed, layout))
+        let piece = self.miss(&mut shared).serve(stream, index, units, align, layout.size())?;
+        let mut stream_heap = slot.lock();
+        let placed = stream_heap.heap.attach_and_allocate(piece.region, units, align);
+        Ok(self.make_block(&mut stream_heap, index, placed, layout))
     }
 
     /// Frees what is not in the heap of `stream`, or says why not.

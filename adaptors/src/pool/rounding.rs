@@ -11,14 +11,14 @@ pub(super) struct Rounding {
     /// Up to so many units nothing is rounded.
     exact: u64,
     /// No request is rounded up by more bytes than this, beyond whole units.
-    most_added: u64,
+    added_max: u64,
     /// Units that a block may have.
     largest: u64,
 }
 
 impl Rounding {
     /// No rounding beyond whole units.
-    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, most_added: 0, largest: REGION_MAX };
+    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, added_max: 0, largest: REGION_MAX };
 
     /// With `divisions`, a power of two.
     pub(super) fn new(divisions: u32) -> Self {
@@ -26,7 +26,7 @@ impl Rounding {
         let largest_division = (REGION_MAX / 2) >> shift;
         // Up to here a division is one unit.
         let exact = (u64::from(divisions) << 1).min(REGION_MAX);
-        Self { shift, exact, most_added: largest_division.saturating_sub(1) * UNIT as u64, largest: REGION_MAX }
+        Self { shift, exact, added_max: largest_division.saturating_sub(1) * UNIT as u64, largest: REGION_MAX }
     }
 
     /// The same, for requests of up to `bytes`.
@@ -47,7 +47,7 @@ impl Rounding {
     #[inline]
     pub(super) fn allows(&self, units: u32, asked: u64) -> bool {
         // Below zero it is too much as well. Which size it is rounded to is not looked at: frees pay for that.
-        (u64::from(units) * UNIT as u64).wrapping_sub(asked) <= self.most_added
+        (u64::from(units) * UNIT as u64).wrapping_sub(asked) <= self.added_max
     }
 
     #[inline(never)]

@@ -67,25 +67,25 @@ impl PoolState {
     pub fn snapshot(&self) -> PoolSnapshot {
         // Memory comes to the arena and leaves it only under the central lock, so the slots need not be
         // locked while the arena, whose fences ask the driver, is read.
-        let central = self.lock();
+        let shared = self.lock();
         let (mut streams, mut regions) = (Vec::new(), Vec::new());
-        let stats = self.stats_while_locked(&central, |local| {
-            let Some(own) = of_stream(local) else { return };
+        let stats = self.stats_while_locked(&shared, |stream_heap| {
+            let Some(own) = of_stream(stream_heap) else { return };
             streams.push(own);
-            regions.extend(local.heap.pieces().map(|(addr, units, live)| {
+            regions.extend(stream_heap.heap.pieces().map(|(addr, units, live)| {
                 let state = if live { RegionState::Live } else { RegionState::Cached };
                 PoolRegion::new(addr, u64::from(units), state, own.stream)
             }));
         });
-        regions.extend(central.arena.pieces().map(|(addr, units, ready)| {
+        regions.extend(shared.arena.pieces().map(|(addr, units, ready)| {
             let state = if ready { RegionState::Free } else { RegionState::Pending };
             PoolRegion::new(addr, units, state, None)
         }));
-        let untouched = central.chunks.untouched.iter();
+        let untouched = shared.chunks.untouched.iter();
         regions.extend(
             untouched.map(|(part, _)| PoolRegion::new(part.start, part.end - part.start, RegionState::Untouched, None)),
         );
-        drop(central);
+        drop(shared);
         regions.sort_unstable_by_key(|region| region.addr);
         PoolSnapshot { stats, streams, regions }
     }
@@ -115,12 +115,12 @@ impl fmt::Display for PoolSnapshot {
         for class in self.classes() {
             write!(f, "\nup to {}: {} blocks, {}", Bytes(class.at_most), class.blocks, Bytes(class.bytes))?;
         }
-        self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| map(f, run))
+        self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| write_map(f, run))
     }
 }
 
 /// One line for pieces that lie end to end: `#` where all is live, `.` where nothing is, `+` for both.
-fn map(f: &mut fmt::Formatter<'_>, run: &[PoolRegion]) -> fmt::Result {
+fn write_map(f: &mut fmt::Formatter<'_>, run: &[PoolRegion]) -> fmt::Result {
     const CELLS: u64 = 64;
     let (start, end) = (run[0].addr, run[run.len() - 1].end());
     let cell = (end - start).div_ceil(CELLS).next_multiple_of(UNIT as u64);

@@ -1,6 +1,6 @@
 //! [`PoolStats`]: how much memory a pool has, and what it is doing.
 
-use super::slots::Local;
+use super::streams::StreamHeap;
 use super::units::UNIT;
 use cumem::{Held, Stream, StreamStats};
 use std::fmt;
@@ -55,14 +55,14 @@ impl PoolStats {
 }
 
 /// What one stream has; nothing of a slot that no stream has and that has no block.
-pub(super) fn of_stream(local: &mut Local) -> Option<StreamStats> {
+pub(super) fn of_stream(stream_heap: &mut StreamHeap) -> Option<StreamStats> {
     let own = StreamStats {
-        stream: local.stream().map(Stream::id),
-        allocated: local.heap.live_units() as usize * UNIT,
-        requested: local.requested as usize,
-        cached: local.heap.free_units() as usize * UNIT,
-        largest_free: local.heap.largest_free() as usize * UNIT,
-        blocks: local.blocks as usize,
+        stream: stream_heap.stream().map(Stream::id),
+        allocated: stream_heap.heap.live_units() as usize * UNIT,
+        requested: stream_heap.requested as usize,
+        cached: stream_heap.heap.free_units() as usize * UNIT,
+        largest_free: stream_heap.heap.largest_free() as usize * UNIT,
+        blocks: stream_heap.blocks as usize,
     };
     (own.stream.is_some() || own.blocks > 0).then_some(own)
 }

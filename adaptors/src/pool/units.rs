@@ -11,7 +11,7 @@ pub(super) const REGION_MAX: u64 = 1 << 31;
 
 /// New memory: where it is, and how many units.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grown {
+pub(super) struct Extent {
     pub(super) addr: u64,
     pub(super) units: u64,
 }
@@ -22,7 +22,7 @@ pub(super) struct Grown {
 pub(super) struct Region {
     pub(super) addr: u64,
     pub(super) units: u32,
-    pub(super) head: bool,
+    pub(super) boundary: bool,
 }
 
 /// `addr` rounded up to a power of two, without a division.

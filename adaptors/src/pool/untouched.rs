@@ -49,7 +49,7 @@ impl Untouched {
     }
 
     /// The part that ends where a chunk does, which begins at `start`.
-    pub(super) fn up_to(&self, start: u64, end: u64) -> Option<(Range<u64>, Fences)> {
+    pub(super) fn part_within(&self, start: u64, end: u64) -> Option<(Range<u64>, Fences)> {
         let (&from, part) = self.parts.range(start..end).next_back()?;
         Some((from..part.end, part.fences.clone()))
     }
@@ -70,7 +70,7 @@ mod tests {
             (parts.collect::<Vec<_>>(), untouched.units())
         };
         assert_eq!(parts(&untouched), (vec![(160, 200), (200, 230)], 70));
-        let of = |untouched: &Untouched, start, end| untouched.up_to(start, end).map(|(part, _)| part);
+        let of = |untouched: &Untouched, start, end| untouched.part_within(start, end).map(|(part, _)| part);
         assert_eq!(of(&untouched, 100, 200), Some(160..200));
         assert_eq!((of(&untouched, 200, 230), of(&untouched, 0, 100)), (Some(200..230), None));
         assert!(untouched.take(160, 40).is_some());

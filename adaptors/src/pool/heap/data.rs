@@ -30,7 +30,7 @@ pub(in crate::pool) struct Heap {
     /// The node freed last.
     pub(super) last: u32,
     /// It is still free, and marked as live: a mark is not written that would be read at once.
-    pub(super) at_hand: bool,
+    pub(super) last_is_free: bool,
     pub(super) spans: BTreeMap<u64, u32>,
     /// Live and free.
     pub(super) held_units: u64,
@@ -43,7 +43,7 @@ impl Heap {
             nodes: Nodes::new(),
             bins: Bins::new(),
             last: NIL,
-            at_hand: false,
+            last_is_free: false,
             spans: BTreeMap::new(),
             held_units: 0,
             live_units: 0,

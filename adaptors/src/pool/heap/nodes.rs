@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum State {
+pub(super) enum NodeState {
     Vacant,
     Live,
     Free,
@@ -19,18 +19,18 @@ pub(super) enum State {
 pub(super) struct Mark(u32);
 
 const STATE: u32 = 0xff;
-const HEAD: u32 = 1 << 8;
+const BOUNDARY: u32 = 1 << 8;
 const GENERATION: u32 = u16::BITS;
 
 impl Mark {
     #[inline]
-    pub(super) fn is(self, state: State) -> bool {
+    pub(super) fn is(self, state: NodeState) -> bool {
         self.0 & STATE == state as u32
     }
 
     #[inline]
-    pub(super) fn head(self) -> bool {
-        self.0 & HEAD != 0
+    pub(super) fn is_boundary(self) -> bool {
+        self.0 & BOUNDARY != 0
     }
 
     #[inline]
@@ -40,19 +40,19 @@ impl Mark {
 
     /// The same in another state.
     #[inline]
-    pub(super) fn with(self, state: State) -> Self {
+    pub(super) fn with(self, state: NodeState) -> Self {
         Self(self.0 & !STATE | state as u32)
     }
 
     #[inline]
-    pub(super) fn with_head(self, head: bool) -> Self {
-        Self(if head { self.0 | HEAD } else { self.0 & !HEAD })
+    pub(super) fn with_boundary(self, boundary: bool) -> Self {
+        Self(if boundary { self.0 | BOUNDARY } else { self.0 & !BOUNDARY })
     }
 
     /// The same, in a new life.
     #[inline]
-    pub(super) fn reborn(self) -> Self {
-        Self(self.0.wrapping_add(1 << GENERATION)).with(State::Live)
+    pub(super) fn next_generation(self) -> Self {
+        Self(self.0.wrapping_add(1 << GENERATION)).with(NodeState::Live)
     }
 }
 
@@ -111,28 +111,28 @@ impl Nodes {
 
     /// A node without neighbours.
     #[inline]
-    pub(super) fn add(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
+    pub(super) fn add(&mut self, addr: u64, units: u32, boundary: bool, state: NodeState) -> u32 {
         if self.vacant == NIL {
-            return self.grow(addr, units, head, state);
+            return self.grow(addr, units, boundary, state);
         }
         let node = self.vacant;
         let entry = &mut self[node];
         entry.addr = addr;
         entry.units = units;
-        entry.mark = entry.mark.reborn().with(state).with_head(head);
+        entry.mark = entry.mark.next_generation().with(state).with_boundary(boundary);
         self.vacant = entry.bin_next;
         node
     }
 
     #[cold]
-    fn grow(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
+    fn grow(&mut self, addr: u64, units: u32, boundary: bool, state: NodeState) -> u32 {
         if self.entries.is_empty() {
             // [`NIL`].
-            let mark = Mark(0).with(State::Vacant);
+            let mark = Mark(0).with(NodeState::Vacant);
             self.entries.push(Node { addr: 0, units: 0, prev: NIL, next: NIL, bin_prev: NIL, bin_next: NIL, mark });
         }
         let node = u32::try_from(self.entries.len()).expect("2^32 nodes in one heap");
-        let mark = Mark(0).with(state).with_head(head);
+        let mark = Mark(0).with(state).with_boundary(boundary);
         if self.entries.len() == self.entries.capacity() {
             // By an eighth, where a vector would double: what stands empty counts as bookkeeping too.
             self.entries.reserve_exact((self.entries.len() / 8).max(32));
@@ -145,7 +145,7 @@ impl Nodes {
     pub(super) fn remove(&mut self, node: u32) {
         let vacant = self.vacant;
         let entry = &mut self[node];
-        entry.mark = entry.mark.with(State::Vacant);
+        entry.mark = entry.mark.with(NodeState::Vacant);
         entry.bin_next = vacant;
         self.vacant = node;
     }

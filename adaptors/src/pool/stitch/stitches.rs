@@ -22,15 +22,15 @@ pub(super) struct Stitch {
     pub(super) parts: Vec<Range<u64>>,
     pub(super) units: u64,
     /// How many of them have not gone home.
-    pub(super) away: u64,
+    pub(super) remaining: u64,
     /// What those that have gone were used by, at the alias.
-    pub(super) used: Fences,
+    pub(super) alias_uses: Fences,
 }
 
 impl Stitches {
     /// Gives the addresses back of the stitch at `at`, all of whose memory has gone home. While work still uses them
     /// they stay, unless the host waits for it.
-    pub(super) fn end(
+    pub(super) fn unmap(
         &mut self,
         at: u64,
         leaf: &CudaVirtualResource,
@@ -38,31 +38,33 @@ impl Stitches {
         force: bool,
     ) -> Result<(), DriverError> {
         let Some(stitch) = self.by_addr.get_mut(&at) else { return Ok(()) };
-        if !stitch.used.are_reached() {
+        if !stitch.alias_uses.are_reached() {
             if !force {
                 return Ok(());
             }
-            stitch.used.hold(service)?;
+            stitch.alias_uses.wait_on(service)?;
             service.synchronize()?;
         }
-        let Some(Stitch { alias, parts, units, away, used }) = self.by_addr.remove(&at) else { return Ok(()) };
+        let Some(Stitch { alias, parts, units, remaining, alias_uses }) = self.by_addr.remove(&at) else {
+            return Ok(());
+        };
         // SAFETY: nothing of the range is handed out any more, and the work that used it has ended.
         unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
-            self.by_addr.insert(at, Stitch { alias, parts, units, away, used });
+            self.by_addr.insert(at, Stitch { alias, parts, units, remaining, alias_uses });
             reason
         })
     }
 
     /// The chunks that are mapped a second time, by where they begin.
-    pub(in crate::pool) fn covered(&self, chunks: &Chunks) -> BTreeSet<u64> {
+    pub(in crate::pool) fn aliased_chunks(&self, chunks: &Chunks) -> BTreeSet<u64> {
         let parts = self.by_addr.values().flat_map(|stitch| &stitch.parts);
-        parts.map(|part| chunks.around(part.start).0).collect()
+        parts.map(|part| chunks.chunk_at(part.start).0).collect()
     }
 }
 
 impl Stitch {
     /// Where memory is at home that begins `offset` units into the stitch.
-    pub(super) fn home(&self, offset: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    pub(super) fn original_ranges(&self, offset: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let mut before = 0;
         self.parts.iter().filter_map(move |part| {
             let (from, len) = (before, part.end - part.start);

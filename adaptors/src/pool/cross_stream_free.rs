@@ -14,7 +14,7 @@ impl<U: Upstream> Pool<U> {
     /// That of [`deallocate`](cumem::MemoryResource::deallocate).
     #[cold]
     pub(super) unsafe fn deallocate_foreign(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        if !self.limits.passes_on {
+        if !self.limits.forwards_larger {
             return Err(DeallocError::foreign("pool", block));
         }
         // SAFETY: this method's contract is the upstream's.
@@ -28,10 +28,10 @@ impl<U: Upstream> Pool<U> {
         let from = usize::from(tag.slot);
         // Slots change hands under the central lock only: once it is held here, the next round is the last. To let
         // go of it in between would let two streams take one slot from each other without end.
-        let mut central = None;
+        let mut shared = None;
         loop {
-            let Some((to, heir)) = self.state.slots.find(stream.id()) else {
-                let bound = self.state.bind(central.get_or_insert_with(|| self.state.lock()), stream).map(drop);
+            let Some((to, slot)) = self.state.slots.find(stream.id()) else {
+                let bound = self.state.bind(shared.get_or_insert_with(|| self.state.lock()), stream).map(drop);
                 match bound {
                     Ok(()) => continue,
                     Err(error) => return Err(DeallocError::new(block, error)),
@@ -39,42 +39,42 @@ impl<U: Upstream> Pool<U> {
             };
             // The stream may have been given the slot that the node is in.
             if from == to {
-                let mut local = heir.lock();
-                if !local.has_live(&block, &self.limits.rounding) {
-                    drop(local);
+                let mut stream_heap = slot.lock();
+                if !stream_heap.has_live(&block, &self.limits.rounding) {
+                    drop(stream_heap);
                     return Err(DeallocError::foreign("pool", block));
                 }
-                if local.serves(stream.id()) {
-                    local.uncount(block.size());
-                    local.heap.free(tag.node);
+                if stream_heap.serves(stream.id()) {
+                    stream_heap.uncount(block.size());
+                    stream_heap.heap.free(tag.node);
                     return Ok(());
                 }
-            } else if let Some((mut giver, mut taker)) = self.state.slots.lock_both(from, to) {
-                if !giver.has_live(&block, &self.limits.rounding) {
-                    drop((giver, taker));
+            } else if let Some((mut source, mut target)) = self.state.slots.lock_both(from, to) {
+                if !source.has_live(&block, &self.limits.rounding) {
+                    drop((source, target));
                     return Err(DeallocError::foreign("pool", block));
                 }
-                if taker.serves(stream.id()) {
-                    giver.uncount(block.size());
-                    taker.heap.attach(giver.heap.detach(tag.node));
+                if target.serves(stream.id()) {
+                    source.uncount(block.size());
+                    target.heap.attach(source.heap.detach(tag.node));
                     return Ok(());
                 }
             }
             // The slot is changing hands.
-            central.get_or_insert_with(|| self.state.lock());
+            shared.get_or_insert_with(|| self.state.lock());
         }
     }
 
     /// Gives chunks back after a block was freed, if there may be one that is free now.
     #[cold]
     pub(super) fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
-        let mut central = self.state.lock();
-        if central.chunks.reserved() <= threshold || !(freed.alone || central.chunks.any_within(freed.units)) {
+        let mut shared = self.state.lock();
+        if shared.chunks.reserved() <= threshold || !(freed.alone || shared.chunks.has_chunk_within(freed.units)) {
             return;
         }
         // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
-        let refused = match self.state.fold(&mut central, index, false) {
-            Ok(()) => self.miss(&mut central).release(threshold, false).refused,
+        let refused = match self.state.fold(&mut shared, index, false) {
+            Ok(()) => self.miss(&mut shared).release(threshold, false).refused,
             Err(error) => Some(error.into()),
         };
         if let Some(reason) = refused {

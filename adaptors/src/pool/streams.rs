@@ -20,7 +20,7 @@ const UNBOUND: u64 = 0;
 
 /// What one stream has to itself.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(super) struct StreamHeap {
     /// The stream on which everything free in `heap` may be used. The handle keeps it alive.
     stream: Option<Stream>,
     /// Its number, so that it can be compared without following the handle.
@@ -32,7 +32,7 @@ pub(super) struct Local {
     pub(super) requested: u64,
 }
 
-impl Local {
+impl StreamHeap {
     #[inline]
     pub(super) fn serves(&self, stream: StreamId) -> bool {
         self.owner == stream.as_u64()
@@ -82,11 +82,11 @@ impl Local {
 /// Two lines: some processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Slot(BiasedLock<Local>);
+pub(super) struct Slot(BiasedLock<StreamHeap>);
 
 impl Slot {
     #[inline]
-    pub(super) fn lock(&self) -> Guard<'_, Local> {
+    pub(super) fn lock(&self) -> Guard<'_, StreamHeap> {
         self.0.lock()
     }
 }
@@ -100,7 +100,7 @@ pub(super) struct Slots {
     /// Which slots were ever bound, a bit each.
     made: [AtomicU64; (SETS * WAYS).div_ceil(64)],
     /// The same, in the order in which that happened.
-    ages: OnceList,
+    made_in_order: OnceList,
 }
 
 impl Slots {
@@ -109,7 +109,7 @@ impl Slots {
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
             made: Default::default(),
-            ages: OnceList::new(WAYS * SETS),
+            made_in_order: OnceList::new(WAYS * SETS),
         }
     }
 
@@ -143,9 +143,9 @@ impl Slots {
     pub(super) fn make(&self, index: usize) -> &Slot {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
-            self.ages.push(index);
-            let local = Local { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
-            Box::new(Slot(BiasedLock::new(local)))
+            self.made_in_order.push(index);
+            let stream_heap = StreamHeap { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
+            Box::new(Slot(BiasedLock::new(stream_heap)))
         })
     }
 
@@ -159,7 +159,7 @@ impl Slots {
     /// and what is not among them has nothing free.
     pub(super) fn bound(&self) -> impl Iterator<Item = (usize, &Slot)> {
         let bound = |index: &usize| self.owners[*index].load(Ordering::Relaxed) != UNBOUND;
-        self.ages.iter().filter(bound).filter_map(|index| Some((index, self.get(index)?)))
+        self.made_in_order.iter().filter(bound).filter_map(|index| Some((index, self.get(index)?)))
     }
 
     /// All slots that were ever bound, by number: the order in which several may be locked.
@@ -175,7 +175,7 @@ impl Slots {
     }
 
     /// The locks of two different slots, taken in the order of their numbers.
-    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(Guard<'_, Local>, Guard<'_, Local>)> {
+    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(Guard<'_, StreamHeap>, Guard<'_, StreamHeap>)> {
         let (first, second) = (self.get(a.min(b))?.lock(), self.get(a.max(b))?.lock());
         Some(if a < b { (first, second) } else { (second, first) })
     }
