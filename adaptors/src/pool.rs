@@ -1,58 +1,69 @@
-//! [`Pool`] cuts blocks out of large chunks of its upstream.
+//! [`Pool`] allocates blocks from large chunks of its upstream.
 //!
 //! # How it is built
 //!
-//! Addresses and sizes are counted in units of 256 bytes, and all bookkeeping is on the host, beside the
-//! memory. It has two storeys.
+//! The pool counts addresses and sizes in units of 256 bytes. It keeps all its bookkeeping on the host, outside the
+//! memory that it manages. The bookkeeping has two levels.
 //!
-//! - Each stream has a **heap** (`pool/heap.rs`): a TLSF over the memory that it works with, behind a lock
-//!   of its own, found from the stream's number in a small table that is only read (`pool/slots.rs`). A hit
-//!   is one lock and constant time; threads on different streams share no lock, and no line that any of
-//!   them writes.
-//! - Misses meet in the **arena** (`pool/arena.rs`): memory that is no stream's, ordered by address, behind
-//!   one mutex, with the **chunks** of the upstream (`pool/chunks.rs`).
+//! - Each stream has a **heap** (`pool/heap.rs`): a TLSF allocator over the memory that the stream works with,
+//!   protected by a lock per stream. A small table, which a hit only reads, maps the stream's number to its heap
+//!   (`pool/streams.rs`). A hit takes one lock and constant time. Threads on different streams share no lock, and no
+//!   cache line that any of them writes.
+//! - Misses share the **arena** (`pool/arena.rs`): free memory that belongs to no stream, ordered by address. One
+//!   mutex, *the pool's mutex*, protects the arena and the **chunks** of the upstream (`pool/chunks.rs`).
 //!
-//! A block's tag names its slot and its node, so freeing looks nothing up.
+//! A block's tag names its slot in that table and its node in the heap, so a free needs no search.
 //!
-//! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams that are idle;
-//! for what it may use at once when its heap and the arena are put together; for what it has to wait for; and for all
-//! that is free, put together. Only then does the pool grow, unless [`Crossing::GrowFirst`] puts growth before waiting.
-//! Over memory that is mapped into one range of addresses it grows by what is missing beside what is free
-//! (`pool/expand.rs`); where it would have too much then, or may have no more, free memory from several places is
-//! mapped end to end a second time, and used as one (`pool/stitch.rs`). Unified memory takes nothing until it is used,
-//! so there a chunk is as large as all before it, and growth is to use more of it (`pool/untouched.rs`). When that
-//! fails too, the host waits where the driver cannot, and whole chunks go back, so that the upstream may cut anew.
+//! A stream that misses tries these sources in order (`pool/miss.rs`):
 //!
-//! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with
-//! it for ever. That is bearable while one thread does it. Where threads keep waiting for each other over it, the pool
-//! grows instead.
+//! - a piece of the arena, or of the heap of an idle stream;
+//! - a piece made by joining its own heap with the arena memory that it may use at once;
+//! - a piece for which it has to wait;
+//! - a piece made by joining all free memory.
+//!
+//! Only then does the pool grow. With [`Crossing::GrowFirst`], it grows before the stream waits.
+//!
+//! How the pool grows depends on its upstream:
+//!
+//! - If the upstream maps memory into one range of addresses, the pool maps only what is missing beside free memory
+//!   (`pool/grow_in_place.rs`). If the pool would then exceed its slack or its maximum, it maps free memory from
+//!   several places end to end a second time, and uses it as one piece (`pool/stitch.rs`).
+//! - Unified (managed) memory occupies no pages until it is used. There, a new chunk is as large as all chunks before
+//!   it, and the pool grows by using more of that chunk (`pool/untouched.rs`).
+//!
+//! If growth fails too, the host waits where the driver cannot make a stream wait. Whole free chunks are then returned,
+//! so that the upstream can allocate differently.
+//!
+//! Taking memory from other streams' heaps costs time but no memory. Streams that are all a little short can take from
+//! each other forever. One thread can afford that. If threads keep waiting for each other over it, the pool grows
+//! instead.
 //!
 //! # Why it is right
 //!
 //! Four invariants hold whenever no lock is held:
 //!
-//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the
-//!    upper part of a chunk that nobody has been given yet; and at one address, at home or in a stitch.
-//! 2. Whatever is free in a stream's heap may be used by that stream: every earlier use was enqueued before
-//!    the present point of the stream.
-//! 3. A piece in the arena carries *fences*, events such that every earlier use was enqueued before one of
-//!    them. Without fences it may be used by every stream.
-//! 4. A live block is bound to no stream, only to the heap that its node is in.
+//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the upper
+//!    part of a chunk that no stream has been given yet. It is at exactly one address: its original address or one in a
+//!    stitch.
+//! 2. A stream may use all free memory in its heap: every earlier use was enqueued before the stream's present point.
+//! 3. A piece in the arena carries *fences*: events such that every earlier use was enqueued before one of them. Every
+//!    stream may use a piece without fences.
+//! 4. A live block is bound to no stream, only to the heap that holds its node.
 //!
-//! Memory moves in five ways, and each keeps them:
+//! Memory moves in five ways, and each keeps the invariants:
 //!
-//! - *allocate* makes free memory of the stream's own heap live (2 is what the contract asks of it);
-//! - *deallocate* on a stream makes it free in that stream's heap, which is 2 by the caller's promise. If
-//!   the node is in another heap, it moves, under both locks; there is no event either way;
-//! - *folding* takes free memory out of a heap and then, unless the stream is idle, records one event on
-//!   it: 2 becomes 3. It happens when another stream is in need, when a stream is held by nobody but the
-//!   pool any more, and when a slot changes hands, and nowhere else is an event recorded for freed memory;
-//! - *serving a miss* lets the stream wait for the piece's fences that the driver does not report as
-//!   reached, and gives the piece to the stream's heap: 3 becomes 2;
-//! - *stitching*, and bringing home, gives memory of the arena another address. Its fences go with it, and the old
-//!   addresses stay mapped until what they stand for has been reached.
+//! - *Allocate* makes free memory of the stream's heap live. Invariant 2 is what the contract requires of a new block.
+//! - *Deallocate* on a stream makes the block free in that stream's heap. Invariant 2 holds by the caller's promise. If
+//!   the node is in another heap, it moves under both locks. No event is recorded in either case.
+//! - *Folding* takes free memory out of a heap and, unless the stream is idle, records one event for it: 2 becomes 3.
+//!   The pool folds a heap when another stream needs memory, when the pool holds the last handle of a stream, and when
+//!   a slot is given to another stream. Freed memory gets an event in no other case.
+//! - *Serving a miss* makes the stream wait for those fences of the piece that the driver does not report as reached.
+//!   Then the piece enters the stream's heap: 3 becomes 2.
+//! - *Stitching* and unstitching give memory of the arena another address. The fences stay with the memory. The old
+//!   addresses stay mapped until the work that used them is done.
 //!
-//! Locks are taken in one order: the central one, then slots by number. A hit takes one slot's lock alone.
+//! Locks are taken in one order: the pool's mutex first, then slots by number. A hit takes one slot's lock only.
 
 mod adaptor;
 mod arena;
@@ -111,13 +122,16 @@ use std::any::TypeId;
 use units::UNIT;
 
 impl<U> Pool<U> {
-    /// A pool that draws from `upstream`.
+    /// Creates a pool that allocates its chunks from `upstream`.
     ///
     /// # Errors
     ///
-    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Divisions`] unless they are a power of two;
-    /// [`PoolError::Initial`] if the upstream refuses the initial chunk; [`PoolError::Driver`] if the pool's own stream
-    /// cannot be made.
+    /// Returns
+    ///
+    /// - [`PoolError::InitialAboveMaximum`] if the initial size is above the maximum;
+    /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
+    /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
+    /// - [`PoolError::Driver`] if the pool's own stream cannot be created.
     pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
     where
         U: Upstream,
@@ -139,7 +153,7 @@ impl<U> Pool<U> {
         let leaf = upstream.find::<CudaVirtualResource>();
         let granularity = leaf.map(CudaVirtualResource::granularity);
         let addresses = leaf.map(CudaVirtualResource::addresses);
-        // What a leaf rounds up to granules would be more than the maximum.
+        // The leaf rounds up to granules, which would exceed a maximum between two of them.
         let granule = granularity.unwrap_or(UNIT);
         let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
@@ -168,7 +182,7 @@ impl<U> Pool<U> {
         while left > 0 {
             let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
             let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
-            // Before anything can fail, so that the pool can give it back.
+            // The pool owns the chunk before any later step can fail, so that dropping the pool frees it.
             if pool.limits.lazy {
                 chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
             } else {
@@ -183,13 +197,12 @@ impl<U> Pool<U> {
         Ok(pool)
     }
 
-    /// Prefetches what the pool has to `target`, and every chunk that it grows by from now on: pages are
-    /// then where they are needed before the first kernel touches them. An allocation for which the pool
-    /// must grow fails if the prefetch does.
+    /// Prefetches the pool's memory to `target` now, and every new chunk from now on. The pages are then in place
+    /// before the first kernel touches them. An allocation that makes the pool grow fails if the prefetch fails.
     ///
     /// # Errors
     ///
-    /// [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or what the driver answers.
+    /// Returns [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or the driver's error.
     pub fn prefetch_on_growth(mut self, target: impl Into<Location>) -> Result<Self, PoolError>
     where
         U: Upstream<Kind: Migratable>,
@@ -216,29 +229,30 @@ impl<U> Pool<U> {
 }
 
 impl<U: Upstream> Pool<U> {
-    /// All of its memory at this moment, piece by piece.
+    /// Returns all of the pool's memory at this moment, piece by piece.
     pub fn snapshot(&self) -> PoolSnapshot {
         self.state.snapshot()
     }
 
-    /// Gives back every chunk that has no live block. Bytes given back.
+    /// Frees every chunk that has no live block, and returns the number of bytes freed.
     ///
-    /// What streams keep for themselves is put together first, so each of them starts afresh. In a stack whose type
-    /// was forgotten, [`LayerExt::trim_stack`] gets here.
+    /// The pool first joins the free memory of all streams, so every stream's heap starts empty again. Through a
+    /// type-erased stack, call [`LayerExt::trim_stack`] instead.
     ///
     /// # Errors
     ///
-    /// [`TrimError`] if the upstream does not take a chunk, or an event cannot be recorded. Nothing is lost: the pool
-    /// keeps what it could not give.
+    /// Returns [`TrimError`] if the upstream refuses a chunk, or if an event cannot be recorded. The pool keeps every
+    /// chunk that it could not free.
     pub fn trim(&self) -> Result<usize, TrimError> {
         self.trim_to(0)
     }
 
-    /// The same, from the highest chunk down, for as long as more than `keep` bytes are reserved.
+    /// Frees chunks without a live block, from the highest address down, while more than `keep` bytes are reserved.
+    /// Returns the number of bytes freed.
     ///
     /// # Errors
     ///
-    /// Those of [`trim`](Self::trim).
+    /// Returns the errors of [`trim`](Self::trim).
     pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
         let mut shared = self.state.lock();
         if shared.chunks.reserved() <= keep {

@@ -1,4 +1,4 @@
-//! [`Pool`], the adaptor: what it is made of, and what it is within a stack.
+//! [`Pool`], the adaptor: its fields, and its place in a stack.
 
 use super::limits::Limits;
 use super::miss::Miss;
@@ -10,41 +10,41 @@ use cumem::{Beneath, Layer, TrimError, Upstream};
 use std::any::Any;
 use std::fmt;
 
-/// Cuts blocks out of large chunks of its upstream, in stream order.
+/// A stream-ordered pool that allocates blocks from large chunks of its upstream.
 ///
-/// A block freed on a stream is reused on that stream at once, without an event. For another stream it is
-/// reused once that stream waits for an event, recorded when the memory crosses. Blocks are cut to
-/// multiples of 256 bytes, at any alignment, up to 512 GiB each.
+/// A block that is freed on a stream can be allocated on that stream again at once, without an event. Another stream
+/// gets the memory after it waits for an event, which the pool records when the memory moves between streams. Block
+/// sizes are multiples of 256 bytes, at any alignment, up to 512 GiB each.
 ///
-/// A block is best freed on the stream that it was allocated on; any other is correct too.
+/// A block is best freed on the stream that it was allocated on. Any other stream is correct too.
 ///
-/// A hit takes constant time; a miss takes time that grows with the number of free pieces, of chunks and of stitches. The upstream is asked under
-/// the pool's central lock, so it must not allocate from or free to this same pool.
+/// A hit takes constant time. A miss takes time that grows with the number of free pieces, chunks and stitches. The
+/// pool calls its upstream under the pool's mutex, so the upstream must not allocate from or free to the same pool.
 ///
-/// Dropping the pool gives every chunk back, in stream order. A chunk with a block that is still live stays
-/// allocated for the rest of the process, since somebody may use it; the loss is recorded as drops' errors
-/// are ([`cumem::take_drop_errors`]).
+/// Dropping the pool frees every chunk, in stream order. A chunk with a live block leaks, because that block may still
+/// be in use. The leak is recorded as a drop error ([`cumem::take_drop_errors`]).
 ///
-/// `find::<PoolState>()` reaches its [`PoolState`] in any stack.
+/// `find::<PoolState>()` returns the [`PoolState`] in any stack.
 #[derive(Debug)]
 pub struct Pool<U> {
     pub(super) state: PoolState,
     pub(super) limits: Limits,
     pub(super) options: PoolOptions,
-    /// What drop does. Kept as a value, so that the struct needs no bound: with one, a wrong upstream is told twice.
+    /// Called by `Drop`. A function pointer, so that `Pool<U>` needs no `U: Upstream` bound: with a bound on the
+    /// struct, rustc reports an unsuitable upstream twice.
     pub(super) close: fn(&mut Self),
-    /// What trimming does, as a value too.
+    /// Called by `trim_layer`. A function pointer for the same reason.
     pub(super) trim: fn(&Self, usize) -> Result<usize, TrimError>,
     pub(super) upstream: U,
 }
 
 impl<U> Pool<U> {
-    /// What it draws from.
+    /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Its memory at this moment.
+    /// Returns the pool's statistics at this moment.
     pub fn stats(&self) -> PoolStats {
         self.state.stats()
     }

@@ -1,7 +1,7 @@
-//! [`Arena`]: the memory that no stream's heap holds, by address, each piece with its fences.
+//! [`Arena`]: free memory that is in no stream's heap, ordered by address. Each piece has its fences.
 //!
-//! Not on the common path: heaps come here when they have nothing that fits. So it is a plain ordered map,
-//! with the sizes beside it for the best fit.
+//! The arena is not on the hot path: a stream uses it only if its heap has nothing that fits. It is therefore a plain
+//! ordered map, with an index by size for the best fit.
 #![forbid(unsafe_code)]
 
 use super::fence::Fences;
@@ -31,7 +31,7 @@ impl Arena {
         self.units
     }
 
-    /// How many pieces there are.
+    /// Returns the number of pieces.
     pub(super) fn count(&self) -> usize {
         self.pieces.len()
     }
@@ -40,12 +40,12 @@ impl Arena {
         self.by_size.last().map_or(0, |&(units, _)| units)
     }
 
-    /// The pieces, by address, each with whether every stream may use it at once.
+    /// Iterates over the pieces by address: address, units, and whether every stream may use the piece at once.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64, bool)> {
         self.pieces.iter().map(|(&addr, piece)| (addr, piece.units, piece.fences.are_reached()))
     }
 
-    /// Takes memory in. It joins neighbours that wait for the same fences.
+    /// Adds memory, and joins it with neighbours that have the same fences.
     pub(super) fn insert(&mut self, addr: u64, units: u64, boundary: bool, fences: Fences) {
         if units == 0 {
             return;
@@ -73,13 +73,13 @@ impl Arena {
         self.pieces.insert(addr, FreePiece { units, boundary, fences });
     }
 
-    /// Takes a region in.
+    /// Adds a region.
     pub(super) fn insert_region(&mut self, region: Region, fences: Fences) {
         self.insert(region.addr, u64::from(region.units), region.boundary, fences);
     }
 
-    /// Takes the smallest piece that serves `need` and that `stream` may use without waiting; or any, if
-    /// it may `wait`.
+    /// Takes the smallest piece that satisfies `request`. Without `wait`, only pieces that `stream` may use without
+    /// waiting count.
     pub(super) fn take(&mut self, request: Request, stream: StreamId, wait: bool) -> Option<Piece> {
         let units = u64::from(request.units);
         let (_, addr) = self.by_size.range((units, 0)..).copied().find(|&(size, addr)| {
@@ -89,7 +89,7 @@ impl Arena {
         Some(self.cut(addr, request))
     }
 
-    /// Takes everything that `stream` may use without waiting.
+    /// Takes all memory that `stream` may use without waiting.
     pub(super) fn take_usable(&mut self, stream: StreamId) -> Vec<Region> {
         let mut regions = Vec::new();
         let usable: Vec<u64> =
@@ -107,7 +107,7 @@ impl Arena {
         regions
     }
 
-    /// Takes the lowest run of touching pieces that together serve `need`, whatever they wait for.
+    /// Takes the lowest run of adjacent pieces that together satisfy `request`, whatever their fences are.
     pub(super) fn take_run(&mut self, request: Request) -> Option<Piece> {
         let mut run = 0..0;
         let found = self.pieces.iter().find_map(|(&addr, piece)| {
@@ -128,12 +128,12 @@ impl Arena {
             end += piece.units;
         }
         self.insert(found, end - found, boundary, fences);
-        // It may have joined a piece before it that waits for the same.
+        // `insert` may have joined the run with the piece before it, which has the same fences.
         let (&addr, _) = self.pieces.range(..=found).next_back().expect("just inserted");
         Some(self.cut(addr, request))
     }
 
-    /// Forgets the fences that have been reached, and joins what they kept apart.
+    /// Drops the fences that have been reached, and joins the pieces that only those fences kept apart.
     pub(super) fn drop_reached(&mut self) {
         let mut changed = false;
         for piece in self.pieces.values_mut() {
@@ -147,7 +147,8 @@ impl Arena {
         }
     }
 
-    /// Takes out exactly `units` from `addr` on, if all of that is here.
+    /// Takes exactly `units` units from `addr` on. Returns their fences, or `None` if the arena does not hold all of
+    /// them.
     pub(super) fn take_exactly(&mut self, addr: u64, units: u64) -> Option<Fences> {
         if units == 0 {
             return Some(Fences::default());
@@ -174,7 +175,7 @@ impl Arena {
         Some(fences)
     }
 
-    /// Takes all that begins in `addrs`: where it is, and what it waits for.
+    /// Takes all pieces that begin in `addrs`. Returns the range and the fences of each.
     pub(super) fn take_within(&mut self, addrs: Range<u64>) -> Vec<(Range<u64>, Fences)> {
         let within: Vec<u64> = self.pieces.range(addrs).map(|(&addr, _)| addr).collect();
         let mut pieces = Vec::with_capacity(within.len());
@@ -186,8 +187,8 @@ impl Arena {
         pieces
     }
 
-    /// The memory that `pass` lets through, by address, without the breaks that only fences make. No run goes past the
-    /// beginning of a chunk that is apart.
+    /// Returns the runs of memory whose fences satisfy `usable`, by address. Pieces that only fences keep apart form
+    /// one run. No run crosses a boundary.
     pub(super) fn runs(&self, usable: impl Fn(&Fences) -> bool) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for (&addr, piece) in self.pieces.iter().filter(|(_, piece)| usable(&piece.fences)) {
@@ -199,8 +200,8 @@ impl Arena {
         runs
     }
 
-    /// Where the memory begins that ends at `end` and has no break: `end` itself if there is none. Looks for no more
-    /// than `enough` units, and at none that `pass` refuses.
+    /// Returns the start of the unbroken memory that ends at `end`, or `end` itself if there is none. The search stops
+    /// after `enough` units, and at a piece whose fences do not satisfy `usable`.
     pub(super) fn run_before(&self, end: u64, enough: u64, usable: impl Fn(&Fences) -> bool) -> u64 {
         let mut start = end;
         for (&addr, piece) in self.pieces.range(..end).rev() {
@@ -215,7 +216,7 @@ impl Arena {
         start
     }
 
-    /// Where the memory ends that begins at `start`, in the same way.
+    /// Returns the end of the unbroken memory that begins at `start`, in the same way.
     pub(super) fn run_after(&self, start: u64, enough: u64, usable: impl Fn(&Fences) -> bool) -> u64 {
         let mut end = start;
         for (&addr, piece) in self.pieces.range(start..) {

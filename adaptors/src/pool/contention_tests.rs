@@ -1,4 +1,4 @@
-//! What the pool does where threads that miss wait for each other.
+//! Tests: the pool grows if threads that miss keep waiting for each other.
 
 use super::adaptor::Pool;
 use super::miss::{CONTENDED_MISSES_MAX, GRANULARITY, PREFERRED_BYTES};
@@ -13,11 +13,11 @@ fn threads_that_keep_waiting_for_each_other_make_the_pool_grow() {
     let device = Device::simulated(Profile::default()).unwrap();
     let options = PoolOptions::new().step(GRANULARITY).maximum(2 * GRANULARITY);
     let pool = Pool::new(CudaResource::new(&device), options).unwrap();
-    // Streams that keep nothing live, so that each can take what the one before has free.
+    // These streams keep nothing live, so each can take the free memory of the one before.
     let allocate = |bytes: usize| {
         let stream = Stream::new(&device).unwrap();
         let block = pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap();
-        // SAFETY: nobody uses it.
+        // SAFETY: nothing uses the block.
         unsafe { pool.deallocate(&stream, block) }.unwrap();
         (stream, pool.stats().reserved / GRANULARITY)
     };

@@ -1,5 +1,5 @@
-//! What frees do now and then: a block that comes back on another stream than its heap's, and chunks that are free
-//! again.
+//! Rare cases of a free: a block that is freed on another stream than its heap's, a block of the upstream, and chunks
+//! that become free.
 
 use super::adaptor::Pool;
 use super::heap::Freed;
@@ -7,11 +7,12 @@ use super::tag::Tag;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
 impl<U: Upstream> Pool<U> {
-    /// Frees a block that somebody else made: the upstream, or nobody who has to do with this pool.
+    /// Frees a block that this pool did not make. The pool passes blocks of its upstream on, and refuses all others as
+    /// foreign.
     ///
     /// # Safety
     ///
-    /// That of [`deallocate`](cumem::MemoryResource::deallocate).
+    /// The caller must uphold the contract of [`deallocate`](cumem::MemoryResource::deallocate).
     #[cold]
     pub(super) unsafe fn deallocate_foreign(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         if !self.limits.forwards_larger {
@@ -21,13 +22,14 @@ impl<U: Upstream> Pool<U> {
         unsafe { self.upstream.deallocate(stream, block) }
     }
 
-    /// Frees a block whose node is in another heap than that of `stream`: the node moves there.
+    /// Frees a block whose node is in another heap than the heap of `stream`. The node moves to the heap of `stream`.
     #[cold]
     pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
         let from = usize::from(tag.slot);
-        // Slots change hands under the central lock only: once it is held here, the next round is the last. To let
-        // go of it in between would let two streams take one slot from each other without end.
+        // A slot is given to another stream only under the pool's mutex. Once this loop holds the mutex, its next round
+        // is the last. If the loop released the mutex in between, two streams could take one slot from each other
+        // forever.
         let mut shared = None;
         loop {
             let Some((to, slot)) = self.state.slots.find(stream.id()) else {
@@ -37,7 +39,7 @@ impl<U: Upstream> Pool<U> {
                     Err(error) => return Err(DeallocError::new(block, error)),
                 }
             };
-            // The stream may have been given the slot that the node is in.
+            // `stream` may have been given the slot that holds the node.
             if from == to {
                 let mut stream_heap = slot.lock();
                 if !stream_heap.has_live(&block, &self.limits.rounding) {
@@ -60,19 +62,19 @@ impl<U: Upstream> Pool<U> {
                     return Ok(());
                 }
             }
-            // The slot is changing hands.
+            // The slot is being given to another stream.
             shared.get_or_insert_with(|| self.state.lock());
         }
     }
 
-    /// Gives chunks back after a block was freed, if there may be one that is free now.
+    /// Frees chunks after a block was freed, if one of them may be wholly free now.
     #[cold]
     pub(super) fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
         let mut shared = self.state.lock();
         if shared.chunks.reserved() <= threshold || !(freed.alone || shared.chunks.has_chunk_within(freed.units)) {
             return;
         }
-        // The block was freed all the same: a failure here is not its caller's, and nothing is lost.
+        // The block has been freed in any case. A failure here does not concern the caller, and no memory is lost.
         let refused = match self.state.fold(&mut shared, index, false) {
             Ok(()) => self.miss(&mut shared).release(threshold, false).refused,
             Err(error) => Some(error.into()),

@@ -1,6 +1,6 @@
-//! Growth in place: the pool takes what is missing beside memory that is free already. Over memory that is mapped into
-//! one range of addresses it has that mapped; of unified memory, which takes nothing until it is used, it has chunks
-//! whose upper parts nobody has been given yet.
+//! Growth in place: the pool adds only what is missing beside memory that is already free. Over memory that is mapped
+//! into one range of addresses, the pool maps the missing part. Unified (managed) memory occupies no pages until it is
+//! used, and its chunks have upper parts that no stream has been given yet: there the pool uses more of those.
 
 use super::fence::Fences;
 use super::miss::{GRANULARITY, Miss};
@@ -11,26 +11,26 @@ use super::units::{UNIT, align_up};
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
 use std::ops::{Range, RangeInclusive};
 
-/// The largest piece that is mapped at a time, in bytes. A piece goes back only as a whole, and costs little more to map
-/// and unmap than 2 MiB do, where 512 MiB cost ten times as much (`cargo bench --bench mapping`).
+/// The largest piece that is mapped at a time, in bytes. A piece can be unmapped only as a whole. Mapping and unmapping
+/// 32 MiB costs little more than 2 MiB, while 512 MiB cost ten times as much (`cargo bench --bench mapping`).
 pub(super) const MAPPING_MAX: usize = 32 << 20;
-/// Without a step in the options, the pool grows by this part of what it has, if that is more than is missing:
-/// waste that cannot be seen, and calls whose number grows with the logarithm of the size.
+/// Without a step in the options, the pool grows by its reserved bytes divided by this number, if that is more than is
+/// missing. The waste is negligible, and the number of calls grows with the logarithm of the size.
 const STEP_DIVISOR: usize = 128;
 
-/// Where memory is to be mapped, and how much of it the request needs there. Units.
+/// A place where memory can be mapped, and how much of it the request needs there. In units.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
     addr: u64,
     missing: u64,
     room: u64,
-    /// Some of what is free beside it has to be waited for.
+    /// The stream has to wait for some of the free memory beside the gap.
     pending: bool,
 }
 
 impl<U: Upstream> Miss<'_, U> {
-    /// Maps what is missing for `need` where the least is, and takes the piece. Nothing, if the upstream does not
-    /// place its blocks as it was asked to, since somebody else draws from it too.
+    /// Maps the missing memory for `request` at the gap where the least is missing, and takes the piece. Returns `None`
+    /// if the upstream does not place its blocks as requested, because another user allocates from it too.
     pub(super) fn grow_in_place(
         &mut self,
         leaf: &CudaVirtualResource,
@@ -38,7 +38,8 @@ impl<U: Upstream> Miss<'_, U> {
         index: usize,
         request: Request,
     ) -> Result<Option<Piece>, Refusal> {
-        // What the stream has itself may lie beside the gap. Where it cannot be folded, it stays.
+        // The stream's own free memory may lie beside the gap. If its heap cannot be folded, the heap keeps that
+        // memory.
         let _ = self.state.fold(self.shared, index, false);
         self.shared.arena.drop_reached();
         let wait = self.limits.crossing == Crossing::WaitFirst;
@@ -49,7 +50,7 @@ impl<U: Upstream> Miss<'_, U> {
             if let Some(piece) = self.stitch(leaf, stream, index, request, missing, false)? {
                 return Ok(Some(piece));
             }
-            // What came home for it may lie beside a gap.
+            // `stitch` may have unstitched memory that lies beside a gap.
             gap = self.unmapped_gap(leaf, stream, request, wait).unwrap_or(gap);
         }
         let missing = gap.missing as usize * UNIT;
@@ -62,14 +63,14 @@ impl<U: Upstream> Miss<'_, U> {
             let piece = self.shared.arena.take_run(request);
             return piece.map(|piece| self.make_ready(stream, piece)).transpose().map_err(Refusal::Upstream);
         }
-        // All that the stream may use goes to its heap, where the best fit is found for what comes next, too.
+        // All memory that the stream may use enters its heap, where the best fit for later requests is found, too.
         Ok(self.pull_and_take(stream, index, request))
     }
 
-    /// Takes what is missing for `need` from memory that no stream has been given yet, where the least is missing, and
-    /// the piece. In whole steps of 2 MiB: the driver takes that much of the device for the first page that is used
-    /// (its source, `block_populate_gpu_chunk`). Nothing if there is none, or if it has to be waited for and that is
-    /// not wanted.
+    /// Takes the missing memory for `request` from the untouched parts of chunks, at the part where the least is
+    /// missing, and takes the piece. The amount is rounded up to whole steps of 2 MiB, because the driver takes that
+    /// much of the device for the first page that is used (its source, `block_populate_gpu_chunk`). Returns `None` if
+    /// there is no such part. Without `wait`, parts that the stream would have to wait for do not count.
     pub(super) fn touch(
         &mut self,
         stream: &Stream,
@@ -94,8 +95,9 @@ impl<U: Upstream> Miss<'_, U> {
         Ok(self.pull_and_take(stream, index, request))
     }
 
-    /// Maps some of `bytes`, the least or more, from `addr` on, for the arena. Where no event can say from when on
-    /// others may use them, they are the stream's at once, and so is the piece out of them.
+    /// Maps memory from `addr` on for the arena: at least the lower end of `bytes`, at most the upper end. If no event
+    /// can be recorded for the new memory, other streams cannot know when they may use it. The memory then enters the
+    /// stream's heap at once, and the function returns the piece.
     pub(super) fn map_at(
         &mut self,
         leaf: &CudaVirtualResource,
@@ -112,7 +114,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let bytes = layout::align_down(bytes.min(most), leaf.granularity()).max(least);
         let mapped = self.map_pieces(leaf, stream, addr, least, bytes);
-        // However far that came, what there is now belongs to the pool.
+        // All memory that was mapped so far belongs to the pool, even after a refusal.
         match self.state.fence(stream, false) {
             Ok(fences) => self.add_chunks(mapped.pieces, &fences),
             Err(error) => {
@@ -128,20 +130,20 @@ impl<U: Upstream> Miss<'_, U> {
         self.limits.maximum.unwrap_or(usize::MAX)
     }
 
-    /// Whether `bytes` are no more than what is live and needed, and the slack.
+    /// Reports whether `bytes` are at most the live bytes, the request and the slack together.
     pub(super) fn is_within_slack(&self, bytes: usize, request: Request) -> bool {
         let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
         let live = (live + u64::from(request.units)) as usize * UNIT;
         bytes <= live + self.limits.slack.bytes_of(live)
     }
 
-    /// The gap of a leaf beside which the least is missing.
+    /// Returns the leaf's unmapped gap beside which the least is missing.
     fn unmapped_gap(&self, leaf: &CudaVirtualResource, stream: &Stream, request: Request, wait: bool) -> Option<Gap> {
         let gaps = leaf.gaps().into_iter().map(|range| range.start / UNIT as u64..range.end / UNIT as u64);
         self.best_gap(gaps, leaf.granularity(), stream, request, wait)
     }
 
-    /// The gap beside which the least is missing; of equals, the lowest.
+    /// Returns the gap beside which the least is missing; of several, the lowest.
     fn best_gap(
         &self,
         gaps: impl Iterator<Item = Range<u64>>,
@@ -165,7 +167,7 @@ impl<U: Upstream> Miss<'_, U> {
                 let missing = align_up(missing, granule).min(room);
                 return Some(Gap { addr, missing, room, pending });
             }
-            // With all of the gap, what lies behind it belongs to the same piece.
+            // If the whole gap is mapped, the free memory after it belongs to the same piece.
             let bridged = arena.run_after(end, enough, usable) >= until;
             let pending = pending || arena.run_after(end, enough, ready) < until;
             bridged.then_some(Gap { addr, missing: room, room, pending })
@@ -173,7 +175,7 @@ impl<U: Upstream> Miss<'_, U> {
         candidates.min_by_key(|gap| gap.missing)
     }
 
-    /// Maps `bytes` from `addr` on, piece by piece; a refusal counts only if not even `least` could be mapped.
+    /// Maps `bytes` from `addr` on, piece by piece. A refusal is reported only if less than `least` could be mapped.
     fn map_pieces(
         &mut self,
         leaf: &CudaVirtualResource,
@@ -183,12 +185,12 @@ impl<U: Upstream> Miss<'_, U> {
         bytes: usize,
     ) -> Mapped {
         let mut mapped = Mapped { pieces: Vec::new(), refused: None };
-        // What goes back only as a whole is a small part of all.
+        // A piece is a small part of all memory, because it can be unmapped only as a whole.
         let share = layout::align_down(self.shared.chunks.reserved() / STEP_DIVISOR, leaf.granularity());
         let largest = share.clamp(leaf.granularity(), MAPPING_MAX);
         let mut done = 0;
         while done < bytes {
-            // What is needed comes first, so that a refusal of the rest does not matter.
+            // The bytes that the request needs are mapped first, so that a refusal of the rest does no harm.
             let piece = if done < least { least - done } else { bytes - done }.min(largest);
             leaf.place_next_at(addr * UNIT as u64 + done as u64);
             match self.shared.chunks.grow(self.upstream, stream, piece, piece, self.limits.prefetch) {
@@ -211,7 +213,7 @@ impl<U: Upstream> Miss<'_, U> {
     }
 }
 
-/// What came of mapping.
+/// The pieces that were mapped, and why the rest was refused.
 struct Mapped {
     pieces: Vec<(u64, u64)>,
     refused: Option<AllocError>,

@@ -1,20 +1,20 @@
-//! [`Heap`]: which addresses are live and which are free, in constant time, without touching the memory.
+//! [`Heap`]: records which addresses are live and which are free, in constant time, without touching the memory.
 //!
-//! Two-level segregated fit (TLSF) on numbers. An address is counted in units of 256 bytes. The memory of a
-//! heap is cut into *nodes* that lie end to end, live or free; two free nodes never touch. Nodes that touch
-//! form a *span*, a ring closed by an *edge* node, so that every node has two neighbours and none of them
-//! needs a check. A span never goes past the place where a chunk of the upstream begins (`head`). Spans are
-//! found by address, in a tree, only when memory enters or leaves the heap.
+//! The heap is a two-level segregated fit (TLSF) allocator on numbers. It counts addresses in units of 256 bytes. The
+//! heap's memory is cut into *nodes* that lie end to end, live or free. Two free nodes are never adjacent. Adjacent
+//! nodes form a *span*: a ring closed by an *edge* node, so that every node has two neighbours and no code checks for a
+//! missing one. A span never crosses a *boundary*, a place where a chunk of the upstream begins. Spans are found by
+//! address, in a tree, only when memory enters or leaves the heap.
 //!
-//! A live node keeps its number until it is freed: the number is what a block's tag holds.
+//! A live node keeps its number until it is freed. A block's tag holds that number.
 //!
-//! The node freed last is *at hand*: it is joined with its neighbours when the next call does not ask for
-//! just its size. More of them would be faster still, and would break memory up: with eight of each of the
-//! last sizes, one of the traces needs half as much memory again. An allocation of another size joins it, searches and
-//! cuts in one function (`allocate_other`): the calls in between took a twentieth of the time.
+//! The node freed last is not joined with its neighbours at once, but only if the next call does not request exactly
+//! its size. Keeping more such nodes would be faster still, but would fragment the memory: with eight nodes of each of
+//! the last sizes, one of the traces needs half as much memory again. An allocation of another size joins the node,
+//! searches and cuts in one function (`allocate_other`), because calls in between took a twentieth of the time.
 //!
-//! A live block costs its node, 32 bytes; if nothing beside it is in the same heap, another 32 for the edge
-//! of its span, and an entry of the tree.
+//! A live block costs its node, 32 bytes. If no adjacent memory is in the same heap, the block also costs another 32
+//! bytes for the edge of its span, and an entry in the tree.
 #![forbid(unsafe_code)]
 
 mod bins;
@@ -28,7 +28,7 @@ use super::units::{Region, align_up};
 use bins::{NIL, bin_of};
 use nodes::{Node, NodeState};
 
-/// How many nodes of the request's own bin are looked at before a larger bin is taken.
+/// The number of nodes that the fast search tries in the request's own bin before it takes a larger bin.
 const SCAN: usize = 4;
 
 impl Heap {
@@ -40,7 +40,7 @@ impl Heap {
         self.live_units
     }
 
-    /// Units of the largest free node.
+    /// Returns the units of the largest free node.
     pub(super) fn largest_free(&mut self) -> u32 {
         self.join_last();
         self.bins.highest().map_or(0, |bin| self.in_bin(bin).map(|n| self.nodes[n].units).max().unwrap_or(0))
@@ -66,7 +66,7 @@ impl Heap {
         Some(self.placed(node))
     }
 
-    /// Another node than the one at hand, made live; [`NIL`] if there is none.
+    /// Makes another node than the last freed one live. Returns [`NIL`] if none fits.
     #[inline(never)]
     fn allocate_other(&mut self, units: u32, align: u64) -> u32 {
         if std::mem::take(&mut self.last_is_free) {
@@ -85,7 +85,7 @@ impl Heap {
         Placed { node, generation: entry.mark.generation(), addr: entry.addr }
     }
 
-    /// As [`allocate`](Self::allocate), but looks at every node that could fit before it gives up.
+    /// Like [`allocate`](Self::allocate), but tries every node that could fit before it returns `None`.
     pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<Placed> {
         self.join_last();
         let node = self.fit_thorough(units, align)?;
@@ -93,20 +93,20 @@ impl Heap {
         Some(self.placed(node))
     }
 
-    /// Units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
+    /// Returns the units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
     pub(super) fn room_for(&mut self, units: u32, align: u64) -> Option<u32> {
         self.join_last();
         self.fit_thorough(units, align).map(|node| self.nodes[node].units)
     }
 
-    /// Takes `region` in and makes `units` of it live, at a multiple of `align` that it contains.
+    /// Adds `region`, and makes `units` of it live at a multiple of `align`. The region must contain such a place.
     pub(super) fn attach_and_allocate(&mut self, region: Region, units: u32, align: u64) -> Placed {
         let node = self.attach(region);
         let node = self.carve(node, units, align);
         self.placed(node)
     }
 
-    /// The address, units and generation of a live node.
+    /// Returns the address, units and generation of a live node.
     #[inline]
     pub(super) fn live(&self, number: u32) -> Option<(u64, u32, u16)> {
         let node = self.nodes.get(number)?;
@@ -114,12 +114,13 @@ impl Heap {
         (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
-    /// Frees a live node: it is at hand now.
+    /// Frees a live node, without joining it with its neighbours yet.
     #[inline]
     pub(super) fn free(&mut self, node: u32) {
         self.live_units -= u64::from(self.nodes[node].units);
-        // A node that comes back at once is compared and not written: the next allocation need not wait for the block
-        // that it came in, which was written in words, copied in pairs of them, and so cannot be read for a while.
+        // If the same node is freed again, it is compared and not written. The next allocation then does not stall on
+        // the `Block` that it came in: that was written in words and copied in pairs of words, so the processor cannot
+        // read it for a while.
         if node != self.last {
             self.join_last();
             self.last = node;
@@ -137,7 +138,7 @@ impl Heap {
         Freed { units: node.addr..node.end(), alone: node.prev == node.next }
     }
 
-    /// Joins the node that is at hand.
+    /// Joins the node freed last with its free neighbours.
     fn join_last(&mut self) {
         if std::mem::take(&mut self.last_is_free) {
             self.join_outlined(self.last);
@@ -149,7 +150,7 @@ impl Heap {
         self.join(node)
     }
 
-    /// The fast search: a few nodes of the bin that `units` falls in, else any node of a larger bin.
+    /// The fast search: a few nodes of the bin of `units`, or else any node of a larger bin.
     #[inline]
     fn fit_fast(&self, units: u32) -> Option<u32> {
         let bin = bin_of(units);
@@ -196,11 +197,11 @@ impl Heap {
         })
     }
 
-    /// Makes `units` of a free node live, which holds them at a multiple of `align`. What lies before and
-    /// after stays free. The free node shrinks in place, mostly without changing its bin.
+    /// Makes `units` of a free node live, at a multiple of `align` that the node contains. The memory before and after
+    /// stays free. The free node shrinks in place, mostly without changing its bin.
     #[inline(always)]
     fn carve(&mut self, node: u32, units: u32, align: u64) -> u32 {
-        // Field by field: copying a node that has just been written would stall the processor.
+        // Read field by field, because copying a node that has just been written would stall the processor.
         let &Node { addr, units: free, prev, mark, .. } = &self.nodes[node];
         self.live_units += u64::from(units);
         let front = (align_up(addr, align) - addr) as u32;
@@ -223,7 +224,7 @@ impl Heap {
         live
     }
 
-    /// The same, with `front` units left free before the live node.
+    /// Like [`carve`](Self::carve), but leaves `front` units free before the live node.
     #[inline(never)]
     fn carve_after(&mut self, node: u32, front: u32, units: u32) -> u32 {
         let &Node { addr, units: free, next, .. } = &self.nodes[node];
@@ -242,7 +243,8 @@ impl Heap {
         live
     }
 
-    /// Turns a live node into free memory, joined with its free neighbours; the node that it is in now.
+    /// Turns a live node into free memory and joins it with its free neighbours. Returns the node that now holds the
+    /// memory.
     #[inline(always)]
     fn join(&mut self, node: u32) -> u32 {
         let &Node { addr, units, prev, mut next, mark, .. } = &self.nodes[node];
@@ -272,8 +274,8 @@ impl Heap {
         node
     }
 
-    /// The units of a neighbour and those of both, if it is free. A node counts its units in 32 bits: past that,
-    /// neighbours stay apart.
+    /// Returns the units of a free neighbour, and the sum of both. A node counts its units in 32 bits: if the sum does
+    /// not fit, the neighbours stay apart.
     #[inline]
     fn sum_if_free(&self, neighbour: u32, units: u32) -> Option<(u32, u32)> {
         let neighbour = &self.nodes[neighbour];
@@ -284,7 +286,7 @@ impl Heap {
         }
     }
 
-    /// Gives a free node another size, and its bin if that changes.
+    /// Changes the size of a free node, and its bin if necessary.
     #[inline(always)]
     fn resize(&mut self, node: u32, from: u32, to: u32) {
         let (old, new) = (bin_of(from), bin_of(to));

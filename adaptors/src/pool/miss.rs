@@ -1,5 +1,5 @@
-//! Where a pool looks when a stream's own heap has nothing that fits, in this order: what may be used at
-//! once, what has to be waited for, the upstream.
+//! A miss: a stream's own heap has nothing that fits. The pool then tries, in this order, memory that the stream may
+//! use at once, memory that it has to wait for, and the upstream.
 
 use super::fence::Fences;
 use super::limits::Limits;
@@ -11,16 +11,17 @@ use super::state::PoolState;
 use super::units::{Extent, UNIT};
 use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Stream, Upstream, layout};
 
-/// The multiple that growth is rounded to where no leaf says: what the driver takes of the device at a time.
+/// The multiple that growth is rounded up to if no leaf reports one: the driver takes this much of the device at a
+/// time. In bytes.
 pub(super) const GRANULARITY: usize = 2 << 20;
-/// Small requests take this much to their stream at a time, so that the next ones find it there.
+/// A small request moves this many bytes to its stream's heap, so that the next requests hit.
 pub(super) const PREFERRED_BYTES: usize = 2 << 20;
 const STEP_MAX: usize = 256 << 20;
-/// After so many times that threads had to wait for each other, the pool grows, if less than a bite is wanted: a growth
-/// takes about as long as so many pieces of other streams.
+/// After this many contended misses the pool grows, if the request is smaller than [`PREFERRED_BYTES`]: growing takes
+/// about as long as taking this many pieces of other streams.
 pub(super) const CONTENDED_MISSES_MAX: u32 = 64;
 
-/// A miss being served. Holds the central lock.
+/// A miss that is being served. It holds the pool's mutex.
 pub(super) struct Miss<'a, U> {
     pub(super) state: &'a PoolState,
     pub(super) shared: &'a mut Shared,
@@ -29,7 +30,7 @@ pub(super) struct Miss<'a, U> {
 }
 
 impl<U: Upstream> Miss<'_, U> {
-    /// A piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
+    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
     pub(super) fn serve(
         &mut self,
         stream: &Stream,
@@ -90,8 +91,8 @@ impl<U: Upstream> Miss<'_, U> {
         self.last_resort(stream, index, request, requested, refused)
     }
 
-    /// Memory has run out: everything free is put together, even where the host has to wait for it, and
-    /// whole chunks are given back, so that the upstream may cut anew.
+    /// The upstream is out of memory. The pool joins all free memory, even if the host has to wait for it, and frees
+    /// whole chunks, so that the upstream can allocate differently.
     fn last_resort(
         &mut self,
         stream: &Stream,
@@ -103,13 +104,13 @@ impl<U: Upstream> Miss<'_, U> {
         if let Some(piece) = self.gather(stream, index, request, true) {
             return self.make_ready(stream, piece);
         }
-        // What the stream has itself may fill whole chunks too. Where it cannot be folded, it stays.
+        // The stream's own free memory may fill whole chunks, too. A heap that cannot be folded keeps its memory.
         let _ = self.state.fold_all(self.shared, None, true);
         if let Some(piece) = self.touch(stream, index, request, true)? {
             return Ok(piece);
         }
         if let Some(leaf) = self.upstream.find::<CudaVirtualResource>() {
-            // Nothing can be mapped for it any more.
+            // Nothing more can be mapped for it.
             match self.stitch(leaf, stream, index, request, 1, true) {
                 Ok(Some(piece)) => return Ok(piece),
                 Ok(None) => {}
@@ -125,13 +126,13 @@ impl<U: Upstream> Miss<'_, U> {
         Err(exhausted(self.state, self.shared, requested, refused))
     }
 
-    /// Brings what the stream may use of the arena to the stream's heap, where it joins what lies beside
-    /// it, and takes a piece from there.
+    /// Moves the arena memory that the stream may use to its heap, where it joins adjacent memory, and takes a piece
+    /// from there.
     pub(super) fn pull_and_take(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
         if self.pull_usable(stream, index) { self.take_from_own_heap(index, request) } else { None }
     }
 
-    /// Brings what the stream may use of the arena to the stream's heap. Whether there was any.
+    /// Moves the arena memory that the stream may use to its heap. Returns whether there was any.
     pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) -> bool {
         let regions = self.shared.arena.take_usable(stream.id());
         let any = !regions.is_empty();
@@ -139,18 +140,18 @@ impl<U: Upstream> Miss<'_, U> {
         any
     }
 
-    /// Takes a piece of the stream's own heap.
+    /// Takes a piece from the stream's own heap.
     fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
         let mut stream_heap = self.state.slots.get(index)?.lock();
         let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
         Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
     }
 
-    /// Brings everything free together, other streams' first and then all of it, and takes a piece.
+    /// Joins all free memory, first that of other streams and then all of it, and takes a piece.
     fn gather(&mut self, stream: &Stream, index: usize, request: Request, force: bool) -> Option<Piece> {
         let request = Request { preferred: request.units, ..request };
         self.state.collect_idle(self.shared, index);
-        // A stream that refuses keeps its memory; there may be enough without.
+        // A heap that cannot be folded keeps its memory; the rest may be enough.
         let _ = self.state.fold_all(self.shared, Some(index), force);
         self.shared.arena.drop_reached();
         let united = self.pull_and_take(stream, index, request);
@@ -158,7 +159,7 @@ impl<U: Upstream> Miss<'_, U> {
             return Some(piece);
         }
         if self.shared.arena.units() == 0 {
-            // All that is free is in the stream's own heap, where it is joined already.
+            // All free memory is in the stream's own heap, where it is joined already.
             return None;
         }
         let _ = self.state.fold(self.shared, index, force);
@@ -175,7 +176,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
     }
 
-    /// Takes memory for `need` from the upstream, and the piece out of it.
+    /// Gets memory for `request` from the upstream or from untouched parts, and takes a piece of it.
     fn grow(&mut self, stream: &Stream, index: usize, request: Request) -> Result<Piece, Refusal> {
         self.shared.contended_misses = 0;
         if let Some(piece) = self.touch(stream, index, request, true)? {
@@ -189,7 +190,7 @@ impl<U: Upstream> Miss<'_, U> {
         self.grow_by_chunk(stream, index, request)
     }
 
-    /// Takes a chunk for `need` from the upstream, and the piece out of it.
+    /// Allocates a chunk for `request` from the upstream, and takes a piece of it.
     fn grow_by_chunk(&mut self, stream: &Stream, index: usize, request: Request) -> Result<Piece, Refusal> {
         let reserved = self.shared.chunks.reserved();
         let least = (u64::from(request.units) + request.align - 1) as usize * UNIT;
@@ -198,7 +199,7 @@ impl<U: Upstream> Miss<'_, U> {
             return Err(Refusal::AtMaximum);
         }
         let step = self.limits.step.unwrap_or_else(|| match self.limits.lazy {
-            // As much again as there is: addresses cost nothing, and no block lies in two chunks.
+            // As much as is reserved already: addresses cost nothing, and no block lies in two chunks.
             true => reserved.max(GRANULARITY),
             false => (reserved / 8).clamp(GRANULARITY, STEP_MAX),
         });
@@ -218,8 +219,9 @@ impl<U: Upstream> Miss<'_, U> {
                 Ok(piece.expect("the chunk was made for it"))
             }
             Err(error) => {
-                // No event says from when on others may use the chunk, so it goes to this stream's heap, with
-                // all that this stream may use, before anybody else can see it.
+                // No event could be recorded for the chunk, so other streams cannot know when they may use it. It
+                // enters this stream's heap, with all other memory that the stream may use, before any other stream can
+                // see it.
                 let boundary = self.shared.chunks.is_boundary(grown.addr);
                 self.shared.arena.insert(grown.addr, grown.units, boundary, Fences::default());
                 self.pull_and_take(stream, index, request).ok_or(Refusal::Upstream(error.into()))
@@ -227,8 +229,8 @@ impl<U: Upstream> Miss<'_, U> {
         }
     }
 
-    /// Gives chunks back that are wholly free and in the arena, the highest first, until no more than
-    /// `keep` bytes are reserved. With `force`, the host waits for what is stitched.
+    /// Frees chunks that are wholly free and in the arena, the highest first, until at most `keep` bytes are reserved.
+    /// With `force`, the host waits for work on stitches.
     pub(super) fn release(&mut self, keep: usize, force: bool) -> Released {
         self.unstitch();
         let refused = self.unmap_empty(force).err().map(DeallocReason::from);

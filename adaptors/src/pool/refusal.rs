@@ -1,15 +1,15 @@
-//! Why a pool did not grow, or did not give a chunk back.
+//! Why a pool did not grow, or did not free a chunk.
 #![forbid(unsafe_code)]
 
 use super::shared::Shared;
 use super::state::PoolState;
 use cumem::{AllocError, DeallocReason};
 
-/// What became of an attempt to give chunks back.
+/// The result of freeing chunks.
 #[derive(Debug)]
 pub(super) struct Released {
     pub(super) bytes: usize,
-    /// Why the upstream did not take a chunk, the last time that it did not.
+    /// Why the upstream last refused a chunk, if it refused any.
     pub(super) refused: Option<DeallocReason>,
 }
 
@@ -27,7 +27,8 @@ impl From<AllocError> for Refusal {
 }
 
 impl Refusal {
-    /// An error of the upstream that is not want of memory ends the search: it is returned as it is.
+    /// Returns the refusal if the pool is at its maximum or the upstream is out of memory. Any other error of the
+    /// upstream ends the search, and is returned as the error.
     pub(super) fn unless_fatal(self) -> Result<Self, AllocError> {
         match self {
             Self::Upstream(error) if !error.is_out_of_memory() => Err(error),
@@ -36,7 +37,7 @@ impl Refusal {
     }
 }
 
-/// The error of a request that nothing could be found for.
+/// Returns the error of a request for which no memory could be found.
 pub(super) fn exhausted(state: &PoolState, shared: &Shared, requested: usize, refused: Refusal) -> AllocError {
     let held = Box::new(state.held(shared));
     let upstream = match refused {

@@ -1,22 +1,22 @@
-//! [`Request`]: what a miss asks for. [`Piece`]: what it gets.
+//! [`Request`]: the memory that a miss needs. [`Piece`]: the memory that serves it.
 #![forbid(unsafe_code)]
 
 use super::fence::Fences;
 use super::units::Region;
 
-/// A piece taken out, with what has to be waited for first.
+/// A piece of free memory, with the fences that a stream must wait for before it uses the piece.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) region: Region,
     pub(super) fences: Fences,
 }
 
-/// What a piece must be good for.
+/// The memory that a miss needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
-    /// Units that must be in it.
+    /// Units that the piece must contain.
     pub(super) units: u32,
-    /// Where they must begin: at a multiple of this power of two.
+    /// The power of two, in units, that the address of these units must be a multiple of.
     pub(super) align: u64,
     /// Units to take if the piece has them: at least `units`.
     pub(super) preferred: u32,

@@ -1,4 +1,4 @@
-//! [`Pool`] as a memory resource: hits here, and the way to a miss.
+//! [`Pool`] as a memory resource: the hits, and the calls that start a miss.
 
 use super::adaptor::Pool;
 use super::heap::Placed;
@@ -11,16 +11,16 @@ use std::alloc::Layout;
 use std::num::NonZero;
 use std::ptr::NonNull;
 
-// SAFETY: a block is memory of a chunk, which is valid until the pool is dropped, and which no other live
-// block shares (invariant 1). Its earlier uses were enqueued before the present point of the stream
-// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that. A block that is larger than
-// the pool's is the upstream's, handed on unchanged.
+// SAFETY: a block is memory of a chunk. A chunk is valid until the pool is dropped, and no other live block shares the
+// block's memory (invariant 1). All earlier uses were enqueued before the stream's present point (invariant 2). Chunks
+// begin at a multiple of 256, and nodes at multiples of 256 within them. Blocks that are larger than the pool's are the
+// upstream's, passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Pool<U> {
     type Kind = U::Kind;
 
     #[inline]
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        // A stream that a slot serves is one of this device.
+        // A stream that a slot serves belongs to this device, so the fast path does not check the device.
         if layout.size() != 0
             && let Some(units) = self.limits.rounding.units_of(layout.size())
             && let Some((index, slot)) = self.state.slots.find(stream.id())
@@ -51,7 +51,8 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
                 };
                 let freed = stream_heap.heap.free_and_join(tag.node);
                 drop(stream_heap);
-                // Joined chunks become free one by one, while others beside them have live blocks.
+                // Where adjacent chunks can be used as one, a single chunk can become free while chunks beside it have
+                // live blocks.
                 let units = freed.units.end - freed.units.start;
                 if freed.alone || self.limits.granularity.is_some_and(|granule| units >= (granule / UNIT) as u64) {
                     self.release_idle(usize::from(tag.slot), threshold, freed);
@@ -59,7 +60,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
                 return Ok(());
             }
         }
-        // SAFETY: this method's contract is that one's.
+        // SAFETY: the caller upholds the same contract.
         unsafe { self.deallocate_slow(stream, block) }
     }
 }
@@ -73,7 +74,7 @@ impl<U: Upstream> Pool<U> {
         if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
     }
 
-    /// Counts and describes what has just become live.
+    /// Counts a node that has just become live, and makes its block.
     #[inline]
     fn make_block(&self, stream_heap: &mut StreamHeap, index: usize, placed: Placed, layout: Layout) -> Block {
         stream_heap.count(layout.size());
@@ -95,13 +96,13 @@ impl<U: Upstream> Pool<U> {
             if self.limits.forwards_larger {
                 return self.upstream.allocate(stream, layout);
             }
-            // Larger than any block may be: as if that were the maximum.
+            // No block can be this large. The pool reports the request as if it exceeded the maximum.
             return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
         };
         let mut shared = self.state.lock_for_miss();
         let (index, slot) = self.state.bind(&mut shared, stream)?;
-        // Another thread of the stream may have missed just before, and left enough; and the fast path
-        // does not look at every node.
+        // Another thread of the stream may have missed just before and left enough memory. The fast path also does not
+        // try every node.
         {
             let mut stream_heap = slot.lock();
             if let Some(placed) = stream_heap.heap.allocate_thorough(units, align) {
@@ -114,18 +115,18 @@ impl<U: Upstream> Pool<U> {
         Ok(self.make_block(&mut stream_heap, index, placed, layout))
     }
 
-    /// Frees what is not in the heap of `stream`, or says why not.
+    /// Frees a block that is not in the heap of `stream`, or returns why it cannot be freed.
     ///
     /// # Safety
     ///
-    /// That of [`deallocate`](MemoryResource::deallocate).
+    /// The caller must uphold the contract of [`deallocate`](MemoryResource::deallocate).
     #[cold]
     unsafe fn deallocate_slow(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         if let Err(error) = self.check_device(stream) {
             return Err(DeallocError::new(block, error));
         }
         if block.maker() != self.state.maker {
-            // SAFETY: this method's contract is that one's.
+            // SAFETY: the caller upholds the same contract.
             return unsafe { self.deallocate_foreign(stream, block) };
         }
         if block.size() == 0 {

@@ -1,4 +1,4 @@
-//! [`PoolState`]: everything in a pool but its upstream.
+//! [`PoolState`]: everything in a pool except its upstream.
 
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
@@ -12,7 +12,7 @@ use cumem::{Device, DriverError, Held, MakerId, Stream};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 
-/// What a pool can be asked through any stack: `stack.find::<PoolState>()`.
+/// The state of a pool, which any stack can reach: `stack.find::<PoolState>()`.
 #[derive(Debug)]
 pub struct PoolState {
     pub(super) device: Device,
@@ -30,12 +30,12 @@ impl PoolState {
         Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), shared: Mutex::new(shared) })
     }
 
-    /// The most that the pool may have from its upstream, in bytes.
+    /// Returns the most bytes that the pool may hold from its upstream.
     pub fn maximum(&self) -> Option<usize> {
         self.maximum
     }
 
-    /// The pool's memory at this moment. Stops the pool while it adds up.
+    /// Returns the pool's statistics at this moment. Other calls of the pool may block meanwhile.
     pub fn stats(&self) -> PoolStats {
         self.stats_with(&self.lock())
     }
@@ -44,7 +44,7 @@ impl PoolState {
         self.stats_while_locked(shared, |_| ())
     }
 
-    /// Adds up, and lets `look` see each slot, while all of them are locked.
+    /// Adds up the statistics, and calls `visit` with each slot's heap while all slots are locked.
     pub(super) fn stats_while_locked(&self, shared: &Shared, visit: impl FnMut(&mut StreamHeap)) -> PoolStats {
         let mut stream_heaps: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
         let largest =
@@ -72,7 +72,7 @@ impl PoolState {
         stats
     }
 
-    /// What there is, down to the size of each block, for the error of a request that nothing could be found for.
+    /// Returns the pool's usage, down to the size of each block, for the error of a request that found no memory.
     pub(super) fn held(&self, shared: &Shared) -> Held {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
         let stats = self.stats_while_locked(shared, |stream_heap| {
@@ -86,7 +86,7 @@ impl PoolState {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for a miss: whether it meets another is counted.
+    /// Locks the pool's mutex for a miss, and counts whether another thread held it.
     pub(super) fn lock_for_miss(&self) -> MutexGuard<'_, Shared> {
         if let Ok(shared) = self.shared.try_lock() {
             return shared;
@@ -96,7 +96,7 @@ impl PoolState {
         shared
     }
 
-    /// The slot of `stream`, which is bound to one if it was not.
+    /// Returns the slot of `stream`, and binds the stream to one if necessary.
     pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DriverError> {
         if let Some((index, slot)) = self.slots.find(stream.id())
             && slot.lock().serves(stream.id())
@@ -111,13 +111,13 @@ impl PoolState {
                 Err(error) => refused = Some((index, error)),
             }
         }
-        // All belong to default streams of other threads: only the whole device can be waited for.
+        // All candidates belong to default streams of other threads. The host can only wait for the whole device.
         let (index, _) = refused.expect("a stream has candidates");
         self.rebind(shared, index, Some(stream.clone()), true)?;
         Ok((index, self.slots.make(index)))
     }
 
-    /// Gives slot `index` to another stream, or to none. What is free in it goes to the arena.
+    /// Gives slot `index` to another stream, or to none. The slot's free memory enters the arena.
     fn rebind(&self, shared: &mut Shared, index: usize, to: Option<Stream>, force: bool) -> Result<(), DriverError> {
         let owner = to.as_ref().map(Stream::id);
         let slot = self.slots.make(index);
@@ -143,14 +143,14 @@ impl PoolState {
         Ok(())
     }
 
-    /// Moves what is free in a slot to the arena.
+    /// Moves a slot's free memory to the arena.
     pub(super) fn fold(&self, shared: &mut Shared, index: usize, force: bool) -> Result<(), DriverError> {
         let stream = self.slots.make(index).lock().stream().cloned();
         self.rebind(shared, index, stream, force)
     }
 
-    /// Folds every slot but `spare`. Those that the driver refuses an event for keep what they have; the
-    /// first refusal.
+    /// Folds every slot but `except`. A slot keeps its memory if the driver refuses an event for it. Returns the first
+    /// refusal.
     pub(super) fn fold_all(&self, shared: &mut Shared, except: Option<usize>, force: bool) -> Result<(), DriverError> {
         let mut all = Ok(());
         for (index, _) in self.slots.bound().filter(|&(index, _)| Some(index) != except) {
@@ -159,7 +159,7 @@ impl PoolState {
         all
     }
 
-    /// Moves what is free in the slots of idle streams to slot `index`.
+    /// Moves the free memory of idle streams' slots to slot `index`.
     pub(super) fn collect_idle(&self, _locked: &Shared, index: usize) {
         let mut collected = Vec::new();
         for (_, slot) in self.slots.bound().filter(|&(other, _)| other != index) {
@@ -167,7 +167,7 @@ impl PoolState {
                 let mut stream_heap = slot.lock();
                 (stream_heap.heap.drain(), stream_heap.stream().cloned())
             };
-            // As in `steal`: an idle stream is done with what was taken before it was asked.
+            // As in `steal`: the memory was taken before the query, so an idle stream is done with it.
             if !regions.is_empty() && stream.is_none_or(|stream| is_idle(&stream)) {
                 collected.append(&mut regions);
             } else {
@@ -178,22 +178,23 @@ impl PoolState {
         self.slots.make(index).lock().attach_all(collected);
     }
 
-    /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
+    /// Folds the slots of streams whose last handle the pool holds, and drops those handles.
     pub(super) fn fold_abandoned(&self, shared: &mut Shared) {
         for (index, slot) in self.slots.bound() {
             let abandoned = slot.lock().stream().is_some_and(|stream| stream.handles() == 1);
             if abandoned {
-                // A stream that refuses (the default stream of another thread) stays bound, and is asked
-                // again when memory runs out.
+                // If no event can be recorded (the default stream of another thread), the slot stays bound. It is
+                // folded again when memory runs out.
                 let _ = self.rebind(shared, index, None, false);
             }
         }
     }
 
-    /// A piece of another slot that has one, the best fit of all. Without `wait`, only where the stream is idle.
+    /// Takes a piece from another slot: the best fit of all slots. Without `wait`, only from slots whose stream is
+    /// idle.
     ///
-    /// Takes first and asks then: a stream that is idle afterwards is done with the piece. It asks once, since a query
-    /// takes as long as all the rest.
+    /// The function takes the piece first and queries the stream afterwards: if the stream is idle then, it is done
+    /// with the piece. It queries each stream once, because a query takes as long as everything else here.
     pub(super) fn steal(&self, _locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
         let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {
@@ -202,7 +203,7 @@ impl PoolState {
                 victims.extend(stream_heap.heap.room_for(request.units, request.align).map(|room| (room, index)));
             }
         }
-        // Of equals, the oldest: the sort is stable.
+        // Of equal fits, the oldest slot: the sort is stable.
         victims.sort_by_key(|&(room, _)| room);
         for (_, index) in victims {
             let slot = self.slots.get(index).expect("just seen");
@@ -214,7 +215,7 @@ impl PoolState {
             };
             let fences = if wait { self.fence(&stream, false).ok() } else { is_idle(&stream).then(Fences::default) };
             let Some(fences) = fences else {
-                // The slot is still this stream's: it changes hands under the central lock only.
+                // The slot still belongs to this stream, because it is rebound only under the pool's mutex.
                 slot.lock().heap.attach(region);
                 continue;
             };
@@ -222,8 +223,8 @@ impl PoolState {
         }
         None
     }
-    /// The end of what is enqueued on `stream`; nothing, if that is done. With `force`, where the driver
-    /// refuses to say, the host waits for the device.
+    /// Returns a fence after the work enqueued on `stream`, or no fence if that work is done. With `force`, if no event
+    /// can be recorded, the host waits for the device.
     pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
         if is_idle(stream) {
             return Ok(Fences::default());
@@ -236,7 +237,7 @@ impl PoolState {
     }
 }
 
-/// Whether all of a stream's work is known to be done. An error counts as no.
+/// Reports whether all of a stream's work is known to be done. An error counts as "no".
 fn is_idle(stream: &Stream) -> bool {
     matches!(stream.is_idle(), Ok(true))
 }

@@ -1,14 +1,14 @@
-//! Stitches: free memory that lies in several places, used as one range without being moved.
+//! Stitches: free memory from several places, used as one range without being moved.
 //!
-//! Over memory that is mapped into reserved addresses, the same memory can be mapped a second time
-//! ([`CudaVirtualResource::map_alias`]). So when no piece is large enough, the free end of one chunk, whole free chunks
-//! and the free beginning of another are mapped end to end at addresses of their own, and what is free of them there
-//! is one piece. Each byte is to be had at one address only: while it is at the stitch it is not in the arena at home.
-//! What is free of a stitch is memory like any other until a miss needs it elsewhere: then it goes home, and when all
-//! of it has, the addresses are given back.
+//! Memory that is mapped into reserved addresses can be mapped a second time ([`CudaVirtualResource::map_alias`]). If
+//! no free piece is large enough, the pool maps the free end of one chunk, whole free chunks, and the free beginning of
+//! another chunk end to end at new addresses. The free memory there is one piece. Each byte is available at one address
+//! only: while it is in a stitch, it is not in the arena at its original address. Free memory of a stitch is used like
+//! any other until a miss needs it elsewhere. It then returns to its original address (*unstitching*). When all of a
+//! stitch has returned, its addresses are unmapped.
 //!
-//! [GMLake](https://doi.org/10.1145/3620665.3640423) has stitched chunks so. Here chunks need not be free as a whole,
-//! which is most of what there is to be had: few free pieces end where a granule of 2 MiB does.
+//! [GMLake](https://doi.org/10.1145/3620665.3640423) stitches chunks in this way. Here, chunks need not be wholly free.
+//! This matters, because most free memory is in such chunks: few free pieces end where a granule of 2 MiB does.
 
 mod plan;
 pub(super) mod stitches;
@@ -25,13 +25,15 @@ use plan::{Plan, plan};
 use std::ops::Range;
 use stitches::Stitch;
 
-/// So many free pieces at most go to a stream with what it asked for: each of them goes from one tree to another.
+/// The stream also gets the arena's other free pieces if there are no more than this many, because each of them costs a
+/// removal from one tree and an insertion into another.
 const PULLED_MAX: usize = 256;
 
 impl<U: Upstream> Miss<'_, U> {
-    /// A piece for `need`, out of what is in the arena, with less than `least` bytes mapped for it. Nothing if there is
-    /// none, or if the driver does not map it; what is free of stitches is at home then, and what was mapped stays. With
-    /// `force`, the host waits for the work on stitches that nothing is left of.
+    /// Returns a piece for `request` made of memory in the arena, with less than `least` bytes newly mapped for it.
+    /// Returns `None` if there is no such piece, or if the driver does not map it. All free stitched memory is then
+    /// back at its original addresses, and memory that was mapped stays. With `force`, the host waits for the work on
+    /// stitches that hold no memory any more.
     pub(super) fn stitch(
         &mut self,
         leaf: &CudaVirtualResource,
@@ -73,14 +75,14 @@ impl<U: Upstream> Miss<'_, U> {
             let Some(again) = self.plan(leaf, stream, request, wait) else { return Ok(None) };
             plan = again;
         }
-        // With chunks of several sizes it may not come out even.
+        // With chunks of several sizes, the parts may not add up.
         let Some(parts) = plan.complete_parts() else { return Ok(None) };
         let Some(piece) = self.map_stitch(leaf, parts) else { return Ok(None) };
         self.give_to_stream(stream, index, piece)
     }
 
-    /// Gives the stream what was found, and all else that it may use at once, if that is few pieces: its heap finds the
-    /// best fit for what comes next, and joins what is freed with what lies beside it.
+    /// Gives the piece to the stream. If the arena has few other pieces, those that the stream may use at once enter
+    /// its heap: there the best fit for later requests is found, and freed memory joins adjacent memory.
     fn give_to_stream(&mut self, stream: &Stream, index: usize, piece: Piece) -> Result<Option<Piece>, Refusal> {
         let piece = self.make_ready(stream, piece).map_err(Refusal::Upstream)?;
         if self.shared.arena.count() <= PULLED_MAX {
@@ -89,7 +91,7 @@ impl<U: Upstream> Miss<'_, U> {
         Ok(Some(piece))
     }
 
-    /// Brings home what is free of stitches and in the arena. Whether there was any.
+    /// Returns the stitched memory that is in the arena to its original addresses. Returns whether there was any.
     pub(super) fn unstitch(&mut self) -> bool {
         let Shared { arena, chunks, stitches, .. } = &mut *self.shared;
         let mut any = false;
@@ -107,8 +109,9 @@ impl<U: Upstream> Miss<'_, U> {
         any
     }
 
-    /// Gives the addresses back of stitches that nothing is left of. With `force`, the host waits for the work that used
-    /// them; without, those stay. The first that the driver refused: it is tried again.
+    /// Unmaps the stitches that hold no memory any more. With `force`, the host waits for the work that used them;
+    /// otherwise stitches with such work stay mapped. Returns the first refusal of the driver; a refused stitch is
+    /// tried again later.
     pub(super) fn unmap_empty(&mut self, force: bool) -> Result<(), DriverError> {
         let Some(leaf) = self.upstream.find::<CudaVirtualResource>() else { return Ok(()) };
         let Shared { service, stitches, .. } = &mut *self.shared;
@@ -118,12 +121,12 @@ impl<U: Upstream> Miss<'_, U> {
         unmapped.fold(Ok(()), Result::and)
     }
 
-    /// Maps parts of the arena end to end, and takes what is there. Nothing where the driver refuses.
+    /// Maps parts of the arena end to end, and takes the memory there. Returns `None` if the driver refuses.
     fn map_stitch(&mut self, leaf: &CudaVirtualResource, parts: Vec<Range<u64>>) -> Option<Piece> {
         let Shared { arena, chunks, stitches, .. } = &mut *self.shared;
         let blocks: Vec<_> = parts.iter().map(|part| chunks.chunk_at(part.start).1).collect();
-        // SAFETY: the chunks stay for as long as the alias does: none that is `covered` is given back. No byte is to be
-        // had at two addresses, and with it go the fences of its uses at either.
+        // SAFETY: the chunks outlive the alias, because no chunk in `aliased_chunks` is freed. No byte is available at
+        // two addresses, and the fences of its uses at either address move with it.
         let alias = match unsafe { leaf.map_alias(&blocks) } {
             Ok(alias) => alias,
             Err(error) => {

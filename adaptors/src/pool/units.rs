@@ -3,21 +3,21 @@
 
 use cumem::CUDA_ALLOCATION_ALIGNMENT;
 
-/// Bytes in a unit, which is what addresses and sizes are counted in.
+/// Bytes in a unit.
 pub(super) const UNIT: usize = CUDA_ALLOCATION_ALIGNMENT;
 
-/// The most that one region may have: heaps count units in 32 bits.
+/// The most units that one region may have, because heaps count units in 32 bits.
 pub(super) const REGION_MAX: u64 = 1 << 31;
 
-/// New memory: where it is, and how many units.
+/// A range of addresses, in units.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub(super) addr: u64,
     pub(super) units: u64,
 }
 
-/// Free memory on its way: `units` from `addr` on. `head`: a chunk begins there, so that it never joins
-/// what lies before it.
+/// A range of free memory on its way to or from a heap. If `boundary` is true, the region never joins the memory before
+/// it, because a chunk or a stitch begins there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) addr: u64,
@@ -25,7 +25,7 @@ pub(super) struct Region {
     pub(super) boundary: bool,
 }
 
-/// `addr` rounded up to a power of two, without a division.
+/// Rounds `addr` up to a multiple of a power of two, without a division.
 #[inline]
 pub(super) const fn align_up(addr: u64, align: u64) -> u64 {
     (addr + (align - 1)) & !(align - 1)

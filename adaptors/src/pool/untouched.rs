@@ -1,10 +1,11 @@
-//! [`Untouched`]: what no stream has been given since it came. Unified memory has no pages there, and takes none.
+//! [`Untouched`]: memory that no stream has been given since its chunk was allocated. Unified (managed) memory occupies
+//! no pages there.
 
 use super::fence::Fences;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The upper parts of chunks, by where they begin. They only shrink, from below.
+/// The untouched upper parts of chunks, by the address where they begin. A part shrinks only from below.
 #[derive(Debug, Default)]
 pub(super) struct Untouched {
     parts: BTreeMap<u64, Part>,
@@ -22,18 +23,18 @@ impl Untouched {
         self.units
     }
 
-    /// Where they are, and what has to be waited for first.
+    /// Iterates over the parts and their fences.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Range<u64>, &Fences)> {
         self.parts.iter().map(|(&start, part)| (start..part.end, &part.fences))
     }
 
-    /// Takes a new chunk in.
+    /// Adds a new chunk.
     pub(super) fn insert(&mut self, units: Range<u64>, fences: Fences) {
         self.units += units.end - units.start;
         self.parts.insert(units.start, Part { end: units.end, fences });
     }
 
-    /// Lets the first `units` of the part at `start` go.
+    /// Removes the first `units` of the part at `start`, and returns its fences.
     pub(super) fn take(&mut self, start: u64, units: u64) -> Option<Fences> {
         let part = self.parts.remove(&start)?;
         self.units -= units;
@@ -48,7 +49,7 @@ impl Untouched {
         self.parts.contains_key(&addr)
     }
 
-    /// The part that ends where a chunk does, which begins at `start`.
+    /// Returns the part of the chunk that lies at `start..end`, and its fences.
     pub(super) fn part_within(&self, start: u64, end: u64) -> Option<(Range<u64>, Fences)> {
         let (&from, part) = self.parts.range(start..end).next_back()?;
         Some((from..part.end, part.fences.clone()))

@@ -1,4 +1,4 @@
-//! [`Heap`]: its fields, and what its methods return.
+//! [`Heap`], its fields, and the types that its methods return.
 #![forbid(unsafe_code)]
 
 use super::bins::{Bins, NIL};
@@ -14,25 +14,26 @@ pub(in crate::pool) struct Placed {
     pub(in crate::pool) addr: u64,
 }
 
-/// The free memory that a block is in now that it was freed.
+/// The free memory that contains a block that was just freed.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::pool) struct Freed {
     pub(in crate::pool) units: Range<u64>,
-    /// Nothing else is in its span.
+    /// The span contains nothing else.
     pub(in crate::pool) alone: bool,
 }
 
-/// See the [module](self).
+/// A TLSF allocator over one stream's memory; see `pool/heap.rs`.
 #[derive(Debug)]
 pub(in crate::pool) struct Heap {
     pub(super) nodes: Nodes,
     pub(super) bins: Bins,
     /// The node freed last.
     pub(super) last: u32,
-    /// It is still free, and marked as live: a mark is not written that would be read at once.
+    /// `last` is free although its node is still marked live. The mark is not written because the next allocation
+    /// usually reuses the node at once and would stall on that write.
     pub(super) last_is_free: bool,
     pub(super) spans: BTreeMap<u64, u32>,
-    /// Live and free.
+    /// Live and free units.
     pub(super) held_units: u64,
     pub(super) live_units: u64,
 }

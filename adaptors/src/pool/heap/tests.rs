@@ -5,7 +5,7 @@ use crate::pool::units::Region;
 use proptest::prelude::*;
 
 impl Heap {
-    /// Everything that must hold between two calls.
+    /// Asserts everything that must hold between two calls.
     fn audit(&self) {
         let (mut free, mut live, mut seen) = (0, 0, 0);
         let mut last_end = 0;
@@ -167,7 +167,7 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #[test]
     fn programs_agree_with_a_naive_model(ops in prop::collection::vec(op(), 1..200)) {
-        // Three chunks, two of which touch.
+        // Three chunks, two of which are adjacent.
         let chunks = [
             Region { addr: 7, units: 500, boundary: true },
             Region { addr: 507, units: 300, boundary: true },

@@ -1,8 +1,8 @@
-//! Which free memory to put behind one range of addresses, so that little has to be mapped for it.
+//! Chooses the free memory for one contiguous range of addresses, so that little new memory has to be mapped.
 //!
-//! A chunk is mapped as a whole or not at all, so only the first part of a range may begin inside of a chunk (a *head*:
-//! the free end of one), and only the last may end inside of one (a *tail*: the free beginning of one). All between are
-//! whole chunks.
+//! A chunk is mapped as a whole or not at all. Only the first part of a range may therefore begin inside a chunk (a
+//! *head*: the free end of a chunk), and only the last part may end inside one (a *tail*: the free beginning of a
+//! chunk). All parts between them are whole chunks.
 #![forbid(unsafe_code)]
 
 use crate::pool::request::Request;
@@ -10,26 +10,26 @@ use crate::pool::units::{Extent, align_up};
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// So many heads and as many tails are tried with each other, the largest.
+/// The number of heads, and of tails, that are tried with each other: the largest ones.
 const ENDS_MAX: usize = 32;
 
-/// What a range is made of, in units.
+/// The parts of a range, in units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Free memory, from the beginning of the range on.
+    /// The free memory, in the order of the range.
     pub(super) parts: Vec<Range<u64>>,
-    /// What has to be mapped beside it first, in whole granules.
+    /// Units that have to be mapped first, in whole granules.
     pub(super) missing: u64,
 }
 
 impl Plan {
-    /// The parts, if nothing has to be mapped.
+    /// Returns the parts, if nothing has to be mapped.
     pub(super) fn complete_parts(self) -> Option<Vec<Range<u64>>> {
         (self.missing == 0).then_some(self.parts)
     }
 }
 
-/// Free memory as it lies in chunks.
+/// Free memory, by its position in its chunk.
 #[derive(Debug, Default)]
 struct FreeParts {
     heads: Vec<Range<u64>>,
@@ -37,19 +37,19 @@ struct FreeParts {
     tails: Vec<Range<u64>>,
 }
 
-/// A head and a tail, each possibly empty, and what they leave to whole chunks.
+/// A head and a tail, each possibly empty, and the units that whole chunks must fill between them.
 #[derive(Debug)]
 struct Ends {
     head: Range<u64>,
     tail: Range<u64>,
     between: u64,
-    /// What is left of the tail, or else of the last chunk.
+    /// Units that remain of the tail, or else of the last chunk.
     left: u64,
 }
 
-/// The plan that maps the least, and of those the one that takes the least whole chunks and then leaves the smallest
-/// rest. `runs` are free, by address, without breaks; `chunks` by address. Nothing, where nothing is free that could
-/// be used.
+/// Returns the plan that maps the least. Of several, it returns the one that uses the fewest units of whole chunks, and
+/// then the one that leaves the smallest rest. `runs` are unbroken free ranges by address; `chunks` are ordered by
+/// address. Returns `None` if no free memory can be used.
 pub(super) fn plan(runs: &[Range<u64>], chunks: &[Extent], granule: u64, request: Request) -> Option<Plan> {
     if request.align > granule {
         return None;
@@ -81,7 +81,7 @@ impl FreeParts {
             for &Extent { addr, units } in chunks[first..].iter().take_while(|chunk| chunk.addr < run.end) {
                 let end = addr + units;
                 if !units.is_multiple_of(granule) {
-                    // What is mapped behind its end is nobody's.
+                    // The mapping behind the chunk's end does not belong to the chunk.
                     continue;
                 }
                 match (run.start <= addr, end <= run.end) {
@@ -98,7 +98,7 @@ impl FreeParts {
 }
 
 impl Ends {
-    /// Of a range of `units`. Nothing if it would not need one of them.
+    /// Returns the ends of a range of `units`, or `None` if the range does not need one of them.
     fn of(head: &Range<u64>, tail: &Range<u64>, granule: u64, units: u64) -> Option<Self> {
         let (head, tail) = (head.clone(), tail.clone());
         let behind = units.checked_sub(head.end - head.start).filter(|&behind| behind > 0)?;
@@ -111,7 +111,7 @@ impl Ends {
     }
 }
 
-/// Chooses the whole chunks: the largest that go in, and a part of a larger one for the end of a range without a tail.
+/// Chooses the whole chunks: the largest that fit, and a part of a larger one for the end of a range without a tail.
 fn fill(ends: Ends, mut whole: Vec<Range<u64>>, granule: u64) -> Plan {
     let Ends { head, tail, between: mut left, .. } = ends;
     whole.sort_unstable_by_key(|chunk| (Reverse(chunk.end - chunk.start), chunk.start));
@@ -125,7 +125,8 @@ fn fill(ends: Ends, mut whole: Vec<Range<u64>>, granule: u64) -> Plan {
         }
         !fits
     });
-    // What is left over are larger ones: their beginning serves for the rest, and for the tail if it can.
+    // The remaining chunks are larger. The beginning of one serves for the rest, and for the tail if it is large
+    // enough.
     let rest = left + tail.end - tail.start;
     let last = (left > 0).then(|| whole.into_iter().rfind(|chunk| chunk.end - chunk.start >= rest)).flatten();
     let missing = match last {
@@ -152,7 +153,7 @@ mod tests {
         Request { units, align: 1, preferred: units }
     }
 
-    /// Chunks of the given sizes in granules, end to end from 1000 on.
+    /// Returns chunks of the given sizes in granules, end to end from 1000 on.
     fn chunks(granules: &[u64]) -> Vec<Extent> {
         let ends = granules.iter().scan(1000, |end, granules| {
             *end += granules * GRANULE;
@@ -180,7 +181,7 @@ mod tests {
         let runs = [1006..1016, 1024..1031];
         assert_eq!(planned(&runs, &[1; 4], 9), Some((vec![1006..1008, 1024..1031], 0)));
         assert_eq!(planned(&runs, &[1; 4], 16), Some((vec![1006..1008, 1008..1016, 1024..1030], 0)));
-        // A tail that would not be needed stays.
+        // A tail that the range does not need stays free.
         assert_eq!(planned(&runs, &[1; 4], 10), Some((vec![1006..1008, 1008..1016], 0)));
     }
 

@@ -1,4 +1,4 @@
-//! [`Stitches`]: what is stitched at present.
+//! [`Stitches`]: the stitches that exist at present.
 
 use crate::pool::chunks::Chunks;
 use crate::pool::fence::Fences;
@@ -6,30 +6,30 @@ use cumem::{Alias, CudaVirtualResource, DriverError, Stream, UnmapError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// What is stitched at present.
+/// The stitches that exist at present.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct Stitches {
-    /// By where their memory begins, in units.
+    /// The stitches by the address, in units, where their memory begins.
     pub(super) by_addr: BTreeMap<u64, Stitch>,
-    /// The chunks cannot be mapped a second time: they are not the leaf's, or the driver has no such call.
+    /// The chunks cannot be mapped a second time: they are not the leaf's, or the driver does not have that call.
     pub(super) unavailable: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Stitch {
     pub(super) alias: Alias,
-    /// Where the memory is at home.
+    /// The original addresses of the memory.
     pub(super) parts: Vec<Range<u64>>,
     pub(super) units: u64,
-    /// How many of them have not gone home.
+    /// Units that have not returned to their original address.
     pub(super) remaining: u64,
-    /// What those that have gone were used by, at the alias.
+    /// The uses, at the alias, of the units that have returned.
     pub(super) alias_uses: Fences,
 }
 
 impl Stitches {
-    /// Gives the addresses back of the stitch at `at`, all of whose memory has gone home. While work still uses them
-    /// they stay, unless the host waits for it.
+    /// Unmaps the stitch at `at`, all of whose memory has returned. If work still uses its addresses, the stitch stays
+    /// mapped; with `force`, the host waits for that work.
     pub(super) fn unmap(
         &mut self,
         at: u64,
@@ -48,14 +48,14 @@ impl Stitches {
         let Some(Stitch { alias, parts, units, remaining, alias_uses }) = self.by_addr.remove(&at) else {
             return Ok(());
         };
-        // SAFETY: nothing of the range is handed out any more, and the work that used it has ended.
+        // SAFETY: no memory of the range is handed out any more, and the work that used it has ended.
         unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
             self.by_addr.insert(at, Stitch { alias, parts, units, remaining, alias_uses });
             reason
         })
     }
 
-    /// The chunks that are mapped a second time, by where they begin.
+    /// Returns the start of each chunk that is mapped a second time.
     pub(in crate::pool) fn aliased_chunks(&self, chunks: &Chunks) -> BTreeSet<u64> {
         let parts = self.by_addr.values().flat_map(|stitch| &stitch.parts);
         parts.map(|part| chunks.chunk_at(part.start).0).collect()
@@ -63,7 +63,7 @@ impl Stitches {
 }
 
 impl Stitch {
-    /// Where memory is at home that begins `offset` units into the stitch.
+    /// Returns the original addresses of the memory at `offset` units into the stitch.
     pub(super) fn original_ranges(&self, offset: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let mut before = 0;
         self.parts.iter().filter_map(move |part| {
