@@ -1,4 +1,4 @@
-//! What one thread can see of the contract.
+//! The contract, as one thread sees it.
 
 use crate::common::{free, sim, sim_with};
 use crate::source::Source;
