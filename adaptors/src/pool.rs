@@ -56,8 +56,8 @@
 //! - *Deallocate* on a stream makes the block free in that stream's heap. Invariant 2 holds by the caller's promise. If
 //!   the node is in another heap, it moves under both locks. No event is recorded in either case.
 //! - *Folding* takes free memory out of a heap and, unless the stream is idle, records one event for it: 2 becomes 3.
-//!   The pool folds a heap when another stream needs memory, when the pool holds the last handle of a stream, and when
-//!   a slot is given to another stream. Freed memory gets an event in no other case.
+//!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when it holds the last handle
+//!   of a stream, and when a slot is given to another stream. Freed memory gets an event in no other case.
 //! - *Serving a miss* makes the stream wait for those fences of the piece that the driver does not report as reached.
 //!   Then the piece enters the stream's heap: 3 becomes 2.
 //! - *Stitching* and unstitching give memory of the arena another address. The fences stay with the memory. The old

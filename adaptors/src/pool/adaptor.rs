@@ -13,8 +13,8 @@ use std::fmt;
 /// A stream-ordered pool that allocates blocks from large chunks of its upstream.
 ///
 /// A block that is freed on a stream can be allocated on that stream again at once, without an event. Another stream
-/// gets the memory after it waits for an event, which the pool records when the memory moves between streams. Block
-/// sizes are multiples of 256 bytes, at any alignment, up to 512 GiB each.
+/// gets the memory after it waits for an event, which the pool records when the memory moves between streams. The
+/// pool rounds blocks up to multiples of 256 bytes, at any alignment, up to 512 GiB each.
 ///
 /// A block is best freed on the stream that it was allocated on. Any other stream is correct too.
 ///

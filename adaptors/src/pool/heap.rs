@@ -3,8 +3,8 @@
 //! The heap is a two-level segregated fit (TLSF) allocator on numbers. It counts addresses in units of 256 bytes. The
 //! heap's memory is cut into *nodes* that lie end to end, live or free. Two free nodes are never adjacent. Adjacent
 //! nodes form a *span*: a ring closed by an *edge* node, so that every node has two neighbours and no code checks for a
-//! missing one. A span never crosses a *boundary*, a place where a chunk of the upstream begins. Spans are found by
-//! address, in a tree, only when memory enters or leaves the heap.
+//! missing one. A span never crosses a *boundary*: a place where a chunk or a stitch begins that cannot be joined with
+//! the memory before it. Spans are found by address, in a tree, only when memory enters or leaves the heap.
 //!
 //! A live node keeps its number until it is freed. A block's tag holds that number.
 //!

@@ -305,7 +305,7 @@ fn dropping_gives_everything_back_and_says_what_it_cannot() {
         free(&pool, &stream, freed).unwrap();
         drop(lost);
     }
-    assert_eq!(source.ledger.lock().unwrap().bytes(), 2 * MIB, "somebody may still use the leaked block");
+    assert_eq!(source.ledger.lock().unwrap().bytes(), 2 * MIB, "the leaked block may still be in use");
     let errors = take_drop_errors();
     assert!(errors.iter().any(|error| error.contains("with 1 live blocks")), "{errors:?}");
 }

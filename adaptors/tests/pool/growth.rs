@@ -141,7 +141,7 @@ fn reserved_after_breaking_up(slack: Size, crossing: Crossing, busy: bool) -> us
         free(&pool, &stream, blocks[i].take().unwrap()).unwrap();
     }
     let large = take(&pool, &other, 4 * MIB);
-    assert_eq!(stream.is_idle(), Ok(!busy), "nobody waited for the device");
+    assert_eq!(stream.is_idle(), Ok(!busy), "no thread waited for the device");
     let stats = pool.stats();
     assert_eq!((stats.allocated, stats.free), (20 * MIB, stats.reserved - 20 * MIB));
     blocks.into_iter().flatten().for_each(|block| free(&pool, &stream, block).unwrap());
