@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Breaks the rules of the pool's streams, and of the lock, one at a time, in a copy, and shows which tests see it. Fails if one goes
-# unseen, or if a break no longer applies to the source.
+# Mutation tests of the pool and its lock. The script breaks one rule at a time in a copy of the repository, runs the tests, and prints
+# which tests fail. It fails if no test detects a break, or if a break no longer applies to the source.
 #
-#   ci/break.sh          the tests of threads, streams and stitches, the conformance suite, and loom
+#   ci/break.sh          runs the tests of threads, streams and stitches, the conformance suite, and loom
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,12 +10,12 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/break
-unseen=0
+undetected=0
 
-fails() { # NAME, then a test command: says whether it fails
+fails() { # NAME, then a test command. Succeeds if the command fails.
     local name=$1 log=$copy/log
     shift
-    # Built without a limit: the time that a busy machine takes for it says nothing.
+    # The build has no time limit, because a slow build is no test failure.
     if ! (cd "$copy" && "$1" "$2" --no-run "${@:3}") >"$log" 2>&1; then
         cat "$log" >&2
         exit 1
@@ -23,10 +23,10 @@ fails() { # NAME, then a test command: says whether it fails
     if (cd "$copy" && timeout 600 "$@") >"$log" 2>&1; then return 1; fi
     local tests
     tests=$(grep '^test .* FAILED$' "$log" | awk '{ print $2 }' | paste -sd' ' || true)
-    printf '    seen by %s: %s\n' "$name" "${tests:-$(tail -n 3 "$log")}"
+    printf '    detected by %s: %s\n' "$name" "${tests:-$(tail -n 3 "$log")}"
 }
 
-seen() {
+detected() { # Succeeds if any test fails.
     local by=1
     fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
     fails conformance cargo test --release -p cumem-adaptors --test conformance -- pool && by=0
@@ -36,54 +36,54 @@ seen() {
     return $by
 }
 
-break_() { # WHAT, FILE in adaptors/src, PATTERN (Perl, over the whole file), REPLACEMENT
+break_() { # WHAT, FILE in adaptors/src, PATTERN (a Perl regex over the whole file), REPLACEMENT
     local what=$1 file=$copy/adaptors/src/$2
     printf '%s\n' "$what"
     cp "$file" "$copy/whole"
     PATTERN=$3 REPLACEMENT=$4 perl -0pi -e 's/$ENV{PATTERN}/$ENV{REPLACEMENT}/ or die "nothing to break\n"' "$file"
-    seen || { unseen=1; echo '    NOT SEEN'; }
+    detected || { undetected=1; echo '    NOT DETECTED'; }
     cp "$copy/whole" "$file"
 }
 
 printf 'nothing broken\n'
-if seen; then
-    echo 'the tests fail as it is' >&2
+if detected; then
+    echo 'the tests fail without a break' >&2
     exit 1
 fi
-break_ 'a stream does not wait for the fences of what it is given' \
+break_ 'a stream does not wait for the fences of a piece' \
     pool/fence.rs 'stream\.wait\(&fence\.event\)\?;' ''
-break_ 'memory passes to every stream at once' \
+break_ 'every stream may use a piece at once, whatever its fences' \
     pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
-break_ 'no event is recorded when memory leaves a stream' \
+break_ 'no event is recorded when a heap is folded' \
     pool/state.rs 'if is_idle\(stream\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
-break_ 'memory taken from the heap of another stream comes without its fences' \
-    pool/state.rs 'return Some\(Taken \{ region, fences \}\);' 'return Some(Taken { region, fences: Fences::default() });'
-break_ 'memory of a stream that is at work is taken as if it were idle' \
+break_ 'a piece taken from another stream has no fences' \
+    pool/state.rs 'return Some\(Piece \{ region, fences \}\);' 'return Some(Piece { region, fences: Fences::default() });'
+break_ 'memory of a busy stream is taken as if the stream were idle' \
     pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
-break_ 'what streams at work have free is collected as if they were idle' \
+break_ 'free memory of busy streams is collected as if the streams were idle' \
     pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
-break_ 'what nobody had of a chunk is given away without the event of its growth' \
-    pool/state.rs 'arena\.insert\(addr, units, apart, fences\)' 'arena.insert(addr, units, apart, { drop(fences); Fences::default() })'
-break_ 'what is stitched comes without its fences' \
+break_ 'untouched memory loses the fences of its chunk' \
+    pool/shared.rs 'arena\.insert\(addr, units, boundary, fences\)' 'arena.insert(addr, units, boundary, { drop(fences); Default::default() })'
+break_ 'stitched memory loses its fences' \
     pool/stitch.rs 'fences\.join\(&own\.expect\("the plan is of what is in the arena"\)\);' 'own.expect("nothing is waited for");'
-break_ 'what comes home from a stitch comes without its fences' \
-    pool/stitch.rs '(?<=chunks\.apart\(start\), )fences\.clone\(\)' 'Fences::default()'
-break_ 'the addresses of a stitch go before the work that uses them is done' \
-    pool/stitch.rs 'stitch\.used\.join\(&fences\);' ''
-break_ 'stitches that touch are used as one' \
-    pool/stitch.rs 'head: true' 'head: false'
-break_ 'a chunk goes back while it is mapped a second time' \
-    pool/miss.rs 'if covered\.contains\(&addr\) \{\n                continue;\n            \}' ''
-break_ 'a stream allocates from a slot that it was bound to once' \
-    pool.rs 'local\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
-break_ 'a block freed on another stream stays in its heap' \
-    pool.rs 'local\.serves\(stream\.id\(\)\)(?= && local\.has_live)' 'true'
-break_ 'an owner enters without a barrier' \
+break_ 'unstitched memory loses its fences' \
+    pool/stitch.rs '(?<=chunks\.is_boundary\(start\), )fences\.clone\(\)' 'Fences::default()'
+break_ 'a stitch is unmapped before the work that uses it is done' \
+    pool/stitch.rs 'stitch\.alias_uses\.join\(&fences\);' ''
+break_ 'adjacent stitches are joined' \
+    pool/stitch.rs 'boundary: true' 'boundary: false'
+break_ 'a chunk is freed while it is mapped a second time' \
+    pool/miss.rs 'if aliased\.contains\(&addr\) \{\n                continue;\n            \}' ''
+break_ 'a stream allocates from a slot that it was bound to before' \
+    pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
+break_ 'a block freed on another stream stays in its old heap' \
+    pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?= && stream_heap\.has_live)' 'true'
+break_ 'the owner enters the lock without a barrier' \
     lock.rs 'barrier::light\(\);' ''
-break_ 'whoever takes the ownership away does not wait' \
-    lock.rs 'owner\.inside\.wait_while_in\(self\.number\(\)\);' ''
-break_ 'a thread that is inside of one lock as its owner enters another as its owner' \
+break_ 'a revoking thread does not wait for the owner' \
+    lock.rs 'owner\.inside\.wait_while_in\(self\.id\(\)\);' ''
+break_ 'a thread inside one lock as its owner enters another as its owner' \
     lock.rs '\n            && me\.inside\.is_free\(\)' ''
-break_ 'two threads have one presence' \
+break_ 'two threads share one presence' \
     lock/presence.rs '\.pop\(\)' '.last().copied()'
-exit $unseen
+exit $undetected

@@ -1,25 +1,26 @@
-//! [`BiasedLock`]: for sections that are nearly always a few dozen instructions, and nearly always of one thread.
+//! [`BiasedLock`]: a lock for critical sections that nearly always run a few dozen instructions, on the same thread.
 //!
-//! `std::sync::Mutex` makes an atomic exchange at both ends, a spin lock at one, which alone is a good part of a hit
-//! of the pool (`benches/README.md`: a pair on a stream that was handed on, before and after). But a stream is mostly
-//! driven by one thread. So a lock learns who takes it: a thread that has had it [`PATIENCE`] times in a row *owns* it,
-//! and from then on enters with plain stores and loads. Another thread that comes takes the ownership away first, which
-//! is dear; then any thread can come to own it, but has to be twice as patient each time, up to [`PATIENCE_MAX`], so
-//! that this stays rare however threads take turns.
+//! `std::sync::Mutex` performs an atomic exchange at both ends of a section, and a spin lock at one end. Even one
+//! exchange is a large part of a pool hit (`benches/README.md`: a pair on a stream that was handed on, before and
+//! after). One thread drives most streams, so the lock records which thread takes it. A thread that takes it
+//! [`SECTIONS_TO_OWN`] times in a row *owns* the lock. From then on it enters with plain stores and loads. Any other
+//! thread first revokes the ownership, which is expensive. After that any thread can become the owner, but each
+//! revocation doubles the number of sections that this takes, up to [`SECTIONS_TO_OWN_MAX`]. Revocations therefore stay
+//! rare, however the threads alternate.
 //!
 //! Why only one thread is inside: the owner writes into its own [`Presence`] which lock it is inside of, and then reads
-//! the lock's `owner`; who takes the ownership away writes `owner`, and then reads the owner's presence. With a full
-//! barrier between the two on both sides, one of them sees what the other wrote. So either the owner goes and queues
-//! with the others, or it is waited for. The rare side pays for both barriers ([`barrier`]). Where the system cannot do
-//! that, nobody ever owns a lock, and it is a spin lock.
+//! the lock's `owner`. A revoking thread writes `owner`, and then reads the owner's presence. Both sides have a full
+//! barrier between the two steps, so at least one of them sees what the other wrote. Either the owner leaves and queues
+//! with the other threads, or the revoking thread waits for the owner. The revoking side pays for both barriers
+//! ([`barrier`]). If the system does not support this, no thread ever owns a lock, and the lock is a spin lock.
 //!
-//! Why the lock may have one owner after another: a thread that lost it may be late, and still write that it is inside,
-//! for a moment. It writes that into its own presence, which says nothing of the new owner's; were that word in the
-//! lock, it would wipe out the new owner's. A presence has room for one lock: who is inside of one as its owner enters
-//! others by `held`.
+//! Why a lock can have one owner after another: a thread that lost the ownership may be late, and may still write for a
+//! moment that it is inside. It writes to its own presence, which is separate from the new owner's. If that word were
+//! in the lock, the late write would overwrite the new owner's. A presence has room for one lock. A thread that is
+//! inside one lock as its owner therefore enters other locks through `held`.
 //!
-//! Nobody sleeps on it: neither the driver nor an upstream is called under it. The longest sections walk or grow the
-//! bookkeeping of one stream, or take a snapshot of all; who waits for them yields.
+//! No thread sleeps on the lock, and neither the driver nor an upstream is called under it. The longest sections walk
+//! or grow the bookkeeping of one stream, or take a snapshot of all streams. Threads that wait for them yield.
 
 mod barrier;
 mod presence;
@@ -29,7 +30,7 @@ mod primitives;
 mod interleavings;
 
 use presence::Presence;
-use primitives::{AtomicPtr, AtomicU32, Place};
+use primitives::{AtomicPtr, AtomicU32, InsideMark};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -37,38 +38,37 @@ use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// So many sections in a row make a thread the owner, at first. Twice as many each time that the ownership is taken
-/// away.
-const PATIENCE: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
-/// As spin locks, so many sections cost ten times what it takes to take the ownership away.
-const PATIENCE_MAX: u32 = 1 << 14;
-const NOBODY: *mut Presence = ptr::null_mut();
+/// This many sections in a row make a thread the owner, at first. Each revocation doubles the number.
+const SECTIONS_TO_OWN: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
+/// This many sections with the spin lock cost ten times as much as one revocation.
+const SECTIONS_TO_OWN_MAX: u32 = 1 << 14;
+const NO_OWNER: *mut Presence = ptr::null_mut();
 
 /// A value that one thread at a time may use.
 pub(crate) struct BiasedLock<T> {
-    /// Who enters without `held`. Only changed by the thread that has `held`.
+    /// The thread that enters without `held`. Changed only by the thread that has `held`.
     owner: AtomicPtr<Presence>,
-    /// Somebody else is in a section, or is about to be.
-    held: Place,
-    // Of the thread that has `held`:
+    /// Marked while a thread that is not the owner is in a section, or is about to be.
+    held: InsideMark,
+    // Used only by the thread that has `held`:
     last: AtomicPtr<Presence>,
     in_a_row: AtomicU32,
-    patience: AtomicU32,
+    sections_to_own: AtomicU32,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is only reached through a guard, of which there is one at a time: sharing the lock sends
-// the value from thread to thread, and sharing the guard shares it.
+// SAFETY: the value is reached only through a guard, and only one guard exists at a time. Sharing the lock sends the
+// value between threads, and sharing the guard shares the value.
 unsafe impl<T: Send + Sync> Sync for BiasedLock<T> {}
 
 impl<T> BiasedLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
-            owner: AtomicPtr::new(NOBODY),
-            held: Place::new(),
-            last: AtomicPtr::new(NOBODY),
+            owner: AtomicPtr::new(NO_OWNER),
+            held: InsideMark::new(),
+            last: AtomicPtr::new(NO_OWNER),
             in_a_row: AtomicU32::new(0),
-            patience: AtomicU32::new(PATIENCE),
+            sections_to_own: AtomicU32::new(SECTIONS_TO_OWN),
             value: UnsafeCell::new(value),
         }
     }
@@ -79,66 +79,68 @@ impl<T> BiasedLock<T> {
             && ptr::eq(self.owner.load(Relaxed), me)
             && me.inside.is_free()
         {
-            me.inside.enter(self.number());
+            me.inside.enter(self.id());
             barrier::light();
             if ptr::eq(self.owner.load(Relaxed), me) {
                 return self.guard(&me.inside);
             }
             me.inside.leave();
         }
-        self.lock_among_others()
+        self.lock_without_ownership()
     }
 
     #[inline(never)]
-    fn lock_among_others(&self) -> Guard<'_, T> {
-        self.held.enter_alone(self.number());
+    fn lock_without_ownership(&self) -> Guard<'_, T> {
+        self.held.enter_when_free(self.id());
         let owner = self.owner.load(Relaxed);
-        if owner != NOBODY {
+        if owner != NO_OWNER {
             // SAFETY: a presence is never freed.
-            self.take_ownership_away(unsafe { &*owner });
-        } else if let Some(inside) = self.learn() {
+            self.revoke_ownership(unsafe { &*owner });
+        } else if let Some(inside) = self.count_section() {
             return self.guard(inside);
         }
         self.guard(&self.held)
     }
 
-    /// What a [`Place`] calls this lock: no two that are there at a time have this word at one address.
+    /// Returns the lock's number for an [`InsideMark`]. No two locks that exist at the same time have this field at one
+    /// address.
     #[inline]
-    fn number(&self) -> usize {
+    fn id(&self) -> usize {
         (&raw const self.owner).addr()
     }
 
     #[inline]
-    fn guard<'a>(&'a self, flag: &'a Place) -> Guard<'a, T> {
-        Guard { lock: self, flag, _of_this_thread: PhantomData }
+    fn guard<'a>(&'a self, mark: &'a InsideMark) -> Guard<'a, T> {
+        Guard { lock: self, mark, _of_this_thread: PhantomData }
     }
 
     #[cold]
-    fn take_ownership_away(&self, owner: &Presence) {
-        self.owner.store(NOBODY, Relaxed);
-        // A thread that owns this lock and is inside of another lets go of it for once: `last` and `in_a_row` stay.
+    fn revoke_ownership(&self, owner: &Presence) {
+        self.owner.store(NO_OWNER, Relaxed);
+        // A thread that owns this lock and is inside another one gives up this lock just once: `last` and `in_a_row`
+        // stay.
         if !presence::mine_if_known().is_some_and(|me| ptr::eq(me, owner)) {
             barrier::heavy();
-            self.last.store(NOBODY, Relaxed);
-            self.patience.store((self.patience.load(Relaxed) * 2).min(PATIENCE_MAX), Relaxed);
+            self.last.store(NO_OWNER, Relaxed);
+            self.sections_to_own.store((self.sections_to_own.load(Relaxed) * 2).min(SECTIONS_TO_OWN_MAX), Relaxed);
         }
-        // An owner that is inside already waits for itself for ever, as with any lock.
-        owner.inside.wait_while_in(self.number());
+        // An owner that is already inside waits for itself forever, as with any lock.
+        owner.inside.wait_while_in(self.id());
     }
 
-    /// Counts a section of this thread. Where it says that it is inside, if the lock is its own now.
-    fn learn(&self) -> Option<&'static Place> {
+    /// Counts a section of the calling thread. If the thread owns the lock now, returns the mark in its presence.
+    fn count_section(&self) -> Option<&'static InsideMark> {
         if !barrier::is_available() {
             return None;
         }
         let me = presence::mine()?;
         let before = if ptr::eq(self.last.load(Relaxed), me) { self.in_a_row.load(Relaxed) } else { 0 };
-        if before < self.patience.load(Relaxed) || !me.inside.is_free() {
+        if before < self.sections_to_own.load(Relaxed) || !me.inside.is_free() {
             self.last.store(ptr::from_ref(me).cast_mut(), Relaxed);
             self.in_a_row.store(before.saturating_add(1), Relaxed);
             return None;
         }
-        me.inside.enter(self.number());
+        me.inside.enter(self.id());
         self.owner.store(ptr::from_ref(me).cast_mut(), Relaxed);
         self.held.leave();
         Some(&me.inside)
@@ -151,12 +153,12 @@ impl<T> fmt::Debug for BiasedLock<T> {
     }
 }
 
-/// The right to use the value, until dropped.
+/// The right to use the value, until it is dropped.
 pub(crate) struct Guard<'a, T> {
     lock: &'a BiasedLock<T>,
-    /// What says that this guard is there.
-    flag: &'a Place,
-    /// An owner sees its own last section only if it ended on its own thread.
+    /// The mark that is set while this guard exists.
+    mark: &'a InsideMark,
+    /// An owner sees its own last section only if that section ended on the same thread.
     _of_this_thread: PhantomData<*const ()>,
 }
 
@@ -165,7 +167,7 @@ impl<T> Deref for Guard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the lock is taken for as long as the guard is there, so no other reference exists.
+        // SAFETY: the lock is held for as long as the guard exists, so no other reference exists.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -181,7 +183,7 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.flag.leave();
+        self.mark.leave();
     }
 }
 
@@ -212,21 +214,21 @@ mod tests {
     #[test]
     fn a_thread_that_keeps_coming_owns_the_lock_until_another_comes() {
         let lock = BiasedLock::new(0_u32);
-        let owned = || lock.owner.load(Relaxed) != NOBODY;
+        let owned = || lock.owner.load(Relaxed) != NO_OWNER;
         let come = |times: u32| (0..times).for_each(|_| add_one(&lock));
-        come(PATIENCE);
+        come(SECTIONS_TO_OWN);
         assert!(!owned());
         come(1);
         assert_eq!(owned(), barrier::is_available());
         come(10);
         thread::scope(|scope| scope.spawn(|| come(1)).join().unwrap());
         assert!(!owned());
-        // Now it takes twice as long.
-        come(2 * PATIENCE);
+        // Now it takes twice as many sections.
+        come(2 * SECTIONS_TO_OWN);
         assert!(!owned());
         come(1);
         assert_eq!(owned(), barrier::is_available());
-        assert_eq!(*lock.lock(), 3 * PATIENCE + 13);
+        assert_eq!(*lock.lock(), 3 * SECTIONS_TO_OWN + 13);
     }
 
     #[test]
@@ -234,21 +236,21 @@ mod tests {
         let lock = BiasedLock::new(0_u32);
         let keep_coming = || {
             add_one(&lock);
-            (0..=lock.patience.load(Relaxed)).for_each(|_| add_one(&lock));
+            (0..=lock.sections_to_own.load(Relaxed)).for_each(|_| add_one(&lock));
         };
         for _ in 0..3 {
             thread::scope(|scope| scope.spawn(keep_coming).join().unwrap());
-            assert_eq!(lock.owner.load(Relaxed) != NOBODY, barrier::is_available());
+            assert_eq!(lock.owner.load(Relaxed) != NO_OWNER, barrier::is_available());
         }
     }
 
-    /// It lets go of the second, and has it again at once.
+    /// The thread loses the second lock, and owns it again at once.
     #[test]
     fn a_thread_that_owns_two_locks_may_have_both() {
         let locks = [(); 2].map(|()| BiasedLock::new(0_u32));
-        let owned = || locks.each_ref().map(|lock| lock.owner.load(Relaxed) != NOBODY);
+        let owned = || locks.each_ref().map(|lock| lock.owner.load(Relaxed) != NO_OWNER);
         let come = |times: u32| locks.iter().for_each(|lock| (0..times).for_each(|_| add_one(lock)));
-        come(PATIENCE + 1);
+        come(SECTIONS_TO_OWN + 1);
         assert_eq!(owned(), [barrier::is_available(); 2]);
         {
             let _both = locks.each_ref().map(BiasedLock::lock);
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(owned(), [barrier::is_available(); 2]);
     }
 
-    /// The owner is evicted in the middle of its sections, again and again.
+    /// The ownership is revoked in the middle of the owner's sections, again and again.
     #[test]
     fn an_owner_and_a_guest_are_never_inside_together() {
         let lock = BiasedLock::new((0_u64, 0_u64));
@@ -271,7 +273,7 @@ mod tests {
                 pair.0 += 1;
                 std::hint::black_box(&mut *pair);
                 pair.1 += 1;
-                lock.patience.store(1, Relaxed);
+                lock.sections_to_own.store(1, Relaxed);
             }
         };
         thread::scope(|scope| {

@@ -1,82 +1,103 @@
-//! [`Pool`] cuts blocks out of large chunks of its upstream.
+//! [`Pool`] allocates blocks from large chunks of its upstream.
 //!
 //! # How it is built
 //!
-//! Addresses and sizes are counted in units of 256 bytes, and all bookkeeping is on the host, beside the
-//! memory. It has two storeys.
+//! The pool counts addresses and sizes in units of 256 bytes. It keeps all its bookkeeping on the host, outside the
+//! memory that it manages. The bookkeeping has two levels.
 //!
-//! - Each stream has a **heap** (`pool/heap.rs`): a TLSF over the memory that it works with, behind a lock
-//!   of its own, found from the stream's number in a small table that is only read (`pool/slots.rs`). A hit
-//!   is one lock and constant time; threads on different streams share no lock, and no line that any of
-//!   them writes.
-//! - Misses meet in the **arena** (`pool/arena.rs`): memory that is no stream's, ordered by address, behind
-//!   one mutex, with the **chunks** of the upstream (`pool/chunks.rs`).
+//! - Each stream has a **heap** (`pool/heap.rs`): a TLSF allocator over the memory that the stream works with,
+//!   protected by a lock per stream. A small table, which a hit only reads, maps the stream's number to its heap
+//!   (`pool/streams.rs`). A hit takes one lock and constant time. Threads on different streams share no lock, and no
+//!   cache line that any of them writes.
+//! - Misses share the **arena** (`pool/arena.rs`): free memory that belongs to no stream, ordered by address. One
+//!   mutex, *the pool's mutex*, protects the arena and the **chunks** of the upstream (`pool/chunks.rs`).
 //!
-//! A block's tag names its slot and its node, so freeing looks nothing up.
+//! A block's tag names its slot in that table and its node in the heap, so a free needs no search.
 //!
-//! A stream that misses looks, in this order (`pool/miss.rs`): in the arena, and in the heaps of streams that are idle;
-//! for what it may use at once when its heap and the arena are put together; for what it has to wait for; and for all
-//! that is free, put together. Only then does the pool grow, unless [`Crossing::GrowFirst`] puts growth before waiting.
-//! Over memory that is mapped into one range of addresses it grows by what is missing beside what is free
-//! (`pool/expand.rs`); where it would have too much then, or may have no more, free memory from several places is
-//! mapped end to end a second time, and used as one (`pool/stitch.rs`). Unified memory takes nothing until it is used,
-//! so there a chunk is as large as all before it, and growth is to use more of it (`pool/untouched.rs`). When that
-//! fails too, the host waits where the driver cannot, and whole chunks go back, so that the upstream may cut anew.
+//! A stream that misses tries these sources in order (`pool/miss.rs`):
 //!
-//! Taking from each other's heaps costs no memory but time, and streams that are all short of a little can go on with
-//! it for ever. That is bearable while one thread does it. Where threads keep waiting for each other over it, the pool
-//! grows instead.
+//! - a piece of the arena, or of the heap of an idle stream;
+//! - a piece made by joining its own heap with the arena memory that it may use at once;
+//! - a piece for which it has to wait;
+//! - a piece made by joining all free memory.
+//!
+//! Only then does the pool grow. With [`Crossing::GrowFirst`], it grows before the stream waits.
+//!
+//! How the pool grows depends on its upstream:
+//!
+//! - If the upstream maps memory into one range of addresses, the pool maps only what is missing beside free memory
+//!   (`pool/grow_in_place.rs`). If the pool would then exceed its slack or its maximum, it maps free memory from
+//!   several places end to end a second time, and uses it as one piece (`pool/stitch.rs`).
+//! - Unified (managed) memory occupies no pages until it is used. There, a new chunk is as large as all chunks before
+//!   it, and the pool grows by using more of that chunk (`pool/untouched.rs`).
+//!
+//! If growth fails too, the host waits where the driver cannot make a stream wait. Whole free chunks are then returned,
+//! so that the upstream can allocate differently.
+//!
+//! Taking memory from other streams' heaps costs time but no memory. Streams that are all a little short can take from
+//! each other forever. One thread can afford that. If threads keep waiting for each other over it, the pool grows
+//! instead.
 //!
 //! # Why it is right
 //!
 //! Four invariants hold whenever no lock is held:
 //!
-//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the
-//!    upper part of a chunk that nobody has been given yet; and at one address, at home or in a stitch.
-//! 2. Whatever is free in a stream's heap may be used by that stream: every earlier use was enqueued before
-//!    the present point of the stream.
-//! 3. A piece in the arena carries *fences*, events such that every earlier use was enqueued before one of
-//!    them. Without fences it may be used by every stream.
-//! 4. A live block is bound to no stream, only to the heap that its node is in.
+//! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the upper
+//!    part of a chunk that no stream has been given yet. It is at exactly one address: its original address or one in a
+//!    stitch.
+//! 2. A stream may use all free memory in its heap: every earlier use was enqueued before the stream's present point.
+//! 3. A piece in the arena carries *fences*: events such that every earlier use was enqueued before one of them. Every
+//!    stream may use a piece without fences.
+//! 4. A live block is bound to no stream, only to the heap that holds its node.
 //!
-//! Memory moves in five ways, and each keeps them:
+//! Memory moves in five ways, and each keeps the invariants:
 //!
-//! - *allocate* makes free memory of the stream's own heap live (2 is what the contract asks of it);
-//! - *deallocate* on a stream makes it free in that stream's heap, which is 2 by the caller's promise. If
-//!   the node is in another heap, it moves, under both locks; there is no event either way;
-//! - *folding* takes free memory out of a heap and then, unless the stream is idle, records one event on
-//!   it: 2 becomes 3. It happens when another stream is in need, when a stream is held by nobody but the
-//!   pool any more, and when a slot changes hands, and nowhere else is an event recorded for freed memory;
-//! - *serving a miss* lets the stream wait for the piece's fences that the driver does not report as
-//!   reached, and gives the piece to the stream's heap: 3 becomes 2;
-//! - *stitching*, and bringing home, gives memory of the arena another address. Its fences go with it, and the old
-//!   addresses stay mapped until what they stand for has been reached.
+//! - *Allocate* makes free memory of the stream's heap live. Invariant 2 is what the contract requires of a new block.
+//! - *Deallocate* on a stream makes the block free in that stream's heap. Invariant 2 holds by the caller's promise. If
+//!   the node is in another heap, it moves under both locks. No event is recorded in either case.
+//! - *Folding* takes free memory out of a heap and, unless the stream is idle, records one event for it: 2 becomes 3.
+//!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when it holds the last handle
+//!   of a stream, and when a slot is given to another stream. Freed memory gets an event in no other case.
+//! - *Serving a miss* makes the stream wait for those fences of the piece that the driver does not report as reached.
+//!   Then the piece enters the stream's heap: 3 becomes 2.
+//! - *Stitching* and unstitching give memory of the arena another address. The fences stay with the memory. The old
+//!   addresses stay mapped until the work that used them is done.
 //!
-//! Locks are taken in one order: the central one, then slots by number. A hit takes one slot's lock alone.
+//! Locks are taken in one order: the pool's mutex first, then slots by number. A hit takes one slot's lock only.
 
+mod adaptor;
 mod arena;
 mod chunks;
 mod classes;
+mod cross_stream_free;
 mod error;
-mod expand;
 mod fence;
-mod free;
+mod grow_in_place;
 mod heap;
+mod limits;
 mod miss;
 mod options;
+mod refusal;
+mod request;
+mod resource;
 mod rounding;
-mod slots;
+mod shared;
 mod snapshot;
 mod state;
 mod stats;
 mod stitch;
+mod streams;
 mod sync;
 mod tag;
+mod units;
 mod untouched;
 
+#[cfg(test)]
+mod contention_tests;
 #[cfg(all(loom, test))]
 mod interleavings;
 
+pub use adaptor::Pool;
 pub use cumem::{SizeClass, StreamStats};
 pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
@@ -85,63 +106,32 @@ pub use state::PoolState;
 pub use stats::PoolStats;
 
 use crate::size::Size;
-use chunks::UNIT;
 use cumem::kind::{Managed, Migratable};
 use cumem::{
-    AllocError, Beneath, Block, CudaVirtualResource, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
-    Location, MemoryResource, Outcome, SkipReason, Stream, TrimError, Upstream, hints, layout, record_drop_error,
+    AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Outcome, SkipReason, TrimError, Upstream,
+    hints, layout, record_drop_error,
 };
 use error::Unreturned;
-use expand::PIECE;
 use fence::Fences;
-use heap::Placed;
-use miss::{Limits, Miss, Refusal, Released, exhausted};
+use grow_in_place::MAPPING_MAX;
+use limits::Limits;
+use refusal::Released;
 use rounding::Rounding;
-use slots::Local;
-use state::Central;
-use std::alloc::Layout;
-use std::any::{Any, TypeId};
-use std::fmt;
-use std::num::NonZero;
-use std::ptr::NonNull;
-use tag::Tag;
-
-/// Cuts blocks out of large chunks of its upstream, in stream order.
-///
-/// A block freed on a stream is reused on that stream at once, without an event. For another stream it is
-/// reused once that stream waits for an event, recorded when the memory crosses. Blocks are cut to
-/// multiples of 256 bytes, at any alignment, up to 512 GiB each.
-///
-/// A block is best freed on the stream that it was allocated on; any other is correct too.
-///
-/// A hit takes constant time; a miss takes time that grows with the number of free pieces, of chunks and of stitches. The upstream is asked under
-/// the pool's central lock, so it must not allocate from or free to this same pool.
-///
-/// Dropping the pool gives every chunk back, in stream order. A chunk with a block that is still live stays
-/// allocated for the rest of the process, since somebody may use it; the loss is recorded as drops' errors
-/// are ([`cumem::take_drop_errors`]).
-///
-/// `find::<PoolState>()` reaches its [`PoolState`] in any stack.
-#[derive(Debug)]
-pub struct Pool<U> {
-    state: PoolState,
-    limits: Limits,
-    options: PoolOptions,
-    /// What drop does. Kept as a value, so that the struct needs no bound: with one, a wrong upstream is told twice.
-    close: fn(&mut Self),
-    /// What trimming does, as a value too.
-    trim: fn(&Self, usize) -> Result<usize, TrimError>,
-    upstream: U,
-}
+use shared::Shared;
+use std::any::TypeId;
+use units::UNIT;
 
 impl<U> Pool<U> {
-    /// A pool that draws from `upstream`.
+    /// Creates a pool that allocates its chunks from `upstream`.
     ///
     /// # Errors
     ///
-    /// [`PoolError::InitialAboveMaximum`]; [`PoolError::Divisions`] unless they are a power of two;
-    /// [`PoolError::Initial`] if the upstream refuses the initial chunk; [`PoolError::Driver`] if the pool's own stream
-    /// cannot be made.
+    /// Returns
+    ///
+    /// - [`PoolError::InitialAboveMaximum`] if the initial size is above the maximum;
+    /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
+    /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
+    /// - [`PoolError::Driver`] if the pool's own stream cannot be created.
     pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
     where
         U: Upstream,
@@ -161,10 +151,10 @@ impl<U> Pool<U> {
             Some(divisions) => return Err(PoolError::Divisions { divisions }),
         };
         let leaf = upstream.find::<CudaVirtualResource>();
-        let joined = leaf.map(CudaVirtualResource::granularity);
+        let granularity = leaf.map(CudaVirtualResource::granularity);
         let addresses = leaf.map(CudaVirtualResource::addresses);
-        // What a leaf rounds up to granules would be more than the maximum.
-        let granule = joined.unwrap_or(UNIT);
+        // The leaf rounds up to granules, which would exceed a maximum between two of them.
+        let granule = granularity.unwrap_or(UNIT);
         let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
         let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
         let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
@@ -178,42 +168,41 @@ impl<U> Pool<U> {
             slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
             crossing: options.crossing,
             prefetch: None,
-            joined,
+            granularity,
             rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
-            passes_on: options.up_to.is_some(),
+            forwards_larger: options.up_to.is_some(),
             lazy,
         };
         let state = PoolState::new(device, maximum)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
-        let mut central = pool.state.lock();
-        let Central { arena, chunks, service, .. } = &mut *central;
-        chunks.join_within(addresses.unwrap_or_default());
+        let mut shared = pool.state.lock();
+        let Shared { arena, chunks, service, .. } = &mut *shared;
+        chunks.set_joinable(addresses.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
-            let bytes = if joined.is_some() { left.min(PIECE) } else { left };
+            let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
             let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
-            // Before anything can fail, so that the pool can give it back.
+            // The pool owns the chunk before any later step can fail, so that dropping the pool frees it.
             if pool.limits.lazy {
                 chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
             } else {
-                arena.insert(grown.addr, grown.units, chunks.apart(grown.addr), Fences::default());
+                arena.insert(grown.addr, grown.units, chunks.is_boundary(grown.addr), Fences::default());
             }
             left -= bytes;
         }
         if initial > 0 {
             service.synchronize()?;
         }
-        drop(central);
+        drop(shared);
         Ok(pool)
     }
 
-    /// Prefetches what the pool has to `target`, and every chunk that it grows by from now on: pages are
-    /// then where they are needed before the first kernel touches them. An allocation for which the pool
-    /// must grow fails if the prefetch does.
+    /// Prefetches the pool's memory to `target` now, and every new chunk from now on. The pages are then in place
+    /// before the first kernel touches them. An allocation that makes the pool grow fails if the prefetch fails.
     ///
     /// # Errors
     ///
-    /// [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or what the driver answers.
+    /// Returns [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or the driver's error.
     pub fn prefetch_on_growth(mut self, target: impl Into<Location>) -> Result<Self, PoolError>
     where
         U: Upstream<Kind: Migratable>,
@@ -223,215 +212,55 @@ impl<U> Pool<U> {
             return Err(PoolError::NoPrefetch(SkipReason::NoConcurrentManagedAccess(self.state.device.id())));
         }
         {
-            let mut central = self.state.lock();
-            for chunk in central.chunks.iter() {
-                match hints::prefetch(chunk, 0..chunk.size(), target, &central.service)? {
+            let mut shared = self.state.lock();
+            for chunk in shared.chunks.iter() {
+                match hints::prefetch(chunk, 0..chunk.size(), target, &shared.service)? {
                     Outcome::Applied => {}
                     Outcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
                 }
             }
-            let untouched: Vec<_> = central.chunks.untouched.iter().map(|(part, _)| part).collect();
-            untouched.into_iter().for_each(|part| central.touch(part.start, part.end - part.start));
+            let untouched: Vec<_> = shared.chunks.untouched.iter().map(|(part, _)| part).collect();
+            untouched.into_iter().for_each(|part| shared.touch(part.start, part.end - part.start));
         }
         self.limits.prefetch = Some(target);
         self.limits.lazy = false;
         Ok(self)
     }
-
-    /// What it draws from.
-    pub fn upstream(&self) -> &U {
-        &self.upstream
-    }
-
-    /// Its memory at this moment.
-    pub fn stats(&self) -> PoolStats {
-        self.state.stats()
-    }
 }
 
 impl<U: Upstream> Pool<U> {
-    /// All of its memory at this moment, piece by piece.
+    /// Returns all of the pool's memory at this moment, piece by piece.
     pub fn snapshot(&self) -> PoolSnapshot {
         self.state.snapshot()
     }
 
-    /// Gives back every chunk that has no live block. Bytes given back.
+    /// Frees every chunk that has no live block, and returns the number of bytes freed.
     ///
-    /// What streams keep for themselves is put together first, so each of them starts afresh. In a stack whose type
-    /// was forgotten, [`LayerExt::trim_stack`] gets here.
+    /// The pool first joins the free memory of all streams, so every stream's heap starts empty again. Through a
+    /// type-erased stack, call [`LayerExt::trim_stack`] instead.
     ///
     /// # Errors
     ///
-    /// [`TrimError`] if the upstream does not take a chunk, or an event cannot be recorded. Nothing is lost: the pool
-    /// keeps what it could not give.
+    /// Returns [`TrimError`] if the upstream refuses a chunk, or if an event cannot be recorded. The pool keeps every
+    /// chunk that it could not free.
     pub fn trim(&self) -> Result<usize, TrimError> {
         self.trim_to(0)
     }
 
-    /// The same, from the highest chunk down, for as long as more than `keep` bytes are reserved.
+    /// Frees chunks without a live block, from the highest address down, while more than `keep` bytes are reserved.
+    /// Returns the number of bytes freed.
     ///
     /// # Errors
     ///
-    /// Those of [`trim`](Self::trim).
+    /// Returns the errors of [`trim`](Self::trim).
     pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
-        let mut central = self.state.lock();
-        if central.chunks.reserved() <= keep {
+        let mut shared = self.state.lock();
+        if shared.chunks.reserved() <= keep {
             return Ok(0);
         }
-        self.state.fold_all(&mut central, None, true).map_err(|error| TrimError::new(0, error))?;
-        let Released { bytes, refused } = self.miss(&mut central).release(keep, true);
+        self.state.fold_all(&mut shared, None, true).map_err(|error| TrimError::new(0, error))?;
+        let Released { bytes, refused } = self.miss(&mut shared).release(keep, true);
         refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
-    }
-
-    fn miss<'a>(&'a self, central: &'a mut Central) -> Miss<'a, U> {
-        Miss { state: &self.state, central, upstream: &self.upstream, limits: &self.limits }
-    }
-
-    #[inline]
-    fn check_device(&self, stream: &Stream) -> Result<(), DriverError> {
-        let (found, expected) = (stream.device_id(), self.state.device.id());
-        if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
-    }
-
-    /// Counts and describes what has just become live.
-    #[inline]
-    fn block(&self, local: &mut Local, index: usize, placed: Placed, layout: Layout) -> Block {
-        local.count(layout.size());
-        let Placed { node, generation, addr } = placed;
-        let slack = layout.size().wrapping_neg() % UNIT;
-        let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
-        let addr = NonZero::new(addr as usize * UNIT).expect("no chunk is at address 0");
-        Block::new(self.state.maker, NonNull::with_exposed_provenance(addr), layout, tag.pack())
-    }
-
-    #[cold]
-    fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        self.check_device(stream)?;
-        if layout.size() == 0 {
-            return Ok(Block::empty(self.state.maker, layout));
-        }
-        let align = (layout.align() / UNIT).max(1) as u64;
-        let Some(units) = self.limits.rounding.units_of(layout.size()) else {
-            if self.limits.passes_on {
-                return self.upstream.allocate(stream, layout);
-            }
-            // Larger than any block may be: as if that were the maximum.
-            return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
-        };
-        let mut central = self.state.lock_for_miss();
-        let (index, slot) = self.state.bind(&mut central, stream)?;
-        // Another thread of the stream may have missed just before, and left enough; and the fast path
-        // does not look at every node.
-        {
-            let mut local = slot.lock();
-            if let Some(placed) = local.heap.allocate_thorough(units, align) {
-                return Ok(self.block(&mut local, index, placed, layout));
-            }
-        }
-        let taken = self.miss(&mut central).serve(stream, index, units, align, layout.size())?;
-        let mut local = slot.lock();
-        let placed = local.heap.attach_and_allocate(taken.region, units, align);
-        Ok(self.block(&mut local, index, placed, layout))
-    }
-
-    /// Frees what is not in the heap of `stream`, or says why not.
-    ///
-    /// # Safety
-    ///
-    /// That of [`deallocate`](MemoryResource::deallocate).
-    #[cold]
-    unsafe fn deallocate_slow(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        if let Err(error) = self.check_device(stream) {
-            return Err(DeallocError::new(block, error));
-        }
-        if block.maker() != self.state.maker {
-            // SAFETY: this method's contract is that one's.
-            return unsafe { self.deallocate_foreign(stream, block) };
-        }
-        if block.size() == 0 {
-            return Ok(());
-        }
-        let slot = self.state.slots.get(usize::from(Tag::unpack(block.tag()).slot));
-        if !slot.is_some_and(|slot| slot.lock().has_live(&block, &self.limits.rounding)) {
-            return Err(DeallocError::foreign("pool", block));
-        }
-        self.deallocate_across(stream, block)
-    }
-}
-
-impl<U: Layer> Layer for Pool<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pool{}", self.options)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.state
-    }
-    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
-        (self.trim)(self, keep)
-    }
-}
-
-// SAFETY: a block is memory of a chunk, which is valid until the pool is dropped, and which no other live
-// block shares (invariant 1). Its earlier uses were enqueued before the present point of the stream
-// (invariant 2). Chunks begin at a multiple of 256, and nodes at a multiple of that. A block that is larger than
-// the pool's is the upstream's, handed on unchanged.
-unsafe impl<U: Upstream> MemoryResource for Pool<U> {
-    type Kind = U::Kind;
-
-    #[inline]
-    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        // A stream that a slot serves is one of this device.
-        if layout.size() != 0
-            && let Some(units) = self.limits.rounding.units_of(layout.size())
-            && let Some((index, slot)) = self.state.slots.find(stream.id())
-        {
-            let mut local = slot.lock();
-            if local.serves(stream.id())
-                && let Some(placed) = local.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
-            {
-                return Ok(self.block(&mut local, index, placed, layout));
-            }
-        }
-        self.allocate_slow(stream, layout)
-    }
-
-    #[inline]
-    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        let tag = Tag::unpack(block.tag());
-        if block.maker() == self.state.maker
-            && block.size() != 0
-            && let Some(slot) = self.state.slots.get(usize::from(tag.slot))
-        {
-            let mut local = slot.lock();
-            if local.serves(stream.id()) && local.has_live(&block, &self.limits.rounding) {
-                local.uncount(block.size());
-                let Some(threshold) = self.limits.release_threshold else {
-                    local.heap.free(tag.node);
-                    return Ok(());
-                };
-                let freed = local.heap.free_and_join(tag.node);
-                drop(local);
-                // Joined chunks become free one by one, while others beside them have live blocks.
-                let units = freed.units.end - freed.units.start;
-                if freed.alone || self.limits.joined.is_some_and(|granule| units >= (granule / UNIT) as u64) {
-                    self.release_idle(usize::from(tag.slot), threshold, freed);
-                }
-                return Ok(());
-            }
-        }
-        // SAFETY: this method's contract is that one's.
-        unsafe { self.deallocate_slow(stream, block) }
-    }
-}
-
-impl<U: Upstream> Upstream for Pool<U> {}
-
-impl<U: Layer> fmt::Display for Pool<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }
 
@@ -443,10 +272,10 @@ impl<U> Drop for Pool<U> {
 
 impl<U: Upstream> Pool<U> {
     fn close(&mut self) {
-        let mut central = self.state.lock();
-        let folded = self.state.fold_all(&mut central, None, true);
-        let released = self.miss(&mut central).release(0, true);
-        let stats = self.state.stats_with(&central);
+        let mut shared = self.state.lock();
+        let folded = self.state.fold_all(&mut shared, None, true);
+        let released = self.miss(&mut shared).release(0, true);
+        let stats = self.state.stats_with(&shared);
         if stats.reserved > 0 {
             let refused = folded.err().map(DeallocReason::from).or(released.refused);
             let left = Unreturned { blocks: stats.blocks, bytes: stats.reserved, refused };

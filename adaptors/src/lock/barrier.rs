@@ -1,9 +1,9 @@
-//! A full barrier between the stores before it and the loads after it, in two threads at once: nearly free in the
-//! one ([`light`]), paid for by the other ([`heavy`]).
+//! A full barrier between the earlier stores and the later loads of two threads at once. It is nearly free for one
+//! thread ([`light`]); the other thread pays for it ([`heavy`]).
 //!
-//! `membarrier(2)` lets every running thread of the process pass a full barrier (a thread that does not run has
-//! passed one in the scheduler). So where one thread is between its store and its load, `light` only has to keep the
-//! compiler from exchanging them.
+//! `membarrier(2)` makes every running thread of the process execute a full barrier. A thread that is not running has
+//! executed one in the scheduler. Between its store and its load, the first thread therefore only has to keep the
+//! compiler from reordering them, and `light` does that.
 
 #[cfg(all(target_os = "linux", not(miri), not(all(loom, test))))]
 mod system {
@@ -12,11 +12,11 @@ mod system {
 
     fn membarrier(command: libc::c_int) -> bool {
         let no_flags: libc::c_uint = 0;
-        // SAFETY: the call takes no pointers, and changes nothing that the program can see but the order of memory.
+        // SAFETY: the call takes no pointers. Its only effect that the program can observe is on memory order.
         unsafe { libc::syscall(libc::SYS_membarrier, command, no_flags) == 0 }
     }
 
-    /// Whether the system has the call. It asks once, since a process has to register for it.
+    /// Reports whether the system supports the call. Asks once, because a process has to register for it.
     pub(crate) fn is_available() -> bool {
         static REGISTERED: OnceLock<bool> = OnceLock::new();
         *REGISTERED.get_or_init(|| {
@@ -32,7 +32,7 @@ mod system {
 
     pub(crate) fn heavy() {
         fence(Ordering::SeqCst);
-        // It can only fail for want of kernel memory, or in a process that was forked off.
+        // The call fails only if the kernel is out of memory, or in a process that was forked off.
         while !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
             membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
             std::thread::yield_now();
@@ -40,7 +40,7 @@ mod system {
     }
 }
 
-/// No system has this call: nobody ever owns a lock.
+/// Without the system call, no thread ever owns a lock.
 #[cfg(any(miri, all(not(target_os = "linux"), not(all(loom, test)))))]
 mod system {
     pub(crate) fn is_available() -> bool {
@@ -53,7 +53,7 @@ mod system {
     pub(crate) fn heavy() {}
 }
 
-/// What the call amounts to, in terms that loom knows.
+/// The effect of the system call, with fences that loom supports.
 #[cfg(all(loom, test))]
 mod system {
     use loom::sync::atomic::{Ordering, fence};

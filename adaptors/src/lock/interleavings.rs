@@ -1,5 +1,6 @@
-//! Loom goes through the interleavings of a few threads that take one lock: one owns it, others take that away. What is
-//! in the lock is a cell of loom's, which notices two threads inside at once, and sections that do not see each other.
+//! Loom runs the interleavings of a few threads that take one lock: one owns it, others revoke the ownership. The value
+//! in the lock is a cell of loom's. It detects two threads inside at once, and sections that do not see each other's
+//! writes.
 
 use super::BiasedLock;
 use loom::cell::UnsafeCell;
@@ -11,7 +12,7 @@ type Lock = BiasedLock<UnsafeCell<u32>>;
 fn add(lock: &Lock, times: u32) {
     for _ in 0..times {
         let value = lock.lock();
-        // SAFETY: the lock is taken; that this is enough is what loom looks at.
+        // SAFETY: the lock is held. Loom checks that this is enough.
         value.with_mut(|value| unsafe { *value += 1 });
     }
 }
@@ -27,12 +28,12 @@ fn value(lock: &Lock) -> u32 {
     value.with(|value| unsafe { *value })
 }
 
-/// Every interleaving with at most so many places where a thread is stopped that could go on.
+/// Runs every interleaving with at most `preemptions` points where a runnable thread is stopped.
 fn model(preemptions: usize, body: fn()) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
     model.max_branches = 20_000;
-    // Not on loom's own first thread, whose locals go after all statics.
+    // Not on loom's own first thread, because its thread locals are dropped after all statics.
     model.check(move || thread::spawn(body).join().unwrap());
 }
 
@@ -40,7 +41,7 @@ fn new() -> Arc<Lock> {
     Arc::new(BiasedLock::new(UnsafeCell::new(0)))
 }
 
-/// The first thread owns the lock when the second comes; then each takes it so many times.
+/// The first thread owns the lock when the second one starts. Then each takes the lock the given number of times.
 fn count<const OWNER: u32, const GUEST: u32>() {
     model(4, || {
         let lock = new();
@@ -57,19 +58,19 @@ fn the_ownership_is_taken_away() {
     count::<2, 1>();
 }
 
-/// The guest has the lock often enough to own it: the first owner may be late.
+/// The guest takes the lock often enough to own it, and the first owner may be late.
 #[test]
 fn the_ownership_passes_to_the_guest() {
     count::<1, 5>();
 }
 
-/// The owner gets it back.
+/// The first owner owns the lock again.
 #[test]
 fn the_ownership_is_given_again() {
     count::<4, 1>();
 }
 
-/// The third takes away from the second what the second took from the first.
+/// The third thread revokes the ownership that the second one took over from the first.
 #[test]
 fn the_ownership_goes_round() {
     model(3, || {
@@ -81,7 +82,7 @@ fn the_ownership_goes_round() {
     });
 }
 
-/// One of two threads that come when the owner has ended is its heir.
+/// One of two threads that start after the owner has ended reuses the owner's presence.
 #[test]
 fn the_owner_ends() {
     model(3, || {
@@ -94,7 +95,7 @@ fn the_owner_ends() {
     });
 }
 
-/// A thread that owns two locks has both at a time, while another comes to each.
+/// A thread that owns two locks holds both at a time, while another thread takes each of them.
 #[test]
 fn two_locks_have_one_owner() {
     model(4, || {

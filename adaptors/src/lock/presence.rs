@@ -1,22 +1,23 @@
-//! [`Presence`]: where a thread says which lock it is inside of as its owner, for all others to see.
+//! [`Presence`]: a word in which a thread publishes which lock it is inside of as its owner.
 //!
-//! It is the thread's and not the lock's: a thread that lost a lock and does not know yet writes where nobody else
-//! does. A presence is never freed, so whoever finds one in a lock may look at it. The thread that ends leaves its own
-//! to a later one, with the locks that it owns; so there are as many as there were threads at a time.
+//! The word belongs to the thread and not to the lock: a thread that lost a lock and does not know it yet writes where
+//! no other thread writes. A presence is never freed, so any thread that finds one in a lock may read it. A thread that
+//! ends leaves its presence, and the ownership of its locks, to a later thread. There are therefore as many presences
+//! as there were threads at one time.
 
-use super::primitives::{Mutex, Place, thread_local};
+use super::primitives::{InsideMark, Mutex, thread_local};
 use std::cell::Cell;
 use std::sync::PoisonError;
 
-/// See the [module](self). Two lines: some processors fetch them in pairs.
+/// See the [module](self). Aligned to two cache lines, because some processors fetch lines in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Presence {
-    /// Only written by the thread whose presence it is.
-    pub(super) inside: Place,
+    /// Written only by the thread that this presence belongs to.
+    pub(super) inside: InsideMark,
 }
 
-// Apart from what has to be dropped, which takes longer to find.
+// Separate from `LEASE`, because a thread local that has to be dropped takes longer to find.
 #[cfg(not(all(loom, test)))]
 thread_local! {
     static MINE: Cell<Option<&'static Presence>> = const { Cell::new(None) };
@@ -31,13 +32,13 @@ thread_local! {
     static LEASE: Lease = Lease::new();
 }
 
-/// The calling thread's presence, if it was ever asked for.
+/// Returns the calling thread's presence, if `mine` has been called on this thread.
 #[inline]
 pub(super) fn mine_if_known() -> Option<&'static Presence> {
     MINE.try_with(Cell::get).ok().flatten()
 }
 
-/// The calling thread's presence. None while the thread ends.
+/// Returns the calling thread's presence, or `None` while the thread ends.
 pub(super) fn mine() -> Option<&'static Presence> {
     mine_if_known().or_else(|| {
         let mine = LEASE.try_with(|lease| lease.presence).ok()?;
@@ -46,47 +47,47 @@ pub(super) fn mine() -> Option<&'static Presence> {
     })
 }
 
-/// A presence until the thread ends.
+/// A presence that a thread uses until it ends.
 struct Lease {
     presence: &'static Presence,
-    left: Left,
+    retired: Retired,
 }
 
 impl Lease {
     fn new() -> Self {
-        let left = left();
-        let heirloom = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let presence = heirloom.unwrap_or_else(|| Box::leak(Box::new(Presence { inside: Place::new() })));
-        Self { presence, left }
+        let retired = retired();
+        let reused = retired.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let presence = reused.unwrap_or_else(|| Box::leak(Box::new(Presence { inside: InsideMark::new() })));
+        Self { presence, retired }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Where that is gone already, nobody will read it.
+        // If `MINE` has been destroyed already, no code will read it.
         let _ = MINE.try_with(Cell::take);
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(self.presence);
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(self.presence);
     }
 }
 
 /// The presences of threads that have ended.
 #[cfg(not(all(loom, test)))]
-type Left = &'static Mutex<Vec<&'static Presence>>;
+type Retired = &'static Mutex<Vec<&'static Presence>>;
 
 #[cfg(not(all(loom, test)))]
-fn left() -> Left {
-    static LEFT: Mutex<Vec<&'static Presence>> = Mutex::new(Vec::new());
-    &LEFT
+fn retired() -> Retired {
+    static RETIRED: Mutex<Vec<&'static Presence>> = Mutex::new(Vec::new());
+    &RETIRED
 }
 
-/// The same for one run of a model: loom's statics go before the locals of its threads.
+/// The same for one run of a model, because loom drops statics before the thread locals of its threads.
 #[cfg(all(loom, test))]
-type Left = loom::sync::Arc<Mutex<Vec<&'static Presence>>>;
+type Retired = loom::sync::Arc<Mutex<Vec<&'static Presence>>>;
 
 #[cfg(all(loom, test))]
-fn left() -> Left {
+fn retired() -> Retired {
     loom::lazy_static! {
-        static ref LEFT: Left = Left::default();
+        static ref RETIRED: Retired = Retired::default();
     }
-    Left::clone(&LEFT)
+    Retired::clone(&RETIRED)
 }

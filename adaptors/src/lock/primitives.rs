@@ -1,4 +1,4 @@
-//! What the lock is made of. One seam, so that loom can take their place and go through the interleavings
+//! The synchronization primitives of the lock. Loom replaces them in this one place and runs the interleavings
 //! (`lock/interleavings.rs`).
 
 #[cfg(not(all(loom, test)))]
@@ -30,38 +30,39 @@ use loom::sync::atomic::AtomicUsize;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-const NOWHERE: usize = 0;
-/// Between two looks, at the most.
+const FREE: usize = 0;
+/// The most pauses between two attempts.
 const PAUSES_MAX: u32 = if cfg!(all(loom, test)) { 1 } else { 128 };
 
-/// A word that says which lock somebody is inside of, if any. Locks are told apart by a number, which is never 0.
+/// A word that names the lock that a thread is inside of, if any. A lock's number is never 0.
 #[derive(Debug)]
-pub(super) struct Place(AtomicUsize);
+pub(super) struct InsideMark(AtomicUsize);
 
-impl Place {
+impl InsideMark {
     pub(super) fn new() -> Self {
-        Self(AtomicUsize::new(NOWHERE))
+        Self(AtomicUsize::new(FREE))
     }
 
     #[inline]
     pub(super) fn is_free(&self) -> bool {
-        self.0.load(Relaxed) == NOWHERE
+        self.0.load(Relaxed) == FREE
     }
 
-    /// Says so, where nobody else does. Who finds this lock here has seen what was written in the one before.
+    /// Marks the calling thread as inside `lock`; the mark must be free. A thread that reads this mark with `Acquire`
+    /// also sees everything written before it.
     #[inline]
     pub(super) fn enter(&self, lock: usize) {
         self.0.store(lock, Release);
     }
 
-    /// Says so once nobody else does.
+    /// Marks the calling thread as inside `lock` as soon as the mark is free.
     ///
-    /// Each look takes the line from who is inside, and of all that see it leave only one comes in: so who came in vain
-    /// steps back, for longer each time, and then lets other threads run.
+    /// Every failed attempt pulls the cache line away from the holder, and only one waiter can win. Waiters therefore
+    /// back off exponentially, then yield.
     #[inline]
-    pub(super) fn enter_alone(&self, lock: usize) {
+    pub(super) fn enter_when_free(&self, lock: usize) {
         let mut pauses = 1;
-        while self.0.compare_exchange(NOWHERE, lock, Acquire, Relaxed).is_err() {
+        while self.0.compare_exchange(FREE, lock, Acquire, Relaxed).is_err() {
             (0..pauses).for_each(|_| spin_loop());
             match pauses < PAUSES_MAX {
                 true => pauses *= 2,
@@ -70,14 +71,14 @@ impl Place {
         }
     }
 
-    /// What was written before is seen by who enters next, or has waited for it.
+    /// Clears the mark. The next thread that enters, or that has waited for this, sees everything written before.
     #[inline]
     pub(super) fn leave(&self) {
-        self.0.store(NOWHERE, Release);
+        self.0.store(FREE, Release);
     }
 
-    /// Spins for about as long as a section takes, then lets other threads run: the one that is waited for may be one
-    /// of them.
+    /// Waits while the mark names `lock`. The thread spins for about as long as a section takes, and then yields,
+    /// because the thread that it waits for may need the processor.
     #[cold]
     pub(super) fn wait_while_in(&self, lock: usize) {
         let mut turns = 0;

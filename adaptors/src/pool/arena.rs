@@ -1,47 +1,27 @@
-//! [`Arena`]: the memory that no stream's heap holds, by address, each piece with its fences.
+//! [`Arena`]: free memory that is in no stream's heap, ordered by address. Each piece has its fences.
 //!
-//! Not on the common path: heaps come here when they have nothing that fits. So it is a plain ordered map,
-//! with the sizes beside it for the best fit.
+//! The arena is not on the hot path: a stream uses it only if its heap has nothing that fits. It is therefore a plain
+//! ordered map, with an index by size for the best fit.
 #![forbid(unsafe_code)]
 
 use super::fence::Fences;
-use super::heap::{Region, align_up};
+use super::request::{Piece, Request};
+use super::units::{REGION_MAX, Region, align_up};
 use cumem::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// The most that one region may have: heaps count units in 32 bits.
-pub(super) const REGION_MAX: u64 = 1 << 31;
-
 #[derive(Debug)]
-struct Lot {
+struct FreePiece {
     units: u64,
-    head: bool,
+    boundary: bool,
     fences: Fences,
-}
-
-/// A piece taken out, with what has to be waited for first.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) region: Region,
-    pub(super) fences: Fences,
-}
-
-/// What a piece must be good for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Need {
-    /// Units that must be in it.
-    pub(super) units: u32,
-    /// Where they must begin: at a multiple of this power of two.
-    pub(super) align: u64,
-    /// Units to take if the piece has them: at least `units`.
-    pub(super) bite: u32,
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Arena {
-    lots: BTreeMap<u64, Lot>,
+    pieces: BTreeMap<u64, FreePiece>,
     by_size: BTreeSet<(u64, u64)>,
     units: u64,
 }
@@ -51,222 +31,223 @@ impl Arena {
         self.units
     }
 
-    /// How many pieces there are.
+    /// Returns the number of pieces.
     pub(super) fn count(&self) -> usize {
-        self.lots.len()
+        self.pieces.len()
     }
 
     pub(super) fn largest(&self) -> u64 {
         self.by_size.last().map_or(0, |&(units, _)| units)
     }
 
-    /// The pieces, by address, each with whether every stream may use it at once.
+    /// Iterates over the pieces by address: address, units, and whether every stream may use the piece at once.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64, bool)> {
-        self.lots.iter().map(|(&addr, lot)| (addr, lot.units, lot.fences.are_reached()))
+        self.pieces.iter().map(|(&addr, piece)| (addr, piece.units, piece.fences.are_reached()))
     }
 
-    /// Takes memory in. It joins neighbours that wait for the same fences.
-    pub(super) fn insert(&mut self, addr: u64, units: u64, head: bool, fences: Fences) {
+    /// Adds memory, and joins it with neighbours that have the same fences.
+    pub(super) fn insert(&mut self, addr: u64, units: u64, boundary: bool, fences: Fences) {
         if units == 0 {
             return;
         }
         self.units += units;
-        let (mut addr, mut units, mut head) = (addr, units, head);
-        let before = self.lots.range(..addr).next_back();
-        if let Some((&start, lot)) = before
-            && !head
-            && start + lot.units == addr
-            && lot.fences.same(&fences)
+        let (mut addr, mut units, mut boundary) = (addr, units, boundary);
+        let before = self.pieces.range(..addr).next_back();
+        if let Some((&start, piece)) = before
+            && !boundary
+            && start + piece.units == addr
+            && piece.fences.same(&fences)
         {
-            (addr, units, head) = (start, units + lot.units, lot.head);
-            self.forget(start);
+            (addr, units, boundary) = (start, units + piece.units, piece.boundary);
+            self.remove(start);
         }
         let end = addr + units;
-        if let Some(lot) = self.lots.get(&end)
-            && !lot.head
-            && lot.fences.same(&fences)
+        if let Some(piece) = self.pieces.get(&end)
+            && !piece.boundary
+            && piece.fences.same(&fences)
         {
-            units += lot.units;
-            self.forget(end);
+            units += piece.units;
+            self.remove(end);
         }
         self.by_size.insert((units, addr));
-        self.lots.insert(addr, Lot { units, head, fences });
+        self.pieces.insert(addr, FreePiece { units, boundary, fences });
     }
 
-    /// Takes a region in.
+    /// Adds a region.
     pub(super) fn insert_region(&mut self, region: Region, fences: Fences) {
-        self.insert(region.addr, u64::from(region.units), region.head, fences);
+        self.insert(region.addr, u64::from(region.units), region.boundary, fences);
     }
 
-    /// Takes the smallest piece that serves `need` and that `stream` may use without waiting; or any, if
-    /// it may `wait`.
-    pub(super) fn take(&mut self, need: Need, stream: StreamId, wait: bool) -> Option<Taken> {
-        let units = u64::from(need.units);
+    /// Takes the smallest piece that satisfies `request`. Without `wait`, only pieces that `stream` may use without
+    /// waiting count.
+    pub(super) fn take(&mut self, request: Request, stream: StreamId, wait: bool) -> Option<Piece> {
+        let units = u64::from(request.units);
         let (_, addr) = self.by_size.range((units, 0)..).copied().find(|&(size, addr)| {
-            let lot = &self.lots[&addr];
-            align_up(addr, need.align) + units <= addr + size && (wait || lot.fences.pass(stream))
+            let piece = &self.pieces[&addr];
+            align_up(addr, request.align) + units <= addr + size && (wait || piece.fences.usable_on(stream))
         })?;
-        Some(self.cut(addr, need))
+        Some(self.cut(addr, request))
     }
 
-    /// Takes everything that `stream` may use without waiting.
-    pub(super) fn take_all(&mut self, stream: StreamId) -> Vec<Region> {
+    /// Takes all memory that `stream` may use without waiting.
+    pub(super) fn take_usable(&mut self, stream: StreamId) -> Vec<Region> {
         let mut regions = Vec::new();
-        let passable: Vec<u64> =
-            self.lots.iter().filter(|(_, lot)| lot.fences.pass(stream)).map(|(&addr, _)| addr).collect();
-        for mut addr in passable {
-            let lot = self.forget(addr).expect("just seen");
-            self.units -= lot.units;
-            let (mut units, mut head) = (lot.units, lot.head);
+        let usable: Vec<u64> =
+            self.pieces.iter().filter(|(_, piece)| piece.fences.usable_on(stream)).map(|(&addr, _)| addr).collect();
+        for mut addr in usable {
+            let piece = self.remove(addr).expect("just seen");
+            self.units -= piece.units;
+            let (mut units, mut boundary) = (piece.units, piece.boundary);
             while units > 0 {
                 let part = units.min(REGION_MAX);
-                regions.push(Region { addr, units: part as u32, head });
-                (addr, units, head) = (addr + part, units - part, false);
+                regions.push(Region { addr, units: part as u32, boundary });
+                (addr, units, boundary) = (addr + part, units - part, false);
             }
         }
         regions
     }
 
-    /// Takes the lowest run of touching pieces that together serve `need`, whatever they wait for.
-    pub(super) fn take_run(&mut self, need: Need) -> Option<Taken> {
+    /// Takes the lowest run of adjacent pieces that together satisfy `request`, whatever their fences are.
+    pub(super) fn take_run(&mut self, request: Request) -> Option<Piece> {
         let mut run = 0..0;
-        let found = self.lots.iter().find_map(|(&addr, lot)| {
-            if addr != run.end || lot.head {
+        let found = self.pieces.iter().find_map(|(&addr, piece)| {
+            if addr != run.end || piece.boundary {
                 run.start = addr;
             }
-            run.end = addr + lot.units;
-            let start = align_up(run.start, need.align);
-            (start + u64::from(need.units) <= run.end).then_some(run.start)
+            run.end = addr + piece.units;
+            let start = align_up(run.start, request.align);
+            (start + u64::from(request.units) <= run.end).then_some(run.start)
         })?;
         let (mut end, mut fences) = (found, Fences::default());
-        let head = self.lots[&found].head;
-        let enough = align_up(found, need.align) + u64::from(need.units);
+        let boundary = self.pieces[&found].boundary;
+        let enough = align_up(found, request.align) + u64::from(request.units);
         while end < enough {
-            let lot = self.forget(end).expect("the run was just seen");
-            self.units -= lot.units;
-            fences.join(&lot.fences);
-            end += lot.units;
+            let piece = self.remove(end).expect("the run was just seen");
+            self.units -= piece.units;
+            fences.join(&piece.fences);
+            end += piece.units;
         }
-        self.insert(found, end - found, head, fences);
-        // It may have joined a piece before it that waits for the same.
-        let (&addr, _) = self.lots.range(..=found).next_back().expect("just inserted");
-        Some(self.cut(addr, need))
+        self.insert(found, end - found, boundary, fences);
+        // `insert` may have joined the run with the piece before it, which has the same fences.
+        let (&addr, _) = self.pieces.range(..=found).next_back().expect("just inserted");
+        Some(self.cut(addr, request))
     }
 
-    /// Forgets the fences that have been reached, and joins what they kept apart.
-    pub(super) fn settle(&mut self) {
+    /// Drops the fences that have been reached, and joins the pieces that only those fences kept apart.
+    pub(super) fn drop_reached(&mut self) {
         let mut changed = false;
-        for lot in self.lots.values_mut() {
-            changed |= lot.fences.prune();
+        for piece in self.pieces.values_mut() {
+            changed |= piece.fences.prune();
         }
         if changed {
-            let lots = std::mem::take(self).lots;
-            for (addr, lot) in lots {
-                self.insert(addr, lot.units, lot.head, lot.fences);
+            let pieces = std::mem::take(self).pieces;
+            for (addr, piece) in pieces {
+                self.insert(addr, piece.units, piece.boundary, piece.fences);
             }
         }
     }
 
-    /// Takes out exactly `units` from `addr` on, if all of that is here.
+    /// Takes exactly `units` units from `addr` on. Returns their fences, or `None` if the arena does not hold all of
+    /// them.
     pub(super) fn take_exactly(&mut self, addr: u64, units: u64) -> Option<Fences> {
         if units == 0 {
             return Some(Fences::default());
         }
-        let (&first, _) = self.lots.range(..=addr).next_back()?;
+        let (&first, _) = self.pieces.range(..=addr).next_back()?;
         let mut end = first;
         while end < addr + units {
-            end += self.lots.get(&end)?.units;
+            end += self.pieces.get(&end)?.units;
         }
         let (mut at, mut fences) = (first, Fences::default());
         while at < addr + units {
-            let lot = self.forget(at).expect("just seen");
-            self.units -= lot.units;
-            fences.join(&lot.fences);
-            let behind = (at + lot.units).saturating_sub(addr + units);
+            let piece = self.remove(at).expect("just seen");
+            self.units -= piece.units;
+            fences.join(&piece.fences);
+            let behind = (at + piece.units).saturating_sub(addr + units);
             if at < addr {
-                self.insert(at, addr - at, lot.head, lot.fences.clone());
+                self.insert(at, addr - at, piece.boundary, piece.fences.clone());
             }
             if behind > 0 {
-                self.insert(addr + units, behind, false, lot.fences);
+                self.insert(addr + units, behind, false, piece.fences);
             }
-            at += lot.units;
+            at += piece.units;
         }
         Some(fences)
     }
 
-    /// Takes all that begins in `addrs`: where it is, and what it waits for.
+    /// Takes all pieces that begin in `addrs`. Returns the range and the fences of each.
     pub(super) fn take_within(&mut self, addrs: Range<u64>) -> Vec<(Range<u64>, Fences)> {
-        let within: Vec<u64> = self.lots.range(addrs).map(|(&addr, _)| addr).collect();
-        let mut lots = Vec::with_capacity(within.len());
+        let within: Vec<u64> = self.pieces.range(addrs).map(|(&addr, _)| addr).collect();
+        let mut pieces = Vec::with_capacity(within.len());
         for addr in within {
-            let lot = self.forget(addr).expect("just seen");
-            self.units -= lot.units;
-            lots.push((addr..addr + lot.units, lot.fences));
+            let piece = self.remove(addr).expect("just seen");
+            self.units -= piece.units;
+            pieces.push((addr..addr + piece.units, piece.fences));
         }
-        lots
+        pieces
     }
 
-    /// The memory that `pass` lets through, by address, without the breaks that only fences make. No run goes past the
-    /// beginning of a chunk that is apart.
-    pub(super) fn runs(&self, pass: impl Fn(&Fences) -> bool) -> Vec<Range<u64>> {
+    /// Returns the runs of memory whose fences satisfy `usable`, by address. Pieces that only fences keep apart form
+    /// one run. No run crosses a boundary.
+    pub(super) fn runs(&self, usable: impl Fn(&Fences) -> bool) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
-        for (&addr, lot) in self.lots.iter().filter(|(_, lot)| pass(&lot.fences)) {
+        for (&addr, piece) in self.pieces.iter().filter(|(_, piece)| usable(&piece.fences)) {
             match runs.last_mut() {
-                Some(run) if run.end == addr && !lot.head => run.end += lot.units,
-                _ => runs.push(addr..addr + lot.units),
+                Some(run) if run.end == addr && !piece.boundary => run.end += piece.units,
+                _ => runs.push(addr..addr + piece.units),
             }
         }
         runs
     }
 
-    /// Where the memory begins that ends at `end` and has no break: `end` itself if there is none. Looks for no more
-    /// than `enough` units, and at none that `pass` refuses.
-    pub(super) fn run_before(&self, end: u64, enough: u64, pass: impl Fn(&Fences) -> bool) -> u64 {
+    /// Returns the start of the unbroken memory that ends at `end`, or `end` itself if there is none. The search stops
+    /// after `enough` units, and at a piece whose fences do not satisfy `usable`.
+    pub(super) fn run_before(&self, end: u64, enough: u64, usable: impl Fn(&Fences) -> bool) -> u64 {
         let mut start = end;
-        for (&addr, lot) in self.lots.range(..end).rev() {
-            if end - start >= enough || addr + lot.units != start || !pass(&lot.fences) {
+        for (&addr, piece) in self.pieces.range(..end).rev() {
+            if end - start >= enough || addr + piece.units != start || !usable(&piece.fences) {
                 break;
             }
             start = addr;
-            if lot.head {
+            if piece.boundary {
                 break;
             }
         }
         start
     }
 
-    /// Where the memory ends that begins at `start`, in the same way.
-    pub(super) fn run_after(&self, start: u64, enough: u64, pass: impl Fn(&Fences) -> bool) -> u64 {
+    /// Returns the end of the unbroken memory that begins at `start`, in the same way.
+    pub(super) fn run_after(&self, start: u64, enough: u64, usable: impl Fn(&Fences) -> bool) -> u64 {
         let mut end = start;
-        for (&addr, lot) in self.lots.range(start..) {
-            if end - start >= enough || addr != end || lot.head || !pass(&lot.fences) {
+        for (&addr, piece) in self.pieces.range(start..) {
+            if end - start >= enough || addr != end || piece.boundary || !usable(&piece.fences) {
                 break;
             }
-            end += lot.units;
+            end += piece.units;
         }
         end
     }
 
-    fn cut(&mut self, addr: u64, need: Need) -> Taken {
-        let lot = self.forget(addr).expect("the lot was just seen");
-        self.units -= lot.units;
-        let front = align_up(addr, need.align) - addr;
-        let units = (lot.units - front).min(u64::from(need.bite.max(need.units)));
-        let behind = lot.units - front - units;
+    fn cut(&mut self, addr: u64, request: Request) -> Piece {
+        let piece = self.remove(addr).expect("the piece was just seen");
+        self.units -= piece.units;
+        let front = align_up(addr, request.align) - addr;
+        let units = (piece.units - front).min(u64::from(request.preferred.max(request.units)));
+        let behind = piece.units - front - units;
         let start = addr + front;
         if front > 0 {
-            self.insert(addr, front, lot.head, lot.fences.clone());
+            self.insert(addr, front, piece.boundary, piece.fences.clone());
         }
         if behind > 0 {
-            self.insert(start + units, behind, false, lot.fences.clone());
+            self.insert(start + units, behind, false, piece.fences.clone());
         }
-        let region = Region { addr: start, units: units as u32, head: lot.head && front == 0 };
-        Taken { region, fences: lot.fences }
+        let region = Region { addr: start, units: units as u32, boundary: piece.boundary && front == 0 };
+        Piece { region, fences: piece.fences }
     }
 
-    fn forget(&mut self, addr: u64) -> Option<Lot> {
-        let lot = self.lots.remove(&addr)?;
-        self.by_size.remove(&(lot.units, addr));
-        Some(lot)
+    fn remove(&mut self, addr: u64) -> Option<FreePiece> {
+        let piece = self.pieces.remove(&addr)?;
+        self.by_size.remove(&(piece.units, addr));
+        Some(piece)
     }
 }

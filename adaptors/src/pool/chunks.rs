@@ -1,65 +1,58 @@
-//! [`Chunks`]: what the pool has from its upstream. The only place that takes from it and gives back.
+//! [`Chunks`]: the memory that the pool took from its upstream. Only this type allocates from the upstream for the pool
+//! and frees to it.
 
 use super::fence::Fences;
+use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
-use cumem::{AllocError, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocReason, Location, Stream, Upstream, hints, layout};
+use cumem::{AllocError, Block, DeallocReason, Location, Stream, Upstream, hints, layout};
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-/// Bytes in a unit, which is what addresses and sizes are counted in.
-pub(super) const UNIT: usize = CUDA_ALLOCATION_ALIGNMENT;
-
-/// New memory: where it is, and how many units.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Grown {
-    pub(super) addr: u64,
-    pub(super) units: u64,
-}
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     blocks: BTreeMap<u64, Block>,
     reserved: usize,
-    /// What of it no stream has been given yet.
+    /// The parts of chunks that no stream has been given yet.
     pub(super) untouched: Untouched,
     peak_touched: usize,
-    /// Addresses, in units, in which chunks that touch can be used as one.
-    joined: Range<u64>,
+    /// The addresses, in units, in which adjacent chunks can be used as one.
+    joinable: Range<u64>,
 }
 
 impl Chunks {
-    /// From now on, chunks that touch within `addresses` (bytes) are used as one.
-    pub(super) fn join_within(&mut self, addresses: Range<u64>) {
-        self.joined = addresses.start / UNIT as u64..addresses.end / UNIT as u64;
+    /// Declares that adjacent chunks within `addresses` (bytes) can be used as one.
+    pub(super) fn set_joinable(&mut self, addresses: Range<u64>) {
+        self.joinable = addresses.start / UNIT as u64..addresses.end / UNIT as u64;
     }
 
-    /// Whether memory at `addr`, where a chunk or an untouched part begins, is apart from what lies before it.
-    pub(super) fn apart(&self, addr: u64) -> bool {
+    /// Reports whether memory at `addr` must stay apart from the memory before it. A chunk or an untouched part must
+    /// begin at `addr`.
+    pub(super) fn is_boundary(&self, addr: u64) -> bool {
         if self.untouched.starts_at(addr) {
             return self.blocks.contains_key(&addr);
         }
-        // What lies before the first of the addresses is somebody else's.
-        !self.joined.contains(&addr) || addr == self.joined.start
+        // The memory before the first of these addresses does not belong to the leaf.
+        !self.joinable.contains(&addr) || addr == self.joinable.start
     }
 
-    /// Whether a whole chunk lies in `units`.
-    pub(super) fn any_within(&self, units: Range<u64>) -> bool {
+    /// Reports whether a whole chunk lies within `units`.
+    pub(super) fn has_chunk_within(&self, units: Range<u64>) -> bool {
         self.blocks.range(units.clone()).any(|(&addr, block)| addr + (block.size() / UNIT) as u64 <= units.end)
     }
 
-    /// Bytes that are had from the upstream.
+    /// Returns the bytes that the pool holds from its upstream.
     pub(super) fn reserved(&self) -> usize {
         self.reserved
     }
 
-    /// Bytes of that which streams have been given at some time, and the most that they ever were.
+    /// Returns the reserved bytes that streams have been given at some time, and the most that they have ever been.
     pub(super) fn touched(&self) -> (usize, usize) {
         let now = self.reserved - self.untouched.units() as usize * UNIT;
         (now, now.max(self.peak_touched))
     }
 
-    /// Lets the first `units` of the untouched part at `addr` go, to be used.
+    /// Takes the first `units` of the untouched part at `addr` into use. Returns its fences.
     pub(super) fn touch(&mut self, addr: u64, units: u64) -> Option<Fences> {
         let fences = self.untouched.take(addr, units);
         self.peak_touched = self.touched().1;
@@ -74,30 +67,31 @@ impl Chunks {
         self.blocks.values()
     }
 
-    /// Where each chunk is.
-    pub(super) fn places(&self) -> Vec<Grown> {
-        self.blocks.iter().map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
+    /// Returns the address range of each chunk.
+    pub(super) fn extents(&self) -> Vec<Extent> {
+        self.blocks.iter().map(|(&addr, block)| Extent { addr, units: (block.size() / UNIT) as u64 }).collect()
     }
 
-    /// Where each chunk is that can be used as one with those beside it.
-    pub(super) fn joined_places(&self) -> Vec<Grown> {
-        let places = self.blocks.range(self.joined.clone());
-        places.map(|(&addr, block)| Grown { addr, units: (block.size() / UNIT) as u64 }).collect()
+    /// Returns the address range of each chunk that can be used as one with adjacent chunks.
+    pub(super) fn joinable_extents(&self) -> Vec<Extent> {
+        let extents = self.blocks.range(self.joinable.clone());
+        extents.map(|(&addr, block)| Extent { addr, units: (block.size() / UNIT) as u64 }).collect()
     }
 
-    /// The chunk that memory at `addr` lies in, and where it begins.
+    /// Returns the chunk that contains `addr`, and the address where the chunk begins.
     ///
     /// # Panics
     ///
-    /// If it is none of the pool's.
-    pub(super) fn around(&self, addr: u64) -> (u64, &Block) {
+    /// Panics if no chunk of this pool contains `addr`.
+    pub(super) fn chunk_at(&self, addr: u64) -> (u64, &Block) {
         let found = self.blocks.range(..=addr).next_back();
         let found = found.filter(|&(start, block)| addr < start + (block.size() / UNIT) as u64);
         found.map(|(&start, block)| (start, block)).expect("all memory of a pool lies in a chunk")
     }
 
-    /// Takes `bytes` or, where memory has run out, half of it and half of that, down to `least`. Both are
-    /// multiples of [`UNIT`]. The memory is ready on `stream`, and on its way to `prefetch`.
+    /// Allocates a chunk of `bytes`. While the upstream is out of memory, the function tries half of the size, and half
+    /// of that, down to `least`. Both sizes are multiples of [`UNIT`]. The memory is ready on `stream`; if `prefetch`
+    /// is given, a prefetch to it has been enqueued there.
     pub(super) fn grow(
         &mut self,
         upstream: &impl Upstream,
@@ -105,7 +99,7 @@ impl Chunks {
         bytes: usize,
         least: usize,
         prefetch: Option<Location>,
-    ) -> Result<Grown, AllocError> {
+    ) -> Result<Extent, AllocError> {
         let mut ask = bytes;
         let block = loop {
             match upstream.allocate(stream, layout::bytes(ask)?) {
@@ -120,25 +114,25 @@ impl Chunks {
             && let Err(source) = hints::prefetch(&block, 0..block.size(), to, stream)
         {
             let requested = block.size();
-            // SAFETY: the block has just come from this upstream, and nothing has used it.
+            // SAFETY: this upstream has just allocated the block, and nothing has used it.
             let result = unsafe { upstream.deallocate(stream, block) };
             cumem::record_drop_error("a chunk that could not be prefetched", result);
             return Err(AllocError::PrefetchFailed { requested, source });
         }
-        let grown = Grown { addr: block.addr() / UNIT as u64, units: (block.size() / UNIT) as u64 };
+        let grown = Extent { addr: block.addr() / UNIT as u64, units: (block.size() / UNIT) as u64 };
         self.reserved += block.size();
         self.blocks.insert(grown.addr, block);
         Ok(grown)
     }
 
-    /// The part of the chunk at `addr` that no stream has been given yet.
+    /// Returns the part of the chunk at `addr` that no stream has been given yet, and its fences.
     pub(super) fn untouched_of(&self, addr: u64) -> Option<(Range<u64>, Fences)> {
         let end = addr + (self.blocks.get(&addr)?.size() / UNIT) as u64;
-        self.untouched.up_to(addr, end)
+        self.untouched.part_within(addr, end)
     }
 
-    /// Gives back the chunk at `addr`, all of whose touched memory is free and waits for `fences`. On failure it
-    /// stays.
+    /// Frees the chunk at `addr`. All of its touched memory must be free and covered by `fences`. If the upstream
+    /// refuses the chunk, the pool keeps it.
     pub(super) fn release(
         &mut self,
         upstream: &impl Upstream,
@@ -146,15 +140,15 @@ impl Chunks {
         fences: &Fences,
         service: &Stream,
     ) -> Result<usize, DeallocReason> {
-        fences.hold(service)?;
+        fences.wait_on(service)?;
         let untouched = self.untouched_of(addr);
         if let Some((_, fences)) = &untouched {
-            fences.hold(service)?;
+            fences.wait_on(service)?;
         }
         let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
         let bytes = block.size();
-        // SAFETY: the chunk came from this upstream and nothing in it is live; its last uses come before
-        // the fences, for which `service` has just been made to wait.
+        // SAFETY: the chunk came from this upstream, and it has no live block. Its last uses come before the fences,
+        // and `service` has just been made to wait for those.
         match unsafe { upstream.deallocate(service, block) } {
             Ok(()) => {
                 self.peak_touched = self.touched().1;

@@ -1,10 +1,10 @@
-//! [`Classes`]: live blocks counted by size.
+//! [`Classes`]: counts of live blocks by size.
 #![forbid(unsafe_code)]
 
-use super::chunks::UNIT;
+use super::units::UNIT;
 use cumem::SizeClass;
 
-/// See the [module](self). A pool in want of memory counts all its blocks for each error, so this is kept short.
+/// See the [module](self). A pool that is out of memory counts all its blocks for each error, so this type is small.
 #[derive(Debug, Default)]
 pub(super) struct Classes([Class; u32::BITS as usize]);
 
@@ -23,7 +23,7 @@ impl Classes {
         class.units += u64::from(units);
     }
 
-    /// From the smallest; sizes that no block has are left out.
+    /// Returns the classes that have a block, from the smallest size.
     pub(super) fn counted(self) -> Vec<SizeClass> {
         let classes = self.0.into_iter().enumerate().filter(|(_, class)| class.blocks > 0);
         let class = |(log, class): (usize, Class)| SizeClass {

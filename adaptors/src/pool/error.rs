@@ -1,38 +1,38 @@
-//! What can go wrong with a pool as a whole.
+//! Errors of a pool as a whole.
 
 use cumem::{AllocError, DeallocReason, DriverError, DropError, SkipReason};
 use std::fmt;
 
-/// A pool that could not be made, or could not give memory back.
+/// Why a pool could not be created, or could not prefetch its memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// More was asked for at construction than the pool may ever have.
+    /// The initial size is larger than the maximum.
     #[error("the pool's initial size, {initial} bytes, is above its maximum, {maximum}")]
     InitialAboveMaximum {
-        /// Bytes asked for at construction.
+        /// The initial size, in bytes.
         initial: usize,
-        /// The most that the pool may have.
+        /// The maximum, in bytes.
         maximum: usize,
     },
-    /// Powers of two cannot be divided evenly into so many sizes.
+    /// The number of divisions is not a power of two, so powers of two cannot be divided evenly into that many sizes.
     #[error("a pool rounds to a power of two of divisions, not to {divisions}")]
     Divisions {
-        /// Divisions asked for.
+        /// The number of divisions.
         divisions: u32,
     },
-    /// The upstream did not give the initial chunk.
+    /// The upstream refused the initial chunk.
     #[error("the pool's initial chunk could not be allocated: {0}")]
     Initial(#[source] AllocError),
-    /// Memory was to be prefetched that the device cannot prefetch.
+    /// The device cannot prefetch the pool's memory.
     #[error("the pool's chunks cannot be prefetched: {0}")]
     NoPrefetch(SkipReason),
-    /// The driver refused.
+    /// The driver returned an error.
     #[error(transparent)]
     Driver(#[from] DriverError),
 }
 
-/// What a pool could not give back when it was dropped.
+/// The chunks that a pool could not free when it was dropped.
 pub(super) struct Unreturned {
     pub(super) blocks: usize,
     pub(super) bytes: usize,

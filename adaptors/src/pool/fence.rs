@@ -1,29 +1,29 @@
-//! [`Fences`]: what a stream must wait for before it may use a piece of memory.
+//! [`Fences`]: the events that a stream must wait for before it may use a piece of memory.
 
 use super::sync::{Arc, AtomicBool};
 use cumem::{DriverError, Event, Stream, StreamId};
 use smallvec::{SmallVec, smallvec};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A point in a stream's work, with the pieces of memory whose last uses lie before it.
+/// A point in a stream's work. Every piece of memory that carries this fence was last used before that point.
 #[derive(Debug)]
 pub(super) struct Fence {
     event: Event,
     stream: StreamId,
-    /// Once reached, always reached: an event is asked no more after its first yes.
+    /// A fence that has been reached stays reached. The driver is not queried again after its first "yes".
     reached: AtomicBool,
 }
 
 impl Fence {
-    /// Marks the work enqueued on `stream` so far.
+    /// Records an event after the work that is enqueued on `stream` so far.
     pub(super) fn record(stream: &Stream) -> Result<Arc<Self>, DriverError> {
         let event = Event::new(stream.device())?;
         event.record(stream)?;
         Ok(Arc::new(Self { event, stream: stream.id(), reached: AtomicBool::new(false) }))
     }
 
-    /// Whether the work is known to be done. Asks the driver, without waiting. An answer that is an error
-    /// counts as no: whoever waits for the fence meets the error.
+    /// Reports whether the work is known to be done. Queries the driver without waiting. An error counts as "no",
+    /// because a stream that then waits for the fence gets the error.
     pub(super) fn is_reached(&self) -> bool {
         if self.reached.load(Relaxed) {
             return true;
@@ -34,7 +34,7 @@ impl Fence {
     }
 }
 
-/// A few fences, all of which count. None: the memory may be used by every stream at once.
+/// A set of a few fences, all of which apply. If it is empty, every stream may use the memory at once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fences(SmallVec<[Arc<Fence>; 2]>);
 
@@ -45,7 +45,7 @@ impl From<Arc<Fence>> for Fences {
 }
 
 impl Fences {
-    /// Adds those of `other`.
+    /// Adds the fences of `other`.
     pub(super) fn join(&mut self, other: &Self) {
         for fence in &other.0 {
             if !self.0.iter().any(|f| Arc::ptr_eq(f, fence)) {
@@ -54,22 +54,22 @@ impl Fences {
         }
     }
 
-    /// Whether both are the same fences.
+    /// Reports whether both sets hold the same fences.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.0.len() == other.0.len() && self.0.iter().all(|f| other.0.iter().any(|g| Arc::ptr_eq(f, g)))
     }
 
-    /// Whether `stream` may use the memory without waiting.
-    pub(super) fn pass(&self, stream: StreamId) -> bool {
+    /// Reports whether `stream` may use the memory without waiting.
+    pub(super) fn usable_on(&self, stream: StreamId) -> bool {
         self.0.iter().all(|fence| fence.stream == stream || fence.is_reached())
     }
 
-    /// Whether every stream may use the memory without waiting.
+    /// Reports whether every stream may use the memory without waiting.
     pub(super) fn are_reached(&self) -> bool {
         self.0.iter().all(|fence| fence.is_reached())
     }
 
-    /// Forgets the fences that have been reached. Whether any had.
+    /// Drops the fences that have been reached. Returns whether any had.
     pub(super) fn prune(&mut self) -> bool {
         let before = self.0.len();
         self.0.retain(|fence| !fence.is_reached());
@@ -77,7 +77,7 @@ impl Fences {
     }
 
     /// Makes `stream` wait for each fence of another stream that has not been reached.
-    pub(super) fn hold(&self, stream: &Stream) -> Result<(), DriverError> {
+    pub(super) fn wait_on(&self, stream: &Stream) -> Result<(), DriverError> {
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
                 stream.wait(&fence.event)?;

@@ -1,87 +1,37 @@
-//! [`Heap`]: which addresses are live and which are free, in constant time, without touching the memory.
+//! [`Heap`]: records which addresses are live and which are free, in constant time, without touching the memory.
 //!
-//! Two-level segregated fit (TLSF) on numbers. An address is counted in units of 256 bytes. The memory of a
-//! heap is cut into *nodes* that lie end to end, live or free; two free nodes never touch. Nodes that touch
-//! form a *span*, a ring closed by an *edge* node, so that every node has two neighbours and none of them
-//! needs a check. A span never goes past the place where a chunk of the upstream begins (`head`). Spans are
-//! found by address, in a tree, only when memory enters or leaves the heap.
+//! The heap is a two-level segregated fit (TLSF) allocator on numbers. It counts addresses in units of 256 bytes. The
+//! heap's memory is cut into *nodes* that lie end to end, live or free. Two free nodes are never adjacent. Adjacent
+//! nodes form a *span*: a ring closed by an *edge* node, so that every node has two neighbours and no code checks for a
+//! missing one. A span never crosses a *boundary*: a place where a chunk or a stitch begins that cannot be joined with
+//! the memory before it. Spans are found by address, in a tree, only when memory enters or leaves the heap.
 //!
-//! A live node keeps its number until it is freed: the number is what a block's tag holds.
+//! A live node keeps its number until it is freed. A block's tag holds that number.
 //!
-//! The node freed last is *at hand*: it is joined with its neighbours when the next call does not ask for
-//! just its size. More of them would be faster still, and would break memory up: with eight of each of the
-//! last sizes, one of the traces needs half as much memory again. An allocation of another size joins it, searches and
-//! cuts in one function (`allocate_other`): the calls in between took a twentieth of the time.
+//! The node freed last is not joined with its neighbours at once, but only if the next call does not request exactly
+//! its size. Keeping more such nodes would be faster still, but would fragment the memory: with eight nodes of each of
+//! the last sizes, one of the traces needs half as much memory again. An allocation of another size joins the node,
+//! searches and cuts in one function (`allocate_other`), because calls in between took a twentieth of the time.
 //!
-//! A live block costs its node, 32 bytes; if nothing beside it is in the same heap, another 32 for the edge
-//! of its span, and an entry of the tree.
+//! A live block costs its node, 32 bytes. If no adjacent memory is in the same heap, the block also costs another 32
+//! bytes for the edge of its span, and an entry in the tree.
 #![forbid(unsafe_code)]
 
 mod bins;
+mod data;
 mod nodes;
 mod spans;
 
-use bins::{Bins, NIL, bin_of};
-use nodes::{Node, Nodes, State};
-use std::collections::BTreeMap;
-use std::ops::Range;
+pub(super) use data::{Freed, Heap, Placed};
 
-/// Free memory on its way: `units` from `addr` on. `head`: a chunk begins there, so that it never joins
-/// what lies before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Region {
-    pub(super) addr: u64,
-    pub(super) units: u32,
-    pub(super) head: bool,
-}
+use super::units::{Region, align_up};
+use bins::{NIL, bin_of};
+use nodes::{Node, NodeState};
 
-/// How many nodes of the request's own bin are looked at before a larger bin is taken.
+/// The number of nodes that the fast search tries in the request's own bin before it takes a larger bin.
 const SCAN: usize = 4;
 
-/// A node that has just become live.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Placed {
-    pub(super) node: u32,
-    pub(super) generation: u16,
-    pub(super) addr: u64,
-}
-
-/// The free memory that a block is in now that it was freed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Freed {
-    pub(super) units: Range<u64>,
-    /// Nothing else is in its span.
-    pub(super) alone: bool,
-}
-
-/// See the [module](self).
-#[derive(Debug)]
-pub(super) struct Heap {
-    nodes: Nodes,
-    bins: Bins,
-    /// The node freed last.
-    last: u32,
-    /// It is still free, and marked as live: a mark is not written that would be read at once.
-    at_hand: bool,
-    spans: BTreeMap<u64, u32>,
-    /// Live and free.
-    held_units: u64,
-    live_units: u64,
-}
-
 impl Heap {
-    pub(super) const fn new() -> Self {
-        Self {
-            nodes: Nodes::new(),
-            bins: Bins::new(),
-            last: NIL,
-            at_hand: false,
-            spans: BTreeMap::new(),
-            held_units: 0,
-            live_units: 0,
-        }
-    }
-
     pub(super) fn free_units(&self) -> u64 {
         self.held_units - self.live_units
     }
@@ -90,22 +40,22 @@ impl Heap {
         self.live_units
     }
 
-    /// Units of the largest free node.
+    /// Returns the units of the largest free node.
     pub(super) fn largest_free(&mut self) -> u32 {
-        self.settle();
+        self.join_last();
         self.bins.highest().map_or(0, |bin| self.in_bin(bin).map(|n| self.nodes[n].units).max().unwrap_or(0))
     }
 
     /// Makes `units` at a multiple of `align` (a power of two, in units) live.
     #[inline]
     pub(super) fn allocate(&mut self, units: u32, align: u64) -> Option<Placed> {
-        if self.at_hand
+        if self.last_is_free
             && let Some(entry) = self.nodes.get_mut(self.last)
             && entry.units == units
             && entry.addr & (align - 1) == 0
         {
-            entry.mark = entry.mark.reborn();
-            self.at_hand = false;
+            entry.mark = entry.mark.next_generation();
+            self.last_is_free = false;
             self.live_units += u64::from(units);
             return Some(Placed { node: self.last, generation: entry.mark.generation(), addr: entry.addr });
         }
@@ -116,13 +66,13 @@ impl Heap {
         Some(self.placed(node))
     }
 
-    /// Another node than the one at hand, made live; [`NIL`] if there is none.
+    /// Makes another node than the last freed one live. Returns [`NIL`] if none fits.
     #[inline(never)]
     fn allocate_other(&mut self, units: u32, align: u64) -> u32 {
-        if std::mem::take(&mut self.at_hand) {
+        if std::mem::take(&mut self.last_is_free) {
             self.join(self.last);
         }
-        let node = if align == 1 { self.fit(units) } else { self.fit_aligned(units, align) };
+        let node = if align == 1 { self.fit_fast(units) } else { self.fit_fast_aligned(units, align) };
         match node {
             Some(node) => self.carve(node, units, align),
             None => NIL,
@@ -135,73 +85,74 @@ impl Heap {
         Placed { node, generation: entry.mark.generation(), addr: entry.addr }
     }
 
-    /// As [`allocate`](Self::allocate), but looks at every node that could fit before it gives up.
+    /// Like [`allocate`](Self::allocate), but tries every node that could fit before it returns `None`.
     pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<Placed> {
-        self.settle();
-        let node = self.find(units, align)?;
+        self.join_last();
+        let node = self.fit_thorough(units, align)?;
         let node = self.carve(node, units, align);
         Some(self.placed(node))
     }
 
-    /// Units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
+    /// Returns the units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
     pub(super) fn room_for(&mut self, units: u32, align: u64) -> Option<u32> {
-        self.settle();
-        self.find(units, align).map(|node| self.nodes[node].units)
+        self.join_last();
+        self.fit_thorough(units, align).map(|node| self.nodes[node].units)
     }
 
-    /// Takes `region` in and makes `units` of it live, at a multiple of `align` that it contains.
+    /// Adds `region`, and makes `units` of it live at a multiple of `align`. The region must contain such a place.
     pub(super) fn attach_and_allocate(&mut self, region: Region, units: u32, align: u64) -> Placed {
         let node = self.attach(region);
         let node = self.carve(node, units, align);
         self.placed(node)
     }
 
-    /// The address, units and generation of a live node.
+    /// Returns the address, units and generation of a live node.
     #[inline]
     pub(super) fn live(&self, number: u32) -> Option<(u64, u32, u16)> {
         let node = self.nodes.get(number)?;
-        let at_hand = self.at_hand && number == self.last;
-        (node.mark.is(State::Live) && !at_hand).then_some((node.addr, node.units, node.mark.generation()))
+        let free = self.last_is_free && number == self.last;
+        (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
-    /// Frees a live node: it is at hand now.
+    /// Frees a live node, without joining it with its neighbours yet.
     #[inline]
     pub(super) fn free(&mut self, node: u32) {
         self.live_units -= u64::from(self.nodes[node].units);
-        // A node that comes back at once is compared and not written: the next allocation need not wait for the block
-        // that it came in, which was written in words, copied in pairs of them, and so cannot be read for a while.
+        // If the same node is freed again, it is compared and not written. The next allocation then does not stall on
+        // the `Block` that it came in: that was written in words and copied in pairs of words, so the processor cannot
+        // read it for a while.
         if node != self.last {
-            self.settle();
+            self.join_last();
             self.last = node;
         }
-        self.at_hand = true;
+        self.last_is_free = true;
     }
 
     /// Frees a live node and joins it with its free neighbours at once.
     pub(super) fn free_and_join(&mut self, node: u32) -> Freed {
-        self.settle();
+        self.join_last();
         let units = u64::from(self.nodes[node].units);
         self.live_units -= units;
-        let node = self.put_back(node);
+        let node = self.join_outlined(node);
         let node = &self.nodes[node];
         Freed { units: node.addr..node.end(), alone: node.prev == node.next }
     }
 
-    /// Joins the node that is at hand.
-    fn settle(&mut self) {
-        if std::mem::take(&mut self.at_hand) {
-            self.put_back(self.last);
+    /// Joins the node freed last with its free neighbours.
+    fn join_last(&mut self) {
+        if std::mem::take(&mut self.last_is_free) {
+            self.join_outlined(self.last);
         }
     }
 
     #[inline(never)]
-    fn put_back(&mut self, node: u32) -> u32 {
+    fn join_outlined(&mut self, node: u32) -> u32 {
         self.join(node)
     }
 
-    /// The fast search: a few nodes of the bin that `units` falls in, else any node of a larger bin.
+    /// The fast search: a few nodes of the bin of `units`, or else any node of a larger bin.
     #[inline]
-    fn fit(&self, units: u32) -> Option<u32> {
+    fn fit_fast(&self, units: u32) -> Option<u32> {
         let bin = bin_of(units);
         let mut at = self.bins.head(bin);
         for _ in 0..SCAN {
@@ -218,12 +169,12 @@ impl Heap {
     }
 
     #[inline(never)]
-    fn fit_aligned(&self, units: u32, align: u64) -> Option<u32> {
+    fn fit_fast_aligned(&self, units: u32, align: u64) -> Option<u32> {
         let padded = u32::try_from(u64::from(units) + align - 1).ok()?;
         self.bins.at_or_above(bin_of(padded) + 1).map(|bin| self.bins.head(bin))
     }
 
-    fn find(&self, units: u32, align: u64) -> Option<u32> {
+    fn fit_thorough(&self, units: u32, align: u64) -> Option<u32> {
         let mut bin = self.bins.at_or_above(bin_of(units));
         while let Some(at) = bin {
             let fits = self.in_bin(at).find(|&n| {
@@ -246,44 +197,44 @@ impl Heap {
         })
     }
 
-    /// Makes `units` of a free node live, which holds them at a multiple of `align`. What lies before and
-    /// after stays free. The free node shrinks in place, mostly without changing its bin.
+    /// Makes `units` of a free node live, at a multiple of `align` that the node contains. The memory before and after
+    /// stays free. The free node shrinks in place, mostly without changing its bin.
     #[inline(always)]
     fn carve(&mut self, node: u32, units: u32, align: u64) -> u32 {
-        // Field by field: copying a node that has just been written would stall the processor.
+        // Read field by field, because copying a node that has just been written would stall the processor.
         let &Node { addr, units: free, prev, mark, .. } = &self.nodes[node];
         self.live_units += u64::from(units);
         let front = (align_up(addr, align) - addr) as u32;
         if front > 0 {
-            return self.carve_behind(node, front, units);
+            return self.carve_after(node, front, units);
         }
         if free == units {
             self.unbin(node, bin_of(units));
             let entry = &mut self.nodes[node];
-            entry.mark = entry.mark.reborn();
+            entry.mark = entry.mark.next_generation();
             return node;
         }
-        let live = self.nodes.add(addr, units, mark.head(), State::Live);
+        let live = self.nodes.add(addr, units, mark.is_boundary(), NodeState::Live);
         self.nodes.link(prev, live);
         self.nodes.link(live, node);
         let rest = &mut self.nodes[node];
         rest.addr = addr + u64::from(units);
-        rest.mark = mark.with_head(false);
+        rest.mark = mark.with_boundary(false);
         self.resize(node, free, free - units);
         live
     }
 
-    /// The same, with `front` units left free before the live node.
+    /// Like [`carve`](Self::carve), but leaves `front` units free before the live node.
     #[inline(never)]
-    fn carve_behind(&mut self, node: u32, front: u32, units: u32) -> u32 {
+    fn carve_after(&mut self, node: u32, front: u32, units: u32) -> u32 {
         let &Node { addr, units: free, next, .. } = &self.nodes[node];
         let start = addr + u64::from(front);
-        let live = self.nodes.add(start, units, false, State::Live);
+        let live = self.nodes.add(start, units, false, NodeState::Live);
         self.nodes.link(live, next);
         self.nodes.link(node, live);
         let behind = free - front - units;
         if behind > 0 {
-            let rest = self.nodes.add(start + u64::from(units), behind, false, State::Free);
+            let rest = self.nodes.add(start + u64::from(units), behind, false, NodeState::Free);
             self.nodes.link(rest, next);
             self.nodes.link(live, rest);
             self.bin(rest, bin_of(behind));
@@ -292,12 +243,13 @@ impl Heap {
         live
     }
 
-    /// Turns a live node into free memory, joined with its free neighbours; the node that it is in now.
+    /// Turns a live node into free memory and joins it with its free neighbours. Returns the node that now holds the
+    /// memory.
     #[inline(always)]
     fn join(&mut self, node: u32) -> u32 {
         let &Node { addr, units, prev, mut next, mark, .. } = &self.nodes[node];
-        if let Some((before, mut total)) = self.with_free(prev, units) {
-            if let Some((after, all)) = self.with_free(next, total) {
+        if let Some((before, mut total)) = self.sum_if_free(prev, units) {
+            if let Some((after, all)) = self.sum_if_free(next, total) {
                 self.unbin(next, bin_of(after));
                 self.nodes.remove(next);
                 next = self.nodes[next].next;
@@ -308,29 +260,33 @@ impl Heap {
             self.resize(prev, before, total);
             return prev;
         }
-        if let Some((after, total)) = self.with_free(next, units) {
+        if let Some((after, total)) = self.sum_if_free(next, units) {
             self.nodes.link(prev, next);
             self.nodes.remove(node);
             let joined = &mut self.nodes[next];
             joined.addr = addr;
-            joined.mark = joined.mark.with_head(mark.head());
+            joined.mark = joined.mark.with_boundary(mark.is_boundary());
             self.resize(next, after, total);
             return next;
         }
-        self.nodes[node].mark = mark.with(State::Free);
+        self.nodes[node].mark = mark.with(NodeState::Free);
         self.bin(node, bin_of(units));
         node
     }
 
-    /// The units of a neighbour and those of both, if it is free. A node counts its units in 32 bits: past that,
-    /// neighbours stay apart.
+    /// Returns the units of a free neighbour, and the sum of both. A node counts its units in 32 bits: if the sum does
+    /// not fit, the neighbours stay apart.
     #[inline]
-    fn with_free(&self, neighbour: u32, units: u32) -> Option<(u32, u32)> {
+    fn sum_if_free(&self, neighbour: u32, units: u32) -> Option<(u32, u32)> {
         let neighbour = &self.nodes[neighbour];
-        if neighbour.mark.is(State::Free) { Some((neighbour.units, units.checked_add(neighbour.units)?)) } else { None }
+        if neighbour.mark.is(NodeState::Free) {
+            Some((neighbour.units, units.checked_add(neighbour.units)?))
+        } else {
+            None
+        }
     }
 
-    /// Gives a free node another size, and its bin if that changes.
+    /// Changes the size of a free node, and its bin if necessary.
     #[inline(always)]
     fn resize(&mut self, node: u32, from: u32, to: u32) {
         let (old, new) = (bin_of(from), bin_of(to));
@@ -360,12 +316,6 @@ impl Heap {
             self.bins.pop(bin, bin_next);
         }
     }
-}
-
-/// `addr` rounded up to a power of two, without a division.
-#[inline]
-pub(super) const fn align_up(addr: u64, align: u64) -> u64 {
-    (addr + (align - 1)) & !(align - 1)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! Loom goes through the interleavings of a few threads, over the pool as it is: only the primitives that threads
-//! meet at are loom's (`pool/sync.rs`), and there are two slots, so that they change hands.
+//! Loom runs all interleavings of a few threads over the real pool. Only the pool's synchronization primitives are
+//! loom's (`pool/sync.rs`). There are only two slots, so that slots are given to other streams.
 //!
-//! What a stream may see is asked of the simulated device: blocks are written and verified there in stream order,
-//! without the host waiting, so that memory which crosses streams too early is found changed.
+//! The simulated device checks what a stream may see: blocks are written and verified there in stream order, without
+//! the host waiting. Memory that reaches another stream too early is therefore found changed.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p cumem-adaptors --lib interleavings` goes through all of them, in
-//! half a minute. Here a slot's lock is a mutex; the real one has its own (`lock/interleavings.rs`).
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p cumem-adaptors --lib interleavings` runs all of them in half a
+//! minute. Here a slot's lock is a mutex; the real lock has its own model (`lock/interleavings.rs`).
 
-use super::{Pool, PoolOptions};
+use super::adaptor::Pool;
+use super::options::PoolOptions;
 use cumem::sim::Profile;
 use cumem::{Block, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
 use loom::thread::{self, JoinHandle};
@@ -16,18 +17,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const MIB: usize = 1 << 20;
 
-/// A thread with room for the simulator's calls.
+/// Spawns a thread with enough stack for the simulator's calls.
 fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     thread::Builder::new().stack_size(1 << 18).spawn(work).unwrap()
 }
 
-/// Every interleaving of what `body` spawns. Says how many they were.
+/// Runs every interleaving of the threads that `body` spawns, and prints their number.
 fn model(body: fn()) {
-    // One at a time: streams are numbered through the process, and a slot's choice turns with the number.
+    // One model at a time: streams are numbered across the process, and the choice of a slot depends on that number.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut model = loom::model::Builder::new();
-    // A call of the pool is a few dozen steps.
+    // One call of the pool takes a few dozen steps.
     model.max_branches = 20_000;
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
@@ -42,7 +43,7 @@ fn model(body: fn()) {
 struct Scene {
     pool: Arc<Pool<CudaResource>>,
     streams: [Stream; 3],
-    /// Blocks that were found changed.
+    /// The number of blocks that were found changed.
     changed: Arc<AtomicU64>,
 }
 
@@ -55,7 +56,7 @@ impl Scene {
         Self { pool, streams, changed: Arc::default() }
     }
 
-    /// A block with `mark` in its first bytes, if there is memory.
+    /// Allocates a block and writes `mark` to its first bytes. Returns `None` if memory has run out.
     fn take(&self, stream: usize, bytes: usize, mark: u8) -> Option<Block> {
         let block = self.pool.allocate(&self.streams[stream], layout::bytes(bytes).unwrap()).ok()?;
         let fill = HostKernel::new("fill", move |memory| memory.write::<u8>(0).fill(mark));
@@ -64,7 +65,7 @@ impl Scene {
         Some(block)
     }
 
-    /// Verifies the mark on the stream, after long work, and frees the block there.
+    /// Enqueues long work that verifies the mark, and frees the block on the same stream.
     fn give(&self, stream: usize, block: Block, mark: u8) {
         let changed = Arc::clone(&self.changed);
         let verify = HostKernel::new("verify", move |memory| {
@@ -73,7 +74,7 @@ impl Scene {
             }
         });
         let verify = verify.operations(1_000_000_000_000).reads(block.addr(), 64);
-        // SAFETY: the block is live, and its uses were on this stream or before the thread had it.
+        // SAFETY: the block is live. Its uses were on this stream, or before this thread got it.
         unsafe { self.streams[stream].launch_host(verify) }.unwrap();
         // SAFETY: all uses are on this stream.
         unsafe { self.pool.deallocate(&self.streams[stream], block) }.unwrap();
@@ -95,7 +96,7 @@ impl Scene {
     }
 }
 
-/// Two streams, and room for the block of one: each takes over what the other has left, whose work is not done.
+/// Two streams share memory for one block. Each takes over memory of the other, whose work is not done.
 #[test]
 fn memory_goes_from_stream_to_stream() {
     model(|| {
@@ -110,7 +111,7 @@ fn memory_goes_from_stream_to_stream() {
     });
 }
 
-/// A block is freed on another stream, while its own stream frees and allocates beside it.
+/// A block is freed on another stream while its own stream frees and allocates beside it.
 #[test]
 fn a_block_is_freed_on_another_stream() {
     model(|| {
@@ -126,7 +127,7 @@ fn a_block_is_freed_on_another_stream() {
     });
 }
 
-/// Three streams and two slots: a stream's slot goes to another while the stream uses it.
+/// Three streams share two slots: a stream's slot is given to another stream while the first one uses it.
 #[test]
 fn a_slot_changes_hands() {
     model(|| {
@@ -141,7 +142,7 @@ fn a_slot_changes_hands() {
     });
 }
 
-/// Two threads on one stream.
+/// Two threads use one stream.
 #[test]
 fn two_threads_share_a_stream() {
     model(|| {
@@ -154,7 +155,7 @@ fn two_threads_share_a_stream() {
     });
 }
 
-/// Everything is put together and given back while a stream works.
+/// All memory is joined and freed to the upstream while a stream works.
 #[test]
 fn the_pool_is_trimmed_meanwhile() {
     model(|| {

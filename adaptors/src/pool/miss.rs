@@ -1,53 +1,36 @@
-//! Where a pool looks when a stream's own heap has nothing that fits, in this order: what may be used at
-//! once, what has to be waited for, the upstream.
+//! A miss: a stream's own heap has nothing that fits. The pool then tries, in this order, memory that the stream may
+//! use at once, memory that it has to wait for, and the upstream.
 
-use super::arena::{Need, Taken};
-use super::chunks::{Grown, UNIT};
 use super::fence::Fences;
+use super::limits::Limits;
 use super::options::Crossing;
-use super::rounding::Rounding;
-use super::state::{Central, PoolState};
-use crate::size::Size;
-use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Stream, Upstream, layout};
+use super::refusal::{Refusal, Released, exhausted};
+use super::request::{Piece, Request};
+use super::shared::Shared;
+use super::state::PoolState;
+use super::units::{Extent, UNIT};
+use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Stream, Upstream, layout};
 
-/// The multiple that growth is rounded to where no leaf says: what the driver takes of the device at a time.
+/// The multiple that growth is rounded up to if no leaf reports one: the driver takes this much of the device at a
+/// time. In bytes.
 pub(super) const GRANULARITY: usize = 2 << 20;
-/// Small requests take this much to their stream at a time, so that the next ones find it there.
-const BITE: usize = 2 << 20;
+/// A small request moves this many bytes to its stream's heap, so that the next requests hit.
+pub(super) const PREFERRED_BYTES: usize = 2 << 20;
 const STEP_MAX: usize = 256 << 20;
-/// After so many times that threads had to wait for each other, the pool grows, if less than a bite is wanted: a growth
-/// takes about as long as so many pieces of other streams.
-const MEETINGS: u32 = 64;
+/// After this many contended misses the pool grows, if the request is smaller than [`PREFERRED_BYTES`]: growing takes
+/// about as long as taking this many pieces of other streams.
+pub(super) const CONTENDED_MISSES_MAX: u32 = 64;
 
-/// The options, with every size in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) maximum: Option<usize>,
-    pub(super) step: Option<usize>,
-    pub(super) release_threshold: Option<usize>,
-    /// Of what is live.
-    pub(super) slack: Size,
-    pub(super) crossing: Crossing,
-    pub(super) prefetch: Option<Location>,
-    /// The upstream's chunks can be used as one where they touch, and are multiples of so many bytes.
-    pub(super) joined: Option<usize>,
-    /// What has not been used takes no memory, so that it is used last.
-    pub(super) lazy: bool,
-    pub(super) rounding: Rounding,
-    /// What is too large for a block is the upstream's.
-    pub(super) passes_on: bool,
-}
-
-/// A miss being served. Holds the central lock.
+/// A miss that is being served. It holds the pool's mutex.
 pub(super) struct Miss<'a, U> {
     pub(super) state: &'a PoolState,
-    pub(super) central: &'a mut Central,
+    pub(super) shared: &'a mut Shared,
     pub(super) upstream: &'a U,
     pub(super) limits: &'a Limits,
 }
 
 impl<U: Upstream> Miss<'_, U> {
-    /// A piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
+    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
     pub(super) fn serve(
         &mut self,
         stream: &Stream,
@@ -55,209 +38,210 @@ impl<U: Upstream> Miss<'_, U> {
         units: u32,
         align: u64,
         requested: usize,
-    ) -> Result<Taken, AllocError> {
-        let bite = units.max((BITE / UNIT) as u32);
-        let need = Need { units, align, bite };
-        if let Some(taken) = self.central.arena.take(need, stream.id(), false) {
-            return Ok(taken);
+    ) -> Result<Piece, AllocError> {
+        let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
+        let request = Request { units, align, preferred };
+        if let Some(piece) = self.shared.arena.take(request, stream.id(), false) {
+            return Ok(piece);
         }
-        if self.central.meetings >= MEETINGS && need.bite > units {
-            match self.grow(stream, index, need) {
-                Ok(taken) => return Ok(taken),
+        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > units {
+            match self.grow(stream, index, request) {
+                Ok(piece) => return Ok(piece),
                 Err(refusal) => refusal.unless_fatal().map(drop)?,
             }
         }
-        if let Some(taken) = self.state.steal(self.central, index, need, false) {
-            return Ok(taken);
+        if let Some(piece) = self.state.steal(self.shared, index, request, false) {
+            return Ok(piece);
         }
-        self.state.fold_abandoned(self.central);
-        self.central.arena.settle();
-        let ready = self.central.arena.take(need, stream.id(), false);
-        if let Some(taken) = ready.or_else(|| self.unite(stream, index, need)) {
-            return Ok(taken);
+        self.state.fold_abandoned(self.shared);
+        self.shared.arena.drop_reached();
+        let ready = self.shared.arena.take(request, stream.id(), false);
+        if let Some(piece) = ready.or_else(|| self.pull_and_take(stream, index, request)) {
+            return Ok(piece);
         }
         if self.limits.lazy
-            && self.is_within_slack(self.central.chunks.touched().0 + need.units as usize * UNIT, need)
-            && let Some(taken) = self.touch(stream, index, need, false)?
+            && self.is_within_slack(self.shared.chunks.touched().0 + request.units as usize * UNIT, request)
+            && let Some(piece) = self.touch(stream, index, request, false)?
         {
-            return Ok(taken);
+            return Ok(piece);
         }
         let mut refused = None;
         if self.limits.crossing == Crossing::GrowFirst {
-            match self.grow(stream, index, need) {
-                Ok(taken) => return Ok(taken),
+            match self.grow(stream, index, request) {
+                Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = Some(refusal.unless_fatal()?),
             }
         }
-        if let Some(taken) = self.central.arena.take(need, stream.id(), true) {
-            return self.hold(stream, taken);
+        if let Some(piece) = self.shared.arena.take(request, stream.id(), true) {
+            return self.make_ready(stream, piece);
         }
-        if let Some(taken) = self.state.steal(self.central, index, need, true) {
-            return self.hold(stream, taken);
+        if let Some(piece) = self.state.steal(self.shared, index, request, true) {
+            return self.make_ready(stream, piece);
         }
-        if let Some(taken) = self.gather(stream, index, need, false) {
-            return self.hold(stream, taken);
+        if let Some(piece) = self.gather(stream, index, request, false) {
+            return self.make_ready(stream, piece);
         }
         let refused = match refused {
             Some(refusal) => refusal,
-            None => match self.grow(stream, index, need) {
-                Ok(taken) => return Ok(taken),
+            None => match self.grow(stream, index, request) {
+                Ok(piece) => return Ok(piece),
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
-        self.last_resort(stream, index, need, requested, refused)
+        self.last_resort(stream, index, request, requested, refused)
     }
 
-    /// Memory has run out: everything free is put together, even where the host has to wait for it, and
-    /// whole chunks are given back, so that the upstream may cut anew.
+    /// The upstream is out of memory. The pool joins all free memory, even if the host has to wait for it, and frees
+    /// whole chunks, so that the upstream can allocate differently.
     fn last_resort(
         &mut self,
         stream: &Stream,
         index: usize,
-        need: Need,
+        request: Request,
         requested: usize,
         mut refused: Refusal,
-    ) -> Result<Taken, AllocError> {
-        if let Some(taken) = self.gather(stream, index, need, true) {
-            return self.hold(stream, taken);
+    ) -> Result<Piece, AllocError> {
+        if let Some(piece) = self.gather(stream, index, request, true) {
+            return self.make_ready(stream, piece);
         }
-        // What the stream has itself may fill whole chunks too. Where it cannot be folded, it stays.
-        let _ = self.state.fold_all(self.central, None, true);
-        if let Some(taken) = self.touch(stream, index, need, true)? {
-            return Ok(taken);
+        // The stream's own free memory may fill whole chunks, too. A heap that cannot be folded keeps its memory.
+        let _ = self.state.fold_all(self.shared, None, true);
+        if let Some(piece) = self.touch(stream, index, request, true)? {
+            return Ok(piece);
         }
         if let Some(leaf) = self.upstream.find::<CudaVirtualResource>() {
-            // Nothing can be mapped for it any more.
-            match self.stitch(leaf, stream, index, need, 1, true) {
-                Ok(Some(taken)) => return Ok(taken),
+            // Nothing more can be mapped for it.
+            match self.stitch(leaf, stream, index, request, 1, true) {
+                Ok(Some(piece)) => return Ok(piece),
                 Ok(None) => {}
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
         if self.release(0, true).bytes > 0 {
-            match self.grow(stream, index, need) {
-                Ok(taken) => return Ok(taken),
+            match self.grow(stream, index, request) {
+                Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
-        Err(exhausted(self.state, self.central, requested, refused))
+        Err(exhausted(self.state, self.shared, requested, refused))
     }
 
-    /// Brings what the stream may use of the arena to the stream's heap, where it joins what lies beside
-    /// it, and takes a piece from there.
-    pub(super) fn unite(&mut self, stream: &Stream, index: usize, need: Need) -> Option<Taken> {
-        if self.draw(stream, index) { self.take_own(index, need) } else { None }
+    /// Moves the arena memory that the stream may use to its heap, where it joins adjacent memory, and takes a piece
+    /// from there.
+    pub(super) fn pull_and_take(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
+        if self.pull_usable(stream, index) { self.take_from_own_heap(index, request) } else { None }
     }
 
-    /// Brings what the stream may use of the arena to the stream's heap. Whether there was any.
-    pub(super) fn draw(&mut self, stream: &Stream, index: usize) -> bool {
-        let regions = self.central.arena.take_all(stream.id());
+    /// Moves the arena memory that the stream may use to its heap. Returns whether there was any.
+    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) -> bool {
+        let regions = self.shared.arena.take_usable(stream.id());
         let any = !regions.is_empty();
         self.state.slots.make(index).lock().attach_all(regions);
         any
     }
 
-    /// Takes a piece of the stream's own heap.
-    fn take_own(&mut self, index: usize, need: Need) -> Option<Taken> {
-        let mut local = self.state.slots.get(index)?.lock();
-        let piece = local.heap.allocate_thorough(need.units, need.align)?;
-        Some(Taken { region: local.heap.detach(piece.node), fences: Fences::default() })
+    /// Takes a piece from the stream's own heap.
+    fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
+        let mut stream_heap = self.state.slots.get(index)?.lock();
+        let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
+        Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
     }
 
-    /// Brings everything free together, other streams' first and then all of it, and takes a piece.
-    fn gather(&mut self, stream: &Stream, index: usize, need: Need, force: bool) -> Option<Taken> {
-        let need = Need { bite: need.units, ..need };
-        self.state.collect_idle(self.central, index);
-        // A stream that refuses keeps its memory; there may be enough without.
-        let _ = self.state.fold_all(self.central, Some(index), force);
-        self.central.arena.settle();
-        let united = self.unite(stream, index, need);
-        if let Some(taken) = united.or_else(|| self.take_own(index, need)) {
-            return Some(taken);
+    /// Joins all free memory, first that of other streams and then all of it, and takes a piece.
+    fn gather(&mut self, stream: &Stream, index: usize, request: Request, force: bool) -> Option<Piece> {
+        let request = Request { preferred: request.units, ..request };
+        self.state.collect_idle(self.shared, index);
+        // A heap that cannot be folded keeps its memory; the rest may be enough.
+        let _ = self.state.fold_all(self.shared, Some(index), force);
+        self.shared.arena.drop_reached();
+        let united = self.pull_and_take(stream, index, request);
+        if let Some(piece) = united.or_else(|| self.take_from_own_heap(index, request)) {
+            return Some(piece);
         }
-        if self.central.arena.units() == 0 {
-            // All that is free is in the stream's own heap, where it is joined already.
+        if self.shared.arena.units() == 0 {
+            // All free memory is in the stream's own heap, where it is joined already.
             return None;
         }
-        let _ = self.state.fold(self.central, index, force);
-        self.central.arena.take(need, stream.id(), true).or_else(|| self.central.arena.take_run(need))
+        let _ = self.state.fold(self.shared, index, force);
+        self.shared.arena.take(request, stream.id(), true).or_else(|| self.shared.arena.take_run(request))
     }
 
-    pub(super) fn hold(&mut self, stream: &Stream, taken: Taken) -> Result<Taken, AllocError> {
-        match taken.fences.hold(stream) {
-            Ok(()) => Ok(taken),
+    pub(super) fn make_ready(&mut self, stream: &Stream, piece: Piece) -> Result<Piece, AllocError> {
+        match piece.fences.wait_on(stream) {
+            Ok(()) => Ok(piece),
             Err(error) => {
-                self.central.arena.insert_region(taken.region, taken.fences);
+                self.shared.arena.insert_region(piece.region, piece.fences);
                 Err(error.into())
             }
         }
     }
 
-    /// Takes memory for `need` from the upstream, and the piece out of it.
-    fn grow(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
-        self.central.meetings = 0;
-        if let Some(taken) = self.touch(stream, index, need, true)? {
-            return Ok(taken);
+    /// Gets memory for `request` from the upstream or from untouched parts, and takes a piece of it.
+    fn grow(&mut self, stream: &Stream, index: usize, request: Request) -> Result<Piece, Refusal> {
+        self.shared.contended_misses = 0;
+        if let Some(piece) = self.touch(stream, index, request, true)? {
+            return Ok(piece);
         }
         if let Some(leaf) = self.upstream.find::<CudaVirtualResource>()
-            && let Some(taken) = self.expand(leaf, stream, index, need)?
+            && let Some(piece) = self.grow_in_place(leaf, stream, index, request)?
         {
-            return Ok(taken);
+            return Ok(piece);
         }
-        self.grow_apart(stream, index, need)
+        self.grow_by_chunk(stream, index, request)
     }
 
-    /// Takes a chunk for `need` from the upstream, and the piece out of it.
-    fn grow_apart(&mut self, stream: &Stream, index: usize, need: Need) -> Result<Taken, Refusal> {
-        let reserved = self.central.chunks.reserved();
-        let least = (u64::from(need.units) + need.align - 1) as usize * UNIT;
+    /// Allocates a chunk for `request` from the upstream, and takes a piece of it.
+    fn grow_by_chunk(&mut self, stream: &Stream, index: usize, request: Request) -> Result<Piece, Refusal> {
+        let reserved = self.shared.chunks.reserved();
+        let least = (u64::from(request.units) + request.align - 1) as usize * UNIT;
         let room = self.limits.maximum.map_or(usize::MAX, |maximum| maximum.saturating_sub(reserved));
         if least > room {
             return Err(Refusal::AtMaximum);
         }
         let step = self.limits.step.unwrap_or_else(|| match self.limits.lazy {
-            // As much again as there is: addresses cost nothing, and no block lies in two chunks.
+            // As much as is reserved already: addresses cost nothing, and no block lies in two chunks.
             true => reserved.max(GRANULARITY),
             false => (reserved / 8).clamp(GRANULARITY, STEP_MAX),
         });
-        let granularity = self.limits.joined.unwrap_or(GRANULARITY);
+        let granularity = self.limits.granularity.unwrap_or(GRANULARITY);
         let bytes = layout::align_up(least.max(step), granularity).unwrap_or(least).min(room).max(least);
-        let grown = self.central.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
+        let grown = self.shared.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
         match self.state.fence(stream, false) {
             Ok(fences) if self.limits.lazy => {
-                self.central.chunks.untouched.insert(grown.addr..grown.addr + grown.units, fences);
-                let taken = self.touch(stream, index, need, false)?;
-                Ok(taken.expect("the chunk was made for it"))
+                self.shared.chunks.untouched.insert(grown.addr..grown.addr + grown.units, fences);
+                let piece = self.touch(stream, index, request, false)?;
+                Ok(piece.expect("the chunk was made for it"))
             }
             Ok(fences) => {
-                let apart = self.central.chunks.apart(grown.addr);
-                self.central.arena.insert(grown.addr, grown.units, apart, fences);
-                let taken = self.central.arena.take(need, stream.id(), false);
-                Ok(taken.expect("the chunk was made for it"))
+                let boundary = self.shared.chunks.is_boundary(grown.addr);
+                self.shared.arena.insert(grown.addr, grown.units, boundary, fences);
+                let piece = self.shared.arena.take(request, stream.id(), false);
+                Ok(piece.expect("the chunk was made for it"))
             }
             Err(error) => {
-                // No event says from when on others may use the chunk, so it goes to this stream's heap, with
-                // all that this stream may use, before anybody else can see it.
-                let apart = self.central.chunks.apart(grown.addr);
-                self.central.arena.insert(grown.addr, grown.units, apart, Fences::default());
-                self.unite(stream, index, need).ok_or(Refusal::Upstream(error.into()))
+                // No event could be recorded for the chunk, so other streams cannot know when they may use it. It
+                // enters this stream's heap, with all other memory that the stream may use, before any other stream can
+                // see it.
+                let boundary = self.shared.chunks.is_boundary(grown.addr);
+                self.shared.arena.insert(grown.addr, grown.units, boundary, Fences::default());
+                self.pull_and_take(stream, index, request).ok_or(Refusal::Upstream(error.into()))
             }
         }
     }
 
-    /// Gives chunks back that are wholly free and in the arena, the highest first, until no more than
-    /// `keep` bytes are reserved. With `force`, the host waits for what is stitched.
+    /// Frees chunks that are wholly free and in the arena, the highest first, until at most `keep` bytes are reserved.
+    /// With `force`, the host waits for work on stitches.
     pub(super) fn release(&mut self, keep: usize, force: bool) -> Released {
-        self.bring_home();
-        let refused = self.unmap_spent(force).err().map(DeallocReason::from);
+        self.unstitch();
+        let refused = self.unmap_empty(force).err().map(DeallocReason::from);
         let mut released = Released { bytes: 0, refused };
-        let Central { arena, chunks, stitches, service, .. } = self.central;
-        let covered = stitches.covered(chunks);
-        for Grown { addr, units } in chunks.places().into_iter().rev() {
+        let Shared { arena, chunks, stitches, service, .. } = self.shared;
+        let aliased = stitches.aliased_chunks(chunks);
+        for Extent { addr, units } in chunks.extents().into_iter().rev() {
             if chunks.reserved() <= keep {
                 break;
             }
-            if covered.contains(&addr) {
+            if aliased.contains(&addr) {
                 continue;
             }
             let touched = chunks.untouched_of(addr).map_or(units, |(part, _)| part.start - addr);
@@ -265,108 +249,11 @@ impl<U: Upstream> Miss<'_, U> {
             match chunks.release(self.upstream, addr, &fences, service) {
                 Ok(bytes) => released.bytes += bytes,
                 Err(reason) => {
-                    arena.insert(addr, touched, chunks.apart(addr), fences);
+                    arena.insert(addr, touched, chunks.is_boundary(addr), fences);
                     released.refused = Some(reason);
                 }
             }
         }
         released
-    }
-}
-
-/// What became of an attempt to give chunks back.
-#[derive(Debug)]
-pub(super) struct Released {
-    pub(super) bytes: usize,
-    /// Why the upstream did not take a chunk, the last time that it did not.
-    pub(super) refused: Option<DeallocReason>,
-}
-
-/// Why the pool did not grow.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    AtMaximum,
-    Upstream(AllocError),
-}
-
-impl From<AllocError> for Refusal {
-    fn from(error: AllocError) -> Self {
-        Self::Upstream(error)
-    }
-}
-
-impl Refusal {
-    /// An error of the upstream that is not want of memory ends the search: it is returned as it is.
-    fn unless_fatal(self) -> Result<Self, AllocError> {
-        match self {
-            Self::Upstream(error) if !error.is_out_of_memory() => Err(error),
-            other => Ok(other),
-        }
-    }
-}
-
-/// The error of a request that nothing could be found for.
-pub(super) fn exhausted(state: &PoolState, central: &Central, requested: usize, refused: Refusal) -> AllocError {
-    let held = Box::new(state.held(central));
-    let upstream = match refused {
-        Refusal::AtMaximum => None,
-        Refusal::Upstream(error) => Some(Box::new(error)),
-    };
-    AllocError::Exhausted { layer: "pool", requested, held, upstream }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pool::{Pool, PoolOptions};
-    use cumem::sim::Profile;
-    use cumem::{CudaResource, Device, MemoryResource};
-    use std::thread;
-
-    #[test]
-    fn threads_that_keep_meeting_have_the_pool_grow() {
-        let device = Device::simulated(Profile::default()).unwrap();
-        let options = PoolOptions::new().step(GRANULARITY).maximum(2 * GRANULARITY);
-        let pool = Pool::new(CudaResource::new(&device), options).unwrap();
-        // Streams that keep nothing live, so that each can take what the one before has free.
-        let allocate = |bytes: usize| {
-            let stream = Stream::new(&device).unwrap();
-            let block = pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap();
-            // SAFETY: nobody uses it.
-            unsafe { pool.deallocate(&stream, block) }.unwrap();
-            (stream, pool.stats().reserved / GRANULARITY)
-        };
-        let (_first, reserved) = allocate(BITE);
-        assert_eq!(reserved, 1);
-        let meet = |times: u32| pool.state.lock().meetings = times;
-        meet(MEETINGS - 1);
-        let (_second, reserved) = allocate(BITE / 4);
-        assert_eq!(reserved, 1, "not yet");
-        meet(MEETINGS);
-        let (_third, reserved) = allocate(BITE);
-        assert_eq!(reserved, 1, "not for so much");
-        let (_fourth, reserved) = allocate(BITE / 4);
-        assert_eq!((reserved, pool.state.lock().meetings), (2, 0));
-        meet(MEETINGS);
-        let (_fifth, reserved) = allocate(BITE);
-        assert_eq!(reserved, 2);
-        let (_sixth, reserved) = allocate(BITE / 4);
-        assert_eq!((reserved, pool.state.lock().meetings), (2, 0), "no more than the maximum");
-    }
-
-    #[test]
-    fn a_thread_that_waits_for_another_is_counted() {
-        let device = Device::simulated(Profile::default()).unwrap();
-        let state = PoolState::new(device, None).unwrap();
-        drop(state.lock_for_miss());
-        assert_eq!(state.lock().meetings, 0);
-        while state.lock().meetings == 0 {
-            thread::scope(|scope| {
-                let held = state.lock();
-                scope.spawn(|| drop(state.lock_for_miss()));
-                thread::yield_now();
-                drop(held);
-            });
-        }
     }
 }

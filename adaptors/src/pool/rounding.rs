@@ -1,54 +1,55 @@
-//! [`Rounding`]: how many units a request is cut to.
+//! [`Rounding`]: the number of units that a request is rounded up to.
 #![forbid(unsafe_code)]
 
-use super::arena::REGION_MAX;
-use super::chunks::UNIT;
+use super::units::{REGION_MAX, UNIT};
 
-/// Requests are cut to whole units and, with divisions, to so many sizes from each power of two to the next.
+/// Rounds requests up to whole units. With divisions, it rounds up to one of that many sizes between each power of two
+/// and the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rounding {
-    /// The logarithm of the divisions.
+    /// The logarithm of the number of divisions.
     shift: u32,
-    /// Up to so many units nothing is rounded.
+    /// Up to this many units, sizes are not rounded.
     exact: u64,
-    /// No request is rounded up by more bytes than this, beyond whole units.
-    most_added: u64,
-    /// Units that a block may have.
+    /// The most bytes, beyond whole units, that rounding adds to a request.
+    added_max: u64,
+    /// The most units that a block may have.
     largest: u64,
 }
 
 impl Rounding {
     /// No rounding beyond whole units.
-    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, most_added: 0, largest: REGION_MAX };
+    pub(super) const EXACT: Self = Self { shift: u32::BITS, exact: REGION_MAX, added_max: 0, largest: REGION_MAX };
 
-    /// With `divisions`, a power of two.
+    /// Creates a rounding with `divisions`, which must be a power of two.
     pub(super) fn new(divisions: u32) -> Self {
         let shift = divisions.trailing_zeros();
         let largest_division = (REGION_MAX / 2) >> shift;
-        // Up to here a division is one unit.
+        // Up to this size, a division is one unit.
         let exact = (u64::from(divisions) << 1).min(REGION_MAX);
-        Self { shift, exact, most_added: largest_division.saturating_sub(1) * UNIT as u64, largest: REGION_MAX }
+        Self { shift, exact, added_max: largest_division.saturating_sub(1) * UNIT as u64, largest: REGION_MAX }
     }
 
-    /// The same, for requests of up to `bytes`.
+    /// Returns the same rounding for requests of up to `bytes`.
     pub(super) fn up_to(self, bytes: usize) -> Self {
         let largest = self.largest.min((bytes / UNIT) as u64);
         Self { largest, exact: self.exact.min(largest), ..self }
     }
 
-    /// Units of `bytes`, or nothing if no block may be for so many.
+    /// Returns the units of a block for `bytes`, or `None` if no block may be that large.
     #[inline]
     pub(super) fn units_of(&self, bytes: usize) -> Option<u32> {
         let units = bytes.div_ceil(UNIT) as u64;
         if units <= self.exact { Some(units as u32) } else { self.rounded(units) }
     }
 
-    /// Whether a block of `units` can be for a request that fills `asked` bytes together with the rest of its last
-    /// unit.
+    /// Reports whether a block of `units` can belong to a request of `asked` bytes. `asked` includes the unused bytes
+    /// of the request's last unit.
     #[inline]
     pub(super) fn allows(&self, units: u32, asked: u64) -> bool {
-        // Below zero it is too much as well. Which size it is rounded to is not looked at: frees pay for that.
-        (u64::from(units) * UNIT as u64).wrapping_sub(asked) <= self.most_added
+        // A negative difference wraps around and fails the check as well. The exact rounded size is not computed here,
+        // because every free makes this check.
+        (u64::from(units) * UNIT as u64).wrapping_sub(asked) <= self.added_max
     }
 
     #[inline(never)]
@@ -57,7 +58,7 @@ impl Rounding {
             return None;
         }
         let division = (1 << units.ilog2()) >> self.shift.min(units.ilog2());
-        // A power of two is the next one's limit, so that the sum is no more than the largest region.
+        // A size below a power of two rounds up to that power at most, so the result never exceeds the largest region.
         Some(units.next_multiple_of(division) as u32)
     }
 }

@@ -1,24 +1,24 @@
-//! [`PoolSnapshot`]: every piece of a pool's memory at one moment, for whoever wants to draw or count it.
+//! [`PoolSnapshot`]: every piece of a pool's memory at one moment, to draw or count.
 
-use super::chunks::UNIT;
 use super::classes::Classes;
 use super::state::PoolState;
 use super::stats::{Bytes, PoolStats, of_stream};
+use super::units::UNIT;
 use cumem::{SizeClass, StreamId, StreamStats};
 use std::fmt;
 
 /// All of a pool's memory at one moment, piece by piece.
 ///
-/// `Display` writes it for people: the sums, a line for each stream and each size class, and a map.
+/// `Display` writes the sums, a line for each stream and each size class, and a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolSnapshot {
-    /// The sums, of the same moment.
+    /// The sums at the same moment.
     pub stats: PoolStats,
-    /// What each stream has, in the order of the pool's table.
+    /// The memory of each stream, in the order of the pool's table.
     pub streams: Vec<StreamStats>,
-    /// The pieces, by address: their second one, if they are stitched. They do not overlap, and are together what is
-    /// reserved.
+    /// The pieces by address. A stitched piece is listed at its second address. The pieces do not overlap, and together
+    /// they are the reserved memory.
     pub regions: Vec<PoolRegion>,
 }
 
@@ -26,34 +26,34 @@ pub struct PoolSnapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolRegion {
-    /// Where it begins.
+    /// The address of its first byte.
     pub addr: u64,
-    /// How large it is.
+    /// The size in bytes.
     pub bytes: usize,
-    /// What it is doing.
+    /// Its state.
     pub state: RegionState,
-    /// The stream that it counts for ([`StreamStats`]), if it is live or cached.
+    /// The stream under which the piece is counted ([`StreamStats`]), if it is live or cached.
     pub stream: Option<StreamId>,
 }
 
-/// What a piece of a pool's memory is doing.
+/// The state of a piece of a pool's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RegionState {
-    /// It is a live block.
+    /// A live block.
     Live,
     /// Free, and kept for one stream.
     Cached,
     /// Free for every stream at once.
     Free,
-    /// Free, and given to no stream since it came: unified memory without pages.
+    /// Free, and not given to any stream yet: unified (managed) memory without pages.
     Untouched,
-    /// Free once the work on it is done, for which a stream has to wait.
+    /// Free, but work on it is not done: a stream has to wait for that work.
     Pending,
 }
 
 impl PoolSnapshot {
-    /// The live blocks by size, from the smallest; sizes that no block has are left out.
+    /// Returns the live blocks by size, from the smallest. Sizes that no block has are left out.
     pub fn classes(&self) -> Vec<SizeClass> {
         let mut classes = Classes::default();
         let live = self.regions.iter().filter(|region| region.state == RegionState::Live);
@@ -63,29 +63,29 @@ impl PoolSnapshot {
 }
 
 impl PoolState {
-    /// All of the pool's memory, piece by piece. Stops the pool while it is written down.
+    /// Returns all of the pool's memory, piece by piece. Other calls of the pool may block meanwhile.
     pub fn snapshot(&self) -> PoolSnapshot {
-        // Memory comes to the arena and leaves it only under the central lock, so the slots need not be
-        // locked while the arena, whose fences ask the driver, is read.
-        let central = self.lock();
+        // Memory enters and leaves the arena only under the pool's mutex. The slots therefore need not be locked while
+        // the arena is read, whose fences query the driver.
+        let shared = self.lock();
         let (mut streams, mut regions) = (Vec::new(), Vec::new());
-        let stats = self.stats_while_locked(&central, |local| {
-            let Some(own) = of_stream(local) else { return };
+        let stats = self.stats_while_locked(&shared, |stream_heap| {
+            let Some(own) = of_stream(stream_heap) else { return };
             streams.push(own);
-            regions.extend(local.heap.pieces().map(|(addr, units, live)| {
+            regions.extend(stream_heap.heap.pieces().map(|(addr, units, live)| {
                 let state = if live { RegionState::Live } else { RegionState::Cached };
                 PoolRegion::new(addr, u64::from(units), state, own.stream)
             }));
         });
-        regions.extend(central.arena.pieces().map(|(addr, units, ready)| {
+        regions.extend(shared.arena.pieces().map(|(addr, units, ready)| {
             let state = if ready { RegionState::Free } else { RegionState::Pending };
             PoolRegion::new(addr, units, state, None)
         }));
-        let untouched = central.chunks.untouched.iter();
+        let untouched = shared.chunks.untouched.iter();
         regions.extend(
             untouched.map(|(part, _)| PoolRegion::new(part.start, part.end - part.start, RegionState::Untouched, None)),
         );
-        drop(central);
+        drop(shared);
         regions.sort_unstable_by_key(|region| region.addr);
         PoolSnapshot { stats, streams, regions }
     }
@@ -115,12 +115,12 @@ impl fmt::Display for PoolSnapshot {
         for class in self.classes() {
             write!(f, "\nup to {}: {} blocks, {}", Bytes(class.at_most), class.blocks, Bytes(class.bytes))?;
         }
-        self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| map(f, run))
+        self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| write_map(f, run))
     }
 }
 
-/// One line for pieces that lie end to end: `#` where all is live, `.` where nothing is, `+` for both.
-fn map(f: &mut fmt::Formatter<'_>, run: &[PoolRegion]) -> fmt::Result {
+/// Writes one line for adjacent pieces: `#` where all memory is live, `.` where none is, `+` for both.
+fn write_map(f: &mut fmt::Formatter<'_>, run: &[PoolRegion]) -> fmt::Result {
     const CELLS: u64 = 64;
     let (start, end) = (run[0].addr, run[run.len() - 1].end());
     let cell = (end - start).div_ceil(CELLS).next_multiple_of(UNIT as u64);

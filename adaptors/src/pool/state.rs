@@ -1,193 +1,173 @@
-//! [`PoolState`]: everything in a pool but its upstream.
+//! [`PoolState`]: everything in a pool except its upstream.
 
-use super::arena::{Arena, Need, Taken};
-use super::chunks::{Chunks, UNIT};
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
-use super::slots::{Local, Slot, Slots};
+use super::request::{Piece, Request};
+use super::shared::Shared;
 use super::stats::{PoolStats, of_stream};
-use super::stitch::Stitches;
+use super::streams::{Slot, Slots, StreamHeap};
 use super::sync::{Mutex, MutexGuard};
+use super::units::UNIT;
 use cumem::{Device, DriverError, Held, MakerId, Stream};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 
-/// What a pool can be asked through any stack: `stack.find::<PoolState>()`.
+/// The state of a pool, which any stack can reach: `stack.find::<PoolState>()`.
 #[derive(Debug)]
 pub struct PoolState {
     pub(super) device: Device,
     pub(super) maker: MakerId,
     maximum: Option<usize>,
     pub(super) slots: Slots,
-    central: Mutex<Central>,
-}
-
-/// What misses share. Whoever holds its lock may take the lock of a slot, never the other way round.
-#[derive(Debug)]
-pub(super) struct Central {
-    pub(super) arena: Arena,
-    pub(super) chunks: Chunks,
-    pub(super) stitches: Stitches,
-    /// The pool's own stream, on which chunks are taken at construction and given back.
-    pub(super) service: Stream,
-    /// How often a thread that missed had to wait for another one here, since the pool grew last.
-    pub(super) meetings: u32,
-}
-
-impl Central {
-    /// Lets the first `units` of the untouched part at `addr` be used: the arena has them now.
-    pub(super) fn touch(&mut self, addr: u64, units: u64) {
-        let apart = self.chunks.apart(addr);
-        if let Some(fences) = self.chunks.touch(addr, units) {
-            self.arena.insert(addr, units, apart, fences);
-        }
-    }
+    shared: Mutex<Shared>,
 }
 
 impl PoolState {
     pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DriverError> {
         let service = Stream::new(&device)?;
         let (arena, chunks, stitches) = Default::default();
-        let central = Central { arena, chunks, stitches, service, meetings: 0 };
-        Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), central: Mutex::new(central) })
+        let shared = Shared { arena, chunks, stitches, service, contended_misses: 0 };
+        Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), shared: Mutex::new(shared) })
     }
 
-    /// The most that the pool may have from its upstream, in bytes.
+    /// Returns the most bytes that the pool may hold from its upstream.
     pub fn maximum(&self) -> Option<usize> {
         self.maximum
     }
 
-    /// The pool's memory at this moment. Stops the pool while it adds up.
+    /// Returns the pool's statistics at this moment. Other calls of the pool may block meanwhile.
     pub fn stats(&self) -> PoolStats {
         self.stats_with(&self.lock())
     }
 
-    pub(super) fn stats_with(&self, central: &Central) -> PoolStats {
-        self.stats_while_locked(central, |_| ())
+    pub(super) fn stats_with(&self, shared: &Shared) -> PoolStats {
+        self.stats_while_locked(shared, |_| ())
     }
 
-    /// Adds up, and lets `look` see each slot, while all of them are locked.
-    pub(super) fn stats_while_locked(&self, central: &Central, look: impl FnMut(&mut Local)) -> PoolStats {
-        let mut locals: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
-        let largest = locals.iter_mut().map(|local| u64::from(local.heap.largest_free())).max().unwrap_or(0);
-        let sum = |of: fn(&Local) -> u64| locals.iter().map(|local| of(local)).sum::<u64>() as usize;
-        let cached = sum(|local| local.heap.free_units()) * UNIT;
-        let untouched = &central.chunks.untouched;
+    /// Adds up the statistics, and calls `visit` with each slot's heap while all slots are locked.
+    pub(super) fn stats_while_locked(&self, shared: &Shared, visit: impl FnMut(&mut StreamHeap)) -> PoolStats {
+        let mut stream_heaps: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
+        let largest =
+            stream_heaps.iter_mut().map(|stream_heap| u64::from(stream_heap.heap.largest_free())).max().unwrap_or(0);
+        let sum =
+            |of: fn(&StreamHeap) -> u64| stream_heaps.iter().map(|stream_heap| of(stream_heap)).sum::<u64>() as usize;
+        let cached = sum(|stream_heap| stream_heap.heap.free_units()) * UNIT;
+        let untouched = &shared.chunks.untouched;
         let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
-        let (touched, peak_touched) = central.chunks.touched();
+        let (touched, peak_touched) = shared.chunks.touched();
         let stats = PoolStats {
-            reserved: central.chunks.reserved(),
-            allocated: sum(|local| local.heap.live_units()) * UNIT,
-            requested: sum(|local| local.requested),
-            free: (central.arena.units() + untouched.units()) as usize * UNIT + cached,
+            reserved: shared.chunks.reserved(),
+            allocated: sum(|stream_heap| stream_heap.heap.live_units()) * UNIT,
+            requested: sum(|stream_heap| stream_heap.requested),
+            free: (shared.arena.units() + untouched.units()) as usize * UNIT + cached,
             cached,
-            largest_free: largest.max(central.arena.largest()).max(largest_untouched) as usize * UNIT,
+            largest_free: largest.max(shared.arena.largest()).max(largest_untouched) as usize * UNIT,
             touched,
             peak_touched,
-            blocks: sum(|local| local.blocks),
-            chunks: central.chunks.count(),
-            streams: locals.iter().filter(|local| local.stream().is_some()).count(),
+            blocks: sum(|stream_heap| stream_heap.blocks),
+            chunks: shared.chunks.count(),
+            streams: stream_heaps.iter().filter(|stream_heap| stream_heap.stream().is_some()).count(),
         };
-        locals.iter_mut().map(|local| &mut **local).for_each(look);
+        stream_heaps.iter_mut().map(|stream_heap| &mut **stream_heap).for_each(visit);
         stats
     }
 
-    /// What there is, down to the size of each block, for the error of a request that nothing could be found for.
-    pub(super) fn held(&self, central: &Central) -> Held {
+    /// Returns the pool's usage, down to the size of each block, for the error of a request that found no memory.
+    pub(super) fn held(&self, shared: &Shared) -> Held {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
-        let stats = self.stats_while_locked(central, |local| {
-            streams.extend(of_stream(local));
-            local.heap.live_sizes().for_each(|units| classes.count(units));
+        let stats = self.stats_while_locked(shared, |stream_heap| {
+            streams.extend(of_stream(stream_heap));
+            stream_heap.heap.live_sizes().for_each(|units| classes.count(units));
         });
         Held { maximum: self.maximum, classes: classes.counted(), streams, ..stats.held() }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Central> {
-        self.central.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for a miss: whether it meets another is counted.
-    pub(super) fn lock_for_miss(&self) -> MutexGuard<'_, Central> {
-        if let Ok(central) = self.central.try_lock() {
-            return central;
+    /// Locks the pool's mutex for a miss, and counts whether another thread held it.
+    pub(super) fn lock_for_miss(&self) -> MutexGuard<'_, Shared> {
+        if let Ok(shared) = self.shared.try_lock() {
+            return shared;
         }
-        let mut central = self.lock();
-        central.meetings = central.meetings.saturating_add(1);
-        central
+        let mut shared = self.lock();
+        shared.contended_misses = shared.contended_misses.saturating_add(1);
+        shared
     }
 
-    /// The slot of `stream`, which is bound to one if it was not.
-    pub(super) fn bind(&self, central: &mut Central, stream: &Stream) -> Result<(usize, &Slot), DriverError> {
+    /// Returns the slot of `stream`, and binds the stream to one if necessary.
+    pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DriverError> {
         if let Some((index, slot)) = self.slots.find(stream.id())
             && slot.lock().serves(stream.id())
         {
             return Ok((index, slot));
         }
-        self.fold_abandoned(central);
+        self.fold_abandoned(shared);
         let mut refused = None;
         for index in self.slots.candidates(stream.id()) {
-            match self.rebind(central, index, Some(stream.clone()), false) {
+            match self.rebind(shared, index, Some(stream.clone()), false) {
                 Ok(()) => return Ok((index, self.slots.make(index))),
                 Err(error) => refused = Some((index, error)),
             }
         }
-        // All belong to default streams of other threads: only the whole device can be waited for.
+        // All candidates belong to default streams of other threads. The host can only wait for the whole device.
         let (index, _) = refused.expect("a stream has candidates");
-        self.rebind(central, index, Some(stream.clone()), true)?;
+        self.rebind(shared, index, Some(stream.clone()), true)?;
         Ok((index, self.slots.make(index)))
     }
 
-    /// Gives slot `index` to another stream, or to none. What is free in it goes to the arena.
-    fn rebind(&self, central: &mut Central, index: usize, to: Option<Stream>, force: bool) -> Result<(), DriverError> {
+    /// Gives slot `index` to another stream, or to none. The slot's free memory enters the arena.
+    fn rebind(&self, shared: &mut Shared, index: usize, to: Option<Stream>, force: bool) -> Result<(), DriverError> {
         let owner = to.as_ref().map(Stream::id);
         let slot = self.slots.make(index);
         let (regions, from) = {
-            let mut local = slot.lock();
-            (local.heap.drain(), local.set_stream(to))
+            let mut stream_heap = slot.lock();
+            (stream_heap.heap.drain(), stream_heap.set_stream(to))
         };
         if let (Some(stream), false) = (&from, regions.is_empty()) {
             let fences = match self.fence(stream, force) {
                 Ok(fences) => fences,
                 Err(error) => {
-                    let mut local = slot.lock();
-                    local.attach_all(regions);
-                    local.set_stream(from);
+                    let mut stream_heap = slot.lock();
+                    stream_heap.attach_all(regions);
+                    stream_heap.set_stream(from);
                     return Err(error);
                 }
             };
             for region in regions {
-                central.arena.insert_region(region, fences.clone());
+                shared.arena.insert_region(region, fences.clone());
             }
         }
         self.slots.set_owner(index, owner);
         Ok(())
     }
 
-    /// Moves what is free in a slot to the arena.
-    pub(super) fn fold(&self, central: &mut Central, index: usize, force: bool) -> Result<(), DriverError> {
+    /// Moves a slot's free memory to the arena.
+    pub(super) fn fold(&self, shared: &mut Shared, index: usize, force: bool) -> Result<(), DriverError> {
         let stream = self.slots.make(index).lock().stream().cloned();
-        self.rebind(central, index, stream, force)
+        self.rebind(shared, index, stream, force)
     }
 
-    /// Folds every slot but `spare`. Those that the driver refuses an event for keep what they have; the
-    /// first refusal.
-    pub(super) fn fold_all(&self, central: &mut Central, spare: Option<usize>, force: bool) -> Result<(), DriverError> {
+    /// Folds every slot but `except`. A slot keeps its memory if the driver refuses an event for it. Returns the first
+    /// refusal.
+    pub(super) fn fold_all(&self, shared: &mut Shared, except: Option<usize>, force: bool) -> Result<(), DriverError> {
         let mut all = Ok(());
-        for (index, _) in self.slots.bound().filter(|&(index, _)| Some(index) != spare) {
-            all = all.and(self.fold(central, index, force));
+        for (index, _) in self.slots.bound().filter(|&(index, _)| Some(index) != except) {
+            all = all.and(self.fold(shared, index, force));
         }
         all
     }
 
-    /// Moves what is free in the slots of idle streams to slot `index`.
-    pub(super) fn collect_idle(&self, _locked: &Central, index: usize) {
+    /// Moves the free memory of idle streams' slots to slot `index`.
+    pub(super) fn collect_idle(&self, _locked: &Shared, index: usize) {
         let mut collected = Vec::new();
         for (_, slot) in self.slots.bound().filter(|&(other, _)| other != index) {
             let (mut regions, stream) = {
-                let mut local = slot.lock();
-                (local.heap.drain(), local.stream().cloned())
+                let mut stream_heap = slot.lock();
+                (stream_heap.heap.drain(), stream_heap.stream().cloned())
             };
-            // As in `steal`: an idle stream is done with what was taken before it was asked.
+            // As in `steal`: the memory was taken before the query, so an idle stream is done with it.
             if !regions.is_empty() && stream.is_none_or(|stream| is_idle(&stream)) {
                 collected.append(&mut regions);
             } else {
@@ -198,52 +178,53 @@ impl PoolState {
         self.slots.make(index).lock().attach_all(collected);
     }
 
-    /// Folds the slots of streams that only the pool still holds, and lets go of the streams.
-    pub(super) fn fold_abandoned(&self, central: &mut Central) {
+    /// Folds the slots of streams whose last handle the pool holds, and drops those handles.
+    pub(super) fn fold_abandoned(&self, shared: &mut Shared) {
         for (index, slot) in self.slots.bound() {
             let abandoned = slot.lock().stream().is_some_and(|stream| stream.handles() == 1);
             if abandoned {
-                // A stream that refuses (the default stream of another thread) stays bound, and is asked
-                // again when memory runs out.
-                let _ = self.rebind(central, index, None, false);
+                // If no event can be recorded (the default stream of another thread), the slot stays bound. It is
+                // folded again when memory runs out.
+                let _ = self.rebind(shared, index, None, false);
             }
         }
     }
 
-    /// A piece of another slot that has one, the best fit of all. Without `wait`, only where the stream is idle.
+    /// Takes a piece from another slot: the best fit of all slots. Without `wait`, only from slots whose stream is
+    /// idle.
     ///
-    /// Takes first and asks then: a stream that is idle afterwards is done with the piece. It asks once, since a query
-    /// takes as long as all the rest.
-    pub(super) fn steal(&self, _locked: &Central, thief: usize, need: Need, wait: bool) -> Option<Taken> {
+    /// The function takes the piece first and queries the stream afterwards: if the stream is idle then, it is done
+    /// with the piece. It queries each stream once, because a query takes as long as everything else here.
+    pub(super) fn steal(&self, _locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
         let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {
-            let mut local = slot.lock();
-            if local.heap.free_units() >= u64::from(need.units) && local.stream().is_some() {
-                victims.extend(local.heap.room_for(need.units, need.align).map(|room| (room, index)));
+            let mut stream_heap = slot.lock();
+            if stream_heap.heap.free_units() >= u64::from(request.units) && stream_heap.stream().is_some() {
+                victims.extend(stream_heap.heap.room_for(request.units, request.align).map(|room| (room, index)));
             }
         }
-        // Of equals, the oldest: the sort is stable.
+        // Of equal fits, the oldest slot: the sort is stable.
         victims.sort_by_key(|&(room, _)| room);
         for (_, index) in victims {
             let slot = self.slots.get(index).expect("just seen");
             let (region, stream) = {
-                let mut local = slot.lock();
-                let Some(stream) = local.stream().cloned() else { continue };
-                let Some(region) = local.heap.take(need.units, need.align) else { continue };
+                let mut stream_heap = slot.lock();
+                let Some(stream) = stream_heap.stream().cloned() else { continue };
+                let Some(region) = stream_heap.heap.take(request.units, request.align) else { continue };
                 (region, stream)
             };
             let fences = if wait { self.fence(&stream, false).ok() } else { is_idle(&stream).then(Fences::default) };
             let Some(fences) = fences else {
-                // The slot is still this stream's: it changes hands under the central lock only.
+                // The slot still belongs to this stream, because it is rebound only under the pool's mutex.
                 slot.lock().heap.attach(region);
                 continue;
             };
-            return Some(Taken { region, fences });
+            return Some(Piece { region, fences });
         }
         None
     }
-    /// The end of what is enqueued on `stream`; nothing, if that is done. With `force`, where the driver
-    /// refuses to say, the host waits for the device.
+    /// Returns a fence after the work enqueued on `stream`, or no fence if that work is done. With `force`, if no event
+    /// can be recorded, the host waits for the device.
     pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
         if is_idle(stream) {
             return Ok(Fences::default());
@@ -256,7 +237,7 @@ impl PoolState {
     }
 }
 
-/// Whether all of a stream's work is known to be done. An error counts as no.
+/// Reports whether all of a stream's work is known to be done. An error counts as "no".
 fn is_idle(stream: &Stream) -> bool {
     matches!(stream.is_idle(), Ok(true))
 }

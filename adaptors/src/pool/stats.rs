@@ -1,73 +1,75 @@
-//! [`PoolStats`]: how much memory a pool has, and what it is doing.
+//! [`PoolStats`]: how much memory a pool has, and what it is used for.
 
-use super::chunks::UNIT;
-use super::slots::Local;
+use super::streams::StreamHeap;
+use super::units::UNIT;
 use cumem::{Held, Stream, StreamStats};
 use std::fmt;
 
-/// A pool's memory at one moment. Bytes, unless it says otherwise.
+/// The memory of a pool at one moment, in bytes unless stated otherwise.
 ///
-/// `allocated + free = reserved` and `requested <= allocated`, always.
+/// Always, `allocated + free = reserved` and `requested <= allocated`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Had from the upstream.
+    /// Bytes that the pool holds from its upstream.
     pub reserved: usize,
-    /// In live blocks, each rounded up to 256.
+    /// Bytes in live blocks, each rounded up to a multiple of 256 or to a size of
+    /// [`divisions`](super::PoolOptions::divisions).
     pub allocated: usize,
-    /// Asked for in live blocks.
+    /// Bytes that were requested for the live blocks.
     pub requested: usize,
-    /// In no live block.
+    /// Bytes in no live block.
     pub free: usize,
-    /// Of `free`: kept for the stream that freed it last, for which it needs no event.
+    /// The part of `free` that is kept for the stream that freed it last, which needs no event to reuse it.
     pub cached: usize,
-    /// The largest free piece that is in one place, and kept for one stream or for none.
+    /// The size of the largest free piece that lies in one place, and is kept for one stream or for none.
     pub largest_free: usize,
-    /// Of `reserved`: has been given to a stream at some time. All of it, but over unified memory, where the rest has
-    /// no pages yet.
+    /// The part of `reserved` that has been given to a stream at some time. This is all of it, except over unified
+    /// (managed) memory: the rest has no pages yet.
     pub touched: usize,
-    /// The most that `touched` ever was.
+    /// The most that `touched` has ever been.
     pub peak_touched: usize,
-    /// Live blocks (a number).
+    /// The number of live blocks.
     pub blocks: usize,
-    /// Chunks had from the upstream (a number).
+    /// The number of chunks that the pool holds from its upstream.
     pub chunks: usize,
-    /// Streams that the pool keeps memory for or has lately (a number).
+    /// The number of streams that the pool keeps memory for, or did lately.
     pub streams: usize,
 }
 
 impl PoolStats {
-    /// The share of the memory in live blocks that nobody asked for: what rounding up costs. 0 if there is none.
+    /// Returns the share of the bytes in live blocks that no caller requested, which is the cost of rounding up.
+    /// Returns 0 if there are none.
     pub fn internal_fragmentation(&self) -> f64 {
         self.held().internal_fragmentation()
     }
 
-    /// The share of the free memory that is not in its largest piece. 0 if there is none.
+    /// Returns the share of the free memory that is outside its largest piece. Returns 0 if there is none.
     pub fn external_fragmentation(&self) -> f64 {
         self.held().external_fragmentation()
     }
 
-    /// The same as an error carries it, but for the maximum, the blocks' sizes and the streams.
+    /// Returns the statistics as an error carries them, without the maximum, the block sizes and the streams.
     pub(super) fn held(&self) -> Held {
         let Self { reserved, allocated, requested: wanted, free, cached, largest_free, blocks, .. } = *self;
         Held { reserved, allocated, wanted, blocks, free, cached, largest_free, ..Held::default() }
     }
 }
 
-/// What one stream has; nothing of a slot that no stream has and that has no block.
-pub(super) fn of_stream(local: &mut Local) -> Option<StreamStats> {
+/// Returns the memory of one stream, or `None` for a slot without a stream and without a block.
+pub(super) fn of_stream(stream_heap: &mut StreamHeap) -> Option<StreamStats> {
     let own = StreamStats {
-        stream: local.stream().map(Stream::id),
-        allocated: local.heap.live_units() as usize * UNIT,
-        requested: local.requested as usize,
-        cached: local.heap.free_units() as usize * UNIT,
-        largest_free: local.heap.largest_free() as usize * UNIT,
-        blocks: local.blocks as usize,
+        stream: stream_heap.stream().map(Stream::id),
+        allocated: stream_heap.heap.live_units() as usize * UNIT,
+        requested: stream_heap.requested as usize,
+        cached: stream_heap.heap.free_units() as usize * UNIT,
+        largest_free: stream_heap.heap.largest_free() as usize * UNIT,
+        blocks: stream_heap.blocks as usize,
     };
     (own.stream.is_some() || own.blocks > 0).then_some(own)
 }
 
-/// Two lines for people.
+/// Writes two lines of readable text.
 impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
@@ -95,7 +97,7 @@ impl fmt::Display for PoolStats {
     }
 }
 
-/// Bytes for people: two decimals, in the largest binary unit that leaves a whole.
+/// A number of bytes as text: two decimals, in the largest binary unit that is at most that number.
 pub(super) struct Bytes(pub(super) usize);
 
 impl fmt::Display for Bytes {

@@ -1,188 +1,132 @@
-//! Stitches: free memory that lies in several places, used as one range without being moved.
+//! Stitches: free memory from several places, used as one range without being moved.
 //!
-//! Over memory that is mapped into reserved addresses, the same memory can be mapped a second time
-//! ([`CudaVirtualResource::map_alias`]). So when no piece is large enough, the free end of one chunk, whole free chunks
-//! and the free beginning of another are mapped end to end at addresses of their own, and what is free of them there
-//! is one piece. Each byte is to be had at one address only: while it is at the stitch it is not in the arena at home.
-//! What is free of a stitch is memory like any other until a miss needs it elsewhere: then it goes home, and when all
-//! of it has, the addresses are given back.
+//! Memory that is mapped into reserved addresses can be mapped a second time ([`CudaVirtualResource::map_alias`]). If
+//! no free piece is large enough, the pool maps the free end of one chunk, whole free chunks, and the free beginning of
+//! another chunk end to end at new addresses. The free memory there is one piece. Each byte is available at one address
+//! only: while it is in a stitch, it is not in the arena at its original address. Free memory of a stitch is used like
+//! any other until a miss needs it elsewhere. It then returns to its original address (*unstitching*). When all of a
+//! stitch has returned, its addresses are unmapped.
 //!
-//! [GMLake](https://doi.org/10.1145/3620665.3640423) has stitched chunks so. Here chunks need not be free as a whole,
-//! which is most of what there is to be had: few free pieces end where a granule of 2 MiB does.
+//! [GMLake](https://doi.org/10.1145/3620665.3640423) stitches chunks in this way. Here, chunks need not be wholly free.
+//! This matters, because most free memory is in such chunks: few free pieces end where a granule of 2 MiB does.
 
 mod plan;
+pub(super) mod stitches;
 
-use super::arena::{Need, Taken};
-use super::chunks::{Chunks, UNIT};
 use super::fence::Fences;
-use super::heap::Region;
-use super::miss::{Miss, Refusal};
+use super::miss::Miss;
 use super::options::Crossing;
-use super::state::Central;
-use cumem::{Alias, CudaVirtualResource, DriverError, LayerExt, Stream, UnmapError, Upstream};
+use super::refusal::Refusal;
+use super::request::{Piece, Request};
+use super::shared::Shared;
+use super::units::{Region, UNIT};
+use cumem::{CudaVirtualResource, DriverError, LayerExt, Stream, Upstream};
 use plan::{Plan, plan};
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use stitches::Stitch;
 
-/// So many free pieces at most go to a stream with what it asked for: each of them goes from one tree to another.
-const FEW: usize = 256;
-
-/// What is stitched at present.
-#[derive(Debug, Default)]
-pub(super) struct Stitches {
-    /// By where their memory begins, in units.
-    by_addr: BTreeMap<u64, Stitch>,
-    /// The chunks cannot be mapped a second time: they are not the leaf's, or the driver has no such call.
-    unavailable: bool,
-}
-
-#[derive(Debug)]
-struct Stitch {
-    alias: Alias,
-    /// Where the memory is at home.
-    parts: Vec<Range<u64>>,
-    units: u64,
-    /// How many of them have not gone home.
-    away: u64,
-    /// What those that have gone were used by, at the alias.
-    used: Fences,
-}
-
-impl Stitches {
-    /// Gives the addresses back of the stitch at `at`, all of whose memory has gone home. While work still uses them
-    /// they stay, unless the host waits for it.
-    fn end(&mut self, at: u64, leaf: &CudaVirtualResource, service: &Stream, force: bool) -> Result<(), DriverError> {
-        let Some(stitch) = self.by_addr.get_mut(&at) else { return Ok(()) };
-        if !stitch.used.are_reached() {
-            if !force {
-                return Ok(());
-            }
-            stitch.used.hold(service)?;
-            service.synchronize()?;
-        }
-        let Some(Stitch { alias, parts, units, away, used }) = self.by_addr.remove(&at) else { return Ok(()) };
-        // SAFETY: nothing of the range is handed out any more, and the work that used it has ended.
-        unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
-            self.by_addr.insert(at, Stitch { alias, parts, units, away, used });
-            reason
-        })
-    }
-
-    /// The chunks that are mapped a second time, by where they begin.
-    pub(super) fn covered(&self, chunks: &Chunks) -> BTreeSet<u64> {
-        let parts = self.by_addr.values().flat_map(|stitch| &stitch.parts);
-        parts.map(|part| chunks.around(part.start).0).collect()
-    }
-}
-
-impl Stitch {
-    /// Where memory is at home that begins `offset` units into the stitch.
-    fn home(&self, offset: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let mut before = 0;
-        self.parts.iter().filter_map(move |part| {
-            let (from, len) = (before, part.end - part.start);
-            before += len;
-            let start = offset.start.clamp(from, before) - from;
-            let end = offset.end.clamp(from, before) - from;
-            (start < end).then(|| part.start + start..part.start + end)
-        })
-    }
-}
+/// The stream also gets the arena's other free pieces if there are no more than this many, because each of them costs a
+/// removal from one tree and an insertion into another.
+const PULLED_MAX: usize = 256;
 
 impl<U: Upstream> Miss<'_, U> {
-    /// A piece for `need`, out of what is in the arena, with less than `least` bytes mapped for it. Nothing if there is
-    /// none, or if the driver does not map it; what is free of stitches is at home then, and what was mapped stays. With
-    /// `force`, the host waits for the work on stitches that nothing is left of.
+    /// Returns a piece for `request` made of memory in the arena, with less than `least` bytes newly mapped for it.
+    /// Returns `None` if there is no such piece, or if the driver does not map it. All free stitched memory is then
+    /// back at its original addresses, and memory that was mapped stays. With `force`, the host waits for the work on
+    /// stitches that hold no memory any more.
     pub(super) fn stitch(
         &mut self,
         leaf: &CudaVirtualResource,
         stream: &Stream,
         index: usize,
-        need: Need,
+        request: Request,
         least: usize,
         force: bool,
-    ) -> Result<Option<Taken>, Refusal> {
-        let need = Need { bite: need.units, ..need };
+    ) -> Result<Option<Piece>, Refusal> {
+        let request = Request { preferred: request.units, ..request };
         let wait = force || self.limits.crossing == Crossing::WaitFirst;
-        let any = self.bring_home();
-        if let Err(error) = self.unmap_spent(force) {
+        let any = self.unstitch();
+        if let Err(error) = self.unmap_empty(force) {
             tracing::warn!(%error, "addresses that nothing is left of stay mapped");
         }
         if any {
-            let Central { arena, .. } = &mut *self.central;
-            let taken = arena.take(need, stream.id(), wait);
-            if let Some(taken) = taken.or_else(|| if wait { arena.take_run(need) } else { None }) {
-                return self.give(stream, index, taken);
+            let Shared { arena, .. } = &mut *self.shared;
+            let piece = arena.take(request, stream.id(), wait);
+            if let Some(piece) = piece.or_else(|| if wait { arena.take_run(request) } else { None }) {
+                return self.give_to_stream(stream, index, piece);
             }
         }
-        if self.central.stitches.unavailable {
+        if self.shared.stitches.unavailable {
             return Ok(None);
         }
-        let Some(mut plan) = self.plan(leaf, stream, need, wait) else { return Ok(None) };
-        let fresh = plan.fresh as usize * UNIT;
-        if fresh >= least {
+        let Some(mut plan) = self.plan(leaf, stream, request, wait) else { return Ok(None) };
+        let missing = plan.missing as usize * UNIT;
+        if missing >= least {
             return Ok(None);
         }
-        if fresh > 0 {
-            let gap = leaf.gaps().into_iter().find(|gap| gap.end - gap.start >= fresh as u64);
+        if missing > 0 {
+            let gap = leaf.gaps().into_iter().find(|gap| gap.end - gap.start >= missing as u64);
             let Some(gap) = gap else { return Ok(None) };
-            if let Some(taken) = self.map_in(leaf, stream, index, need, gap.start / UNIT as u64, fresh..=fresh)? {
-                return Ok(Some(taken));
+            if let Some(piece) =
+                self.map_at(leaf, stream, index, request, gap.start / UNIT as u64, missing..=missing)?
+            {
+                return Ok(Some(piece));
             }
-            let Some(again) = self.plan(leaf, stream, need, wait) else { return Ok(None) };
+            let Some(again) = self.plan(leaf, stream, request, wait) else { return Ok(None) };
             plan = again;
         }
-        // With chunks of several sizes it may not come out even.
-        let Some(parts) = plan.without_fresh() else { return Ok(None) };
-        let Some(taken) = self.tie(leaf, parts) else { return Ok(None) };
-        self.give(stream, index, taken)
+        // With chunks of several sizes, the parts may not add up.
+        let Some(parts) = plan.complete_parts() else { return Ok(None) };
+        let Some(piece) = self.map_stitch(leaf, parts) else { return Ok(None) };
+        self.give_to_stream(stream, index, piece)
     }
 
-    /// Gives the stream what was found, and all else that it may use at once, if that is few pieces: its heap finds the
-    /// best fit for what comes next, and joins what is freed with what lies beside it.
-    fn give(&mut self, stream: &Stream, index: usize, taken: Taken) -> Result<Option<Taken>, Refusal> {
-        let taken = self.hold(stream, taken).map_err(Refusal::Upstream)?;
-        if self.central.arena.count() <= FEW {
-            self.draw(stream, index);
+    /// Gives the piece to the stream. If the arena has few other pieces, those that the stream may use at once enter
+    /// its heap: there the best fit for later requests is found, and freed memory joins adjacent memory.
+    fn give_to_stream(&mut self, stream: &Stream, index: usize, piece: Piece) -> Result<Option<Piece>, Refusal> {
+        let piece = self.make_ready(stream, piece).map_err(Refusal::Upstream)?;
+        if self.shared.arena.count() <= PULLED_MAX {
+            self.pull_usable(stream, index);
         }
-        Ok(Some(taken))
+        Ok(Some(piece))
     }
 
-    /// Brings home what is free of stitches and in the arena. Whether there was any.
-    pub(super) fn bring_home(&mut self) -> bool {
-        let Central { arena, chunks, stitches, .. } = &mut *self.central;
+    /// Returns the stitched memory that is in the arena to its original addresses. Returns whether there was any.
+    pub(super) fn unstitch(&mut self) -> bool {
+        let Shared { arena, chunks, stitches, .. } = &mut *self.shared;
         let mut any = false;
         for (&start, stitch) in &mut stitches.by_addr {
-            for (lot, fences) in arena.take_within(start..start + stitch.units) {
-                for Range { start, end } in stitch.home(lot.start - start..lot.end - start) {
-                    arena.insert(start, end - start, chunks.apart(start), fences.clone());
+            for (range, fences) in arena.take_within(start..start + stitch.units) {
+                for Range { start, end } in stitch.original_ranges(range.start - start..range.end - start) {
+                    arena.insert(start, end - start, chunks.is_boundary(start), fences.clone());
                 }
-                stitch.away -= lot.end - lot.start;
-                stitch.used.join(&fences);
+                stitch.remaining -= range.end - range.start;
+                stitch.alias_uses.join(&fences);
                 any = true;
             }
-            stitch.used.prune();
+            stitch.alias_uses.prune();
         }
         any
     }
 
-    /// Gives the addresses back of stitches that nothing is left of. With `force`, the host waits for the work that used
-    /// them; without, those stay. The first that the driver refused: it is tried again.
-    pub(super) fn unmap_spent(&mut self, force: bool) -> Result<(), DriverError> {
+    /// Unmaps the stitches that hold no memory any more. With `force`, the host waits for the work that used them;
+    /// otherwise stitches with such work stay mapped. Returns the first refusal of the driver; a refused stitch is
+    /// tried again later.
+    pub(super) fn unmap_empty(&mut self, force: bool) -> Result<(), DriverError> {
         let Some(leaf) = self.upstream.find::<CudaVirtualResource>() else { return Ok(()) };
-        let Central { service, stitches, .. } = &mut *self.central;
-        let spent = stitches.by_addr.iter().filter(|(_, stitch)| stitch.away == 0).map(|(&at, _)| at);
-        let spent: Vec<u64> = spent.collect();
-        let ended = spent.into_iter().map(|at| stitches.end(at, leaf, service, force));
-        ended.fold(Ok(()), Result::and)
+        let Shared { service, stitches, .. } = &mut *self.shared;
+        let empty = stitches.by_addr.iter().filter(|(_, stitch)| stitch.remaining == 0).map(|(&at, _)| at);
+        let empty: Vec<u64> = empty.collect();
+        let unmapped = empty.into_iter().map(|at| stitches.unmap(at, leaf, service, force));
+        unmapped.fold(Ok(()), Result::and)
     }
 
-    /// Maps parts of the arena end to end, and takes what is there. Nothing where the driver refuses.
-    fn tie(&mut self, leaf: &CudaVirtualResource, parts: Vec<Range<u64>>) -> Option<Taken> {
-        let Central { arena, chunks, stitches, .. } = &mut *self.central;
-        let blocks: Vec<_> = parts.iter().map(|part| chunks.around(part.start).1).collect();
-        // SAFETY: the chunks stay for as long as the alias does: none that is `covered` is given back. No byte is to be
-        // had at two addresses, and with it go the fences of its uses at either.
+    /// Maps parts of the arena end to end, and takes the memory there. Returns `None` if the driver refuses.
+    fn map_stitch(&mut self, leaf: &CudaVirtualResource, parts: Vec<Range<u64>>) -> Option<Piece> {
+        let Shared { arena, chunks, stitches, .. } = &mut *self.shared;
+        let blocks: Vec<_> = parts.iter().map(|part| chunks.chunk_at(part.start).1).collect();
+        // SAFETY: the chunks outlive the alias, because no chunk in `aliased_chunks` is freed. No byte is available at
+        // two addresses, and the fences of its uses at either address move with it.
         let alias = match unsafe { leaf.map_alias(&blocks) } {
             Ok(alias) => alias,
             Err(error) => {
@@ -198,17 +142,17 @@ impl<U: Upstream> Miss<'_, U> {
             fences.join(&own.expect("the plan is of what is in the arena"));
         }
         let first = parts.first().expect("a plan has parts").start;
-        let offset = first - chunks.around(first).0;
+        let offset = first - chunks.chunk_at(first).0;
         let addr = alias.addr() / UNIT as u64 + offset;
         let units: u64 = parts.iter().map(|part| part.end - part.start).sum();
-        stitches.by_addr.insert(addr, Stitch { alias, parts, units, away: units, used: Fences::default() });
-        let region = Region { addr, units: units as u32, head: true };
-        Some(Taken { region, fences })
+        stitches.by_addr.insert(addr, Stitch { alias, parts, units, remaining: units, alias_uses: Fences::default() });
+        let region = Region { addr, units: units as u32, boundary: true };
+        Some(Piece { region, fences })
     }
 
-    fn plan(&self, leaf: &CudaVirtualResource, stream: &Stream, need: Need, wait: bool) -> Option<Plan> {
-        let Central { arena, chunks, .. } = &*self.central;
-        let runs = arena.runs(|fences| wait || fences.pass(stream.id()));
-        plan(&runs, &chunks.joined_places(), (leaf.granularity() / UNIT) as u64, need)
+    fn plan(&self, leaf: &CudaVirtualResource, stream: &Stream, request: Request, wait: bool) -> Option<Plan> {
+        let Shared { arena, chunks, .. } = &*self.shared;
+        let runs = arena.runs(|fences| wait || fences.usable_on(stream.id()));
+        plan(&runs, &chunks.joinable_extents(), (leaf.granularity() / UNIT) as u64, request)
     }
 }

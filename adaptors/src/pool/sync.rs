@@ -1,5 +1,5 @@
-//! The primitives that the pool's threads meet at. One seam, so that loom can take their place and go through the
-//! interleavings (`pool/interleavings.rs`).
+//! The synchronization primitives of the pool. Loom replaces them in this one place and runs all interleavings
+//! (`pool/interleavings.rs`).
 
 #[cfg(not(all(loom, test)))]
 pub(crate) use crate::lock::{BiasedLock, Guard};
@@ -17,13 +17,13 @@ pub(crate) use loom::sync::{
 #[cfg(all(loom, test))]
 pub(crate) use model::{BiasedLock, Guard, OnceLock};
 
-/// What loom has no counterpart of.
+/// Primitives that loom does not have.
 #[cfg(all(loom, test))]
 mod model {
     use super::{AtomicBool, Mutex, MutexGuard};
     use std::sync::atomic::Ordering::{Acquire, Release};
 
-    /// A lock that blocks: whoever spins has no end in a model that may always let another thread run first.
+    /// A lock that blocks. A spinning thread would never end in a model that may always let another thread run first.
     #[derive(Debug)]
     pub(crate) struct BiasedLock<T>(Mutex<T>);
 
@@ -39,7 +39,8 @@ mod model {
         }
     }
 
-    /// Made by one thread at a time; what it was made from is seen by whoever sees that it is there.
+    /// Initialized by one thread at a time. A thread that sees the value also sees everything written before it was
+    /// made.
     #[derive(Debug)]
     pub(crate) struct OnceLock<T> {
         made: AtomicBool,

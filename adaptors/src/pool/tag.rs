@@ -1,10 +1,10 @@
-//! [`Tag`]: where a block's bookkeeping is.
+//! [`Tag`]: where the pool finds a block's bookkeeping.
 
 /// See the [module](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) slot: u8,
-    /// Bytes of the last unit that were not asked for.
+    /// Bytes of the last unit that were not requested.
     pub(super) slack: u8,
     pub(super) generation: u16,
     pub(super) node: u32,

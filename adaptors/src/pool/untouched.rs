@@ -1,10 +1,11 @@
-//! [`Untouched`]: what no stream has been given since it came. Unified memory has no pages there, and takes none.
+//! [`Untouched`]: memory that no stream has been given since its chunk was allocated. Unified (managed) memory occupies
+//! no pages there.
 
 use super::fence::Fences;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The upper parts of chunks, by where they begin. They only shrink, from below.
+/// The untouched upper parts of chunks, by the address where they begin. A part shrinks only from below.
 #[derive(Debug, Default)]
 pub(super) struct Untouched {
     parts: BTreeMap<u64, Part>,
@@ -22,18 +23,18 @@ impl Untouched {
         self.units
     }
 
-    /// Where they are, and what has to be waited for first.
+    /// Iterates over the parts and their fences.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Range<u64>, &Fences)> {
         self.parts.iter().map(|(&start, part)| (start..part.end, &part.fences))
     }
 
-    /// Takes a new chunk in.
+    /// Adds a new chunk.
     pub(super) fn insert(&mut self, units: Range<u64>, fences: Fences) {
         self.units += units.end - units.start;
         self.parts.insert(units.start, Part { end: units.end, fences });
     }
 
-    /// Lets the first `units` of the part at `start` go.
+    /// Removes the first `units` of the part at `start`, and returns its fences.
     pub(super) fn take(&mut self, start: u64, units: u64) -> Option<Fences> {
         let part = self.parts.remove(&start)?;
         self.units -= units;
@@ -48,8 +49,8 @@ impl Untouched {
         self.parts.contains_key(&addr)
     }
 
-    /// The part that ends where a chunk does, which begins at `start`.
-    pub(super) fn up_to(&self, start: u64, end: u64) -> Option<(Range<u64>, Fences)> {
+    /// Returns the part of the chunk that lies at `start..end`, and its fences.
+    pub(super) fn part_within(&self, start: u64, end: u64) -> Option<(Range<u64>, Fences)> {
         let (&from, part) = self.parts.range(start..end).next_back()?;
         Some((from..part.end, part.fences.clone()))
     }
@@ -70,7 +71,7 @@ mod tests {
             (parts.collect::<Vec<_>>(), untouched.units())
         };
         assert_eq!(parts(&untouched), (vec![(160, 200), (200, 230)], 70));
-        let of = |untouched: &Untouched, start, end| untouched.up_to(start, end).map(|(part, _)| part);
+        let of = |untouched: &Untouched, start, end| untouched.part_within(start, end).map(|(part, _)| part);
         assert_eq!(of(&untouched, 100, 200), Some(160..200));
         assert_eq!((of(&untouched, 200, 230), of(&untouched, 0, 100)), (Some(200..230), None));
         assert!(untouched.take(160, 40).is_some());

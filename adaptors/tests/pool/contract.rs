@@ -1,4 +1,4 @@
-//! What one thread can see of the contract.
+//! The contract, as one thread sees it.
 
 use crate::common::{free, sim, sim_with};
 use crate::source::Source;
@@ -305,7 +305,7 @@ fn dropping_gives_everything_back_and_says_what_it_cannot() {
         free(&pool, &stream, freed).unwrap();
         drop(lost);
     }
-    assert_eq!(source.ledger.lock().unwrap().bytes(), 2 * MIB, "somebody may still use the leaked block");
+    assert_eq!(source.ledger.lock().unwrap().bytes(), 2 * MIB, "the leaked block may still be in use");
     let errors = take_drop_errors();
     assert!(errors.iter().any(|error| error.contains("with 1 live blocks")), "{errors:?}");
 }

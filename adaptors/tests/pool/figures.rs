@@ -1,4 +1,4 @@
-//! What the pool says of its memory, to the byte.
+//! The pool's statistics, to the byte.
 
 use crate::common::{free, sim};
 use crate::source::Source;
@@ -26,7 +26,7 @@ fn every_figure_of_a_pool_with_three_streams() {
     let (device, a) = sim();
     let [b, c] = [(); 2].map(|()| Stream::new(&device).unwrap());
     let pool = pool(&device, 16 * MIB);
-    // A stream takes 2 MiB at a time to itself, or what it is asked for.
+    // A stream takes 2 MiB at a time, or the size of a larger request.
     let first = take(&pool, &a, 1000);
     let second = take(&pool, &a, 300 * KIB);
     let third = take(&pool, &b, MIB + 1);
@@ -71,7 +71,7 @@ fn every_figure_of_a_pool_with_three_streams() {
     assert!(pool.snapshot().regions.is_empty());
 }
 
-/// Freed memory is its stream's; put together, it is everybody's once the work on it is done.
+/// Freed memory belongs to its stream. After it is folded, every stream may use it once the work on it is done.
 #[test]
 fn what_becomes_of_a_piece() {
     let (device, stream) = sim();
@@ -96,7 +96,8 @@ fn what_becomes_of_a_piece() {
     free(&pool, &stream, kept).unwrap();
 }
 
-/// What is added to reach one of the sizes is internal fragmentation, and blocks of near sizes take each other's place.
+/// Bytes that are added to reach one of the sizes count as internal fragmentation. Blocks of similar sizes reuse each
+/// other's memory.
 #[test]
 fn rounding_is_counted_as_what_nobody_asked_for() {
     let (device, stream) = sim();
@@ -137,7 +138,7 @@ fn people_can_read_it() {
             "up to 1.00 MiB: 1 blocks, 1.00 MiB",
         ]
     );
-    // 64 marks of 32 KiB: the blocks, the mark that both halves share, and what is free.
+    // 64 marks of 32 KiB: the blocks, the mark that both halves share, and the free memory.
     let map = format!("{:#x}, 32.00 KiB a mark: {}+{}", snapshot.regions[0].addr, "#".repeat(32), ".".repeat(31));
     assert_eq!(lines[5..], [map]);
     for block in blocks {

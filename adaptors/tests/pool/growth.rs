@@ -1,4 +1,5 @@
-//! Growth over memory that is mapped into one range of addresses: just what is missing, and whole pieces back.
+//! Growth over memory that is mapped into one range of addresses: the pool maps only what is missing, and unmaps whole
+//! pieces.
 
 use crate::common::{free, sim, sim_with};
 use crate::source::{Source, joined};
@@ -125,7 +126,7 @@ fn want_of_memory_moves_free_pieces_to_where_they_are_needed() {
     }
 }
 
-/// Every other one of 16 pieces is free; then twice as much is asked for as any of them is.
+/// Frees every second of 16 pieces, then requests twice the size of a piece. Returns the reserved bytes.
 fn reserved_after_breaking_up(slack: Size, crossing: Crossing, busy: bool) -> usize {
     let (device, stream) = sim();
     let other = Stream::new(&device).unwrap();
@@ -140,7 +141,7 @@ fn reserved_after_breaking_up(slack: Size, crossing: Crossing, busy: bool) -> us
         free(&pool, &stream, blocks[i].take().unwrap()).unwrap();
     }
     let large = take(&pool, &other, 4 * MIB);
-    assert_eq!(stream.is_idle(), Ok(!busy), "nobody waited for the device");
+    assert_eq!(stream.is_idle(), Ok(!busy), "no thread waited for the device");
     let stats = pool.stats();
     assert_eq!((stats.allocated, stats.free), (20 * MIB, stats.reserved - 20 * MIB));
     blocks.into_iter().flatten().for_each(|block| free(&pool, &stream, block).unwrap());

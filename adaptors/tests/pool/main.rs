@@ -1,4 +1,4 @@
-//! The pool: its contract, programs against a model, and threads.
+//! Tests of the pool: its contract, programs against a model, and threads.
 
 #[path = "../common/mod.rs"]
 mod common;

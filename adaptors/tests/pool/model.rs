@@ -41,13 +41,13 @@ struct Live {
     stream: usize,
 }
 
-/// Where a block's bytes are, also where the pool has stitched them together.
+/// Returns the original addresses of a block's bytes, also if the pool stitched them together.
 fn parts(device: &Device, block: &Block) -> Vec<Range<u64>> {
     let simulator = device.simulator().unwrap();
     if block.size() == 0 { Vec::new() } else { simulator.first_addresses(block.addr(), block.size()) }
 }
 
-/// Whether a part lies in one chunk or, over `joined`, in several that touch.
+/// Reports whether a part lies in one chunk or, over `joined`, in several adjacent ones.
 fn within_chunks(ledger: &Ledger, part: &Range<u64>, joined: bool) -> bool {
     let Some((&first, &size)) = ledger.out.range(..=part.start).next_back() else { return false };
     let mut end = first + size as u64;
@@ -63,7 +63,7 @@ fn run<K: MemoryKind>(ops: Vec<Op>, options: PoolOptions, leaf: Leaf<K>) -> Resu
     run_cut(ops, options, leaf, |bytes| bytes.next_multiple_of(256))
 }
 
-/// The smallest of the sizes that blocks may have with four divisions.
+/// Returns the smallest block size with four divisions that is at least `bytes`.
 fn quarters(bytes: usize) -> usize {
     let sizes = (2..).flat_map(|n| [4, 5, 6, 7].map(|quarters| quarters << (n - 2)));
     [1, 2, 3].into_iter().chain(sizes).map(|units| 256 * units).find(|&size| size >= bytes).unwrap()

@@ -1,8 +1,7 @@
-//! The conformance programs on eight threads and eight streams: every block is written and verified on the
-//! device, wanders from thread to thread and stream to stream, and is counted by a ledger on both sides.
+//! The conformance programs on eight threads and eight streams. Every block is written and verified on the device, and
+//! moves between threads and streams. A ledger on both sides of the pool counts the blocks.
 //!
-//! `CUMEM_EFFORT=1250 cargo test --release -p cumem-adaptors --test pool programs` makes ten million operations of
-//! each.
+//! `CUMEM_EFFORT=1250 cargo test --release -p cumem-adaptors --test pool programs` runs ten million operations of each.
 
 use crate::common::sim;
 use crate::source::{islands, joined, unified};
@@ -35,8 +34,8 @@ fn run<K: DeviceAccessible>(operations: usize, options: PoolOptions, leaf: fn(&D
     below.settle().unwrap();
 }
 
-/// Where memory is short, every way in which it comes from one stream to another is taken. Free memory is
-/// stitched whenever it can be.
+/// With so little memory, the programs take every path by which memory moves between streams. The pool stitches free
+/// memory whenever it can.
 fn short() -> PoolOptions {
     PoolOptions::new().maximum(96 * MIB).step(2 * MIB).slack(0)
 }

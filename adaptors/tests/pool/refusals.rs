@@ -1,4 +1,5 @@
-//! Whatever the driver refuses, and whenever: every figure stays true, nothing is lost, and all works again after.
+//! Whichever driver call is refused, and whenever: every figure stays true, no memory is lost, and everything works
+//! again afterwards.
 
 use crate::common::{free, sim_with};
 use crate::source::{islands, joined, unified};
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const MIB: usize = 1 << 20;
 
-/// A pool with its upstream's book, three streams, and what is live by the test's own account.
+/// A pool with its upstream's ledger, three streams, and the blocks that the test holds.
 struct Scene<K: MemoryKind> {
     pool: Pool<Ledger<AnyUpstream<K>>>,
     below: LedgerBook,
@@ -29,7 +30,7 @@ impl<K: MemoryKind> Scene<K> {
         Self { pool, below, streams: [(); 3].map(|()| Stream::new(device).unwrap()), live: Vec::new() }
     }
 
-    /// What is live takes the place that it was asked for in; nothing, if it was refused.
+    /// Allocates a block and appends it to `live`. Appends `None` if the allocation is refused.
     fn take(&mut self, stream: usize, bytes: usize) {
         match self.pool.allocate(&self.streams[stream], layout::bytes(bytes).unwrap()) {
             Ok(block) => self.live.push(Some(block)),
@@ -54,7 +55,7 @@ impl<K: MemoryKind> Scene<K> {
 
     fn busy(&self, stream: usize) {
         let busy = HostKernel::new("busy", |_| ()).operations(1_000_000_000_000);
-        // The launch may be what is refused: then the stream is idle.
+        // The launch itself may be refused: then the stream is idle.
         // SAFETY: the kernel touches nothing.
         let _ = unsafe { self.streams[stream].launch_host(busy) };
     }
@@ -71,7 +72,7 @@ impl<K: MemoryKind> Scene<K> {
         assert_eq!(snapshot.regions.iter().map(|region| region.bytes).sum::<usize>(), stats.reserved);
     }
 
-    /// Nothing has changed since the error was made.
+    /// Asserts that the error's figures are still those of the pool, because nothing has changed since.
     fn check_held(&self, held: &Held) {
         let PoolSnapshot { stats, streams, regions, .. } = &self.pool.snapshot();
         assert_eq!((held.reserved, held.allocated, held.free), (stats.reserved, stats.allocated, stats.free));
@@ -90,8 +91,8 @@ impl<K: MemoryKind> Scene<K> {
         assert_eq!(held.classes.iter().map(|class| class.blocks).sum::<usize>(), held.blocks);
     }
 
-    /// Hits, misses, growth, back-off, memory that crosses while work is pending, blocks freed on other streams,
-    /// want of memory, and chunks that go back.
+    /// Runs hits, misses, growth, back-off, memory that moves between streams while work is pending, blocks freed on
+    /// other streams, out of memory, and chunks that are freed.
     fn play(&mut self) {
         self.take(0, 3 * MIB);
         self.take(0, 1000);
@@ -125,7 +126,7 @@ impl<K: MemoryKind> Scene<K> {
         }
         self.pool.trim().unwrap();
         assert_eq!(self.pool.stats().reserved, 0, "everything is joined to whole chunks again");
-        // As much as ever.
+        // As much memory as ever is available.
         self.take(0, 15 * MIB);
         self.give(0, self.live.len() - 1);
         drop(self.pool);
@@ -133,7 +134,7 @@ impl<K: MemoryKind> Scene<K> {
     }
 }
 
-/// Runs the scene once for each call of `kind` that it makes, and lets that call and the `more` after it fail.
+/// Runs the scene once for each call of `kind` that it makes, and makes that call and the `more` calls after it fail.
 fn refuse_each(kind: FaultCall, more: u64, options: PoolOptions) {
     refuse_each_over(kind, more, options, islands);
     refuse_each_over(kind, more, options, joined);
@@ -185,7 +186,7 @@ fn each_call_and_the_next_ones() {
     }
 }
 
-/// While other threads allocate and free on streams of their own, each error's figures are of one moment.
+/// While other threads allocate and free on their own streams, all figures of one error are of one moment.
 #[test]
 fn figures_of_an_error_agree_with_each_other() {
     assert!(size_of::<AllocError>() <= 64, "the figures are on the heap: {} bytes", size_of::<AllocError>());

@@ -1,4 +1,5 @@
-//! Small blocks in slabs of their own, and memory that is drawn in slabs because each call costs.
+//! Slabs: small blocks apart from large ones, and memory that is allocated in large parts because each call is
+//! expensive.
 
 use crate::common::{free, sim};
 use crate::source::Source;
@@ -20,7 +21,7 @@ fn what_is_larger_is_the_upstreams() {
     let blocks = [1, 64 * KIB, 64 * KIB + 1, 3 * MIB].map(|bytes| take(&small, &stream, bytes));
     let stats = small.stats();
     assert_eq!((stats.blocks, stats.requested, stats.reserved), (2, 64 * KIB + 1, 2 * MIB));
-    // The slab, and the two that went through.
+    // The slab, and the two blocks that were passed on.
     let stats = large.stats();
     assert_eq!((stats.blocks, stats.requested), (3, 2 * MIB + 64 * KIB + 1 + 3 * MIB));
     let [a, b, c, d] = blocks;
@@ -38,7 +39,7 @@ fn what_is_larger_is_the_upstreams() {
     assert_eq!((small.stats().reserved, large.stats().allocated), (0, 0));
 }
 
-/// Small blocks that stay, each taken after a large one that does not.
+/// Allocates large blocks and small blocks in turn, frees the large ones, and returns the small ones.
 fn free_in_one_piece(memory: &impl MemoryResource, stream: &Stream) -> Vec<Block> {
     let (large, small): (Vec<_>, Vec<_>) =
         (0..16).map(|_| (take(memory, stream, 2 * MIB), take(memory, stream, 4 * KIB))).unzip();
@@ -50,7 +51,7 @@ fn free_in_one_piece(memory: &impl MemoryResource, stream: &Stream) -> Vec<Block
 fn small_blocks_do_not_break_up_what_large_ones_leave() {
     let (device, stream) = sim();
     let options = PoolOptions::new().initial(64 * MIB).maximum(64 * MIB);
-    // With a slab, which lies behind the first of them, 15 large blocks are one piece.
+    // With a slab, which lies after the first large block, the other 15 large blocks become one piece.
     for (slabs, largest) in [(false, 2 * MIB), (true, 30 * MIB)] {
         let pool = CudaResource::new(&device).pool(options).unwrap();
         let memory = Pool::new(&pool, PoolOptions::new().up_to(if slabs { 64 * KIB } else { 0 })).unwrap();
@@ -61,7 +62,8 @@ fn small_blocks_do_not_break_up_what_large_ones_leave() {
     }
 }
 
-/// `cuMemAllocHost` locks each page and takes the time of many kernels, so it is called a few times for many blocks.
+/// `cuMemAllocHost` locks each page and takes as long as many kernels, so the pool calls it a few times for many
+/// blocks.
 #[test]
 fn page_locked_memory_is_drawn_in_slabs() {
     let (device, stream) = sim();
@@ -71,7 +73,7 @@ fn page_locked_memory_is_drawn_in_slabs() {
         blocks.into_iter().for_each(|block| free(&pool, &stream, block).unwrap());
         pool.upstream().ledger.lock().unwrap().requests.clone()
     };
-    // 256 MiB in blocks: of 2 MiB at first, then by an eighth.
+    // 256 MiB in blocks: the pool grows by 2 MiB at first, then by an eighth.
     let by_default = requests(PoolOptions::new());
     assert!(by_default.len() < 40 && by_default.iter().all(|&bytes| bytes % (2 * MIB) == 0), "{by_default:?}");
     assert!(by_default.is_sorted(), "{by_default:?}");

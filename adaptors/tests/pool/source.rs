@@ -1,4 +1,4 @@
-//! An upstream that keeps a ledger, and refuses when it is told to.
+//! An upstream that keeps a ledger, and refuses requests on demand.
 
 use cumem::kind;
 use cumem::layer::{Beneath, Layer};
@@ -12,35 +12,35 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 
-/// A leaf whose chunks are islands.
+/// Returns a leaf whose chunks cannot be joined.
 pub(crate) fn islands(device: &Device) -> AnyUpstream<kind::Device> {
     AnyUpstream::new(CudaResource::new(device))
 }
 
-/// A leaf whose chunks can be used as one where they touch.
+/// Returns a leaf whose adjacent chunks can be used as one.
 pub(crate) fn joined(device: &Device) -> AnyUpstream<kind::Device> {
     AnyUpstream::new(CudaVirtualResource::new(device).unwrap())
 }
 
-/// A leaf whose chunks take memory only where they have been used.
+/// Returns a leaf whose chunks occupy memory only where they have been used.
 pub(crate) fn unified(device: &Device) -> AnyUpstream<kind::Managed> {
     AnyUpstream::new(ManagedResource::new(device).unwrap())
 }
 
-/// What an upstream is told to do, and what came of it.
+/// What an upstream shall do, and what it has done.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// Live blocks: sizes by address.
     pub(crate) out: BTreeMap<u64, usize>,
-    /// The most bytes that were out at once.
+    /// The most bytes that were live at once.
     pub(crate) peak: usize,
-    /// Requests so far, the refused ones too.
+    /// The sizes of all requests so far, including refused ones.
     pub(crate) requests: Vec<usize>,
-    /// Refuse whatever is larger than this, as out of memory.
+    /// The upstream refuses requests that are larger than this, as out of memory.
     pub(crate) largest: Option<usize>,
-    /// Answer this to the request after so many others.
+    /// The upstream refuses one request with this error, after this many others.
     pub(crate) fail_after: Option<(usize, AllocError)>,
-    /// Answer this to the next blocks given back.
+    /// The upstream refuses the next block that is freed with this error.
     pub(crate) keep: Option<DriverError>,
 }
 
@@ -50,7 +50,7 @@ impl Ledger {
     }
 }
 
-/// Hands out what `inner` does, and writes it down.
+/// Passes requests on to `inner`, and records them.
 #[derive(Debug)]
 pub(crate) struct Source<U> {
     inner: U,
@@ -78,7 +78,7 @@ impl<U: Layer> Layer for Source<U> {
     }
 }
 
-// SAFETY: every block is the inner resource's, handed on unchanged.
+// SAFETY: every block is the inner resource's, passed on unchanged.
 unsafe impl<U: Upstream> MemoryResource for Source<U> {
     type Kind = U::Kind;
 

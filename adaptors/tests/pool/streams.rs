@@ -34,7 +34,7 @@ fn more_streams_than_slots_at_once() {
     for round in 0..3 {
         let blocks: Vec<_> =
             streams.iter().map(|stream| pool.allocate(stream, layout::bytes(4096).unwrap()).unwrap()).collect();
-        // A block is freed on its own stream in one round, and on a neighbour's in the next.
+        // Blocks are freed on their own stream in one round, and on a neighbouring stream in the next.
         for (i, block) in blocks.into_iter().enumerate() {
             free(&pool, &streams[(i + round) % 1000], block).unwrap();
         }
@@ -44,7 +44,7 @@ fn more_streams_than_slots_at_once() {
     assert_eq!(pool.stats().reserved, 0);
 }
 
-/// Allocates, frees, and hands every eighth block to the next thread, which frees it on its own stream.
+/// Allocates and frees, and sends every eighth block to the next thread, which frees it on its own stream.
 fn churn(pool: &Pool<Source<CudaResource>>, streams: &[Stream], rounds: usize) {
     let (senders, receivers): (Vec<_>, Vec<_>) = streams.iter().map(|_| std::sync::mpsc::channel()).unzip();
     thread::scope(|scope| {
@@ -61,7 +61,7 @@ fn churn(pool: &Pool<Source<CudaResource>>, streams: &[Stream], rounds: usize) {
                     let bytes = 1 + (seed as usize >> 8) % (1 << (8 + seed % 12));
                     match pool.allocate(stream, layout::bytes(bytes).unwrap()) {
                         Ok(block) => live.push(block),
-                        // What waits in the channels counts too, so a limit can be passed at any time.
+                        // Blocks in the channels count too, so the limit may be reached at any time.
                         Err(error) => {
                             assert!(
                                 matches!(&error, AllocError::Exhausted { held, .. } if held.maximum.is_some()),
@@ -73,7 +73,7 @@ fn churn(pool: &Pool<Source<CudaResource>>, streams: &[Stream], rounds: usize) {
                     if live.len() > 32 {
                         let block = live.swap_remove(seed as usize % live.len());
                         if round % 8 == 0 {
-                            // The next thread may be done.
+                            // The next thread may have ended.
                             if let Err(back) = next.send(block) {
                                 free(pool, stream, back.0).unwrap();
                             }
@@ -123,13 +123,12 @@ fn threads_in_want_of_memory() {
     churn(&pool, &streams, 4000);
 }
 
-/// What one stream writes after a long copy must not be seen in what the copy reads, however the memory
-/// went from stream to stream.
+/// A long copy must not read what another stream writes after it, however the memory moved between the streams.
 #[test]
 fn memory_that_crosses_streams_is_not_reused_too_early() {
     let (device, a) = sim();
     let b = Stream::new(&device).unwrap();
-    // Room for one such block and a half.
+    // Room for one and a half of these blocks.
     let pool = pool(&device, PoolOptions::new().maximum(12 * MIB).step(12 * MIB));
     let leaf = CudaResource::new(&device);
     let mut kept = Buffer::<u8, _>::zeroed(8 * MIB, &a, &leaf).unwrap();
@@ -142,7 +141,7 @@ fn memory_that_crosses_streams_is_not_reused_too_early() {
         unsafe { first.launch_host(busy) }.unwrap();
         kept.copy_from_buffer(&source).unwrap();
         drop(source);
-        // The copy has yet to begin when the other stream gets the memory and overwrites it.
+        // The copy has not begun when the other stream gets the memory and overwrites it.
         drop(Buffer::<u8, _>::zeroed(8 * MIB, second, &pool).unwrap());
         assert!(kept.to_vec().unwrap().iter().all(|&byte| byte == round), "round {round}");
     }
@@ -159,7 +158,7 @@ fn what_a_threads_default_stream_left_is_not_lost() {
             free(&pool, &own, block).unwrap();
         });
     });
-    // No other thread can record an event on that stream, so the device is waited for.
+    // No other thread can record an event on that stream, so the host waits for the device.
     let block = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap();
     free(&pool, &stream, block).unwrap();
     assert_eq!(pool.stats().reserved, 8 * MIB);
@@ -180,7 +179,7 @@ fn a_stream_that_waits_for_another_and_one_that_would_rather_grow() {
         assert_eq!(pool.stats().reserved, reserved * MIB);
         free(&pool, &b, block).unwrap();
         a.synchronize().unwrap();
-        // Now that the work is done, nobody waits and nothing grows.
+        // The work is done now: no stream waits, and the pool does not grow.
         let blocks = [&a, &b].map(|_| pool.allocate(&b, layout::bytes(reserved / 2 * MIB).unwrap()).unwrap());
         assert_eq!(pool.stats().reserved, reserved * MIB);
         for block in blocks {

@@ -1,4 +1,5 @@
-//! Unified memory takes nothing until it is used: what has been used is used again first, and is what counts.
+//! Unified (managed) memory occupies no pages until it is used. The pool reuses used memory first, and counts used
+//! memory only.
 
 use crate::common::{free, sim, sim_with};
 use crate::source::{Source, unified};
@@ -15,7 +16,7 @@ fn pool(device: &Device, options: PoolOptions) -> Pool<Source<AnyUpstream<kind::
     Pool::new(Source::new(unified(device)), options).unwrap()
 }
 
-/// A block that work has written to from end to end.
+/// Allocates a block, and enqueues work that writes all of it.
 fn used(resource: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
     let block = resource.allocate(stream, layout::bytes(bytes).unwrap()).unwrap();
     let fill = HostKernel::new("fill", |memory| memory.write::<u8>(0).fill(1)).writes(block.addr(), bytes);
@@ -82,7 +83,7 @@ fn addresses_are_reserved_as_many_again_each_time() {
     assert_eq!(requests, [2, 2, 4, 8, 16, 32, 64].map(|n| n * MIB));
     assert_eq!((pool.stats().reserved, pool.stats().touched), (128 * MIB, 100 * MIB));
     blocks.into_iter().for_each(|block| free(&pool, &stream, block).unwrap());
-    // Chunks go back whole, the touched part with the rest.
+    // Chunks are freed as a whole, including their touched part.
     let kept = 128 * MIB - pool.trim_to(100 * MIB).unwrap();
     let stats = pool.stats();
     assert_eq!((stats.reserved, stats.free, stats.peak_touched), (kept, kept, 100 * MIB));
@@ -109,7 +110,7 @@ fn where_pages_are_there_at_once_all_of_it_is_touched() {
     assert_eq!((stats.reserved, stats.touched, stats.peak_touched), (8 * MIB, 8 * MIB, 8 * MIB));
 }
 
-/// The upstream's memory is ready on the stream for which the pool grew: another stream waits for that.
+/// The upstream's memory is ready on the stream for which the pool grew. Another stream has to wait for that point.
 #[test]
 fn what_nobody_had_of_a_chunk_is_given_to_other_streams_in_order() {
     let (device, stream) = sim();
@@ -117,7 +118,7 @@ fn what_nobody_had_of_a_chunk_is_given_to_other_streams_in_order() {
     let changed = Arc::new(AtomicUsize::new(0));
     let inner = ManagedResource::new(&device).unwrap().pool(PoolOptions::new()).unwrap();
     let outer = Pool::new(&inner, PoolOptions::new().step(32 * MIB)).unwrap();
-    // The inner pool's memory is still read by work of the first stream, which frees it in that order.
+    // Work of the first stream still reads the inner pool's memory. The stream frees that memory in order.
     let old = used(&inner, &stream, 32 * MIB);
     let seen = Arc::clone(&changed);
     let verify = HostKernel::new("verify", move |memory| {

@@ -1,20 +1,21 @@
-//! Free nodes by size: bins whose widths grow with the size, found through two levels of bitmaps.
+//! Free nodes by size, in bins whose widths grow with the size. Two levels of bitmaps find a bin.
 //!
-//! Sizes are in units. Below 16 each size has its bin; above, every power of two is cut into 16, so the
-//! nodes of a bin differ by less than a sixteenth.
+//! Sizes are in units. Below 16, each size has its own bin. Above, every power of two is cut into 16 bins, so the sizes
+//! in a bin differ by less than a sixteenth.
 #![forbid(unsafe_code)]
 
-/// The logarithm of the bins that each power of two is cut into.
+/// The logarithm of the number of bins in each power of two.
 const SHIFT: u32 = 4;
-/// Bins of a word.
+/// Bins in a bitmap word.
 const WIDTH: usize = u64::BITS as usize;
 const WORDS: usize = ((u32::BITS - SHIFT + 1) << SHIFT).div_ceil(u64::BITS) as usize;
 
-/// No node. The number is never given out, but there is something to write to: whoever links and unlinks need not ask
-/// whether there is a neighbour, which the processor could not foretell.
+/// The number that means "no node". No node gets this number, but its table entry exists and may be written. Code that
+/// links and unlinks nodes therefore needs no check for a missing neighbour, which the branch predictor could not
+/// predict.
 pub(super) const NIL: u32 = 0;
 
-/// The heads of the lists, and which of them are not empty.
+/// The first node of each bin, and a bitmap of the bins that are not empty.
 #[derive(Debug)]
 pub(super) struct Bins {
     /// The bins that are not empty.
@@ -22,12 +23,12 @@ pub(super) struct Bins {
     heads: [u32; WORDS * WIDTH],
 }
 
-/// The bin of nodes of `units`. Never decreases with `units`.
+/// Returns the bin of nodes of `units`. It never decreases as `units` grows.
 #[inline]
 pub(super) const fn bin_of(units: u32) -> u32 {
-    // The bit that is added tells sizes with a bin of their own, and changes no others: there is nothing to foretell.
+    // The added bit changes the logarithm only of sizes below 16, which have a bin each. This needs no branch.
     let shift = (units | 1 << SHIFT).ilog2() - SHIFT;
-    // The bit above the mantissa is always set: it adds the one row that the linear bins take.
+    // The bit above the mantissa is always set, and adds the one row that the linear bins take.
     (shift << SHIFT) + (units >> shift)
 }
 
@@ -36,13 +37,13 @@ impl Bins {
         Self { bits: [0; WORDS], heads: [NIL; WORDS * WIDTH] }
     }
 
-    /// The first node of a bin.
+    /// Returns the first node of a bin.
     #[inline]
     pub(super) fn head(&self, bin: u32) -> u32 {
         self.heads[bin as usize % (WORDS * WIDTH)]
     }
 
-    /// Makes `node` the first of a bin.
+    /// Makes `node` the first node of a bin.
     #[inline]
     pub(super) fn push(&mut self, bin: u32, node: u32) {
         let bin = bin as usize % (WORDS * WIDTH);
@@ -50,7 +51,7 @@ impl Bins {
         self.bits[bin / WIDTH] |= 1 << (bin % WIDTH);
     }
 
-    /// Makes `next` the first of a bin, in place of the first; [`NIL`] empties it.
+    /// Replaces the first node of a bin by `next`. [`NIL`] empties the bin.
     #[inline]
     pub(super) fn pop(&mut self, bin: u32, next: u32) {
         let bin = bin as usize % (WORDS * WIDTH);
@@ -58,7 +59,7 @@ impl Bins {
         self.bits[bin / WIDTH] &= !(u64::from(next == NIL) << (bin % WIDTH));
     }
 
-    /// The smallest bin at or above `bin` that is not empty.
+    /// Returns the smallest bin at or above `bin` that is not empty.
     #[inline]
     pub(super) fn at_or_above(&self, bin: u32) -> Option<u32> {
         let (word, bit) = (bin as usize / WIDTH, bin as usize % WIDTH);
@@ -70,7 +71,7 @@ impl Bins {
         Some((word * WIDTH) as u32 + self.bits[word].trailing_zeros())
     }
 
-    /// The largest bin that is not empty.
+    /// Returns the largest bin that is not empty.
     pub(super) fn highest(&self) -> Option<u32> {
         let word = self.bits.iter().rposition(|&bits| bits != 0)?;
         Some((word * WIDTH) as u32 + self.bits[word].ilog2())

@@ -1,4 +1,4 @@
-//! [`Nodes`]: the table of a heap's nodes, and what one node says of itself.
+//! [`Nodes`]: the table of a heap's nodes.
 #![forbid(unsafe_code)]
 
 use super::bins::NIL;
@@ -6,31 +6,31 @@ use std::ops::{Index, IndexMut};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum State {
+pub(super) enum NodeState {
     Vacant,
     Live,
     Free,
     Edge,
 }
 
-/// A node's state, whether a chunk begins with it, and how often its number has been given out. One word,
-/// so that it is written and read as one: reading a word that was written in parts stalls the processor.
+/// A node's state, whether a boundary lies at its start, and how often its number has been used. All three are in one
+/// word, which is written and read as a whole: reading a word that was written in parts stalls the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u32);
 
 const STATE: u32 = 0xff;
-const HEAD: u32 = 1 << 8;
+const BOUNDARY: u32 = 1 << 8;
 const GENERATION: u32 = u16::BITS;
 
 impl Mark {
     #[inline]
-    pub(super) fn is(self, state: State) -> bool {
+    pub(super) fn is(self, state: NodeState) -> bool {
         self.0 & STATE == state as u32
     }
 
     #[inline]
-    pub(super) fn head(self) -> bool {
-        self.0 & HEAD != 0
+    pub(super) fn is_boundary(self) -> bool {
+        self.0 & BOUNDARY != 0
     }
 
     #[inline]
@@ -38,25 +38,25 @@ impl Mark {
         (self.0 >> GENERATION) as u16
     }
 
-    /// The same in another state.
+    /// Returns the mark with another state.
     #[inline]
-    pub(super) fn with(self, state: State) -> Self {
+    pub(super) fn with(self, state: NodeState) -> Self {
         Self(self.0 & !STATE | state as u32)
     }
 
     #[inline]
-    pub(super) fn with_head(self, head: bool) -> Self {
-        Self(if head { self.0 | HEAD } else { self.0 & !HEAD })
+    pub(super) fn with_boundary(self, boundary: bool) -> Self {
+        Self(if boundary { self.0 | BOUNDARY } else { self.0 & !BOUNDARY })
     }
 
-    /// The same, in a new life.
+    /// Returns the mark as live, with the next generation.
     #[inline]
-    pub(super) fn reborn(self) -> Self {
-        Self(self.0.wrapping_add(1 << GENERATION)).with(State::Live)
+    pub(super) fn next_generation(self) -> Self {
+        Self(self.0.wrapping_add(1 << GENERATION)).with(NodeState::Live)
     }
 }
 
-/// A stretch of memory: where it is, its neighbours, and those of its bin.
+/// A range of memory: its address, its neighbours in the span, and its neighbours in the bin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub(super) addr: u64,
@@ -77,7 +77,7 @@ impl Node {
     }
 }
 
-/// Nodes by number. Numbers of nodes that are gone are given out again, the last first.
+/// The nodes by number. Numbers of removed nodes are reused, the last removed first.
 #[derive(Debug)]
 pub(super) struct Nodes {
     entries: Vec<Node>,
@@ -99,42 +99,42 @@ impl Nodes {
         self.entries.get_mut(node as usize)
     }
 
-    /// How many numbers were given out, [`NIL`] and those that are gone included.
+    /// Returns the number of table entries, including [`NIL`] and removed nodes.
     pub(super) fn len(&self) -> u32 {
         self.entries.len() as u32
     }
 
-    /// All of them, those that are gone too.
+    /// Iterates over all table entries, including removed nodes.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.entries.iter()
     }
 
-    /// A node without neighbours.
+    /// Adds a node without neighbours, and returns its number.
     #[inline]
-    pub(super) fn add(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
+    pub(super) fn add(&mut self, addr: u64, units: u32, boundary: bool, state: NodeState) -> u32 {
         if self.vacant == NIL {
-            return self.grow(addr, units, head, state);
+            return self.grow(addr, units, boundary, state);
         }
         let node = self.vacant;
         let entry = &mut self[node];
         entry.addr = addr;
         entry.units = units;
-        entry.mark = entry.mark.reborn().with(state).with_head(head);
+        entry.mark = entry.mark.next_generation().with(state).with_boundary(boundary);
         self.vacant = entry.bin_next;
         node
     }
 
     #[cold]
-    fn grow(&mut self, addr: u64, units: u32, head: bool, state: State) -> u32 {
+    fn grow(&mut self, addr: u64, units: u32, boundary: bool, state: NodeState) -> u32 {
         if self.entries.is_empty() {
-            // [`NIL`].
-            let mark = Mark(0).with(State::Vacant);
+            // The entry of [`NIL`].
+            let mark = Mark(0).with(NodeState::Vacant);
             self.entries.push(Node { addr: 0, units: 0, prev: NIL, next: NIL, bin_prev: NIL, bin_next: NIL, mark });
         }
         let node = u32::try_from(self.entries.len()).expect("2^32 nodes in one heap");
-        let mark = Mark(0).with(state).with_head(head);
+        let mark = Mark(0).with(state).with_boundary(boundary);
         if self.entries.len() == self.entries.capacity() {
-            // By an eighth, where a vector would double: what stands empty counts as bookkeeping too.
+            // Grows by an eighth, where a vector would double, because unused entries count as bookkeeping too.
             self.entries.reserve_exact((self.entries.len() / 8).max(32));
         }
         self.entries.push(Node { addr, units, prev: NIL, next: NIL, bin_prev: NIL, bin_next: NIL, mark });
@@ -145,7 +145,7 @@ impl Nodes {
     pub(super) fn remove(&mut self, node: u32) {
         let vacant = self.vacant;
         let entry = &mut self[node];
-        entry.mark = entry.mark.with(State::Vacant);
+        entry.mark = entry.mark.with(NodeState::Vacant);
         entry.bin_next = vacant;
         self.vacant = node;
     }

@@ -1,26 +1,27 @@
-//! Memory that enters a heap, is seen there, and leaves it. The only place where nodes are found by address.
+//! Memory that enters and leaves a heap, and the iterators over it. Only this file searches nodes by address.
 #![forbid(unsafe_code)]
 
-use super::nodes::{Node, State};
-use super::{Heap, Region};
+use super::data::Heap;
+use super::nodes::{Node, NodeState};
+use crate::pool::units::Region;
 
 impl Heap {
-    /// Takes free memory in; the number of the free node that it is in now.
+    /// Adds free memory. Returns the number of the free node that now holds it.
     pub(in crate::pool) fn attach(&mut self, region: Region) -> u32 {
-        let Region { addr, units, head } = region;
+        let Region { addr, units, boundary } = region;
         let end = addr + u64::from(units);
         let left = self
             .spans
             .range(..addr)
             .next_back()
             .map(|(_, &edge)| edge)
-            .filter(|&edge| !head && self.nodes[self.nodes[edge].prev].end() == addr);
-        let right = self.spans.get(&end).copied().filter(|&edge| !self.nodes[self.nodes[edge].next].mark.head());
-        let new = self.nodes.add(addr, units, head, State::Live);
+            .filter(|&edge| !boundary && self.nodes[self.nodes[edge].prev].end() == addr);
+        let right = self.spans.get(&end).copied().filter(|&edge| !self.nodes[self.nodes[edge].next].mark.is_boundary());
+        let new = self.nodes.add(addr, units, boundary, NodeState::Live);
         self.held_units += u64::from(units);
         match (left, right) {
             (None, None) => {
-                let edge = self.nodes.add(addr, 0, true, State::Edge);
+                let edge = self.nodes.add(addr, 0, true, NodeState::Edge);
                 self.nodes.link(edge, new);
                 self.nodes.link(new, edge);
                 self.spans.insert(addr, edge);
@@ -43,21 +44,21 @@ impl Heap {
                 self.nodes.remove(gone);
             }
         }
-        self.put_back(new)
+        self.join_outlined(new)
     }
 
-    /// Lets free memory go that has room for `units` at a multiple of `align`: these units, or all of a piece that is
-    /// not much larger, whose rest would be of little use.
+    /// Removes a free piece that has room for `units` at a multiple of `align`: exactly these units, or, without an
+    /// alignment, the whole piece if it is at most about twice as large, because the rest would be of little use.
     pub(in crate::pool) fn take(&mut self, units: u32, align: u64) -> Option<Region> {
-        self.settle();
-        let node = self.find(units, align)?;
+        self.join_last();
+        let node = self.fit_thorough(units, align)?;
         let all = self.nodes[node].units;
         let whole = align == 1 && all / 2 <= units;
         let piece = self.carve(node, if whole { all } else { units }, align);
         Some(self.detach(piece))
     }
 
-    /// Lets a live node go: the memory is the caller's.
+    /// Removes a live node. The caller owns its memory.
     pub(in crate::pool) fn detach(&mut self, node: u32) -> Region {
         let &Node { addr, units, prev, next, mark, .. } = &self.nodes[node];
         let (&start, &edge) = self.spans.range(..=addr).next_back().expect("every node is in a span");
@@ -75,7 +76,7 @@ impl Heap {
             (false, false) => {
                 let last = self.nodes[edge].prev;
                 self.nodes.link(prev, edge);
-                let right = self.nodes.add(addr, 0, true, State::Edge);
+                let right = self.nodes.add(addr, 0, true, NodeState::Edge);
                 self.nodes.link(right, next);
                 self.nodes.link(last, right);
                 self.spans.insert(self.nodes[next].addr, right);
@@ -84,24 +85,24 @@ impl Heap {
         self.held_units -= u64::from(units);
         self.live_units -= u64::from(units);
         self.nodes.remove(node);
-        Region { addr, units, head: mark.head() }
+        Region { addr, units, boundary: mark.is_boundary() }
     }
 
-    /// All memory in it, in no order: address, units, and whether it is live.
+    /// Iterates over all memory of the heap in no order: address, units, and whether it is live.
     pub(in crate::pool) fn pieces(&mut self) -> impl Iterator<Item = (u64, u32, bool)> {
-        self.settle();
-        let pieces = self.nodes.iter().filter(|node| node.mark.is(State::Live) || node.mark.is(State::Free));
-        pieces.map(|node| (node.addr, node.units, node.mark.is(State::Live)))
+        self.join_last();
+        let pieces = self.nodes.iter().filter(|node| node.mark.is(NodeState::Live) || node.mark.is(NodeState::Free));
+        pieces.map(|node| (node.addr, node.units, node.mark.is(NodeState::Live)))
     }
 
-    /// The units of each live node, in no order.
+    /// Iterates over the units of each live node, in no order.
     pub(in crate::pool) fn live_sizes(&self) -> impl Iterator<Item = u32> {
         (0..self.nodes.len()).filter_map(|node| self.live(node)).map(|(_, units, _)| units)
     }
 
-    /// Lets all free memory go.
+    /// Removes all free memory.
     pub(in crate::pool) fn drain(&mut self) -> Vec<Region> {
-        self.settle();
+        self.join_last();
         let mut regions = Vec::new();
         while let Some(bin) = self.bins.highest() {
             let node = self.bins.head(bin);

@@ -1,8 +1,11 @@
-use super::*;
+use super::bins::bin_of;
+use super::data::{Freed, Heap, Placed};
+use super::nodes::NodeState;
+use crate::pool::units::Region;
 use proptest::prelude::*;
 
 impl Heap {
-    /// Everything that must hold between two calls.
+    /// Asserts everything that must hold between two calls.
     fn audit(&self) {
         let (mut free, mut live, mut seen) = (0, 0, 0);
         let mut last_end = 0;
@@ -15,19 +18,19 @@ impl Heap {
             while at != edge {
                 let node = &self.nodes[at];
                 assert_eq!((node.addr, node.prev), (addr, previous), "nodes lie end to end");
-                assert!(!node.mark.head() || previous == edge, "only the first node of a span begins a chunk");
+                assert!(!node.mark.is_boundary() || previous == edge, "only the first node of a span begins a chunk");
                 match node.mark {
-                    mark if mark.is(State::Free) => {
-                        assert!(!self.nodes[previous].mark.is(State::Free), "free neighbours are joined");
+                    mark if mark.is(NodeState::Free) => {
+                        assert!(!self.nodes[previous].mark.is(NodeState::Free), "free neighbours are joined");
                         assert!(self.in_bin(bin_of(node.units)).any(|n| n == at), "a free node is in its bin");
                         free += u64::from(node.units);
                         seen += 1;
                     }
-                    mark if mark.is(State::Live) && self.live(at).is_none() => {
-                        assert_eq!((at, self.at_hand), (self.last, true));
+                    mark if mark.is(NodeState::Live) && self.live(at).is_none() => {
+                        assert_eq!((at, self.last_is_free), (self.last, true));
                         free += u64::from(node.units);
                     }
-                    mark if mark.is(State::Live) => live += u64::from(node.units),
+                    mark if mark.is(NodeState::Live) => live += u64::from(node.units),
                     mark => panic!("{mark:?} within a span"),
                 }
                 addr += u64::from(node.units);
@@ -47,7 +50,7 @@ impl Heap {
 }
 
 fn region(addr: u64, units: u32) -> Region {
-    Region { addr, units, head: false }
+    Region { addr, units, boundary: false }
 }
 
 #[test]
@@ -107,14 +110,14 @@ fn the_number_of_the_node_freed_last_may_become_anothers() {
 fn chunks_that_touch_by_chance_never_join() {
     let mut heap = Heap::new();
     heap.attach(region(0, 10));
-    heap.attach(Region { addr: 10, units: 10, head: true });
+    heap.attach(Region { addr: 10, units: 10, boundary: true });
     assert_eq!((heap.largest_free(), heap.spans()), (10, 2));
     heap.attach(region(20, 10));
     assert_eq!((heap.largest_free(), heap.spans()), (20, 2));
     heap.audit();
     let mut regions = heap.drain();
     regions.sort_by_key(|r| r.addr);
-    assert_eq!(regions, [region(0, 10), Region { addr: 10, units: 20, head: true }]);
+    assert_eq!(regions, [region(0, 10), Region { addr: 10, units: 20, boundary: true }]);
 }
 
 #[test]
@@ -164,11 +167,11 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #[test]
     fn programs_agree_with_a_naive_model(ops in prop::collection::vec(op(), 1..200)) {
-        // Three chunks, two of which touch.
+        // Three chunks, two of which are adjacent.
         let chunks = [
-            Region { addr: 7, units: 500, head: true },
-            Region { addr: 507, units: 300, head: true },
-            Region { addr: 5000, units: 1000, head: true },
+            Region { addr: 7, units: 500, boundary: true },
+            Region { addr: 507, units: 300, boundary: true },
+            Region { addr: 5000, units: 1000, boundary: true },
         ];
         let total = 1800;
         let mut heap = Heap::new();

@@ -1,71 +1,70 @@
-//! Which free memory to put behind one range of addresses, so that little has to be mapped for it.
+//! Chooses the free memory for one contiguous range of addresses, so that little new memory has to be mapped.
 //!
-//! A chunk is mapped as a whole or not at all, so only the first part of a range may begin inside of a chunk (a *head*:
-//! the free end of one), and only the last may end inside of one (a *tail*: the free beginning of one). All between are
-//! whole chunks.
+//! A chunk is mapped as a whole or not at all. Only the first part of a range may therefore begin inside a chunk (a
+//! *head*: the free end of a chunk), and only the last part may end inside one (a *tail*: the free beginning of a
+//! chunk). All parts between them are whole chunks.
 #![forbid(unsafe_code)]
 
-use crate::pool::arena::Need;
-use crate::pool::chunks::Grown;
-use crate::pool::heap::align_up;
+use crate::pool::request::Request;
+use crate::pool::units::{Extent, align_up};
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// So many heads and as many tails are tried with each other, the largest.
-const TRIED: usize = 32;
+/// The number of heads, and of tails, that are tried with each other: the largest ones.
+const ENDS_MAX: usize = 32;
 
-/// What a range is made of, in units.
+/// The parts of a range, in units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Free memory, from the beginning of the range on.
+    /// The free memory, in the order of the range.
     pub(super) parts: Vec<Range<u64>>,
-    /// What has to be mapped beside it first, in whole granules.
-    pub(super) fresh: u64,
+    /// Units that have to be mapped first, in whole granules.
+    pub(super) missing: u64,
 }
 
 impl Plan {
-    /// The parts, if nothing has to be mapped.
-    pub(super) fn without_fresh(self) -> Option<Vec<Range<u64>>> {
-        (self.fresh == 0).then_some(self.parts)
+    /// Returns the parts, if nothing has to be mapped.
+    pub(super) fn complete_parts(self) -> Option<Vec<Range<u64>>> {
+        (self.missing == 0).then_some(self.parts)
     }
 }
 
-/// Free memory as it lies in chunks.
+/// Free memory, by its position in its chunk.
 #[derive(Debug, Default)]
-struct Free {
+struct FreeParts {
     heads: Vec<Range<u64>>,
     whole: Vec<Range<u64>>,
     tails: Vec<Range<u64>>,
 }
 
-/// A head and a tail, each possibly empty, and what they leave to whole chunks.
+/// A head and a tail, each possibly empty, and the units that whole chunks must fill between them.
 #[derive(Debug)]
 struct Ends {
     head: Range<u64>,
     tail: Range<u64>,
     between: u64,
-    /// What is left of the tail, or else of the last chunk.
+    /// Units that remain of the tail, or else of the last chunk.
     left: u64,
 }
 
-/// The plan that maps the least, and of those the one that takes the least whole chunks and then leaves the smallest
-/// rest. `runs` are free, by address, without breaks; `chunks` by address. Nothing, where nothing is free that could
-/// be used.
-pub(super) fn plan(runs: &[Range<u64>], chunks: &[Grown], granule: u64, need: Need) -> Option<Plan> {
-    if need.align > granule {
+/// Returns the plan that maps the least. Of several, it returns the one that uses the fewest units of whole chunks, and
+/// then the one that leaves the smallest rest. `runs` are unbroken free ranges by address; `chunks` are ordered by
+/// address. Returns `None` if no free memory can be used.
+pub(super) fn plan(runs: &[Range<u64>], chunks: &[Extent], granule: u64, request: Request) -> Option<Plan> {
+    if request.align > granule {
         return None;
     }
-    let mut free = Free::of(runs, chunks, granule, need.align);
+    let mut free = FreeParts::of(runs, chunks, granule, request.align);
     let all: u64 = free.whole.iter().map(|chunk| chunk.end - chunk.start).sum();
     for ends in [&mut free.heads, &mut free.tails] {
         ends.sort_unstable_by_key(|end| Reverse(end.end - end.start));
-        ends.truncate(TRIED);
+        ends.truncate(ENDS_MAX);
     }
     let none = 0..0;
     let heads = || free.heads.iter().chain([&none]);
     let tails = || free.tails.iter().chain([&none]);
     let pairs = heads().flat_map(|head| tails().map(move |tail| (head, tail)));
-    let ends = pairs.filter_map(|(head, tail)| Ends::of(head, tail, granule, u64::from(need.units)));
+    let ends = pairs.filter_map(|(head, tail)| Ends::of(head, tail, granule, u64::from(request.units)));
     let best = ends.min_by_key(|ends| {
         let chunks = align_up(ends.between, granule);
         (chunks.saturating_sub(all), chunks, ends.left)
@@ -74,15 +73,15 @@ pub(super) fn plan(runs: &[Range<u64>], chunks: &[Grown], granule: u64, need: Ne
     (!plan.parts.is_empty()).then_some(plan)
 }
 
-impl Free {
-    fn of(runs: &[Range<u64>], chunks: &[Grown], granule: u64, align: u64) -> Self {
+impl FreeParts {
+    fn of(runs: &[Range<u64>], chunks: &[Extent], granule: u64, align: u64) -> Self {
         let mut free = Self::default();
         for run in runs {
             let first = chunks.partition_point(|chunk| chunk.addr + chunk.units <= run.start);
-            for &Grown { addr, units } in chunks[first..].iter().take_while(|chunk| chunk.addr < run.end) {
+            for &Extent { addr, units } in chunks[first..].iter().take_while(|chunk| chunk.addr < run.end) {
                 let end = addr + units;
                 if !units.is_multiple_of(granule) {
-                    // What is mapped behind its end is nobody's.
+                    // The mapping behind the chunk's end does not belong to the chunk.
                     continue;
                 }
                 match (run.start <= addr, end <= run.end) {
@@ -99,7 +98,7 @@ impl Free {
 }
 
 impl Ends {
-    /// Of a range of `units`. Nothing if it would not need one of them.
+    /// Returns the ends of a range of `units`, or `None` if the range does not need one of them.
     fn of(head: &Range<u64>, tail: &Range<u64>, granule: u64, units: u64) -> Option<Self> {
         let (head, tail) = (head.clone(), tail.clone());
         let behind = units.checked_sub(head.end - head.start).filter(|&behind| behind > 0)?;
@@ -112,24 +111,25 @@ impl Ends {
     }
 }
 
-/// Chooses the whole chunks: the largest that go in, and a part of a larger one for the end of a range without a tail.
+/// Chooses the whole chunks: the largest that fit, and a part of a larger one for the end of a range without a tail.
 fn fill(ends: Ends, mut whole: Vec<Range<u64>>, granule: u64) -> Plan {
     let Ends { head, tail, between: mut left, .. } = ends;
     whole.sort_unstable_by_key(|chunk| (Reverse(chunk.end - chunk.start), chunk.start));
     let mut parts = vec![head];
     whole.retain(|chunk| {
         let units = chunk.end - chunk.start;
-        let goes_in = units <= left;
-        if goes_in {
+        let fits = units <= left;
+        if fits {
             left -= units;
             parts.push(chunk.clone());
         }
-        !goes_in
+        !fits
     });
-    // What is left over are larger ones: their beginning serves for the rest, and for the tail if it can.
+    // The remaining chunks are larger. The beginning of one serves for the rest, and for the tail if it is large
+    // enough.
     let rest = left + tail.end - tail.start;
     let last = (left > 0).then(|| whole.into_iter().rfind(|chunk| chunk.end - chunk.start >= rest)).flatten();
-    let fresh = match last {
+    let missing = match last {
         Some(chunk) => {
             parts.push(chunk.start..chunk.start + rest);
             0
@@ -140,7 +140,7 @@ fn fill(ends: Ends, mut whole: Vec<Range<u64>>, granule: u64) -> Plan {
         }
     };
     parts.retain(|part| part.start < part.end);
-    Plan { parts, fresh }
+    Plan { parts, missing }
 }
 
 #[cfg(test)]
@@ -149,22 +149,22 @@ mod tests {
 
     const GRANULE: u64 = 8;
 
-    fn need(units: u32) -> Need {
-        Need { units, align: 1, bite: units }
+    fn request(units: u32) -> Request {
+        Request { units, align: 1, preferred: units }
     }
 
-    /// Chunks of the given sizes in granules, end to end from 1000 on.
-    fn chunks(granules: &[u64]) -> Vec<Grown> {
+    /// Returns chunks of the given sizes in granules, end to end from 1000 on.
+    fn chunks(granules: &[u64]) -> Vec<Extent> {
         let ends = granules.iter().scan(1000, |end, granules| {
             *end += granules * GRANULE;
-            Some(Grown { addr: *end - granules * GRANULE, units: granules * GRANULE })
+            Some(Extent { addr: *end - granules * GRANULE, units: granules * GRANULE })
         });
         ends.collect()
     }
 
     fn planned(runs: &[Range<u64>], sizes: &[u64], units: u32) -> Option<(Vec<Range<u64>>, u64)> {
-        let plan = plan(runs, &chunks(sizes), GRANULE, need(units))?;
-        Some((plan.parts, plan.fresh))
+        let plan = plan(runs, &chunks(sizes), GRANULE, request(units))?;
+        Some((plan.parts, plan.missing))
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         let runs = [1006..1016, 1024..1031];
         assert_eq!(planned(&runs, &[1; 4], 9), Some((vec![1006..1008, 1024..1031], 0)));
         assert_eq!(planned(&runs, &[1; 4], 16), Some((vec![1006..1008, 1008..1016, 1024..1030], 0)));
-        // A tail that would not be needed stays.
+        // A tail that the range does not need stays free.
         assert_eq!(planned(&runs, &[1; 4], 10), Some((vec![1006..1008, 1008..1016], 0)));
     }
 
@@ -201,17 +201,19 @@ mod tests {
     #[test]
     fn chunks_that_end_inside_of_a_granule_are_of_no_use() {
         let mut chunks = chunks(&[1, 1, 1]);
-        let parts = |chunks: &[Grown]| plan(&[1000..1004, 1012..1016], chunks, GRANULE, need(8)).map(|plan| plan.parts);
+        let parts =
+            |chunks: &[Extent]| plan(&[1000..1004, 1012..1016], chunks, GRANULE, request(8)).map(|plan| plan.parts);
         assert_eq!(parts(&chunks), Some(vec![1012..1016, 1000..1004]));
-        chunks[1] = Grown { addr: 1008 + 1, units: GRANULE - 1 };
+        chunks[1] = Extent { addr: 1008 + 1, units: GRANULE - 1 };
         assert_eq!(parts(&chunks), None);
     }
 
     #[test]
     fn a_start_is_aligned_and_nothing_is_aligned_to_more_than_a_granule() {
         let runs = [1003..1008, 1008..1012];
-        let of =
-            |align| plan(&runs, &chunks(&[1; 2]), GRANULE, Need { units: 6, align, bite: 6 }).map(|plan| plan.parts);
+        let of = |align| {
+            plan(&runs, &chunks(&[1; 2]), GRANULE, Request { units: 6, align, preferred: 6 }).map(|plan| plan.parts)
+        };
         assert_eq!(of(1), Some(vec![1003..1008, 1008..1009]));
         assert_eq!(of(4), Some(vec![1004..1008, 1008..1010]));
         assert_eq!(of(16), None);

@@ -1,38 +1,40 @@
-//! [`Slots`]: the heap of each stream, found without a lock and without a line that anybody writes.
+//! [`Slots`]: a table with the heap of each stream. A lookup takes no lock, and reads no cache line that is often
+//! written.
 //!
-//! A fixed number of slots, in sets of four. A stream may be bound to any slot of the set that its number
-//! falls in; numbers are given out in sequence, so streams made together fall in different sets. When all
-//! four are taken, one of them changes hands: whatever is free in it goes to the arena, and its live blocks
-//! stay, since a live block is bound to no stream. So ten thousand streams need no more than the table.
+//! The table has a fixed number of slots, in sets of four. A stream's number selects its set, and the stream may be
+//! bound to any slot of that set. Numbers are assigned in sequence, so streams that are created together fall into
+//! different sets. If all four slots are taken, one of them is given to the new stream: its free memory enters the
+//! arena, and its live blocks stay, because a live block is bound to no stream. Ten thousand streams therefore need no
+//! more than this table.
 
-use super::chunks::UNIT;
-use super::heap::{Heap, Region};
+use super::heap::Heap;
 use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
+use super::units::{Region, UNIT};
 use cumem::{Block, Stream, StreamId};
 use std::sync::atomic::Ordering;
 
-// Under loom so few that slots change hands.
+// Under loom there are so few slots that they are given to other streams.
 const WAYS: usize = if cfg!(all(loom, test)) { 2 } else { 4 };
 const SETS: usize = if cfg!(all(loom, test)) { 1 } else { 64 };
 const UNBOUND: u64 = 0;
 
-/// What one stream has to itself.
+/// The memory of one stream.
 #[derive(Debug)]
-pub(super) struct Local {
-    /// The stream on which everything free in `heap` may be used. The handle keeps it alive.
+pub(super) struct StreamHeap {
+    /// The stream that may use all free memory of `heap`. The handle keeps the stream alive.
     stream: Option<Stream>,
-    /// Its number, so that it can be compared without following the handle.
+    /// The stream's number, which can be compared without following the handle.
     owner: u64,
     pub(super) heap: Heap,
-    /// Live blocks.
+    /// The number of live blocks.
     pub(super) blocks: u64,
-    /// Bytes that were asked for in them.
+    /// Bytes that were requested for the live blocks.
     pub(super) requested: u64,
 }
 
-impl Local {
+impl StreamHeap {
     #[inline]
     pub(super) fn serves(&self, stream: StreamId) -> bool {
         self.owner == stream.as_u64()
@@ -42,7 +44,7 @@ impl Local {
         self.stream.as_ref()
     }
 
-    /// Whether the bookkeeping agrees with everything that the block says of itself.
+    /// Reports whether the heap agrees with every fact in the block: its address, size and tag.
     #[inline]
     pub(super) fn has_live(&self, block: &Block, rounding: &Rounding) -> bool {
         let tag = Tag::unpack(block.tag());
@@ -65,28 +67,28 @@ impl Local {
         self.requested -= bytes as u64;
     }
 
-    /// Takes free memory in.
+    /// Adds free memory.
     pub(super) fn attach_all(&mut self, regions: Vec<Region>) {
         for region in regions {
             self.heap.attach(region);
         }
     }
 
-    /// Gives the heap to another stream, or to none, and returns the one that had it.
+    /// Gives the heap to another stream, or to none. Returns the previous stream.
     pub(super) fn set_stream(&mut self, stream: Option<Stream>) -> Option<Stream> {
         self.owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
         std::mem::replace(&mut self.stream, stream)
     }
 }
 
-/// Two lines: some processors fetch them in pairs.
+/// Aligned to two cache lines, because some processors fetch lines in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Slot(BiasedLock<Local>);
+pub(super) struct Slot(BiasedLock<StreamHeap>);
 
 impl Slot {
     #[inline]
-    pub(super) fn lock(&self) -> Guard<'_, Local> {
+    pub(super) fn lock(&self) -> Guard<'_, StreamHeap> {
         self.0.lock()
     }
 }
@@ -94,13 +96,13 @@ impl Slot {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// The bound streams, by slot. Written only when a slot changes hands.
+    /// The bound stream of each slot. Written only when a slot is given to another stream.
     owners: Box<[AtomicU64]>,
     slots: Box<[OnceLock<Box<Slot>>]>,
-    /// Which slots were ever bound, a bit each.
+    /// One bit per slot: whether the slot was ever bound.
     made: [AtomicU64; (SETS * WAYS).div_ceil(64)],
-    /// The same, in the order in which that happened.
-    ages: OnceList,
+    /// The same slots, in the order in which they were first bound.
+    made_in_order: OnceList,
 }
 
 impl Slots {
@@ -109,11 +111,11 @@ impl Slots {
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
             made: Default::default(),
-            ages: OnceList::new(WAYS * SETS),
+            made_in_order: OnceList::new(WAYS * SETS),
         }
     }
 
-    /// The slot that `stream` was last seen bound to. Only under its lock is it certain.
+    /// Returns the slot that `stream` was last bound to. The binding is certain only under the slot's lock.
     #[inline]
     pub(super) fn find(&self, stream: StreamId) -> Option<(usize, &Slot)> {
         let first = Self::set(stream);
@@ -122,47 +124,47 @@ impl Slots {
         Some((first + way, self.get(first + way)?))
     }
 
-    /// Slot number `index`, if it was ever bound.
+    /// Returns slot `index`, if it was ever bound.
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<&Slot> {
         self.slots.get(index)?.get().map(|slot| &**slot)
     }
 
-    /// The slots that a stream may be bound to, those without an owner first.
+    /// Iterates over the slots that a stream may be bound to, those without an owner first.
     pub(super) fn candidates(&self, stream: StreamId) -> impl Iterator<Item = usize> {
         let first = Self::set(stream);
         let free = move |index: &usize| self.owners[*index].load(Ordering::Relaxed) == UNBOUND;
         let set = first..first + WAYS;
-        // Among taken slots the choice turns with the stream's number, so that no slot is always the one.
+        // Among taken slots, the stream's number chooses the first, so that not always the same slot is taken.
         let turn = stream.as_u64() as usize / SETS % WAYS;
         let taken = (0..WAYS).map(move |way| first + (way + turn) % WAYS).filter(move |index| !free(index));
         set.filter(free).chain(taken)
     }
 
-    /// Slot number `index`, made if need be.
+    /// Returns slot `index`, and creates it if necessary.
     pub(super) fn make(&self, index: usize) -> &Slot {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
-            self.ages.push(index);
-            let local = Local { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
-            Box::new(Slot(BiasedLock::new(local)))
+            self.made_in_order.push(index);
+            let stream_heap = StreamHeap { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
+            Box::new(Slot(BiasedLock::new(stream_heap)))
         })
     }
 
-    /// Lets `stream` (or nobody) be found at `index`.
+    /// Makes `find` return slot `index` for `stream`, or for no stream.
     pub(super) fn set_owner(&self, index: usize, stream: Option<StreamId>) {
         self.owners[index].store(stream.map_or(UNBOUND, StreamId::as_u64), Ordering::Relaxed);
     }
 
-    /// The slots that are bound to a stream, in the order in which they were first: unlike their numbers, which follow
-    /// from those of the streams, this is the same in every run of a program. Under the central lock, none is missing,
-    /// and what is not among them has nothing free.
+    /// Iterates over the slots that are bound to a stream, in the order in which they were first bound. This order is
+    /// the same in every run of a program; slot numbers are not, because they follow from stream numbers. Under the
+    /// pool's mutex the list is complete, and all other slots have no free memory.
     pub(super) fn bound(&self) -> impl Iterator<Item = (usize, &Slot)> {
         let bound = |index: &usize| self.owners[*index].load(Ordering::Relaxed) != UNBOUND;
-        self.ages.iter().filter(bound).filter_map(|index| Some((index, self.get(index)?)))
+        self.made_in_order.iter().filter(bound).filter_map(|index| Some((index, self.get(index)?)))
     }
 
-    /// All slots that were ever bound, by number: the order in which several may be locked.
+    /// Iterates over all slots that were ever bound, by number. This is the order in which several slots may be locked.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
         self.made.iter().enumerate().flat_map(move |(word, made)| {
             let made = made.load(Ordering::Relaxed);
@@ -174,19 +176,19 @@ impl Slots {
         })
     }
 
-    /// The locks of two different slots, taken in the order of their numbers.
-    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(Guard<'_, Local>, Guard<'_, Local>)> {
+    /// Locks two different slots, in the order of their numbers.
+    pub(super) fn lock_both(&self, a: usize, b: usize) -> Option<(Guard<'_, StreamHeap>, Guard<'_, StreamHeap>)> {
         let (first, second) = (self.get(a.min(b))?.lock(), self.get(a.max(b))?.lock());
         Some(if a < b { (first, second) } else { (second, first) })
     }
 
     fn set(stream: StreamId) -> usize {
-        // Not `%`: under loom there is one set.
+        // Not `%`, because there is only one set under loom.
         (stream.as_u64() as usize).rem_euclid(SETS) * WAYS
     }
 }
 
-/// Numbers that are added once, by one thread at a time, and read by all.
+/// A list of numbers. One thread at a time adds to it, and all threads read it.
 #[derive(Debug)]
 struct OnceList {
     numbers: Box<[std::sync::OnceLock<usize>]>,

@@ -1,0 +1,86 @@
+//! Rare cases of a free: a block that is freed on another stream than its heap's, a block of the upstream, and chunks
+//! that become free.
+
+use super::adaptor::Pool;
+use super::heap::Freed;
+use super::tag::Tag;
+use cumem::{Block, DeallocError, Stream, Upstream};
+
+impl<U: Upstream> Pool<U> {
+    /// Frees a block that this pool did not make. The pool passes blocks of its upstream on, and refuses all others as
+    /// foreign.
+    ///
+    /// # Safety
+    ///
+    /// The caller must uphold the contract of [`deallocate`](cumem::MemoryResource::deallocate).
+    #[cold]
+    pub(super) unsafe fn deallocate_foreign(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if !self.limits.forwards_larger {
+            return Err(DeallocError::foreign("pool", block));
+        }
+        // SAFETY: this method's contract is the upstream's.
+        unsafe { self.upstream.deallocate(stream, block) }
+    }
+
+    /// Frees a block whose node is in another heap than the heap of `stream`. The node moves to the heap of `stream`.
+    #[cold]
+    pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let tag = Tag::unpack(block.tag());
+        let from = usize::from(tag.slot);
+        // A slot is given to another stream only under the pool's mutex. Once this loop holds the mutex, its next round
+        // is the last. If the loop released the mutex in between, two streams could take one slot from each other
+        // forever.
+        let mut shared = None;
+        loop {
+            let Some((to, slot)) = self.state.slots.find(stream.id()) else {
+                let bound = self.state.bind(shared.get_or_insert_with(|| self.state.lock()), stream).map(drop);
+                match bound {
+                    Ok(()) => continue,
+                    Err(error) => return Err(DeallocError::new(block, error)),
+                }
+            };
+            // `stream` may have been given the slot that holds the node.
+            if from == to {
+                let mut stream_heap = slot.lock();
+                if !stream_heap.has_live(&block, &self.limits.rounding) {
+                    drop(stream_heap);
+                    return Err(DeallocError::foreign("pool", block));
+                }
+                if stream_heap.serves(stream.id()) {
+                    stream_heap.uncount(block.size());
+                    stream_heap.heap.free(tag.node);
+                    return Ok(());
+                }
+            } else if let Some((mut source, mut target)) = self.state.slots.lock_both(from, to) {
+                if !source.has_live(&block, &self.limits.rounding) {
+                    drop((source, target));
+                    return Err(DeallocError::foreign("pool", block));
+                }
+                if target.serves(stream.id()) {
+                    source.uncount(block.size());
+                    target.heap.attach(source.heap.detach(tag.node));
+                    return Ok(());
+                }
+            }
+            // The slot is being given to another stream.
+            shared.get_or_insert_with(|| self.state.lock());
+        }
+    }
+
+    /// Frees chunks after a block was freed, if one of them may be wholly free now.
+    #[cold]
+    pub(super) fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
+        let mut shared = self.state.lock();
+        if shared.chunks.reserved() <= threshold || !(freed.alone || shared.chunks.has_chunk_within(freed.units)) {
+            return;
+        }
+        // The block has been freed in any case. A failure here does not concern the caller, and no memory is lost.
+        let refused = match self.state.fold(&mut shared, index, false) {
+            Ok(()) => self.miss(&mut shared).release(threshold, false).refused,
+            Err(error) => Some(error.into()),
+        };
+        if let Some(reason) = refused {
+            tracing::warn!(%reason, "the pool keeps more than its release threshold");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! [`Request`]: the memory that a miss needs. [`Piece`]: the memory that serves it.
+#![forbid(unsafe_code)]
+
+use super::fence::Fences;
+use super::units::Region;
+
+/// A piece of free memory, with the fences that a stream must wait for before it uses the piece.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) region: Region,
+    pub(super) fences: Fences,
+}
+
+/// The memory that a miss needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    /// Units that the piece must contain.
+    pub(super) units: u32,
+    /// The power of two, in units, that the address of these units must be a multiple of.
+    pub(super) align: u64,
+    /// Units to take if the piece has them: at least `units`.
+    pub(super) preferred: u32,
+}

@@ -1,0 +1,29 @@
+//! [`Shared`]: the state that misses share.
+
+use super::arena::Arena;
+use super::chunks::Chunks;
+use super::stitch::stitches::Stitches;
+use cumem::Stream;
+
+/// The state that misses share, protected by the pool's mutex. A thread that holds the mutex may lock a slot. A thread
+/// that holds a slot's lock must not lock the mutex.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) arena: Arena,
+    pub(super) chunks: Chunks,
+    pub(super) stitches: Stitches,
+    /// The pool's own stream. The pool allocates its initial chunks on it, and frees all chunks on it.
+    pub(super) service: Stream,
+    /// How often a miss had to wait for another thread's miss since the pool last grew.
+    pub(super) contended_misses: u32,
+}
+
+impl Shared {
+    /// Takes the first `units` of the untouched part at `addr` into use. They enter the arena.
+    pub(super) fn touch(&mut self, addr: u64, units: u64) {
+        let boundary = self.chunks.is_boundary(addr);
+        if let Some(fences) = self.chunks.touch(addr, units) {
+            self.arena.insert(addr, units, boundary, fences);
+        }
+    }
+}
