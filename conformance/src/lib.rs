@@ -25,6 +25,7 @@
 //!
 //! The checks adapt RMM's (`mr_ref_test_{basic,allocation,multithread}`), and add what cumem promises
 //! beyond it: refusal of foreign blocks and devices, and errors that leave everything as it was.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adaptor;
 mod broken;
@@ -61,3 +62,8 @@ pub use report::Report;
 pub use rng::Rng;
 pub use subject::BoxError;
 pub use suite::Suite;
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
