@@ -34,6 +34,7 @@
 //!
 //! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device
 //! only.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod any;
 mod block;

@@ -97,3 +97,8 @@ pub use spec::{AnyStack, SpecError, StackSpec};
 pub use spill::{Spill, Spilled};
 pub use statistics::{Counters, Counts, Scope, Statistics};
 pub use tagged::{TagName, Tagged};
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

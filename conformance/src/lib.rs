@@ -23,8 +23,8 @@
 //! | [`FailNth`] | makes the n-th call fail |
 //! | [`effort`] | `CUMEM_EFFORT` and `CUMEM_SEED` |
 //!
-//! The checks adapt RMM's (`mr_ref_test_{basic,allocation,multithread}`). They add what cumem promises beyond RMM:
-//! a resource refuses foreign blocks and devices, and an error leaves everything as it was.
+//! The checks adapt RMM's (`mr_ref_test_{basic,allocation,multithread}`), and add what cumem promises
+//! beyond it: refusal of foreign blocks and devices, and errors that leave everything as it was.
 
 mod adaptor;
 mod broken;
@@ -61,3 +61,8 @@ pub use report::Report;
 pub use rng::Rng;
 pub use subject::BoxError;
 pub use suite::Suite;
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

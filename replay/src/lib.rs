@@ -32,3 +32,8 @@ pub use figures::{Figures, Pass};
 pub use player::Player;
 pub use replay::{Progress, Replay};
 pub use trace::Trace;
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

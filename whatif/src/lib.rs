@@ -42,3 +42,8 @@ pub use dry_run::{DryRun, LayerFigures, OutOfMemory, Provenances, dry_run, repla
 pub use report::{Format, Report};
 pub use setting::{Setting, WhatIfError};
 pub use timeline::{Moment, Residency, Row};
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
