@@ -54,7 +54,7 @@ struct Args {
 }
 
 /// A kernel that adds one to each element and computes for about as long as its bytes take over the link.
-fn work(address: u64, len: usize, stream: &Stream) -> Result<(), cumem::DriverError> {
+fn work(address: u64, len: usize, stream: &Stream) -> Result<(), cumem::DeviceError> {
     let kernel = HostKernel::new("add_one", |memory| memory.write::<u32>(0).iter_mut().for_each(|x| *x += 1));
     let kernel = kernel.writes(address, len * size_of::<u32>()).operations(5_000 * len as u64);
     // SAFETY: the buffers here are waited for before they go, and kernels on one stream do not overlap.

@@ -26,7 +26,7 @@ fn devices(name: &str) -> Result<[Device; 2], Box<dyn Error>> {
         ("cuda", _) | ("auto", 2..) => Ok([Device::open(0)?, Device::open(1)?]),
         _ => {
             let simulator = Simulator::new([Profile::default(), Profile::default()])?;
-            Ok([simulator.device(0)?, simulator.device(1)?])
+            Ok([Device::of_simulator(&simulator, 0)?, Device::of_simulator(&simulator, 1)?])
         }
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     fn every_driver_call_may_fail() {
         let two = [Profile::default(), Profile::default()];
         let report = enumerate_on(&two, |first| {
-            let second = first.simulator().expect("it is simulated").device(1)?;
+            let second = Device::of_simulator(first.simulator().expect("it is simulated"), 1)?;
             hand_over(first, &second, 3 << 18)
         });
         report.assert();

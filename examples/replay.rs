@@ -6,7 +6,7 @@
 
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
-use cumem::{Device, DriverError, LayerExt};
+use cumem::{Device, DeviceError, LayerExt};
 use cumem_adaptors::{AnyStack, Counters, PoolState, StackSpec};
 use cumem_replay::{Figures, Replay, Trace};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -112,7 +112,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn open(on: On) -> Result<Device, DriverError> {
+fn open(on: On) -> Result<Device, DeviceError> {
     match on {
         On::Auto => Device::first(),
         On::Cuda => Device::open(0),

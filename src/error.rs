@@ -8,7 +8,7 @@
 //! | [`DriverError`] | a call that the driver, or the simulator in its place, did not carry out |
 //! | [`DeviceError`] | an operation on a device, a stream or memory: refused by this library, or by the driver |
 //! | [`AllocError`], [`DeallocError`], [`TrimError`] | memory resources |
-//! | [`ProfileError`](crate::sim::ProfileError) | profiles of simulated devices |
+//! | [`ProfileError`] | profiles of simulated devices |
 
 use crate::block::Block;
 use crate::usage::Usage;
@@ -19,6 +19,7 @@ pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
 pub use crate::report::Report;
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+pub use cumem_sim::ProfileError;
 
 /// A block that could not be allocated. Nothing was allocated, and no counter changed.
 ///
@@ -109,6 +110,12 @@ pub enum AllocError {
 
 impl From<DriverError> for AllocError {
     fn from(error: DriverError) -> Self {
+        Self::Device(error.into())
+    }
+}
+
+impl From<ProfileError> for AllocError {
+    fn from(error: ProfileError) -> Self {
         Self::Device(error.into())
     }
 }

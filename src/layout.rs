@@ -17,6 +17,13 @@ pub struct InvalidLayout {
     pub alignment: usize,
 }
 
+impl InvalidLayout {
+    /// Creates the error of a request for `size` bytes aligned to `alignment`.
+    pub const fn new(size: usize, alignment: usize) -> Self {
+        Self { size, alignment }
+    }
+}
+
 /// A layout of `bytes` bytes at CUDA's alignment.
 ///
 /// # Errors

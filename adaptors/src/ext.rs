@@ -6,7 +6,7 @@ use crate::{
 };
 use cumem::accounting::Ledger;
 use cumem::kind::Migratable;
-use cumem::{AutoPrefetchOptions, DriverError, Location, MemoryResource, Upstream};
+use cumem::{AutoPrefetchOptions, DeviceError, DriverError, Location, MemoryResource, Upstream};
 use std::sync::Arc;
 
 /// One method per adaptor, which wraps the resource in it. The adaptor of the last call is outermost.
@@ -57,7 +57,7 @@ pub trait ResourceExt: MemoryResource + Sized {
     /// # Errors
     ///
     /// Returns the errors of [`Spill::new`].
-    fn spill_to<S: Upstream>(self, second: S) -> Result<Spill<Self, S>, DriverError>
+    fn spill_to<S: Upstream>(self, second: S) -> Result<Spill<Self, S>, DeviceError>
     where
         Self: Upstream,
     {
@@ -90,7 +90,7 @@ pub trait ResourceExt: MemoryResource + Sized {
     /// # Errors
     ///
     /// Returns the errors of [`Prefetch::new`].
-    fn prefetch(self, target: impl Into<Location>) -> Result<Prefetch<Self>, DriverError>
+    fn prefetch(self, target: impl Into<Location>) -> Result<Prefetch<Self>, DeviceError>
     where
         Self: Upstream<Kind: Migratable>,
     {

@@ -5,7 +5,7 @@ use crate::pool::PoolState;
 use crate::pressure::PressureState;
 use crate::size::Size;
 use cumem::{
-    Beneath, CUDA_ALLOCATION_ALIGNMENT, Device, DriverError, HostResource, Layer, LayerExt, ManagedResource,
+    Beneath, CUDA_ALLOCATION_ALIGNMENT, Device, DeviceError, HostResource, Layer, LayerExt, ManagedResource,
     PinnedResource, layout,
 };
 use std::any::Any;
@@ -54,7 +54,7 @@ pub fn fit_batch(
     bytes_per_item: usize,
     fixed_bytes: usize,
     wanted: usize,
-) -> Result<Fit, DriverError> {
+) -> Result<Fit, DeviceError> {
     FitOptions::default().fit_batch(stack, bytes_per_item, fixed_bytes, wanted)
 }
 
@@ -81,7 +81,7 @@ impl FitOptions {
         bytes_per_item: usize,
         fixed_bytes: usize,
         wanted: usize,
-    ) -> Result<Fit, DriverError> {
+    ) -> Result<Fit, DeviceError> {
         let total = stack.device().attributes().total_memory;
         let room = self.room(stack)?.saturating_sub(self.margin.bytes_of(total));
         // Layers round the sizes of blocks up to multiples of this alignment.
@@ -95,7 +95,7 @@ impl FitOptions {
     }
 
     /// Returns the bytes of the largest block that the stack can allocate.
-    fn room(self, layer: &(impl Layer + ?Sized)) -> Result<usize, DriverError> {
+    fn room(self, layer: &(impl Layer + ?Sized)) -> Result<usize, DeviceError> {
         let room = match layer.beneath() {
             Beneath::Layer(beneath) => self.room(beneath)?,
             // A block comes from one of the two sides.
@@ -106,7 +106,7 @@ impl FitOptions {
     }
 
     /// Returns the bytes that a leaf can allocate.
-    fn free(self, device: &Device, leaf: &dyn Any) -> Result<usize, DriverError> {
+    fn free(self, device: &Device, leaf: &dyn Any) -> Result<usize, DeviceError> {
         let of_the_host = leaf.is::<PinnedResource>() || leaf.is::<HostResource>();
         match of_the_host || (self.oversubscribe && leaf.is::<ManagedResource>()) {
             true => Ok(usize::MAX),
@@ -116,7 +116,7 @@ impl FitOptions {
 }
 
 /// Returns how many of the `room` bytes of its upstream the layer with this state can allocate as one block.
-fn through(state: &dyn Any, room: usize) -> Result<usize, DriverError> {
+fn through(state: &dyn Any, room: usize) -> Result<usize, DeviceError> {
     if let Some(limit) = state.downcast_ref::<Limit>() {
         return Ok(room.min(limit.remaining()));
     }

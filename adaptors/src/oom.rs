@@ -1,6 +1,6 @@
 //! [`with_oom_recovery`]: retries work with fewer items when memory runs out.
 
-use cumem::{AllocError, DriverError};
+use cumem::{AllocError, DeviceError, DriverError};
 use std::error::Error;
 use std::fmt::Display;
 
@@ -16,20 +16,20 @@ impl OutOfMemory for AllocError {
     }
 }
 
-impl OutOfMemory for DriverError {
+impl OutOfMemory for DeviceError {
     fn is_out_of_memory(&self) -> bool {
         self.is_out_of_memory()
     }
 }
 
-/// True if the error or one of its sources is an [`AllocError`] or a [`DriverError`] that is out of memory.
+/// True if the error or one of its sources is an [`AllocError`] or a [`DeviceError`] that is out of memory.
 impl OutOfMemory for Box<dyn Error + Send + Sync> {
     fn is_out_of_memory(&self) -> bool {
         said_by(&**self)
     }
 }
 
-/// True if the error or one of its sources is an [`AllocError`] or a [`DriverError`] that is out of memory.
+/// True if the error or one of its sources is an [`AllocError`] or a [`DeviceError`] that is out of memory.
 impl OutOfMemory for Box<dyn Error> {
     fn is_out_of_memory(&self) -> bool {
         said_by(&**self)

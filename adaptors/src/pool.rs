@@ -106,10 +106,11 @@ pub use state::PoolState;
 pub use stats::PoolStats;
 
 use crate::size::Size;
-use cumem::kind::{Managed, Migratable};
+use cumem::error::InvalidLayout;
+use cumem::kind::Migratable;
 use cumem::{
-    AllocError, CudaVirtualResource, DeallocReason, LayerExt, Location, Outcome, SkipReason, TrimError, Upstream,
-    hints, layout, record_drop_error,
+    Beneath, CudaVirtualResource, DeallocReason, Layer, LayerExt, Location, ManagedResource, Outcome, SkipReason,
+    TrimError, Upstream, hints, layout, record_drop_error,
 };
 use error::Unreturned;
 use fence::Fences;
@@ -118,7 +119,7 @@ use limits::Limits;
 use refusal::Released;
 use rounding::Rounding;
 use shared::Shared;
-use std::any::TypeId;
+use std::iter;
 use units::UNIT;
 
 impl<U> Pool<U> {
@@ -156,11 +157,11 @@ impl<U> Pool<U> {
         // The leaf rounds up to granules, which would exceed a maximum between two of them.
         let granule = granularity.unwrap_or(UNIT);
         let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
-        let overflow = AllocError::InvalidLayout { size: initial, alignment: UNIT };
+        let overflow = InvalidLayout::new(initial, UNIT).into();
         let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
         let initial = initial.min(maximum.unwrap_or(usize::MAX));
         let concurrent = device.attributes().concurrent_managed_access;
-        let lazy = concurrent && TypeId::of::<U::Kind>() == TypeId::of::<Managed>();
+        let lazy = concurrent && is_managed(&upstream);
         let limits = Limits {
             maximum,
             step: bytes(options.step),
@@ -226,6 +227,14 @@ impl<U> Pool<U> {
         self.limits.lazy = false;
         Ok(self)
     }
+}
+
+/// Reports whether all memory of a stack is managed memory, which takes device memory only once it is accessed. The
+/// leaves answer, so an erased stack answers as a typed one.
+fn is_managed<U: Upstream>(upstream: &U) -> bool {
+    let layers = iter::once(upstream as &dyn Layer).chain(upstream.layers_beneath());
+    let mut leaves = layers.filter(|layer| matches!(layer.beneath(), Beneath::Device(_)));
+    leaves.all(|leaf| leaf.state().is::<ManagedResource>())
 }
 
 impl<U: Upstream> Pool<U> {

@@ -2,8 +2,8 @@
 
 use cumem::kind::Migratable;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, Location, MemoryResource, Outcome,
-    SkipReason, Stream, TrimError, Upstream, hints, record_drop_error,
+    AllocError, Beneath, Block, DeallocError, DeviceError, DriverError, Layer, LayerExt, Location, MemoryResource,
+    Outcome, SkipReason, Stream, TrimError, Upstream, hints, record_drop_error,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -71,15 +71,15 @@ impl<U> Prefetch<U> {
     /// - Returns [`DriverError::NotSupported`] if the upstream's device or the target has no concurrent managed access
     ///   (before Pascal, Windows, WSL, Tegra). The driver rejects every prefetch there.
     /// - Returns [`DriverError::NoSuchDevice`] if the machine has no such device.
-    /// - Returns [`DriverError::WrongDevice`] if `target` is a device of another machine.
-    pub fn new(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
+    /// - Returns [`DeviceError::WrongDevice`] if `target` is a device of another machine.
+    pub fn new(upstream: U, target: impl Into<Location>) -> Result<Self, DeviceError>
     where
         U: Upstream<Kind: Migratable>,
     {
         let target = target.into();
-        if let Some(device) = hints::incapable(upstream.device(), target)? {
+        if let Some(device) = hints::device_without_migration(upstream.device(), target)? {
             let what = "prefetching: it has no concurrent managed access";
-            return Err(DriverError::NotSupported { what, device });
+            return Err(DriverError::NotSupported { what, device }.into());
         }
         Ok(Self::build(upstream, target, false))
     }
@@ -90,13 +90,13 @@ impl<U> Prefetch<U> {
     /// # Errors
     ///
     /// - Returns [`DriverError::NoSuchDevice`] if the machine has no such device.
-    /// - Returns [`DriverError::WrongDevice`] if `target` is a device of another machine.
-    pub fn or_pass_through(upstream: U, target: impl Into<Location>) -> Result<Self, DriverError>
+    /// - Returns [`DeviceError::WrongDevice`] if `target` is a device of another machine.
+    pub fn or_pass_through(upstream: U, target: impl Into<Location>) -> Result<Self, DeviceError>
     where
         U: Upstream<Kind: Migratable>,
     {
         let target = target.into();
-        let incapable = hints::incapable(upstream.device(), target)?;
+        let incapable = hints::device_without_migration(upstream.device(), target)?;
         if let Some(device) = incapable {
             tracing::warn!(%device, "no concurrent managed access: blocks pass through without prefetch");
         }

@@ -2,7 +2,7 @@
 
 use cumem::kind::Either;
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DriverError, Layer, LayerExt, MakerId, MemoryResource, Stream, TrimError,
+    AllocError, Beneath, Block, DeallocError, DeviceError, Layer, LayerExt, MakerId, MemoryResource, Stream, TrimError,
     Upstream,
 };
 use std::alloc::Layout;
@@ -73,13 +73,13 @@ impl<P, S> Spill<P, S> {
     ///
     /// # Errors
     ///
-    /// Returns [`DriverError::WrongDevice`] if the two resources are not on the same device.
-    pub fn new(first: P, second: S) -> Result<Self, DriverError>
+    /// Returns [`DeviceError::WrongDevice`] if the two resources are not on the same device.
+    pub fn new(first: P, second: S) -> Result<Self, DeviceError>
     where
         P: Upstream,
         S: Upstream,
     {
-        first.device().expect("the resource to spill to", second.device().id())?;
+        first.device().check_device("the resource to spill to", second.device().id())?;
         Ok(Self { spilled: Spilled::default(), out: Mutex::default(), first, second })
     }
 

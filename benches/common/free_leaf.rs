@@ -3,8 +3,8 @@
 use super::{allocate, free, give_up, layout};
 use cumem::layer::{Beneath, Layer};
 use cumem::{
-    AllocError, Block, DeallocError, Device, Held, MakerId, ManagedResource, MemoryResource, Stream, TrimError,
-    Upstream, kind,
+    AllocError, Block, DeallocError, Device, MakerId, ManagedResource, MemoryResource, Stream, TrimError, Upstream,
+    Usage, kind,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -35,7 +35,7 @@ impl FreeLeaf {
     #[cold]
     fn exhausted(&self, requested: usize) -> AllocError {
         let allocated = if self.taken.load(Ordering::Relaxed) { BYTES } else { 0 };
-        let held = Held {
+        let held = Usage {
             reserved: BYTES,
             allocated,
             wanted: allocated,
@@ -43,7 +43,7 @@ impl FreeLeaf {
             free: BYTES - allocated,
             largest_free: BYTES - allocated,
             maximum: Some(BYTES),
-            ..Held::default()
+            ..Usage::default()
         };
         AllocError::Exhausted { layer: "free leaf", requested, held: Box::new(held), upstream: None }
     }

@@ -1,7 +1,7 @@
 //! Compares ways to do one thing by running them in turns. Other programs may use the same link, so a way must be
 //! compared with another one at the same moment. Criterion measures one thing after the other and cannot do that.
 
-use cumem::{Device, DriverError, Stream, TransferPath};
+use cumem::{Device, DeviceError, Stream, TransferPath};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ pub(crate) fn driver_copy(stream: &Stream, to: *mut u8, from: *const u8, bytes: 
 }
 
 /// Returns the path of a copy that does not report one.
-pub(crate) fn copied(result: Result<(), DriverError>) -> TransferPath {
+pub(crate) fn copied(result: Result<(), DeviceError>) -> TransferPath {
     done(result);
     TransferPath::Copy
 }

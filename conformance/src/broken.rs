@@ -1,7 +1,8 @@
 //! [`Broken`]: a sentence about a promise that a resource broke.
 
 use crate::live::Violation;
-use cumem::{DeallocError, DriverError};
+use cumem::sim::ProfileError;
+use cumem::{DeallocError, DeviceError, DriverError};
 use std::fmt;
 
 /// A broken promise of a resource's contract, in words.
@@ -36,13 +37,25 @@ impl From<Violation> for Broken {
 
 impl From<DeallocError> for Broken {
     fn from(error: DeallocError) -> Self {
-        Self(format!("refused a block of its own: {error}"))
+        Self(format!("refused a block of its own: {}", error.report()))
+    }
+}
+
+impl From<DeviceError> for Broken {
+    fn from(error: DeviceError) -> Self {
+        Self(format!("the device failed: {}", error.report()))
     }
 }
 
 impl From<DriverError> for Broken {
     fn from(error: DriverError) -> Self {
-        Self(format!("the driver failed: {error}"))
+        DeviceError::from(error).into()
+    }
+}
+
+impl From<ProfileError> for Broken {
+    fn from(error: ProfileError) -> Self {
+        DeviceError::from(error).into()
     }
 }
 

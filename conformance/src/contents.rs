@@ -5,7 +5,7 @@ mod host;
 
 use crate::broken::Outcome;
 use cumem::kind::{DeviceAccessible, HostAccessible};
-use cumem::{Block, Device, DriverError, MemoryKind, Stream};
+use cumem::{Block, Device, DeviceError, MemoryKind, Stream};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -63,7 +63,7 @@ impl<K: MemoryKind> Contents<K> {
     /// # Errors
     ///
     /// Returns the driver's error if the kernels cannot be loaded.
-    pub fn through_device(device: &Device) -> Result<Self, DriverError>
+    pub fn through_device(device: &Device) -> Result<Self, DeviceError>
     where
         K: DeviceAccessible,
     {

@@ -3,8 +3,8 @@
 use crate::rng::Rng;
 use cumem::layer::fmt_stack;
 use cumem::{
-    AllocError, Beneath, Block, CudaErrorCode, DeallocError, DeallocReason, DriverError, Layer, LayerExt,
-    MemoryResource, Stream, TrimError, Upstream,
+    AllocError, Beneath, Block, CudaErrorCode, DeallocError, DriverError, Layer, LayerExt, MemoryResource, Stream,
+    TrimError, Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -178,7 +178,7 @@ unsafe impl<U: Upstream> MemoryResource for FailNth<U> {
         if self.faults.plan().deallocations.fires() {
             let device = self.device().id();
             let error = DriverError::Call { call: "fail_nth", device, code: CudaErrorCode::UNKNOWN };
-            return Err(DeallocError::new(block, DeallocReason::Driver(error)));
+            return Err(DeallocError::new(block, error));
         }
         // SAFETY: the block is the upstream's, and the caller upholds the contract of this method, which is the
         // upstream's.

@@ -1,13 +1,13 @@
 //! [`Holdings`]: the memory and objects that a program holds on a device.
 
-use cumem::{Device, DriverError};
+use cumem::{Device, DeviceError};
 
 /// The memory that a program holds on a device, and on a simulated device also its streams, events and pools.
 pub(crate) struct Holdings(Vec<(&'static str, u64)>);
 
 impl Holdings {
     /// Returns what the program holds now.
-    pub(crate) fn of(device: &Device) -> Result<Self, DriverError> {
+    pub(crate) fn of(device: &Device) -> Result<Self, DeviceError> {
         let info = device.memory_info()?;
         let mut all = vec![("bytes of the device", (info.total - info.free) as u64)];
         if let Some(simulator) = device.simulator() {

@@ -1,6 +1,6 @@
 //! The few kernels that the suite runs on a GPU, and work that keeps any device busy for a while.
 
-use cumem::{Device, DriverError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
+use cumem::{Device, DeviceError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
 
 /// The kernels of `kernels.ptx`.
 pub(crate) struct Kernels {
@@ -10,7 +10,7 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    pub(crate) fn load(device: &Device) -> Result<Self, DriverError> {
+    pub(crate) fn load(device: &Device) -> Result<Self, DeviceError> {
         let module = Module::from_ptx(device, include_str!("kernels.ptx"))?;
         let function = |name| module.function(name);
         Ok(Self { fill: function("fill")?, verify: function("verify")?, spin: function("spin")? })
@@ -23,13 +23,13 @@ pub(crate) struct BusyWork(Option<Kernels>);
 impl BusyWork {
     /// Loads the kernels on a GPU; a simulated device needs none. On a GPU the value must outlive the work, because
     /// unloading a kernel waits for the work to finish.
-    pub(crate) fn new(device: &Device) -> Result<Self, DriverError> {
+    pub(crate) fn new(device: &Device) -> Result<Self, DeviceError> {
         let on_gpu = !device.is_simulated();
         Ok(Self(on_gpu.then(|| Kernels::load(device)).transpose()?))
     }
 
     /// Enqueues work of about 20 ms; on a simulated device that is virtual time.
-    pub(crate) fn enqueue(&self, stream: &Stream) -> Result<(), DriverError> {
+    pub(crate) fn enqueue(&self, stream: &Stream) -> Result<(), DeviceError> {
         let Some(kernels) = &self.0 else {
             let kernel = HostKernel::new("busy", |_| ()).operations(1 << 40);
             // SAFETY: the kernel accesses no memory.

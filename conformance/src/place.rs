@@ -1,7 +1,7 @@
 //! [`Place`]: the devices that checks run on.
 
 use cumem::sim::Profile;
-use cumem::{Device, DriverError};
+use cumem::{Device, DeviceError, DriverError};
 
 /// The devices that checks run on.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Place {
     }
 
     /// Returns the device for the next check.
-    pub(crate) fn device(&self) -> Result<Device, DriverError> {
+    pub(crate) fn device(&self) -> Result<Device, DeviceError> {
         match self {
             Self::Simulated(profile) => {
                 let device = Device::simulated((**profile).clone())?;

@@ -11,12 +11,12 @@ use crate::report::Report;
 use crate::subject::{BoxError, Subject};
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::sim::Simulator;
-use cumem::{Device, DriverError, MemoryResource, Stream};
+use cumem::{Device, DeviceError, MemoryResource, Stream};
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Creates the [`Contents`] that access blocks of kind `K` on a device.
-pub(crate) type Touch<K> = fn(&Device) -> Result<Contents<K>, DriverError>;
+pub(crate) type Touch<K> = fn(&Device) -> Result<Contents<K>, DeviceError>;
 
 /// All checks for the resources of one factory.
 ///

@@ -1,6 +1,6 @@
 //! The two kernels of a batch, on a GPU or as closures of the host.
 
-use cumem_adaptors::cumem::{Device, DriverError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
+use cumem_adaptors::cumem::{Device, DeviceError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
 
 const PTX: &str = include_str!("../kernels/cosine.ptx");
 
@@ -21,7 +21,7 @@ pub(crate) struct Addresses {
 }
 
 impl Kernels {
-    pub(crate) fn load(device: &Device) -> Result<Self, DriverError> {
+    pub(crate) fn load(device: &Device) -> Result<Self, DeviceError> {
         if device.is_simulated() {
             return Ok(Self { loaded: None });
         }
@@ -35,7 +35,7 @@ impl Kernels {
     ///
     /// The addresses are of memory of the sizes that the kernels want (examples/kernels/README.md), which lives, and is
     /// used by nothing in conflict, until the stream has passed the work.
-    pub(crate) unsafe fn launch(&self, at: Addresses, stream: &Stream) -> Result<(), DriverError> {
+    pub(crate) unsafe fn launch(&self, at: Addresses, stream: &Stream) -> Result<(), DeviceError> {
         match &self.loaded {
             // SAFETY: by this function's contract.
             Some((squared_norms, nearest)) => unsafe { launch_on_gpu(at, squared_norms, nearest, stream) },
@@ -53,7 +53,7 @@ unsafe fn launch_on_gpu(
     squared_norms: &Function,
     nearest: &Function,
     stream: &Stream,
-) -> Result<(), DriverError> {
+) -> Result<(), DeviceError> {
     let [vectors, norms, index, similarity] = [at.vectors, at.norms, at.index, at.similarity].map(KernelArg::new);
     let [n, d] = [at.count, at.dimensions].map(KernelArg::new);
     let config = LaunchConfig::new((at.count.div_ceil(8), 1, 1), (256, 1, 1));
@@ -69,7 +69,7 @@ unsafe fn launch_on_gpu(
 /// # Safety
 ///
 /// That of [`Kernels::launch`].
-unsafe fn launch_on_host(at: Addresses, stream: &Stream) -> Result<(), DriverError> {
+unsafe fn launch_on_host(at: Addresses, stream: &Stream) -> Result<(), DeviceError> {
     let (n, d) = (at.count as usize, at.dimensions as usize);
     let squared_norms = HostKernel::new("squared_norms", move |memory| {
         let (vectors, norms) = (memory.read::<f32>(0), memory.write::<f32>(1));

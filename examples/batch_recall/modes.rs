@@ -188,9 +188,9 @@ mod tests {
         let batches = Batches::of_digits(&Digits::read().unwrap().first(50), 2);
         let simulator = Simulator::new([Profile::default()]).unwrap();
         simulator.detect_races(true);
-        let expected = run(&simulator.device(0).unwrap(), &batches, Mode::Naive).unwrap();
+        let expected = run(&Device::of_simulator(&simulator, 0).unwrap(), &batches, Mode::Naive).unwrap();
         for mode in Mode::ALL {
-            let found = run(&simulator.device(0).unwrap(), &batches, mode).unwrap();
+            let found = run(&Device::of_simulator(&simulator, 0).unwrap(), &batches, mode).unwrap();
             assert_eq!((found == expected, simulator.take_races()), (true, Vec::new()), "{mode:?}");
             let report = faults::enumerate(&Profile::default(), |device| {
                 run(device, &batches, mode).map(|found| assert_eq!(found, expected))

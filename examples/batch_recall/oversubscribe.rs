@@ -10,7 +10,7 @@ use crate::kernels::dot;
 use crate::plot;
 use cumem_adaptors::cumem::sim::{DeviceStatistics, Profile, Provenance};
 use cumem_adaptors::cumem::{
-    Advice, AllocError, AnyResource, Device, DriverError, HostKernel, LayerExt, Stream, UnifiedBuffer, kind,
+    Advice, AllocError, AnyResource, Device, DeviceError, HostKernel, LayerExt, Stream, UnifiedBuffer, kind,
 };
 use cumem_adaptors::{AnyStack, StackSpec};
 use std::error::Error;
@@ -212,7 +212,7 @@ fn difference(mut now: DeviceStatistics, before: DeviceStatistics) -> DeviceStat
 }
 
 /// The nearest vector of another digit for each query, in this piece, which begins at `base`, or an earlier one.
-fn search(buffers: &Buffers, base: usize, digits: &Digits, stream: &Stream) -> Result<(), DriverError> {
+fn search(buffers: &Buffers, base: usize, digits: &Digits, stream: &Stream) -> Result<(), DeviceError> {
     let (n, d) = (digits.len(), digits.dimensions());
     let Buffers { vectors, norms, queries, best, rank } = buffers;
     let squared_norms = HostKernel::new("squared_norms", move |memory| {

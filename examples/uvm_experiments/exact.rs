@@ -73,7 +73,7 @@ fn first_touch() -> Outcome<Experiment> {
 /// Whether a page of `start` is where it should be, after `advice` and an access.
 fn goes(advice: &[Advice], start: Location, by_device: bool, mode: AccessMode, expected: &[Location]) -> Outcome<bool> {
     let simulator = Simulator::new([Profile::tiny(16 << 20), Profile::tiny(16 << 20)])?;
-    let rig = Rig::on(simulator.device(0)?)?;
+    let rig = Rig::on(Device::of_simulator(&simulator, 0)?)?;
     let buffer = rig.unified(BLOCK)?;
     // Names of the first device, for locations that were made for another machine.
     let here = |location| match location {
@@ -239,7 +239,8 @@ fn cyclic() -> Outcome<Experiment> {
 fn read_mostly() -> Outcome<Experiment> {
     let readers = 3;
     let simulator = Simulator::new(vec![Profile::tiny(4 * BLOCK as u64); readers])?;
-    let rigs = (0..readers as u32).map(|d| Rig::on(simulator.device(d)?)).collect::<Outcome<Vec<_>>>()?;
+    let rigs =
+        (0..readers as u32).map(|d| Rig::on(Device::of_simulator(&simulator, d)?)).collect::<Outcome<Vec<_>>>()?;
     let buffer = rigs[0].unified(BLOCK)?;
     rigs[0].host(&buffer, 0..BLOCK, AccessMode::Write)?;
     rigs[0].advise(&buffer, Advice::SetReadMostly)?;

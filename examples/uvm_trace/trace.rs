@@ -1,7 +1,7 @@
 //! Access orders from text, and what the simulated driver makes of them.
 
 use cumem::sim::{Happening, Profile};
-use cumem::{AccessMode, AllocError, Buffer, Device, DriverError, HostKernel, Location, ManagedResource, Stream};
+use cumem::{AccessMode, AllocError, Buffer, Device, DeviceError, HostKernel, Location, ManagedResource, Stream};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -21,10 +21,10 @@ pub(crate) enum TraceError {
     Allocation { line: usize, source: AllocError },
     /// The simulated driver refused the access.
     #[error("line {line}: {source}")]
-    Access { line: usize, source: DriverError },
+    Access { line: usize, source: DeviceError },
     /// There is no such device.
     #[error("the simulated device: {0}")]
-    Device(#[from] DriverError),
+    Device(#[from] DeviceError),
 }
 
 /// Who touches memory.
@@ -246,7 +246,7 @@ fn access(
     by: Processor,
     range: std::ops::Range<usize>,
     mode: AccessMode,
-) -> Result<(), DriverError> {
+) -> Result<(), DeviceError> {
     let simulator = device.simulator().expect("the device was made by one");
     simulator.pass_time(PAUSE);
     if by == Processor::Cpu {

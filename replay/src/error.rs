@@ -1,6 +1,6 @@
 //! The errors of reading a trace and of replaying it.
 
-use cumem::{AllocError, DeallocReason, DriverError};
+use cumem::{AllocError, DeallocReason, DeviceError, DriverError};
 use std::io;
 
 /// The error of a trace that cannot be replayed.
@@ -125,7 +125,7 @@ pub enum Malformed {
 #[non_exhaustive]
 pub enum ReplayError {
     /// An allocation failed for another reason than running out of memory.
-    #[error("{trace}, line {line}: {size} bytes could not be allocated: {source}")]
+    #[error("{trace}, line {line}: {size} bytes could not be allocated")]
     Allocate {
         /// The trace.
         trace: String,
@@ -137,7 +137,7 @@ pub enum ReplayError {
         source: AllocError,
     },
     /// The resource did not take a block back.
-    #[error("{trace}, line {line}: a block could not be freed: {source}")]
+    #[error("{trace}, line {line}: a block could not be freed")]
     Deallocate {
         /// The trace.
         trace: String,
@@ -148,5 +148,11 @@ pub enum ReplayError {
     },
     /// A stream could not be created, or reported an error of its work.
     #[error(transparent)]
-    Driver(#[from] DriverError),
+    Device(#[from] DeviceError),
+}
+
+impl From<DriverError> for ReplayError {
+    fn from(error: DriverError) -> Self {
+        Self::Device(error.into())
+    }
 }

@@ -3,7 +3,7 @@
 use crate::error::ReplayError;
 use crate::figures::Pass;
 use crate::trace::Trace;
-use cumem::{Block, DeallocError, LayerExt, MemoryResource, Stream, layout, record_drop_error};
+use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, layout, record_drop_error};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,7 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
             let stream = &self.streams[op.stream as usize];
             let slot = &mut self.slots[op.slot as usize];
             if let Some(size) = op.allocates() {
-                match layout::bytes(size).and_then(|layout| self.resource.allocate(stream, layout)) {
+                match layout::bytes(size).map_err(AllocError::from).and_then(|it| self.resource.allocate(stream, it)) {
                     Ok(block) => *slot = Some(block),
                     Err(error) if error.is_out_of_memory() => pass.out_of_memory += 1,
                     Err(source) => {

@@ -4,6 +4,7 @@
 use crate::report::Report;
 use cumem_driver::drop_error::DropError;
 use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+use cumem_sim::ProfileError;
 
 /// An operation on a device, a stream or memory that did not take place, because this library refused it or because
 /// the driver did.
@@ -27,6 +28,9 @@ pub enum DeviceError {
     /// The driver refused.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// A simulated device could not be created, because its profile contradicts itself.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// Two objects that were used together belong to different devices.
     #[error("{what} belongs to {found}, but {expected} is needed here")]
     WrongDevice {
@@ -100,7 +104,7 @@ impl DeviceError {
             Self::WrongDevice { expected: device, .. }
             | Self::WrongThread { device }
             | Self::HostAccess { device, .. } => Some(*device),
-            Self::OutOfRange { .. } | Self::WrongLength { .. } | Self::OtherBlock { .. } => None,
+            Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } | Self::OtherBlock { .. } => None,
         }
     }
 

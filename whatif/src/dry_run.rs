@@ -5,7 +5,7 @@ use crate::timeline::{Moment, Residency};
 use crate::watch::{Seen, Watch, look, without_machine};
 use cumem::layer::Described;
 use cumem::sim::{LiveAllocations, Profile, Provenance, Simulator};
-use cumem::{AnyResource, Beneath, Layer, MemoryResource};
+use cumem::{AnyResource, Beneath, Device, Layer, MemoryResource};
 use cumem_adaptors::{AnyStack, Counters, Limit};
 use cumem_replay::{Player, ReplayError, Trace};
 use serde::Serialize;
@@ -130,7 +130,7 @@ pub fn dry_run<E: fmt::Display>(
     program: impl FnOnce(&AnyStack) -> Result<(), E>,
 ) -> Result<DryRun, WhatIfError> {
     let simulator = Simulator::new([setting.profile.clone()])?;
-    let device = simulator.device(0)?;
+    let device = Device::of_simulator(&simulator, 0)?;
     simulator.keep_snapshots(true);
     let spec = match setting.limit {
         Some(limit) => setting.stack.clone().with_leaf_limit(limit),

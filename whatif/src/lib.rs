@@ -30,15 +30,19 @@
 //! | [`dry_run`] | runs a program on one setting |
 //! | [`replay`] | replays a trace on one setting |
 //! | [`DryRun`] | the result: the figures, layer by layer, and the data of the charts |
+//! | [`recommend`] | advice that makes an access pattern faster |
 //! | [`Report`] | several results side by side, as text, JSON, or one page of HTML |
 
 mod dry_run;
+mod play;
+mod recommend;
 mod report;
 mod setting;
 mod timeline;
 mod watch;
 
 pub use dry_run::{DryRun, LayerFigures, OutOfMemory, Provenances, dry_run, replay};
+pub use recommend::{Recommendation, recommend};
 pub use report::{Format, Report};
 pub use setting::{Setting, WhatIfError};
 pub use timeline::{Moment, Residency, Row};

@@ -1,59 +1,55 @@
 //! Playing a pattern on a simulated device, to see how long it takes.
 
-use super::pattern::{AccessPattern, Processor, Step};
-use crate::block::Block;
-use crate::device::Device;
-use crate::driver::sim::Profile;
-use crate::error::{AllocError, DeallocReason, DriverError};
-use crate::hints::{self, MigrationPolicy};
-use crate::kernel::{AccessMode, HostKernel};
-use crate::layout;
-use crate::location::{DeviceId, Location};
-use crate::resource::MemoryResource;
-use crate::resources::ManagedResource;
-use crate::stream::Stream;
+use cumem::accounting::{AccessPattern, Processor, Step};
+use cumem::hints::{self, MigrationPolicy};
+use cumem::sim::{Profile, Simulator};
+use cumem::{
+    AccessMode, AllocError, Block, DeallocReason, Device, DeviceError, DeviceId, DriverError, HostKernel, Location,
+    ManagedResource, MemoryResource, Stream, layout,
+};
 use std::time::Duration;
 
 /// A simulated device with the pattern's memory.
 struct Stage {
     device: Device,
+    simulator: Simulator,
     stream: Stream,
     memory: Vec<Block>,
 }
 
 /// Virtual time of the pattern on a device of `profile`, where each memory has its policy; advising is part of it.
 /// Without work of kernels, which is the same under every policy.
-pub(super) fn play(
+pub(crate) fn play(
     pattern: &AccessPattern,
     profile: &Profile,
     policies: impl FnOnce(DeviceId) -> Vec<MigrationPolicy>,
 ) -> Result<Duration, AllocError> {
-    let device = Device::simulated(profile.clone())?;
+    let simulator = Simulator::new([profile.clone()])?;
+    let device = Device::of_simulator(&simulator, 0)?;
     let stream = Stream::new(&device)?;
     let resource = ManagedResource::new(&device)?;
     let allocate = |bytes| resource.allocate(&stream, layout::bytes(bytes)?);
     let memory = pattern.memories().iter().map(|memory| allocate(memory.bytes)).collect::<Result<_, _>>()?;
-    let stage = Stage { device: device.clone(), stream: stream.clone(), memory };
-    let clock = || device.simulator().map_or(Duration::ZERO, |simulator| simulator.clock());
-    let start = clock();
+    let stage = Stage { device: device.clone(), simulator: simulator.clone(), stream: stream.clone(), memory };
+    let start = simulator.clock();
     for (block, policy) in stage.memory.iter().zip(policies(device.id())) {
         let _where_the_device_can = policy.apply(block, 0..block.size(), &stream)?;
     }
     pattern.steps().iter().try_for_each(|step| stage.act(step))?;
     stream.synchronize()?;
-    let took = clock() - start;
+    let took = simulator.clock() - start;
     for block in stage.memory {
         // SAFETY: the stream's work is done, and nothing refers to the memory.
         unsafe { resource.deallocate(&stream, block) }.map_err(|error| match error.reason {
-            DeallocReason::Driver(error) => error,
-            reason => DriverError::Simulation { device: device.id(), message: reason.to_string() },
+            DeallocReason::Device(error) => error,
+            reason => DriverError::Simulation { device: device.id(), message: reason.to_string() }.into(),
         })?;
     }
     Ok(took)
 }
 
 impl Stage {
-    fn act(&self, step: &Step) -> Result<(), DriverError> {
+    fn act(&self, step: &Step) -> Result<(), DeviceError> {
         let (block, range) = (&self.memory[step.memory()], step.range());
         if range.is_empty() {
             return Ok(());
@@ -68,9 +64,12 @@ impl Stage {
                 hints::prefetch(block, range.clone(), to, &self.stream).map(drop)
             }
             Step::Used { by: Processor::Host, mode, .. } => {
-                let _gate = self.device.host_access(&self.stream)?;
-                let write = *mode == AccessMode::Write;
-                self.device.driver().host_access(self.device.ordinal(), addr as *const u8, bytes, write)
+                match self.device.attributes().concurrent_managed_access {
+                    true => self.stream.synchronize()?,
+                    // There the host may use managed memory only while the device does no work at all.
+                    false => self.device.synchronize()?,
+                }
+                Ok(self.simulator.access_from_host(addr as *const u8, bytes, *mode)?)
             }
             Step::Used { by: Processor::Device, mode, .. } => {
                 let kernel = HostKernel::new("replayed", |_| ());
@@ -82,6 +81,7 @@ impl Stage {
                 // simulator's, and nobody else uses them.
                 unsafe { self.stream.launch_host(kernel) }
             }
+            _ => Err(DriverError::NotSupported { what: "a step of this sort", device: self.device.id() }.into()),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! [`recommend`]: advice that made a pattern faster when it was replayed.
 
-use super::pattern::AccessPattern;
-use super::replay::play;
-use crate::driver::sim::Profile;
-use crate::error::AllocError;
-use crate::hints::MigrationPolicy;
-use crate::location::{DeviceId, Location};
+use crate::play::play;
+use cumem::accounting::AccessPattern;
+use cumem::hints::MigrationPolicy;
+use cumem::sim::Profile;
+use cumem::{AllocError, DeviceId, Location};
 use std::fmt;
 use std::time::Duration;
 
@@ -63,7 +62,7 @@ fn candidates(device: DeviceId) -> [MigrationPolicy; 7] {
 ///
 /// # Errors
 ///
-/// What the simulated device answers: [`AllocError::Driver`] with `NotSupported` if the profile has no unified
+/// What the simulated device answers: [`AllocError::Device`] with `NotSupported` if the profile has no unified
 /// memory, or want of memory.
 pub fn recommend(
     pattern: &AccessPattern,

@@ -1,7 +1,7 @@
 //! [`Setting`]: a device, a limit and a stack to try.
 
-use cumem::DriverError;
-use cumem::sim::Profile;
+use cumem::sim::{Profile, ProfileError};
+use cumem::{DeviceError, DriverError};
 use cumem_adaptors::{Size, SpecError, StackSpec};
 
 /// A device, a limit and a stack to try a program on.
@@ -42,5 +42,17 @@ pub enum WhatIfError {
     Stack(#[from] SpecError),
     /// The profile is not valid, or a call to the device failed.
     #[error(transparent)]
-    Device(#[from] DriverError),
+    Device(#[from] DeviceError),
+}
+
+impl From<ProfileError> for WhatIfError {
+    fn from(error: ProfileError) -> Self {
+        Self::Device(error.into())
+    }
+}
+
+impl From<DriverError> for WhatIfError {
+    fn from(error: DriverError) -> Self {
+        Self::Device(error.into())
+    }
 }

@@ -26,10 +26,8 @@ impl Classes {
     /// Returns the classes that have a block, from the smallest size.
     pub(super) fn counted(self) -> Vec<SizeClass> {
         let classes = self.0.into_iter().enumerate().filter(|(_, class)| class.blocks > 0);
-        let class = |(log, class): (usize, Class)| SizeClass {
-            at_most: UNIT << log,
-            blocks: class.blocks as usize,
-            bytes: class.units as usize * UNIT,
+        let class = |(log, class): (usize, Class)| {
+            SizeClass::new(UNIT << log, class.blocks as usize, class.units as usize * UNIT)
         };
         classes.map(class).collect()
     }

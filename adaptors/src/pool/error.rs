@@ -1,6 +1,7 @@
 //! Errors of a pool as a whole.
 
-use cumem::{AllocError, DeallocReason, DriverError, DropError, SkipReason};
+use cumem::error::Report;
+use cumem::{AllocError, DeallocReason, DeviceError, DriverError, DropError, SkipReason};
 use std::fmt;
 
 /// Why a pool could not be created, or could not prefetch its memory.
@@ -22,14 +23,20 @@ pub enum PoolError {
         divisions: u32,
     },
     /// The upstream refused the initial chunk.
-    #[error("the pool's initial chunk could not be allocated: {0}")]
+    #[error("the pool's initial chunk could not be allocated")]
     Initial(#[source] AllocError),
     /// The device cannot prefetch the pool's memory.
     #[error("the pool's chunks cannot be prefetched: {0}")]
     NoPrefetch(SkipReason),
     /// The driver returned an error.
     #[error(transparent)]
-    Driver(#[from] DriverError),
+    Device(#[from] DeviceError),
+}
+
+impl From<DriverError> for PoolError {
+    fn from(error: DriverError) -> Self {
+        Self::Device(error.into())
+    }
 }
 
 /// The chunks that a pool could not free when it was dropped.
@@ -42,12 +49,12 @@ pub(super) struct Unreturned {
 impl fmt::Display for Unreturned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes of chunks stay allocated, with {} live blocks", self.bytes, self.blocks)?;
-        self.refused.as_ref().map_or(Ok(()), |reason| write!(f, "; {reason}"))
+        self.refused.as_ref().map_or(Ok(()), |reason| write!(f, "; {}", Report::of(reason)))
     }
 }
 
 impl DropError for Unreturned {
     fn driver_is_gone(&self) -> bool {
-        matches!(&self.refused, Some(DeallocReason::Driver(error)) if error.driver_is_gone())
+        matches!(&self.refused, Some(DeallocReason::Device(error)) if error.driver_is_gone())
     }
 }

@@ -1,7 +1,7 @@
 //! [`Fences`]: the events that a stream must wait for before it may use a piece of memory.
 
 use super::sync::{Arc, AtomicBool};
-use cumem::{DriverError, Event, Stream, StreamId};
+use cumem::{DeviceError, Event, Stream, StreamId};
 use smallvec::{SmallVec, smallvec};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,7 +16,7 @@ pub(super) struct Fence {
 
 impl Fence {
     /// Records an event after the work that is enqueued on `stream` so far.
-    pub(super) fn record(stream: &Stream) -> Result<Arc<Self>, DriverError> {
+    pub(super) fn record(stream: &Stream) -> Result<Arc<Self>, DeviceError> {
         let event = Event::new(stream.device())?;
         event.record(stream)?;
         Ok(Arc::new(Self { event, stream: stream.id(), reached: AtomicBool::new(false) }))
@@ -77,7 +77,7 @@ impl Fences {
     }
 
     /// Makes `stream` wait for each fence of another stream that has not been reached.
-    pub(super) fn wait_on(&self, stream: &Stream) -> Result<(), DriverError> {
+    pub(super) fn wait_on(&self, stream: &Stream) -> Result<(), DeviceError> {
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
                 stream.wait(&fence.event)?;

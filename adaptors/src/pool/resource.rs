@@ -6,7 +6,7 @@ use super::refusal::{Refusal, exhausted};
 use super::streams::StreamHeap;
 use super::tag::Tag;
 use super::units::UNIT;
-use cumem::{AllocError, Block, DeallocError, DriverError, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, DeviceError, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::num::NonZero;
 use std::ptr::NonNull;
@@ -69,9 +69,9 @@ impl<U: Upstream> Upstream for Pool<U> {}
 
 impl<U: Upstream> Pool<U> {
     #[inline]
-    fn check_device(&self, stream: &Stream) -> Result<(), DriverError> {
+    fn check_device(&self, stream: &Stream) -> Result<(), DeviceError> {
         let (found, expected) = (stream.device_id(), self.state.device.id());
-        if found == expected { Ok(()) } else { Err(DriverError::WrongDevice { what: "the stream", found, expected }) }
+        if found == expected { Ok(()) } else { Err(DeviceError::WrongDevice { what: "the stream", found, expected }) }
     }
 
     /// Counts a node that has just become live, and makes its block.

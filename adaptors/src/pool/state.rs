@@ -8,7 +8,7 @@ use super::stats::{PoolStats, of_stream};
 use super::streams::{Slot, Slots, StreamHeap};
 use super::sync::{Mutex, MutexGuard};
 use super::units::UNIT;
-use cumem::{Device, DriverError, Held, MakerId, Stream};
+use cumem::{Device, DeviceError, MakerId, Stream, Usage};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 
@@ -23,7 +23,7 @@ pub struct PoolState {
 }
 
 impl PoolState {
-    pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DriverError> {
+    pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
         let (arena, chunks, stitches) = Default::default();
         let shared = Shared { arena, chunks, stitches, service, contended_misses: 0 };
@@ -73,13 +73,15 @@ impl PoolState {
     }
 
     /// Returns the pool's usage, down to the size of each block, for the error of a request that found no memory.
-    pub(super) fn held(&self, shared: &Shared) -> Held {
+    pub(super) fn held(&self, shared: &Shared) -> Usage {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
         let stats = self.stats_while_locked(shared, |stream_heap| {
             streams.extend(of_stream(stream_heap));
             stream_heap.heap.live_sizes().for_each(|units| classes.count(units));
         });
-        Held { maximum: self.maximum, classes: classes.counted(), streams, ..stats.held() }
+        let mut usage = stats.held();
+        (usage.maximum, usage.classes, usage.streams) = (self.maximum, classes.counted(), streams);
+        usage
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -97,7 +99,7 @@ impl PoolState {
     }
 
     /// Returns the slot of `stream`, and binds the stream to one if necessary.
-    pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DriverError> {
+    pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DeviceError> {
         if let Some((index, slot)) = self.slots.find(stream.id())
             && slot.lock().serves(stream.id())
         {
@@ -118,7 +120,7 @@ impl PoolState {
     }
 
     /// Gives slot `index` to another stream, or to none. The slot's free memory enters the arena.
-    fn rebind(&self, shared: &mut Shared, index: usize, to: Option<Stream>, force: bool) -> Result<(), DriverError> {
+    fn rebind(&self, shared: &mut Shared, index: usize, to: Option<Stream>, force: bool) -> Result<(), DeviceError> {
         let owner = to.as_ref().map(Stream::id);
         let slot = self.slots.make(index);
         let (regions, from) = {
@@ -144,14 +146,14 @@ impl PoolState {
     }
 
     /// Moves a slot's free memory to the arena.
-    pub(super) fn fold(&self, shared: &mut Shared, index: usize, force: bool) -> Result<(), DriverError> {
+    pub(super) fn fold(&self, shared: &mut Shared, index: usize, force: bool) -> Result<(), DeviceError> {
         let stream = self.slots.make(index).lock().stream().cloned();
         self.rebind(shared, index, stream, force)
     }
 
     /// Folds every slot but `except`. A slot keeps its memory if the driver refuses an event for it. Returns the first
     /// refusal.
-    pub(super) fn fold_all(&self, shared: &mut Shared, except: Option<usize>, force: bool) -> Result<(), DriverError> {
+    pub(super) fn fold_all(&self, shared: &mut Shared, except: Option<usize>, force: bool) -> Result<(), DeviceError> {
         let mut all = Ok(());
         for (index, _) in self.slots.bound().filter(|&(index, _)| Some(index) != except) {
             all = all.and(self.fold(shared, index, force));
@@ -225,13 +227,16 @@ impl PoolState {
     }
     /// Returns a fence after the work enqueued on `stream`, or no fence if that work is done. With `force`, if no event
     /// can be recorded, the host waits for the device.
-    pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DriverError> {
+    pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DeviceError> {
         if is_idle(stream) {
             return Ok(Fences::default());
         }
         match Fence::record(stream) {
             Ok(fence) => Ok(fence.into()),
-            Err(_) if force => self.device.synchronize().map(|()| Fences::default()),
+            Err(_) if force => {
+                self.device.synchronize()?;
+                Ok(Fences::default())
+            }
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::streams::StreamHeap;
 use super::units::UNIT;
-use cumem::{Held, Stream, StreamStats};
+use cumem::{Stream, StreamStats, Usage};
 use std::fmt;
 
 /// The memory of a pool at one moment, in bytes unless stated otherwise.
@@ -50,22 +50,28 @@ impl PoolStats {
     }
 
     /// Returns the statistics as an error carries them, without the maximum, the block sizes and the streams.
-    pub(super) fn held(&self) -> Held {
-        let Self { reserved, allocated, requested: wanted, free, cached, largest_free, blocks, .. } = *self;
-        Held { reserved, allocated, wanted, blocks, free, cached, largest_free, ..Held::default() }
+    pub(super) fn held(&self) -> Usage {
+        let mut usage = Usage::default();
+        usage.reserved = self.reserved;
+        usage.allocated = self.allocated;
+        usage.requested = self.requested;
+        usage.blocks = self.blocks;
+        usage.free = self.free;
+        usage.cached = self.cached;
+        usage.largest_free = self.largest_free;
+        usage
     }
 }
 
 /// Returns the memory of one stream, or `None` for a slot without a stream and without a block.
 pub(super) fn of_stream(stream_heap: &mut StreamHeap) -> Option<StreamStats> {
-    let own = StreamStats {
-        stream: stream_heap.stream().map(Stream::id),
-        allocated: stream_heap.heap.live_units() as usize * UNIT,
-        requested: stream_heap.requested as usize,
-        cached: stream_heap.heap.free_units() as usize * UNIT,
-        largest_free: stream_heap.heap.largest_free() as usize * UNIT,
-        blocks: stream_heap.blocks as usize,
-    };
+    let mut own = StreamStats::default();
+    own.stream = stream_heap.stream().map(Stream::id);
+    own.allocated = stream_heap.heap.live_units() as usize * UNIT;
+    own.requested = stream_heap.requested as usize;
+    own.cached = stream_heap.heap.free_units() as usize * UNIT;
+    own.largest_free = stream_heap.heap.largest_free() as usize * UNIT;
+    own.blocks = stream_heap.blocks as usize;
     (own.stream.is_some() || own.blocks > 0).then_some(own)
 }
 

@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::units::{Region, UNIT};
-use cumem::{CudaVirtualResource, DriverError, LayerExt, Stream, Upstream};
+use cumem::{AliasError, CudaVirtualResource, DeviceError, DriverError, LayerExt, Stream, Upstream};
 use plan::{Plan, plan};
 use std::ops::Range;
 use stitches::Stitch;
@@ -112,7 +112,7 @@ impl<U: Upstream> Miss<'_, U> {
     /// Unmaps the stitches that hold no memory any more. With `force`, the host waits for the work that used them;
     /// otherwise stitches with such work stay mapped. Returns the first refusal of the driver; a refused stitch is
     /// tried again later.
-    pub(super) fn unmap_empty(&mut self, force: bool) -> Result<(), DriverError> {
+    pub(super) fn unmap_empty(&mut self, force: bool) -> Result<(), DeviceError> {
         let Some(leaf) = self.upstream.find::<CudaVirtualResource>() else { return Ok(()) };
         let Shared { service, stitches, .. } = &mut *self.shared;
         let empty = stitches.by_addr.iter().filter(|(_, stitch)| stitch.remaining == 0).map(|(&at, _)| at);
@@ -130,8 +130,11 @@ impl<U: Upstream> Miss<'_, U> {
         let alias = match unsafe { leaf.map_alias(&blocks) } {
             Ok(alias) => alias,
             Err(error) => {
-                use DriverError::{Foreign, MissingSymbol, NotSupported};
-                stitches.unavailable = matches!(error, Foreign { .. } | MissingSymbol { .. } | NotSupported { .. });
+                use DriverError::{MissingSymbol, NotSupported};
+                stitches.unavailable = matches!(
+                    error,
+                    AliasError::Foreign { .. } | AliasError::Driver(MissingSymbol { .. } | NotSupported { .. })
+                );
                 tracing::debug!(%error, "the pool grows where it would have used free memory together");
                 return None;
             }

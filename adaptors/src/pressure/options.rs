@@ -1,7 +1,7 @@
 //! [`PressureOptions`]: the levels at which a [`Pressure`](super::Pressure) acts.
 
 use crate::size::Size;
-use cumem::DriverError;
+use cumem::DeviceError;
 
 /// The levels of memory in use at which a [`Pressure`](super::Pressure) acts, and how often it queries the device.
 /// Shares are shares of the device's memory.
@@ -65,5 +65,5 @@ pub enum PressureError {
     },
     /// The query for the device's free memory failed.
     #[error(transparent)]
-    Driver(#[from] DriverError),
+    Driver(#[from] DeviceError),
 }

@@ -2,7 +2,7 @@
 
 use super::options::{PressureError, PressureOptions};
 use crate::size::Size;
-use cumem::{AllocError, Device, DriverError};
+use cumem::{AllocError, Device, DeviceError};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -89,7 +89,7 @@ impl PressureState {
     /// # Errors
     ///
     /// Returns the driver's error if the query fails.
-    pub fn remaining(&self) -> Result<usize, DriverError> {
+    pub fn remaining(&self) -> Result<usize, DeviceError> {
         match self.level() {
             PressureLevel::Refuse => Ok(0),
             _ => Ok(self.refuse_at.saturating_sub(self.ask()?)),
@@ -118,7 +118,7 @@ impl PressureState {
     }
 
     /// Queries the device and updates the level. Calls `trim` if the new level is higher than the one before.
-    pub(super) fn measure(&self, trim: impl Fn() -> usize) -> Result<(), DriverError> {
+    pub(super) fn measure(&self, trim: impl Fn() -> usize) -> Result<(), DeviceError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.unasked.store(0, Relaxed);
         let mut used = self.ask()?;
@@ -171,7 +171,7 @@ impl PressureState {
         write!(f, "pressure(trim={}, refuse={})", self.given.0, self.given.1)
     }
 
-    fn ask(&self) -> Result<usize, DriverError> {
+    fn ask(&self) -> Result<usize, DeviceError> {
         let info = self.device.memory_info()?;
         Ok(info.total - info.free)
     }

@@ -6,7 +6,8 @@ use cumem::accounting::Ledger;
 use cumem::kind::{self, Erased, Managed};
 use cumem::{
     AnyResource, AnyUpstream, AutoPrefetchOptions, CudaAsyncOptions, CudaAsyncResource, CudaResource,
-    CudaVirtualResource, Device, DriverError, HostResource, Location, ManagedResource, PinnedResource, PoolSource,
+    CudaVirtualResource, Device, DeviceError, DriverError, HostResource, Location, ManagedResource, PinnedResource,
+    PoolSource,
 };
 use std::error::Error;
 use std::sync::Arc;
@@ -167,8 +168,8 @@ impl Site<'_> {
         }
     }
 
-    fn unsupported(&self, what: &'static str) -> DriverError {
-        DriverError::NotSupported { what, device: self.device.id() }
+    fn unsupported(&self, what: &'static str) -> DeviceError {
+        DriverError::NotSupported { what, device: self.device.id() }.into()
     }
 
     fn without_ledger(&self, word: &Word<Adaptor>) -> SpecError {

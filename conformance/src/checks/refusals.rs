@@ -2,7 +2,7 @@ use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::live::BlockId;
 use crate::subject::{Subject, bytes, get, put};
 use cumem::sim::Profile;
-use cumem::{AllocError, Block, DeallocReason, Device, DriverError, MakerId, MemoryResource, Stream};
+use cumem::{AllocError, Block, DeallocReason, Device, DeviceError, MakerId, MemoryResource, Stream};
 use std::ptr::NonNull;
 
 /// A block of another instance is refused and returned, and the instance that made it still accepts it.
@@ -66,7 +66,7 @@ pub(super) fn wrong_device_on_deallocate<R: MemoryResource>(subject: &Subject<'_
             Ok(()) => return Err(Broken::new(format!("takes a block back on a stream of {}", device.id()))),
             Err(error) => error,
         };
-        let typed = matches!(error.reason, DeallocReason::Driver(DriverError::WrongDevice { .. }));
+        let typed = matches!(error.reason, DeallocReason::Device(DeviceError::WrongDevice { .. }));
         ensure!(typed, "a stream of another device is refused with another reason: {}", error.reason);
         let back = BlockId::of(&error.block);
         ensure!(back == id, "refused {id}, and returned {back}");
@@ -98,10 +98,10 @@ fn elsewhere() -> Result<(Device, [Stream; 2]), Broken> {
 }
 
 /// Returns the reason of an error, if it is that a stream belongs to another device.
-fn wrong_device(error: &AllocError) -> Option<&DriverError> {
+fn wrong_device(error: &AllocError) -> Option<&DeviceError> {
     match error {
-        AllocError::Driver(reason @ DriverError::WrongDevice { .. }) => Some(reason),
-        AllocError::PrefetchFailed { source: reason @ DriverError::WrongDevice { .. }, .. } => Some(reason),
+        AllocError::Device(reason @ DeviceError::WrongDevice { .. }) => Some(reason),
+        AllocError::PrefetchFailed { source: reason @ DeviceError::WrongDevice { .. }, .. } => Some(reason),
         _ => None,
     }
 }

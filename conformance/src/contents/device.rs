@@ -4,13 +4,14 @@ use super::{Probe, pattern, windows};
 use crate::broken::{Broken, Outcome};
 use crate::kernels::Kernels;
 use cumem::{
-    Block, Device, DriverError, HostKernel, KernelArg, LaunchConfig, MemoryResource, PinnedResource, Stream, layout,
+    AllocError, Block, Device, DeviceError, DriverError, HostKernel, KernelArg, LaunchConfig, MemoryResource,
+    PinnedResource, Stream, layout,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Creates the probe that matches the device: a GPU or a simulated one.
-pub(super) fn probe(device: &Device) -> Result<Box<dyn Probe>, DriverError> {
+pub(super) fn probe(device: &Device) -> Result<Box<dyn Probe>, DeviceError> {
     if device.is_simulated() { Ok(Box::<SimulatedProbe>::default()) } else { Ok(Box::new(GpuProbe::new(device)?)) }
 }
 
@@ -71,12 +72,12 @@ struct GpuProbe {
 }
 
 impl GpuProbe {
-    fn new(device: &Device) -> Result<Self, DriverError> {
+    fn new(device: &Device) -> Result<Self, DeviceError> {
         let (stream, pinned) = (Stream::new(device)?, PinnedResource::new(device));
-        let layout = layout::array::<u64>(1).and_then(|layout| pinned.allocate(&stream, layout));
-        let found = layout.map_err(|error| match error {
-            cumem::AllocError::Driver(error) => error,
-            _ => DriverError::NotSupported { what: "8 bytes of page-locked memory", device: device.id() },
+        let block = layout::array::<u64>(1).map_err(AllocError::from).and_then(|it| pinned.allocate(&stream, it));
+        let found = block.map_err(|error| match error {
+            AllocError::Device(error) => error,
+            _ => DriverError::NotSupported { what: "8 bytes of pinned memory", device: device.id() }.into(),
         })?;
         let this = Self { kernels: Kernels::load(device)?, stream, pinned, found: Some(found) };
         this.take();

@@ -55,13 +55,15 @@ impl Step {
         }
     }
 
-    pub(super) fn memory(&self) -> usize {
+    /// Returns the number of the memory that the step uses.
+    pub fn memory(&self) -> usize {
         match self {
             Self::Used { memory, .. } | Self::Prefetched { memory, .. } => *memory,
         }
     }
 
-    pub(super) fn range(&self) -> &Range<usize> {
+    /// Returns the bytes that the step uses.
+    pub fn range(&self) -> &Range<usize> {
         match self {
             Self::Used { range, .. } | Self::Prefetched { range, .. } => range,
         }

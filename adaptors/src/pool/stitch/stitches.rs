@@ -2,7 +2,7 @@
 
 use crate::pool::chunks::Chunks;
 use crate::pool::fence::Fences;
-use cumem::{Alias, CudaVirtualResource, DriverError, Stream, UnmapError};
+use cumem::{Alias, AliasError, CudaVirtualResource, DeviceError, Stream, UnmapError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ impl Stitches {
         leaf: &CudaVirtualResource,
         service: &Stream,
         force: bool,
-    ) -> Result<(), DriverError> {
+    ) -> Result<(), DeviceError> {
         let Some(stitch) = self.by_addr.get_mut(&at) else { return Ok(()) };
         if !stitch.alias_uses.are_reached() {
             if !force {
@@ -51,7 +51,10 @@ impl Stitches {
         // SAFETY: no memory of the range is handed out any more, and the work that used it has ended.
         unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
             self.by_addr.insert(at, Stitch { alias, parts, units, remaining, alias_uses });
-            reason
+            match reason {
+                AliasError::Driver(error) => error.into(),
+                other => unreachable!("the pool unmaps its own aliases: {other}"),
+            }
         })
     }
 
