@@ -1,4 +1,6 @@
-//! The generated list of symbols is the list that `cust_raw` declares.
+//! The generated list of symbols is what `cust_raw` declares.
+//!
+//! A binary of its own because it runs Cargo, so it is not packed for machines that have none.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,18 +1,38 @@
-//! What the tests of stacks share: each runs on the simulated device, and on a GPU when it is asked to.
+//! Shared by the tests of stacks: devices to run on, and a safe `deallocate`.
 
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code, unused_macros)] // each test binary uses a part
 
 use cumem::sim::Profile;
 use cumem::{Block, DeallocError, Device, MemoryResource, Stream};
 
-/// Makes of each function of a device two tests: one simulated, and one that says it needs a GPU.
-#[macro_export]
+/// Makes two tests of each function that takes a device: one on a simulated device, and one on a GPU, which is ignored
+/// unless `--include-ignored` asks for it.
+///
+/// After `alone:`, each test runs in a process of its own.
 macro_rules! on_devices {
+    (alone: $($name:ident),+ $(,)?) => {
+        mod simulated_alone {
+            $(#[test]
+            fn $name() {
+                let path = concat!(module_path!(), "::", stringify!($name));
+                cumem_test_support::in_own_process(path, &[], || super::$name(&crate::common::simulated()));
+            })+
+        }
+
+        mod gpu_alone {
+            $(#[test]
+            #[ignore = "needs a CUDA device"]
+            fn $name() {
+                let path = concat!(module_path!(), "::", stringify!($name));
+                cumem_test_support::in_own_process(path, &[], || super::$name(&crate::common::gpu()));
+            })+
+        }
+    };
     ($($name:ident),+ $(,)?) => {
         mod simulated {
             $(#[test]
             fn $name() {
-                super::$name(&super::common::simulated());
+                super::$name(&crate::common::simulated());
             })+
         }
 
@@ -20,23 +40,23 @@ macro_rules! on_devices {
             $(#[test]
             #[ignore = "needs a CUDA device"]
             fn $name() {
-                super::$name(&super::common::gpu());
+                super::$name(&crate::common::gpu());
             })+
         }
     };
 }
 
-/// A simulated device of its own.
+/// Creates a simulated device that no other test has.
 pub(crate) fn simulated() -> Device {
     Device::simulated(Profile::default()).unwrap()
 }
 
-/// The first GPU.
+/// Opens the first GPU.
 pub(crate) fn gpu() -> Device {
     Device::open(0).expect("this test was asked for, and needs a CUDA device")
 }
 
-/// Gives back a block that no work uses any more.
+/// Deallocates a block that no work uses any more.
 pub(crate) fn free(resource: &impl MemoryResource, stream: &Stream, block: Block) -> Result<(), DeallocError> {
     // SAFETY: these tests enqueue nothing that uses their blocks after this.
     unsafe { resource.deallocate(stream, block) }

@@ -1,0 +1,60 @@
+//! Whichever driver call fails, a request that fails leaves every counter of the stack unchanged.
+
+use crate::common::free;
+use cumem::sim::{Profile, faults};
+use cumem::{AllocError, LayerExt, ManagedResource, MemoryResource, Stream, layout};
+use cumem_adaptors::{Counters, Limit, PoolOptions, PoolState, Prefetched, ResourceExt};
+use std::error::Error;
+
+/// Returns the bytes and blocks that the layers count as allocated.
+fn counted(stack: &impl MemoryResource) -> Vec<i64> {
+    let counts = stack.find::<Counters>().unwrap().counts();
+    let pool = stack.find::<PoolState>().unwrap().stats();
+    let prefetched = stack.find::<Prefetched>().unwrap();
+    vec![
+        counts.current_bytes,
+        counts.current_blocks,
+        stack.find::<Limit>().unwrap().allocated() as i64,
+        pool.allocated as i64,
+        pool.requested as i64,
+        pool.blocks as i64,
+        prefetched.calls() as i64,
+        prefetched.bytes() as i64,
+    ]
+}
+
+#[test]
+fn no_counter_moves_when_a_driver_call_fails() {
+    let mut failures = 0;
+    let report = faults::enumerate(&Profile::default(), |device| {
+        let streams = [Stream::new(device)?, Stream::new(device)?];
+        let pool = ManagedResource::new(device)?.pool(PoolOptions::default())?;
+        let stack = pool.limit(1 << 30).statistics().prefetch(device.id())?;
+        let nothing = counted(&stack);
+        let mut blocks = Vec::new();
+        let mut first = Ok::<_, AllocError>(());
+        for (i, size) in [1, 300, 5 << 20, 64, 3 << 20, 20 << 20].into_iter().enumerate() {
+            let (stream, before) = (&streams[i % 2], counted(&stack));
+            match stack.allocate(stream, layout::bytes(size)?) {
+                Ok(block) => blocks.push((i % 2, block)),
+                Err(error) => {
+                    failures += 1;
+                    assert_eq!(counted(&stack), before, "{size} bytes were refused: {error}");
+                    first = first.and(Err(error));
+                }
+            }
+        }
+        for (stream, block) in blocks {
+            let before = counted(&stack);
+            if let Err(error) = free(&stack, &streams[stream], block) {
+                failures += 1;
+                assert_eq!(counted(&stack), before, "{error}");
+                free(&stack, &streams[stream], error.block)?;
+            }
+        }
+        assert_eq!(counted(&stack)[..6], nothing[..6], "something is still counted");
+        first.map_err(Box::<dyn Error>::from)
+    });
+    report.assert();
+    assert!(failures >= 5, "{failures} requests failed in {report}");
+}

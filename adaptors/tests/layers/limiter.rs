@@ -1,0 +1,92 @@
+//! `Limiter`: exact under contention, adjustable, and its count unchanged when the upstream fails.
+
+use crate::common::{free, sim, sim_with};
+use cumem::sim::Profile;
+use cumem::{AllocError, CudaResource, DeallocReason, LayerExt, MemoryResource, layout};
+use cumem_adaptors::{Limit, Limiter, ResourceExt, Size};
+
+#[test]
+fn refuses_past_the_limit_with_numbers_and_counts_in_256_bytes() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).limit(1024);
+    let a = stack.allocate(&stream, layout::bytes(257).unwrap()).unwrap();
+    assert_eq!(stack.get_limit().allocated(), 512);
+    assert_eq!(
+        stack.allocate(&stream, layout::bytes(513).unwrap()).unwrap_err(),
+        AllocError::LimitExceeded { requested: 513, allocated: 512, limit: 1024 }
+    );
+    let b = stack.allocate(&stream, layout::bytes(512).unwrap()).unwrap();
+    assert_eq!(stack.get_limit().remaining(), 0);
+    free(&stack, &stream, a).unwrap();
+    free(&stack, &stream, b).unwrap();
+    assert_eq!(stack.get_limit().allocated(), 0);
+}
+
+#[test]
+fn a_share_is_of_the_devices_memory() {
+    let (device, _) = sim_with(Profile::tiny(1 << 30));
+    let stack = CudaResource::new(&device).limit(Size::Percent(80));
+    assert_eq!(stack.get_limit().bytes(), (1_u64 << 30) as usize * 80 / 100);
+}
+
+#[test]
+fn changes_at_run_time_through_the_stack() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).limit(4096).statistics();
+    let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+    let limit = stack.find::<Limit>().unwrap();
+    limit.set_bytes(1024);
+    assert_eq!((limit.remaining(), limit.allocated()), (0, 4096));
+    assert!(stack.allocate(&stream, layout::bytes(1).unwrap()).is_err());
+    free(&stack, &stream, block).unwrap();
+    let block = stack.allocate(&stream, layout::bytes(1024).unwrap()).unwrap();
+    free(&stack, &stream, block).unwrap();
+}
+
+#[test]
+fn a_failing_upstream_leaves_the_count_as_it_was() {
+    let (device, stream) = sim_with(Profile::tiny(64 << 20));
+    let stack = CudaResource::new(&device).limit(1 << 40);
+    for _ in 0..3 {
+        assert!(matches!(
+            stack.allocate(&stream, layout::bytes(1 << 30).unwrap()),
+            Err(AllocError::OutOfMemory { layer: "device", requested, .. }) if requested == 1 << 30
+        ));
+        assert_eq!(stack.get_limit().allocated(), 0);
+    }
+}
+
+#[test]
+fn a_free_beyond_the_count_is_refused_and_returns_the_block() {
+    let (device, stream) = sim();
+    let shared = CudaResource::new(&device);
+    let (one, two) = (Limiter::new(&shared, 1 << 20), Limiter::new(&shared, 1 << 20));
+    let block = one.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+    let error = free(&two, &stream, block).unwrap_err();
+    assert_eq!(error.reason, DeallocReason::NotOutstanding { layer: "limit", outstanding: 0, returned: 4096 });
+    free(&one, &stream, error.block).unwrap();
+    assert_eq!((one.get_limit().allocated(), two.get_limit().allocated()), (0, 0));
+}
+
+#[test]
+fn sixteen_threads_never_pass_the_limit_nor_block_each_other_in_vain() {
+    let (device, stream) = sim();
+    let limit = 16 * 4096;
+    let stack = CudaResource::new(&device).limit(limit).statistics();
+    std::thread::scope(|threads| {
+        for _ in 0..16 {
+            threads.spawn(|| {
+                for _ in 0..50 {
+                    // There is always room for one block per thread, because large requests that fail take nothing from
+                    // the limit.
+                    let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+                    assert!(stack.allocate(&stream, layout::bytes(limit + 1).unwrap()).is_err());
+                    free(&stack, &stream, block).unwrap();
+                }
+            });
+        }
+    });
+    let counts = stack.counters().counts();
+    assert!(counts.peak_bytes <= limit as i64, "{counts}");
+    assert_eq!((counts.current_bytes, stack.upstream().get_limit().allocated()), (0, 0));
+}

@@ -1,0 +1,13 @@
+//! The adaptors other than the pool, stacks from text, and the conformance of all of them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bookkeeping;
+mod conformance;
+mod faults;
+mod fit;
+mod limiter;
+mod prefetch;
+mod spec;
+mod statistics;

@@ -1,0 +1,367 @@
+//! Stacks from text: the stacks that they build, and the text of every error.
+
+use crate::common::{free, sim, sim_with};
+use cumem::accounting::Ledger;
+use cumem::sim::{FaultCall, Profile};
+use cumem::{
+    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, MemoryResource, MemoryType,
+    PinnedResource, Stream, layout,
+};
+use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, Spilled, StackSpec, TagName};
+use std::sync::Arc;
+
+fn error(text: &str) -> String {
+    format!("{}\n", StackSpec::parse(text).unwrap_err())
+}
+
+#[test]
+fn builds_what_it_says() {
+    let (device, stream) = sim();
+    for (text, display) in [
+        ("managed", "managed"),
+        ("device|statistics", "statistics over device"),
+        ("  pinned |limit( 1 GiB )", "limit(1GiB) over pinned"),
+        ("host | statistics", "statistics over host"),
+        ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
+        ("async(default)", "async"),
+        ("virtual | pool", "pool over virtual"),
+        ("device | pool | pool(up_to=64KiB)", "pool(up_to=64KiB) over pool over device"),
+        ("device | pool(step=4MiB, divisions=8)", "pool(step=4MiB, divisions=8) over device"),
+        ("managed | statistics | prefetch(host)", "prefetch(host) over statistics over managed"),
+        (
+            "managed | auto_prefetch(ahead=8) | prefetch",
+            "prefetch(DEVICE) over auto_prefetch(budget=256MiB, ahead=8) over managed",
+        ),
+        (
+            "device | pool | pressure(trim=70%, refuse=85%) | spill(managed | limit(50%) | pool) | limit(4GiB)",
+            "limit(4GiB) over spill(managed | limit(50%) | pool) over pressure(trim=70%, refuse=85%) over pool over device",
+        ),
+        (
+            "device | limit(1MiB) | spill(async | limit(1MiB)|spill( pinned )) | spill(managed)",
+            "spill(managed) over spill(async | limit(1MiB) | spill(pinned)) over limit(1MiB) over device",
+        ),
+        ("pinned | pressure | statistics", "statistics over pressure(trim=80%, refuse=95%) over pinned"),
+        ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
+        ("managed | prefetch(always)", "prefetch(DEVICE, always) over managed"),
+        ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
+        ("managed | auto_prefetch(pass_through)", "auto_prefetch(budget=256MiB, ahead=4) over managed"),
+    ] {
+        let spec = StackSpec::parse(text).unwrap();
+        let stack = spec.build(&device).unwrap();
+        let id = device.id().to_string();
+        assert_eq!(stack.to_string(), format!("{} on {id}", display.replace("DEVICE", &id)));
+        let block = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap();
+        free(&stack, &stream, block).unwrap();
+    }
+}
+
+#[test]
+fn the_kind_comes_back() {
+    let (device, _) = sim();
+    let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
+    assert!(matches!(build("managed | statistics"), AnyStack::OverManaged(_)));
+    assert!(matches!(build("async | limit(1MiB)"), AnyStack::OverDevice(_)));
+    assert!(build("pinned").into_device_accessible().is_ok());
+    assert!(build("host").into_device_accessible().is_err());
+    assert!(matches!(build("device | spill(managed)"), AnyStack::OverEither(_)));
+    assert!(build("device | spill(managed)").into_device_accessible().is_ok());
+}
+
+#[test]
+fn leaf_statistics_count_what_the_leaf_handed_out() {
+    let (device, stream) = sim();
+    let spec = StackSpec::parse("device | pool(initial=64MiB) | statistics").unwrap().with_leaf_statistics();
+    let stack = spec.build(&device).unwrap();
+    let block = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
+    let counters = stack.find_all::<Counters>();
+    assert_eq!(counters[0].counts().current_bytes, 1000);
+    assert_eq!(counters[1].counts().current_bytes, 64 << 20);
+    free(&stack, &stream, block).unwrap();
+}
+
+#[test]
+fn order_rules_in_the_words_of_the_types() {
+    assert_eq!(
+        error("managed | prefetch | statistics"),
+        "\
+`prefetch` cannot be the upstream of an adaptor
+  managed | prefetch | statistics
+            ^^^^^^^^ not an `Upstream`
+  note: an adaptor that must be outermost, such as `prefetch`, is applied last
+"
+    );
+    assert_eq!(
+        error("managed | prefetch | prefetch").lines().next(),
+        error("managed | prefetch | pool").lines().next()
+    );
+    assert_eq!(
+        error("pinned | limit(80%) | prefetch"),
+        "\
+`pinned` memory cannot be prefetched: its pages do not migrate
+  pinned | limit(80%) | prefetch
+                        ^^^^^^^^ needs migratable memory
+  note: build the stack on `managed` to prefetch
+"
+    );
+    assert!(error("device | prefetch").starts_with("`device` memory cannot be prefetched"));
+    assert_eq!(
+        error("virtual | auto_prefetch | statistics"),
+        "\
+`virtual` memory cannot be prefetched: its pages do not migrate
+  virtual | auto_prefetch | statistics
+            ^^^^^^^^^^^^^ needs migratable memory
+  note: build the stack on `managed` to prefetch
+"
+    );
+    assert_eq!(
+        error("device | pool | spill(managed | prefetch) | statistics"),
+        "\
+`prefetch` cannot be the upstream of an adaptor
+  device | pool | spill(managed | prefetch) | statistics
+                                  ^^^^^^^^ not an `Upstream`
+  note: an adaptor that must be outermost, such as `prefetch`, is applied last
+"
+    );
+    assert_eq!(
+        error("managed | spill(pinned) | prefetch"),
+        "\
+`spill` memory cannot be prefetched: its pages do not migrate
+  managed | spill(pinned) | prefetch
+                            ^^^^^^^^ needs migratable memory
+  note: build the stack on `managed` to prefetch
+"
+    );
+}
+
+#[test]
+fn each_error_points_at_its_word() {
+    for (text, message, word) in [
+        ("", "the description is empty", ""),
+        (
+            "manged | pool",
+            "there is no leaf `manged`; there are device, async, virtual, managed, pinned, host",
+            "manged",
+        ),
+        ("pool | managed", "`pool` is an adaptor: it needs an upstream", "pool"),
+        ("managed | device", "`device` is a leaf: it has no upstream", "device"),
+        (
+            "managed | cache",
+            "there is no adaptor `cache`; there are pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch",
+            "cache",
+        ),
+        ("managed | | pool", "there is nothing before or after a `|`", " |"),
+        ("managed |", "there is nothing before or after a `|`", "|"),
+        ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
+        ("managed | pool(size=1GiB)", "unknown argument `size=1GiB`: `pool` takes", "size=1GiB"),
+        ("managed | pool(divisions=few)", "invalid digit", "divisions=few"),
+        ("managed | limit", "`limit` takes one size: `limit(80%)`", "limit"),
+        ("managed | limit(1GiB, 2GiB)", "`limit` takes one size", "limit"),
+        ("managed | limit(80 percent)", "`80 percent` is no size: the unit", "80 percent"),
+        ("managed | limit(120%)", "`120%` is no size: a share", "120%"),
+        ("managed(1)", "unknown argument `1`: it takes no arguments", "1"),
+        ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
+        ("managed | auto_prefetch(256MiB)", "unknown argument `256MiB`: `auto_prefetch` takes", "256MiB"),
+        ("managed | auto_prefetch(ahead=far)", "invalid digit", "ahead=far"),
+        ("device | tagged", "`tagged` takes one name", "tagged"),
+        ("device | tagged(one, two)", "`tagged` takes one name", "tagged"),
+        ("device | pressure(80%)", "unknown argument `80%`: `pressure` takes trim=", "80%"),
+        ("device | pressure(trim=most)", "`most` is no size", "trim=most"),
+        ("device | spill", "`spill` takes the stack to spill to", "spill"),
+        ("device | spill()", "the description is empty", ""),
+        ("device | spill(pool)", "`pool` is an adaptor: it needs an upstream", "pool"),
+        ("device | spill(managed | limit(x)) | pool", "`x` is no size", "x"),
+        ("device | spill(managed | pool", "a `(` is not closed", "spill(managed | pool"),
+        ("device | spill(managed | limit(1GiB) | pool", "a `(` is not closed", "spill(managed | limit(1GiB) | pool"),
+        ("host | spill(managed)", "`host` memory has no part in a `spill`", "spill"),
+        ("device | spill(host | pool)", "`host` memory has no part in a `spill`", "host"),
+        ("managed | prefetch(disk)", "unknown argument `disk`", "disk"),
+        ("async(own)", "unknown argument `own`", "own"),
+        ("managed | pool(initial=1MiB, initial=2MiB)", "`initial` is given twice", "initial=2MiB"),
+        ("async(default, default)", "`default` is given twice", "default"),
+        ("managed | prefetch(host, 0)", "`prefetch` has one target", "0"),
+    ] {
+        let error = StackSpec::parse(text).unwrap_err();
+        assert!(error.message().starts_with(message), "{text}: {error}");
+        let marked = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(&marked[error.span()], word, "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_the_device_cannot_do_is_told_at_the_layer() {
+    let (wsl, _) = sim_with(Profile::wsl());
+    let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
+    assert!(error.message().contains("no concurrent managed access"), "{error}");
+    assert_eq!(error.span(), 23..31);
+    let reason = std::error::Error::source(&error).unwrap().downcast_ref::<DriverError>().unwrap();
+    assert!(matches!(reason, DriverError::NotSupported { .. }), "{reason}");
+    let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
+    assert!(stack.to_string().contains("passing through"), "{stack}");
+}
+
+#[test]
+fn what_a_pool_cannot_be_told_at_its_word() {
+    let (device, _) = sim();
+    let error = StackSpec::parse("device | pool(divisions=6) | statistics").unwrap().build(&device).unwrap_err();
+    assert_eq!(error.message(), "a pool rounds to a power of two of divisions, not to 6");
+    assert_eq!(error.span(), 9..13);
+}
+
+#[test]
+fn layers_that_were_not_written() {
+    let (device, _) = sim();
+    let spec = StackSpec::parse("managed | pool | statistics | limit(1GiB) | prefetch").unwrap();
+    let built = |spec: StackSpec| spec.build(&device).unwrap().to_string().replace(&device.id().to_string(), "it");
+    assert_eq!(
+        built(spec.clone().with_statistics_between()),
+        "prefetch(it) over statistics over limit(1GiB) over statistics over pool over statistics over managed on it"
+    );
+    assert_eq!(
+        built(StackSpec::parse("managed").unwrap().with_leaf_limit(Size::Bytes(4096)).with_statistics_between()),
+        "statistics over limit(4KiB) over statistics over managed on it"
+    );
+    assert_eq!(spec.to_string(), "managed | pool | statistics | limit(1GiB) | prefetch");
+}
+
+#[test]
+fn what_cannot_be_built_is_told_at_its_word() {
+    let (device, _) = sim();
+    let refused = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap_err();
+    let error = refused("device | pressure(trim=90%, refuse=80%)");
+    assert!(error.message().starts_with("levels must be slack"), "{error}");
+    assert_eq!(error.span(), 9..17);
+    let (wsl, _) = sim_with(Profile::wsl());
+    let spec = StackSpec::parse("device | spill(managed | auto_prefetch)").unwrap();
+    let error = spec.build(&wsl).unwrap_err();
+    assert!(error.message().contains("no concurrent managed access"), "{error}");
+    assert_eq!(error.span(), 25..38);
+    assert_eq!(
+        refused("managed | tagged(weights)").to_string(),
+        "\
+`tagged` gives a ledger a name, and there is no ledger
+  managed | tagged(weights)
+            ^^^^^^ needs a ledger
+  note: build the stack with `StackSpec::build_with_ledger`"
+    );
+}
+
+#[test]
+fn a_tag_from_text_is_the_ledgers() {
+    let (device, stream) = sim();
+    let ledger = Arc::new(Ledger::new(&device));
+    let spec = StackSpec::parse("managed | pool | tagged(weights) | prefetch").unwrap();
+    let stack = spec.build_with_ledger(&device, &ledger).unwrap();
+    assert_eq!(stack.find::<TagName>().unwrap().as_str(), "weights");
+    let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
+    let report = ledger.report();
+    assert_eq!((&*report.rows[0].tag, report.rows[0].bytes), ("weights", MIB as u64), "{report}");
+    free(&stack, &stream, block).unwrap();
+}
+
+#[test]
+fn a_spill_from_text_spills() {
+    let (device, stream) = sim();
+    let spec = StackSpec::parse("device | limit(1MiB) | spill(managed | limit(1MiB)) | statistics").unwrap();
+    let stack = spec.build(&device).unwrap();
+    let one = || stack.allocate(&stream, layout::bytes(MIB).unwrap());
+    let (first, second) = (one().unwrap(), one().unwrap());
+    let kind = |block: &Block| device.pointer_info(block.as_ptr()).unwrap().memory_type;
+    assert_eq!((kind(&first), kind(&second)), (MemoryType::Device, MemoryType::Unified));
+    assert!(one().unwrap_err().is_out_of_memory());
+    assert_eq!(stack.find::<Spilled>().unwrap().bytes(), MIB);
+    for block in [second, first] {
+        free(&stack, &stream, block).unwrap();
+    }
+    assert!(device.simulator().unwrap().live_allocations().no_memory());
+}
+
+const MIB: usize = 1 << 20;
+
+/// Allocates blocks of 8, 2 and 8 MiB, and frees all but the second.
+fn use_and_keep(stack: &AnyStack, stream: &Stream) -> Block {
+    let [large, kept, other] = [8, 2, 8].map(|n| stack.allocate(stream, layout::bytes(n * MIB).unwrap()).unwrap());
+    free(stack, stream, large).unwrap();
+    free(stack, stream, other).unwrap();
+    kept
+}
+
+#[test]
+fn a_stack_from_text_gives_back_what_it_keeps() {
+    for text in [
+        "device | pool(step=2MiB)",
+        "device | pool(step=2MiB) | limit(80%) | statistics",
+        "virtual | statistics | pool(step=2MiB)",
+        "managed | pool(step=2MiB) | prefetch",
+        "pinned | limit(1GiB) | pool(step=2MiB)",
+        "host | pool(step=2MiB)",
+    ] {
+        let (device, stream) = sim();
+        let stack = StackSpec::parse(text).unwrap().with_leaf_statistics().build(&device).unwrap();
+        let kept = use_and_keep(&stack, &stream);
+        let reserved = || stack.find_all::<Counters>().last().unwrap().counts().current_bytes;
+        assert_eq!(reserved(), 18 * MIB as i64, "{text}");
+        assert_eq!(stack.trim_stack(18 * MIB), Ok(0), "{text}");
+        // The free chunk with the highest address is freed first, and one chunk is enough.
+        let (given, rest) = (stack.trim_stack(17 * MIB).unwrap(), stack.trim_stack(0).unwrap());
+        assert!((MIB..=8 * MIB).contains(&given), "{text}: {given}");
+        assert_eq!((given + rest, reserved()), (16 * MIB, 2 * MIB as i64), "{text}");
+        assert_eq!(stack.find::<PoolState>().unwrap().stats().free, 0, "{text}");
+        free(&stack, &stream, kept).unwrap();
+        let stack = AnyStack::into_device_accessible(stack);
+        let given = stack.map_or_else(|stack| stack.trim_stack(0), |stack| stack.trim_stack(0));
+        assert_eq!(given, Ok(2 * MIB), "{text}");
+    }
+}
+
+#[test]
+fn each_layer_that_keeps_memory_gives_it_back() {
+    let (device, stream) = sim();
+    let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
+    let simulator = device.simulator().unwrap();
+
+    // One pool over another: the outer pool frees its chunks to the inner pool, which frees them to the driver.
+    let stack = build("device | pool(step=2MiB) | pool(step=2MiB)");
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    assert_eq!(stack.trim_stack(0), Ok(2 * 18 * MIB));
+    assert!(simulator.live_allocations().no_memory());
+
+    // The driver's pool.
+    let stack = build("async(threshold=1GiB) | statistics");
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    stream.synchronize().unwrap();
+    let before = device.memory_info().unwrap().free;
+    let given = stack.trim_stack(0).unwrap();
+    assert!(given >= 18 * MIB, "{given}");
+    assert_eq!(device.memory_info().unwrap().free - before, given);
+
+    // The second resource of a spill is trimmed too.
+    let first = CudaResource::new(&device).limit(0);
+    let second = PinnedResource::new(&device).pool(PoolOptions::new()).unwrap();
+    let stack = AnyUpstream::new(first.spill_to(second).unwrap());
+    let spilled = stack.allocate(&stream, layout::bytes(2 * MIB).unwrap()).unwrap();
+    free(&stack, &stream, spilled).unwrap();
+    assert_eq!(stack.trim_stack(0), Ok(2 * MIB));
+    assert!(simulator.live_allocations().no_memory());
+}
+
+#[test]
+fn what_cannot_be_given_back_stays_and_the_reason_comes_through() {
+    let (device, stream) = sim();
+    let stack = StackSpec::parse("device | pool(step=2MiB) | statistics").unwrap().build(&device).unwrap();
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    let simulator = device.simulator().unwrap();
+    simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
+    let before = stack.find::<PoolState>().unwrap().stats().reserved;
+    let refused = stack.trim_stack(0).unwrap_err();
+    assert!(
+        matches!(&refused.reason, DeallocReason::Driver(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
+        "{refused}"
+    );
+    let reserved = stack.find::<PoolState>().unwrap().stats().reserved;
+    assert_eq!(reserved, 8 * MIB, "one chunk was refused");
+    assert_eq!(refused.trimmed + reserved, before);
+    assert_eq!(stack.trim_stack(0), Ok(reserved));
+}

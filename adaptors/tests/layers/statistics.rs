@@ -1,0 +1,110 @@
+//! `Statistics`: its counts, also in scopes, and a refused call that leaves no trace.
+
+use crate::common::{free, sim};
+use cumem::{CudaResource, DeallocReason, LayerExt, MemoryResource, layout};
+use cumem_adaptors::{Counters, ResourceExt, Statistics};
+
+#[test]
+fn counts_bytes_blocks_peaks_totals_and_failures() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).statistics();
+    let a = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
+    let b = stack.allocate(&stream, layout::bytes(500).unwrap()).unwrap();
+    free(&stack, &stream, a).unwrap();
+    let empty = stack.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
+    assert!(stack.allocate(&stream, layout::bytes(1 << 50).unwrap()).unwrap_err().is_out_of_memory());
+
+    let counts = stack.counters().counts();
+    assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_bytes), (500, 1500, 1500));
+    assert_eq!((counts.current_blocks, counts.peak_blocks, counts.total_blocks), (2, 2, 3));
+    assert_eq!(counts.failures, 1);
+
+    free(&stack, &stream, b).unwrap();
+    free(&stack, &stream, empty).unwrap();
+    let counts = stack.counters().counts();
+    assert_eq!((counts.current_bytes, counts.current_blocks, counts.peak_bytes), (0, 0, 1500));
+}
+
+#[test]
+fn scopes_nest_and_end_in_any_order() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).statistics();
+    let before = stack.allocate(&stream, layout::bytes(100).unwrap()).unwrap();
+
+    let outer = stack.counters().scope();
+    let a = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
+    let inner = stack.counters().scope();
+    let b = stack.allocate(&stream, layout::bytes(300).unwrap()).unwrap();
+    free(&stack, &stream, a).unwrap();
+    free(&stack, &stream, before).unwrap();
+
+    // In the inner scope, 300 bytes were allocated, and 1100 bytes of earlier blocks were freed.
+    let counts = inner.counts();
+    assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_bytes), (-800, 300, 300));
+    let counts = outer.end();
+    assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_bytes), (200, 1300, 1300));
+
+    free(&stack, &stream, b).unwrap();
+    assert_eq!(inner.end().current_bytes, -1100);
+    assert_eq!(stack.counters().counts().current_bytes, 0);
+}
+
+#[test]
+fn a_thread_scope_counts_its_thread_only() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).statistics();
+    let mine = stack.counters().thread_scope();
+    let everybody = stack.counters().scope();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+            free(&stack, &stream, block).unwrap();
+        });
+    });
+    assert_eq!(mine.end().total_blocks, 0);
+    assert_eq!(everybody.end().total_blocks, 1);
+}
+
+#[test]
+fn a_free_beyond_what_is_out_is_refused_and_returns_the_block() {
+    let (device, stream) = sim();
+    let shared = CudaResource::new(&device);
+    let (one, two) = (Statistics::new(&shared), Statistics::new(&shared));
+    let block = one.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+
+    let error = free(&two, &stream, block).unwrap_err();
+    assert_eq!(error.reason, DeallocReason::NotOutstanding { layer: "statistics", outstanding: 0, returned: 4096 });
+    assert_eq!(two.counters().counts(), Default::default());
+    free(&one, &stream, error.block).unwrap();
+    assert_eq!(one.counters().counts().current_bytes, 0);
+}
+
+#[test]
+fn a_refused_free_is_counted_back() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).statistics();
+    let own = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+    let foreign = CudaResource::new(&device);
+    let block = foreign.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+
+    let error = free(&stack, &stream, block).unwrap_err();
+    assert_eq!(error.reason, DeallocReason::Foreign { layer: "device" });
+    assert_eq!(stack.counters().counts().current_bytes, 4096);
+    free(&foreign, &stream, error.block).unwrap();
+    free(&stack, &stream, own).unwrap();
+}
+
+#[test]
+fn found_through_erasure_outermost_first() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).statistics().limit(1 << 20).statistics();
+    let stack = cumem::AnyUpstream::new(stack).finish();
+    let block = stack.allocate(&stream, layout::bytes(77).unwrap()).unwrap();
+    assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 77);
+    assert_eq!(stack.find_all::<Counters>().len(), 2);
+    assert_eq!(
+        stack.to_string(),
+        format!("statistics over limit(1MiB) over statistics over device on {}", device.id())
+    );
+    free(&stack, &stream, block).unwrap();
+}

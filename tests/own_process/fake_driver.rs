@@ -1,0 +1,224 @@
+//! What a GPU cannot be made to show: codes that no header knows, drivers that lack functions, and devices that
+//! refuse. In place of the driver there is a small library, compiled here; skipped where there is no C compiler.
+
+use cumem::hints;
+use cumem::{
+    Advice, AllocError, Block, CudaAsyncResource, CudaErrorCode, CudaVirtualResource, Device, DeviceId, DriverError,
+    Location, ManagedResource, MemoryResource, Outcome, SkipReason, Stream, layout,
+};
+use cumem_test_support::{Driver, with_driver};
+use cust::module::Module;
+use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
+use std::alloc::Layout;
+use std::ptr;
+
+with_driver! {
+    contexts_come_and_go: Driver::device();
+    unknown_codes_keep_their_number: Driver::device();
+    a_busy_device_is_refused_with_its_code: Driver::device().set("RETAIN", 46);
+    no_device_is_no_driver: Driver::device().set("INIT", 100);
+    failed_initialisation_says_why: Driver::device().set("INIT", 12_345);
+    a_kernel_of_cust_may_take_pages_from_another_device: Driver::device().set("DEVICES", 2);
+    old_drivers_have_no_pools: Driver::device().set("VERSION", 10_020);
+    missing_functions_have_names: Driver::device();
+    hints_reach_the_old_calls: Driver::device().set("VERSION", 12_010);
+    hints_reach_the_new_calls: Driver::device_numa();
+    a_function_that_is_not_there_is_an_error: Driver::device();
+    an_alias_that_fails_half_way_is_undone: Driver::device().set("FAIL_MAP", 4).set("FAIL_ACCESS", 3);
+}
+
+fn current() -> CUcontext {
+    let mut context = ptr::null_mut();
+    // SAFETY: `context` is writable.
+    let code = unsafe { cuCtxGetCurrent(&raw mut context) };
+    assert_eq!(code, CUresult::CUDA_SUCCESS);
+    context
+}
+
+fn make_current(context: CUcontext) {
+    // SAFETY: the fake takes any pointer.
+    let code = unsafe { cuCtxSetCurrent(context) };
+    assert_eq!(code, CUresult::CUDA_SUCCESS);
+}
+
+fn contexts_come_and_go() {
+    let other: CUcontext = ptr::without_provenance_mut(0x1000);
+    make_current(other);
+    let device = Device::open(0).unwrap();
+    assert_eq!(current(), other, "opening puts it back");
+    // The fake answers only in the primary context, and tells how often that is retained.
+    assert_eq!(device.memory_info().unwrap().total, 1);
+    assert_eq!(current(), other);
+    make_current(ptr::null_mut());
+    device.memory_info().unwrap();
+    let primary = current();
+    assert!(!primary.is_null() && primary != other, "there was none, so it stays");
+    device.memory_info().unwrap();
+    assert_eq!(current(), primary);
+
+    make_current(other);
+    device.bind_to_thread().unwrap();
+    assert_eq!(current(), primary);
+
+    let used_elsewhere = || {
+        assert!(current().is_null());
+        device.memory_info().unwrap().total
+    };
+    assert_eq!(std::thread::scope(|scope| scope.spawn(used_elsewhere).join().unwrap()), 1);
+}
+
+fn unknown_codes_keep_their_number() {
+    let device = Device::open(0).unwrap();
+    let error = Stream::new(&device).unwrap().is_idle().unwrap_err();
+    assert_eq!(error.code(), Some(CudaErrorCode(54321)));
+    assert_eq!(error.to_string(), "cuStreamQuery on cuda:0 failed: CUDA error 54321");
+}
+
+fn a_busy_device_is_refused_with_its_code() {
+    // A code that cust_raw's enum lacks.
+    for _ in 0..2 {
+        let error = Device::open(0).unwrap_err();
+        assert_eq!(error.code(), Some(CudaErrorCode::DEVICE_UNAVAILABLE), "{error}");
+    }
+}
+
+fn no_device_is_no_driver() {
+    let error = Device::open(0).unwrap_err();
+    assert_eq!(error.to_string(), "no CUDA driver: the driver lists no device");
+    assert_eq!(Device::count(), Err(error));
+}
+
+fn failed_initialisation_says_why() {
+    let text = Device::open(0).unwrap_err().to_string();
+    assert_eq!(text, "no CUDA driver: cuInit of the driver for CUDA 13.0 failed: CUDA error 12345");
+}
+
+fn a_kernel_of_cust_may_take_pages_from_another_device() {
+    let [first, second] = [0, 1].map(|ordinal| Device::open(ordinal).unwrap());
+    let [stream, other] = [&first, &second].map(|device| Stream::new(device).unwrap());
+    let resource = ManagedResource::new(&first).unwrap();
+    let block = resource.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+    let prefetch = || hints::prefetch_if_needed(&block, 0..4096, first.id(), &stream).unwrap();
+    let there = Outcome::Skipped(SkipReason::AlreadyThere);
+    assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
+
+    first.bind_to_thread().unwrap();
+    let module = Module::from_ptx("", &[]).unwrap();
+    let kernel = module.get_function("any").unwrap();
+    // SAFETY: the fake's kernels take nothing and do nothing.
+    unsafe { stream.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
+    assert_eq!(prefetch(), there, "where it runs they stay");
+    // SAFETY: as above.
+    unsafe { other.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
+    assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
+    // SAFETY: nothing uses it.
+    unsafe { resource.deallocate(&stream, block) }.unwrap();
+}
+
+fn old_drivers_have_no_pools() {
+    let device = Device::open(0).unwrap();
+    let facts = device.attributes();
+    assert_eq!(facts.compute_capability, (75, 76));
+    assert!(facts.concurrent_managed_access && facts.virtual_memory_management && !facts.memory_pools, "{facts:?}");
+    let error = CudaAsyncResource::new(&device).unwrap_err();
+    assert!(matches!(error, DriverError::NotSupported { .. }), "{error}");
+}
+
+fn missing_functions_have_names() {
+    let device = Device::open(0).unwrap();
+    let missing = |symbol| DriverError::MissingSymbol { symbol, driver_version: "13.0".into() };
+    assert_eq!(CudaAsyncResource::new(&device).unwrap_err(), missing("cuDeviceGetDefaultMemPool"));
+    with_block(&device, |stream, block| {
+        let node = Location::HostNuma(0);
+        assert_eq!(hints::prefetch(block, 0..10, node, stream), Err(missing("cuMemPrefetchAsync_v2")));
+        let advice = Advice::SetPreferredLocation(node);
+        assert_eq!(hints::advise(block, 0..10, advice, stream), Err(missing("cuMemPrefetchAsync_v2")));
+        // All else is there.
+        assert_eq!(hints::prefetch(block, 0..10, Location::Host, stream), Ok(Outcome::Applied));
+    });
+}
+
+fn hints_reach_the_old_calls() {
+    let device = Device::open(0).unwrap();
+    with_block(&device, |stream, block| {
+        assert_eq!(hints::prefetch(block, 8..20, Location::Host, stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        // The fake answers with what it got: call 1, the location.
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(1))]);
+        assert_eq!(told.preferred_location, Some(Location::Host));
+        assert!(told.read_mostly);
+
+        let at = Location::Device(DeviceId::cuda(5));
+        assert_eq!(hints::advise(block, 0..20, Advice::UnsetAccessedBy(at), stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        // Call 2, advice 6, the location.
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(2))]);
+        assert_eq!(told.preferred_location, Some(Location::Device(DeviceId::cuda(6))));
+        assert_eq!(told.last_prefetch_location, Some(at));
+        // Without a location the device itself is passed.
+        assert_eq!(hints::advise(block, 0..20, Advice::SetReadMostly, stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        assert_eq!(told.last_prefetch_location, Some(device.id().into()));
+    });
+}
+
+fn hints_reach_the_new_calls() {
+    let device = Device::open(0).unwrap();
+    with_block(&device, |stream, block| {
+        let node = Location::HostNuma(4);
+        assert_eq!(hints::prefetch(block, 0..20, node, stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        // Call 3, the type (3, a node), the node; in the fake's answers all locations are nodes.
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(3))]);
+        assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
+        assert_eq!(told.last_prefetch_location, Some(node));
+
+        assert_eq!(hints::advise(block, 0..20, Advice::SetPreferredLocation(node), stream), Ok(Outcome::Applied));
+        let told = hints::range_attributes(block, 0..20, stream).unwrap();
+        assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(4))]);
+        assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
+        assert_eq!(told.last_prefetch_location, Some(node));
+    });
+}
+
+fn a_function_that_is_not_there_is_an_error() {
+    // The fake has no cuMemAlloc. That is an error with a name, and no crash.
+    let device = Device::open(0).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let error = cumem::CudaResource::new(&device).allocate(&stream, Layout::new::<u64>()).unwrap_err();
+    let missing = DriverError::MissingSymbol { symbol: "cuMemAlloc_v2", driver_version: "13.0".into() };
+    assert_eq!(error, AllocError::Driver(missing));
+}
+
+fn an_alias_that_fails_half_way_is_undone() {
+    let device = Device::open(0).unwrap();
+    let (stream, leaf) = (Stream::new(&device).unwrap(), CudaVirtualResource::new(&device).unwrap());
+    // The fake tells how many granules are mapped, together with the handles that are held.
+    let out = || device.memory_info().unwrap().free;
+    let blocks = [1, 2].map(|granules| leaf.allocate(&stream, layout::bytes(granules << 21).unwrap()).unwrap());
+    assert_eq!(out(), 3);
+    // SAFETY: the blocks are live, and nothing uses them.
+    let map = || unsafe { leaf.map_alias(&[&blocks[1], &blocks[0]]) };
+    for (call, code) in [("cuMemMap", CudaErrorCode::OUT_OF_MEMORY), ("cuMemSetAccess", CudaErrorCode::UNKNOWN)] {
+        assert_eq!(map().unwrap_err(), DriverError::Call { call, device: device.id(), code });
+        assert_eq!(out(), 3);
+    }
+    let alias = map().unwrap();
+    assert_eq!((alias.addr(), alias.size(), out()), (2 << 40, 3 << 21, 6), "at the same addresses");
+    // SAFETY: nothing uses it.
+    unsafe { leaf.unmap_alias(alias) }.unwrap();
+    for block in blocks {
+        // SAFETY: the block is from this resource, and unused.
+        unsafe { leaf.deallocate(&stream, block) }.unwrap();
+    }
+    assert_eq!(out(), 0);
+}
+
+fn with_block(device: &Device, test: impl FnOnce(&Stream, &Block)) {
+    let stream = Stream::new(device).unwrap();
+    let memory = ManagedResource::new(device).unwrap();
+    let block = memory.allocate(&stream, Layout::array::<u8>(100).unwrap()).unwrap();
+    test(&stream, &block);
+    // SAFETY: the block is from this resource, and unused.
+    unsafe { memory.deallocate(&stream, block) }.unwrap();
+}

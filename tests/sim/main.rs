@@ -1,0 +1,27 @@
+//! The simulator against recordings of real devices, and what it finds: races, faults, leaks.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod assertions;
+mod faults;
+mod races;
+mod uvm_calibrate;
+mod uvm_experiments;
+mod uvm_trace;
+
+// Parts of the examples, which refer to each other from the root of the crate.
+#[path = "../../examples/uvm_experiments/exact.rs"]
+mod exact;
+#[allow(dead_code)] // the example itself uses the rest
+#[path = "../../examples/uvm_calibrate/measure.rs"]
+mod measure;
+#[allow(dead_code)] // the example itself uses the rest
+#[path = "../../examples/uvm_experiments/rig.rs"]
+mod rig;
+#[allow(dead_code)] // the example itself uses the rest
+#[path = "../../examples/uvm_experiments/table.rs"]
+mod table;
+#[allow(dead_code)] // the example itself uses the rest
+#[path = "../../examples/uvm_trace/trace.rs"]
+mod trace;

@@ -1,0 +1,132 @@
+//! The per-device default resource.
+
+use crate::common;
+use cumem::{
+    Buffer, CudaResource, Device, DriverError, HostKernel, LayerExt, ManagedResource, MemoryResource, Stream, current,
+    layout, sim,
+};
+use cumem_adaptors::{Counters, ResourceExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+on_devices!(starts_plain_and_returns_the_previous, guards_restore_their_own_device, handles_outlive_a_change);
+
+/// A GPU has one default resource for the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn starts_plain_and_returns_the_previous(device: &Device) {
+    let _alone = alone();
+    current::reset(device);
+    assert_eq!(current::get(device).to_string(), format!("device on {}", device.id()));
+
+    let previous = current::set(device, ManagedResource::new(device).unwrap().statistics()).unwrap();
+    assert_eq!(previous.to_string(), format!("device on {}", device.id()));
+    let stream = Stream::new(device).unwrap();
+    let buffer = Buffer::from_slice(&[1_u8, 2, 3], &stream, current::get(device)).unwrap();
+    assert_eq!(current::get(device).find::<Counters>().unwrap().counts().current_bytes, 3);
+
+    // The buffer keeps the resource it came from.
+    let previous = current::reset(device);
+    assert_eq!(previous.to_string(), format!("statistics over managed on {}", device.id()));
+    assert_eq!(buffer.to_vec().unwrap(), [1, 2, 3]);
+    drop(buffer);
+    assert_eq!(previous.find::<Counters>().unwrap().counts().current_bytes, 0);
+}
+
+fn guards_restore_their_own_device(device: &Device) {
+    let _alone = alone();
+    let other = common::simulated();
+    current::reset(device);
+    {
+        let _outer = current::scoped(device, CudaResource::new(device).statistics()).unwrap();
+        let _elsewhere = current::scoped(&other, ManagedResource::new(&other).unwrap()).unwrap();
+        {
+            let _inner = current::scoped(device, ManagedResource::new(device).unwrap().limit(1 << 20)).unwrap();
+            assert!(current::get(device).to_string().starts_with("limit"));
+        }
+        assert!(current::get(device).to_string().starts_with("statistics over device"));
+        assert!(current::get(&other).to_string().starts_with("managed"));
+    }
+    assert!(current::get(device).to_string().starts_with("device"));
+    assert!(current::get(&other).to_string().starts_with("device"));
+}
+
+fn handles_outlive_a_change(device: &Device) {
+    let _alone = alone();
+    let stream = Stream::new(device).unwrap();
+    let old = current::get(device);
+    let previous = current::set(device, CudaResource::new(device).limit(1)).unwrap();
+    drop(previous);
+    assert!(Buffer::<u8, _>::zeroed(4096, &stream, old).is_ok());
+    assert!(Buffer::<u8, _>::zeroed(4096, &stream, current::get(device)).is_err());
+    current::reset(device);
+}
+
+#[test]
+fn a_resource_of_another_device_is_refused() {
+    let (one, two) = (common::simulated(), common::simulated());
+    let error = current::set(&one, CudaResource::new(&two)).unwrap_err();
+    assert!(
+        matches!(error, DriverError::WrongDevice { found, expected, .. } if found == two.id() && expected == one.id()),
+        "{error}"
+    );
+    assert_eq!(current::get(&one).to_string(), format!("device on {}", one.id()));
+}
+
+#[test]
+fn a_device_that_does_not_exist_has_no_default() {
+    let simulator = sim::Simulator::new([sim::Profile::default()]).unwrap();
+    let error = simulator.device(3).unwrap_err();
+    assert_eq!(error, DriverError::NoSuchDevice { ordinal: 3, count: 1 });
+}
+
+/// A simulator takes with it what it still had to do, which shows whether it goes.
+#[test]
+fn a_simulator_goes_with_its_last_handle() {
+    let mark = Arc::new(());
+    {
+        let device = common::simulated();
+        let stream = Stream::new(&device).unwrap();
+        // Each handle to the initial resource takes back the blocks of the others.
+        let block = current::get(&device).allocate(&stream, layout::bytes(64).unwrap()).unwrap();
+        let scope = current::scoped(&device, CudaResource::new(&device).statistics()).unwrap();
+        drop(current::get(&device));
+        drop(scope);
+        common::free(&current::get(&device), &stream, block).unwrap();
+        current::set(&device, CudaResource::new(&device).limit(1)).unwrap();
+        current::reset(&device);
+        let _default = (Stream::legacy_default(&device), Stream::per_thread_default(&device));
+
+        let held = Arc::clone(&mark);
+        // SAFETY: the kernel uses no memory.
+        unsafe { stream.launch_host(HostKernel::new("never", move |_| drop(held))) }.unwrap();
+        assert_eq!(Arc::strong_count(&mark), 2);
+    }
+    assert_eq!(Arc::strong_count(&mark), 1);
+}
+
+#[test]
+fn many_threads_set_and_get() {
+    let device = common::simulated();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                let stream = Stream::new(&device).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    Buffer::<u8, _>::zeroed(100, &stream, current::get(&device)).unwrap();
+                }
+            });
+        }
+        for i in 0..200 {
+            match i % 2 {
+                0 => current::set(&device, CudaResource::new(&device).statistics()).unwrap(),
+                _ => current::reset(&device),
+            };
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,9 @@
+//! Buffers, and the copies between them and the host.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod buffers;
+mod portable;
+mod transfer;
