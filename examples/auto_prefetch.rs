@@ -186,7 +186,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,
-        _ => Device::first()?,
+        _ => Device::first_or_simulated()?,
     };
     if args.slab_mib * args.slabs > 4 << 10 {
         return Err(format!("{} slabs of {} MiB take more than 4 GiB", args.slabs, args.slab_mib).into());

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
 
     // The first GPU, else a simulated one, with a warning.
-    let device = Device::first()?;
+    let device = Device::first_or_simulated()?;
     println!("device       {device}");
     tour(&device)
 }

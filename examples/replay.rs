@@ -113,11 +113,11 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 fn open(on: On) -> Result<Device, DeviceError> {
-    match on {
-        On::Auto => Device::first(),
-        On::Cuda => Device::open(0),
-        On::Sim => Device::simulated(Profile::default()),
-    }
+    Ok(match on {
+        On::Auto => Device::first_or_simulated()?,
+        On::Cuda => Device::open(0)?,
+        On::Sim => Device::simulated(Profile::default())?,
+    })
 }
 
 /// On standard error, and only where somebody watches.

@@ -79,7 +79,7 @@ impl<U: Layer, F: Fn() -> bool> fmt::Display for MakeRoom<U, F> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().finish();
-    tracing::subscriber::with_default(log, || make_room_for_a_batch(&Device::first()?))?;
+    tracing::subscriber::with_default(log, || make_room_for_a_batch(&Device::first_or_simulated()?))?;
 
     // What every adaptor must pass, on a simulated device: contents, order, threads, refusals, and every driver call
     // failed in turn, which is why nothing is logged here.

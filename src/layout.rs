@@ -9,19 +9,11 @@ pub const CUDA_ALLOCATION_ALIGNMENT: usize = 256;
 /// A size and an alignment that no memory can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid layout: {size} bytes aligned to {alignment} (a power of two, and at most isize::MAX bytes)")]
-#[non_exhaustive]
 pub struct InvalidLayout {
     /// Bytes requested; `usize::MAX` if the computation of the size overflowed.
     pub size: usize,
     /// The alignment requested, in bytes.
     pub alignment: usize,
-}
-
-impl InvalidLayout {
-    /// Creates the error of a request for `size` bytes aligned to `alignment`.
-    pub const fn new(size: usize, alignment: usize) -> Self {
-        Self { size, alignment }
-    }
 }
 
 /// A layout of `bytes` bytes at CUDA's alignment.

@@ -157,7 +157,7 @@ impl<U> Pool<U> {
         // The leaf rounds up to granules, which would exceed a maximum between two of them.
         let granule = granularity.unwrap_or(UNIT);
         let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
-        let overflow = InvalidLayout::new(initial, UNIT).into();
+        let overflow = InvalidLayout { size: initial, alignment: UNIT }.into();
         let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
         let initial = initial.min(maximum.unwrap_or(usize::MAX));
         let concurrent = device.attributes().concurrent_managed_access;

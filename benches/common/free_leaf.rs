@@ -35,16 +35,10 @@ impl FreeLeaf {
     #[cold]
     fn exhausted(&self, requested: usize) -> AllocError {
         let allocated = if self.taken.load(Ordering::Relaxed) { BYTES } else { 0 };
-        let held = Usage {
-            reserved: BYTES,
-            allocated,
-            wanted: allocated,
-            blocks: usize::from(allocated > 0),
-            free: BYTES - allocated,
-            largest_free: BYTES - allocated,
-            maximum: Some(BYTES),
-            ..Usage::default()
-        };
+        let mut held = Usage::default();
+        (held.reserved, held.maximum) = (BYTES, Some(BYTES));
+        (held.allocated, held.requested, held.blocks) = (allocated, allocated, usize::from(allocated > 0));
+        (held.free, held.largest_free) = (BYTES - allocated, BYTES - allocated);
         AllocError::Exhausted { layer: "free leaf", requested, held: Box::new(held), upstream: None }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod rng;
 pub(crate) mod turns;
 
 use criterion::Bencher;
-use cumem::{Block, Device, MemoryResource, Stream};
+use cumem::{Block, Device, DeviceError, MemoryResource, Stream};
 use cumem_adaptors::{AnyStack, StackSpec};
 use std::alloc::Layout;
 use std::process::exit;
@@ -35,9 +35,9 @@ pub(crate) fn device() -> Device {
 pub(crate) fn named_device() -> Device {
     let name = std::env::var("CUMEM_DEVICE").unwrap_or_else(|_| "auto".into());
     let device = match name.as_str() {
-        "auto" => Device::first(),
-        "cuda" => Device::open(0),
-        "sim" => Device::simulated(cumem::sim::Profile::default()),
+        "auto" => Device::first_or_simulated().map_err(DeviceError::from),
+        "cuda" => Device::open(0).map_err(DeviceError::from),
+        "sim" => Device::simulated(cumem::sim::Profile::default()).map_err(DeviceError::from),
         other => give_up(format!("CUMEM_DEVICE is cuda, sim or auto, not `{other}`")),
     };
     device.unwrap_or_else(|error| give_up(error))

@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,
-        _ => Device::first()?,
+        _ => Device::first_or_simulated()?,
     };
     // `Display` of a specification's error marks the word that is wrong.
     let stack = match StackSpec::parse(&args.stack).and_then(|spec| spec.build(&device)) {

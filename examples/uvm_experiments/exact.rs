@@ -4,7 +4,7 @@ use crate::rig::{BLOCK, KIB, MIB, Outcome, PAGE, Rig, Unified, out_of_memory};
 use crate::table::{Basis, Experiment, Row};
 use crate::trace::{Totals, Trace};
 use cumem::sim::{Profile, Simulator};
-use cumem::{AccessMode, Advice, Location};
+use cumem::{AccessMode, Advice, Device, Location};
 use std::time::Duration;
 
 const DRIVER: &str = "nvidia-uvm 595.45.04";

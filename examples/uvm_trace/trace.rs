@@ -17,13 +17,13 @@ pub(crate) enum TraceError {
     #[error("line {line}: {problem}")]
     Malformed { line: usize, problem: String },
     /// The simulated driver refused the allocation.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: the allocation failed")]
     Allocation { line: usize, source: AllocError },
     /// The simulated driver refused the access.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: the access failed")]
     Access { line: usize, source: DeviceError },
     /// There is no such device.
-    #[error("the simulated device: {0}")]
+    #[error("the simulated device could not be created")]
     Device(#[from] DeviceError),
 }
 
@@ -194,13 +194,13 @@ impl Trace {
 
     /// Carries the accesses out on a device of this profile, one after the other.
     pub(crate) fn run(&self, profile: Profile) -> Result<Vec<Event>, TraceError> {
-        self.run_on(&Device::simulated(profile)?)
+        self.run_on(&Device::simulated(profile).map_err(DeviceError::from)?)
     }
 
     /// The same on a simulated device.
     pub(crate) fn run_on(&self, device: &Device) -> Result<Vec<Event>, TraceError> {
-        let stream = Stream::new(device)?;
-        let resource = ManagedResource::new(device)?;
+        let stream = Stream::new(device).map_err(DeviceError::from)?;
+        let resource = ManagedResource::new(device).map_err(DeviceError::from)?;
         let simulator = device.simulator().expect("the device was made by one");
         simulator.record(true);
         let mut buffers: Vec<Buffer<u8, &ManagedResource>> = Vec::new();
@@ -251,7 +251,7 @@ fn access(
     simulator.pass_time(PAUSE);
     if by == Processor::Cpu {
         let start = buffer.as_ptr().wrapping_add(range.start);
-        return simulator.access_from_host(start, range.len(), mode);
+        return Ok(simulator.access_from_host(start, range.len(), mode)?);
     }
     let addr = buffer.device_address() + range.start as u64;
     let kernel = HostKernel::new("access", |_| ());

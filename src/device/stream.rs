@@ -277,7 +277,8 @@ impl Stream {
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DeviceError> {
         let _site = CallSite::here();
         let (raw, device) = (self.raw()?, self.device());
-        let accesses = device.wants(Interest::LAUNCHED).then(|| kernel.accesses.clone()).unwrap_or_default();
+        let heard = device.wants(Interest::LAUNCHED);
+        let accesses = if heard { kernel.accesses.clone() } else { Default::default() };
         // SAFETY: the caller vouches for the declared ranges; the handle is alive.
         device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })?;
         device.tell(&Notice::Launched { accesses: &accesses });

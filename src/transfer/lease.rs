@@ -86,8 +86,8 @@ impl<T> Drop for Lease<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cumem_driver::CudaErrorCode;
     use cumem_driver::DeviceId;
+    use cumem_driver::{CudaErrorCode, DriverError};
 
     #[test]
     fn things_are_made_once_and_counted() {
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(*pool.lease(|| Ok(3)).unwrap(), 2);
         pool.clear();
         let refused = DriverError::Call { call: "any", device: DeviceId::cuda(0), code: CudaErrorCode::OUT_OF_MEMORY };
-        assert!(pool.lease(|| Err(refused)).is_none());
+        assert!(pool.lease(|| Err(refused.into())).is_none());
         assert_eq!(*pool.lease(|| Ok(4)).unwrap(), 4, "neither what was dropped nor what failed is counted");
         assert_eq!(*one, 1);
     }

@@ -5,8 +5,8 @@ use cumem::layer::fmt_stack;
 use cumem::sim::faults::{Outcome, enumerate};
 use cumem::sim::{Deed, FaultCall, LiveAllocations, Profile, Race, RaceKind, Simulator};
 use cumem::{
-    Alias, AllocError, Beneath, Block, Buffer, CudaErrorCode, CudaVirtualResource, DeallocError, Device, DriverError,
-    HostKernel, Layer, MemoryResource, Stream, TrimError, UnmapError, kind, layout, take_drop_errors,
+    Alias, AliasError, AllocError, Beneath, Block, Buffer, CudaErrorCode, CudaVirtualResource, DeallocError, Device,
+    DeviceError, HostKernel, Layer, MemoryResource, Stream, TrimError, UnmapError, kind, layout, take_drop_errors,
 };
 use cumem_test_support::own_process;
 use std::alloc::Layout;
@@ -65,7 +65,7 @@ fn take(leaf: &CudaVirtualResource, stream: &Stream, bytes: usize) -> Block {
     leaf.allocate(stream, layout::bytes(bytes).unwrap()).unwrap()
 }
 
-fn map(leaf: &CudaVirtualResource, blocks: &[&Block]) -> Result<Alias, DriverError> {
+fn map(leaf: &CudaVirtualResource, blocks: &[&Block]) -> Result<Alias, AliasError> {
     // SAFETY: the tests order their uses; where they do not, on purpose, the simulated device is to say so.
     unsafe { leaf.map_alias(blocks) }
 }
@@ -109,7 +109,7 @@ impl Rig {
     }
 }
 
-fn write(name: &'static str, addr: u64, bytes: usize, stream: &Stream) -> Result<(), DriverError> {
+fn write(name: &'static str, addr: u64, bytes: usize, stream: &Stream) -> Result<(), DeviceError> {
     // SAFETY: as for `map`.
     unsafe { stream.launch_host(HostKernel::new(name, |memory| memory.write::<u8>(0).fill(1)).writes(addr, bytes)) }
 }
@@ -224,15 +224,15 @@ fn what_cannot_be_mapped_again_is_refused() {
     let (rig, other) = (Rig::new(), Rig::new());
     let foreign = &other.blocks[0];
     let refused = map(&rig.leaf, &[&rig.blocks[0], foreign]).unwrap_err();
-    assert_eq!(refused, DriverError::Foreign { layer: "virtual", what: "block", addr: foreign.addr() });
-    assert_eq!(map(&rig.leaf, &[]).unwrap_err(), DriverError::NothingToMap { blocks: 0 });
+    assert_eq!(refused, AliasError::Foreign { layer: "virtual", what: "block", addr: foreign.addr() });
+    assert_eq!(map(&rig.leaf, &[]).unwrap_err(), AliasError::NothingToMap { blocks: 0 });
     let empty = take(&rig.leaf, &rig.stream, 0);
-    assert_eq!(map(&rig.leaf, &[&empty, &empty]).unwrap_err(), DriverError::NothingToMap { blocks: 2 });
+    assert_eq!(map(&rig.leaf, &[&empty, &empty]).unwrap_err(), AliasError::NothingToMap { blocks: 2 });
     assert_eq!(rig.live().aliased.blocks, 0);
     let alias = map(&rig.leaf, &[&empty, &rig.blocks[1]]).unwrap();
     assert_eq!(alias.size(), GRANULE);
     let UnmapError { alias, reason, .. } = unmap(&other.leaf, alias).unwrap_err();
-    assert_eq!(reason, DriverError::Foreign { layer: "virtual", what: "alias", addr: alias.addr() });
+    assert_eq!(reason, AliasError::Foreign { layer: "virtual", what: "alias", addr: alias.addr() });
     unmap(&rig.leaf, alias).unwrap();
 }
 
@@ -336,7 +336,9 @@ fn a_refused_unmap_returns_the_alias() {
     let alias = rig.alias();
     rig.simulator().fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
     let UnmapError { alias, reason, .. } = unmap(&rig.leaf, alias).unwrap_err();
-    assert_eq!((reason.code(), rig.live().aliased.blocks), (Some(CudaErrorCode::UNKNOWN), 2));
+    let AliasError::Driver(reason) = reason else { panic!("{reason}") };
+    let code = reason.code();
+    assert_eq!((code, rig.live().aliased.blocks), (Some(CudaErrorCode::UNKNOWN), 2));
     unmap(&rig.leaf, alias).unwrap();
     assert_eq!(rig.live().aliased.blocks, 0);
 }

@@ -8,7 +8,7 @@ mod memory;
 mod order;
 mod unified;
 
-use cumem::{CudaErrorCode, Device, DriverError, Function, KernelArg, LaunchConfig, Module, Stream};
+use cumem::{CudaErrorCode, Device, DeviceError, DriverError, Function, KernelArg, LaunchConfig, Module, Stream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ fn spin(stream: &Stream, time: Duration) {
 }
 
 /// The driver's code of an error that has to be there.
-fn code<T: std::fmt::Debug>(result: Result<T, DriverError>) -> CudaErrorCode {
-    let error = result.unwrap_err();
+fn code<T: std::fmt::Debug>(result: Result<T, impl Into<DeviceError>>) -> CudaErrorCode {
+    let error = result.map_err(Into::<DeviceError>::into).unwrap_err();
     error.code().unwrap_or_else(|| panic!("no code of the driver: {error}"))
 }
 

@@ -130,9 +130,9 @@ fn missing_functions_have_names() {
     assert_eq!(CudaAsyncResource::new(&device).unwrap_err(), missing("cuDeviceGetDefaultMemPool"));
     with_block(&device, |stream, block| {
         let node = Location::HostNuma(0);
-        assert_eq!(hints::prefetch(block, 0..10, node, stream), Err(missing("cuMemPrefetchAsync_v2")));
+        assert_eq!(hints::prefetch(block, 0..10, node, stream), Err(missing("cuMemPrefetchAsync_v2").into()));
         let advice = Advice::SetPreferredLocation(node);
-        assert_eq!(hints::advise(block, 0..10, advice, stream), Err(missing("cuMemPrefetchAsync_v2")));
+        assert_eq!(hints::advise(block, 0..10, advice, stream), Err(missing("cuMemPrefetchAsync_v2").into()));
         // All else is there.
         assert_eq!(hints::prefetch(block, 0..10, Location::Host, stream), Ok(Outcome::Applied));
     });
@@ -187,7 +187,7 @@ fn a_function_that_is_not_there_is_an_error() {
     let stream = Stream::new(&device).unwrap();
     let error = cumem::CudaResource::new(&device).allocate(&stream, Layout::new::<u64>()).unwrap_err();
     let missing = DriverError::MissingSymbol { symbol: "cuMemAlloc_v2", driver_version: "13.0".into() };
-    assert_eq!(error, AllocError::Driver(missing));
+    assert_eq!(error, AllocError::from(missing));
 }
 
 fn an_alias_that_fails_half_way_is_undone() {
@@ -200,7 +200,7 @@ fn an_alias_that_fails_half_way_is_undone() {
     // SAFETY: the blocks are live, and nothing uses them.
     let map = || unsafe { leaf.map_alias(&[&blocks[1], &blocks[0]]) };
     for (call, code) in [("cuMemMap", CudaErrorCode::OUT_OF_MEMORY), ("cuMemSetAccess", CudaErrorCode::UNKNOWN)] {
-        assert_eq!(map().unwrap_err(), DriverError::Call { call, device: device.id(), code });
+        assert_eq!(map().unwrap_err(), DriverError::Call { call, device: device.id(), code }.into());
         assert_eq!(out(), 3);
     }
     let alias = map().unwrap();

@@ -126,7 +126,7 @@ fn a_check_of_the_program_s_own_counts() {
         counted += 1;
         let result = Buffer::<u8, _>::zeroed(64, &stream, CudaResource::new(device)).map(drop);
         counted -=
-            i32::from(!matches!(&result, Err(AllocError::Driver(e)) if e.code() == Some(CudaErrorCode::UNKNOWN)));
+            i32::from(!matches!(&result, Err(AllocError::Device(e)) if e.code() == Some(CudaErrorCode::UNKNOWN)));
         assert_eq!(counted, 0, "a counter moved");
         Ok(result?)
     });
@@ -151,7 +151,7 @@ fn a_program_that_does_something_else_each_time_is_found_out() {
         if runs == 1 {
             device.memory_info()?;
         }
-        Ok::<_, cumem::DriverError>(())
+        Ok::<_, cumem::DeviceError>(())
     });
     assert!(only_wrong(&report).contains("its calls differ from run to run"), "{report}");
 }
@@ -161,7 +161,7 @@ fn a_program_that_does_something_else_each_time_is_found_out() {
 fn asserting_a_wrong_report_panics_with_all_that_is_wrong() {
     enumerate(&Profile::default(), |device| {
         let _ = Stream::new(device).unwrap();
-        Ok::<_, cumem::DriverError>(())
+        Ok::<_, cumem::DeviceError>(())
     })
     .assert();
 }

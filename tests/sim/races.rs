@@ -258,7 +258,7 @@ fn a_race_is_found_though_virtual_time_happens_to_order_it() {
 fn two_devices_are_ordered_by_events_too() {
     let simulator = Simulator::new([Profile::default(), Profile::default()]).unwrap();
     simulator.detect_races(true);
-    let devices = [0, 1].map(|d| simulator.device(d).unwrap());
+    let devices = [0, 1].map(|d| Device::of_simulator(&simulator, d).unwrap());
     let streams = [0, 1].map(|d: usize| Stream::new(&devices[d]).unwrap());
     let resource = ManagedResource::new(&devices[0]).unwrap();
     let block = resource.allocate(&streams[0], layout::bytes(64).unwrap()).unwrap();

@@ -1,10 +1,11 @@
 //! Bad input: each a typed error with its numbers, and nothing lost.
 
 use crate::common::{free, simulated};
-use cumem::sim::{FaultCall, Profile, Simulator};
+use cumem::error::InvalidLayout;
+use cumem::sim::{FaultCall, Profile, ProfileError, Simulator};
 use cumem::{
-    AllocError, CudaAsyncResource, CudaErrorCode, CudaResource, DeallocReason, Device, DriverError, LayerExt,
-    ManagedResource, MemoryResource, PinnedResource, Stream, current, layout,
+    AllocError, CudaAsyncResource, CudaErrorCode, CudaResource, DeallocReason, Device, DeviceError, DriverError,
+    LayerExt, ManagedResource, MemoryResource, PinnedResource, Stream, current, layout,
 };
 use cumem_adaptors::{Counters, Limit, PoolError, PoolOptions, PoolState, ResourceExt, StackSpec};
 use cumem_replay::{Trace, TraceError};
@@ -25,8 +26,8 @@ fn leaves(device: &Device) -> Vec<Box<dyn cumem::MemoryResource<Kind = cumem::ki
 
 fn sizes_that_cannot_be(device: &Device) {
     let stream = Stream::new(device).unwrap();
-    assert_eq!(layout::bytes(usize::MAX), Err(AllocError::InvalidLayout { size: usize::MAX, alignment: 256 }));
-    assert!(matches!(layout::array::<u64>(usize::MAX / 4), Err(AllocError::InvalidLayout { .. })));
+    assert_eq!(layout::bytes(usize::MAX), Err(InvalidLayout { size: usize::MAX, alignment: 256 }));
+    assert!(matches!(layout::array::<u64>(usize::MAX / 4), Err(InvalidLayout { .. })));
     for leaf in leaves(device) {
         let empty = leaf.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
         assert_eq!(empty.size(), 0);
@@ -43,8 +44,8 @@ fn sizes_that_cannot_be(device: &Device) {
 
 fn alignments_that_cannot_be(device: &Device) {
     let stream = Stream::new(device).unwrap();
-    assert_eq!(layout::aligned(100, 3), Err(AllocError::InvalidLayout { size: 100, alignment: 3 }));
-    assert_eq!(layout::aligned(100, 0), Err(AllocError::InvalidLayout { size: 100, alignment: 0 }));
+    assert_eq!(layout::aligned(100, 3), Err(InvalidLayout { size: 100, alignment: 3 }));
+    assert_eq!(layout::aligned(100, 0), Err(InvalidLayout { size: 100, alignment: 0 }));
     let large = layout::aligned(100, 4096).unwrap();
     let error = CudaResource::new(device).allocate(&stream, large).unwrap_err();
     assert_eq!(error, AllocError::UnsupportedAlignment { layer: "device", alignment: 4096, maximum: 256 });
@@ -86,12 +87,12 @@ fn blocks_and_streams_of_another_device(device: &Device) {
         StackSpec::parse("pinned").unwrap().build(device).unwrap(),
         StackSpec::parse("managed | pool | limit(1GiB) | statistics | prefetch").unwrap().build(device).unwrap(),
     ] {
-        let wrong = DriverError::WrongDevice { what: "the stream", found: elsewhere.id(), expected: device.id() };
+        let wrong = DeviceError::WrongDevice { what: "the stream", found: elsewhere.id(), expected: device.id() };
         let error = stack.allocate(&there, layout::bytes(4096).unwrap()).unwrap_err();
-        assert_eq!(error, AllocError::Driver(wrong.clone()), "{stack}");
+        assert_eq!(error, AllocError::Device(wrong.clone()), "{stack}");
         let block = stack.allocate(&here, layout::bytes(4096).unwrap()).unwrap();
         let error = free(&stack, &there, block).unwrap_err();
-        assert_eq!(error.reason, DeallocReason::Driver(wrong), "{stack}");
+        assert_eq!(error.reason, DeallocReason::Device(wrong), "{stack}");
         free(&stack, &here, error.block).unwrap();
     }
 }
@@ -131,7 +132,7 @@ fn out_of_memory_with_and_without_a_pool(device: &Device) {
 
 fn a_device_that_does_not_exist(device: &Device) {
     let (error, count) = match device.simulator() {
-        Some(simulator) => (simulator.device(99).unwrap_err(), simulator.profiles().len() as u32),
+        Some(simulator) => (Device::of_simulator(simulator, 99).unwrap_err(), simulator.profiles().len() as u32),
         None => (Device::open(99).unwrap_err(), Device::count().unwrap()),
     };
     // Without a device there is nothing to set a default resource on.
@@ -142,7 +143,7 @@ fn a_device_that_does_not_exist(device: &Device) {
 fn a_default_resource_for_another_device() {
     let (device, other) = (simulated(), simulated());
     let error = current::set(&device, CudaResource::new(&other)).unwrap_err();
-    assert_eq!(error, DriverError::WrongDevice { what: "the resource", found: other.id(), expected: device.id() });
+    assert_eq!(error, DeviceError::WrongDevice { what: "the resource", found: other.id(), expected: device.id() });
 }
 
 #[test]
@@ -190,10 +191,10 @@ fn profiles_that_cannot_be() {
     let mut profile = Profile::default();
     profile.link_to_device.value = -1.0;
     let error = Simulator::new([Profile::default(), profile]).unwrap_err();
-    assert!(matches!(&error, DriverError::UnsoundProfile { ordinal: 1, .. }), "{error}");
+    assert!(matches!(&error, ProfileError::Unsound { ordinal: 1, .. }), "{error}");
     assert!(error.to_string().contains("link_to_device"), "{error}");
     let many = std::iter::repeat_n(Profile::default(), 64);
-    assert_eq!(Simulator::new(many).unwrap_err(), DriverError::TooManyDevices { devices: 64, most: 63 });
+    assert_eq!(Simulator::new(many).unwrap_err(), ProfileError::TooManyDevices { devices: 64, most: 63 });
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use crate::common;
 use cumem::{
-    Buffer, CudaResource, Device, DriverError, HostKernel, LayerExt, ManagedResource, MemoryResource, Stream, current,
-    layout, sim,
+    Buffer, CudaResource, Device, DeviceError, DriverError, HostKernel, LayerExt, ManagedResource, MemoryResource,
+    Stream, current, layout, sim,
 };
 use cumem_adaptors::{Counters, ResourceExt};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,7 +70,7 @@ fn a_resource_of_another_device_is_refused() {
     let (one, two) = (common::simulated(), common::simulated());
     let error = current::set(&one, CudaResource::new(&two)).unwrap_err();
     assert!(
-        matches!(error, DriverError::WrongDevice { found, expected, .. } if found == two.id() && expected == one.id()),
+        matches!(error, DeviceError::WrongDevice { found, expected, .. } if found == two.id() && expected == one.id()),
         "{error}"
     );
     assert_eq!(current::get(&one).to_string(), format!("device on {}", one.id()));
@@ -79,7 +79,7 @@ fn a_resource_of_another_device_is_refused() {
 #[test]
 fn a_device_that_does_not_exist_has_no_default() {
     let simulator = sim::Simulator::new([sim::Profile::default()]).unwrap();
-    let error = simulator.device(3).unwrap_err();
+    let error = Device::of_simulator(&simulator, 3).unwrap_err();
     assert_eq!(error, DriverError::NoSuchDevice { ordinal: 3, count: 1 });
 }
 

@@ -3,7 +3,7 @@
 use crate::common::{self, free};
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
-    AllocError, Block, Buffer, CudaErrorCode, CudaResource, Device, DriverError, LayerExt, ManagedResource,
+    AllocError, Block, Buffer, CudaErrorCode, CudaResource, Device, DeviceError, LayerExt, ManagedResource,
     MemoryResource, MemoryType, PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{
@@ -100,7 +100,7 @@ fn other_errors_end_it_at_once() {
     });
     let NotRecovered { items, too_many, error, .. } = result.unwrap_err();
     assert_eq!((calls, items, too_many.len()), (1, 1000, 0));
-    assert!(matches!(error, AllocError::Driver(ref error) if error.code() == Some(CudaErrorCode::ILLEGAL_ADDRESS)));
+    assert!(matches!(error, AllocError::Device(ref error) if error.code() == Some(CudaErrorCode::ILLEGAL_ADDRESS)));
 }
 
 fn want_of_memory_at_every_allocation_is_recovered_from() {
@@ -335,7 +335,7 @@ fn what_cannot_be() {
     let (elsewhere, _) = device_of(64 * MIB);
     let error = CudaResource::new(&device).spill_to(PinnedResource::new(&elsewhere)).unwrap_err();
     let what = "the resource to spill to";
-    assert_eq!(error, DriverError::WrongDevice { what, found: elsewhere.id(), expected: device.id() });
+    assert_eq!(error, DeviceError::WrongDevice { what, found: elsewhere.id(), expected: device.id() });
 }
 
 #[test]

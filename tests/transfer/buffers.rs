@@ -1,9 +1,10 @@
 //! Buffers: contents, length and capacity, streams, host access, and what is given back.
 
 use crate::common;
+use cumem::error::InvalidLayout;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DriverError, HostKernel, KernelMemory,
+    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DeviceError, HostKernel, KernelMemory,
     ManagedResource, MemoryType, PinnedResource, Stream, UnifiedBuffer,
 };
 use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
@@ -134,18 +135,18 @@ fn lengths_that_do_not_fit(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let mut buffer = Buffer::from_slice(&[1, 2, 3], &stream, ManagedResource::new(device).unwrap()).unwrap();
     let longer = Buffer::from_slice(&[0; 4], &stream, CudaResource::new(device)).unwrap();
-    let expected = Err(DriverError::OutOfRange { start: 0, end: 4, size: 3 });
+    let expected = Err(DeviceError::OutOfRange { start: 0, end: 4, size: 3 });
     assert_eq!(buffer.copy_from_slice(&[0; 4]), expected);
     assert_eq!(buffer.copy_to_slice(&mut [0; 4]), expected);
     assert_eq!(buffer.copy_from_buffer(&longer), expected);
-    assert_eq!(buffer.prefetch_range(1..9, device.id()), Err(DriverError::OutOfRange { start: 1, end: 9, size: 3 }));
+    assert_eq!(buffer.prefetch_range(1..9, device.id()), Err(DeviceError::OutOfRange { start: 1, end: 9, size: 3 }));
     assert_eq!(buffer.to_vec().unwrap(), [1, 2, 3]);
 }
 
 fn overflow_is_an_error(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let make = |len| Buffer::<u64, _>::zeroed(len, &stream, CudaResource::new(device)).map(drop);
-    assert!(matches!(make(usize::MAX), Err(AllocError::InvalidLayout { size: usize::MAX, .. })));
+    assert!(matches!(make(usize::MAX), Err(AllocError::InvalidLayout(InvalidLayout { size: usize::MAX, .. }))));
     assert!(matches!(make(usize::MAX / 8), Err(AllocError::InvalidLayout { .. })));
     assert!(make(1 << 47).unwrap_err().is_out_of_memory(), "1 PiB");
 
@@ -182,12 +183,12 @@ fn streams_of_another_device_are_refused(device: &Device) {
     let (here, there) = (Stream::new(device).unwrap(), Stream::new(&other).unwrap());
     let result = Buffer::<u8, _>::zeroed(10, &there, CudaResource::new(device)).map(drop);
     assert!(
-        matches!(result, Err(AllocError::Driver(DriverError::WrongDevice { found, expected, .. }))
+        matches!(result, Err(AllocError::Device(DeviceError::WrongDevice { found, expected, .. }))
             if found == other.id() && expected == device.id()),
         "{result:?}"
     );
     let mut buffer = Buffer::<u8, _>::zeroed(10, &here, CudaResource::new(device)).unwrap();
-    assert!(matches!(buffer.set_stream(&there), Err(DriverError::WrongDevice { .. })));
+    assert!(matches!(buffer.set_stream(&there), Err(DeviceError::WrongDevice { .. })));
     assert_eq!(buffer.stream(), &here);
 }
 
@@ -236,10 +237,10 @@ fn host_guards_keep_work_away_where_they_must() {
     let mut plain = Buffer::<u8, _>::zeroed(3, &stream, CudaResource::new(&device)).unwrap();
     {
         let guard = unified.host_read().unwrap();
-        let refused = DriverError::HostAccess { device: device.id(), guards: 1 };
+        let refused = DeviceError::HostAccess { device: device.id(), guards: 1 };
         assert_eq!(plain.copy_from_slice(&[4, 5, 6]), Err(refused.clone()));
         let other = Buffer::<u8, _>::zeroed(3, &stream, CudaResource::new(&device)).map(drop);
-        assert_eq!(other, Err(AllocError::Driver(refused)));
+        assert_eq!(other, Err(AllocError::Device(refused)));
         assert_eq!(guard[..], [1, 2, 3]);
     }
     unified.host_write().unwrap()[0] = 9;
@@ -266,12 +267,12 @@ fn kernels_work_may_come_to_the_gate_again() {
         launch(&stream, HostKernel::new("first", work)).unwrap();
     };
     let not_permitted =
-        |answer: Result<(), DriverError>| answer.unwrap_err().code() == Some(CudaErrorCode::NOT_PERMITTED);
+        |answer: Result<(), DeviceError>| answer.unwrap_err().code() == Some(CudaErrorCode::NOT_PERMITTED);
 
     launch_first();
     assert_eq!(unified.host_read().unwrap()[..], [1, 2, 3]);
     let (launched, read) = told.recv().unwrap();
-    assert_eq!(launched, Err(DriverError::HostAccess { device: device.id(), guards: 1 }));
+    assert_eq!(launched, Err(DeviceError::HostAccess { device: device.id(), guards: 1 }));
     assert!(not_permitted(read));
 
     launch_first();

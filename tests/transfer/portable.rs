@@ -2,7 +2,7 @@
 
 use cumem::sim::{FaultCall, Happening, Profile};
 use cumem::{
-    AllocError, AnyResource, CudaErrorCode, CudaResource, Device, DriverError, HostKernel, PinnedReason,
+    AllocError, AnyResource, CudaErrorCode, CudaResource, Device, DeviceError, HostKernel, PinnedReason,
     PinnedResource, PortableBuffer, Stream, unified_or_pinned,
 };
 use cumem_adaptors::{PoolOptions, ResourceExt};
@@ -34,7 +34,7 @@ fn add(address: u64, len: usize, by: u32, operations: u64) -> HostKernel {
     kernel.writes(address, len * 4).operations(operations)
 }
 
-fn launch(stream: &Stream, kernel: HostKernel) -> Result<(), DriverError> {
+fn launch(stream: &Stream, kernel: HostKernel) -> Result<(), DeviceError> {
     // SAFETY: the kernels here use a buffer that is waited for before it goes.
     unsafe { stream.launch_host(kernel) }
 }
@@ -188,10 +188,10 @@ fn bad_input_and_empty_buffers() {
         let choice = unified_or_pinned(&device).unwrap();
         let mut buffer = PortableBuffer::from_slice(&[1_u32, 2], &stream, &choice).unwrap();
         let nothing = |_: cumem::Chunk<'_>| Ok::<_, AllocError>(());
-        let refused = AllocError::Driver(DriverError::OutOfRange { start: 0, end: 0, size: 2 });
+        let refused = AllocError::Device(DeviceError::OutOfRange { start: 0, end: 0, size: 2 });
         assert_eq!(buffer.for_each_chunk(0, nothing), Err(refused));
-        assert_eq!(buffer.upload(&[0; 3]), Err(DriverError::OutOfRange { start: 0, end: 3, size: 2 }));
-        assert_eq!(buffer.download(&mut [0; 1]), Err(DriverError::OutOfRange { start: 0, end: 1, size: 2 }));
+        assert_eq!(buffer.upload(&[0; 3]), Err(DeviceError::OutOfRange { start: 0, end: 3, size: 2 }));
+        assert_eq!(buffer.download(&mut [0; 1]), Err(DeviceError::OutOfRange { start: 0, end: 1, size: 2 }));
         buffer.for_each_chunk(usize::MAX, nothing).unwrap();
         assert_eq!(buffer.host_read().unwrap()[..], [1, 2]);
         let mut empty = PortableBuffer::<u32>::zeroed(0, &stream, &choice).unwrap();

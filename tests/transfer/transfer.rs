@@ -3,7 +3,7 @@
 use crate::common;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    Buffer, CudaErrorCode, CudaResource, Device, DriverError, Location, ManagedResource, PinnedResource, Stream,
+    Buffer, CudaErrorCode, CudaResource, Device, DeviceError, Location, ManagedResource, PinnedResource, Stream,
     TransferPath, UnifiedBuffer,
 };
 use std::thread;
@@ -182,7 +182,7 @@ fn many_at_a_time(device: &Device) {
 fn lengths_that_do_not_fit(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let mut buffer = unified(3, &stream);
-    let expected = DriverError::OutOfRange { start: 0, end: 4, size: 3 };
+    let expected = DeviceError::OutOfRange { start: 0, end: 4, size: 3 };
     assert_eq!(buffer.upload(&[0; 4]), Err(expected.clone()));
     assert_eq!(buffer.download(&mut [0; 4]), Err(expected));
     assert_eq!(buffer.to_vec().unwrap(), [0; 3], "nothing was done");
@@ -294,7 +294,7 @@ fn without_concurrent_access_transfers_do_without_prefetch() {
         let mut plain = Buffer::<u8, _>::zeroed(0, &stream, CudaResource::new(&device)).unwrap();
         assert_eq!(plain.copy_from_slice(&[]), Ok(()));
         let mut other = untouched(&stream);
-        assert_eq!(other.upload(&[1; 100]), Err(DriverError::HostAccess { device: device.id(), guards: 1 }));
+        assert_eq!(other.upload(&[1; 100]), Err(DeviceError::HostAccess { device: device.id(), guards: 1 }));
         assert!(guard[..] == back[..]);
     }
 }

@@ -3,13 +3,14 @@
 
 use crate::common::{free, simulated};
 use cumem::LayerExt;
-use cumem::accounting::{AccessPattern, Cause, Ledger, Moved, Processor, Recommendation, Report, Row, Step, recommend};
+use cumem::accounting::{AccessPattern, Cause, Ledger, Moved, Processor, Report, Row, Step};
 use cumem::sim::Profile;
 use cumem::{
-    AccessMode, Device, DeviceId, DriverError, HostKernel, Location, ManagedResource, MemoryResource, Outcome, Stream,
-    UnifiedBuffer, hints, layout,
+    AccessMode, Device, DeviceError, DeviceId, DriverError, HostKernel, Location, ManagedResource, MemoryResource,
+    Outcome, Stream, UnifiedBuffer, hints, layout,
 };
 use cumem_adaptors::{PoolOptions, ResourceExt, TagName};
+use cumem_whatif::{Recommendation, recommend};
 use std::sync::Arc;
 
 on_devices!(
@@ -429,7 +430,10 @@ fn a_device_without_unified_memory_has_no_answer() {
     let mut pattern = AccessPattern::new();
     thrashing(&mut pattern, 1);
     let error = recommend(&pattern, &profile, HERE, 0.05).unwrap_err();
-    assert!(matches!(error, cumem::AllocError::Driver(DriverError::NotSupported { .. })), "{error}");
+    assert!(
+        matches!(error, cumem::AllocError::Device(DeviceError::Driver(DriverError::NotSupported { .. }))),
+        "{error}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::common;
 use cumem::sim::{FaultCall, Happening, Profile};
 use cumem::{
-    AutoPrefetchOptions, AutoPrefetchReport, CudaErrorCode, Device, DriverError, HostKernel, ManagedResource, Outcome,
+    AutoPrefetchOptions, AutoPrefetchReport, CudaErrorCode, Device, DeviceError, HostKernel, ManagedResource, Outcome,
     SkipReason, Stream, UnifiedBuffer,
 };
 use std::time::Duration;
@@ -288,7 +288,7 @@ fn ranges_that_do_not_fit(device: &Device) {
     let mut buffer = on_host(device);
     let _ = buffer.auto_prefetch(AutoPrefetchOptions::default()).unwrap();
     let size = SLAB * SLABS;
-    let refused = |start: usize, end: usize| DriverError::OutOfRange { start, end, size };
+    let refused = |start: usize, end: usize| DeviceError::OutOfRange { start, end, size };
     assert_eq!(buffer.device_use(1..size + 1).map(drop), Err(refused(1, size + 1)));
     assert_eq!(buffer.sparse_device_use(size + 1..size + 2).map(drop), Err(refused(size + 1, size + 2)));
     drop(buffer.device_use(5..5).unwrap());

@@ -3,7 +3,7 @@
 use crate::common;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    Advice, CudaErrorCode, CudaResource, Device, DriverError, Location, ManagedResource, MemoryResource, Outcome,
+    Advice, CudaErrorCode, CudaResource, Device, DeviceError, Location, ManagedResource, MemoryResource, Outcome,
     RangeAttributes, SkipReason, Stream, UnifiedBuffer,
     hints::{self, Hint, ManagedMemoryHints, MigrationPolicy},
     layout,
@@ -39,7 +39,7 @@ fn told(buffer: &Memory) -> RangeAttributes {
     buffer.range_attributes().unwrap()
 }
 
-fn apply(policy: &MigrationPolicy, buffer: &Memory) -> Result<hints::AppliedHints, DriverError> {
+fn apply(policy: &MigrationPolicy, buffer: &Memory) -> Result<hints::AppliedHints, DeviceError> {
     policy.apply(buffer.block(), 0..BYTES, buffer.stream())
 }
 
@@ -186,7 +186,7 @@ fn hints_are_undone_for_their_own_block_only(device: &Device) {
     let (one, two) = (buffer(device), buffer(device));
     let applied = apply(&MigrationPolicy::ReadMostly, &one).unwrap();
     let error = applied.undo(two.block(), two.stream()).unwrap_err();
-    let expected = DriverError::OtherBlock { expected: one.block().addr(), found: two.block().addr() };
+    let expected = DeviceError::OtherBlock { expected: one.block().addr(), found: two.block().addr() };
     assert_eq!(error, expected);
     assert!(told(&one).read_mostly);
     assert!(!told(&two).read_mostly);
@@ -194,7 +194,7 @@ fn hints_are_undone_for_their_own_block_only(device: &Device) {
 
 fn ranges_past_the_end(device: &Device) {
     let buffer = buffer(device);
-    let past = DriverError::OutOfRange { start: 0, end: BYTES + 1, size: BYTES };
+    let past = DeviceError::OutOfRange { start: 0, end: BYTES + 1, size: BYTES };
     assert_eq!(buffer.hints().range(0..BYTES + 1).unwrap_err(), past);
     let error = MigrationPolicy::ReadMostly.apply(buffer.block(), 0..BYTES + 1, buffer.stream()).unwrap_err();
     assert_eq!(error, past);

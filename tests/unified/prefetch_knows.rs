@@ -188,7 +188,7 @@ fn where_pages_may_be_evicted_nothing_is_assumed() {
 #[test]
 fn kernels_of_another_device_may_have_taken_the_pages() {
     let simulator = Simulator::new([Profile::default(), Profile::default()]).unwrap();
-    let (first, second) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
+    let (first, second) = (Device::of_simulator(&simulator, 0).unwrap(), Device::of_simulator(&simulator, 1).unwrap());
     let (stack, stream, other) = (stack(&first), Stream::new(&first).unwrap(), Stream::new(&second).unwrap());
     let block = get(&stack, &stream, 4 * MIB);
     stream.synchronize().unwrap();

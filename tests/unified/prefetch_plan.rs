@@ -3,8 +3,8 @@
 use crate::common;
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
-    Block, CudaErrorCode, CudaResource, Device, DriverError, Location, MakerId, ManagedResource, MemoryResource,
-    MemoryType, Outcome, SkipReason, Stream, UnifiedBuffer,
+    Block, CudaErrorCode, CudaResource, Device, DeviceError, DriverError, Location, MakerId, ManagedResource,
+    MemoryResource, MemoryType, Outcome, SkipReason, Stream, UnifiedBuffer,
     hints::{self, PlanError, PrefetchPlan},
     layout,
 };
@@ -91,7 +91,7 @@ fn one_bad_entry_and_nothing_is_enqueued(device: &Device) {
         plan.add(buffer.block(), 0..HALF, device.id()).unwrap();
 
         let error = plan.add(buffer.block(), 0..BYTES + 1, device.id()).unwrap_err();
-        let source = DriverError::OutOfRange { start: 0, end: BYTES + 1, size: BYTES };
+        let source = DeviceError::OutOfRange { start: 0, end: BYTES + 1, size: BYTES };
         assert_eq!(error, PlanError::Entry { entry: 1, source });
         let error = plan.add(&device_memory, 0..4096, device.id()).unwrap_err();
         let addr = device_memory.addr();
@@ -103,12 +103,15 @@ fn one_bad_entry_and_nothing_is_enqueued(device: &Device) {
         );
         let error = plan.add(buffer.block(), HALF..BYTES, device.id().sibling(77)).unwrap_err();
         assert!(
-            matches!(&error, PlanError::Entry { source: DriverError::NoSuchDevice { ordinal: 77, .. }, .. }),
+            matches!(
+                &error,
+                PlanError::Entry { source: DeviceError::Driver(DriverError::NoSuchDevice { ordinal: 77, .. }), .. }
+            ),
             "{error}"
         );
         let error = plan.add(buffer.block(), HALF..BYTES, elsewhere).unwrap_err();
         assert!(
-            matches!(&error, PlanError::Entry { source: DriverError::WrongDevice { found, .. }, .. } if *found == elsewhere),
+            matches!(&error, PlanError::Entry { source: DeviceError::WrongDevice { found, .. }, .. } if *found == elsewhere),
             "{error}"
         );
         let error = plan.add(buffer.block(), HALF - 1..BYTES, Location::Host).unwrap_err();
@@ -183,7 +186,7 @@ fn a_refusal_half_way_says_what_was_enqueued() {
 #[test]
 fn devices_without_concurrent_access_are_skipped_by_name() {
     let simulator = Simulator::new([Profile::default(), Profile::wsl()]).unwrap();
-    let (able, unable) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
+    let (able, unable) = (Device::of_simulator(&simulator, 0).unwrap(), Device::of_simulator(&simulator, 1).unwrap());
     let stream = Stream::new(&able).unwrap();
     let buffer = buffer(&able, &stream);
     let mut plan = PrefetchPlan::new(&stream);

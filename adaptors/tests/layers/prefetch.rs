@@ -4,7 +4,8 @@
 use crate::common::{free, sim, sim_with};
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
-    AllocError, CudaErrorCode, DriverError, LayerExt, Location, ManagedResource, MemoryResource, Stream, hints, layout,
+    AllocError, CudaErrorCode, Device, DeviceError, DriverError, LayerExt, Location, ManagedResource, MemoryResource,
+    Stream, hints, layout,
 };
 use cumem_adaptors::{Counters, Prefetch, Prefetched, ResourceExt};
 use cumem_test_support::own_process;
@@ -32,7 +33,7 @@ fn each_block_is_prefetched_on_its_stream() {
 #[test]
 fn to_the_host_and_to_a_second_device() {
     let simulator = Simulator::new([Profile::default(), Profile::default()]).unwrap();
-    let (first, second) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
+    let (first, second) = (Device::of_simulator(&simulator, 0).unwrap(), Device::of_simulator(&simulator, 1).unwrap());
     let stream = Stream::new(&first).unwrap();
     for target in [Location::Host, Location::Device(second.id())] {
         let stack = ManagedResource::new(&first).unwrap().prefetch(target).unwrap();
@@ -42,7 +43,7 @@ fn to_the_host_and_to_a_second_device() {
         free(&stack, &stream, block).unwrap();
     }
     let error = ManagedResource::new(&first).unwrap().prefetch(first.id().sibling(7)).unwrap_err();
-    assert_eq!(error, DriverError::NoSuchDevice { ordinal: 7, count: 2 });
+    assert_eq!(error, DriverError::NoSuchDevice { ordinal: 7, count: 2 }.into());
 }
 
 fn a_failed_prefetch_returns_the_block() {
@@ -75,7 +76,7 @@ fn zero_bytes_make_no_driver_call() {
 fn a_device_without_concurrent_access_is_refused_or_said_to_pass_through() {
     let (device, stream) = sim_with(Profile::wsl());
     let refused = Prefetch::new(ManagedResource::new(&device).unwrap(), device.id()).unwrap_err();
-    assert!(matches!(refused, DriverError::NotSupported { .. }), "{refused}");
+    assert!(matches!(refused, DeviceError::Driver(DriverError::NotSupported { .. })), "{refused}");
 
     let stack = Prefetch::or_pass_through(ManagedResource::new(&device).unwrap(), device.id()).unwrap();
     assert!(stack.passes_through());
@@ -90,13 +91,16 @@ fn a_target_of_another_machine_is_refused() {
     let (device, _) = sim();
     let (other, _) = sim();
     let error = Prefetch::new(ManagedResource::new(&device).unwrap(), other.id()).unwrap_err();
-    assert!(matches!(error, DriverError::WrongDevice { .. }), "{error}");
+    assert!(matches!(error, DeviceError::WrongDevice { .. }), "{error}");
 }
 
 #[test]
 fn a_target_without_concurrent_access_is_refused_too() {
     let simulator = Simulator::new([Profile::default(), Profile::wsl()]).unwrap();
-    let (able, unable) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
+    let (able, unable) = (Device::of_simulator(&simulator, 0).unwrap(), Device::of_simulator(&simulator, 1).unwrap());
     let error = Prefetch::new(ManagedResource::new(&able).unwrap(), unable.id()).unwrap_err();
-    assert!(matches!(error, DriverError::NotSupported { device, .. } if device == unable.id()), "{error}");
+    assert!(
+        matches!(error, DeviceError::Driver(DriverError::NotSupported { device, .. }) if device == unable.id()),
+        "{error}"
+    );
 }

@@ -4,8 +4,8 @@ use crate::common::{free, sim, sim_with};
 use cumem::accounting::Ledger;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, LayerExt, MemoryResource, MemoryType,
-    PinnedResource, Stream, layout,
+    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DeviceError, DriverError, LayerExt, MemoryResource,
+    MemoryType, PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, Spilled, StackSpec, TagName};
 use std::sync::Arc;
@@ -193,8 +193,8 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
     let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
     assert!(error.message().contains("no concurrent managed access"), "{error}");
     assert_eq!(error.span(), 23..31);
-    let reason = std::error::Error::source(&error).unwrap().downcast_ref::<DriverError>().unwrap();
-    assert!(matches!(reason, DriverError::NotSupported { .. }), "{reason}");
+    let reason = std::error::Error::source(&error).unwrap().downcast_ref::<DeviceError>().unwrap();
+    assert!(matches!(reason, DeviceError::Driver(DriverError::NotSupported { .. })), "{reason}");
     let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
     assert!(stack.to_string().contains("passing through"), "{stack}");
 }
@@ -357,7 +357,7 @@ fn what_cannot_be_given_back_stays_and_the_reason_comes_through() {
     let before = stack.find::<PoolState>().unwrap().stats().reserved;
     let refused = stack.trim_stack(0).unwrap_err();
     assert!(
-        matches!(&refused.reason, DeallocReason::Driver(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
+        matches!(&refused.reason, DeallocReason::Device(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
         "{refused}"
     );
     let reserved = stack.find::<PoolState>().unwrap().stats().reserved;

@@ -4,8 +4,8 @@ use crate::common::{free, sim, sim_with};
 use crate::source::Source;
 use cumem::sim::Profile;
 use cumem::{
-    AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DriverError, Held, LayerExt,
-    ManagedResource, MemoryResource, PinnedResource, SizeClass, Stream, StreamStats, TrimError, layout,
+    AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DeviceError, DriverError, LayerExt,
+    ManagedResource, MemoryResource, PinnedResource, SizeClass, Stream, StreamStats, TrimError, Usage, layout,
     take_drop_errors,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
@@ -77,24 +77,14 @@ fn growth_backs_off_to_what_is_needed_and_stops_at_the_maximum() {
     let c = take(&pool, &stream, 55 * MIB - 100);
     let before = pool.stats();
     let error = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap_err();
-    let class = |at_most, blocks, bytes| SizeClass { at_most, blocks, bytes };
     let (allocated, requested, blocks) = (73 * MIB, 73 * MIB - 100, 3);
-    let held = Held {
-        reserved: 73 * MIB,
-        allocated,
-        wanted: requested,
-        blocks,
-        maximum: Some(80 * MIB),
-        classes: vec![class(16 * MIB, 2, 18 * MIB), class(64 * MIB, 1, 55 * MIB)],
-        streams: vec![StreamStats {
-            stream: Some(stream.id()),
-            allocated,
-            requested,
-            blocks,
-            ..StreamStats::default()
-        }],
-        ..Held::default()
-    };
+    let mut own = StreamStats::default();
+    (own.stream, own.allocated, own.requested, own.blocks) = (Some(stream.id()), allocated, requested, blocks);
+    let mut held = Usage::default();
+    (held.reserved, held.allocated, held.requested, held.blocks) = (73 * MIB, allocated, requested, blocks);
+    held.maximum = Some(80 * MIB);
+    held.classes = vec![SizeClass::new(16 * MIB, 2, 18 * MIB), SizeClass::new(64 * MIB, 1, 55 * MIB)];
+    held.streams = vec![own];
     let held = Box::new(held);
     assert_eq!(error, AllocError::Exhausted { layer: "pool", requested: 8 * MIB, held, upstream: None });
     assert_eq!(pool.stats(), before);
@@ -117,7 +107,7 @@ fn out_of_memory_carries_the_upstreams_reason_and_other_errors_keep_their_kind()
     let refusal = DriverError::Call { call: "cuMemAlloc", device: device.id(), code: CudaErrorCode::ILLEGAL_ADDRESS };
     pool.upstream().ledger.lock().unwrap().fail_after = Some((0, refusal.clone().into()));
     let error = pool.allocate(&stream, layout::bytes(1024).unwrap()).unwrap_err();
-    assert_eq!(error, AllocError::Driver(refusal));
+    assert_eq!(error, AllocError::from(refusal));
     assert_eq!((pool.stats().reserved, pool.stats().blocks, pool.stats().free), (0, 0, 0));
     let block = take(&pool, &stream, 1024);
     free(&pool, &stream, block).unwrap();
@@ -178,11 +168,11 @@ fn another_devices_stream_is_refused() {
     let (pool, stream) = pool(PoolOptions::new());
     let (_other, strange) = sim();
     let wrong =
-        DriverError::WrongDevice { what: "the stream", found: strange.device_id(), expected: stream.device_id() };
-    assert_eq!(pool.allocate(&strange, layout::bytes(1).unwrap()).unwrap_err(), AllocError::Driver(wrong.clone()));
+        DeviceError::WrongDevice { what: "the stream", found: strange.device_id(), expected: stream.device_id() };
+    assert_eq!(pool.allocate(&strange, layout::bytes(1).unwrap()).unwrap_err(), AllocError::Device(wrong.clone()));
     let block = take(&pool, &stream, 1);
     let error = free(&pool, &strange, block).unwrap_err();
-    assert_eq!(error.reason, DeallocReason::Driver(wrong));
+    assert_eq!(error.reason, DeallocReason::Device(wrong));
     free(&pool, &stream, error.block).unwrap();
 }
 
@@ -196,7 +186,7 @@ fn trim_gives_back_what_holds_no_block_and_keeps_what_is_refused() {
         free(&pool, &stream, block).unwrap();
     }
     let refusal = DriverError::Call { call: "cuMemFree", device: stream.device_id(), code: CudaErrorCode::UNKNOWN };
-    pool.upstream().ledger.lock().unwrap().keep = Some(refusal.clone());
+    pool.upstream().ledger.lock().unwrap().keep = Some(refusal.clone().into());
     assert_eq!(pool.trim(), Err(TrimError::new(4 * MIB, refusal)));
     assert_eq!((pool.stats().reserved, pool.stats().free), (4 * MIB, 2 * MIB));
     assert_eq!(pool.trim(), Ok(2 * MIB));

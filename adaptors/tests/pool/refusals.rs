@@ -5,8 +5,8 @@ use crate::common::{free, sim_with};
 use crate::source::{islands, joined, unified};
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AllocError, AnyUpstream, Block, CudaErrorCode, Device, Held, HostKernel, LayerExt, MemoryKind, MemoryResource,
-    Stream, layout,
+    AllocError, AnyUpstream, Block, CudaErrorCode, Device, HostKernel, LayerExt, MemoryKind, MemoryResource, Stream,
+    Usage, layout,
 };
 use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, PoolSnapshot, PoolState, RegionState, StreamStats};
 use cumem_conformance::{Ledger, LedgerBook};
@@ -37,7 +37,7 @@ impl<K: MemoryKind> Scene<K> {
             Err(error) => {
                 match &error {
                     AllocError::Exhausted { held, .. } => self.check_held(held),
-                    _ => assert!(error.is_out_of_memory() || matches!(error, AllocError::Driver(_)), "{error}"),
+                    _ => assert!(error.is_out_of_memory() || matches!(error, AllocError::Device(_)), "{error}"),
                 }
                 self.live.push(None);
             }
@@ -73,10 +73,10 @@ impl<K: MemoryKind> Scene<K> {
     }
 
     /// Asserts that the error's figures are still those of the pool, because nothing has changed since.
-    fn check_held(&self, held: &Held) {
+    fn check_held(&self, held: &Usage) {
         let PoolSnapshot { stats, streams, regions, .. } = &self.pool.snapshot();
         assert_eq!((held.reserved, held.allocated, held.free), (stats.reserved, stats.allocated, stats.free));
-        assert_eq!((held.wanted, held.blocks), (stats.requested, stats.blocks));
+        assert_eq!((held.requested, held.blocks), (stats.requested, stats.blocks));
         assert_eq!((held.cached, held.largest_free), (stats.cached, stats.largest_free));
         assert_eq!(held.internal_fragmentation(), stats.internal_fragmentation());
         assert_eq!(held.external_fragmentation(), stats.external_fragmentation());
@@ -208,9 +208,13 @@ fn figures_of_an_error_agree_with_each_other() {
             let error = pool.allocate(&stream, layout::bytes(17 * MIB).unwrap()).unwrap_err();
             let AllocError::Exhausted { held, .. } = &error else { panic!("{error}") };
             assert_eq!(held.allocated + held.free, held.reserved, "{error}");
-            assert!(held.wanted <= held.allocated && held.largest_free <= held.free, "{error}");
+            assert!(held.requested <= held.allocated && held.largest_free <= held.free, "{error}");
             let sum = |of: fn(&StreamStats) -> usize| held.streams.iter().map(of).sum::<usize>();
-            assert_eq!((sum(|own| own.allocated), sum(|own| own.requested)), (held.allocated, held.wanted), "{error}");
+            assert_eq!(
+                (sum(|own| own.allocated), sum(|own| own.requested)),
+                (held.allocated, held.requested),
+                "{error}"
+            );
             assert_eq!((sum(|own| own.cached), sum(|own| own.blocks)), (held.cached, held.blocks), "{error}");
             let classes = held.classes.iter().map(|class| (class.blocks, class.bytes));
             let classes = classes.fold((0, 0), |(blocks, bytes), class| (blocks + class.0, bytes + class.1));

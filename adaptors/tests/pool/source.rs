@@ -3,7 +3,7 @@
 use cumem::kind;
 use cumem::layer::{Beneath, Layer};
 use cumem::{
-    AllocError, AnyUpstream, Block, CudaResource, CudaVirtualResource, DeallocError, Device, DriverError,
+    AllocError, AnyUpstream, Block, CudaResource, CudaVirtualResource, DeallocError, Device, DeviceError,
     ManagedResource, MemoryResource, Stream, TrimError, Upstream,
 };
 use std::alloc::Layout;
@@ -41,7 +41,7 @@ pub(crate) struct Ledger {
     /// The upstream refuses one request with this error, after this many others.
     pub(crate) fail_after: Option<(usize, AllocError)>,
     /// The upstream refuses the next block that is freed with this error.
-    pub(crate) keep: Option<DriverError>,
+    pub(crate) keep: Option<DeviceError>,
 }
 
 impl Ledger {

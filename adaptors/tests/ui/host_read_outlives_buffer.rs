@@ -1,6 +1,6 @@
-use cumem::{DriverError, HostRead, UnifiedBuffer};
+use cumem::{DeviceError, HostRead, UnifiedBuffer};
 
-fn escape(buffer: UnifiedBuffer<f32>) -> Result<HostRead<'static, f32>, DriverError> {
+fn escape(buffer: UnifiedBuffer<f32>) -> Result<HostRead<'static, f32>, DeviceError> {
     buffer.host_read()
 }
 

@@ -1,6 +1,6 @@
-use cumem::{DriverError, UnifiedBuffer};
+use cumem::{DeviceError, UnifiedBuffer};
 
-fn alias(mut buffer: UnifiedBuffer<f32>) -> Result<(), DriverError> {
+fn alias(mut buffer: UnifiedBuffer<f32>) -> Result<(), DeviceError> {
     let mut host = buffer.host_write()?;
     let address = buffer.device_address();
     host[0] = address as f32;

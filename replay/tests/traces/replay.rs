@@ -1,5 +1,6 @@
 //! Replays on a simulated device.
 
+use cumem::error::InvalidLayout;
 use cumem::layer::{Beneath, Layer};
 use cumem::sim::{Profile, faults};
 use cumem::{AllocError, Block, DeallocError, Device, LayerExt, ManagedResource, MemoryResource, Stream, TrimError};
@@ -62,7 +63,7 @@ unsafe impl MemoryResource for Watched {
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let (requested, allocated) = (layout.size(), self.live().1);
         if requested == self.broken_size {
-            return Err(AllocError::InvalidLayout { size: requested, alignment: layout.align() });
+            return Err(InvalidLayout { size: requested, alignment: layout.align() }.into());
         }
         if allocated + requested > self.limit {
             return Err(AllocError::LimitExceeded { requested, allocated, limit: self.limit });

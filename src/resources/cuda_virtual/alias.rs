@@ -57,6 +57,13 @@ pub enum AliasError {
     Driver(#[from] DriverError),
 }
 
+impl AliasError {
+    /// Reports whether the driver ran out of memory or of addresses.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Driver(error) if error.is_out_of_memory())
+    }
+}
+
 /// An alias that could not be unmapped. It is still mapped, and in this error.
 #[derive(Debug, thiserror::Error)]
 #[error("the alias of {} at {:#x} could not be unmapped", HumanBytes(alias.size()), alias.addr())]

@@ -2,8 +2,8 @@
 
 use super::{PTX, code, fill, gpu, kernel, spin};
 use cumem::{
-    Buffer, CudaErrorCode, CudaResource, DriverError, HostKernel, KernelArg, LaunchConfig, ManagedResource, Module,
-    PinnedResource, Stream,
+    Buffer, CudaErrorCode, CudaResource, DeviceError, DriverError, HostKernel, KernelArg, LaunchConfig,
+    ManagedResource, Module, PinnedResource, Stream,
 };
 use cust::launch;
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn launches_that_cannot_be() {
 
     // SAFETY: it is not run.
     let refused = unsafe { stream.launch_host(HostKernel::new("nothing", |_| ())) };
-    assert_eq!(refused.unwrap_err(), DriverError::NotSupported { what: "host kernels", device: device.id() });
+    assert_eq!(refused.unwrap_err(), DriverError::NotSupported { what: "host kernels", device: device.id() }.into());
 }
 
 #[test]
@@ -104,5 +104,5 @@ fn default_streams() {
 
     let of_this_thread = Stream::per_thread_default(&device);
     let elsewhere = std::thread::spawn(move || of_this_thread.synchronize().unwrap_err()).join().unwrap();
-    assert_eq!(elsewhere, DriverError::WrongThread { device: device.id() });
+    assert_eq!(elsewhere, DeviceError::WrongThread { device: device.id() });
 }

@@ -3,7 +3,7 @@
 use super::{code, fill, gpu};
 use cumem::hints::{self, SkipReason};
 use cumem::{
-    Advice, Block, CudaErrorCode, CudaResource, Device, DeviceId, DriverError, Location, ManagedResource,
+    Advice, Block, CudaErrorCode, CudaResource, Device, DeviceError, DeviceId, DriverError, Location, ManagedResource,
     MemoryResource, Outcome, RangeAttributes, Stream, UnifiedBuffer,
 };
 use std::alloc::Layout;
@@ -101,7 +101,9 @@ fn numa_nodes_need_a_new_driver() {
                 stream.synchronize().unwrap();
                 assert_eq!(told(block, stream).last_prefetch_location, Some(node));
             }
-            Err(DriverError::MissingSymbol { symbol, .. }) => assert!(symbol.ends_with("_v2"), "{symbol}"),
+            Err(DeviceError::Driver(DriverError::MissingSymbol { symbol, .. })) => {
+                assert!(symbol.ends_with("_v2"), "{symbol}")
+            }
             Err(error) => panic!("{error}"),
         }
     });
@@ -117,7 +119,7 @@ fn the_driver_rejects() {
         assert_eq!(code(hints::prefetch(block, 0..SIZE, nobody, stream)), CudaErrorCode::INVALID_DEVICE);
         assert!(matches!(
             hints::prefetch(block, 0..SIZE + 1, Location::Host, stream),
-            Err(DriverError::OutOfRange { .. })
+            Err(DeviceError::OutOfRange { .. })
         ));
 
         // Memory that is not unified.
