@@ -15,7 +15,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// may be those of `data` then.
     #[track_caller]
     pub fn copy_from_slice(&mut self, data: &[T]) -> Result<(), DeviceError> {
@@ -29,7 +29,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// of `data` may be the buffer's then.
     #[track_caller]
     pub fn copy_to_slice(&self, data: &mut [T]) -> Result<(), DeviceError> {
@@ -57,7 +57,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless both have as many elements, [`DeviceError::WrongDevice`] between two
+    /// [`DeviceError::WrongLength`] unless both have as many elements, [`DeviceError::WrongDevice`] between two
     /// machines, or what the driver answers.
     #[track_caller]
     pub fn copy_from_buffer<S: MemoryResource>(&mut self, source: &Buffer<T, S>) -> Result<(), DeviceError> {

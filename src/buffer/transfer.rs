@@ -23,7 +23,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// may be those of `data` then. Nothing uses `data` any more in any case.
     #[track_caller]
     pub fn upload(&mut self, data: &[T]) -> Result<TransferPath, DeviceError>
@@ -64,7 +64,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers; any of the elements
+    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers; any of the elements
     /// of `data` may be the buffer's then.
     #[track_caller]
     pub fn download(&self, data: &mut [T]) -> Result<TransferPath, DeviceError>

@@ -131,7 +131,7 @@ impl<T: Pod> PortableBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers.
     pub fn upload(&mut self, data: &[T]) -> Result<(), DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.upload(data).map(|_| ()),
@@ -147,7 +147,7 @@ impl<T: Pod> PortableBuffer<T> {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] unless `data` has as many elements, or what the driver answers.
+    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers.
     pub fn download(&mut self, data: &mut [T]) -> Result<(), DeviceError> {
         match &self.memory {
             Memory::Unified(buffer) => buffer.download(data).map(|_| ()),

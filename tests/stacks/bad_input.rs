@@ -1,7 +1,7 @@
 //! Bad input: each a typed error with its numbers, and nothing lost.
 
 use crate::common::{free, simulated};
-use cumem::error::InvalidLayout;
+use cumem::error::{HumanBytes, InvalidLayout};
 use cumem::sim::{FaultCall, Profile, ProfileError, Simulator};
 use cumem::{
     AllocError, CudaAsyncResource, CudaErrorCode, CudaResource, DeallocReason, Device, DeviceError, DriverError,
@@ -62,7 +62,11 @@ fn blocks_of_another_resource(device: &Device) {
     let block = one.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
     let error = free(&two, &stream, block).unwrap_err();
     assert_eq!(error.reason, DeallocReason::Foreign { layer: "managed" });
-    assert_eq!(error.to_string(), format!("managed did not make this block (4096 bytes at {:#x})", error.block.addr()));
+    let text = format!(
+        "the block of 4 KiB at {:#x} was not accepted back: managed did not make this block",
+        error.block.addr()
+    );
+    assert_eq!(error.report().to_string(), text);
     free(&one, &stream, error.block).unwrap();
 
     let (one, two) = (
@@ -114,7 +118,7 @@ fn out_of_memory_with_and_without_a_pool(device: &Device) {
         let stack = StackSpec::parse(text).unwrap().build(device).unwrap();
         let error = stack.allocate(&stream, layout::bytes(2 * total).unwrap()).unwrap_err();
         assert!(error.is_out_of_memory(), "{error}");
-        assert!(error.to_string().contains(&(2 * total).to_string()), "{error}");
+        assert!(error.to_string().contains(&HumanBytes(2 * total).to_string()), "{error}");
         let counts = stack.find::<Counters>().unwrap().counts();
         assert_eq!((counts.current_blocks, counts.total_blocks, counts.failures), (0, 0, 1));
         if let (Some(pool), Some(limit)) = (stack.find::<PoolState>(), stack.find::<Limit>()) {

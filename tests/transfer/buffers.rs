@@ -135,7 +135,7 @@ fn lengths_that_do_not_fit(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let mut buffer = Buffer::from_slice(&[1, 2, 3], &stream, ManagedResource::new(device).unwrap()).unwrap();
     let longer = Buffer::from_slice(&[0; 4], &stream, CudaResource::new(device)).unwrap();
-    let expected = Err(DeviceError::OutOfRange { start: 0, end: 4, size: 3 });
+    let expected = Err(DeviceError::WrongLength { expected: 3, found: 4 });
     assert_eq!(buffer.copy_from_slice(&[0; 4]), expected);
     assert_eq!(buffer.copy_to_slice(&mut [0; 4]), expected);
     assert_eq!(buffer.copy_from_buffer(&longer), expected);

@@ -190,8 +190,8 @@ fn bad_input_and_empty_buffers() {
         let nothing = |_: cumem::Chunk<'_>| Ok::<_, AllocError>(());
         let refused = AllocError::Device(DeviceError::OutOfRange { start: 0, end: 0, size: 2 });
         assert_eq!(buffer.for_each_chunk(0, nothing), Err(refused));
-        assert_eq!(buffer.upload(&[0; 3]), Err(DeviceError::OutOfRange { start: 0, end: 3, size: 2 }));
-        assert_eq!(buffer.download(&mut [0; 1]), Err(DeviceError::OutOfRange { start: 0, end: 1, size: 2 }));
+        assert_eq!(buffer.upload(&[0; 3]), Err(DeviceError::WrongLength { expected: 2, found: 3 }));
+        assert_eq!(buffer.download(&mut [0; 1]), Err(DeviceError::WrongLength { expected: 2, found: 1 }));
         buffer.for_each_chunk(usize::MAX, nothing).unwrap();
         assert_eq!(buffer.host_read().unwrap()[..], [1, 2]);
         let mut empty = PortableBuffer::<u32>::zeroed(0, &stream, &choice).unwrap();

@@ -182,7 +182,7 @@ fn many_at_a_time(device: &Device) {
 fn lengths_that_do_not_fit(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let mut buffer = unified(3, &stream);
-    let expected = DeviceError::OutOfRange { start: 0, end: 4, size: 3 };
+    let expected = DeviceError::WrongLength { expected: 3, found: 4 };
     assert_eq!(buffer.upload(&[0; 4]), Err(expected.clone()));
     assert_eq!(buffer.download(&mut [0; 4]), Err(expected));
     assert_eq!(buffer.to_vec().unwrap(), [0; 3], "nothing was done");

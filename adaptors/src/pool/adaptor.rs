@@ -1,14 +1,28 @@
-//! [`Pool`], the adaptor: its fields, and its place in a stack.
+//! [`Pool`], the adaptor: its fields, how it is created, trimmed and dropped, and its place in a stack.
 
+use super::error::{PoolError, Unreturned};
+use super::fence::Fences;
+use super::grow_in_place::MAPPING_MAX;
 use super::limits::Limits;
 use super::miss::Miss;
 use super::options::PoolOptions;
+use super::refusal::Released;
+use super::rounding::Rounding;
 use super::shared::Shared;
+use super::snapshot::PoolSnapshot;
 use super::state::PoolState;
 use super::stats::PoolStats;
-use cumem::{Beneath, Layer, TrimError, Upstream};
+use super::units::UNIT;
+use crate::size::Size;
+use cumem::error::InvalidLayout;
+use cumem::kind::Migratable;
+use cumem::{
+    Beneath, CudaVirtualResource, DeallocReason, Layer, LayerExt, Location, ManagedResource, Outcome, SkipReason,
+    TrimError, Upstream, hints, layout, record_drop_error,
+};
 use std::any::Any;
 use std::fmt;
+use std::iter;
 
 /// A stream-ordered pool that allocates blocks from large chunks of its upstream.
 ///
@@ -29,16 +43,129 @@ use std::fmt;
 pub struct Pool<U> {
     pub(super) state: PoolState,
     pub(super) limits: Limits,
-    pub(super) options: PoolOptions,
+    options: PoolOptions,
     /// Called by `Drop`. A function pointer, so that `Pool<U>` needs no `U: Upstream` bound: with a bound on the
     /// struct, rustc reports an unsuitable upstream twice.
-    pub(super) close: fn(&mut Self),
+    close: fn(&mut Self),
     /// Called by `trim_layer`. A function pointer for the same reason.
-    pub(super) trim: fn(&Self, usize) -> Result<usize, TrimError>,
+    trim: fn(&Self, usize) -> Result<usize, TrimError>,
     pub(super) upstream: U,
 }
 
+/// Reports whether all memory of a stack is managed memory, which takes device memory only once it is accessed. The
+/// leaves answer, so an erased stack answers as a typed one.
+fn is_managed<U: Upstream>(upstream: &U) -> bool {
+    let layers = iter::once(upstream as &dyn Layer).chain(upstream.layers_beneath());
+    let mut leaves = layers.filter(|layer| matches!(layer.beneath(), Beneath::Device(_)));
+    leaves.all(|leaf| leaf.state().is::<ManagedResource>())
+}
+
 impl<U> Pool<U> {
+    /// Creates a pool that allocates its chunks from `upstream`.
+    ///
+    /// # Errors
+    ///
+    /// Returns
+    ///
+    /// - [`PoolError::InitialAboveMaximum`] if the initial size is above the maximum;
+    /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
+    /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
+    /// - [`PoolError::Driver`] if the pool's own stream cannot be created.
+    pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
+    where
+        U: Upstream,
+    {
+        let device = upstream.device().clone();
+        let total = device.attributes().total_memory;
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes_of(total));
+        let (initial, maximum) = (bytes(options.initial).unwrap_or(0), bytes(options.maximum));
+        if let Some(maximum) = maximum
+            && initial > maximum
+        {
+            return Err(PoolError::InitialAboveMaximum { initial, maximum });
+        }
+        let rounding = match options.divisions {
+            None => Rounding::EXACT,
+            Some(divisions) if divisions.is_power_of_two() => Rounding::new(divisions),
+            Some(divisions) => return Err(PoolError::Divisions { divisions }),
+        };
+        let leaf = upstream.find::<CudaVirtualResource>();
+        let granularity = leaf.map(CudaVirtualResource::granularity);
+        let addresses = leaf.map(CudaVirtualResource::addresses);
+        // The leaf rounds up to granules, which would exceed a maximum between two of them.
+        let granule = granularity.unwrap_or(UNIT);
+        let maximum = maximum.map(|bytes| layout::align_down(bytes, granule));
+        let overflow = InvalidLayout { size: initial, alignment: UNIT }.into();
+        let initial = layout::align_up(initial, granule).ok_or(PoolError::Initial(overflow))?;
+        let initial = initial.min(maximum.unwrap_or(usize::MAX));
+        let concurrent = device.attributes().concurrent_managed_access;
+        let lazy = concurrent && is_managed(&upstream);
+        let limits = Limits {
+            maximum,
+            step: bytes(options.step),
+            release_threshold: bytes(options.release_threshold),
+            slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
+            crossing: options.crossing,
+            prefetch: None,
+            granularity,
+            rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
+            forwards_larger: options.up_to.is_some(),
+            lazy,
+        };
+        let state = PoolState::new(device, maximum)?;
+        let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
+        let mut shared = pool.state.lock();
+        let Shared { arena, chunks, service, .. } = &mut *shared;
+        chunks.set_joinable(addresses.unwrap_or_default());
+        let mut left = initial;
+        while left > 0 {
+            let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
+            let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
+            // The pool owns the chunk before any later step can fail, so that dropping the pool frees it.
+            if pool.limits.lazy {
+                chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
+            } else {
+                arena.insert(grown.addr, grown.units, chunks.is_boundary(grown.addr), Fences::default());
+            }
+            left -= bytes;
+        }
+        if initial > 0 {
+            service.synchronize()?;
+        }
+        drop(shared);
+        Ok(pool)
+    }
+
+    /// Prefetches the pool's memory to `target` now, and every new chunk from now on. The pages are then in place
+    /// before the first kernel touches them. An allocation that makes the pool grow fails if the prefetch fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or the driver's error.
+    pub fn prefetch_on_growth(mut self, target: impl Into<Location>) -> Result<Self, PoolError>
+    where
+        U: Upstream<Kind: Migratable>,
+    {
+        let target = target.into();
+        if !self.state.device.attributes().concurrent_managed_access {
+            return Err(PoolError::NoPrefetch(SkipReason::NoConcurrentManagedAccess(self.state.device.id())));
+        }
+        {
+            let mut shared = self.state.lock();
+            for chunk in shared.chunks.iter() {
+                match hints::prefetch(chunk, 0..chunk.size(), target, &shared.service)? {
+                    Outcome::Applied => {}
+                    Outcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
+                }
+            }
+            let untouched: Vec<_> = shared.chunks.untouched.iter().map(|(part, _)| part).collect();
+            untouched.into_iter().for_each(|part| shared.touch(part.start, part.end - part.start));
+        }
+        self.limits.prefetch = Some(target);
+        self.limits.lazy = false;
+        Ok(self)
+    }
+
     /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
@@ -51,8 +178,54 @@ impl<U> Pool<U> {
 }
 
 impl<U: Upstream> Pool<U> {
+    /// Returns all of the pool's memory at this moment, piece by piece.
+    pub fn snapshot(&self) -> PoolSnapshot {
+        self.state.snapshot()
+    }
+
+    /// Frees every chunk that has no live block, and returns the number of bytes freed.
+    ///
+    /// The pool first joins the free memory of all streams, so every stream's heap starts empty again. Through a
+    /// type-erased stack, call [`LayerExt::trim_stack`] instead.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TrimError`] if the upstream refuses a chunk, or if an event cannot be recorded. The pool keeps every
+    /// chunk that it could not free.
+    pub fn trim(&self) -> Result<usize, TrimError> {
+        self.trim_to(0)
+    }
+
+    /// Frees chunks without a live block, from the highest address down, while more than `keep` bytes are reserved.
+    /// Returns the number of bytes freed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`trim`](Self::trim).
+    pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
+        let mut shared = self.state.lock();
+        if shared.chunks.reserved() <= keep {
+            return Ok(0);
+        }
+        self.state.fold_all(&mut shared, None, true).map_err(|error| TrimError::new(0, error))?;
+        let Released { bytes, refused } = self.miss(&mut shared).release(keep, true);
+        refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
+    }
+
     pub(super) fn miss<'a>(&'a self, shared: &'a mut Shared) -> Miss<'a, U> {
         Miss { state: &self.state, shared, upstream: &self.upstream, limits: &self.limits }
+    }
+
+    fn close(&mut self) {
+        let mut shared = self.state.lock();
+        let folded = self.state.fold_all(&mut shared, None, true);
+        let released = self.miss(&mut shared).release(0, true);
+        let stats = self.state.stats_with(&shared);
+        if stats.reserved > 0 {
+            let refused = folded.err().map(DeallocReason::from).or(released.refused);
+            let left = Unreturned { blocks: stats.blocks, bytes: stats.reserved, refused };
+            record_drop_error("a pool", Err(left));
+        }
     }
 }
 
@@ -74,5 +247,11 @@ impl<U: Layer> Layer for Pool<U> {
 impl<U: Layer> fmt::Display for Pool<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         cumem::layer::fmt_stack(self, f)
+    }
+}
+
+impl<U> Drop for Pool<U> {
+    fn drop(&mut self) {
+        (self.close)(self);
     }
 }

@@ -91,8 +91,8 @@ impl<U: Upstream> Miss<'_, U> {
         self.last_resort(stream, index, request, requested, refused)
     }
 
-    /// The upstream is out of memory. The pool joins all free memory, even if the host has to wait for it, and frees
-    /// whole chunks, so that the upstream can allocate differently.
+    /// The upstream is out of memory, or the pool is at its maximum. The pool joins all free memory, even if the host
+    /// has to wait for it, and frees whole chunks, so that the upstream can allocate differently.
     fn last_resort(
         &mut self,
         stream: &Stream,

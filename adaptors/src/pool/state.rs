@@ -225,6 +225,7 @@ impl PoolState {
         }
         None
     }
+
     /// Returns a fence after the work enqueued on `stream`, or no fence if that work is done. With `force`, if no event
     /// can be recorded, the host waits for the device.
     pub(super) fn fence(&self, stream: &Stream, force: bool) -> Result<Fences, DeviceError> {
