@@ -1,11 +1,11 @@
 //! The generated list of symbols is what `cust_raw` declares.
 //!
-//! A binary of its own because it runs Cargo, so it is not packed for machines that have none.
+//! This is a test binary of its own because it runs Cargo: `ci/pack.sh` leaves it out.
 
 use std::path::Path;
 use std::process::Command;
 
-/// `src/cuda.rs` of the `cust_raw` that this workspace builds with.
+/// Returns the path of `src/cuda.rs` of the `cust_raw` that this workspace builds with.
 fn cust_raw_source() -> String {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--manifest-path"])

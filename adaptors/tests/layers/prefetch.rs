@@ -1,4 +1,5 @@
-//! `Prefetch`: pages are where it says, a failure gives the block back, and devices that cannot are refused.
+//! `Prefetch`: pages migrate to the target, a failed prefetch deallocates the block, and devices without concurrent
+//! managed access are refused.
 
 use crate::common::{free, sim, sim_with};
 use cumem::sim::{FaultCall, Profile, Simulator};
@@ -8,7 +9,7 @@ use cumem::{
 use cumem_adaptors::{Counters, Prefetch, Prefetched, ResourceExt};
 use cumem_test_support::own_process;
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 own_process!(a_failed_prefetch_returns_the_block);
 
 #[test]
@@ -53,7 +54,7 @@ fn a_failed_prefetch_returns_the_block() {
     assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 0);
     assert!(cumem::take_drop_errors().is_empty());
 
-    // The limit of one block shows that the first went back.
+    // The limit has room for one block, so the first block was deallocated.
     let block = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap();
     free(&stack, &stream, block).unwrap();
 }

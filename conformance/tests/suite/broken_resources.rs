@@ -1,4 +1,4 @@
-//! A suite that cannot fail is worthless: each promise is broken once, and must be found out.
+//! Each resource here breaks one promise, and the suite must report it.
 
 use crate::crooked::{Crooked, caught, free};
 use cumem::sim::Profile;
@@ -20,10 +20,10 @@ fn managed(make: impl Fn(ManagedResource) -> Crooked) -> Report {
         .run(&Place::simulated())
 }
 
-/// `block` with another address, size or tag.
+/// Returns a copy of `block` with another address, size or tag.
 fn forged(block: &Block, offset: usize, size: usize, tag: u64) -> Block {
     let layout = layout::aligned(size, block.layout().align()).unwrap();
-    // SAFETY: the callers stay within what they allocated.
+    // SAFETY: the callers stay within their allocation.
     let ptr = unsafe { block.as_non_null().add(offset) };
     Block::new(block.maker(), ptr, layout, tag)
 }
@@ -56,7 +56,7 @@ fn misaligned() {
 
 #[test]
 fn rounds_sizes_down() {
-    // A bump allocator that rounds to the wrong side: neighbours share up to 255 bytes.
+    // A bump allocator that rounds sizes down, so that neighbours share up to 255 bytes.
     let report = managed(|upstream| {
         let (maker, chunk, used) = (MakerId::unique(), Mutex::new(None::<Block>), Mutex::new(0));
         let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
@@ -85,16 +85,16 @@ fn rounds_sizes_down() {
 
 #[test]
 fn scribbles_on_live_blocks() {
-    // Bookkeeping inside the memory, a byte too far.
+    // The resource writes bookkeeping into the memory of the previous block.
     let report = managed(|upstream| {
         let last = Mutex::new(0_usize);
         Crooked::over(upstream).allocating(move |upstream, stream, layout| {
             let block = upstream.allocate(stream, layout)?;
             let previous = mem::replace(&mut *last.lock().unwrap(), block.as_ptr() as usize);
             let reachable = block.size() > 0 && block.size() < 8 << 20 && previous > 4096;
-            // The previous block may be freed by now, which the simulator would answer with a crash; so ask first.
+            // Writing to a freed block would crash the simulator, so ask the driver first.
             if reachable && upstream.device().pointer_info(previous as *const u8).is_ok() {
-                // SAFETY: the driver knows the address, so there is memory.
+                // SAFETY: the driver knows the address, so it is mapped.
                 unsafe { (previous as *mut u8).write(0xa5) };
             }
             Ok(block)
@@ -117,7 +117,7 @@ fn accepts_foreign_blocks() {
         crooked.deallocating(|_, _, _| Ok(()))
     });
     caught(&report, &["foreign_block", "forged_block", "wrong_device_on_deallocate"]);
-    // It frees nothing either.
+    // The resource leaks all blocks too.
     caught(&report, &["usual_sizes"]);
 }
 
@@ -171,7 +171,7 @@ fn folds_out_of_memory_into_unknown() {
 
 #[test]
 fn loses_memory_at_the_limit() {
-    // Out of memory is where a resource that makes room by throwing its books away is found out.
+    // When a request of 1 GiB has failed, the resource frees no block any more.
     let suite = Suite::new(|device: &Device| {
         let lost = Arc::new(AtomicBool::new(false));
         let dry = Arc::clone(&lost);
@@ -190,7 +190,7 @@ fn loses_memory_at_the_limit() {
 
 #[test]
 fn wraps_around() {
-    // Unchecked arithmetic: near usize::MAX, and with a limit on the number of pages near 1 PiB.
+    // Unchecked arithmetic wraps near usize::MAX, and the number of pages wraps near 1 PiB.
     let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| {
             let pages = (layout.size() as u64).wrapping_add(4095) as u32 as usize / 4096;
@@ -236,7 +236,7 @@ fn panics_instead_of_answering() {
     assert!(report.to_string().contains("larger_alignments: panicked: alignment"), "{report}");
 }
 
-/// A free list of whole blocks, by their layout; `take` says how a block leaves it.
+/// A resource with a free list of whole blocks. `take` removes a block of a layout from the list.
 fn hoarder<U: Upstream>(upstream: U, take: fn(&Mutex<Vec<Block>>, Layout) -> Option<Block>) -> Crooked<U> {
     let free_blocks = Arc::new(Mutex::new(Vec::<Block>::new()));
     let filled = Arc::clone(&free_blocks);
@@ -249,7 +249,7 @@ fn hoarder<U: Upstream>(upstream: U, take: fn(&Mutex<Vec<Block>>, Layout) -> Opt
     })
 }
 
-/// Hands a free block out on any stream.
+/// A resource that reuses a free block on any stream without a wait.
 fn hasty<U: Upstream>(upstream: U) -> Crooked<U> {
     hoarder(upstream, |free, layout| {
         let mut free = free.lock().unwrap();
@@ -284,7 +284,7 @@ fn reuse_without_a_wait_is_a_race_whether_or_not_it_shows() {
     let block = resource.allocate(&streams[0], layout::bytes(4096).unwrap()).unwrap();
     let addr = block.addr();
     let work = |name| HostKernel::new(name, |_| ()).writes(addr, 4096);
-    // SAFETY: the closure touches nothing, and the resource keeps the memory.
+    // SAFETY: the closure touches no memory, and the resource keeps the block's memory.
     unsafe { streams[0].launch_host(work("the last use")) }.unwrap();
     free(&resource, &streams[0], block).unwrap();
     let again = resource.allocate(&streams[1], layout::bytes(4096).unwrap()).unwrap();
@@ -299,7 +299,7 @@ fn reuse_without_a_wait_is_a_race_whether_or_not_it_shows() {
 
 #[test]
 fn gives_one_block_to_two_threads() {
-    // Looks under one lock and takes under another.
+    // The resource finds a block under the lock, releases the lock, and removes the block under the lock again.
     let report = managed(|upstream| {
         hoarder(upstream, |free, layout| {
             let same = |block: &Block| block.layout() == layout;
@@ -314,7 +314,7 @@ fn gives_one_block_to_two_threads() {
     assert!(report.failed().iter().any(|(name, _)| threaded.contains(name)), "{report}");
 }
 
-/// A resource that keeps a block when it goes, and says so.
+/// Runs the suite on a resource that leaks a block when it is dropped, and declares so.
 fn keeper(crooked: fn(ManagedResource) -> Crooked) -> Report {
     let make = |device: &Device| {
         let crooked = crooked(ManagedResource::new(device)?);

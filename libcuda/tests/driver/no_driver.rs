@@ -1,4 +1,4 @@
-//! On a machine without a driver every call answers an error.
+//! On a machine without a driver, every call returns an error.
 
 use cumem_libcuda::{LoadError, load};
 use cumem_test_support::own_process;
@@ -20,7 +20,7 @@ fn load_says_what_is_missing() {
 
 fn calls_return_an_error() {
     for _ in 0..2 {
-        // SAFETY: nothing but an error code comes back.
+        // SAFETY: without a driver the function only returns an error code.
         let code = unsafe { sys::cuInit(0) };
         assert_eq!(code, CUresult::CUDA_ERROR_SHARED_OBJECT_INIT_FAILED);
         assert_eq!(cust::init(cust::CudaFlags::empty()), Err(cust::error::CudaError::SharedObjectInitFailed));

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts what is live, has a limit, and fails for another reason at one size.
+/// A resource that counts live blocks, has a limit, and fails with another error at one size.
 struct Watched {
     upstream: ManagedResource,
     limit: usize,
@@ -55,7 +55,7 @@ impl Layer for Watched {
     }
 }
 
-// SAFETY: every block is the upstream's, handed on unchanged.
+// SAFETY: every block comes from the upstream unchanged.
 unsafe impl MemoryResource for Watched {
     type Kind = cumem::kind::Managed;
 
@@ -76,7 +76,7 @@ unsafe impl MemoryResource for Watched {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let size = block.size();
-        // SAFETY: this method's contract is the upstream's.
+        // SAFETY: the caller keeps this method's contract, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }?;
         self.live_blocks.fetch_sub(1, Ordering::Relaxed);
         self.live_bytes.fetch_sub(size, Ordering::Relaxed);
@@ -88,7 +88,7 @@ fn trace(rows: &str) -> Trace {
     Trace::parse(format!("Thread,Time,Action,Pointer,Size,Stream\n{rows}").as_bytes(), "log.csv").unwrap()
 }
 
-/// Two streams, a block freed on the other one, one of no bytes, one that is never freed.
+/// Two streams, a block that is freed on the other stream, an empty block, and a block that is never freed.
 const SMALL: &str = "\
     1,t,allocate,0x100,1000,0\n\
     2,t,allocate,0x200,2000,1\n\
@@ -165,7 +165,7 @@ fn a_pooled_stack_gives_the_same_figures_every_time() {
     }
 }
 
-/// Rows in which every free is of a live block, from any numbers.
+/// Makes rows from any numbers. Every free is of a live block.
 fn rows(choices: &[(u8, u8, u16)]) -> String {
     let mut live: HashMap<u64, u64> = HashMap::new();
     let mut rows = String::from("1,t,allocate,1,1,0\n");

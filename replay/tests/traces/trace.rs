@@ -1,4 +1,4 @@
-//! Traces that can be read, and those that cannot.
+//! Traces that can be read, and traces that are refused.
 
 use cumem_replay::{Malformed, Trace, TraceError};
 use cumem_test_support::Folder;
@@ -9,7 +9,7 @@ fn parse(rows: &str) -> Result<Trace, TraceError> {
     Trace::parse(format!("{HEADER}{rows}").as_bytes(), "log.csv")
 }
 
-/// The line and the problem of a malformed trace.
+/// Returns the line and the problem of a malformed trace.
 fn malformed(rows: &str) -> (u64, Malformed) {
     match parse(rows).expect_err(rows) {
         TraceError::Malformed { name, line, problem } => {

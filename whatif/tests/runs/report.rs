@@ -1,4 +1,4 @@
-//! Reports carry the numbers, need no other file, and are the same in every run.
+//! Reports contain the numbers, need no other file, and are the same in every run.
 
 use cumem::sim::Profile;
 use cumem_adaptors::StackSpec;
