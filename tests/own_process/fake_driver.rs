@@ -168,7 +168,8 @@ fn hints_reach_the_new_calls() {
         let node = Location::HostNuma(4);
         assert_eq!(hints::prefetch(block, 0..20, node, stream), Ok(Outcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
-        // Call 3 (prefetch), the type of location (3, a node), the node. The fake driver reports any location as a node.
+        // Call 3 (prefetch), the type of location (3, a node), the node. The fake driver reports
+        // every location as a node.
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(3))]);
         assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
         assert_eq!(told.last_prefetch_location, Some(node));
