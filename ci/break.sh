@@ -29,8 +29,8 @@ fails() { # NAME, then a test command. Succeeds if the command fails.
 detected() { # Succeeds if any test fails.
     local by=1
     fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
-    fails conformance cargo test --release -p cumem-adaptors --test conformance -- pool && by=0
-    fails stitching cargo test --release -p cumem --test stitching && by=0
+    fails conformance cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool && by=0
+    fails stitching cargo test --release -p cumem --test stacks -- stitching && by=0
     LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$CARGO_TARGET_DIR-loom \
         fails loom cargo test --release -p cumem-adaptors --lib interleavings && by=0
     return $by

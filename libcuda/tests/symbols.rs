@@ -1,6 +1,6 @@
 //! The generated list of symbols is what `cust_raw` declares.
 //!
-//! A binary of its own because it runs Cargo, so it is not packed for machines that have none.
+//! This is a test binary of its own because it runs Cargo: `ci/pack.sh` leaves it out.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Mapped memory at a second address: the same bytes, and who watches over them.
+//! Aliases: mapped memory at a second address shows the same bytes, and misuse is reported.
 
 use crate::common::{free, simulated};
 use cumem::layer::fmt_stack;
@@ -17,10 +17,10 @@ use std::ptr::{self, NonNull};
 
 const GRANULE: usize = 2 << 20;
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 own_process!(dropping_the_resource_before_an_alias_keeps_the_addresses_and_is_recorded);
 
-/// Hands out the bytes at one address, as the only block that it ever has.
+/// A memory resource whose only block is the memory at `addr`.
 struct At<'a> {
     device: &'a Device,
     addr: u64,
@@ -47,7 +47,7 @@ impl fmt::Display for At<'_> {
     }
 }
 
-// SAFETY: the tests make one buffer at a time over memory that they keep, on streams that wait for each other.
+// SAFETY: the tests create one buffer at a time over memory that outlives it, on streams that wait for each other.
 unsafe impl MemoryResource for At<'_> {
     type Kind = kind::Device;
 
@@ -66,16 +66,16 @@ fn take(leaf: &CudaVirtualResource, stream: &Stream, bytes: usize) -> Block {
 }
 
 fn map(leaf: &CudaVirtualResource, blocks: &[&Block]) -> Result<Alias, AliasError> {
-    // SAFETY: the tests order their uses; where they do not, on purpose, the simulated device is to say so.
+    // SAFETY: the tests order their uses. Where a test does not, the simulated device must report it.
     unsafe { leaf.map_alias(blocks) }
 }
 
 fn unmap(leaf: &CudaVirtualResource, alias: Alias) -> Result<(), UnmapError> {
-    // SAFETY: the tests have waited, or want to be told that they have not.
+    // SAFETY: the tests wait for the uses first. Where a test does not, the simulated device must report it.
     unsafe { leaf.unmap_alias(alias) }
 }
 
-/// A device, a stream, and a leaf with three blocks of a granule.
+/// A device, a stream, and a leaf with three blocks of one granule each.
 struct Rig {
     device: Device,
     stream: Stream,
@@ -99,7 +99,7 @@ impl Rig {
         self.simulator().live_allocations()
     }
 
-    /// The third block, then the first.
+    /// Maps the third block and then the first block at new addresses.
     fn alias(&self) -> Alias {
         map(&self.leaf, &[&self.blocks[2], &self.blocks[0]]).unwrap()
     }
@@ -110,7 +110,7 @@ impl Rig {
 }
 
 fn write(name: &'static str, addr: u64, bytes: usize, stream: &Stream) -> Result<(), DeviceError> {
-    // SAFETY: as for `map`.
+    // SAFETY: as in `map`.
     unsafe { stream.launch_host(HostKernel::new(name, |memory| memory.write::<u8>(0).fill(1)).writes(addr, bytes)) }
 }
 
@@ -131,39 +131,39 @@ fn both_addresses_show_the_same(device: &Device) {
     let data = numbers(alias.size() / 4);
     let (in_high, in_low) = data.split_at(2 * GRANULE / 4);
     {
-        // Filled through the alias.
+        // Fill through the alias, read through the blocks.
         drop(Buffer::<u32, _>::zeroed(data.len(), &first, over(alias.addr())).unwrap());
         for block in [&high, &low] {
-            // SAFETY: it was written through the alias.
+            // SAFETY: the elements were written through the alias.
             let home = unsafe { Buffer::<u32, _>::uninit(GRANULE / 4, &first, over(block.addr())) }.unwrap();
             assert!(home.to_vec().unwrap().iter().all(|&n| n == 0));
         }
     }
     {
-        // Written through the alias by a copy on one stream, read through the blocks on another.
+        // Copy to the alias on one stream, read through the blocks on another.
         let source = Buffer::from_slice(&data, &first, CudaVirtualResource::new(device).unwrap()).unwrap();
-        // SAFETY: all of it is written before it is read.
+        // SAFETY: the copy writes all elements before they are read.
         let mut whole = unsafe { Buffer::<u32, _>::uninit(data.len(), &first, over(alias.addr())) }.unwrap();
         whole.copy_from_buffer(&source).unwrap();
         second.wait_for(&first).unwrap();
         for (block, expected) in [(&high, in_high), (&low, in_low)] {
-            // SAFETY: it was written through the alias.
+            // SAFETY: the elements were written through the alias.
             let home = unsafe { Buffer::<u32, _>::uninit(expected.len(), &second, over(block.addr())) }.unwrap();
             assert!(home.to_vec().unwrap() == expected);
         }
     }
     {
-        // The other way round: a block is filled, and the alias shows it.
+        // Fill a block, read through the alias.
         drop(Buffer::<u32, _>::zeroed(in_low.len(), &second, over(low.addr())).unwrap());
         first.wait_for(&second).unwrap();
-        // SAFETY: all of it has been written.
+        // SAFETY: all elements have been written.
         let whole = unsafe { Buffer::<u32, _>::uninit(data.len(), &first, over(alias.addr())) }.unwrap();
         let found = whole.to_vec().unwrap();
         assert!(found[..in_high.len()] == *in_high && found[in_high.len()..].iter().all(|&n| n == 0));
     }
     device.synchronize().unwrap();
     unmap(&leaf, alias).unwrap();
-    // SAFETY: all of it has been written.
+    // SAFETY: all elements have been written.
     let home = unsafe { Buffer::<u32, _>::uninit(in_high.len(), &first, over(high.addr())) }.unwrap();
     assert!(home.to_vec().unwrap() == in_high, "the blocks stay as they were");
     for block in [low, between, high] {
@@ -182,13 +182,13 @@ fn kernels_see_and_write_the_same_bytes() {
         assert_eq!(bytes[8..16], [1; 8], "written at home");
         bytes[4..12].fill(7);
     });
-    // SAFETY: the memory is the test's.
+    // SAFETY: the test owns the memory, and it outlives the kernel.
     unsafe { rig.stream.launch_host(kernel.writes(seam - 8, 16)) }.unwrap();
     let [first, third] = [rig.blocks[0].addr(), rig.blocks[2].addr() + GRANULE as u64 - 4];
     let kernel = HostKernel::new("at home", |memory| {
         assert_eq!([memory.read::<u8>(0), memory.read::<u8>(1)].concat(), [7, 7, 7, 7, 1, 1, 1, 1, 7, 7, 7, 7]);
     });
-    // SAFETY: the memory is the test's.
+    // SAFETY: the test owns the memory, and it outlives the kernel.
     unsafe { rig.stream.launch_host(kernel.reads(first, 8).reads(third, 4)) }.unwrap();
     rig.stream.synchronize().unwrap();
 }
@@ -263,7 +263,7 @@ fn uses_through_both_addresses_are_one_for_the_race_detector() {
     let [race] = &races[..] else { panic!("{races:#?}") };
     assert_eq!((race.kind, race.first.by, race.second.by), (RaceKind::Unordered, "alias", "home"));
     assert_eq!(race.addresses, home..home + 64);
-    // And with a wait, in both directions.
+    // No race if each stream waits for the other's use.
     rig.stream.wait_for(&second).unwrap();
     write("alias", seam, 128, &rig.stream).unwrap();
     second.wait_for(&rig.stream).unwrap();
@@ -309,7 +309,7 @@ fn a_kernel_does_not_write_through_both_addresses() {
     let (alias, home) = (rig.alias(), rig.blocks[0].addr());
     let seam = alias.addr() + GRANULE as u64;
     let launch = |kernel: HostKernel| {
-        // SAFETY: the memory is the test's.
+        // SAFETY: the test owns the memory, and it outlives the kernel.
         unsafe { rig.stream.launch_host(kernel) }
     };
     let error = launch(HostKernel::new("both", |_| ()).writes(seam - 8, 16).reads(home, 8)).unwrap_err();

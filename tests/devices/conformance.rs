@@ -1,4 +1,4 @@
-//! Every leaf passes what every resource must.
+//! Every leaf passes the conformance suite.
 
 use cumem::{CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource};
 use cumem_conformance::{Expectations, conformance};
@@ -11,6 +11,6 @@ conformance!(pinned, |device| PinnedResource::new(device));
 conformance!(
     host,
     |device| HostResource::new(device),
-    // It zeroes what it gives, so a gigabyte is one of this machine's.
+    // `HostResource` zeroes its blocks, so a block of 1 GiB would use 1 GiB of this machine's memory.
     Expectations::default().max_alignment(1 << 21).largest(64 << 20)
 );

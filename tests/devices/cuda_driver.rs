@@ -1,6 +1,7 @@
-//! The real driver through the public API, asked for the state afterwards.
+//! The real driver through the public API. Each test queries the driver's state afterwards.
 //!
-//! Everything that needs a GPU is ignored by default: `cargo test --test devices cuda_driver -- --include-ignored`.
+//! Tests that need a GPU are ignored by default. `cargo test --test devices cuda_driver -- --include-ignored` runs
+//! them.
 
 mod context;
 mod launch;
@@ -14,20 +15,20 @@ use std::time::Duration;
 
 const PTX: &str = include_str!("cuda_driver/kernels.ptx");
 
-/// Device 0 and a stream of it.
+/// Opens device 0 and creates a stream on it.
 fn gpu() -> (Device, Stream) {
     let device = Device::open(0).expect("these tests need a CUDA device");
     let stream = Stream::new(&device).unwrap();
     (device, stream)
 }
 
-/// A kernel of a module that stays loaded: unloading would wait for what runs.
+/// Returns a kernel of a module that stays loaded, because unloading would wait for running kernels.
 fn kernel(device: &Device, name: &str) -> Function {
     static MODULE: OnceLock<Module> = OnceLock::new();
     MODULE.get_or_init(|| Module::from_ptx(device, PTX).unwrap()).function(name).unwrap()
 }
 
-/// Enqueues a write of `value` to `n` numbers at `address`.
+/// Enqueues a kernel that writes `value` to the `n` numbers at `address`.
 fn fill(stream: &Stream, address: u64, n: u32, value: u32) {
     let args = [KernelArg::new(address), KernelArg::new(n), KernelArg::new(value)];
     let kernel = kernel(stream.device(), "fill");
@@ -35,7 +36,7 @@ fn fill(stream: &Stream, address: u64, n: u32, value: u32) {
     unsafe { stream.launch_kernel(&kernel, LaunchConfig::for_elements(n, 128), &args) }.unwrap();
 }
 
-/// Keeps a stream busy.
+/// Enqueues a kernel that runs for about `time`.
 fn spin(stream: &Stream, time: Duration) {
     let args = [KernelArg::new(time.as_nanos() as u64)];
     let kernel = kernel(stream.device(), "spin");
@@ -43,13 +44,13 @@ fn spin(stream: &Stream, time: Duration) {
     unsafe { stream.launch_kernel(&kernel, LaunchConfig::for_elements(1, 1), &args) }.unwrap();
 }
 
-/// The driver's code of an error that has to be there.
+/// Returns the driver's code of an error. Panics if there is no error or if it has no code.
 fn code<T: std::fmt::Debug>(result: Result<T, impl Into<DeviceError>>) -> CudaErrorCode {
     let error = result.map_err(Into::<DeviceError>::into).unwrap_err();
     error.code().unwrap_or_else(|| panic!("no code of the driver: {error}"))
 }
 
-/// Runs anywhere: the answer is a device, or a reason that says what is missing.
+/// Runs on every machine: `open` returns a device, or an error that names what is missing.
 #[test]
 fn opening_answers_on_every_machine() {
     match Device::count() {

@@ -1,4 +1,4 @@
-//! The leaf of mapped memory: blocks side by side in one range of addresses.
+//! `CudaVirtualResource`: blocks of mapped memory side by side in one range of addresses.
 
 use crate::common;
 use cumem::sim::Profile;
@@ -10,7 +10,7 @@ use cumem_test_support::own_process;
 
 const GRANULE: usize = 2 << 20;
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 own_process!(dropping_it_before_a_block_keeps_the_addresses_and_is_recorded);
 
 fn take(leaf: &CudaVirtualResource, stream: &Stream, bytes: usize) -> Block {
@@ -18,7 +18,7 @@ fn take(leaf: &CudaVirtualResource, stream: &Stream, bytes: usize) -> Block {
 }
 
 fn give(leaf: &CudaVirtualResource, stream: &Stream, block: Block) {
-    // SAFETY: nothing uses the block.
+    // SAFETY: no work uses the block.
     unsafe { leaf.deallocate(stream, block) }.unwrap();
 }
 
@@ -27,7 +27,7 @@ on_devices!(blocks_lie_side_by_side_and_fill_holes_from_below);
 fn blocks_lie_side_by_side_and_fill_holes_from_below(device: &Device) {
     let (stream, leaf) = (Stream::new(device).unwrap(), CudaVirtualResource::new(device).unwrap());
     let base = leaf.addresses().start;
-    // Not every device's memory is whole granules.
+    // The memory of some devices is no whole number of granules.
     let reserved = layout::align_down(4 * device.attributes().total_memory, GRANULE) as u64;
     assert_eq!((leaf.granularity(), leaf.addresses().end - base), (GRANULE, reserved));
     let [a, b, c] = [1, GRANULE + 1, 3 * GRANULE].map(|bytes| take(&leaf, &stream, bytes));

@@ -1,5 +1,5 @@
-//! What a GPU cannot be made to show: codes that no header knows, drivers that lack functions, and devices that
-//! refuse. In place of the driver there is a small library, compiled here; skipped where there is no C compiler.
+//! Cases that a GPU cannot produce on demand: codes that no header lists, drivers that lack functions, and devices that
+//! refuse. A small library takes the place of the driver.
 
 use cumem::hints;
 use cumem::{
@@ -36,7 +36,7 @@ fn current() -> CUcontext {
 }
 
 fn make_current(context: CUcontext) {
-    // SAFETY: the fake takes any pointer.
+    // SAFETY: the fake driver accepts any pointer.
     let code = unsafe { cuCtxSetCurrent(context) };
     assert_eq!(code, CUresult::CUDA_SUCCESS);
 }
@@ -46,7 +46,7 @@ fn contexts_come_and_go() {
     make_current(other);
     let device = Device::open(0).unwrap();
     assert_eq!(current(), other, "opening puts it back");
-    // The fake answers only in the primary context, and tells how often that is retained.
+    // The fake driver's cuMemGetInfo needs the primary context, and reports as the total how often that is retained.
     assert_eq!(device.memory_info().unwrap().total, 1);
     assert_eq!(current(), other);
     make_current(ptr::null_mut());
@@ -75,7 +75,7 @@ fn unknown_codes_keep_their_number() {
 }
 
 fn a_busy_device_is_refused_with_its_code() {
-    // A code that cust_raw's enum lacks.
+    // Code 46 is missing in cust_raw's enum.
     for _ in 0..2 {
         let error = Device::open(0).unwrap_err();
         assert_eq!(error.code(), Some(CudaErrorCode::DEVICE_UNAVAILABLE), "{error}");
@@ -105,13 +105,13 @@ fn a_kernel_of_cust_may_take_pages_from_another_device() {
     first.bind_to_thread().unwrap();
     let module = Module::from_ptx("", &[]).unwrap();
     let kernel = module.get_function("any").unwrap();
-    // SAFETY: the fake's kernels take nothing and do nothing.
+    // SAFETY: kernels of the fake driver take no arguments and do nothing.
     unsafe { stream.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
     assert_eq!(prefetch(), there, "where it runs they stay");
     // SAFETY: as above.
     unsafe { other.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
     assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
-    // SAFETY: nothing uses it.
+    // SAFETY: no work uses the memory.
     unsafe { resource.deallocate(&stream, block) }.unwrap();
 }
 
@@ -133,7 +133,7 @@ fn missing_functions_have_names() {
         assert_eq!(hints::prefetch(block, 0..10, node, stream), Err(missing("cuMemPrefetchAsync_v2").into()));
         let advice = Advice::SetPreferredLocation(node);
         assert_eq!(hints::advise(block, 0..10, advice, stream), Err(missing("cuMemPrefetchAsync_v2").into()));
-        // All else is there.
+        // Hints for other locations need no missing function.
         assert_eq!(hints::prefetch(block, 0..10, Location::Host, stream), Ok(Outcome::Applied));
     });
 }
@@ -143,7 +143,7 @@ fn hints_reach_the_old_calls() {
     with_block(&device, |stream, block| {
         assert_eq!(hints::prefetch(block, 8..20, Location::Host, stream), Ok(Outcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
-        // The fake answers with what it got: call 1, the location.
+        // The fake driver reports the arguments of the last hint: call 1 (prefetch), the location.
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(1))]);
         assert_eq!(told.preferred_location, Some(Location::Host));
         assert!(told.read_mostly);
@@ -151,11 +151,11 @@ fn hints_reach_the_old_calls() {
         let at = Location::Device(DeviceId::cuda(5));
         assert_eq!(hints::advise(block, 0..20, Advice::UnsetAccessedBy(at), stream), Ok(Outcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
-        // Call 2, advice 6, the location.
+        // Call 2 (advice), advice 6, the location.
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(2))]);
         assert_eq!(told.preferred_location, Some(Location::Device(DeviceId::cuda(6))));
         assert_eq!(told.last_prefetch_location, Some(at));
-        // Without a location the device itself is passed.
+        // Advice without a location passes the block's device.
         assert_eq!(hints::advise(block, 0..20, Advice::SetReadMostly, stream), Ok(Outcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
         assert_eq!(told.last_prefetch_location, Some(device.id().into()));
@@ -168,7 +168,8 @@ fn hints_reach_the_new_calls() {
         let node = Location::HostNuma(4);
         assert_eq!(hints::prefetch(block, 0..20, node, stream), Ok(Outcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
-        // Call 3, the type (3, a node), the node; in the fake's answers all locations are nodes.
+        // Call 3 (prefetch), the type of location (3, a node), the node. The fake driver reports
+        // every location as a node.
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(3))]);
         assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
         assert_eq!(told.last_prefetch_location, Some(node));
@@ -182,7 +183,7 @@ fn hints_reach_the_new_calls() {
 }
 
 fn a_function_that_is_not_there_is_an_error() {
-    // The fake has no cuMemAlloc. That is an error with a name, and no crash.
+    // The fake driver has no cuMemAlloc. The call returns an error that names it, and does not crash.
     let device = Device::open(0).unwrap();
     let stream = Stream::new(&device).unwrap();
     let error = cumem::CudaResource::new(&device).allocate(&stream, Layout::new::<u64>()).unwrap_err();
@@ -193,11 +194,12 @@ fn a_function_that_is_not_there_is_an_error() {
 fn an_alias_that_fails_half_way_is_undone() {
     let device = Device::open(0).unwrap();
     let (stream, leaf) = (Stream::new(&device).unwrap(), CudaVirtualResource::new(&device).unwrap());
-    // The fake tells how many granules are mapped, together with the handles that are held.
+    // The fake driver reports the number of mapped granules and of references to handles as the free memory. Two blocks
+    // take the first two calls of cuMemMap and cuMemSetAccess. Then the alias's second map and later its access fail.
     let out = || device.memory_info().unwrap().free;
     let blocks = [1, 2].map(|granules| leaf.allocate(&stream, layout::bytes(granules << 21).unwrap()).unwrap());
     assert_eq!(out(), 3);
-    // SAFETY: the blocks are live, and nothing uses them.
+    // SAFETY: the blocks are live, and no work uses them.
     let map = || unsafe { leaf.map_alias(&[&blocks[1], &blocks[0]]) };
     for (call, code) in [("cuMemMap", CudaErrorCode::OUT_OF_MEMORY), ("cuMemSetAccess", CudaErrorCode::UNKNOWN)] {
         assert_eq!(map().unwrap_err(), DriverError::Call { call, device: device.id(), code }.into());
@@ -205,7 +207,7 @@ fn an_alias_that_fails_half_way_is_undone() {
     }
     let alias = map().unwrap();
     assert_eq!((alias.addr(), alias.size(), out()), (2 << 40, 3 << 21, 6), "at the same addresses");
-    // SAFETY: nothing uses it.
+    // SAFETY: no work uses the memory.
     unsafe { leaf.unmap_alias(alias) }.unwrap();
     for block in blocks {
         // SAFETY: the block is from this resource, and unused.

@@ -1,4 +1,4 @@
-//! A process that was forked has none of the threads that copy, and starts its own.
+//! A forked process has none of the parent's copy threads, and starts its own.
 
 use crate::common;
 use cumem::{ManagedResource, Stream, TransferPath, UnifiedBuffer};
@@ -20,18 +20,18 @@ fn transfers_go_on_after_a_fork() {
         back.iter().all(|byte| *byte == value)
     };
     assert!(round(1));
-    // SAFETY: the only other threads copy, and have nothing to do; the child ends without running what is the parent's.
+    // SAFETY: no other thread holds a lock, because the copy threads are idle. The child ends in this block.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // SAFETY: it only sets a timer, which ends a child that waits for ever.
+        // SAFETY: `alarm` only sets a timer, which ends the child if it hangs.
         unsafe { libc::alarm(60) };
         let sound = round(2);
-        // SAFETY: ends the process at once.
+        // SAFETY: `_exit` ends the process at once.
         unsafe { libc::_exit(if sound { 0 } else { 1 }) };
     }
     assert!(child > 0);
     let mut status = -1;
-    // SAFETY: the status is this thread's.
+    // SAFETY: `status` is writable.
     let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!((ended, status), (child, 0));
     assert!(round(3));

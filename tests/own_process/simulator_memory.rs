@@ -1,4 +1,4 @@
-//! Host memory that a simulated device takes, by the resident size of the process.
+//! The host memory that a simulated device takes, measured as the resident size of the process.
 
 use cumem::sim::Profile;
 use cumem::{Buffer, CudaResource, Device, HostKernel, ManagedResource, Stream};
@@ -9,7 +9,7 @@ const LIMIT: u64 = 64 << 20;
 
 own_process!(a_device_of_80_gib_costs_under_64_mib);
 
-/// Bytes of this process that are in memory.
+/// Returns the resident size of this process in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -26,7 +26,7 @@ fn a_device_of_80_gib_costs_under_64_mib() {
     println!("80 GiB allocated, nothing touched: {} KiB", untouched >> 10);
     assert!(untouched < LIMIT, "{untouched} bytes");
 
-    // All of the unified memory gets a place on the device; no byte of it is written.
+    // All pages of the managed memory migrate to the device. No byte of them is written.
     let kernel = HostKernel::new("touch", |_| ()).writes(unified.device_address(), 40 * GIB);
     // SAFETY: the buffer is alive until the end.
     unsafe { stream.launch_host(kernel) }.unwrap();

@@ -1,4 +1,4 @@
-//! The assertions for tests pass when they should, and fail with the numbers when they should not.
+//! The assertions for tests pass when they should. Otherwise they fail with the numbers.
 
 use cumem::sim::Profile;
 use cumem::{
@@ -23,7 +23,7 @@ fn buffer<R: MemoryResource<Kind: cumem::kind::DeviceAccessible>>(
     Buffer::zeroed(bytes, stream, r).unwrap()
 }
 
-/// What a failing assertion says.
+/// Returns the panic message of a failing assertion.
 fn said(assertion: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion fails");
     *panic.downcast::<String>().unwrap()
@@ -57,7 +57,7 @@ fn a_leak_is_listed() {
     let (device, stream) = rig();
     assert_no_leak!(device);
     assert_no_leak!(device, { drop(buffer(64, &stream, CudaResource::new(&device))) });
-    // What a large copy is staged through stays with the library, for the next.
+    // The library keeps the staging memory of a large copy for the next one: that is no leak.
     assert_no_leak!(device, {
         drop(Buffer::from_slice(&vec![1_u8; 8 << 20], &stream, CudaResource::new(&device)).unwrap())
     });
@@ -81,7 +81,7 @@ fn migrations_are_exact() {
     assert_migrated!(device, migrated_to_host = 4 << 20, faults = 0, { pages.host_write().unwrap()[0] = 1 });
     let found = said(|| assert_migrated!(device, migrated_to_host = 4096, migrated_to_device = 0));
     assert!(found.contains("migrated_to_host is 4194304, expected 4096; all in all:"), "{found}");
-    // The block's work is waited for.
+    // The assertion waits for the work that the block enqueues.
     let outcome = assert_migrated!(device, migrated_to_device = 4 << 20, { pages.prefetch(device.id()).unwrap() });
     assert_eq!(outcome, Outcome::Applied);
     assert_migrated!(device, migrated_to_device = 1.., prefetches = 1, peak_used = 4 << 20);

@@ -1,4 +1,4 @@
-//! The enumeration of faults finds what is wrong, and names the call.
+//! The enumeration of faults finds programs that handle a failing call wrongly, and names the call.
 
 use cumem::sim::faults::{Outcome, Report, enumerate};
 use cumem::sim::{FaultCall, Profile};
@@ -33,7 +33,7 @@ fn each_call_fails_once_with_each_of_its_codes() {
     assert_eq!((calls(FaultCall::AllocateDevice), calls(FaultCall::Copy), calls(FaultCall::Free)), (1, 2, 1));
     let of = |call| Vec::from_iter(report.runs().iter().filter(|(fault, _)| fault.call == call));
     let [(_, first), (_, second)] = of(FaultCall::AllocateDevice)[..] else { panic!("{report}") };
-    // Want of memory makes the pool ask for less; anything else it passes on.
+    // If the driver is out of memory, the pool asks for a smaller chunk. It returns every other error to the caller.
     assert_eq!(*first, Outcome::Succeeded);
     assert!(matches!(second, Outcome::Failed(why) if why.contains("CUDA_ERROR_UNKNOWN")), "{second:?}");
     assert!(of(FaultCall::Copy).iter().all(|(_, outcome)| matches!(outcome, Outcome::Failed(_))), "{report}");
@@ -70,7 +70,7 @@ fn a_free_that_fails_must_be_reported() {
     let report = report(|device| {
         let (stream, resource) = (Stream::new(device)?, CudaResource::new(device));
         let block = resource.allocate(&stream, layout::bytes(4096)?)?;
-        // SAFETY: nothing uses the block.
+        // SAFETY: no work uses the block.
         let _ = unsafe { resource.deallocate(&stream, block) };
         Ok(())
     });
@@ -82,13 +82,13 @@ fn a_free_that_fails_must_be_reported() {
     );
 }
 
-/// While another device's buffer says that it was not taken back.
+/// A drop error of another device is recorded during the run.
 #[test]
 fn what_is_said_of_another_device_does_not_count() {
     let report = report(|device| {
         let (stream, resource) = (Stream::new(device)?, CudaResource::new(device));
         let block = resource.allocate(&stream, layout::bytes(4096)?)?;
-        // SAFETY: nothing uses the block.
+        // SAFETY: no work uses the block.
         let _ = unsafe { resource.deallocate(&stream, block) };
         let other = Device::simulated(Profile::default())?;
         let buffer = Buffer::from_slice(&[1_u8], &Stream::new(&other)?, CudaResource::new(&other))?;
@@ -99,7 +99,7 @@ fn what_is_said_of_another_device_does_not_count() {
     assert!(only_wrong(&report).ends_with("and nothing said so"), "{report}");
 }
 
-/// What is left after a destruction that failed is said by whoever dropped it, on whichever thread.
+/// If a destruction fails, the drop records an error on the thread where it runs, so the report accepts what is left.
 #[test]
 fn streams_events_and_pools_that_cannot_be_destroyed_say_so() {
     let report = report(|device| {

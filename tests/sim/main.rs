@@ -1,4 +1,4 @@
-//! The simulator against recordings of real devices, and what it finds: races, faults, leaks.
+//! The simulator: compared with recordings of real devices, and its race detector, faults and assertions.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,7 +10,7 @@ mod uvm_calibrate;
 mod uvm_experiments;
 mod uvm_trace;
 
-// Parts of the examples, which refer to each other from the root of the crate.
+// Files of the examples, at the root because they import each other with `crate::`.
 #[path = "../../examples/uvm_experiments/exact.rs"]
 mod exact;
 #[allow(dead_code)] // the example itself uses the rest

@@ -1,4 +1,4 @@
-//! The race detector finds what is wrong, names both places, and says nothing where all is in order.
+//! The race detector reports each race with both call sites, and reports nothing in correct programs.
 
 use crate::common::{free, simulated};
 use cumem::sim::{Deed, Profile, Race, RaceKind, Simulator};
@@ -8,7 +8,7 @@ use cumem::{
 };
 use cumem_adaptors::{PoolOptions, ResourceExt};
 
-/// A device whose races are looked for, and two streams of it.
+/// A device with race detection, and two streams on it.
 fn rig() -> (Device, Stream, Stream) {
     let device = simulated();
     simulator(&device).detect_races(true);
@@ -33,8 +33,8 @@ fn none(device: &Device) {
 }
 
 fn write(name: &'static str, addr: u64, bytes: usize, stream: &Stream) {
-    // SAFETY: the tests keep the memory; that it is used in a conflicting way is what they are about, and the host
-    // closure touches nothing.
+    // SAFETY: the closure touches no memory, so the conflicting uses that the tests declare do not happen. The memory
+    // outlives the kernel.
     unsafe { stream.launch_host(HostKernel::new(name, |_| ()).writes(addr, bytes)) }.unwrap();
 }
 
@@ -55,7 +55,7 @@ fn a_block_used_on_a_stream_that_does_not_wait_for_its_allocation() {
     assert_eq!((race.second.deed, race.second.by), (Deed::Written, "early"));
     assert_eq!((race.first.stream, race.second.stream), (Some(first.as_raw()), Some(second.as_raw())));
     assert_eq!(race.addresses, block.addr()..block.addr() + 100);
-    // With a wait all is in order, for what comes after it.
+    // Uses after a wait are no race.
     second.wait_for(&first).unwrap();
     first.wait_for(&second).unwrap();
     write("in time", block.addr(), 4096, &first);
@@ -107,7 +107,7 @@ fn pool_memory_used_by_its_next_owner_before_the_last_use_of_the_one_before() {
     let block = stack.allocate(&first, layout::bytes(4096).unwrap()).unwrap();
     second.wait_for(&first).unwrap();
     write("late", block.addr(), 4096, &second);
-    // Given back on a stream that does not wait for the work of the other: wrong, and the next owner pays for it.
+    // The block is freed on a stream that does not wait for the other stream's work. The next owner then races with it.
     free(&stack, &first, block).unwrap();
     let next = stack.allocate(&first, layout::bytes(4096).unwrap()).unwrap();
     read("next", next.addr() + 8, 8, &first);
@@ -130,7 +130,7 @@ fn the_host_uses_what_another_stream_writes() {
     assert_eq!((race.kind, race.second.deed, race.second.stream), (RaceKind::HostAccess, Deed::Read, None));
     assert_eq!(race.first.by, "behind its back");
     assert!(race.second.caller.is_some_and(|place| place.line() + 4 == line!()), "{race}");
-    // Reads of both sides are no race; a write of the host is.
+    // Reads by both sides are no race. A write by the host is.
     second.synchronize().unwrap();
     read("meanwhile", buffer.device_address(), 4096, &second);
     assert_eq!(buffer.host_read().unwrap().len(), 1024);
@@ -153,7 +153,7 @@ fn work_that_is_launched_while_the_host_is_at_it() {
     let race = only(&device);
     assert_eq!((race.kind, race.first.by), (RaceKind::HostAccess, "under its hands"));
     assert_eq!((race.second.deed, race.second.stream), (Deed::Read, None));
-    // Said once.
+    // The race is reported once.
     let _ = buffer.host_read().unwrap().len();
     none(&device);
     second.synchronize().unwrap();
@@ -166,13 +166,13 @@ fn memory_used_after_it_was_freed() {
     let block = resource.allocate(&first, layout::bytes(1 << 20).unwrap()).unwrap();
     let addr = block.addr();
     free(&resource, &first, block).unwrap();
-    // SAFETY: nothing is touched: the simulator refuses it, and it is what this test is about.
+    // SAFETY: the simulator refuses the kernel, so it touches no memory.
     let refused = unsafe { second.launch_host(HostKernel::new("late", |_| ()).writes(addr, 16)) };
     assert!(refused.unwrap_err().to_string().contains("which was freed"));
     let race = only(&device);
     assert_eq!((race.kind, race.first.by, race.second.by), (RaceKind::UseAfterFree, "cuMemFree", "late"));
     assert!(race.second.caller.is_some());
-    // Not even an order helps; and the same addresses as new memory are in order.
+    // A use after the free is a race on the same stream too. A new block at the same addresses may be used.
     let pool = CudaAsyncResource::new(&device).unwrap();
     let block = pool.allocate(&first, layout::bytes(4096).unwrap()).unwrap();
     let addr = block.addr();
@@ -198,7 +198,7 @@ fn two_streams_write_and_an_order_of_any_kind_helps() {
     assert_eq!((race.kind, race.addresses), (RaceKind::Unordered, addr + 63..addr + 64));
     device.synchronize().unwrap();
 
-    // Apart, and reads: nothing.
+    // Separate bytes, and reads of the same bytes, are no race.
     write("one", addr, 64, &first);
     write("two", addr + 64, 64, &second);
     read("one", addr + 128, 64, &first);
@@ -206,7 +206,7 @@ fn two_streams_write_and_an_order_of_any_kind_helps() {
     none(&device);
     device.synchronize().unwrap();
 
-    // The host waits, or asks and is told yes.
+    // The host orders the work by waiting, or by a query that returns true.
     write("one", addr, 64, &first);
     first.synchronize().unwrap();
     write("two", addr, 64, &second);
@@ -220,7 +220,7 @@ fn two_streams_write_and_an_order_of_any_kind_helps() {
     write("two", addr, 64, &second);
     none(&device);
 
-    // An event carries what was enqueued before it, and no more.
+    // An event covers only the work that was enqueued before it was recorded.
     event.record(&second).unwrap();
     write("too late for the event", addr + 64, 64, &second);
     first.wait(&event).unwrap();
@@ -230,7 +230,7 @@ fn two_streams_write_and_an_order_of_any_kind_helps() {
     assert_eq!(only(&device).first.by, "too late for the event");
     device.synchronize().unwrap();
 
-    // The legacy default stream waits for blocking streams, and they for it, but not for others.
+    // The legacy default stream and blocking streams wait for each other. Other streams wait for neither.
     let (legacy, blocking) = (Stream::legacy_default(&device), Stream::blocking(&device).unwrap());
     write("blocking", addr, 64, &blocking);
     write("legacy", addr, 64, &legacy);
@@ -266,7 +266,7 @@ fn two_devices_are_ordered_by_events_too() {
     streams[1].wait_for(&streams[0]).unwrap();
     write("one", block.addr(), 64, &streams[1]);
     none(&devices[0]);
-    // Waiting for one device says nothing of the other.
+    // Synchronizing one device does not synchronize the other.
     devices[0].synchronize().unwrap();
     write("zero", block.addr(), 64, &streams[0]);
     assert_eq!(only(&devices[0]).first.by, "one");
@@ -282,7 +282,7 @@ fn nothing_is_looked_for_unless_it_is_asked_for() {
     write("one", block.addr(), 64, &first);
     write("two", block.addr(), 64, &second);
     none(&device);
-    // What came before is not known later.
+    // Uses before the detection was switched on are unknown.
     simulator(&device).detect_races(true);
     write("one", block.addr(), 64, &first);
     none(&device);

@@ -1,16 +1,16 @@
-//! The H100 profile against what was measured on one: `examples/uvm_calibrate` on `examples/data/uvm/h100`.
+//! The H100 profile compared with measurements of an H100: `examples/uvm_calibrate` on `examples/data/uvm/h100`.
 //!
-//! The profile was fitted to these figures: this is calibration, not prediction.
+//! The profile was fitted to these figures, so this is calibration and no prediction.
 
 use crate::measure::Rig;
 use cumem::Device;
 use cumem::sim::{Profile, faults};
 use std::path::Path;
 
-/// What the model does not reach: the first page of a new range costs the driver something that the second does not.
+/// The measurements that the model misses: the driver spends extra time on the first page of a new range.
 const MISSED: [(&str, usize); 1] = [("prefetch to device, fresh", 4096)];
 
-/// The middle one of three runs, in nanoseconds.
+/// Returns the median of three runs, in nanoseconds.
 fn measured(operation: &str, bytes: usize) -> f64 {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/h100");
     let mut runs = ["1.csv", "2.csv", "3.csv"].map(|run| {
@@ -26,7 +26,7 @@ fn measured(operation: &str, bytes: usize) -> f64 {
 #[test]
 fn copies_prefetches_and_faults_take_what_they_took_within_20_percent() {
     let rig = Rig::new(Device::simulated(Profile::h100_pcie5()).unwrap()).unwrap();
-    // The command itself goes up to 1 GiB.
+    // The example measures up to 1 GiB.
     for kib in [4, 64, 1 << 10, 2 << 10, 16 << 10, 64 << 10, 256 << 10] {
         for row in rig.measure(kib << 10, 1).unwrap() {
             let measured = measured(row.operation, row.bytes);
@@ -38,15 +38,15 @@ fn copies_prefetches_and_faults_take_what_they_took_within_20_percent() {
     }
 }
 
-/// Of a fight over a page: the readings, of device and host in turn, that had to wait for half a millisecond; and the
-/// turn from which on none takes longer than a reading in place.
+/// The device and the host read one page in turn. Returns the numbers of the readings that took more than 400
+/// microseconds, and the first turn from which on no reading by the host takes more than 20 microseconds.
 fn waits(readings: &[[f64; 2]]) -> (Vec<usize>, usize) {
     let waited = readings.as_flattened().iter().enumerate().filter(|(_, us)| **us > 400.0);
     let calm = readings.iter().rposition(|[_, host]| *host > 20.0).map_or(0, |last| last + 2);
     (waited.map(|(i, _)| i + 1).collect(), calm)
 }
 
-/// What `uvm_perf_thrashing.c` does, seen on a GPU: this was looked at before the model had its present rule.
+/// The thrashing mitigation of `uvm_perf_thrashing.c`, observed on a GPU before the model got its present rule.
 #[test]
 fn a_fight_over_a_page_goes_as_it_went() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/fight/h100.csv"));

@@ -1,4 +1,4 @@
-//! The validation experiments whose figures are counts: `examples/uvm_experiments`, which prints the others too.
+//! The validation experiments whose figures are counts. `examples/uvm_experiments` prints the others too.
 
 use crate::{exact, table};
 

@@ -1,4 +1,5 @@
-//! The recorded fault traces, from the access order alone: `examples/uvm_trace` on `examples/data/uvm`.
+//! The simulator reproduces recorded fault traces from the access order alone: `examples/uvm_trace` on
+//! `examples/data/uvm`.
 
 use crate::trace::{Event, Processor, Totals, Trace};
 use cumem::sim::{Profile, faults};
@@ -14,7 +15,8 @@ fn accesses(name: &str) -> String {
     std::fs::read_to_string(folder.join(name)).unwrap()
 }
 
-/// Faults of the host, the six of its fill included, and of the device; transfers to the device and back.
+/// For each trace: host faults (with the six of the initial fill), device faults, transfers to the device, and
+/// transfers to the host.
 const COUNTS: [(&str, [u64; 4]); 3] =
     [("p1.csv", [12, 6, 12, 13]), ("p2.csv", [12, 6, 13, 12]), ("p3.csv", [13, 7, 17, 16])];
 
@@ -34,7 +36,7 @@ fn every_fault_and_transfer_is_that_of_the_recorded_runs() {
     for (name, _) in COUNTS {
         let events = run(&accesses(name));
         let is_fault = |event: &Event| matches!(event, Event::Fault { .. });
-        // The recordings have an order among faults and an order among transfers, and none across.
+        // A recording orders faults among themselves and transfers among themselves, but not one against the other.
         let (faults, transfers): (Vec<_>, Vec<_>) = recorded(recorded_run(name)).into_iter().partition(is_fault);
         let (our_faults, our_transfers): (Vec<_>, Vec<_>) = events.into_iter().partition(is_fault);
         assert_eq!(our_faults, faults, "{name}");
@@ -69,26 +71,26 @@ fn lines(text: &str) -> Vec<String> {
 
 #[test]
 fn a_prefetch_stops_at_the_block_and_at_the_rounded_tail() {
-    // 2 MiB and 168 KiB, which is 2 MiB and a tail of 256 KiB.
+    // 2 MiB and 168 KiB. The tail is rounded up to 256 KiB.
     let filled = "alloc,a,2269184\naccess,cpu,a,0,2269184,write\n";
     let fill: Vec<_> =
         [0, 64, 128, 256, 512, 1024, 2048, 2112, 2176].map(|kib| format!("fault,cpu,a,{}", kib << 10)).into();
     assert_eq!(lines(filled), fill);
-    // The last page of the first block brings its 64 KiB, and nothing of the next block.
+    // A fault on the last page of the first block brings its 64 KiB, and no page of the next block.
     let one = lines(&format!("{filled}access,gpu0,a,2093056,1,read\n"));
     assert_eq!(one[9..], ["fault,gpu0,a,2093056", "transfer,h2d,a,2093056,4096", "transfer,h2d,a,2031616,61440"]);
-    // An access across the boundary is two faults, one in each block.
+    // An access across the boundary causes two faults, one in each block.
     let two = lines(&format!("{filled}access,gpu0,a,2093056,8192,write\n"));
     assert_eq!(two[12..], ["fault,gpu0,a,2097152", "transfer,h2d,a,2097152,4096", "transfer,h2d,a,2101248,61440"]);
-    // Three quarters of the tail bring the last quarter, which lies beyond the bytes that were asked for.
+    // If three quarters of the tail are resident, the last quarter follows. It lies past the end of the allocation.
     let tail = lines(&format!("{filled}access,gpu0,a,2097152,172032,read\n"));
     assert_eq!(tail[15..], ["fault,gpu0,a,2228224", "transfer,h2d,a,2228224,4096", "transfer,h2d,a,2232320,126976"]);
 }
 
 #[test]
 fn on_later_drivers_the_tail_ends_with_its_last_page() {
-    // 42 pages beyond the first block. Two times 16 of them are more than 51 % of 42, though not of 64; on an H100 it
-    // is `tests/cuda_driver/unified.rs` that shows it.
+    // The second block has 42 pages. 32 of them are more than 51 % of 42, but less than 51 % of 64. The test in
+    // `tests/devices/cuda_driver/unified.rs` shows the same on an H100.
     let text = "alloc,a,2269184\naccess,cpu,a,0,2269184,write\n\
         access,gpu0,a,2097152,1,read\naccess,gpu0,a,2162688,1,read\naccess,gpu0,a,2228224,1,read\n";
     let transfers = |profile| {

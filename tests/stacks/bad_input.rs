@@ -1,4 +1,4 @@
-//! Bad input: each a typed error with its numbers, and nothing lost.
+//! Bad input returns a typed error with its numbers, and loses no memory.
 
 use crate::common::{free, simulated};
 use cumem::error::{HumanBytes, InvalidLayout};
@@ -49,7 +49,7 @@ fn alignments_that_cannot_be(device: &Device) {
     let large = layout::aligned(100, 4096).unwrap();
     let error = CudaResource::new(device).allocate(&stream, large).unwrap_err();
     assert_eq!(error, AllocError::UnsupportedAlignment { layer: "device", alignment: 4096, maximum: 256 });
-    // A pool cuts its own, so it can.
+    // A pool aligns the pieces that it cuts from a chunk.
     let pool = CudaResource::new(device).pool(PoolOptions::default()).unwrap();
     let block = pool.allocate(&stream, large).unwrap();
     assert_eq!(block.addr() % 4096, 0);
@@ -139,7 +139,7 @@ fn a_device_that_does_not_exist(device: &Device) {
         Some(simulator) => (Device::of_simulator(simulator, 99).unwrap_err(), simulator.profiles().len() as u32),
         None => (Device::open(99).unwrap_err(), Device::count().unwrap()),
     };
-    // Without a device there is nothing to set a default resource on.
+    // A default resource is set on a device, so there is none for a device that does not exist.
     assert_eq!(error, DriverError::NoSuchDevice { ordinal: 99, count });
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 on_devices!(starts_plain_and_returns_the_previous, guards_restore_their_own_device, handles_outlive_a_change);
 
-/// A GPU has one default resource for the whole process.
+/// Lets one test at a time change the default resource, because a GPU has one for the whole process.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -28,7 +28,7 @@ fn starts_plain_and_returns_the_previous(device: &Device) {
     let buffer = Buffer::from_slice(&[1_u8, 2, 3], &stream, current::get(device)).unwrap();
     assert_eq!(current::get(device).find::<Counters>().unwrap().counts().current_bytes, 3);
 
-    // The buffer keeps the resource it came from.
+    // The buffer keeps the resource that allocated it.
     let previous = current::reset(device);
     assert_eq!(previous.to_string(), format!("statistics over managed on {}", device.id()));
     assert_eq!(buffer.to_vec().unwrap(), [1, 2, 3]);
@@ -83,14 +83,14 @@ fn a_device_that_does_not_exist_has_no_default() {
     assert_eq!(error, DriverError::NoSuchDevice { ordinal: 3, count: 1 });
 }
 
-/// A simulator takes with it what it still had to do, which shows whether it goes.
+/// A simulator drops its pending work when it is dropped, so the pending work shows whether it was.
 #[test]
 fn a_simulator_goes_with_its_last_handle() {
     let mark = Arc::new(());
     {
         let device = common::simulated();
         let stream = Stream::new(&device).unwrap();
-        // Each handle to the initial resource takes back the blocks of the others.
+        // Every handle to the initial resource deallocates the blocks of the others.
         let block = current::get(&device).allocate(&stream, layout::bytes(64).unwrap()).unwrap();
         let scope = current::scoped(&device, CudaResource::new(&device).statistics()).unwrap();
         drop(current::get(&device));

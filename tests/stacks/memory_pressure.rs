@@ -1,4 +1,4 @@
-//! Staying inside memory: recovery from want of memory, levels of pressure with what they drive, and spilling.
+//! Limited memory: recovery from out of memory, pressure levels and their actions, and spilling.
 
 use crate::common::{self, free};
 use cumem::sim::{FaultCall, Profile, Simulator};
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 const MIB: usize = 1 << 20;
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 own_process!(want_of_memory_at_every_allocation_is_recovered_from);
 
 fn device_of(bytes: usize) -> (Device, Stream) {
@@ -30,7 +30,7 @@ fn get(stack: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
     stack.allocate(stream, layout::bytes(bytes).unwrap()).unwrap()
 }
 
-/// What was logged by `work` on this thread.
+/// Runs `work` and returns its value and what it logged on this thread.
 fn events<T>(work: impl FnOnce() -> T) -> (T, String) {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -50,7 +50,7 @@ fn events<T>(work: impl FnOnce() -> T) -> (T, String) {
     (value, text)
 }
 
-/// A batch as a user would process it: what goes in, what comes out, and room to work.
+/// Processes a batch as a user would: with an input buffer, an output buffer and scratch space.
 fn process(
     items: usize,
     stream: &Stream,
@@ -80,7 +80,7 @@ fn not_below_the_minimum() {
     let error = with_oom_recovery(8000, 3000, |items| process(items, &stream, &memory)).unwrap_err();
     assert_eq!((error.items, &error.too_many[..]), (3000, &[8000, 4000][..]));
     assert!(matches!(error.error, AllocError::LimitExceeded { .. }), "{error}");
-    // The host's turn.
+    // With 0 items the closure falls back to the host.
     let done = with_oom_recovery(4, 0, |items| match items {
         0 => Ok("host"),
         _ => process(items << 20, &stream, &memory).map(|_| "device"),
@@ -131,7 +131,7 @@ fn want_of_memory_at_every_allocation_is_recovered_from() {
     }
 }
 
-/// All items are processed, in batches that fit, whoever else takes the memory meanwhile.
+/// All items are processed in batches that fit, although another user takes most of the memory at times.
 #[test]
 fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
     const ITEMS: usize = 64;
@@ -139,12 +139,12 @@ fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
         let device = Device::simulated(Profile::h100_pcie5().with_capacity((gib as u64) << 30)).unwrap();
         {
             let stack = CudaResource::new(&device).pool(PoolOptions::default()).unwrap().limit(Size::Percent(80));
-            // Each item takes a sixteenth of the limit, so sixteen threads have to share.
+            // Each item takes a sixteenth of the limit, so the sixteen threads compete for it.
             let per_item = stack.get_limit().bytes() / 16 / (4 << 20) * (4 << 20);
             let others = CudaResource::new(&device);
             let processed = AtomicUsize::new(0);
             let batch = |items: usize, stream: &Stream| -> Result<usize, AllocError> {
-                // Not filled: its bytes are not what is tested, and there are gigabytes of them.
+                // Not filled, because the buffers have gigabytes and their contents are not tested.
                 let buffer = Buffer::<u8, _>::with_capacity(items * per_item, stream, &stack)?;
                 assert!(buffer.capacity() >= items * per_item);
                 Ok(items)
@@ -156,7 +156,7 @@ fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
                         let stream = Stream::new(device).unwrap();
                         let mut left = ITEMS;
                         while left > 0 {
-                            // Somebody else takes nine tenths of what is free, for a while.
+                            // Another user takes nine tenths of the free memory for a while.
                             let free = device.memory_info().unwrap().free;
                             let taken =
                                 (thread == 0).then(|| others.allocate(&stream, layout::bytes(free / 10 * 9).unwrap()));
@@ -181,7 +181,7 @@ fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
     }
 }
 
-/// Trims at 50 MiB in use, refuses at 90, each left 10 below, asked at every allocation.
+/// A stack that trims at 50 MiB in use and refuses at 90 MiB. Each level ends 10 MiB below. Every allocation checks.
 fn watched(device: &Device) -> Pressure<Pool<CudaResource>> {
     let options = PressureOptions::default().trim_at(50 * MIB).refuse_at(90 * MIB).slack(10 * MIB).ask_after(0);
     let pool = CudaResource::new(device).pool(PoolOptions::default().step(2 * MIB)).unwrap();
@@ -205,7 +205,7 @@ fn levels_rise_and_fall_with_slack_between() {
         level
     };
     use PressureLevel::{Normal, Refuse, Trim};
-    // Others use so many MiB; the pool has 2 from the first probe on, except after a trim.
+    // The MiB that others use, and the level. From the first probe on the pool reserves 2 MiB, except after a trim.
     let script =
         [(20, Normal), (44, Normal), (52, Trim), (45, Trim), (40, Trim), (36, Normal), (46, Normal)].into_iter().chain(
             [(60, Trim), (86, Trim), (92, Refuse), (84, Refuse), (80, Refuse), (70, Trim), (30, Normal), (95, Refuse)],
@@ -230,7 +230,7 @@ fn trim_then_spill_then_refuse_and_each_step_is_said() {
         let stack = watched(&device).spill_to(second).unwrap().statistics();
         let mut blocks = Vec::new();
         let (error, log) = events(|| {
-            // Kept by the pool, and given back under pressure.
+            // The pool keeps the freed 20 MiB until pressure makes it trim.
             let large = get(&stack, &stream, 20 * MIB);
             let kept = get(&stack, &stream, 10 * MIB);
             free(&stack, &stream, large).unwrap();
@@ -257,7 +257,7 @@ fn trim_then_spill_then_refuse_and_each_step_is_said() {
         assert!(order.map(at).is_sorted(), "{log}");
         assert!(log.contains("trim_at=52428800") && log.contains("limit=94371840"), "{log}");
 
-        // Each block goes back to where it came from, in any order.
+        // Blocks are freed in any order, each to the resource that allocated it.
         let ((), log) = events(|| {
             let (even, odd): (Vec<_>, Vec<_>) = blocks.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
             even.into_iter().chain(odd).for_each(|(_, block)| free(&stack, &stream, block).unwrap());
@@ -277,7 +277,7 @@ fn what_runs_out_is_trimmed_and_asked_once_more() {
     let one = one.pressure(PressureOptions::default().ask_after(64 * MIB)).unwrap();
     let block = get(&one, &stream, 40 * MIB);
     free(&one, &stream, block).unwrap();
-    // Another pool, under a pressure that can reach the first.
+    // A second stack, whose pressure layer trims the first stack's pool.
     let first = Arc::new(one);
     let reach = Arc::clone(&first);
     let two = CudaResource::new(&device).pressure(PressureOptions::default().ask_after(64 * MIB)).unwrap();
@@ -287,7 +287,7 @@ fn what_runs_out_is_trimmed_and_asked_once_more() {
     assert_eq!(first.upstream().stats().reserved, 0);
     free(&two, &stream, block).unwrap();
 
-    // With nothing to give back the first answer stands.
+    // If a trim frees nothing, the first error is returned.
     let error = two.allocate(&stream, layout::bytes(65 * MIB).unwrap()).unwrap_err();
     assert!(matches!(error, AllocError::OutOfMemory { requested, .. } if requested == 65 * MIB), "{error}");
 }
@@ -312,7 +312,7 @@ fn what_a_failing_trim_gave_back_counts() {
     blocks.into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
     let others = CudaResource::new(&device);
     let block = get(&others, &stream, 12 * MIB);
-    // Of what the pool keeps, 80 MiB, one chunk cannot be given back. The rest is enough.
+    // The pool keeps 80 MiB. The driver refuses to free one chunk, and freeing the others is enough.
     device.simulator().unwrap().fail_nth(FaultCall::Free, 2, CudaErrorCode::UNKNOWN);
     let probe = get(&stack, &stream, 8 * MIB);
     let state = stack.get_pressure();
@@ -351,7 +351,7 @@ fn spilled_memory_can_do_what_both_can() {
     let kinds = buffers.each_ref().map(|buffer| device.pointer_info(buffer.as_ptr()).unwrap().memory_type);
     assert_eq!(kinds, [MemoryType::Unified, MemoryType::Host]);
 
-    // A free that the driver refuses leaves the block what it was.
+    // If the driver refuses a free, the block stays spilled.
     let block = get(&stack, &stream, MIB);
     device.simulator().unwrap().fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
     let error = free(&stack, &stream, block).unwrap_err();

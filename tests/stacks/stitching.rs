@@ -1,4 +1,4 @@
-//! A pool over mapped memory uses free memory together that lies in several places.
+//! A pool over mapped memory stitches: it serves a request from free pieces that are not adjacent.
 
 use crate::common::simulated;
 use cumem::sim::faults::enumerate;
@@ -7,8 +7,8 @@ use cumem::{AllocError, Buffer, CudaErrorCode, CudaVirtualResource, Device, Host
 use cumem_adaptors::pool::{Pool, PoolOptions};
 
 const MIB: usize = 1 << 20;
-/// Those of 16 blocks of 3 MiB that are freed. Every other hole begins with the second half of a granule of 2 MiB, the
-/// others end with the first half of one, so two of them make 6 MiB and one alone no more than 3.
+/// The blocks that are freed, of 16 blocks of 3 MiB. A granule has 2 MiB, so every other hole begins in the middle of a
+/// granule and the others end in the middle of one. Two holes make 6 MiB together, and one hole serves at most 3 MiB.
 const HOLES: [usize; 6] = [0, 3, 6, 9, 12, 15];
 
 on_devices!(
@@ -26,7 +26,7 @@ fn pool_with(device: &Device, options: PoolOptions) -> Stack {
     Pool::new(CudaVirtualResource::new(device).unwrap(), options).unwrap()
 }
 
-/// A pool that has no more than 48 MiB.
+/// A pool with a maximum of 48 MiB.
 fn pool(device: &Device) -> Stack {
     pool_with(device, PoolOptions::new().maximum(48 * MIB).step(2 * MIB))
 }
@@ -42,13 +42,13 @@ fn check(words: &Words<'_>, seed: u32) {
     assert_eq!(wrong, None, "in the block with seed {seed}");
 }
 
-/// All of the pool's memory, with holes in it.
+/// Allocates all of the pool's memory in blocks of 3 MiB, then frees those in `HOLES`.
 fn broken_up<'a>(pool: &'a Stack, stream: &Stream) -> Vec<(u32, Words<'a>)> {
     let all: Vec<_> = (0..16).map(|seed| (seed, words(pool, stream, 3 * MIB, seed).unwrap())).collect();
     all.into_iter().filter(|(seed, _)| !HOLES.contains(&(*seed as usize))).collect()
 }
 
-/// Three blocks of 6 MiB, which is all that the holes are.
+/// Allocates three blocks of 6 MiB, which take all holes.
 fn stitched<'a>(pool: &'a Stack, stream: &Stream) -> Vec<(u32, Words<'a>)> {
     (100..103).map(|seed| (seed, words(pool, stream, 6 * MIB, seed).unwrap())).collect()
 }
@@ -81,7 +81,7 @@ fn contents_stay_apart(device: &Device) {
     let mut live = broken_up(&pool, &stream);
     live.extend(stitched(&pool, &stream));
     live.iter().for_each(|(seed, words)| check(words, *seed));
-    // The other way round: what lies beside the stitches is written after them.
+    // In the other order: the blocks beside the stitches are written after the stitches.
     for (seed, words) in &mut live {
         *seed += 1000;
         let data: Vec<u32> = (0..words.len() as u32).map(|i| i.wrapping_mul(2_654_435_761) ^ *seed).collect();
@@ -94,7 +94,7 @@ fn what_was_stitched_is_used_at_home_again(device: &Device) {
     let (pool, stream, second) = (pool(device), Stream::new(device).unwrap(), Stream::new(device).unwrap());
     let kept = broken_up(&pool, &stream);
     drop(stitched(&pool, &stream));
-    // Parts of stitches, and the holes themselves.
+    // These blocks reuse parts of stitches, and the holes at their own addresses.
     let small: Vec<_> = (200..209).map(|seed| (seed, words(&pool, &second, 2 * MIB, seed).unwrap())).collect();
     kept.iter().chain(&small).for_each(|(seed, words)| check(words, *seed));
     assert_eq!(pool.stats().free, 0);
@@ -109,7 +109,7 @@ fn all_goes_back_to_the_driver(device: &Device) {
     let kept = broken_up(&pool, &stream);
     let large = stitched(&pool, &stream);
     drop(kept);
-    // What lies under a stitch is not given back beneath it.
+    // A trim does not free memory that a stitch maps.
     let given = pool.trim().unwrap();
     assert_eq!(pool.stats().reserved, 48 * MIB - given);
     large.iter().for_each(|(seed, words)| check(words, *seed));
@@ -130,7 +130,7 @@ fn chunks_stay_while_they_are_mapped_twice(device: &Device) {
     let mut of_stitches = small.into_iter().filter(|(_, words)| !at_home(&pool, words));
     let (seed, last) = of_stitches.next().expect("a part of what was stitched is used again");
     drop((kept, of_stitches));
-    // Some of the chunks that it is stitched of are free as a whole.
+    // Some of the chunks under the stitch of `last` have no other live block.
     pool.trim().unwrap();
     check(&last, seed);
     let stats = pool.stats();
@@ -150,13 +150,13 @@ fn addresses_stay_until_the_work_that_uses_them_is_done() {
     for (_, words) in &large {
         let slow = HostKernel::new("slow", |memory| memory.write::<u8>(0).fill(1)).operations(1_000_000_000_000);
         let slow = slow.writes(words.device_address(), words.size_bytes());
-        // SAFETY: the block is alive until it is freed in the order of the stream, and nobody else uses it.
+        // SAFETY: the block is freed in the order of this stream, and no other work uses it.
         unsafe { stream.launch_host(slow) }.unwrap();
     }
     drop(large);
     let aliased = || simulator.live_allocations().aliased.blocks;
     let before = aliased();
-    // Larger than any of them, so that their parts are stitched anew, while the kernels run.
+    // Larger than any free piece, so the pool stitches again while the kernels run.
     let larger: Vec<_> = (0..2).map(|_| Words::zeroed(2 * MIB, &second, &pool).unwrap()).collect();
     assert_eq!((stream.is_idle(), aliased() > before), (Ok(false), true));
     assert!(larger.iter().all(|words| words.to_vec().unwrap().iter().all(|&word| word == 0)), "after the kernels");
@@ -219,7 +219,7 @@ fn an_alias_that_the_driver_does_not_unmap_fails_no_allocation() {
     let aliased = || simulator.live_allocations().aliased.blocks;
     assert!(aliased() > 0);
     simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
-    // What is stitched goes home for it, and what is missing can be mapped.
+    // The pool dissolves the stitch for this block, and maps new memory for the rest.
     let large = words(&pool, &stream, 20 * MIB, 101).unwrap();
     assert_eq!(simulator.faults_to_come(), 0);
     check(&large, 101);

@@ -1,4 +1,4 @@
-//! Buffers: contents, length and capacity, streams, host access, and what is given back.
+//! Buffers: contents, length and capacity, streams, host access, and deallocation.
 
 use crate::common;
 use cumem::error::InvalidLayout;
@@ -23,7 +23,7 @@ on_devices!(
     streams_of_another_device_are_refused,
 );
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 on_devices!(alone: everything_is_given_back);
 
 fn numbers(n: u32) -> Vec<u32> {
@@ -56,7 +56,7 @@ fn zeroed_uninit_and_lengths(device: &Device) {
     assert_eq!((empty.len(), empty.capacity(), empty.is_empty()), (0, 1000, true));
     assert_eq!(empty.to_vec().unwrap(), []);
 
-    // SAFETY: it is written before it is read.
+    // SAFETY: the elements are written before they are read.
     let mut uninit = unsafe { Buffer::<u32, _>::uninit(10, &stream, CudaResource::new(device)) }.unwrap();
     uninit.copy_from_slice(&[7; 10]).unwrap();
     assert_eq!(uninit.to_vec().unwrap(), [7; 10]);
@@ -81,7 +81,7 @@ fn growing_and_shrinking_keep_the_elements(device: &Device) {
     buffer.shrink_to_fit().unwrap();
     assert_eq!((buffer.len(), buffer.capacity()), (10, 10));
     assert_eq!(buffer.to_vec().unwrap(), data[..10]);
-    // SAFETY: shorter, of what has been written.
+    // SAFETY: the first 5 elements have been written.
     unsafe { buffer.set_len(5) };
     assert_eq!(buffer.to_vec().unwrap(), data[..5]);
     assert_eq!(stack.counters().counts().current_bytes, 40);
@@ -122,7 +122,7 @@ fn host_access(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let stack = cumem::AnyResource::new(ManagedResource::new(device).unwrap());
     let mut buffer: UnifiedBuffer<u32> = UnifiedBuffer::zeroed(4096, &stream, stack).unwrap();
-    // The fill has been enqueued only; the guard waits for it.
+    // The fill is only enqueued here. The host guard waits for it.
     for (i, element) in buffer.host_write().unwrap().iter_mut().enumerate() {
         assert_eq!(*element, 0);
         *element = i as u32;
@@ -192,7 +192,7 @@ fn streams_of_another_device_are_refused(device: &Device) {
     assert_eq!(buffer.stream(), &here);
 }
 
-/// What a device does whose calls fail in turn.
+/// A device whose `n`-th call of a kind fails, and a stream on it.
 fn failing(kind: FaultCall, n: u64) -> (Device, Stream) {
     let device = common::simulated();
     let stream = Stream::new(&device).unwrap();
@@ -202,7 +202,7 @@ fn failing(kind: FaultCall, n: u64) -> (Device, Stream) {
 
 #[test]
 fn a_copy_never_outlives_its_borrow() {
-    // Page-locked memory is written by the copy engine, whenever that gets to it.
+    // The copy engine writes pinned memory at any time until the copy ends.
     let (device, stream) = failing(FaultCall::Synchronize, 3);
     let source = Buffer::from_slice(&[7_u8; 1 << 20], &stream, CudaResource::new(&device)).unwrap();
     let other = Stream::new(&device).unwrap();
@@ -248,7 +248,7 @@ fn host_guards_keep_work_away_where_they_must() {
     assert_eq!(plain.to_vec().unwrap(), [9, 2, 3]);
 }
 
-/// A kernel's work that enqueues something itself, or uses unified memory, whichever call it is done in.
+/// A host kernel that launches a kernel or reads managed memory itself, whichever call of the host runs it.
 #[test]
 fn kernels_work_may_come_to_the_gate_again() {
     let device = Device::simulated(Profile::wsl()).unwrap();

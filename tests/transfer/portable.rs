@@ -1,4 +1,4 @@
-//! Unified memory or page-locked memory with copies: the same program, the same results, on every kind of device.
+//! Managed memory, or pinned memory with copies: the same program has the same results on every kind of device.
 
 use cumem::sim::{FaultCall, Happening, Profile};
 use cumem::{
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const LEN: usize = 1 << 20;
 
-/// A profile with some facts changed.
+/// Returns the profile with a change applied.
 fn changed(mut profile: Profile, change: impl FnOnce(&mut Profile)) -> Profile {
     change(&mut profile);
     profile
@@ -28,18 +28,18 @@ fn devices() -> [(Device, Option<PinnedReason>); 5] {
     ]
 }
 
-/// Adds `by` to each element.
+/// A kernel that adds `by` to each element.
 fn add(address: u64, len: usize, by: u32, operations: u64) -> HostKernel {
     let kernel = HostKernel::new("add", move |memory| memory.write::<u32>(0).iter_mut().for_each(|x| *x += by));
     kernel.writes(address, len * 4).operations(operations)
 }
 
 fn launch(stream: &Stream, kernel: HostKernel) -> Result<(), DeviceError> {
-    // SAFETY: the kernels here use a buffer that is waited for before it goes.
+    // SAFETY: the kernels use a buffer whose work is waited for before it is dropped.
     unsafe { stream.launch_host(kernel) }
 }
 
-/// Host and device in turns; what the buffer holds in the end.
+/// Lets host and device write a buffer in turn, and returns its final contents.
 fn in_turns(device: &Device) -> Vec<u32> {
     let stream = Stream::new(device).unwrap();
     let choice = unified_or_pinned(device).unwrap();
@@ -71,7 +71,7 @@ fn every_device_gives_the_same() {
     }
 }
 
-/// Copies to the device happen when they are needed, and only then.
+/// The buffer is copied only if the other side has written it since the last copy.
 #[test]
 fn nothing_is_copied_twice() {
     for profile in [Profile::maxwell(), Profile::wsl()] {
@@ -99,7 +99,7 @@ fn nothing_is_copied_twice() {
     }
 }
 
-/// The time that operations of each name took, and the time from the first start to the last end.
+/// Returns the time of all copies, the time of all kernels, and the time from the first start to the last end.
 fn busy(device: &Device, work: impl FnOnce()) -> (Duration, Duration, Duration) {
     let simulator = device.simulator().unwrap();
     simulator.record(true);
@@ -131,7 +131,7 @@ fn the_link_and_the_kernels_are_busy_at_once() {
         let stream = Stream::new(&device).unwrap();
         let choice = unified_or_pinned(&device).unwrap();
         let mut buffer = PortableBuffer::from_slice(&vec![1_u32; LEN], &stream, &choice).unwrap();
-        // So that there is something to bring.
+        // The host's write makes a copy to the device necessary.
         buffer.host_write().unwrap()[3] = 2;
         let mut covered = Vec::new();
         let (copies, kernels, total) = busy(&device, || {
@@ -150,7 +150,7 @@ fn the_link_and_the_kernels_are_busy_at_once() {
     }
 }
 
-/// A buffer far larger than the device's memory, through two chunks of it.
+/// A buffer four times as large as the device's memory is processed through two chunks on the device.
 #[test]
 fn chunks_need_memory_for_two_only() {
     let device =
@@ -223,7 +223,7 @@ fn failures_leave_nothing_behind() {
             if worked.is_ok() {
                 assert!(read.iter().all(|x| *x == 1), "{kind:?} {n}");
             }
-            // Each chunk has been worked on as a whole, or not at all.
+            // The kernel has processed each chunk completely or not at all.
             for chunk in read.chunks(300) {
                 assert!(chunk.iter().all(|x| *x == chunk[0] && *x <= 1), "{kind:?} {n}");
             }

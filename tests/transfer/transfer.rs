@@ -1,4 +1,4 @@
-//! Upload and download: every path brings every byte, complete on return, and leaves nothing behind when a call fails.
+//! Upload and download: every path transfers every byte before it returns, and a failing call leaks nothing.
 
 use crate::common;
 use cumem::sim::{FaultCall, Profile};
@@ -21,10 +21,10 @@ on_devices!(
     staging_is_given_back,
 );
 
-/// Around the limits between paths, and not whole words.
+/// Sizes around the limits between the paths. Some are no whole number of words.
 const SIZES: [usize; 8] = [1, 4096, 8193, 64 << 10, 1_000_003, 3 << 20, (8 << 20) + 1, (33 << 20) + 5];
 
-/// Bytes that tell their place within any chunk.
+/// Bytes whose pattern does not repeat at chunk boundaries, so that a chunk in the wrong place shows.
 fn bytes(len: usize, seed: usize) -> Vec<u8> {
     let pattern: Vec<u8> = (0..4099).map(|i| (i * 7 + i / 256) as u8).collect();
     let mut bytes = pattern.repeat(len / pattern.len() + 2);
@@ -55,7 +55,7 @@ fn every_path_brings_every_byte(device: &Device) {
         assert!(pinned.host_read().unwrap()[..] == bytes(len, 2), "{len} bytes by {up} and back by {down}");
         let expected = match (len, device.is_simulated()) {
             (300_000.., _) => TransferPath::Staged,
-            // The kernel is no closure of the host's.
+            // A simulated device runs host closures only, and the copy kernel is device code.
             (_, true) => TransferPath::Copy,
             (_, false) => TransferPath::Kernel,
         };
@@ -71,7 +71,7 @@ fn a_path_that_is_asked_for_is_taken_where_it_can_be(device: &Device) {
         let mut pinned = Buffer::from_slice(&bytes(len, 1), &stream, PinnedResource::new(device)).unwrap();
         let (mut pageable, mut back) = (bytes(len, 1), vec![0; len]);
         for path in [Copy, Kernel, Staged, Ring] {
-            // The kernel is no closure of the host's, and without one there is nothing else for so little.
+            // A simulated device cannot run the copy kernel, so it takes the plain copy.
             let kernel = !device.is_simulated();
             let expected = |of_pinned: bool| match path {
                 Kernel if kernel && (of_pinned || len <= 8 << 10) => Kernel,
@@ -101,12 +101,12 @@ fn pages_are_moved_before_they_are_written(device: &Device) {
     let told = |buffer: &UnifiedBuffer<u8, _>| buffer.range_attributes().unwrap().last_prefetch_location;
     buffer.upload(&bytes(1 << 20, 0)).unwrap();
     assert_eq!(told(&buffer), Some(device.id().into()));
-    // Nothing is asked for twice ...
+    // A second upload prefetches nothing ...
     let asked = || device.simulator().map(|simulator| simulator.calls(FaultCall::PrefetchAsync));
     let before = asked();
     buffer.upload(&bytes(1 << 20, 1)).unwrap();
     assert_eq!(asked(), before);
-    // ... unless the host has had the pages.
+    // ... unless the host has touched the pages.
     buffer.host_write().unwrap()[0] = 1;
     buffer.upload(&bytes(1 << 20, 2)).unwrap();
     assert_eq!(asked(), before.map(|calls| calls + 1));
@@ -122,7 +122,7 @@ fn pages_on_the_host_are_read_there(device: &Device) {
     let _ = buffer.prefetch(Location::Host).unwrap();
     assert_eq!(buffer.download(&mut back).unwrap(), TransferPath::HostPages);
     assert!(back == bytes(20 << 20, 3));
-    // A copy by the device may have taken them.
+    // After a copy by the device, the pages may be on the device.
     buffer.copy_from_slice(&back).unwrap();
     assert_ne!(buffer.download(&mut back).unwrap(), TransferPath::HostPages);
 }
@@ -145,7 +145,7 @@ fn plain_memory_profits_too(device: &Device) {
     }
 }
 
-/// A transfer is ordered after the work of the buffer's stream, and before what comes next.
+/// A transfer is ordered after the stream's earlier work and before its later work.
 fn earlier_work_comes_first(device: &Device) {
     let stream = Stream::new(device).unwrap();
     for len in SIZES {
@@ -161,7 +161,7 @@ fn earlier_work_comes_first(device: &Device) {
     }
 }
 
-/// More transfers than there are rings, stages and kernels.
+/// More concurrent transfers than the device has rings, staging buffers and copy kernels.
 fn many_at_a_time(device: &Device) {
     thread::scope(|scope| {
         for thread in 0..12 {
@@ -225,7 +225,8 @@ fn a_device_keeps_at_most_what_it_says() {
     assert!(simulator.live_allocations().no_memory(), "with the last handle all of it goes");
 }
 
-/// Whichever call fails: an error or the driver's own way, no memory that the device still writes, and nothing leaked.
+/// Whichever call fails, a transfer returns an error or falls back to a plain copy. It leaks nothing, and the device
+/// does not write after the return.
 #[test]
 fn failures_leave_nothing_behind() {
     const LEN: usize = 17 << 20;
@@ -299,7 +300,7 @@ fn without_concurrent_access_transfers_do_without_prefetch() {
     }
 }
 
-/// Made without work on the stream, which an open guard would refuse.
+/// A buffer that is created without work on the stream, because an open host guard would refuse the work.
 fn untouched(stream: &Stream) -> UnifiedBuffer<u8, ManagedResource> {
     let resource = ManagedResource::new(stream.device()).unwrap();
     let mut buffer = UnifiedBuffer::with_capacity(100, stream, resource).unwrap();
@@ -308,7 +309,7 @@ fn untouched(stream: &Stream) -> UnifiedBuffer<u8, ManagedResource> {
     buffer
 }
 
-/// A simulated device sees the same calls in every run, however its host's threads are scheduled.
+/// A simulated device sees the same calls in every run, however the host's threads are scheduled.
 #[test]
 fn transfers_are_deterministic() {
     let digest = || {

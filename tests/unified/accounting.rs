@@ -1,5 +1,5 @@
-//! Migration accounting: what was asked and what moved, checked against where the simulator says that pages are; and
-//! recommendations, which gain what they say and are not made where nothing gains.
+//! Migration accounting: requests and moved bytes, checked against the simulator's residency. Recommendations: they
+//! gain what they claim, and none is made if there is no gain.
 
 use crate::common::{free, simulated};
 use cumem::LayerExt;
@@ -89,7 +89,7 @@ fn declared_uses_are_counted_and_written_down_once(device: &Device) {
     let report = ledger.report();
     assert_eq!((row(&report, "used", "", Cause::DeviceUse).calls, address), (2, used.device_address() + 4096));
     assert_eq!(row(&report, "used", "", Cause::DeviceUse).bytes, (4096 + MIB) as u64);
-    // Kernels of a simulated device are written down themselves.
+    // On a simulated device the pattern records kernels, so declared uses are not recorded again.
     let written = if device.is_simulated() { 0 } else { 2 };
     assert_eq!(ledger.pattern().steps().len(), written);
 }
@@ -169,7 +169,7 @@ fn what_moved_and_why() {
     drop(phase);
     let phase = ledger.phase("kernel");
     let kernel = HostKernel::new("use", |_| ()).reads(buffer.device_address(), 16 * MIB);
-    // SAFETY: the buffer is initialised and lives until the stream was waited for.
+    // SAFETY: the buffer is initialized and outlives the work, because the stream is synchronized.
     unsafe { stream.launch_host(kernel) }.unwrap();
     stream.synchronize().unwrap();
     drop(phase);
@@ -194,7 +194,7 @@ fn what_moved_and_why() {
     free(&other, &stream, more).unwrap();
 }
 
-/// Two tags that share a page, and what neither has.
+/// Two tags that share a page, and memory without a tag.
 #[test]
 fn what_moved_of_each_tag() {
     let device = Device::simulated(Profile::tiny((32 * MIB) as u64)).unwrap();
@@ -216,7 +216,7 @@ fn what_moved_of_each_tag() {
         let _ = memory.prefetch_range(first.clone(), device.id()).unwrap();
         let addr = memory.device_address() + second.start as u64;
         let kernel = HostKernel::new("sum", |_| ()).reads(addr, second.len());
-        // SAFETY: the buffer is initialised and lives until the stream was waited for.
+        // SAFETY: the buffer is initialized and outlives the work, because the stream is synchronized.
         unsafe { stream.launch_host(kernel) }.unwrap();
         stream.synchronize().unwrap();
     }
@@ -238,7 +238,7 @@ fn what_moved_of_each_tag() {
     assert_eq!(of("", "load").faulted_to_host, (8 * MIB) as u64 - weighty - all, "{report}");
     let (moved, rest) = (of("weights", "work"), of("results", "work"));
     assert_eq!((moved.prefetched_to_device, moved.faulted_to_device, moved.faults), (weighty, 0, 0), "{report}");
-    // Half of the page that they share went along with the prefetch.
+    // The prefetch moved the whole shared page, so 2048 bytes of it count for the other tag.
     assert_eq!((rest.prefetched_to_device, rest.faulted_to_device), (2048, all - 2048), "{report}");
     assert!(rest.faults > 0, "{report}");
     assert_eq!(
@@ -248,7 +248,7 @@ fn what_moved_of_each_tag() {
     );
     assert_eq!((of("weights", "").copied_to_device, of("results", "").copied_to_device), (weighty, all), "{report}");
 
-    // All tags and phases together are what the simulator counted.
+    // The sum over all tags and phases is what the simulator counted.
     let (sum, after) = (report.sum_moved(|_| true).unwrap(), simulator.statistics(device.id()).unwrap());
     assert_eq!(sum.faults, after.faults - before.faults);
     assert_eq!(sum.host_faults, after.host_faults - before.host_faults);
@@ -263,7 +263,7 @@ fn what_moved_of_each_tag() {
     assert!(report.to_string().contains("moved (simulated) of results in work: faults"), "{report}");
 }
 
-/// A tag for a block at a chunk's start, one of no bytes, one that outlives what it was for.
+/// Tags that overlap: of a chunk and of a block at its start, an empty tag, and a tag that outlives its block.
 #[test]
 fn tags_that_lie_over_each_other() {
     let device = simulated();
@@ -285,7 +285,7 @@ fn tags_that_lie_over_each_other() {
     back();
     faulted();
     assert_eq!([on_host("chunk"), on_host("block")], [7, 1].map(|n| n * MIB as u64));
-    // Whoever had the memory before lets go late.
+    // The previous owner drops its tags after the next owner has tagged the memory.
     let next = ledger.tag(addr, 4 * MIB, "next");
     drop((chunk, empty));
     back();
@@ -301,7 +301,7 @@ fn advise(pattern: &AccessPattern) -> Vec<Recommendation> {
     recommend(pattern, &Profile::h100_pcie5(), HERE, 0.05).unwrap()
 }
 
-/// Host and device read the same table in turns, and the pages go to and fro.
+/// Adds a pattern in which host and device read the same table in turn, so that the pages migrate each time.
 fn thrashing(pattern: &mut AccessPattern, rounds: usize) -> usize {
     let table = pattern.memory("table", 8 * MIB);
     pattern.used(table, 0..8 * MIB, Processor::Host, AccessMode::Write);
@@ -326,7 +326,7 @@ fn a_table_that_both_read_gains_from_copies() {
 
 #[test]
 fn where_nothing_gains_nothing_is_said() {
-    // Goes to the device once, and stays.
+    // Migrates to the device once, and stays there.
     let mut once = AccessPattern::new();
     let memory = once.memory("batch", 8 * MIB);
     once.used(memory, 0..8 * MIB, Processor::Host, AccessMode::Write);
@@ -343,7 +343,7 @@ fn where_nothing_gains_nothing_is_said() {
     }
     assert_eq!(advise(&device_only), []);
     assert_eq!(advise(&AccessPattern::new()), []);
-    // What gains little is not said either.
+    // A gain below the threshold makes no recommendation.
     let mut pattern = AccessPattern::new();
     thrashing(&mut pattern, 3);
     assert_eq!(recommend(&pattern, &Profile::h100_pcie5(), HERE, 0.999).unwrap(), []);
@@ -374,7 +374,7 @@ fn what_a_ledger_wrote_down_is_advised_on_and_the_advice_helps() {
         table.host_write().unwrap().fill(3);
         for _ in 0..6 {
             let kernel = HostKernel::new("read", |_| ()).reads(table.device_address(), 8 * MIB);
-            // SAFETY: the table is initialised and lives until the stream was waited for.
+            // SAFETY: the table is initialized and outlives the work, because the host guard waits for it.
             unsafe { stream.launch_host(kernel) }.unwrap();
             assert_eq!(table.host_read().unwrap()[5], 3);
         }
@@ -417,7 +417,7 @@ fn what_is_tagged_in_part_is_written_down_in_part() {
     let read = Step::Used { memory: 0, range: 0..5000, by: Processor::Host, mode: AccessMode::Read };
     let prefetched = Step::Prefetched { memory: 0, range: 4096..5000, to: Processor::Device };
     assert_eq!(ledger.pattern().steps(), [read, prefetched]);
-    // What was tagged before is not in the next pattern.
+    // A tag from before `write_down` is not part of the new pattern.
     ledger.write_down(10);
     memory.host_read().map(drop).unwrap();
     assert_eq!(ledger.pattern(), AccessPattern::new());

@@ -1,5 +1,5 @@
-//! What automatic prefetch learns from besides declared uses: prefetches by the user, and faults; and whole stacks of
-//! buffers.
+//! Automatic prefetch learns from prefetches by the user and from page faults, and not only from declared uses
+//! (`auto_prefetch.rs`). It also works on all buffers of a stack.
 
 use crate::common;
 use cumem::hints::PrefetchPlan;
@@ -17,7 +17,7 @@ const SLABS: usize = 24;
 
 type Bytes<R = ManagedResource> = UnifiedBuffer<u8, R>;
 
-/// A buffer whose pages are on the host.
+/// Creates a buffer whose pages are on the host.
 fn on_host<R: MemoryResource<Kind = kind::Managed>>(stack: R) -> Bytes<R> {
     let stream = Stream::new(stack.device()).unwrap();
     let mut buffer = UnifiedBuffer::zeroed(SLAB * SLABS, &stream, stack).unwrap();
@@ -40,7 +40,7 @@ fn slabs(bytes: u64) -> u64 {
     bytes / SLAB as u64
 }
 
-/// The slabs that were last asked to be on the device.
+/// Returns the slabs whose last prefetch was to the device.
 fn asked_for(buffer: &Bytes) -> Vec<usize> {
     let here = Some(Location::Device(buffer.device().id()));
     let asked = |number: &usize| {
@@ -61,20 +61,20 @@ fn prefetches_by_the_user_show_what_comes(device: &Device) {
     let report = buffer.auto_prefetch_report().unwrap();
     assert_eq!((report.uses, slabs(report.ahead), report.on_demand, report.coverage()), (0, 2, 0, None));
 
-    // Used as they were prefetched: nothing of it was for it to bring, and they are not seen a second time.
+    // Uses of slabs that the user has prefetched count as neither on demand nor ahead, and are not observed again.
     [3, 6, 9].into_iter().for_each(|number| drop(buffer.device_use(slab(number)).unwrap()));
     let report = buffer.auto_prefetch_report().unwrap();
     assert_eq!((report.on_demand, report.ahead_used, report.wasted, report.coverage()), (0, 0, 0, None));
     assert_eq!(asked_for(&buffer), [3, 6, 9, 12, 15]);
 
-    // One that it had brought, and one of its own.
+    // The user prefetches slab 12, which was prefetched ahead. Slab 15 is used as foreseen.
     let _ = buffer.prefetch_range(slab(12), device.id()).unwrap();
     drop(buffer.device_use(slab(15)).unwrap());
     let report = buffer.auto_prefetch_report().unwrap();
     assert_eq!((slabs(report.left_to_user), slabs(report.ahead_used), report.wasted), (1, 1, 0), "{report:?}");
     assert_eq!((report.coverage(), report.accuracy()), (Some(1.0), Some(1.0)));
 
-    // What goes back to the host is no longer ahead, and is no turn of the host's.
+    // Pages that the user prefetches to the host are no longer ahead. This does not count as a use by the host.
     let _ = buffer.prefetch_range(slab(18), Location::Host).unwrap();
     drop(buffer.device_use(slab(18)).unwrap());
     drop(buffer.device_use(slab(21)).unwrap());
@@ -98,7 +98,7 @@ fn builders_and_plans_show_it_too(device: &Device) {
 #[test]
 fn guesses_that_the_users_prefetches_pass_by_are_given_up() {
     let buffer = observed(&common::simulated(), 1);
-    // Lines that break off as soon as they are believed, each time brought one too far.
+    // Each line breaks off right after its first prediction, so every prediction is wrong.
     for number in [0, 1, 12, 13, 5, 6, 18, 19, 9, 10, 22, 23, 3, 4, 15, 16] {
         let _ = buffer.prefetch_range(slab(number), buffer.device().id()).unwrap();
     }
@@ -114,12 +114,12 @@ fn faults_where_they_can_be_read(device: &Device) {
     assert_eq!((report.faults, report.uses), (device.is_simulated().then_some(0), 1));
 }
 
-/// A kernel that touches a slab, which nobody declared, and which is waited for.
+/// Launches a kernel that reads a slab without a declared use of the slab, and waits for it.
 fn touch<R: MemoryResource<Kind = kind::Managed>>(buffer: &Bytes<R>, number: usize) {
     drop(buffer.sparse_device_use(0..buffer.len()).unwrap());
     let addr = buffer.device_address() + slab(number).start as u64;
     let kernel = HostKernel::new("slab", |_| ()).reads(addr, SLAB).operations(67_000_000_000);
-    // SAFETY: the buffer outlives the work: its stream is waited for.
+    // SAFETY: the buffer outlives the work, because its stream is synchronized.
     unsafe { buffer.stream().launch_host(kernel) }.unwrap();
     buffer.stream().synchronize().unwrap();
 }
@@ -141,7 +141,7 @@ fn faults_of_work_that_nobody_declared_show_what_comes() {
         let before = simulator.statistics(device.id()).unwrap();
         let auto = clock(&buffer, &order);
         let after = simulator.statistics(device.id()).unwrap();
-        // It looks at faults when the buffer is used.
+        // The faults are read at the next declared use.
         drop(buffer.sparse_device_use(0..1).unwrap());
         let report = buffer.auto_prefetch_report().unwrap();
         assert_eq!(report.faults, Some(after.faults - before.faults));
@@ -167,7 +167,7 @@ fn faults_here_and_there_bring_nothing() {
         let addr = buffer.device_address() + turn * (64 << 10);
         let order = Pattern::Strided { stride: 2 << 20 };
         let kernel = HostKernel::new("columns", |_| ()).reads(addr, buffer.len() - SLAB).in_order(order);
-        // SAFETY: the buffer outlives the work: its stream is waited for.
+        // SAFETY: the buffer outlives the work, because its stream is synchronized.
         unsafe { buffer.stream().launch_host(kernel) }.unwrap();
         buffer.stream().synchronize().unwrap();
     }
@@ -221,7 +221,7 @@ fn a_stack_from_text_has_it_and_what_does_not_migrate_has_not() {
     let buffer = cumem::Buffer::<u8, _>::zeroed(SLAB, &stream, &stack).unwrap();
     assert_eq!(buffer.auto_prefetch_report().unwrap().uses, 0);
 
-    // Unified memory first, and then none.
+    // The first buffer is managed memory, the second one is spilled to pinned memory.
     let managed = ManagedResource::new(&device).unwrap().auto_prefetch(AutoPrefetchOptions::default()).unwrap();
     let spill = managed.limit(SLAB).spill_to(PinnedResource::new(&device)).unwrap();
     let first = cumem::Buffer::<u8, _>::zeroed(SLAB, &stream, &spill).unwrap();
@@ -270,7 +270,7 @@ fn every_driver_call_may_fail() {
         for number in 0..4 {
             let part = buffer.device_use(slab(number))?;
             let kernel = HostKernel::new("slab", |_| ()).reads(part.device_address(), SLAB);
-            // SAFETY: the buffer is given back on the stream of the work.
+            // SAFETY: the buffer is deallocated in the order of this stream.
             unsafe { stream.launch_host(kernel) }?;
         }
         drop(buffer.sparse_device_use(0..SLAB)?);

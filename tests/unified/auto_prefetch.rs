@@ -1,4 +1,4 @@
-//! Automatic prefetch: what it brings, what it leaves, and what it counts.
+//! Automatic prefetch: the ranges that it prefetches, those that it leaves out, and its counters.
 
 use crate::common;
 use cumem::sim::{FaultCall, Happening, Profile};
@@ -15,7 +15,7 @@ const SLABS: usize = 24;
 
 type Bytes = UnifiedBuffer<u8, ManagedResource>;
 
-/// A buffer whose pages are on the host.
+/// Creates a buffer whose pages are on the host.
 fn on_host(device: &Device) -> Bytes {
     let stream = Stream::new(device).unwrap();
     let mut buffer = UnifiedBuffer::zeroed(SLAB * SLABS, &stream, ManagedResource::new(device).unwrap()).unwrap();
@@ -23,7 +23,7 @@ fn on_host(device: &Device) -> Bytes {
     buffer
 }
 
-/// Work of 1 ms of virtual time on a slab, in which its transfer can hide.
+/// Enqueues work of 1 ms of virtual time on a slab. That is longer than the transfer of a slab takes.
 fn work_on(buffer: &Bytes, slab: usize) {
     work_for(buffer, slab, 67_000_000_000);
 }
@@ -32,12 +32,12 @@ fn work_for(buffer: &Bytes, slab: usize, operations: u64) {
     let range = slab * SLAB..(slab + 1) * SLAB;
     let part = buffer.device_use(range.clone()).unwrap();
     let kernel = HostKernel::new("slab", |_| ()).reads(part.device_address(), range.len()).operations(operations);
-    // SAFETY: the buffer outlives the work: its stream is waited for.
+    // SAFETY: the buffer outlives the work, because its stream is synchronized.
     unsafe { buffer.stream().launch_host(kernel) }.unwrap();
 }
 
-/// The virtual time that a sequence of slabs takes, the device's faults, and what came of automatic prefetch if it is
-/// on.
+/// Uses slabs in the given order. Returns the virtual time, the device's page faults, and the report of automatic
+/// prefetch if it is on.
 fn run(order: &[usize], auto: Option<AutoPrefetchOptions>) -> (Duration, u64, Option<AutoPrefetchReport>) {
     let device = common::simulated();
     let simulator = device.simulator().unwrap();
@@ -83,10 +83,10 @@ fn lines_strides_and_phases_are_foreseen() {
     }
 }
 
-/// Beside what the simulator wrote down of the prefetches and the work.
+/// The reported timeliness is compared with the simulator's records of the prefetches and the work.
 #[test]
 fn timeliness_is_what_the_device_did_not_wait_for() {
-    // The work takes a part of the time that the transfers take, and more.
+    // The work on a slab takes less time than its transfer, then more.
     for (operations, between) in [(3_000_000_000, 0.2..0.9), (67_000_000_000, 1.0..1.1)] {
         let device = common::simulated();
         let simulator = device.simulator().unwrap();
@@ -110,7 +110,7 @@ fn timeliness_is_what_the_device_did_not_wait_for() {
         }
         assert_eq!((transfers.len(), worked.len()), (SLABS, SLABS));
         let (mut in_time, mut waited) = (0.0, Duration::ZERO);
-        // Two were brought when they were declared. The work on a slab can begin when that on the one before is done.
+        // The first two slabs were prefetched at their declared use. Work on a slab can begin after the work before it.
         for (&(begun, done), &free) in transfers[2..].iter().zip(&worked[1..]) {
             let late = done.saturating_sub(free);
             in_time += 1.0 - (late.as_secs_f64() / (done - begun).as_secs_f64()).min(1.0);
@@ -133,10 +133,10 @@ fn phases_are_foreseen_once_they_repeat() {
     for _ in 0..4 {
         phase.iter().for_each(|slab| work_on(&buffer, *slab));
         ahead.push(buffer.auto_prefetch_report().unwrap().ahead_used / SLAB as u64);
-        // The host takes everything back.
+        // The host's write moves all pages back to the host.
         drop(buffer.host_write().unwrap());
     }
-    // Two uses of a phase tell which one it is; the host's turn is one.
+    // Automatic prefetch recognizes the phase by two uses. The host's write counts as one of them.
     assert_eq!(ahead, [0, 6, 13, 20]);
     assert_eq!(buffer.auto_prefetch_report().unwrap().wasted, 0, "nothing is brought for the host to take back");
 }
@@ -152,7 +152,7 @@ fn without_an_order_nothing_is_brought_ahead() {
     assert!(auto <= faulting, "what a use needs comes at once: {auto:?}, fault by fault {faulting:?}");
 }
 
-/// Lines that break off as soon as they are believed.
+/// Each line of the order breaks off right after its first prediction.
 #[test]
 fn wrong_guesses_end_it_until_they_come_true() {
     let device = common::simulated();
@@ -223,7 +223,7 @@ fn a_use_is_valid_whether_its_time_can_be_told_or_not() {
         let mut buffer = on_host(&device);
         let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(1)).unwrap();
         device.simulator().unwrap().fail_nth(call, n, CudaErrorCode::UNKNOWN);
-        // What is brought is on its way when its use is declared.
+        // The work is short, so a prefetch is still running when the use of its range is declared.
         (0..SLABS).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
         device.synchronize().unwrap();
         let report = buffer.stop_auto_prefetch().unwrap();
@@ -241,7 +241,7 @@ fn questions_about_time_that_fail_cost_only_the_answer() {
     let mut buffer = on_host(&device);
     let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(1)).unwrap();
     (0..2).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
-    // Whether what was brought is there.
+    // The query whether a prefetch has ended fails.
     simulator.fail_nth(FaultCall::Query, 1, CudaErrorCode::UNKNOWN);
     (2..SLABS).for_each(|slab| work_for(&buffer, slab, 3_000_000_000));
     device.synchronize().unwrap();
@@ -266,7 +266,7 @@ fn without_concurrent_access_it_stays_off() {
     }
 }
 
-/// On a GPU too, by the counts: nothing is launched.
+/// Runs on a GPU too, because it launches no kernel and checks only the counters.
 fn what_was_brought_is_counted(device: &Device) {
     let mut buffer = on_host(device);
     let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(2)).unwrap();

@@ -1,4 +1,4 @@
-//! Policies and hints given together, confirmed by asking the driver (or the simulator) for the range attributes.
+//! Policies and combined hints, confirmed by the range attributes that the driver or the simulator reports.
 
 use crate::common;
 use cumem::sim::{FaultCall, Profile};
@@ -23,7 +23,7 @@ on_devices!(
     residency_where_it_can_be_told,
 );
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 on_devices!(alone: a_rejected_hint_takes_back_those_before_it);
 
 const BYTES: usize = 4 << 20;
@@ -134,7 +134,7 @@ fn undoing_brings_back_what_each_part_was_told_before(device: &Device) {
         .and(MigrationPolicy::AccessedBy(Location::Host))
         .and(MigrationPolicy::AccessedBy(here));
     let applied = apply(&policy, &buffer).unwrap();
-    // An H100's driver (580.159) names no preferred location then of the part that had been told nothing.
+    // Driver 580.159 on an H100 then reports no preferred location for the part that had no advice before.
     let obeyed = |(number, told): (usize, &RangeAttributes)| {
         let names_none = number == 3 && !device.is_simulated() && told.preferred_location.is_none();
         told.read_mostly && (told.preferred_location == Some(Location::Host) || names_none)
@@ -144,13 +144,13 @@ fn undoing_brings_back_what_each_part_was_told_before(device: &Device) {
     applied.undo(buffer.block(), buffer.stream()).unwrap();
     assert_eq!(of_parts(), before);
 
-    // Of a range that cuts them.
+    // The same for a range that begins and ends inside parts.
     let cut = policy.apply(buffer.block(), MIB / 2..MIB + 8192, buffer.stream()).unwrap();
     assert_ne!(of_parts(), before);
     cut.undo(buffer.block(), buffer.stream()).unwrap();
     assert_eq!(of_parts(), before);
 
-    // A block at the same addresses has been told nothing.
+    // A new block at the same addresses has no advice.
     let (addr, stream) = (buffer.device_address(), buffer.stream().clone());
     drop(buffer);
     let buffer = self::buffer(device);

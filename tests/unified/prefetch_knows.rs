@@ -1,4 +1,4 @@
-//! `Prefetch` asks the driver only for pages that are not there, confirmed by where the simulator says that they are.
+//! `Prefetch` calls the driver only for pages that may be elsewhere, confirmed by the simulator's residency.
 
 use crate::common::{free, simulated};
 use cumem::sim::{FaultCall, Profile, Simulator};
@@ -30,7 +30,7 @@ fn get(stack: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
     stack.allocate(stream, layout::bytes(bytes).unwrap()).unwrap()
 }
 
-/// Prefetches that the driver was asked for, and those that it was not.
+/// Returns the number of prefetch calls, and the number of those avoided.
 fn asked(stack: &Stack) -> (u64, u64) {
     (stack.prefetched().calls(), stack.prefetched().avoided())
 }
@@ -39,7 +39,7 @@ fn last_prefetch(block: &Block, stream: &Stream) -> Option<Location> {
     hints::range_attributes(block, 0..block.size(), stream).unwrap().last_prefetch_location
 }
 
-/// Where the simulator can tell, all pages are on the device.
+/// Asserts that all pages are on the device, if the device is simulated.
 fn is_there(block: &Block, stream: &Stream) {
     stream.synchronize().unwrap();
     if let Some(residency) = hints::residency(block, 0..block.size(), stream).unwrap() {
@@ -96,7 +96,7 @@ fn a_prefetch_elsewhere_is_noticed(device: &Device) {
 }
 
 fn memory_that_was_returned_is_noticed(device: &Device) {
-    // Without a pool each block is the driver's, and returned to it.
+    // Without a pool, the driver allocates and frees each block.
     let stack = ManagedResource::new(device).unwrap().prefetch(device.id()).unwrap();
     let stream = Stream::new(device).unwrap();
     for round in 1..=5 {
@@ -136,11 +136,11 @@ fn on_another_stream_the_pages_are_there_without_a_fault() {
     let first = get(&stack, &one, 8 * MIB);
     let addr = first.addr();
     free(&stack, &one, first).unwrap();
-    // The prefetch is enqueued and not done.
+    // The prefetch is enqueued, but has not ended.
     let again = get(&stack, &two, 8 * MIB);
     assert_eq!((again.addr(), asked(&stack)), (addr, (1, 1)));
     let kernel = HostKernel::new("use", |_| ()).reads(addr, 8 * MIB);
-    // SAFETY: the block is live until the stream was waited for; fresh memory of the simulator is initialised.
+    // SAFETY: the block outlives the work, because the stream is synchronized. The simulator initializes new memory.
     unsafe { two.launch_host(kernel) }.unwrap();
     two.synchronize().unwrap();
     assert_eq!(device.simulator().unwrap().statistics(device.id()).unwrap().faults, 0);
@@ -157,7 +157,7 @@ fn where_pages_may_be_evicted_nothing_is_assumed() {
     assert_eq!(asked(&stack).1, 1, "there is room");
     free(&stack, &stream, block).unwrap();
 
-    // Takes the device's memory away from under the pages.
+    // A large plain allocation makes the driver evict pages.
     let plain = CudaResource::new(&device);
     let large = get(&plain, &stream, 56 * MIB);
     let before = asked(&stack);
@@ -168,7 +168,7 @@ fn where_pages_may_be_evicted_nothing_is_assumed() {
     assert_eq!(asked(&stack), (before.0 + 3, before.1));
     free(&plain, &stream, large).unwrap();
 
-    // As much unified memory as the device has.
+    // As much managed memory as the device has, in addition to the pool's.
     let more = ManagedResource::new(&device).unwrap();
     let oversubscribed = get(&more, &stream, 64 * MIB);
     let before = asked(&stack);
@@ -193,7 +193,7 @@ fn kernels_of_another_device_may_have_taken_the_pages() {
     let block = get(&stack, &stream, 4 * MIB);
     stream.synchronize().unwrap();
     let kernel = HostKernel::new("take", |_| ()).writes(block.addr(), 4 * MIB);
-    // SAFETY: the block is live until the stream was waited for, and its prefetch is done.
+    // SAFETY: the block outlives the work, because the stream is synchronized. The block's prefetch has ended.
     unsafe { other.launch_host(kernel) }.unwrap();
     other.synchronize().unwrap();
     let residency = hints::residency(&block, 0..4 * MIB, &stream).unwrap().unwrap();
@@ -204,7 +204,7 @@ fn kernels_of_another_device_may_have_taken_the_pages() {
     assert_eq!(asked(&stack), (2, 0));
     is_there(&block, &stream);
 
-    // A prefetch to the second strikes out what was known of the first.
+    // A prefetch to the second device invalidates the knowledge about the first.
     assert_eq!(hints::prefetch(&block, 0..block.size(), second.id(), &stream).unwrap(), Outcome::Applied);
     let there = Outcome::Skipped(SkipReason::AlreadyThere);
     assert_eq!(hints::prefetch_if_needed(&block, 0..block.size(), second.id(), &stream).unwrap(), there);
@@ -213,7 +213,7 @@ fn kernels_of_another_device_may_have_taken_the_pages() {
     free(&stack, &stream, block).unwrap();
 }
 
-/// What a program may do that this library sees.
+/// The operations of a random program. This library sees each of them.
 #[derive(Debug, Clone)]
 enum Op {
     Allocate { bytes: usize, stream: usize },
@@ -251,7 +251,7 @@ proptest! {
             match op {
                 Op::Allocate { bytes, stream } => {
                     let avoided = stack.prefetched().avoided();
-                    // With all memory taken as plain memory a prefetch fails, when it is done.
+                    // If plain allocations take all memory, a prefetch fails when it runs.
                     let Ok(block) = stack.allocate(&streams[stream], layout::bytes(bytes).unwrap()) else { continue };
                     let done = streams[stream].synchronize();
                     if stack.prefetched().avoided() > avoided {

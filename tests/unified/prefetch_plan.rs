@@ -1,4 +1,4 @@
-//! `PrefetchPlan`: checked entry by entry, merged, and all or nothing enqueued, confirmed by what the driver remembers.
+//! `PrefetchPlan`: each entry is checked, ranges are merged, and all are enqueued or none. Range attributes confirm it.
 
 use crate::common;
 use cumem::sim::{FaultCall, Profile, Simulator};
@@ -199,7 +199,7 @@ fn devices_without_concurrent_access_are_skipped_by_name() {
     assert!(!report.batched, "the batch call needs all devices of the machine to be able");
     assert_eq!((last(&buffer, 0..4096), last(&buffer, HALF..BYTES)), (Some(able.id().into()), None));
 
-    // All of it on the device that cannot: nothing is asked of the driver.
+    // On a stream of the device without concurrent access, the plan makes no driver call.
     let stream = Stream::new(&unable).unwrap();
     let mut plan = PrefetchPlan::new(&stream);
     plan.add(buffer.block(), 0..BYTES, able.id()).unwrap();

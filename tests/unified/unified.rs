@@ -1,4 +1,4 @@
-//! Prefetch and the six advices, confirmed by asking the driver (or the simulator) for the range attributes.
+//! Prefetch and the six kinds of advice, confirmed by the range attributes that the driver or the simulator reports.
 
 use crate::common;
 use cumem::{

@@ -1,5 +1,5 @@
-//! The host memory that the pool's bookkeeping takes: bytes per live block, and tables that stay bounded however many
-//! streams are created and dropped.
+//! The host memory of the pool's bookkeeping: bytes per live block, and tables that stay bounded while streams come and
+//! go.
 //!
 //! `cargo test --release -p cumem-adaptors --test layers bookkeeping -- --nocapture` prints the figures.
 
@@ -11,7 +11,7 @@ use cumem_test_support::own_process;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-// Tables that all devices of a process share grow in the thread that happens to use them.
+// In a process of their own, because a table that all threads share counts for the thread in which it grows.
 own_process!(a_live_block_costs_64_bytes_at_most, tables_stay_bounded_whatever_streams_come_and_go);
 
 thread_local! {
@@ -21,23 +21,23 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is passed on to the system allocator; only a counter is updated beside it.
+// SAFETY: every call goes to the system allocator. The count beside it does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.set(HELD.get() + layout.size() as isize);
-        // SAFETY: the caller upholds the contract of this method, which is the system allocator's.
+        // SAFETY: the caller keeps this method's contract, which is the system allocator's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         HELD.set(HELD.get() - layout.size() as isize);
-        // SAFETY: the caller upholds the contract of this method, which is the system allocator's.
+        // SAFETY: the caller keeps this method's contract, which is the system allocator's.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         HELD.set(HELD.get() + size as isize - layout.size() as isize);
-        // SAFETY: the caller upholds the contract of this method, which is the system allocator's.
+        // SAFETY: the caller keeps this method's contract, which is the system allocator's.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }
@@ -49,8 +49,8 @@ fn held() -> f64 {
     HELD.get() as f64
 }
 
-/// Returns the most host bytes per block that `live` live blocks need, and the bytes that the empty pool needs.
-/// The first number is measured while half as many again are allocated and freed at random.
+/// Allocates `live` blocks, then frees and allocates half as many at random. Returns the largest number of host bytes
+/// per live block, and the host bytes of the empty pool.
 fn per_block(live: usize) -> (f64, f64) {
     let (device, stream) = sim();
     let before = held();
@@ -58,7 +58,7 @@ fn per_block(live: usize) -> (f64, f64) {
     free(&pool, &stream, pool.allocate(&stream, layout::bytes(1).unwrap()).unwrap()).unwrap();
     let empty = held() - before;
     let mut rng = Rng::new(1);
-    // Allocated before the count begins, because this memory is the test's own.
+    // Allocated before the count begins, because it is the test's own memory.
     let mut blocks: Vec<Block> = Vec::with_capacity(live);
     let (mut most, before) = (0.0_f64, held());
     let steps = live + live / 2;
@@ -85,7 +85,7 @@ fn a_live_block_costs_64_bytes_at_most() {
     }
 }
 
-/// Ten thousand streams, a hundred of them alive at a time, each of which frees what another has left.
+/// Ten thousand streams, a hundred of them alive at a time. Each frees a block that another stream allocated.
 fn tables_stay_bounded_whatever_streams_come_and_go() {
     let (device, stream) = sim();
     let pool = Pool::new(CudaResource::new(&device), PoolOptions::new().initial(64 << 20)).unwrap();

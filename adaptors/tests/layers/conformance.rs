@@ -1,4 +1,4 @@
-//! Every adaptor, and whole stacks, pass the conformance tests of every resource.
+//! Every adaptor, and whole stacks, pass the conformance suite.
 
 use cumem::accounting::Ledger;
 use cumem::{

@@ -1,4 +1,4 @@
-//! Whichever driver call fails, a request that fails leaves every counter of the stack unchanged.
+//! Whichever driver call fails, a failed request leaves every counter of the stack as it was.
 
 use crate::common::free;
 use cumem::sim::{Profile, faults};
@@ -6,7 +6,7 @@ use cumem::{AllocError, LayerExt, ManagedResource, MemoryResource, Stream, layou
 use cumem_adaptors::{Counters, Limit, PoolOptions, PoolState, Prefetched, ResourceExt};
 use std::error::Error;
 
-/// Returns the bytes and blocks that the layers count as allocated.
+/// Returns the counters of all layers: bytes and blocks that are allocated.
 fn counted(stack: &impl MemoryResource) -> Vec<i64> {
     let counts = stack.find::<Counters>().unwrap().counts();
     let pool = stack.find::<PoolState>().unwrap().stats();

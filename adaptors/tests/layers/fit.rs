@@ -1,4 +1,4 @@
-//! `fit_batch`: the batch that it returns can be allocated, and hardly a larger one can.
+//! `fit_batch`: a batch of the returned size can be allocated, and hardly more can.
 
 use crate::common::{free, sim_with};
 use cumem::sim::Profile;
@@ -9,12 +9,13 @@ use proptest::prelude::*;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-/// Creates a device with `gib` GiB of memory, and a stream on it.
+/// Creates a device with `gib` GiB of memory.
 fn card(gib: usize) -> (Device, Stream) {
     sim_with(Profile::h100_pcie5().with_capacity((gib * GIB) as u64))
 }
 
-/// Checks that the returned batch can be allocated as one block, and that a batch with one more item cannot.
+/// Asserts that one block of the returned size can be allocated and that a block for one more item cannot. Returns the
+/// number of items.
 fn is_exact(stack: &impl MemoryResource, stream: &Stream, per_item: usize, fixed: usize) -> usize {
     let fit = fit_batch(stack, per_item, fixed, usize::MAX).unwrap();
     assert_eq!(fit.bytes, fixed + fit.items * per_item);
@@ -115,18 +116,18 @@ fn what_spills_has_the_room_of_either_side() {
         let first = CudaResource::new(&device).limit(first * MIB);
         first.spill_to(ManagedResource::new(&device).unwrap().limit(second * MIB)).unwrap()
     };
-    // A block comes from one side.
+    // One block comes from one of the two resources.
     assert_eq!(is_exact(&spill(300, 500), &stream, MIB, 0), 500);
     assert_eq!(is_exact(&spill(500, 300), &stream, MIB, 0), 500);
     assert_eq!(is_exact(&spill(300, 500).limit(200 * MIB).statistics(), &stream, MIB, 0), 200);
 
-    // Memory that a side has handed out reduces the room of that side only.
+    // The bytes that a resource has allocated reduce the room of that resource only.
     let stack = spill(300, 500);
     let taken = stack.allocate(&stream, cumem::layout::bytes(400 * MIB).unwrap()).unwrap();
     assert_eq!(is_exact(&stack, &stream, MIB, 0), 300, "400 of the second's 500 are out");
     free(&stack, &stream, taken).unwrap();
 
-    // A side under pressure has no room, however much the other side has.
+    // A resource under pressure has no room, so the other one decides.
     let others = CudaResource::new(&device);
     let held = others.allocate(&stream, cumem::layout::bytes(7 * GIB).unwrap()).unwrap();
     let pressed =
@@ -135,7 +136,7 @@ fn what_spills_has_the_room_of_either_side() {
     assert_eq!(is_exact(&stack, &stream, MIB, 0), 100);
     free(&others, &stream, held).unwrap();
 
-    // The result is the same through any erasure, and for a spill within a spill.
+    // The same through erasure, and with a spill within a spill.
     let text =
         "device | limit(10MiB) | spill(managed | limit(20MiB) | spill(pinned | pool(maximum=32MiB))) | statistics";
     let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
@@ -143,7 +144,7 @@ fn what_spills_has_the_room_of_either_side() {
     let stack = stack.into_device_accessible().unwrap();
     assert_eq!(is_exact(&&stack, &stream, MIB, 0), 32);
 
-    // Managed memory may exceed the device's free memory if oversubscription is requested.
+    // With `oversubscribe`, a batch of managed memory may be larger than the device's memory.
     let more = CudaResource::new(&device).spill_to(ManagedResource::new(&device).unwrap()).unwrap();
     let items = |options: FitOptions| options.fit_batch(&more, GIB, 0, 20).unwrap().items;
     assert_eq!(items(FitOptions::default().oversubscribe(true)), 20);
@@ -164,7 +165,7 @@ fn unified_and_host_memory() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// However many blocks a pool holds and however its memory is split, the returned batch can be allocated.
+    /// A batch of the returned size can be allocated, whatever blocks the pool holds and however its chunks are cut.
     #[test]
     fn what_fits_can_be_had(
         sizes in prop::collection::vec(1..40 * MIB, 0..20),

@@ -1,4 +1,4 @@
-//! `Limiter`: exact under contention, adjustable, and its count unchanged when the upstream fails.
+//! `Limiter`: it is exact under contention, can be adjusted, and keeps its count when the upstream fails.
 
 use crate::common::{free, sim, sim_with};
 use cumem::sim::Profile;
@@ -77,8 +77,7 @@ fn sixteen_threads_never_pass_the_limit_nor_block_each_other_in_vain() {
         for _ in 0..16 {
             threads.spawn(|| {
                 for _ in 0..50 {
-                    // There is always room for one block per thread, because large requests that fail take nothing from
-                    // the limit.
+                    // There is always room for one block per thread, although large requests fail at the same time.
                     let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
                     assert!(stack.allocate(&stream, layout::bytes(limit + 1).unwrap()).is_err());
                     free(&stack, &stream, block).unwrap();

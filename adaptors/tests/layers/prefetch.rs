@@ -1,5 +1,5 @@
-//! `Prefetch`: pages are at the target, a failed prefetch frees the block, and devices that cannot prefetch are
-//! refused.
+//! `Prefetch`: pages migrate to the target, a failed prefetch deallocates the block, and devices without concurrent
+//! managed access are refused.
 
 use crate::common::{free, sim, sim_with};
 use cumem::sim::{FaultCall, Profile, Simulator};
@@ -10,7 +10,7 @@ use cumem::{
 use cumem_adaptors::{Counters, Prefetch, Prefetched, ResourceExt};
 use cumem_test_support::own_process;
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 own_process!(a_failed_prefetch_returns_the_block);
 
 #[test]
@@ -55,7 +55,7 @@ fn a_failed_prefetch_returns_the_block() {
     assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 0);
     assert!(cumem::take_drop_errors().is_empty());
 
-    // The limit admits only one block, so this allocation shows that the first block was freed.
+    // The limit has room for one block, so the first block was deallocated.
     let block = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap();
     free(&stack, &stream, block).unwrap();
 }

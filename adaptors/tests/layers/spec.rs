@@ -277,7 +277,7 @@ fn a_spill_from_text_spills() {
 
 const MIB: usize = 1 << 20;
 
-/// Allocates blocks of 8, 2 and 8 MiB, and frees all but the second.
+/// Allocates blocks of 8, 2 and 8 MiB, and frees the first and the third. Returns the second.
 fn use_and_keep(stack: &AnyStack, stream: &Stream) -> Block {
     let [large, kept, other] = [8, 2, 8].map(|n| stack.allocate(stream, layout::bytes(n * MIB).unwrap()).unwrap());
     free(stack, stream, large).unwrap();
@@ -301,7 +301,7 @@ fn a_stack_from_text_gives_back_what_it_keeps() {
         let reserved = || stack.find_all::<Counters>().last().unwrap().counts().current_bytes;
         assert_eq!(reserved(), 18 * MIB as i64, "{text}");
         assert_eq!(stack.trim_stack(18 * MIB), Ok(0), "{text}");
-        // The free chunk with the highest address is freed first, and one chunk is enough.
+        // The pool frees the highest free chunk first, and one chunk is enough.
         let (given, rest) = (stack.trim_stack(17 * MIB).unwrap(), stack.trim_stack(0).unwrap());
         assert!((MIB..=8 * MIB).contains(&given), "{text}: {given}");
         assert_eq!((given + rest, reserved()), (16 * MIB, 2 * MIB as i64), "{text}");
@@ -319,7 +319,7 @@ fn each_layer_that_keeps_memory_gives_it_back() {
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
     let simulator = device.simulator().unwrap();
 
-    // One pool over another: the outer pool frees its chunks to the inner pool, which frees them to the driver.
+    // One pool over another: the outer pool frees to the inner one, and the inner one to the driver.
     let stack = build("device | pool(step=2MiB) | pool(step=2MiB)");
     let kept = use_and_keep(&stack, &stream);
     free(&stack, &stream, kept).unwrap();
@@ -336,7 +336,7 @@ fn each_layer_that_keeps_memory_gives_it_back() {
     assert!(given >= 18 * MIB, "{given}");
     assert_eq!(device.memory_info().unwrap().free - before, given);
 
-    // The second resource of a spill is trimmed too.
+    // The second resource of a spill.
     let first = CudaResource::new(&device).limit(0);
     let second = PinnedResource::new(&device).pool(PoolOptions::new()).unwrap();
     let stack = AnyUpstream::new(first.spill_to(second).unwrap());

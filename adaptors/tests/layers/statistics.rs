@@ -1,4 +1,4 @@
-//! `Statistics`: its counts, also in scopes, and a refused call that leaves no trace.
+//! `Statistics`: its counters and scopes, and that a refused call changes none of them.
 
 use crate::common::{free, sim};
 use cumem::{CudaResource, DeallocReason, LayerExt, MemoryResource, layout};
@@ -38,7 +38,7 @@ fn scopes_nest_and_end_in_any_order() {
     free(&stack, &stream, a).unwrap();
     free(&stack, &stream, before).unwrap();
 
-    // In the inner scope, 300 bytes were allocated, and 1100 bytes of earlier blocks were freed.
+    // In the inner scope, 300 bytes were allocated and 1100 bytes of earlier blocks were freed.
     let counts = inner.counts();
     assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_bytes), (-800, 300, 300));
     let counts = outer.end();

@@ -1,4 +1,4 @@
-//! Adaptors that do the wrong thing when their upstream fails. The suite must detect each.
+//! Adaptors that handle a failing upstream wrongly. The suite must report each.
 
 use crate::crooked::{Crooked, caught, free};
 use cumem::{AllocError, Block, DeallocError, MemoryResource, layout};
@@ -16,7 +16,7 @@ adaptor_conformance!(doubles, |upstream| Ledger::new(Ledger::new(upstream)));
 
 #[test]
 fn leaks_when_the_second_of_two_fails() {
-    // Allocates a header for each block, and leaks the header if the block itself fails.
+    // The adaptor allocates a header for each block, and leaks it if the block's own allocation fails.
     let report = report(|upstream| {
         let headers = Arc::new(Mutex::new(HashMap::new()));
         let known = Arc::clone(&headers);
@@ -39,7 +39,7 @@ fn leaks_when_the_second_of_two_fails() {
 
 #[test]
 fn counts_what_failed() {
-    // Like an early version of RMM's limiter, which did not subtract: each failed allocation reduces the budget.
+    // RMM's limiter before its fix: it does not subtract a failed allocation, so every failure shrinks the budget.
     let report = report(|upstream| {
         const LIMIT: usize = 48 << 20;
         let counted = Arc::new(AtomicUsize::new(0));

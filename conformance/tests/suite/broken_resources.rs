@@ -1,4 +1,4 @@
-//! A suite that cannot fail is worthless, so each promise is broken once here. The suite must detect it.
+//! Each resource here breaks one promise, and the suite must report it.
 
 use crate::crooked::{Crooked, caught, free};
 use cumem::error::InvalidLayout;
@@ -21,10 +21,10 @@ fn managed(make: impl Fn(ManagedResource) -> Crooked) -> Report {
         .run(&Place::simulated())
 }
 
-/// Returns `block` at another offset, or with another size or tag.
+/// Returns a copy of `block` with another address, size or tag.
 fn forged(block: &Block, offset: usize, size: usize, tag: u64) -> Block {
     let layout = layout::aligned(size, block.layout().align()).unwrap();
-    // SAFETY: the callers stay within the memory that they allocated.
+    // SAFETY: the callers stay within their allocation.
     let ptr = unsafe { block.as_non_null().add(offset) };
     Block::new(block.maker(), ptr, layout, tag)
 }
@@ -57,7 +57,7 @@ fn misaligned() {
 
 #[test]
 fn rounds_sizes_down() {
-    // A bump allocator that rounds sizes down instead of up, so that neighbors share up to 255 bytes.
+    // A bump allocator that rounds sizes down, so that neighbours share up to 255 bytes.
     let report = managed(|upstream| {
         let (maker, chunk, used) = (MakerId::unique(), Mutex::new(None::<Block>), Mutex::new(0));
         let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
@@ -86,17 +86,16 @@ fn rounds_sizes_down() {
 
 #[test]
 fn scribbles_on_live_blocks() {
-    // Like bookkeeping inside the memory that writes to a wrong address.
+    // The resource writes bookkeeping into the memory of the previous block.
     let report = managed(|upstream| {
         let last = Mutex::new(0_usize);
         Crooked::over(upstream).allocating(move |upstream, stream, layout| {
             let block = upstream.allocate(stream, layout)?;
             let previous = mem::replace(&mut *last.lock().unwrap(), block.as_ptr() as usize);
             let reachable = block.size() > 0 && block.size() < 8 << 20 && previous > 4096;
-            // The previous block may have been freed. Writing to it would then crash the test, so the simulator is
-            // asked first.
+            // Writing to a freed block would crash the simulator, so ask the driver first.
             if reachable && upstream.device().pointer_info(previous as *const u8).is_ok() {
-                // SAFETY: the driver knows the address, so it is in allocated memory.
+                // SAFETY: the driver knows the address, so it is mapped.
                 unsafe { (previous as *mut u8).write(0xa5) };
             }
             Ok(block)
@@ -119,7 +118,7 @@ fn accepts_foreign_blocks() {
         crooked.deallocating(|_, _, _| Ok(()))
     });
     caught(&report, &["foreign_block", "forged_block", "wrong_device_on_deallocate"]);
-    // This resource frees nothing either.
+    // The resource leaks all blocks too.
     caught(&report, &["usual_sizes"]);
 }
 
@@ -173,7 +172,7 @@ fn folds_out_of_memory_into_unknown() {
 
 #[test]
 fn loses_memory_at_the_limit() {
-    // A resource that drops its bookkeeping to make room is detected when memory runs out.
+    // When a request of 1 GiB has failed, the resource frees no block any more.
     let suite = Suite::new(|device: &Device| {
         let lost = Arc::new(AtomicBool::new(false));
         let dry = Arc::clone(&lost);
@@ -192,7 +191,7 @@ fn loses_memory_at_the_limit() {
 
 #[test]
 fn wraps_around() {
-    // Unchecked arithmetic that truncates sizes to 32 bits: requests of 1 PiB or near isize::MAX become small ones.
+    // Unchecked arithmetic wraps near usize::MAX, and the number of pages wraps near 1 PiB.
     let report = managed(|upstream| {
         Crooked::over(upstream).allocating(|upstream, stream, layout| {
             let pages = (layout.size() as u64).wrapping_add(4095) as u32 as usize / 4096;
@@ -238,7 +237,7 @@ fn panics_instead_of_answering() {
     assert!(report.to_string().contains("larger_alignments: panicked: alignment"), "{report}");
 }
 
-/// A free list of whole blocks. `take` removes a block for a layout from the list.
+/// A resource with a free list of whole blocks. `take` removes a block of a layout from the list.
 fn hoarder<U: Upstream>(upstream: U, take: fn(&Mutex<Vec<Block>>, Layout) -> Option<Block>) -> Crooked<U> {
     let free_blocks = Arc::new(Mutex::new(Vec::<Block>::new()));
     let filled = Arc::clone(&free_blocks);
@@ -251,7 +250,7 @@ fn hoarder<U: Upstream>(upstream: U, take: fn(&Mutex<Vec<Block>>, Layout) -> Opt
     })
 }
 
-/// Reuses a free block on any stream, without a wait.
+/// A resource that reuses a free block on any stream without a wait.
 fn hasty<U: Upstream>(upstream: U) -> Crooked<U> {
     hoarder(upstream, |free, layout| {
         let mut free = free.lock().unwrap();
@@ -286,7 +285,7 @@ fn reuse_without_a_wait_is_a_race_whether_or_not_it_shows() {
     let block = resource.allocate(&streams[0], layout::bytes(4096).unwrap()).unwrap();
     let addr = block.addr();
     let work = |name| HostKernel::new(name, |_| ()).writes(addr, 4096);
-    // SAFETY: the closure accesses no memory, and the resource keeps the block's memory.
+    // SAFETY: the closure touches no memory, and the resource keeps the block's memory.
     unsafe { streams[0].launch_host(work("the last use")) }.unwrap();
     free(&resource, &streams[0], block).unwrap();
     let again = resource.allocate(&streams[1], layout::bytes(4096).unwrap()).unwrap();
@@ -301,7 +300,7 @@ fn reuse_without_a_wait_is_a_race_whether_or_not_it_shows() {
 
 #[test]
 fn gives_one_block_to_two_threads() {
-    // Searches under one lock and removes under another, so two threads can find the same block.
+    // The resource finds a block under the lock, releases the lock, and removes the block under the lock again.
     let report = managed(|upstream| {
         hoarder(upstream, |free, layout| {
             let same = |block: &Block| block.layout() == layout;
@@ -316,7 +315,7 @@ fn gives_one_block_to_two_threads() {
     assert!(report.failed().iter().any(|(name, _)| threaded.contains(name)), "{report}");
 }
 
-/// Tests a resource that keeps a block when it is dropped, with expectations that allow it.
+/// Runs the suite on a resource that leaks a block when it is dropped, and declares so.
 fn keeper(crooked: fn(ManagedResource) -> Crooked) -> Report {
     let make = |device: &Device| {
         let crooked = crooked(ManagedResource::new(device)?);

@@ -1,4 +1,4 @@
-//! The suite finds each broken promise, and its programs repeat.
+//! The suite reports each broken promise, and its programs are reproducible.
 
 mod broken_adaptors;
 mod broken_resources;

@@ -1,4 +1,4 @@
-//! Programs repeat, their models add up, and they run on many threads.
+//! Programs are reproducible, agree with their model, and run on many threads.
 
 use cumem::sim::Profile;
 use cumem::{CudaResource, Device, ManagedResource, Stream};

@@ -1,4 +1,4 @@
-//! Tests against a fake driver that has only four functions.
+//! With a driver that has only four functions.
 
 use std::env;
 use std::ffi::c_void;
@@ -47,11 +47,11 @@ fn missing_symbol_returns_not_found() {
     }
 }
 
-/// The first call loads the driver, the second goes straight to it.
+/// The first call loads the driver. The second call jumps to it directly.
 fn stack_arguments_arrive() {
     for _ in 0..2 {
         let mut got = [0_usize; 10];
-        // SAFETY: the fake writes ten words to the address in the last argument but one, and `got` has room for ten.
+        // SAFETY: the fake driver writes ten words to the array that the last argument but one points to.
         let code = unsafe {
             sys::cuLaunchKernel(
                 ptr::without_provenance_mut(101),
@@ -93,14 +93,14 @@ type Wide = unsafe extern "C" fn(
     f64,
 ) -> u32;
 
-/// As above, with every argument register in use.
+/// The same with every argument register in use.
 fn register_arguments_arrive() {
     let wide = sys::cuProfilerStart as *const c_void;
-    // SAFETY: the fake's function with this name has the type `Wide`.
+    // SAFETY: the fake driver's function of this name has the type `Wide`.
     let wide = unsafe { std::mem::transmute::<*const c_void, Wide>(wide) };
     for _ in 0..2 {
         let mut got = [0.0; 17];
-        // SAFETY: the fake writes seventeen numbers to `got`, which has room for them.
+        // SAFETY: the fake driver writes seventeen numbers to `got`.
         let code =
             unsafe { wide(got.as_mut_ptr(), 1, 2, 3, 4, 5, 6, 7, 8, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) };
         assert_eq!(code, 0);
@@ -128,8 +128,8 @@ fn library_without_init_is_no_driver() {
     let error = load().unwrap_err();
     assert!(matches!(error, LoadError::NotADriver { symbol: "cuInit", .. }));
     assert!(error.to_string().ends_with("is not a CUDA driver library: it lacks cuInit"));
-    // The library exports this function, but its functions are not used, because it is not a driver. SAFETY: the call
-    // only returns an error code.
+    // The library has this function, but a library that is no driver is not used.
+    // SAFETY: without a driver the function only returns an error code.
     let code = unsafe { sys::cuProfilerStart() };
     assert_eq!(code, CUresult::CUDA_ERROR_SHARED_OBJECT_INIT_FAILED);
 }

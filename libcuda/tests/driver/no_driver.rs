@@ -20,7 +20,7 @@ fn load_says_what_is_missing() {
 
 fn calls_return_an_error() {
     for _ in 0..2 {
-        // SAFETY: the call only returns an error code.
+        // SAFETY: without a driver the function only returns an error code.
         let code = unsafe { sys::cuInit(0) };
         assert_eq!(code, CUresult::CUDA_ERROR_SHARED_OBJECT_INIT_FAILED);
         assert_eq!(cust::init(cust::CudaFlags::empty()), Err(cust::error::CudaError::SharedObjectInitFailed));

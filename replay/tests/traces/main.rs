@@ -1,4 +1,4 @@
-//! Traces: how they are read, and what their replay reports.
+//! Reading traces, and replaying them.
 
 mod replay;
 mod trace;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A resource that counts live blocks, has a limit, and fails with another error than out of memory at one size.
+/// A resource that counts live blocks, has a limit, and fails with another error at one size.
 struct Watched {
     upstream: ManagedResource,
     limit: usize,
@@ -56,7 +56,7 @@ impl Layer for Watched {
     }
 }
 
-// SAFETY: every block is the upstream's and is passed on unchanged.
+// SAFETY: every block comes from the upstream unchanged.
 unsafe impl MemoryResource for Watched {
     type Kind = cumem::kind::Managed;
 
@@ -77,7 +77,7 @@ unsafe impl MemoryResource for Watched {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let size = block.size();
-        // SAFETY: the caller upholds the contract of this method, which is the upstream's.
+        // SAFETY: the caller keeps this method's contract, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }?;
         self.live_blocks.fetch_sub(1, Ordering::Relaxed);
         self.live_bytes.fetch_sub(size, Ordering::Relaxed);
@@ -89,7 +89,7 @@ fn trace(rows: &str) -> Trace {
     Trace::parse(format!("Thread,Time,Action,Pointer,Size,Stream\n{rows}").as_bytes(), "log.csv").unwrap()
 }
 
-/// Two streams, with a block that is freed on the other one, a block of zero bytes, and a block that is never freed.
+/// Two streams, a block that is freed on the other stream, an empty block, and a block that is never freed.
 const SMALL: &str = "\
     1,t,allocate,0x100,1000,0\n\
     2,t,allocate,0x200,2000,1\n\
@@ -166,7 +166,7 @@ fn a_pooled_stack_gives_the_same_figures_every_time() {
     }
 }
 
-/// Returns rows in which every free is of a live block, from arbitrary numbers.
+/// Makes rows from any numbers. Every free is of a live block.
 fn rows(choices: &[(u8, u8, u16)]) -> String {
     let mut live: HashMap<u64, u64> = HashMap::new();
     let mut rows = String::from("1,t,allocate,1,1,0\n");

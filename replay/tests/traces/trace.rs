@@ -1,4 +1,4 @@
-//! Traces that can be read, and traces that cannot.
+//! Traces that can be read, and traces that are refused.
 
 use cumem_replay::{Malformed, Trace, TraceError};
 use cumem_test_support::Folder;

@@ -1,4 +1,4 @@
-//! The thread's current context is as it was, unless there was none.
+//! Calls leave the thread's current context as it was, unless the thread had none.
 
 use super::gpu;
 use cumem::{CudaResource, Device, MemoryResource, take_drop_errors};
@@ -9,7 +9,7 @@ use std::alloc::Layout;
 use std::ptr;
 use std::thread;
 
-// It reads the errors that drops have recorded, which are the process's.
+// This test reads the recorded errors of drops, which the whole process shares.
 own_process!(
     #[ignore = "needs a CUDA device"]
     another_context_stays_current
@@ -53,7 +53,7 @@ fn another_context_stays_current() {
     let memory = CudaResource::new(&device);
     let block = memory.allocate(&stream, Layout::new::<u64>()).unwrap();
     assert_eq!(current(), before);
-    // An error path is no exception.
+    // The same holds if the call fails.
     assert!(memory.allocate(&stream, Layout::array::<u8>(1 << 46).unwrap()).is_err());
     assert_eq!(current(), before);
     // SAFETY: the block is from this resource, and unused.

@@ -1,4 +1,4 @@
-//! Modules and launches, this library's own and cust's.
+//! Modules and launches, of this library and of cust.
 
 use super::{PTX, code, fill, gpu, kernel, spin};
 use cumem::{
@@ -18,7 +18,7 @@ fn kernels_reach_all_memory() {
     for (value, address) in
         [on_device.device_address(), managed.device_address(), pinned.device_address()].into_iter().enumerate()
     {
-        // One number less than there are: the last one has to stay zero.
+        // The kernel must leave the last of the 1000 numbers zero.
         fill(&stream, address, 999, value as u32 + 1);
     }
     let expected = |value| [vec![value; 999], vec![0]].concat();
@@ -60,7 +60,7 @@ fn bad_ptx_is_an_error_with_the_compilers_words() {
     let module = Module::from_ptx(&device, PTX).unwrap();
     assert_eq!(code(module.function("none")), CudaErrorCode::NOT_FOUND);
     assert_eq!(code(module.function("fi\0ll")), CudaErrorCode::NOT_FOUND);
-    // The module outlives its handle as long as there is a kernel of it.
+    // A kernel keeps its module loaded.
     let fill = module.function("fill").unwrap();
     drop(module);
     assert_eq!(fill.device(), &device);
@@ -76,7 +76,7 @@ fn launches_that_cannot_be() {
     let refused = unsafe { stream.launch_kernel(&spin, config, &[KernelArg::new(0_u64)]) };
     assert_eq!(code(refused), CudaErrorCode::INVALID_VALUE);
 
-    // SAFETY: it is not run.
+    // SAFETY: the driver refuses the kernel, so it does not run.
     let refused = unsafe { stream.launch_host(HostKernel::new("nothing", |_| ())) };
     assert_eq!(refused.unwrap_err(), DriverError::NotSupported { what: "host kernels", device: device.id() }.into());
 }
@@ -93,7 +93,7 @@ fn default_streams() {
         assert!(stream.is_idle().unwrap());
         assert_eq!(numbers.to_vec().unwrap(), [value; 10]);
     }
-    // The legacy stream stands for the blocking ones, and only for them.
+    // The legacy stream waits for blocking streams, and for no other streams.
     let (legacy, blocking) = (Stream::legacy_default(&device), Stream::blocking(&device).unwrap());
     spin(&stream, Duration::from_millis(50));
     assert!(legacy.is_idle().unwrap());

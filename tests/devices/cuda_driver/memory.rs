@@ -1,4 +1,4 @@
-//! Allocation, pools, what a pointer points to, and want of memory.
+//! Allocation, the driver's pools, pointer queries, and out of memory.
 
 use super::{code, gpu};
 use cumem::{
@@ -56,7 +56,7 @@ fn allocation_takes_memory_and_gives_it_back() {
     // SAFETY: the block is from this resource, and unused.
     unsafe { memory.deallocate(&stream, block) }.unwrap();
     let without = device.memory_info().unwrap();
-    // Other tests run beside this one, hence only roughly.
+    // Only roughly, because other tests run at the same time.
     assert!(without.free > with.free + 256 * MIB, "{with:?} {without:?}");
 }
 
@@ -77,7 +77,7 @@ fn want_of_memory_has_numbers() {
             other => panic!("{other}"),
         }
     }
-    // It leaves nothing behind.
+    // The failed allocations left no error behind.
     device.synchronize().unwrap();
 }
 

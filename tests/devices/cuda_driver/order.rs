@@ -1,4 +1,4 @@
-//! Streams, events and time.
+//! Order between streams, events, and measured time.
 
 use super::{code, fill, gpu, spin};
 use cumem::{Buffer, CudaErrorCode, CudaResource, Device, Event, Stream};

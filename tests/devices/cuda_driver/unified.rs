@@ -1,4 +1,4 @@
-//! Hints about unified memory, and what the driver then says about the range.
+//! Hints about unified (managed) memory, and the range attributes that the driver then reports.
 
 use super::{code, fill, gpu};
 use cumem::hints::{self, SkipReason};
@@ -12,14 +12,14 @@ use std::os::unix::fs::FileExt;
 
 const SIZE: usize = 64 << 10;
 
-/// Opens device 0, whose pages of unified memory must migrate, and creates a stream on it.
+/// Opens device 0 and creates a stream on it. Panics if the device has no concurrent managed access.
 fn able_gpu() -> (Device, Stream) {
     let (device, stream) = gpu();
     assert!(device.attributes().concurrent_managed_access, "{device} has no concurrent managed access");
     (device, stream)
 }
 
-/// Runs a test on a small block of unified memory.
+/// Runs a test on a small block of managed memory.
 fn with_block(test: impl FnOnce(&Device, &Stream, &Block)) {
     let (device, stream) = able_gpu();
     let memory = ManagedResource::new(&device).unwrap();
@@ -95,7 +95,7 @@ fn numa_nodes_need_a_new_driver() {
         match hints::advise(block, 0..SIZE, Advice::SetPreferredLocation(node), stream) {
             Ok(outcome) => {
                 assert_eq!(outcome, Outcome::Applied);
-                // Driver 580 accepts this advice on a machine with one node, and then reports none.
+                // On a machine with one node, driver 580 accepts this advice and then reports no preferred location.
                 assert!([None, Some(node)].contains(&told(block, stream).preferred_location));
                 assert_eq!(hints::prefetch(block, 0..SIZE, node, stream).unwrap(), Outcome::Applied);
                 stream.synchronize().unwrap();
@@ -122,7 +122,7 @@ fn the_driver_rejects() {
             Err(DeviceError::OutOfRange { .. })
         ));
 
-        // Memory that is not unified.
+        // Device memory takes no hints.
         let memory = CudaResource::new(device);
         let other = memory.allocate(stream, Layout::array::<u8>(SIZE).unwrap()).unwrap();
         let on_device = Location::Device(device.id());
@@ -134,7 +134,7 @@ fn the_driver_rejects() {
     });
 }
 
-/// The host and the device in turn, without a copy.
+/// The host and the device write the same pages in turn, without a copy.
 #[test]
 #[ignore = "needs a CUDA device with concurrent managed access"]
 fn pages_follow_who_touches_them() {
@@ -142,7 +142,7 @@ fn pages_follow_who_touches_them() {
         let n = SIZE / 4;
         super::fill(stream, block.addr(), n as u32, 0xABCD);
         stream.synchronize().unwrap();
-        // SAFETY: the device has written all of it and is idle.
+        // SAFETY: the device has written all elements and is idle.
         let host = unsafe { std::slice::from_raw_parts_mut(block.as_ptr().cast::<u32>(), n) };
         assert!(host.iter().all(|x| *x == 0xABCD));
         host.fill(1);
@@ -154,8 +154,8 @@ fn pages_follow_who_touches_them() {
     });
 }
 
-/// What the density prefetcher takes for a whole block: on an H100 with driver 580 the last block of an allocation ends
-/// with its last page, and is not rounded up.
+/// The density prefetcher works on blocks of 2 MiB. On an H100 with driver 580, the last block of an allocation ends
+/// with the allocation's last page: it is not rounded up.
 #[test]
 #[ignore = "needs a CUDA device with concurrent managed access"]
 fn the_last_block_of_an_allocation_ends_with_its_last_page() {
@@ -174,8 +174,8 @@ fn the_last_block_of_an_allocation_ends_with_its_last_page() {
     assert_eq!(pages_mapped(tail, 42), 0, "32 of 42 pages are more than 51 %");
 }
 
-/// How many of the pages from `addr` the process has mapped on the host (Linux,
-/// `Documentation/admin-guide/mm/pagemap.rst`).
+/// Returns how many of the pages from `addr` the process has mapped on the host. See Linux,
+/// `Documentation/admin-guide/mm/pagemap.rst`.
 fn pages_mapped(addr: u64, pages: usize) -> usize {
     let mut entries = vec![0; 8 * pages];
     File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entries, addr / 4096 * 8).unwrap();

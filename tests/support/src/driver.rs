@@ -115,7 +115,8 @@ impl Driver {
         }
         let folder = Folder::new();
         let file = folder.file("libcuda.so");
-        fs::write(&file, self.library.expect("there was a C compiler when this was built")).expect("the folder is new");
+        let library = self.library.expect("needs a C compiler, and there was none when this was built");
+        fs::write(&file, library).expect("the folder is new");
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let environment: Vec<_> = settings.chain([(LIBRARY, file.into_os_string())]).collect();
         in_own_process(path, &environment, body);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`own_process!`] | tests that measure or fork their process, or read what all its threads have written |
 //! | [`with_driver!`], [`Driver`] | tests that load a small library as the CUDA driver, which a process does once |
-//! | [`with_recorded_runs!`], [`recorded_run`] | tests that compare with runs that this repository does not distribute |
+//! | [`with_recorded_runs!`], [`recorded_run`] | tests that compare with runs that the repository does not contain |
 //! | [`Folder`] | a folder that no other test has |
 
 mod driver;

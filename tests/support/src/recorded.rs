@@ -46,5 +46,5 @@ pub fn recorded_run(name: &str) -> &'static str {
         _ => panic!("there is no recorded run {name}"),
     };
     #[cfg(not(recorded_runs))]
-    panic!("{name} was not beside the repository when this was built");
+    panic!("needs {name}, which was not beside the repository when this was built");
 }

@@ -1,4 +1,4 @@
-//! Dry runs return exact figures, layer by layer.
+//! Dry runs report exact figures for each layer.
 
 use cumem::sim::Profile;
 use cumem::{AllocError, Buffer, LayerExt, Location, Stream, UnifiedBuffer};
@@ -14,7 +14,7 @@ fn setting(capacity: usize, stack: &str) -> Setting {
     Setting::new(Profile::tiny(capacity as u64), StackSpec::parse(stack).unwrap())
 }
 
-/// Allocates two blocks of 8 MiB at once, then one of 12 MiB.
+/// Allocates two blocks of 8 MiB, frees both, then allocates one of 12 MiB.
 fn program(stack: &AnyStack) -> Result<(), AllocError> {
     let stack = stack.clone().into_device_accessible().expect("it is not `host`");
     let stream = Stream::new(stack.device())?;
@@ -47,7 +47,7 @@ fn it_fits_and_each_layer_says_what_it_handed_out() {
 fn where_it_does_not_fit_the_refused_allocation_is_named() {
     let run = run(&setting(14 * MIB, "device"));
     assert!(!run.fits());
-    // The program ended at its second allocation, with that allocation's error.
+    // The program returns the error of its second allocation.
     assert_eq!((run.requests, run.out_of_memory_count), (2, 1));
     assert_eq!((run.out_of_memory[0].request, run.out_of_memory[0].bytes), (2, 8 << 20));
     assert!(run.out_of_memory[0].error.ends_with("6291456 of 14680064 are free on the device"), "{run}");
@@ -80,7 +80,7 @@ fn unified_memory_fits_where_device_memory_does_not_and_pays() {
     let run = dry_run(&setting(8 * MIB, "managed"), program).unwrap();
     assert!(run.fits());
     assert_eq!((run.peak_requested, run.peak_device), (16 << 20, 8 << 20));
-    // The 8 MiB that do not fit are evicted; the rest migrates with the prefetch.
+    // The pages that do not fit are evicted once. The prefetch to the host moves the rest.
     assert_eq!((run.migrated_to_host, run.evictions), (16 << 20, 4));
     assert!(run.faults > 0);
     let map = &run.residency;
@@ -136,7 +136,7 @@ fn touched_blocks_of_unified_memory_move() {
     let untouched = replay(&trace, &setting).unwrap();
     assert_eq!((untouched.faults, untouched.evictions, untouched.peak_device), (0, 0, 0));
     let touched = replay(&trace, &setting.touched()).unwrap();
-    // 4 MiB are still allocated when 8 MiB more are written. The device has 8 MiB, so 4 MiB are evicted.
+    // A live block of 4 MiB is on the device when 8 MiB are written last, so its pages are evicted.
     assert_eq!((touched.evictions, touched.migrated_to_host, touched.peak_device), (2, 4 << 20, 8 << 20));
     assert!(touched.faults > 0 && touched.virtual_ns > untouched.virtual_ns);
 }

@@ -1,4 +1,4 @@
-//! Resources that break one promise each, made from a correct one.
+//! A resource that wraps a correct one and breaks one promise.
 
 use cumem::layer::fmt_stack;
 use cumem::{
@@ -12,7 +12,7 @@ use std::fmt;
 type Allocate<U> = Box<dyn Fn(&U, &Stream, Layout) -> Result<Block, AllocError> + Send + Sync>;
 type Deallocate<U> = Box<dyn Fn(&U, &Stream, Block) -> Result<(), DeallocError> + Send + Sync>;
 
-/// An upstream whose calls are replaced by closures that do something wrong.
+/// An adaptor whose calls go through closures that do something wrong.
 pub(crate) struct Crooked<U = ManagedResource> {
     upstream: U,
     allocate: Allocate<U>,
@@ -20,7 +20,7 @@ pub(crate) struct Crooked<U = ManagedResource> {
 }
 
 impl<U: Upstream> Crooked<U> {
-    /// Passes every call on, until `allocating` or `deallocating` replaces it.
+    /// Forwards all calls to the upstream until `allocating` or `deallocating` replaces one.
     pub(crate) fn over(upstream: U) -> Self {
         Self {
             upstream,
@@ -48,10 +48,10 @@ impl<U: Upstream> Crooked<U> {
     }
 }
 
-/// Frees a block to `upstream`, on behalf of the caller's `deallocate`.
+/// Deallocates a block through `upstream`.
 pub(crate) fn free<U: MemoryResource>(upstream: &U, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-    // SAFETY: the suite frees blocks that no work uses. What a crooked resource does beyond that is the bug that the
-    // simulated device and the suite must detect.
+    // SAFETY: the suite frees blocks that no work uses. If a crooked resource does anything else, the simulated device
+    // and the suite must report it.
     unsafe { upstream.deallocate(stream, block) }
 }
 
@@ -70,8 +70,8 @@ impl<U: Upstream> Layer for Crooked<U> {
     }
 }
 
-// SAFETY: these resources break the contract on purpose. Only the suite uses them, on simulated devices, where the
-// memory around a block belongs to this process.
+// SAFETY: the promise is broken on purpose. Only the suite uses this type, on simulated devices, where the memory
+// around a block belongs to this process.
 unsafe impl<U: Upstream> MemoryResource for Crooked<U> {
     type Kind = U::Kind;
 
@@ -90,7 +90,7 @@ impl<U: Upstream> fmt::Display for Crooked<U> {
     }
 }
 
-/// Checks that each of these checks failed.
+/// Asserts that each of these checks has failed.
 #[track_caller]
 pub(crate) fn caught(report: &Report, checks: &[&str]) {
     println!("{report}");
