@@ -3,47 +3,49 @@
 
 #![no_main]
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::{Block, CUDA_ALLOCATION_ALIGNMENT, Device, LayerExt, MemoryResource, Stream, layout, sim::Profile};
 use cumem_adaptors::Pool;
 use cumem_conformance::Ledger;
-use cumem_fuzz::{Leaf, Options};
+use cumem_fuzz::{Leaf, Options, steps};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 
-#[derive(Debug, Arbitrary)]
-struct Input {
-    leaf: Leaf,
-    options: Options,
-    steps: Vec<Step>,
+enum Step {
+    Allocate { bytes: usize, align: usize },
+    Free { victim: usize },
+    Synchronize,
+    Trim { keep: usize },
 }
 
-#[derive(Debug, Arbitrary)]
-enum Step {
-    Small { bytes: u16, align: u8 },
-    Large { bytes: u32 },
-    Free { victim: u16 },
-    Synchronize,
-    Trim { keep: u32 },
+fn step(bytes: &mut Unstructured<'_>) -> Result<Step> {
+    Ok(match bytes.int_in_range(0..=99)? {
+        0..=39 => Step::Allocate { bytes: u16::arbitrary(bytes)?.into(), align: 1 << bytes.int_in_range(0..=13)? },
+        40..=54 => Step::Allocate { bytes: bytes.int_in_range(0..=MOST)?, align: 1 },
+        55..=94 => Step::Free { victim: u16::arbitrary(bytes)?.into() },
+        95..=97 => Step::Synchronize,
+        _ => Step::Trim { keep: bytes.int_in_range(0..=MOST)? },
+    })
 }
 
 /// The largest block, and what a pool may be told to keep.
 const MOST: usize = 6 << 20;
 
-fuzz_target!(|input: Input| {
+fuzz_target!(|bytes: &[u8]| {
+    let mut bytes = Unstructured::new(bytes);
+    let (Ok(leaf), Ok(options)) = (Leaf::arbitrary(&mut bytes), Options::arbitrary(&mut bytes)) else { return };
     let device = Device::simulated(Profile::tiny(64 << 20)).unwrap();
     let stream = Stream::new(&device).unwrap();
-    let upstream = Ledger::new(input.leaf.on(&device));
+    let upstream = Ledger::new(leaf.on(&device));
     let book = upstream.book();
-    let pool = Pool::new(upstream, input.options.of_pool()).unwrap();
+    let pool = Pool::new(upstream, options.of_pool()).unwrap();
     let mut live: Vec<Block> = Vec::new();
     let mut taken = BTreeMap::new();
-    for step in input.steps {
+    for step in steps(&mut bytes, step) {
         match step {
-            Step::Small { bytes, align } => allocate(&pool, &stream, &mut live, &mut taken, bytes.into(), 1 << (align % 14)),
-            Step::Large { bytes } => allocate(&pool, &stream, &mut live, &mut taken, bytes as usize % MOST, 1),
+            Step::Allocate { bytes, align } => allocate(&pool, &stream, &mut live, &mut taken, bytes, align),
             Step::Free { victim } if !live.is_empty() => {
-                let block = live.swap_remove(usize::from(victim) % live.len());
+                let block = live.swap_remove(victim % live.len());
                 for (start, _) in parts(&device, &block) {
                     taken.remove(&start);
                 }
@@ -54,7 +56,7 @@ fuzz_target!(|input: Input| {
             Step::Synchronize => stream.synchronize().unwrap(),
             Step::Trim { keep } => {
                 let before = pool.stats().reserved;
-                let released = pool.trim_to(keep as usize % MOST).unwrap();
+                let released = pool.trim_to(keep).unwrap();
                 assert_eq!(pool.stats().reserved, before - released);
             }
         }

@@ -3,30 +3,32 @@
 
 #![no_main]
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::hints::{PlanError, PrefetchPlan};
 use cumem::sim::{Profile, Simulator};
 use cumem::{
     AllocError, Block, DriverError, Location, ManagedResource, MemoryResource, Outcome, SkipReason, Stream, layout,
 };
+use cumem_fuzz::steps;
 use libfuzzer_sys::fuzz_target;
+use std::ops::Range;
 
-/// Bytes of each block. The last entry of an input often ends past it.
+/// Bytes of each block.
 const BYTES: usize = 1000;
 const BLOCKS: usize = 3;
 
-#[derive(Debug, Arbitrary)]
-struct Input {
-    budget: Option<u16>,
-    entries: Vec<Entry>,
+/// A range of a block, which may end past it or before its start, and its target by its index.
+struct Entry {
+    block: usize,
+    range: Range<usize>,
+    to: usize,
 }
 
-#[derive(Debug, Arbitrary)]
-struct Entry {
-    block: u8,
-    start: u16,
-    bytes: i16,
-    to: u8,
+fn entry(bytes: &mut Unstructured<'_>) -> Result<Entry> {
+    let (block, to) = (bytes.int_in_range(0..=BLOCKS - 1)?, bytes.int_in_range(0..=2)?);
+    let start = bytes.int_in_range(0..=BYTES + 1)?;
+    let length = bytes.int_in_range(-2..=200)?;
+    Ok(Entry { block, range: start..start.saturating_add_signed(length), to })
 }
 
 /// The target of each byte of one block.
@@ -35,10 +37,12 @@ type Targets = [Option<Location>; BYTES];
 /// What an entry is in the model.
 enum Known {
     Empty,
-    Planned(usize, std::ops::Range<usize>, Location),
+    Planned(usize, Range<usize>, Location),
 }
 
-fuzz_target!(|input: Input| {
+fuzz_target!(|bytes: &[u8]| {
+    let mut bytes = Unstructured::new(bytes);
+    let Ok(budget) = Option::<u16>::arbitrary(&mut bytes) else { return };
     let simulator = Simulator::new([Profile::tiny(64 << 20), Profile::tiny(64 << 20)]).unwrap();
     let (device, second) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
     let stream = Stream::new(&device).unwrap();
@@ -48,16 +52,13 @@ fuzz_target!(|input: Input| {
     let locations = [Location::Host, device.id().into(), second.id().into()];
 
     let mut plan = PrefetchPlan::new(&stream);
-    if let Some(budget) = input.budget {
+    if let Some(budget) = budget {
         plan = plan.budget(budget.into());
     }
     let mut model = [[None; BYTES]; BLOCKS];
     let mut known = Vec::new();
-    for entry in &input.entries {
-        let block = usize::from(entry.block) % BLOCKS;
-        let start = usize::from(entry.start) % (BYTES + 2);
-        let range = start..start.saturating_add_signed(entry.bytes.into());
-        let to = locations[usize::from(entry.to) % locations.len()];
+    for Entry { block, range, to } in steps(&mut bytes, entry) {
+        let to = locations[to];
         let added = plan.add(&blocks[block], range.clone(), to).map(|_| ());
         let Some(bytes) = model[block].get(range.clone()) else {
             let refused = matches!(added, Err(PlanError::Entry { source: DriverError::OutOfRange { .. }, .. }));
@@ -79,7 +80,7 @@ fuzz_target!(|input: Input| {
     assert_eq!(plan.len(), known.len());
 
     // The budget is given to whole entries, in their order; bytes that an earlier entry has are free.
-    let mut left = input.budget.map_or(usize::MAX, usize::from);
+    let mut left = budget.map_or(usize::MAX, usize::from);
     let mut accepted: [Targets; BLOCKS] = [[None; BYTES]; BLOCKS];
     let mut outcomes = Vec::new();
     for entry in &known {

@@ -3,57 +3,38 @@
 
 #![no_main]
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::{Device, Stream, sim::Profile};
 use cumem_adaptors::Pool;
-use cumem_conformance::{Contents, Ledger, Op, Program};
-use cumem_fuzz::{Leaf, Options};
+use cumem_conformance::{Contents, Ledger, Model, Op, Program};
+use cumem_fuzz::{Leaf, Options, steps};
 use libfuzzer_sys::fuzz_target;
 
 const STREAMS: usize = 4;
 
-#[derive(Debug, Arbitrary)]
-struct Input {
-    leaf: Leaf,
-    options: Options,
-    steps: Vec<Step>,
+fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
+    let stream = bytes.int_in_range(0..=STREAMS - 1)?;
+    Ok(match bytes.int_in_range(0..=99)? {
+        0..=44 => Op::Allocate { size: u16::arbitrary(bytes)?.into(), align: 1 << bytes.int_in_range(0..=13)?, stream },
+        45..=54 => Op::Allocate { size: bytes.int_in_range(0..=3 << 20)?, align: 256, stream },
+        55..=97 => Op::Deallocate { victim: u16::arbitrary(bytes)?.into(), stream },
+        _ => Op::Synchronize { stream },
+    })
 }
 
-#[derive(Debug, Arbitrary)]
-enum Step {
-    Small { bytes: u16, align: u8, stream: u8 },
-    Large { bytes: u32, stream: u8 },
-    Free { victim: u16, stream: u8 },
-    Synchronize { stream: u8 },
-}
-
-impl Step {
-    fn op(&self) -> Op {
-        let index = |stream: u8| usize::from(stream) % STREAMS;
-        match *self {
-            Self::Small { bytes, align, stream } => {
-                Op::Allocate { size: bytes.into(), align: 1 << (align % 14), stream: index(stream) }
-            }
-            Self::Large { bytes, stream } => {
-                Op::Allocate { size: bytes as usize % (6 << 20), align: 256, stream: index(stream) }
-            }
-            Self::Free { victim, stream } => Op::Deallocate { victim: victim.into(), stream: index(stream) },
-            Self::Synchronize { stream } => Op::Synchronize { stream: index(stream) },
-        }
-    }
-}
-
-fuzz_target!(|input: Input| {
+fuzz_target!(|bytes: &[u8]| {
+    let mut bytes = Unstructured::new(bytes);
+    let (Ok(leaf), Ok(options)) = (Leaf::arbitrary(&mut bytes), Options::arbitrary(&mut bytes)) else { return };
     let device = Device::simulated(Profile::tiny(64 << 20)).unwrap();
     let simulator = device.simulator().expect("the device is simulated");
     simulator.detect_races(true);
     let streams: Vec<_> = (0..STREAMS).map(|_| Stream::new(&device).unwrap()).collect();
-    let beneath = Ledger::new(input.leaf.on(&device));
+    let beneath = Ledger::new(leaf.on(&device));
     let below = beneath.book();
-    let pool = Ledger::new(Pool::new(beneath, input.options.of_pool()).unwrap());
+    let pool = Ledger::new(Pool::new(beneath, options.of_pool()).unwrap());
     let contents = Contents::through_device(&device).unwrap();
-    let check = |model: &cumem_conformance::Model| assert!(pool.upstream().stats().requested == model.bytes);
-    let model = Program::run_ops(input.steps.iter().map(Step::op), &pool, &streams, &contents, check).unwrap();
+    let check = |model: &Model| assert_eq!(pool.upstream().stats().requested, model.bytes);
+    let model = Program::run_ops(steps(&mut bytes, op), &pool, &streams, &contents, check).unwrap();
     assert_eq!((model.blocks, model.bytes), (0, 0));
     assert!(simulator.take_races().is_empty());
     pool.book().settle().unwrap();

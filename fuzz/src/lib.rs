@@ -1,8 +1,19 @@
-//! What the targets of pools have in common: a leaf and the pool's options, from arbitrary bytes.
+//! What the targets have in common: how bytes become steps, and for pools the leaf and the options.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, Device, ManagedResource, kind};
 use cumem_adaptors::{Crossing, PoolOptions, Size};
+
+/// Reads steps up to the end of the bytes: longer inputs are longer programs. Steps that the end cuts off are left out.
+pub fn steps<S>(bytes: &mut Unstructured<'_>, step: impl Fn(&mut Unstructured<'_>) -> Result<S>) -> Vec<S> {
+    let mut steps = Vec::new();
+    while !bytes.is_empty()
+        && let Ok(next) = step(bytes)
+    {
+        steps.push(next);
+    }
+    steps
+}
 
 /// The resource that a pool takes its chunks from.
 #[derive(Debug, Clone, Copy, Arbitrary)]
