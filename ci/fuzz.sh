@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets of fuzz/, one after the other, with AddressSanitizer. Needs a nightly compiler and
 # `cargo install --locked cargo-fuzz`. Inputs that find something new are kept in fuzz/corpus, those that fail in
-# fuzz/artifacts.
+# fuzz/artifacts. A first corpus is written if there is none: the files of fuzz/seeds, and random bytes, which
+# are long programs, because libFuzzer by itself begins with the shortest.
 #
 #   ci/fuzz.sh SECONDS          each target for so many seconds
 #   ci/fuzz.sh SECONDS TARGET.. those targets
@@ -21,9 +22,17 @@ if [ $# -eq 0 ]; then
 fi
 for target; do
     echo "== $target, $seconds seconds"
-    mkdir -p "fuzz/corpus/$target"
-    seeds=()
-    [ ! -d "fuzz/seeds/$target" ] || seeds=("fuzz/seeds/$target")
-    cargo "$toolchain" fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
+    corpus=fuzz/corpus/$target
+    if [ ! -d "$corpus" ]; then
+        mkdir -p "$corpus"
+        [ ! -d "fuzz/seeds/$target" ] || cp "fuzz/seeds/$target"/* "$corpus"
+        python3 -c '
+import random, sys
+for seed in range(32):
+    with open(f"{sys.argv[1]}/random-{seed}", "wb") as file:
+        file.write(bytes(1) + random.Random(seed).randbytes(32 * (seed + 1)))
+' "$corpus"
+    fi
+    cargo "$toolchain" fuzz run "$target" "$corpus" -- \
         -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
 done

@@ -79,13 +79,32 @@ impl Program {
         contents: &Contents<R::Kind>,
         observe: impl FnMut(&Model),
     ) -> Result<Model, Broken> {
-        assert!(!streams.is_empty(), "a program needs a stream");
         let named = SeedOnPanic(self.seed);
-        let shared = Shared { resource, contents, live: Mutex::default(), exchange: None };
-        let result = Worker::new(&shared, streams, 0).run(self.ops(streams.len()), observe);
-        let result = result.and_then(|model| shared.finish().map(|()| model));
+        let result = Self::run_ops(self.ops(streams.len()), resource, streams, contents, observe);
         drop(named);
         result.map_err(|broken| broken.at(format_args!("program of seed {}", self.seed)))
+    }
+
+    /// Runs operations that come from elsewhere, for example from a fuzzer, as [`run`](Self::run) does.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the resource did that its contract forbids, and the number of the operation.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no stream, or if an operation names a stream that is not in `streams`.
+    pub fn run_ops<R: MemoryResource>(
+        ops: impl IntoIterator<Item = Op>,
+        resource: &R,
+        streams: &[Stream],
+        contents: &Contents<R::Kind>,
+        observe: impl FnMut(&Model),
+    ) -> Result<Model, Broken> {
+        assert!(!streams.is_empty(), "a program needs a stream");
+        let shared = Shared { resource, contents, live: Mutex::default(), exchange: None };
+        let model = Worker::new(&shared, streams, 0).run(ops.into_iter(), observe)?;
+        shared.finish().map(|()| model)
     }
 }
 
