@@ -69,7 +69,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         // SAFETY: both blocks hold this many bytes, and both streams are ordered around the copy.
         unsafe { self.copy_raw(self.block.as_ptr(), source.block.as_ptr(), self.size_bytes()) }?;
         // Where the source's stream cannot be made to wait, the host does, or the source could be reused too early.
-        source.stream.wait_for(&self.stream).or_else(|error| transfer::settle(&self.stream).and(Err(error)))
+        source.stream.wait_for(&self.stream).or_else(|error| transfer::wait_for_stream(&self.stream).and(Err(error)))
     }
 
     /// Copies all elements from or to `host`, complete on return, by the best path or by one that was asked for.
@@ -97,7 +97,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         };
         self.device().tell_copied(device as u64, bytes, to, || {
             // SAFETY: the block holds this many bytes, and the caller vouches for the host's end.
-            unsafe { Transfers::of(self.device()).carry(transfer, &self.stream) }
+            unsafe { Transfers::of(self.device()).run(transfer, &self.stream) }
         })
     }
 

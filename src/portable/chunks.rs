@@ -43,7 +43,7 @@ struct Wait<'a>(&'a [&'a Stream]);
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         for stream in self.0 {
-            record_drop_error("a buffer's chunks", transfer::settle(stream));
+            record_drop_error("a buffer's chunks", transfer::wait_for_stream(stream));
         }
     }
 }

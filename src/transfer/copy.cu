@@ -1,13 +1,14 @@
-// Copies by the multiprocessors, which say when they are done.
+// Kernels that copy, and write `value` to `done` when the copy is complete.
 //
-// The driver copies to and from unified memory with a kernel of its own over the link, whose end the host learns by asking
-// the stream. These write `value` to page-locked memory instead, where the host looks for it.
+// The driver also copies to and from unified memory with a kernel over the link, but the host has to query the stream
+// to learn that the kernel has ended. Here `done` is in pinned memory, and the host polls it.
 //
-// All ends are aligned to 16 bytes; blocks have 1024 threads. `arrived` is zero before and after, and of no use with one block.
+// All ends are aligned to 16 bytes, and blocks have 1024 threads. `arrived` is 0 before and after a kernel. A kernel of
+// one block does not use it.
 
 static const unsigned AT_ONCE = 4;
 
-// The part of `blocks` blocks, of which this is `block`.
+// Copies this block's share of the bytes: this is block `block` of `blocks`.
 __device__ __forceinline__ void
 copy(char *to, const char *from, unsigned long long bytes, unsigned block, unsigned blocks) {
     const unsigned long long words = bytes / sizeof(uint4);
@@ -17,12 +18,12 @@ copy(char *to, const char *from, unsigned long long bytes, unsigned block, unsig
     const uint4 *const words_from = reinterpret_cast<const uint4 *>(from);
 
     for (unsigned long long start = thread; start < words; start += AT_ONCE * stride) {
-        // All reads are under way before the first is waited for: over the link each takes a microsecond.
+        // Issue all reads before waiting for the first, because each takes a microsecond over the link.
         uint4 word[AT_ONCE];
 #pragma unroll
         for (unsigned k = 0; k < AT_ONCE; k++) {
             const unsigned long long i = start + k * stride;
-            // Not from the cache of this multiprocessor: a copy engine may have written there.
+            // Bypass this multiprocessor's cache, because a copy engine may have written the memory.
             if (i < words) word[k] = __ldcg(words_from + i);
         }
 #pragma unroll
@@ -44,7 +45,7 @@ __device__ __forceinline__ void tell(unsigned *done, unsigned value, unsigned *a
         if (before != gridDim.x - 1) return;
         *arrived = 0;
     }
-    // Whoever sees the value sees all that was written before: by the block, and by those that have arrived.
+    // A reader of the value also sees all earlier writes, by this block and by the blocks that have arrived.
     asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(done), "r"(value) : "memory");
 }
 
@@ -54,8 +55,9 @@ copy_and_tell(char *to, const char *from, unsigned long long bytes, unsigned *do
     tell(done, value, arrived);
 }
 
-// The first `by_engine` bytes, a multiple of 16 unless they are all, come from `staged`, to which a copy engine brings them: they are there when
-// `ready` is `value`. The last blocks, `over_link` of them, fetch the rest themselves meanwhile.
+// A copy engine brings the first `by_engine` bytes to `staged`. When they have arrived, `ready` becomes `value`.
+// `by_engine` is a multiple of 16, unless it equals `bytes`. The last `over_link` blocks fetch the other bytes from
+// `from` in the meantime.
 extern "C" __global__ void __launch_bounds__(1024)
 gather_and_tell(char *to, const char *from, unsigned long long bytes, unsigned *done, unsigned value, unsigned *arrived,
                 const char *staged, unsigned long long by_engine, const unsigned *ready, unsigned over_link) {

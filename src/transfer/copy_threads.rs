@@ -5,32 +5,34 @@ use rayon_core::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{mem, process, thread};
 
-/// With so many an H100's host keeps up with the link; more only take longer to wake (`benches/README.md`).
-const THREADS: usize = 8;
+/// Largest number of copy threads. With eight, an H100's host keeps up with the link. More threads only take longer to
+/// wake (`benches/README.md`).
+const THREADS_MAX: usize = 8;
 
-/// How many threads are worth while on this machine, besides the one that asks.
-pub(super) fn size() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(THREADS)
+/// Returns the number of copy threads for this machine. The thread that runs a transfer copies besides them.
+pub(super) fn count() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
 }
 
-/// All of them: started when first needed, parked while there is nothing to copy, there until the process ends. `None`
-/// where they cannot be had.
+/// Returns the copy threads, or `None` if they cannot be started.
 ///
-/// Their work only copies and never waits, so that transfers which share them do not wait for each other.
-pub(super) fn get() -> Option<Arc<ThreadPool>> {
-    static CREW: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
-    let mut crew = CREW.lock().unwrap_or_else(PoisonError::into_inner);
-    let here = process::id();
-    if let Some((_, pool)) = crew.as_ref().filter(|(process, _)| *process == here) {
-        return Some(pool.clone());
+/// The first call starts them. They park while there is nothing to copy, and live until the process ends. All
+/// transfers share them. Their tasks only copy and never block, so no transfer blocks another one.
+pub(super) fn thread_pool() -> Option<Arc<ThreadPool>> {
+    static STARTED: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let this_process = process::id();
+    if let Some((_, threads)) = started.as_ref().filter(|(process, _)| *process == this_process) {
+        return Some(threads.clone());
     }
     let name = |i| format!("cumem-copy-{i}");
-    match ThreadPoolBuilder::new().num_threads(size()).thread_name(name).build() {
-        Ok(pool) => {
-            let pool = Arc::new(pool);
-            // After a fork: the threads of the other process are not here to be ended.
-            mem::forget(crew.replace((here, pool.clone())));
-            Some(pool)
+    match ThreadPoolBuilder::new().num_threads(count()).thread_name(name).build() {
+        Ok(threads) => {
+            let threads = Arc::new(threads);
+            // After a fork, the child has the parent's pool but none of its threads. Dropping that pool would try to
+            // end them, so it is leaked.
+            mem::forget(started.replace((this_process, threads.clone())));
+            Some(threads)
         }
         Err(error) => {
             tracing::debug!(%error, "no threads for transfers");
@@ -46,13 +48,13 @@ mod tests {
 
     #[test]
     fn it_is_started_once_and_serves_several_at_a_time() {
-        let (crew, again) = (get().unwrap(), get().unwrap());
-        assert!(Arc::ptr_eq(&crew, &again));
+        let (threads, again) = (thread_pool().unwrap(), thread_pool().unwrap());
+        assert!(Arc::ptr_eq(&threads, &again));
         let done = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    crew.in_place_scope(|tasks| {
+                    threads.in_place_scope(|tasks| {
                         for _ in 0..100 {
                             tasks.spawn(|_| _ = done.fetch_add(1, Ordering::Relaxed));
                         }

@@ -1,55 +1,53 @@
-//! [`Ring`]: transfers from and to memory of the process, through page-locked memory.
+//! [`HostRing`]: transfers between pageable memory and the device, through pinned memory.
 //!
-//! Threads of the host copy between the caller's memory and the slots of the ring. The calling thread gives the device
-//! its copies, all of them and in the order of the chunks, so that a simulated device sees the same calls in every run;
-//! where it would wait for the other threads it copies too, so that no transfer needs them to get on.
+//! Threads of the host copy between the caller's memory and the slots of the ring. The calling thread enqueues all
+//! copies of the device, in the order of the chunks, so that a simulated device sees the same calls in every run. While
+//! it waits for the other threads it copies too. So a transfer finishes even if these threads make no progress.
 
 use super::copy_threads;
-use super::device_staging::{Part, Stage};
-use super::enqueue::{enqueue_copy, settle};
-use super::path::STAGING_SLOT;
-use super::pipeline::{Belt, PER_CHUNK, SLOTS};
-use super::request::Direction;
-use super::request::Ends;
-use super::request::Transfer;
+use super::device_staging::DeviceStaging;
+use super::enqueue::{enqueue_copy, wait_for_stream};
+use super::pipeline::{PIECES_PER_CHUNK, Pipeline, SLOTS_MAX};
+use super::request::{Direction, Ends, Part, Transfer};
+use super::sizes::STAGING_SLOT;
 use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
 use cumem_driver::owned::{OwnedEvent, OwnedPinnedMemory, RawDevice};
 
-/// What a thread copies at a time.
+/// Bytes that a thread copies at a time.
 const PIECE: usize = 128 << 10;
-const SLOT: usize = PER_CHUNK * PIECE;
-/// Copies that the link has before it: enough to keep it busy, while most slots are the host's.
-const UNDER_WAY: usize = 2;
-/// What a copy within the device moves at a time, where there is a stage.
+const SLOT: usize = PIECES_PER_CHUNK * PIECE;
+/// Copies of the device in flight: enough to keep the link busy, and so few that the host has most of the slots.
+const IN_FLIGHT: usize = 2;
+/// Bytes that a copy within the device moves at a time, in transfers that are also staged on the device.
 const GROUP: usize = STAGING_SLOT / 2;
+/// Slots that a transfer to the device uses: 16 MiB, because that much stays in the processor's caches.
+const SLOTS_TO_DEVICE: usize = SLOTS_MAX / 2;
 
-/// On the way up, that much is in the caches.
-const SLOTS_UP: usize = SLOTS / 2;
-
-/// 32 MiB of page-locked memory.
-pub(super) struct Ring {
+/// 32 MiB of pinned memory.
+pub(super) struct HostRing {
     memory: OwnedPinnedMemory,
-    landed: Box<[OwnedEvent]>,
+    /// For each slot, recorded after the device's copy of its chunk.
+    copied: Box<[OwnedEvent]>,
 }
 
-/// Where the chunks and pieces of a transfer are.
+/// Finds the memory of a transfer's chunks and pieces.
 #[derive(Debug, Clone, Copy)]
-struct Places {
+struct ChunkMap {
     transfer: Transfer,
     slots: *mut u8,
 }
 
-// SAFETY: addresses; who copies vouches for what is there.
-unsafe impl Send for Places {}
-// SAFETY: as above.
-unsafe impl Sync for Places {}
+// SAFETY: the pointers are only addresses here; the unsafe call that copies has the contract for their memory.
+unsafe impl Send for ChunkMap {}
+// SAFETY: a shared reference gives only the same addresses.
+unsafe impl Sync for ChunkMap {}
 
-impl Places {
-    /// What the host copies for a piece of `belt`.
-    fn on_host(&self, belt: &Belt, piece: usize) -> Ends {
-        let chunk = belt.chunk_of(piece);
-        let part = self.part(belt, chunk);
+impl ChunkMap {
+    /// Returns the ends of the host's copy of a piece.
+    fn host_copy(&self, pipeline: &Pipeline, piece: usize) -> Ends {
+        let chunk = pipeline.chunk_of(piece);
+        let part = self.part(pipeline, chunk);
         let start = piece * PIECE;
         let (slot, host) = (part.host.wrapping_add(start - part.start), self.transfer.host.wrapping_add(start));
         let bytes = PIECE.min(self.transfer.bytes - start);
@@ -59,8 +57,8 @@ impl Places {
         }
     }
 
-    /// What the device copies for a chunk.
-    fn on_device(&self, part: Part) -> Ends {
+    /// Returns the ends of the device's copy of a part.
+    fn device_copy(&self, part: Part) -> Ends {
         let device = self.transfer.device.wrapping_add(part.start);
         match self.transfer.direction {
             Direction::ToDevice => Ends { to: device, from: part.host, bytes: part.bytes },
@@ -68,115 +66,120 @@ impl Places {
         }
     }
 
-    /// A chunk, and its slot.
-    fn part(&self, belt: &Belt, chunk: usize) -> Part {
-        let pieces = belt.pieces(chunk);
+    /// Returns a chunk as a part of the transfer, whose host end is the chunk's slot.
+    fn part(&self, pipeline: &Pipeline, chunk: usize) -> Part {
+        let pieces = pipeline.pieces(chunk);
         let start = pieces.start * PIECE;
         let bytes = (pieces.len() * PIECE).min(self.transfer.bytes - start);
-        Part { start, bytes, host: self.slots.wrapping_add(chunk % belt.slots * SLOT) }
+        Part { start, bytes, host: self.slots.wrapping_add(chunk % pipeline.slots * SLOT) }
     }
 }
 
-impl Ring {
-    pub(super) fn new(door: &RawDevice) -> Result<Self, DeviceError> {
-        let landed = (0..SLOTS).map(|_| OwnedEvent::new(door, false)).collect::<Result<_, _>>()?;
-        Ok(Self { memory: OwnedPinnedMemory::new(door, SLOTS * SLOT)?, landed })
+impl HostRing {
+    pub(super) fn new(device: &RawDevice) -> Result<Self, DeviceError> {
+        let copied = (0..SLOTS_MAX).map(|_| OwnedEvent::new(device, false)).collect::<Result<_, _>>()?;
+        Ok(Self { memory: OwnedPinnedMemory::new(device, SLOTS_MAX * SLOT)?, copied })
     }
 
-    /// Carries the transfer out, through a `stage` if there is one, unless no thread can be had: then it says so, and
-    /// nothing was done.
+    /// Runs the transfer, through `staging` too if it is given. Returns `false`, without having done anything, if there
+    /// are no copy threads.
     ///
     /// # Safety
     ///
-    /// That of [`Transfers::carry`](super::Transfers::carry).
-    pub(super) unsafe fn carry(
+    /// The contract of [`Transfer`].
+    pub(super) unsafe fn run(
         &self,
         transfer: Transfer,
-        stage: Option<&Stage>,
+        staging: Option<&DeviceStaging>,
         stream: &Stream,
     ) -> Result<bool, DeviceError> {
-        let Some(crew) = copy_threads::get() else { return Ok(false) };
-        let places = Places { transfer, slots: self.memory.at(0) };
-        let slots = if transfer.direction == Direction::ToDevice { SLOTS_UP } else { SLOTS };
-        let belt = &Belt::new(transfer.bytes.div_ceil(PIECE), slots, transfer.direction);
+        let Some(threads) = copy_threads::thread_pool() else { return Ok(false) };
+        let map = ChunkMap { transfer, slots: self.memory.at(0) };
+        let slots = if transfer.direction == Direction::ToDevice { SLOTS_TO_DEVICE } else { SLOTS_MAX };
+        let pipeline = &Pipeline::new(transfer.bytes.div_ceil(PIECE), slots, transfer.direction);
         let copy = move |piece| {
-            let ends = places.on_host(belt, piece);
+            let ends = map.host_copy(pipeline, piece);
             match transfer.direction {
-                // SAFETY: the caller vouches for its memory, and the belt has given the slot to the host.
-                Direction::ToDevice => unsafe { ends.stream() },
-                // SAFETY: as above.
-                Direction::ToHost => unsafe { ends.drain() },
+                // SAFETY: the caller ensures that the host's end is valid. The pipeline has opened the piece, so the
+                // device does not use the slot.
+                Direction::ToDevice => unsafe { ends.copy_past_caches() },
+                // SAFETY: the same two reasons.
+                Direction::ToHost => unsafe { ends.copy_and_demote_source() },
             }
         };
-        crew.in_place_scope(|scope| {
-            let call = || belt.call(copy_threads::size(), || scope.spawn(move |_| belt.work(copy)));
-            // SAFETY: by this function's contract.
-            let fed = unsafe { self.feed(places, belt, stage, stream, call, |chunk| belt.wait(chunk, copy)) };
-            match &fed {
-                Ok(()) => belt.finish(copy),
-                Err(_) => belt.stop(),
+        threads.in_place_scope(|scope| {
+            let start_workers =
+                || pipeline.start_workers(copy_threads::count(), || scope.spawn(move |_| pipeline.work(copy)));
+            let wait_for_host = |chunk| pipeline.wait_for_chunk(chunk, copy);
+            // SAFETY: the caller keeps the contract of `Transfer`, and the waits below end the device's copies.
+            let enqueued = unsafe { self.enqueue_chunks(map, pipeline, staging, stream, start_workers, wait_for_host) };
+            match &enqueued {
+                Ok(()) => pipeline.copy_open_pieces(copy),
+                Err(_) => pipeline.stop(),
             }
-            // Whatever happened, the ring is not used any more when it is lent again.
-            match stage {
-                Some(stage) => stage.settle(fed, transfer.direction, stream),
+            // Wait after an error too, because the next transfer that borrows the ring reuses its slots.
+            match staging {
+                Some(staging) => staging.wait(enqueued, transfer.direction, stream),
                 None => {
-                    let settled = settle(stream);
-                    fed.and(settled)
+                    let waited = wait_for_stream(stream);
+                    enqueued.and(waited)
                 }
             }
             .map(|()| true)
         })
     }
 
-    /// Gives the device its copies, each when the host has done its part (`wait`), and the host the slots that have
-    /// become free, for which it calls threads (`call`).
+    /// Enqueues the device's copies, and opens each slot to the host when the device has finished with it.
+    ///
+    /// `start_workers` starts threads for pieces that have been opened. `wait_for_host` waits until the host has copied
+    /// a chunk.
     ///
     /// # Safety
     ///
-    /// That of [`carry`](Self::carry).
-    unsafe fn feed(
+    /// The contract of [`Transfer`], until the stream, or `staging`, has been waited for.
+    unsafe fn enqueue_chunks(
         &self,
-        places: Places,
-        belt: &Belt,
-        stage: Option<&Stage>,
+        map: ChunkMap,
+        pipeline: &Pipeline,
+        staging: Option<&DeviceStaging>,
         stream: &Stream,
-        call: impl Fn(),
-        wait: impl Fn(usize),
+        start_workers: impl Fn(),
+        wait_for_host: impl Fn(usize),
     ) -> Result<(), DeviceError> {
-        let (count, direction) = (belt.chunks(), places.transfer.direction);
-        let link = stage.map_or_else(|| stream.raw(), |stage| Ok(stage.link()))?;
+        let (count, direction) = (pipeline.chunks(), map.transfer.direction);
+        let link = staging.map_or_else(|| stream.raw(), |staging| Ok(staging.link()))?;
         if direction == Direction::ToDevice {
-            belt.open(0..belt.slots.min(count));
-            call();
+            pipeline.open(0..pipeline.slots.min(count));
+            start_workers();
         }
-        for step in 0..count + UNDER_WAY {
+        for step in 0..count + IN_FLIGHT {
             if step < count {
                 match direction {
-                    Direction::ToDevice => wait(step),
-                    Direction::ToHost => step.checked_sub(belt.slots).into_iter().for_each(&wait),
+                    Direction::ToDevice => wait_for_host(step),
+                    Direction::ToHost => step.checked_sub(pipeline.slots).into_iter().for_each(&wait_for_host),
                 }
-                let part = places.part(belt, step);
-                match stage {
-                    // SAFETY: the caller vouches for the device's end, and the belt has given the slot to the device.
-                    None => unsafe { enqueue_copy(places.on_device(part), link, stream) },
-                    // SAFETY: as above; the slot is page-locked.
-                    Some(stage) => unsafe { stage.pass(places.transfer, part, GROUP, stream) },
+                let part = map.part(pipeline, step);
+                match staging {
+                    // SAFETY: the caller ensures that the device's end is valid. The host has finished with the slot.
+                    None => unsafe { enqueue_copy(map.device_copy(part), link, stream) },
+                    // SAFETY: the same two reasons; the slot is pinned, and the chunks come in order.
+                    Some(staging) => unsafe { staging.enqueue_part(map.transfer, part, GROUP, stream) },
                 }?;
-                // SAFETY: the stream is alive, and belongs to this device.
-                unsafe { self.landed[step % belt.slots].record(link) }?;
+                // SAFETY: `link` is a live stream of this device.
+                unsafe { self.copied[step % pipeline.slots].record(link) }?;
                 if step == 0 && direction == Direction::ToHost {
-                    // They wake while the first chunk comes.
-                    call();
+                    // The threads wake while the first chunk is in flight.
+                    start_workers();
                 }
             }
-            if let Some(chunk) = step.checked_sub(UNDER_WAY) {
-                self.landed[chunk % belt.slots].synchronize()?;
+            if let Some(chunk) = step.checked_sub(IN_FLIGHT) {
+                self.copied[chunk % pipeline.slots].synchronize()?;
                 let next = match direction {
-                    Direction::ToDevice => chunk + belt.slots,
+                    Direction::ToDevice => chunk + pipeline.slots,
                     Direction::ToHost => chunk,
                 };
-                belt.open(next.min(count)..(next + 1).min(count));
-                call();
+                pipeline.open(next.min(count)..(next + 1).min(count));
+                start_workers();
             }
         }
         Ok(())

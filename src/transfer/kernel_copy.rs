@@ -1,53 +1,51 @@
-//! [`Teller`]: small transfers between page-locked and unified memory, by kernels that say when they are done.
+//! [`KernelCopy`]: small transfers between pinned and unified memory, by kernels that write a word to pinned memory
+//! when they are done.
 
-use super::device_staging::Stage;
-use super::enqueue::{enqueue_copy, settle};
-use super::path::SLOT_BYTES;
-use super::path::STAGING_SLOT;
-use super::request::Direction;
-use super::request::Ends;
-use super::request::Transfer;
+use super::device_staging::DeviceStaging;
+use super::enqueue::{enqueue_copy, wait_for_stream};
+use super::request::{Direction, Ends, Transfer};
+use super::sizes::{KERNEL_SLOT, STAGING_SLOT};
 use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
 use cumem_driver::owned::{OwnedDeviceMemory, OwnedModule, OwnedPinnedMemory, RawDevice};
-use cumem_driver::{DriverError, RawFunction};
-use cumem_driver::{KernelArg, LaunchConfig};
+use cumem_driver::{DriverError, KernelArg, LaunchConfig, RawFunction};
 use smallvec::{SmallVec, smallvec};
 use std::hint;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Made by `examples/kernels/build.py`.
+/// The kernels of `copy.cu`, compiled by `examples/kernels/build.py`.
 const PTX: &str = include_str!("copy.ptx");
 const THREADS: u32 = 1024;
-/// What a block moves before it waits for the link.
+/// Bytes that a block reads before it waits for the first of them: four words of 16 bytes in each thread.
 const BLOCK_BYTES: usize = 64 << 10;
-/// More do not make the link faster ...
-const BLOCKS: usize = 16;
-/// ... but they do so with what lies on the device.
-const GATHERING: usize = 64;
-/// So many fetch what a copy engine does not bring.
-const OVER_LINK: usize = 8;
-/// Up to here a copy engine brings only so many bytes: these fetch the rest while those come and are gathered.
-const OVER_LINK_UNTIL: usize = 1 << 20;
-const BY_ENGINE: usize = 384 << 10;
-/// After so many looks the stream is asked whether anything is still to come.
-const LOOKS: u32 = 1 << 14;
+/// Largest number of blocks that copy over the link. More blocks do not make the link faster.
+const LINK_BLOCKS_MAX: usize = 16;
+/// Largest number of blocks that copy from device memory, where more blocks are faster.
+const GATHER_BLOCKS_MAX: usize = 64;
+/// Largest copy to the device that a copy engine shares with blocks. The engine brings [`ENGINE_BYTES`]. At the same
+/// time [`FETCH_BLOCKS`] blocks fetch the other bytes over the link, and the other blocks copy the engine's bytes.
+const SHARED_MAX: usize = 1 << 20;
+const ENGINE_BYTES: usize = 384 << 10;
+const FETCH_BLOCKS: usize = 8;
+/// Polls of the word that a kernel writes, between two queries of the stream.
+const POLLS: u32 = 1 << 14;
 
-/// A few KiB of page-locked memory, two words of the device's, and the kernels.
-pub(super) struct Teller {
-    /// The slot, and behind it the word that a kernel writes.
-    memory: OwnedPinnedMemory,
-    /// How many blocks have arrived, and what a copy engine's stream writes.
+/// Kernels that copy, with 8 KiB of pinned memory for a slot.
+pub(super) struct KernelCopy {
+    /// The slot, and behind it the word `done`, to which a kernel writes the number of its launch.
+    pinned: OwnedPinnedMemory,
+    /// The word `arrived`, which counts finished blocks, and the word `ready`, which the copy engine's stream writes.
     words: OwnedDeviceMemory,
     kernels: Arc<Kernels>,
-    door: RawDevice,
-    told: u32,
-    gathers: bool,
+    device: RawDevice,
+    /// The number of the last launch.
+    launches: u32,
+    can_gather: bool,
 }
 
-/// The kernels of all of them.
+/// The two kernels of a device, which all its [`KernelCopy`]s share.
 pub(super) struct Kernels {
     copy: RawFunction,
     gather: RawFunction,
@@ -55,118 +53,129 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    /// A device before Volta has none, nor has one that runs no PTX.
-    pub(super) fn load(door: &RawDevice) -> Result<Self, DriverError> {
-        let module = OwnedModule::load(door, PTX)?;
+    /// Loads the kernels. This fails on devices before Volta, and on devices that run no PTX.
+    pub(super) fn load(device: &RawDevice) -> Result<Self, DriverError> {
+        let module = OwnedModule::load(device, PTX)?;
         let (copy, gather) = (module.function("copy_and_tell")?, module.function("gather_and_tell")?);
         Ok(Self { copy, gather, _module: module })
     }
 }
 
-impl Teller {
-    pub(super) fn new(door: &RawDevice, kernels: Arc<Kernels>, stream: &Stream) -> Result<Self, DeviceError> {
-        let (device, raw) = (stream.device(), stream.raw()?);
-        let memory = OwnedPinnedMemory::new(door, SLOT_BYTES + size_of::<u32>())?;
-        // SAFETY: the memory is that long, and its start is aligned to pages.
-        unsafe { memory.at(SLOT_BYTES).cast::<u32>().write(0) };
-        let words = OwnedDeviceMemory::new(door, 2 * size_of::<u32>())?;
-        // SAFETY: the memory is that long, and nothing else uses it.
-        device.enqueue(|| unsafe {
-            door.driver().fill_async(door.ordinal(), words.at(0), 0, 2 * size_of::<u32>(), raw)
+impl KernelCopy {
+    pub(super) fn new(device: &RawDevice, kernels: Arc<Kernels>, stream: &Stream) -> Result<Self, DeviceError> {
+        let raw = stream.raw()?;
+        let pinned = OwnedPinnedMemory::new(device, KERNEL_SLOT + size_of::<u32>())?;
+        // SAFETY: the memory ends with this word, which is aligned because the memory starts at a page.
+        unsafe { pinned.at(KERNEL_SLOT).cast::<u32>().write(0) };
+        let words = OwnedDeviceMemory::new(device, 2 * size_of::<u32>())?;
+        // SAFETY: the memory has this length, and nothing else uses it.
+        stream.device().enqueue(|| unsafe {
+            device.driver().fill_async(device.ordinal(), words.at(0), 0, 2 * size_of::<u32>(), raw)
         })?;
-        let second = words.at(size_of::<u32>()).cast();
-        // SAFETY: the word is the last of the memory.
-        let written = device.enqueue(|| unsafe { door.driver().write_value(door.ordinal(), second, 0, raw) });
-        settle(stream)?;
-        Ok(Self { memory, words, kernels, door: door.clone(), told: 0, gathers: written.is_ok() })
+        let ready = words.at(size_of::<u32>()).cast();
+        // SAFETY: the word is the second of the two, and nothing else uses it.
+        let write = || unsafe { device.driver().write_value(device.ordinal(), ready, 0, raw) };
+        let written = stream.device().enqueue(write);
+        wait_for_stream(stream)?;
+        Ok(Self { pinned, words, kernels, device: device.clone(), launches: 0, can_gather: written.is_ok() })
     }
 
-    /// Whether [`gather`](Self::gather) works with this driver.
-    pub(super) fn gathers(&self) -> bool {
-        self.gathers
+    /// Reports whether [`run_gather`](Self::run_gather) works: it needs a driver that can write a word in stream order.
+    pub(super) fn can_gather(&self) -> bool {
+        self.can_gather
     }
 
-    /// Copies between the device and the slot, and between the slot and the host's end.
+    /// Runs the transfer through the slot. The kernel copies between the device's end and the slot, and this thread
+    /// copies between the slot and the host's end.
     ///
     /// # Safety
     ///
-    /// That of [`Transfers::carry`](super::Transfers::carry), and the bytes fit into the slot.
-    pub(super) unsafe fn through_slot(&mut self, transfer: Transfer, stream: &Stream) -> Result<(), DeviceError> {
-        let (slot, bytes) = (self.memory.at(0), transfer.bytes);
+    /// - The contract of [`Transfer`].
+    /// - The bytes fit into the slot, and the device's end is aligned to 16 bytes.
+    pub(super) unsafe fn run_through_slot(&mut self, transfer: Transfer, stream: &Stream) -> Result<(), DeviceError> {
+        let (slot, bytes) = (self.pinned.at(0), transfer.bytes);
         if transfer.direction == Direction::ToDevice {
-            // SAFETY: the caller vouches for the host's end; the slot is this object's, which is borrowed mutably.
-            unsafe { Ends { to: slot, from: transfer.host, bytes }.stream() };
+            // SAFETY: the caller ensures that the host's end is valid. The slot is large enough, and this object, which
+            // owns it, is borrowed mutably.
+            unsafe { Ends { to: slot, from: transfer.host, bytes }.copy_past_caches() };
         }
-        // SAFETY: by this function's contract; the slot is page-locked.
-        unsafe { self.directly(Transfer { host: slot, ..transfer }, stream) }?;
+        // SAFETY: the caller keeps the contract for the device's end; the slot is pinned and aligned.
+        unsafe { self.run(Transfer { host: slot, ..transfer }, stream) }?;
         if transfer.direction == Direction::ToHost {
-            // SAFETY: as above, and the kernel has written the slot.
+            // SAFETY: as for the other direction, and the kernel has written the slot.
             unsafe { ptr::copy_nonoverlapping(slot, transfer.host, bytes) };
         }
         Ok(())
     }
 
-    /// Copies between the device and the host's end.
+    /// Runs the transfer with a kernel that copies between the two ends.
     ///
     /// # Safety
     ///
-    /// That of [`Transfers::carry`](super::Transfers::carry), and the host's end is page-locked.
-    pub(super) unsafe fn directly(&mut self, transfer: Transfer, stream: &Stream) -> Result<(), DeviceError> {
-        let blocks = transfer.bytes.div_ceil(BLOCK_BYTES).min(BLOCKS);
-        // SAFETY: by this function's contract.
+    /// - The contract of [`Transfer`].
+    /// - The host's end is pinned memory, and both ends are aligned to 16 bytes.
+    pub(super) unsafe fn run(&mut self, transfer: Transfer, stream: &Stream) -> Result<(), DeviceError> {
+        let blocks = transfer.bytes.div_ceil(BLOCK_BYTES).min(LINK_BLOCKS_MAX);
+        // SAFETY: the caller keeps the contract; this kernel has no further arguments.
         unsafe { self.launch(self.kernels.copy, blocks, transfer, [], stream) }?;
-        self.wait(stream)
+        self.wait_for_kernel(stream)
     }
 
-    /// Copies to the device: a copy engine brings the bytes to the stage, at the full speed of the link, where the
-    /// kernel waits for them. What comes before them on the stream does not hold them up.
+    /// Runs a transfer to the device. A copy engine brings the bytes to the staging memory, at the full speed of the
+    /// link. The kernel waits there for them. The engine does not wait for earlier work on the stream, only the kernel
+    /// does.
     ///
     /// # Safety
     ///
-    /// That of [`directly`](Self::directly), and the bytes fit into a slot of the stage.
-    pub(super) unsafe fn gather(
+    /// - The contract of [`run`](Self::run).
+    /// - The bytes fit into a slot of `staging`, and no other transfer uses it.
+    pub(super) unsafe fn run_gather(
         &mut self,
         transfer: Transfer,
-        stage: &Stage,
+        staging: &DeviceStaging,
         stream: &Stream,
     ) -> Result<(), DeviceError> {
         debug_assert!(transfer.direction == Direction::ToDevice && transfer.bytes <= STAGING_SLOT);
-        let by_engine = if transfer.bytes > OVER_LINK_UNTIL { transfer.bytes } else { transfer.bytes.min(BY_ENGINE) };
-        let over_link = if by_engine < transfer.bytes { OVER_LINK } else { 0 };
-        let gathering = by_engine.div_ceil(BLOCK_BYTES).min(GATHERING);
-        let (staged, ready) = (stage.start(), self.words.at(size_of::<u32>()));
+        let by_engine = if transfer.bytes > SHARED_MAX { transfer.bytes } else { transfer.bytes.min(ENGINE_BYTES) };
+        let fetch_blocks = if by_engine < transfer.bytes { FETCH_BLOCKS } else { 0 };
+        let gather_blocks = by_engine.div_ceil(BLOCK_BYTES).min(GATHER_BLOCKS_MAX);
+        let (staged, ready) = (staging.start(), self.words.at(size_of::<u32>()));
         let more = [
             KernelArg::new(staged.expose_provenance() as u64),
             KernelArg::new(by_engine as u64),
             KernelArg::new(ready.expose_provenance() as u64),
-            KernelArg::new(over_link as u32),
+            KernelArg::new(fetch_blocks as u32),
         ];
-        let mut gathered = || {
-            // SAFETY: by this function's contract; nothing else uses the stage, which is waited for below.
-            unsafe { enqueue_copy(Ends { to: staged, from: transfer.host, bytes: by_engine }, stage.link(), stream) }?;
-            // SAFETY: the word is this object's.
+        let mut copy = || {
+            let ends = Ends { to: staged, from: transfer.host, bytes: by_engine };
+            // SAFETY: the caller ensures that the host's end is valid. No other transfer uses the staging memory, and
+            // the waits below end this copy.
+            unsafe { enqueue_copy(ends, staging.link(), stream) }?;
+            // SAFETY: this object owns the word, and the link is a live stream of this device.
             unsafe {
-                self.door.driver().write_value(
-                    self.door.ordinal(),
+                self.device.driver().write_value(
+                    self.device.ordinal(),
                     ready.cast(),
-                    self.told.wrapping_add(1),
-                    stage.link(),
+                    self.launches.wrapping_add(1),
+                    staging.link(),
                 )
             }?;
-            // SAFETY: by this function's contract; the rest is this object's and the stage's.
-            unsafe { self.launch(self.kernels.gather, gathering + over_link, transfer, more, stream) }?;
-            self.wait(stream)
+            // SAFETY: the caller keeps the contract. `more` are this kernel's arguments; they name the word and the
+            // staging memory, which nothing else uses until the waits below.
+            unsafe { self.launch(self.kernels.gather, gather_blocks + fetch_blocks, transfer, more, stream) }?;
+            self.wait_for_kernel(stream)
         };
-        // Once the kernel has told, nothing is under way any more.
-        gathered().or_else(|error| stage.settle(Err(error), transfer.direction, stream))
+        // If the kernel is done, so is the engine's copy, for which it has waited. After an error, wait for the device.
+        copy().or_else(|error| staging.wait(Err(error), transfer.direction, stream))
     }
 
-    /// Launches a kernel with the arguments that both take, and `more`.
+    /// Launches a kernel with the arguments that both kernels take, followed by `more`.
     ///
     /// # Safety
     ///
-    /// That of [`directly`](Self::directly); `more` are the kernel's further arguments (copy.cu), and what they name is
-    /// not used otherwise until it has ended.
+    /// - The contract of [`run`](Self::run), until the kernel has ended.
+    /// - `more` are the further arguments of `function` (`copy.cu`). Nothing else uses the memory that they name until
+    ///   the kernel has ended.
     unsafe fn launch<const MORE: usize>(
         &mut self,
         function: RawFunction,
@@ -176,41 +185,42 @@ impl Teller {
         stream: &Stream,
     ) -> Result<(), DeviceError> {
         let Ends { to, from, bytes } = transfer.ends();
-        self.told = self.told.wrapping_add(1);
+        self.launches = self.launches.wrapping_add(1);
         let config = LaunchConfig::new((blocks as u32, 1, 1), (THREADS, 1, 1));
         let mut arguments: SmallVec<[KernelArg; 10]> = smallvec![
             KernelArg::new(to.expose_provenance() as u64),
             KernelArg::new(from.expose_provenance() as u64),
             KernelArg::new(bytes as u64),
-            KernelArg::new(self.memory.at(SLOT_BYTES).expose_provenance() as u64),
-            KernelArg::new(self.told),
+            KernelArg::new(self.pinned.at(KERNEL_SLOT).expose_provenance() as u64),
+            KernelArg::new(self.launches),
             KernelArg::new(self.words.at(0).expose_provenance() as u64),
         ];
         arguments.extend(more);
-        let (raw, door) = (stream.raw()?, &self.door);
+        let (raw, device) = (stream.raw()?, &self.device);
         let launch = || {
-            // SAFETY: the arguments are the kernel's (copy.cu); the caller vouches for both ends, and the rest is this
-            // object's, which is borrowed until the kernel has ended.
-            unsafe { door.driver().launch(door.ordinal(), function, config, &arguments, raw) }
+            // SAFETY: the arguments are those of the kernel (`copy.cu`). The caller ensures that both ends, and the
+            // memory that `more` names, stay valid. This object owns the rest, and is borrowed until the kernel has
+            // ended.
+            unsafe { device.driver().launch(device.ordinal(), function, config, &arguments, raw) }
         };
         stream.device().enqueue(launch)
     }
 
-    /// Waits for the kernel, which has been launched.
-    fn wait(&self, stream: &Stream) -> Result<(), DeviceError> {
-        // SAFETY: the word is aligned, lives as long as `self`, and is only written by the kernel, as one word.
-        let word = unsafe { AtomicU32::from_ptr(self.memory.at(SLOT_BYTES).cast()) };
+    /// Waits for the kernel that was launched last.
+    fn wait_for_kernel(&self, stream: &Stream) -> Result<(), DeviceError> {
+        // SAFETY: the word is aligned and lives as long as `self`. Only the kernel writes it, with one store.
+        let done = unsafe { AtomicU32::from_ptr(self.pinned.at(KERNEL_SLOT).cast()) };
         loop {
-            for _ in 0..LOOKS {
-                if word.load(Ordering::Acquire) == self.told {
+            for _ in 0..POLLS {
+                if done.load(Ordering::Acquire) == self.launches {
                     return Ok(());
                 }
                 hint::spin_loop();
             }
-            // Where earlier work has failed the word never comes.
+            // If earlier work has failed, the kernel does not run and never writes the word.
             match stream.is_idle() {
                 Ok(false) => {}
-                Ok(true) | Err(_) => return settle(stream),
+                Ok(true) | Err(_) => return wait_for_stream(stream),
             }
         }
     }

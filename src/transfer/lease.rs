@@ -1,60 +1,62 @@
-//! [`Pool`]: a few things that transfers borrow in turn.
+//! [`Leases`]: a limited number of objects that transfers borrow in turn.
 #![forbid(unsafe_code)]
 
 use crate::device::error::DeviceError;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// At most so many of a thing, made when needed.
-pub(super) struct Pool<T> {
-    most: usize,
+/// Up to `limit` objects of one type, each created when a transfer needs it.
+pub(super) struct Leases<T> {
+    limit: usize,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
     idle: Vec<T>,
-    /// Those that are lent too.
-    made: usize,
+    /// Number of objects that exist, idle and borrowed.
+    created: usize,
 }
 
-/// One of them, until it is dropped.
+/// A borrowed object, which is idle again when the lease is dropped.
 pub(super) struct Lease<'a, T> {
-    thing: Option<T>,
-    pool: &'a Pool<T>,
+    object: Option<T>,
+    leases: &'a Leases<T>,
 }
 
-impl<T> Pool<T> {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, state: Mutex::new(State { idle: Vec::new(), made: 0 }) }
+impl<T> Leases<T> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::new(State { idle: Vec::new(), created: 0 }) }
     }
 
-    /// One that is idle, or a new one. `None` if all are lent or none can be made: nobody waits here, since who is lent
-    /// one may be waiting for another's work.
-    pub(super) fn lease(&self, make: impl FnOnce() -> Result<T, DeviceError>) -> Option<Lease<'_, T>> {
+    /// Borrows an idle object, or a new one from `create`.
+    ///
+    /// Returns `None` if all objects are borrowed or `create` fails. It never waits for another lease to end: the
+    /// holder may itself be waiting for another transfer, so a wait here could deadlock.
+    pub(super) fn lease(&self, create: impl FnOnce() -> Result<T, DeviceError>) -> Option<Lease<'_, T>> {
         let mut state = self.lock();
-        if let Some(thing) = state.idle.pop() {
-            return Some(Lease { thing: Some(thing), pool: self });
+        if let Some(object) = state.idle.pop() {
+            return Some(Lease { object: Some(object), leases: self });
         }
-        if state.made == self.most {
+        if state.created == self.limit {
             return None;
         }
-        state.made += 1;
+        state.created += 1;
         drop(state);
-        match make() {
-            Ok(thing) => Some(Lease { thing: Some(thing), pool: self }),
+        match create() {
+            Ok(object) => Some(Lease { object: Some(object), leases: self }),
             Err(error) => {
-                self.lock().made -= 1;
-                tracing::debug!(%error, "a transfer goes the driver's way");
+                self.lock().created -= 1;
+                tracing::debug!(%error, "no staging memory for a transfer: it is a plain copy of the driver");
                 None
             }
         }
     }
 
-    /// Drops those that are idle.
+    /// Drops the idle objects.
     pub(super) fn clear(&self) {
         let mut state = self.lock();
         let idle = std::mem::take(&mut state.idle);
-        state.made -= idle.len();
+        state.created -= idle.len();
         drop(state);
     }
 
@@ -67,39 +69,38 @@ impl<T> Deref for Lease<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.thing.as_ref().expect("there until the drop")
+        self.object.as_ref().expect("only the drop takes the object")
     }
 }
 
 impl<T> DerefMut for Lease<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.thing.as_mut().expect("there until the drop")
+        self.object.as_mut().expect("only the drop takes the object")
     }
 }
 
 impl<T> Drop for Lease<'_, T> {
     fn drop(&mut self) {
-        self.pool.lock().idle.extend(self.thing.take());
+        self.leases.lock().idle.extend(self.object.take());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cumem_driver::DeviceId;
-    use cumem_driver::{CudaErrorCode, DriverError};
+    use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 
     #[test]
-    fn things_are_made_once_and_counted() {
-        let pool = Pool::new(2);
-        let (one, two) = (pool.lease(|| Ok(1)).unwrap(), pool.lease(|| Ok(2)).unwrap());
-        assert!(pool.lease(|| Ok(3)).is_none());
+    fn objects_are_created_once_and_counted() {
+        let leases = Leases::new(2);
+        let (one, two) = (leases.lease(|| Ok(1)).unwrap(), leases.lease(|| Ok(2)).unwrap());
+        assert!(leases.lease(|| Ok(3)).is_none());
         drop(two);
-        assert_eq!(*pool.lease(|| Ok(3)).unwrap(), 2);
-        pool.clear();
+        assert_eq!(*leases.lease(|| Ok(3)).unwrap(), 2);
+        leases.clear();
         let refused = DriverError::Call { call: "any", device: DeviceId::cuda(0), code: CudaErrorCode::OUT_OF_MEMORY };
-        assert!(pool.lease(|| Err(refused.into())).is_none());
-        assert_eq!(*pool.lease(|| Ok(4)).unwrap(), 4, "neither what was dropped nor what failed is counted");
+        assert!(leases.lease(|| Err(refused.into())).is_none());
+        assert_eq!(*leases.lease(|| Ok(4)).unwrap(), 4, "neither dropped objects nor failures are counted");
         assert_eq!(*one, 1);
     }
 }
