@@ -15,8 +15,8 @@ use std::ops::Range;
 ///
 /// ```
 /// # use cumem::sim::Profile;
-/// # use cumem::unified::Advice;
-/// # use cumem::{Device, HintOutcome, Location, ManagedResource, Stream, UnifiedBuffer};
+/// # use cumem::unified::HintOutcome;
+/// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let device = Device::simulated(Profile::default())?;
 /// # let stream = Stream::new(&device)?;
