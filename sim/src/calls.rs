@@ -3,11 +3,13 @@
 use super::cost::{ns, per_mib};
 use super::handles::Key;
 use super::injection::FaultCall;
-use super::machine::{Guard, Machine, State, Until};
+use super::machine::{Guard, Machine};
 use super::memory::{Bad, Kind, Place};
+use super::operation::Mark;
 use super::pools::BlockState;
 use super::races::{Deed, used};
-use super::streams::{Mark, StreamState};
+use super::state::{State, Until};
+use super::streams::StreamState;
 use super::uvm::{BLOCK, Managed, PAGE, Processor};
 use cumem_driver::{CudaErrorCode, DriverError, RawStream};
 use std::ptr::NonNull;

@@ -4,12 +4,12 @@ use super::cost::ns;
 use super::events::EventState;
 use super::handles::Key;
 use super::injection::FaultCall;
-use super::machine::Until;
 use super::memory::Kind;
-use super::operations::What;
+use super::operation::What;
 use super::pools::Pool;
 use super::races::{Deed, used};
 use super::simulator::Simulator;
+use super::state::{State, Until};
 use super::streams::StreamState;
 use cumem_driver::{
     Advice, Attributes, CudaErrorCode, DeviceId, Driver, DriverError, DriverPoolUsage, Extension, HostKernel,
@@ -27,7 +27,7 @@ impl Simulator {
     }
 }
 
-impl super::machine::State {
+impl State {
     fn event(&mut self, d: u32, event: RawEvent, call: &'static str) -> Result<(Key, &mut EventState)> {
         let bad = self.code(d, call, CudaErrorCode::INVALID_HANDLE);
         let key = Key::from_handle(event.0).ok_or_else(|| bad.clone())?;

@@ -3,11 +3,12 @@
 use super::bytes;
 use super::cost::{ns, transfer};
 use super::injection::FaultCall;
-use super::machine::{Machine, State, Until};
+use super::machine::Machine;
 use super::memory::{Bad, Kind, Place};
-use super::operations::{EngineKind, Side, What};
+use super::operation::{EngineKind, Side, What};
 use super::order;
 use super::races::{Deed, Used, used};
+use super::state::{State, Until};
 use cumem_driver::{Access, AccessMode, CudaErrorCode, DriverError, HostKernel, RawStream};
 use smallvec::SmallVec;
 use std::ops::Range;

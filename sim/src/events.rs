@@ -1,7 +1,7 @@
 //! [`EventState`]: the point in a stream that an event recorded, and when it was reached.
 #![forbid(unsafe_code)]
 
-use super::streams::Mark;
+use super::operation::Mark;
 
 /// The state of an event.
 #[derive(Debug)]

@@ -4,11 +4,12 @@
 use super::cost::ns;
 use super::handles::Key;
 use super::injection::FaultCall;
-use super::machine::{Machine, State, Until};
+use super::machine::Machine;
 use super::memory::{Kind, Place};
-use super::operations::{What, pages};
+use super::operation::What;
 use super::races::{Deed, used};
-use super::uvm::{BLOCK, Processor, RangeId, Work};
+use super::state::{State, Until};
+use super::uvm::{BLOCK, Processor, RangeId, Work, pages_of};
 use cumem_driver::{Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream};
 
 /// Number of NUMA nodes of host memory that a simulated machine has.
@@ -54,7 +55,7 @@ impl State {
 
     /// Enqueues a prefetch. The call blocks the host for a large part of the prefetch, as on a real device.
     fn enqueue_prefetch(&mut self, d: u32, key: Key, (range, place): (RangeId, Place), bytes: u64, to: Processor) {
-        let pages = pages(place.offset, bytes);
+        let pages = pages_of(place.offset, bytes);
         let blocks = (place.offset + bytes).div_ceil(BLOCK) - place.offset / BLOCK;
         let (copied, fresh) = self.space.to_prefetch(range, pages.clone(), to);
         let (first, rest) = self.profile(d).prefetch_call(blocks, copied, fresh, to == Processor::HOST);
@@ -81,7 +82,7 @@ impl Machine {
         state.concurrent(d, call)?;
         let processor = state.processor(d, call, to)?;
         let key = state.stream(d, stream, call)?;
-        state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), to);
+        state.space.note_prefetch(managed.0, pages_of(managed.1.offset, bytes), to);
         state.enqueue_prefetch(d, key, managed, bytes, processor);
         Ok(())
     }
@@ -110,7 +111,7 @@ impl Machine {
         let key = state.stream(d, stream, call)?;
         for (range, (managed, processor)) in ranges.iter().zip(checked) {
             let bytes = range.bytes as u64;
-            state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), range.to);
+            state.space.note_prefetch(managed.0, pages_of(managed.1.offset, bytes), range.to);
             state.enqueue_prefetch(d, key, managed, bytes, processor);
         }
         Ok(())
@@ -128,7 +129,7 @@ impl Machine {
         }
         let processor = state.processor(d, call, location)?;
         let mut work = state.new_work();
-        state.space.advise(range, pages(place.offset, bytes), advice, processor, &mut work);
+        state.space.advise(range, pages_of(place.offset, bytes), advice, processor, &mut work);
         state.account(d, Processor::HOST, &work);
         Ok(())
     }
@@ -137,7 +138,7 @@ impl Machine {
         let call = "cuMemRangeGetAttributes";
         let state = self.enter(d, FaultCall::Query, call, |profile| ns(profile.call_query))?;
         let (range, place) = state.managed(d, call, addr, bytes)?;
-        let told = state.space.told(range, pages(place.offset, bytes));
+        let told = state.space.told(range, pages_of(place.offset, bytes));
         let processors = (0..state.devices.len() as u32).map(Processor::device).chain([Processor::HOST]);
         let accessed_by = processors.filter(|p| told.accessed_by(*p)).map(|p| state.location(p)).collect();
         let mut attributes = RangeAttributes::default();
@@ -158,7 +159,7 @@ impl Machine {
             return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
         }
         let mut work = state.new_work();
-        state.space.discard(range, pages(place.offset, bytes), &mut work);
+        state.space.discard(range, pages_of(place.offset, bytes), &mut work);
         state.account(d, Processor::HOST, &work);
         Ok(())
     }
@@ -198,7 +199,7 @@ impl Machine {
             return Ok(());
         }
         let mut work = Work { at: state.now, ..state.new_work() };
-        let touched = state.space.touch(range, pages(place.offset, bytes), Processor::HOST, write, &mut work);
+        let touched = state.space.touch(range, pages_of(place.offset, bytes), Processor::HOST, write, &mut work);
         let at = state.now;
         state.now += state.profile(owner).host_faults(&work);
         state.note_steps(at, &mut work);

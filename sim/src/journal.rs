@@ -1,8 +1,6 @@
 //! [`Journal`]: a log of what happened. It always keeps a hash, and on demand a list.
 #![forbid(unsafe_code)]
 
-use super::machine::State;
-use super::uvm::{PAGE, Processor, Step, Work};
 use cumem_driver::Location;
 use std::time::Duration;
 
@@ -112,57 +110,5 @@ impl Journal {
         if let Some(records) = &mut self.records {
             records.push(Record { at: Duration::from_nanos(at), what });
         }
-    }
-}
-
-impl State {
-    /// Creates the counters for work on unified memory. They collect the single steps if a list is kept or a watcher
-    /// exists.
-    pub(super) fn new_work(&self) -> Work {
-        let wanted = self.journal.recording() || self.watchers.are_there();
-        Work { steps: wanted.then(Vec::new), ..Work::default() }
-    }
-
-    /// Passes the steps of `work` to the watchers, and records them.
-    pub(super) fn note_steps(&mut self, at: u64, work: &mut Work) {
-        self.tell_steps(work);
-        for step in work.steps.take().into_iter().flatten() {
-            let what = match step {
-                Step::Fault { by, range, page } => Happening::Fault {
-                    by: self.location(by),
-                    allocation: self.memory.serial_of(range),
-                    offset: page * PAGE,
-                },
-                Step::Eviction { .. } => continue,
-                Step::Transfer { from, to, range, page, pages, .. } => Happening::Transfer {
-                    from: self.location(from),
-                    to: self.location(to),
-                    allocation: self.memory.serial_of(range),
-                    offset: page * PAGE,
-                    bytes: pages * PAGE,
-                },
-            };
-            self.journal.add(at, what);
-        }
-    }
-
-    /// Returns the public name of a processor.
-    pub(super) fn location(&self, processor: Processor) -> Location {
-        match processor.gpu() {
-            None => Location::Host,
-            Some(gpu) => Location::Device(self.devices[gpu].id),
-        }
-    }
-
-    pub(super) fn note_allocation(&mut self, allocation: u64, bytes: u64) {
-        self.journal.mix(allocation ^ bytes.rotate_left(32));
-        self.journal.add(self.now, Happening::Allocated { allocation, bytes });
-        self.memory_changed();
-    }
-
-    pub(super) fn note_free(&mut self, allocation: u64) {
-        self.journal.mix(!allocation);
-        self.journal.add(self.now, Happening::Freed { allocation });
-        self.memory_changed();
     }
 }

@@ -25,6 +25,7 @@
 //! | `assertions` | assertions for tests about all of these |
 
 mod addresses;
+mod agenda;
 mod bytes;
 mod calls;
 mod cost;
@@ -42,17 +43,20 @@ mod machine;
 mod mapping;
 mod memory;
 mod model;
+mod operation;
 mod operations;
 mod order;
 mod pools;
 mod profile;
 mod profiles;
 mod races;
+mod recording;
 mod reserved;
 mod schedule;
 mod segments;
 mod simulator;
 mod snapshots;
+mod state;
 mod statistics;
 mod streams;
 #[cfg(test)]

@@ -2,107 +2,12 @@
 
 use super::bytes;
 use super::cost::{ns, transfer};
-use super::handles::Key;
-use super::machine::State;
 use super::memory::{Kind, Place};
+use super::operation::{EngineKind, Operation, Settled, Side, What};
 use super::order;
-use super::streams::{Mark, Operation};
-use super::uvm::{NoMemory, PAGE, Processor, RangeId, Work};
+use super::state::State;
+use super::uvm::{NoMemory, Processor, RangeId, Work, pages_of};
 use cumem_driver::{Access, AccessMode, CudaErrorCode, DriverError, HostKernel, MigrationCause, Movement, Pattern};
-use std::ops::Range;
-
-/// The action of an operation of a stream.
-#[derive(Debug)]
-pub(super) enum What {
-    Copy {
-        dst: Side,
-        src: Side,
-        bytes: u64,
-        engine: EngineKind,
-    },
-    Fill {
-        dst: Side,
-        value: u8,
-        bytes: u64,
-    },
-    Kernel {
-        kernel: Box<HostKernel>,
-        places: Box<[Option<Place>]>,
-    },
-    Prefetch {
-        place: Place,
-        range: RangeId,
-        pages: Range<u64>,
-        to: Processor,
-    },
-    /// Records the time of an event.
-    Record(Key),
-    /// Waits for a point in another stream.
-    Wait(Mark),
-    /// Failed when it started, and occupies this engine. A kernel that will not run is kept here until it can be
-    /// dropped outside the lock, because dropping the values that it captured may call the driver.
-    Failed(EngineKind, Option<Box<HostKernel>>),
-}
-
-/// One end of a copy or fill.
-#[derive(Debug)]
-pub(super) enum Side {
-    /// An address in a simulated allocation.
-    Simulated(u64, Place),
-    /// An address in ordinary host memory, which is used only before the call returns.
-    Pageable(u64),
-    /// Bytes that were copied during the call.
-    Captured(Box<[u8]>),
-}
-
-/// The engines of a device, for which operations compete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EngineKind {
-    Compute = 0,
-    ToDevice = 1,
-    ToHost = 2,
-    Between = 3,
-}
-
-/// The result of an operation at its end.
-#[derive(Debug)]
-pub(super) enum Settled {
-    Done,
-    Kernel(Box<HostKernel>),
-    Failed(DriverError),
-    /// A kernel that will not run, and the reason, unless it was reported before.
-    Discarded(Box<HostKernel>, Option<DriverError>),
-}
-
-impl What {
-    pub(super) fn engine(&self) -> EngineKind {
-        match self {
-            Self::Copy { engine, .. } | Self::Failed(engine, _) => *engine,
-            Self::Prefetch { to, .. } if *to == Processor::HOST => EngineKind::ToHost,
-            Self::Prefetch { .. } => EngineKind::ToDevice,
-            Self::Fill { .. } | Self::Kernel { .. } | Self::Record(_) | Self::Wait(_) => EngineKind::Compute,
-        }
-    }
-}
-
-impl Side {
-    pub(super) fn on_device(&self) -> bool {
-        matches!(self, Self::Simulated(_, place) if place.kind != Kind::Pinned)
-    }
-
-    /// Returns the device that owns the memory, if it is plain device memory.
-    fn owner(&self) -> Option<u32> {
-        match self {
-            Self::Simulated(_, place) if place.kind.is_plain() => Some(place.device),
-            _ => None,
-        }
-    }
-}
-
-/// Returns the pages in which a range of an allocation lies.
-pub(super) fn pages(offset: u64, bytes: u64) -> Range<u64> {
-    offset / PAGE..(offset + bytes).div_ceil(PAGE)
-}
 
 impl State {
     /// Migrates the pages that an operation needs, and returns its duration in nanoseconds.
@@ -212,7 +117,7 @@ impl State {
     ) -> Result<(), NoMemory> {
         let by = Processor::device(d);
         if in_flight <= 1 && *pattern == Pattern::Sequential {
-            return self.space.touch(range, pages(offset, bytes), by, write, work);
+            return self.space.touch(range, pages_of(offset, bytes), by, write, work);
         }
         self.space.touch_in_order(range, order::pages(pattern, offset, bytes), by, write, in_flight, work)
     }

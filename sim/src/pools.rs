@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
-use super::streams::Mark;
+use super::operation::Mark;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Block sizes are multiples of this many bytes.

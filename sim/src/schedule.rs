@@ -4,54 +4,13 @@
 //! At its start its duration is computed and pages migrate. At its end its effects on bytes are applied.
 #![forbid(unsafe_code)]
 
+use super::agenda::{Engine, Turn};
 use super::handles::Key;
 use super::journal::Happening;
-use super::machine::State;
-use super::operations::{EngineKind, Settled, What};
-use super::streams::{Mark, Operation};
-use cumem_driver::{HostKernel, Location};
+use super::operation::{EngineKind, Mark, Operation, Settled, What};
+use super::state::State;
+use cumem_driver::Location;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-
-/// The pending steps of streams, ordered by time, then by insertion.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
-    decided: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    end: bool,
-    stream: u64,
-}
-
-/// A part of a device that runs one operation at a time.
-#[derive(Debug, Default)]
-pub(super) struct Engine {
-    busy: bool,
-    waiting: VecDeque<Key>,
-}
-
-/// The result of one step.
-#[derive(Debug)]
-pub(super) enum Turn {
-    /// The step is done.
-    Done,
-    /// No step is due yet.
-    NothingDue,
-    /// The simulated duration of a kernel is over: the caller runs it now, outside the lock.
-    Kernel { stream: Key, kernel: Box<HostKernel> },
-    /// A kernel will not run: the caller drops it, outside the lock.
-    Discard(Box<HostKernel>),
-}
-
-impl Agenda {
-    fn add(&mut self, at: u64, end: bool, stream: Key) {
-        self.decided += 1;
-        self.heap.push(Reverse((at, self.decided, Due { end, stream: stream.handle() })));
-    }
-}
 
 impl State {
     /// Appends an operation to a stream. It starts at `ready` at the earliest. Returns the point at which it is done.

@@ -2,10 +2,10 @@
 
 use super::cost::ns;
 use super::handles::Key;
-use super::machine::State;
 use super::memory::Kind;
+use super::operation::Mark;
 use super::pools::{Found, Pool};
-use super::streams::Mark;
+use super::state::State;
 use super::uvm::{BLOCK, NoMemory, Processor};
 use cumem_driver::CudaErrorCode;
 

@@ -6,11 +6,11 @@ use super::journal::Record;
 use super::live::LiveAllocations;
 use super::machine::Machine;
 use super::memory::Kind;
-use super::operations::pages;
 use super::profile::Profile;
 use super::races::Race;
 use super::snapshots::Snapshot;
 use super::statistics::DeviceStatistics;
+use super::uvm::pages_of;
 use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Location, Residency};
 use std::ops::Range;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ impl Simulator {
         at.extend(state.devices.iter().map(|device| (Location::Device(device.id), 0)));
         let nowhere = match place.kind {
             Kind::Managed(range) => {
-                let (by_processor, nowhere) = state.space.resident_bytes(range, pages(place.offset, bytes as u64));
+                let (by_processor, nowhere) = state.space.resident_bytes(range, pages_of(place.offset, bytes as u64));
                 at.iter_mut().zip(by_processor).for_each(|(at, bytes)| at.1 = bytes);
                 nowhere
             }

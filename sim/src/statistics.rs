@@ -1,9 +1,6 @@
 //! [`DeviceStatistics`]: counters of what a device has done since it was created.
 #![forbid(unsafe_code)]
 
-use super::machine::State;
-use super::uvm::{Processor, Work};
-
 macro_rules! statistics {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
         /// Counters of what happened on a device. Bytes of unified memory are counted in whole 4 KiB pages.
@@ -70,36 +67,4 @@ statistics! {
     /// Peak of the bytes of device memory in use: allocations as they are rounded, and the chunks that hold unified
     /// memory.
     peak_used,
-}
-
-impl State {
-    /// Adds `work`, which processor `by` did for or on device `d`.
-    pub(super) fn account(&mut self, d: u32, by: Processor, work: &Work) {
-        let used = self.profile(d).capacity.value as u64 - self.space.free_bytes(d);
-        let statistics = &mut self.devices[d as usize].statistics;
-        statistics.peak_used = statistics.peak_used.max(used);
-        match by {
-            Processor::HOST => statistics.host_faults += work.faults,
-            _ => {
-                statistics.faults += work.faults;
-                statistics.fault_batches += work.batches;
-            }
-        }
-        statistics.throttles += work.throttles;
-        statistics.pinned += work.pinned;
-        statistics.migrations += work.copies();
-        statistics.migrated_to_device += work.to_device.bytes;
-        statistics.migrated_to_host += work.to_host.bytes;
-        statistics.migrated_from_peers += work.peer.bytes;
-        statistics.populated += work.populated;
-        statistics.evictions += work.evictions;
-        statistics.evicted += work.evicted;
-        statistics.collapsed += work.collapsed;
-        statistics.accessed_remotely += work.remote;
-        let moved = [work.to_device.bytes, work.to_host.bytes, work.peer.bytes, work.copies(), work.populated];
-        for value in [work.faults, work.batches, work.throttles, work.evictions].into_iter().chain(moved) {
-            self.journal.mix(value);
-        }
-        self.memory_changed();
-    }
 }

@@ -1,17 +1,10 @@
-//! [`StreamState`]: a stream's queue, and [`Mark`]: a point in it.
+//! [`StreamState`]: a stream's queue.
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
-use super::operations::What;
+use super::operation::Operation;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-
-/// A point in a stream's work. It is reached when the first `seq` operations of the stream are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) stream: Key,
-    pub(super) seq: u64,
-}
 
 /// The state of a stream: a first-in, first-out queue of operations.
 #[derive(Debug)]
@@ -31,14 +24,6 @@ pub(super) struct StreamState {
     pub(super) engaged: bool,
     /// Streams that wait until the first so many operations of this stream are done.
     pub(super) waiters: SmallVec<[(u64, Key); 2]>,
-}
-
-/// An operation that starts at `ready` at the earliest.
-#[derive(Debug)]
-pub(super) struct Operation {
-    pub(super) ready: u64,
-    pub(super) name: &'static str,
-    pub(super) what: What,
 }
 
 impl StreamState {

@@ -7,12 +7,12 @@
 
 mod advise;
 mod batch;
-
 mod block;
 mod chunks;
 mod discard;
 mod evict;
 mod fault;
+mod ids;
 mod intervals;
 mod migrate;
 mod pages;
@@ -26,8 +26,9 @@ mod thrashing;
 mod tree;
 mod work;
 
-pub(super) use pages::PAGE;
+pub(super) use ids::{Managed, NoMemory, Processor, RangeId};
+pub(super) use pages::{BLOCK, PAGE, pages_of};
 pub use rules::FaultPrefetch;
 pub(super) use rules::{Rules, ThrashingRules};
-pub(super) use space::{BLOCK, GpuConfig, Managed, NoMemory, Processor, RangeId, Space};
+pub(super) use space::{GpuConfig, Space};
 pub(super) use work::{Step, Work};

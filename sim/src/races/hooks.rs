@@ -2,18 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, HOST};
-use super::{Deed, Race, Races, Site};
+use super::detector::{Races, Site};
+use super::report::Race;
+use super::uses::Used;
 use crate::handles::Key;
-use crate::machine::State;
-use std::ops::Range;
-
-/// A range of addresses, and what is done to it.
-pub(crate) type Used = (Range<u64>, Deed);
-
-/// Returns the use of `bytes` bytes at `addr`.
-pub(crate) fn used(addr: u64, bytes: u64, deed: Deed) -> Used {
-    (addr..addr.saturating_add(bytes), deed)
-}
+use crate::state::State;
 
 impl State {
     pub(crate) fn detect_races(&mut self, on: bool) {

@@ -1,9 +1,10 @@
 //! Advice, and the range attributes that report it (`uvm_policy.c`, `cuMemRangeGetAttribute`).
 
 use super::block::Block;
-use super::pages::{PAGES_PER_BLOCK, PageSet};
+use super::ids::{BlockId, Processor, RangeId};
+use super::pages::{PAGES_PER_BLOCK, PageSet, blocks_over};
 use super::policy::{Policy, Preferred, Processors};
-use super::space::{BlockId, Processor, RangeId, Space, blocks_over};
+use super::space::Space;
 use super::work::Work;
 use cumem_driver::{Advice, Location};
 use std::ops::Range;

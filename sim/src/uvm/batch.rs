@@ -1,8 +1,9 @@
 //! Faults of many threads. They are served in batches; each batch is sorted,
 //! then served block by block (`service_fault_batch`).
 
+use super::ids::{BlockId, NoMemory, Processor, RangeId};
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
-use super::space::{BlockId, NoMemory, Processor, RangeId, Space};
+use super::space::Space;
 use super::work::Work;
 
 /// The pages of one block that a processor can access without a fault, and those that are resident with it.

@@ -1,6 +1,6 @@
 //! [`Chunks`]: the device memory that backs managed memory, in eviction order.
 
-use super::space::BlockId;
+use super::ids::BlockId;
 
 /// The index of a chunk. A chunk backs one block.
 pub(super) type ChunkId = u32;

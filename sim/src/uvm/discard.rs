@@ -2,8 +2,9 @@
 //! `cuMemDiscardBatchAsync`).
 
 use super::chunks::Use;
-use super::pages::{PAGE, PageSet};
-use super::space::{BlockId, Processor, RangeId, Space, blocks_over};
+use super::ids::{BlockId, Processor, RangeId};
+use super::pages::{PAGE, PageSet, blocks_over};
+use super::space::Space;
 use super::work::Work;
 use std::ops::Range;
 

@@ -2,8 +2,9 @@
 
 use super::block::Backing;
 use super::chunks::Use;
+use super::ids::{BlockId, NoMemory, Processor};
 use super::pages::{PAGES_PER_BLOCK, PageSet};
-use super::space::{BlockId, NoMemory, Processor, Space};
+use super::space::Space;
 use super::work::Work;
 
 impl Space {

@@ -1,12 +1,13 @@
 //! Service of the faults of one block (`uvm_va_block_service_locked`).
 
 use super::block::Block;
+use super::ids::{BlockId, Managed, NoMemory, Processor, RangeId};
 use super::migrate::Mode;
-use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet, blocks_over};
 use super::policy::Policy;
 use super::rules::FaultPrefetch;
 use super::select::Destination;
-use super::space::{BlockId, Managed, NoMemory, Processor, RangeId, Space, blocks_over};
+use super::space::Space;
 use super::thrashing::Hint;
 use super::tree;
 use super::work::Work;

@@ -1,8 +1,9 @@
 //! Migration of pages, by faults and by prefetches (`uvm_migrate`).
 
 use super::block::Block;
-use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
-use super::space::{BlockId, Managed, NoMemory, Processor, RangeId, Space, blocks_over};
+use super::ids::{BlockId, Managed, NoMemory, Processor, RangeId};
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet, blocks_over};
+use super::space::Space;
 use super::work::Work;
 use cumem_driver::Location;
 use std::ops::Range;

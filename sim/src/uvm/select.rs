@@ -1,8 +1,9 @@
 //! Selection of the processor to which a fault moves a page (`block_select_processor_residency`).
 
 use super::block::Block;
+use super::ids::Processor;
 use super::policy::Policy;
-use super::space::{Processor, Space};
+use super::space::Space;
 
 /// The effect of a fault on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

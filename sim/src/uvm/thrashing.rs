@@ -7,10 +7,10 @@
 //! page is never the one that waits. The driver's adaptive window keeps its start value,
 //! because the driver's rules for changing it are not documented.
 
+use super::ids::Processor;
 use super::pages::{PAGES_PER_BLOCK, PageSet};
 use super::policy::Processors;
 use super::rules::ThrashingRules;
-use super::space::Processor;
 
 /// How thrashing affects a fault on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

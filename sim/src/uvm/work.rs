@@ -1,7 +1,7 @@
 //! [`Work`]: the effects of an operation on managed memory.
 
+use super::ids::{Processor, RangeId};
 use super::pages::PAGE;
-use super::space::{Processor, RangeId};
 use cumem_driver::MigrationCause;
 
 /// Counts of the effects. Time and statistics are computed from them.

@@ -1,0 +1,47 @@
+//! [`Agenda`]: the steps of streams that are to come, and [`Engine`]: a part of a device that operations wait for.
+#![forbid(unsafe_code)]
+
+use super::handles::Key;
+use cumem_driver::HostKernel;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// The pending steps of streams, ordered by time, then by insertion.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    pub(super) heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
+    decided: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    pub(super) end: bool,
+    pub(super) stream: u64,
+}
+
+/// A part of a device that runs one operation at a time.
+#[derive(Debug, Default)]
+pub(super) struct Engine {
+    pub(super) busy: bool,
+    pub(super) waiting: VecDeque<Key>,
+}
+
+/// The result of one step.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The step is done.
+    Done,
+    /// No step is due yet.
+    NothingDue,
+    /// The simulated duration of a kernel is over: the caller runs it now, outside the lock.
+    Kernel { stream: Key, kernel: Box<HostKernel> },
+    /// A kernel will not run: the caller drops it, outside the lock.
+    Discard(Box<HostKernel>),
+}
+
+impl Agenda {
+    pub(super) fn add(&mut self, at: u64, end: bool, stream: Key) {
+        self.decided += 1;
+        self.heap.push(Reverse((at, self.decided, Due { end, stream: stream.handle() })));
+    }
+}

@@ -1,0 +1,169 @@
+//! What is recorded of each operation: journal, watchers, statistics and snapshots.
+#![forbid(unsafe_code)]
+
+use super::journal::Happening;
+use super::memory::{Allocation, Kind};
+use super::snapshots::{Resident, Snapshot, Snapshots};
+use super::state::State;
+use super::uvm::{BLOCK, PAGE, Processor, Step, Work, pages_of};
+use cumem_driver::{Location, Movement};
+use std::time::Duration;
+
+impl State {
+    /// Creates the counters for work on unified memory. They collect the single steps if a list is kept or a watcher
+    /// exists.
+    pub(super) fn new_work(&self) -> Work {
+        let wanted = self.journal.recording() || self.watchers.are_there();
+        Work { steps: wanted.then(Vec::new), ..Work::default() }
+    }
+
+    /// Passes the steps of `work` to the watchers, and records them.
+    pub(super) fn note_steps(&mut self, at: u64, work: &mut Work) {
+        self.tell_steps(work);
+        for step in work.steps.take().into_iter().flatten() {
+            let what = match step {
+                Step::Fault { by, range, page } => Happening::Fault {
+                    by: self.location(by),
+                    allocation: self.memory.serial_of(range),
+                    offset: page * PAGE,
+                },
+                Step::Eviction { .. } => continue,
+                Step::Transfer { from, to, range, page, pages, .. } => Happening::Transfer {
+                    from: self.location(from),
+                    to: self.location(to),
+                    allocation: self.memory.serial_of(range),
+                    offset: page * PAGE,
+                    bytes: pages * PAGE,
+                },
+            };
+            self.journal.add(at, what);
+        }
+    }
+
+    /// Returns the public name of a processor.
+    pub(super) fn location(&self, processor: Processor) -> Location {
+        match processor.gpu() {
+            None => Location::Host,
+            Some(gpu) => Location::Device(self.devices[gpu].id),
+        }
+    }
+
+    pub(super) fn note_allocation(&mut self, allocation: u64, bytes: u64) {
+        self.journal.mix(allocation ^ bytes.rotate_left(32));
+        self.journal.add(self.now, Happening::Allocated { allocation, bytes });
+        self.memory_changed();
+    }
+
+    pub(super) fn note_free(&mut self, allocation: u64) {
+        self.journal.mix(!allocation);
+        self.journal.add(self.now, Happening::Freed { allocation });
+        self.memory_changed();
+    }
+
+    /// Notifies the watchers of what `work` did to unified memory.
+    pub(super) fn tell_steps(&mut self, work: &Work) {
+        if !self.watchers.are_there() {
+            return;
+        }
+        let movement = |step: &Step| match *step {
+            Step::Fault { by, range, page } => {
+                Movement::Fault { by: self.location(by), addr: self.memory.base_of(range) + page * PAGE, bytes: PAGE }
+            }
+            Step::Transfer { cause, from, to, range, page, pages } => Movement::Migrated {
+                cause,
+                from: self.location(from),
+                to: self.location(to),
+                addr: self.memory.base_of(range) + page * PAGE,
+                bytes: pages * PAGE,
+            },
+            Step::Eviction { range, page } => {
+                Movement::Evicted { addr: self.memory.base_of(range) + page * PAGE, bytes: BLOCK }
+            }
+        };
+        let movements: Vec<_> = work.steps.iter().flatten().map(movement).collect();
+        self.watchers.tell(&movements);
+    }
+
+    /// Adds `work`, which processor `by` did for or on device `d`.
+    pub(super) fn account(&mut self, d: u32, by: Processor, work: &Work) {
+        let used = self.profile(d).capacity.value as u64 - self.space.free_bytes(d);
+        let statistics = &mut self.devices[d as usize].statistics;
+        statistics.peak_used = statistics.peak_used.max(used);
+        match by {
+            Processor::HOST => statistics.host_faults += work.faults,
+            _ => {
+                statistics.faults += work.faults;
+                statistics.fault_batches += work.batches;
+            }
+        }
+        statistics.throttles += work.throttles;
+        statistics.pinned += work.pinned;
+        statistics.migrations += work.copies();
+        statistics.migrated_to_device += work.to_device.bytes;
+        statistics.migrated_to_host += work.to_host.bytes;
+        statistics.migrated_from_peers += work.peer.bytes;
+        statistics.populated += work.populated;
+        statistics.evictions += work.evictions;
+        statistics.evicted += work.evicted;
+        statistics.collapsed += work.collapsed;
+        statistics.accessed_remotely += work.remote;
+        let moved = [work.to_device.bytes, work.to_host.bytes, work.peer.bytes, work.copies(), work.populated];
+        for value in [work.faults, work.batches, work.throttles, work.evictions].into_iter().chain(moved) {
+            self.journal.mix(value);
+        }
+        self.memory_changed();
+    }
+}
+
+impl State {
+    pub(super) fn keep_snapshots(&mut self, on: bool) {
+        self.snapshots = on.then(Snapshots::default);
+    }
+
+    /// Returns the kept snapshots, and one of the present state.
+    pub(super) fn take_snapshots(&mut self) -> Vec<Snapshot> {
+        let Some(kept) = &mut self.snapshots else { return Vec::new() };
+        let mut taken = std::mem::take(kept).taken;
+        taken.push(self.snapshot());
+        taken
+    }
+
+    /// Takes a snapshot if one is due. Called whenever memory was allocated, freed or moved.
+    pub(super) fn memory_changed(&mut self) {
+        let now = self.now.max(self.time);
+        if self.snapshots.as_ref().is_some_and(|snapshots| now >= snapshots.due) {
+            let snapshot = self.snapshot();
+            self.snapshots.as_mut().into_iter().for_each(|snapshots| snapshots.add(snapshot.clone(), now));
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let has_memory = |allocation: &&Allocation| !matches!(allocation.kind, Kind::Alias(_));
+        let resident = |allocation: &Allocation| {
+            let mut on = vec![0; self.devices.len() + 1];
+            let kind = match allocation.kind {
+                Kind::Managed(range) => {
+                    on = self.space.resident_bytes(range, pages_of(0, allocation.bytes)).0;
+                    "managed"
+                }
+                Kind::Pinned => {
+                    on[0] = allocation.counted;
+                    "pinned"
+                }
+                plain => {
+                    on[allocation.device as usize + 1] = allocation.counted;
+                    match plain {
+                        Kind::Segment(_) => "pool",
+                        Kind::Mapped(_) => "mapped",
+                        _ => "device",
+                    }
+                }
+            };
+            let (on_host, on_devices) = (on[0], on[1..].to_vec());
+            Resident { allocation: allocation.serial, kind, bytes: allocation.bytes, on_host, on_devices }
+        };
+        let mut allocations: Vec<_> = self.memory.allocations().filter(has_memory).map(resident).collect();
+        allocations.sort_unstable_by_key(|resident| resident.allocation);
+        Snapshot { at: Duration::from_nanos(self.now.max(self.time)), allocations }
+    }
+}
