@@ -9,12 +9,12 @@ use std::collections::{BinaryHeap, VecDeque};
 /// The pending steps of streams, ordered by time, then by insertion.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    pub(super) heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
-    decided: u64,
+    pub(super) heap: BinaryHeap<Reverse<(u64, u64, AgendaEntry)>>,
+    inserted: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Due {
+pub(super) struct AgendaEntry {
     pub(super) end: bool,
     pub(super) stream: u64,
 }
@@ -28,7 +28,7 @@ pub(super) struct Engine {
 
 /// The result of one step.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum StepResult {
     /// The step is done.
     Done,
     /// No step is due yet.
@@ -41,7 +41,7 @@ pub(super) enum Turn {
 
 impl Agenda {
     pub(super) fn add(&mut self, at: u64, end: bool, stream: Key) {
-        self.decided += 1;
-        self.heap.push(Reverse((at, self.decided, Due { end, stream: stream.handle() })));
+        self.inserted += 1;
+        self.heap.push(Reverse((at, self.inserted, AgendaEntry { end, stream: stream.handle() })));
     }
 }

@@ -91,7 +91,7 @@ impl FaultCall {
 
     /// Reports whether this kind of call frees something or waits for its last use. If such a call fails, the object
     /// leaks.
-    pub fn gives_back(self) -> bool {
+    pub fn releases(self) -> bool {
         matches!(self, Self::Free | Self::Destroy | Self::Reserve | Self::Synchronize)
     }
 }
@@ -102,11 +102,11 @@ const KINDS: usize = FaultCall::Any as usize + 1;
 #[derive(Debug, Default)]
 pub(super) struct Injection {
     calls: [u64; KINDS],
-    planned: Vec<Planned>,
+    planned: Vec<PlannedFault>,
 }
 
 #[derive(Debug)]
-struct Planned {
+struct PlannedFault {
     kind: FaultCall,
     /// Value of the kind's counter at which the call fails.
     at: u64,
@@ -116,11 +116,11 @@ struct Planned {
 impl Injection {
     pub(super) fn plan(&mut self, kind: FaultCall, n: u64, code: CudaErrorCode) {
         let at = self.calls(kind).saturating_add(n.max(1));
-        self.planned.push(Planned { kind, at, code });
+        self.planned.push(PlannedFault { kind, at, code });
     }
 
     /// Returns the number of planned failures that have not happened yet.
-    pub(super) fn to_come(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         self.planned.len()
     }
 

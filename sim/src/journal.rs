@@ -10,13 +10,13 @@ pub struct Record {
     /// Virtual time since the machine was created. The steps of one operation have the time of its start.
     pub at: Duration,
     /// The thing that happened.
-    pub what: Happening,
+    pub event: JournalEvent,
 }
 
 /// A thing that happened. Allocations are numbered from 1 in the order in which they were made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Happening {
+pub enum JournalEvent {
     /// Memory was allocated.
     Allocated {
         /// Number of the allocation.
@@ -106,9 +106,9 @@ impl Journal {
         self.records.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, at: u64, what: Happening) {
+    pub(super) fn add(&mut self, at: u64, event: JournalEvent) {
         if let Some(records) = &mut self.records {
-            records.push(Record { at: Duration::from_nanos(at), what });
+            records.push(Record { at: Duration::from_nanos(at), event });
         }
     }
 }

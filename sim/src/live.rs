@@ -1,7 +1,7 @@
 //! [`LiveAllocations`]: what is allocated at one moment, and [`LiveCount`]: the running counts, with their peak.
 #![forbid(unsafe_code)]
 
-use super::memory::Kind;
+use super::memory::AllocationKind;
 use std::fmt;
 
 /// Blocks and their bytes, as requested.
@@ -101,15 +101,15 @@ impl LiveCount {
     }
 
     /// Counts an allocation of the driver (`blocks` is 1) or its end (`blocks` is -1).
-    pub(super) fn count(&mut self, kind: Kind, blocks: i64, bytes: u64) {
+    pub(super) fn count(&mut self, kind: AllocationKind, blocks: i64, bytes: u64) {
         let live = match kind {
-            Kind::Device => &mut self.now.device,
-            Kind::Managed(_) => &mut self.now.managed,
-            Kind::Pinned => &mut self.now.pinned,
-            Kind::Mapped(_) => &mut self.now.mapped,
-            Kind::Alias(_) => &mut self.now.aliased,
+            AllocationKind::Device => &mut self.now.device,
+            AllocationKind::Managed(_) => &mut self.now.managed,
+            AllocationKind::Pinned => &mut self.now.pinned,
+            AllocationKind::Mapped(_) => &mut self.now.mapped,
+            AllocationKind::Alias(_) => &mut self.now.aliased,
             // A segment belongs to a pool, whose blocks are counted instead.
-            Kind::Segment(_) => return,
+            AllocationKind::Segment(_) => return,
         };
         change(live, blocks, bytes);
         self.peak = self.peak.max(self.now.bytes());

@@ -1,10 +1,11 @@
 //! [`Machine`]: the devices of one simulator, and the state behind one lock.
 
-use super::agenda::Turn;
+use super::agenda::StepResult;
 use super::bytes;
+use super::cost::ns;
 use super::injection::FaultCall;
 use super::profile::Profile;
-use super::state::{State, Until};
+use super::state::{MachineState, Until};
 use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension};
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,19 +18,19 @@ use std::thread;
 pub(super) struct Machine {
     id: u32,
     pub(super) profiles: Arc<[Profile]>,
-    state: Mutex<State>,
+    state: Mutex<MachineState>,
     /// Notified when a kernel has ended, which other threads may wait for.
     progress: Condvar,
     pub(super) extension: Extension,
 }
 
-pub(super) type Guard<'m> = MutexGuard<'m, State>;
+pub(super) type StateGuard<'m> = MutexGuard<'m, MachineState>;
 
 impl Machine {
     pub(super) fn new(profiles: Arc<[Profile]>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let state = Mutex::new(State::new(id, Arc::clone(&profiles)));
+        let state = Mutex::new(MachineState::new(id, Arc::clone(&profiles)));
         Self { id, profiles, state, progress: Condvar::new(), extension: Extension::new() }
     }
 
@@ -38,22 +39,22 @@ impl Machine {
     }
 
     /// Locks the state without making a driver call.
-    pub(super) fn look(&self) -> Guard<'_> {
+    pub(super) fn lock(&self) -> StateGuard<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does the first steps of every driver call. It advances the clock by the cost of the call, returns an injected
     /// failure if one is planned, and executes the work that is due by then.
-    pub(super) fn enter(
+    pub(super) fn begin_call(
         &self,
         d: u32,
         kind: FaultCall,
         call: &'static str,
         cost: impl Fn(&Profile) -> u64,
-    ) -> Result<Guard<'_>, DriverError> {
+    ) -> Result<StateGuard<'_>, DriverError> {
         let count = self.profiles.len() as u32;
         let profile = self.profiles.get(d as usize).ok_or(DriverError::NoSuchDevice { ordinal: d, count })?;
-        let mut state = self.look();
+        let mut state = self.lock();
         state.now += cost(profile);
         if let Some(code) = state.injection.count(kind) {
             // A real synchronization returns the error of earlier work after it has waited for that work.
@@ -63,9 +64,19 @@ impl Machine {
         self.run(state, d, Until::Due)
     }
 
+    /// Starts a query: locks the state and advances the clock by the cost of a query.
+    pub(super) fn begin_query(&self, d: u32, call: &'static str) -> Result<StateGuard<'_>, DriverError> {
+        self.begin_call(d, FaultCall::Query, call, |p| ns(p.call_query))
+    }
+
     /// Executes the work of the devices in the order of virtual time until `until` holds. The host's clock follows if
     /// the host waits. The Rust code of kernels runs without the lock, on one thread at a time.
-    pub(super) fn run<'m>(&'m self, mut state: Guard<'m>, d: u32, until: Until) -> Result<Guard<'m>, DriverError> {
+    pub(super) fn run<'m>(
+        &'m self,
+        mut state: StateGuard<'m>,
+        d: u32,
+        until: Until,
+    ) -> Result<StateGuard<'m>, DriverError> {
         let waiting = !matches!(until, Until::Due);
         loop {
             if waiting && state.reached(until) {
@@ -73,7 +84,7 @@ impl Machine {
                 match until {
                     Until::Device(d) => state.race_host_waited_for_device(Some(d)),
                     Until::All => state.race_host_waited_for_device(None),
-                    Until::Mark(_) | Until::Due => {}
+                    Until::Point(_) | Until::Due => {}
                 }
                 return Ok(state);
             }
@@ -88,21 +99,21 @@ impl Machine {
                 continue;
             }
             let limit = if waiting { u64::MAX } else { state.now };
-            match state.turn(limit) {
-                Turn::Done => {}
-                Turn::NothingDue if waiting => {
+            match state.step(limit) {
+                StepResult::Done => {}
+                StepResult::NothingDue if waiting => {
                     let message = "waited for work that nothing will bring to its end".into();
                     return Err(DriverError::Simulation { device: self.device_id(d), message });
                 }
-                Turn::NothingDue => return Ok(state),
-                Turn::Discard(kernel) => {
+                StepResult::NothingDue => return Ok(state),
+                StepResult::Discard(kernel) => {
                     drop(state);
                     // Values captured by the kernel may panic when they are dropped. The thread that waits here must
                     // not unwind for that.
                     let _ = catch_unwind(AssertUnwindSafe(|| drop(kernel)));
-                    state = self.look();
+                    state = self.lock();
                 }
-                Turn::Kernel { stream, kernel } => {
+                StepResult::Kernel { stream, kernel } => {
                     state.executor = Some(thread::current().id());
                     drop(state);
                     let name = kernel.name;
@@ -112,11 +123,11 @@ impl Machine {
                     // the launch, no written range overlapped another. The launcher ensures that nothing else uses
                     // them.
                     let result = unsafe { bytes::run(*kernel) };
-                    state = self.look();
+                    state = self.lock();
                     for (addr, bytes) in written {
                         // SAFETY: the launcher ensures that nothing else uses the kernel's ranges. The call touches
                         // only aliases.
-                        unsafe { state.memory.bring_home(addr, bytes) };
+                        unsafe { state.memory.copy_from_aliases(addr, bytes) };
                     }
                     state.executor = None;
                     state.kernel_ended(stream, name, result);
@@ -127,7 +138,12 @@ impl Machine {
     }
 
     /// [Runs](Self::run) until `until` holds. Then returns the first error of device `d` since the last such call.
-    pub(super) fn wait<'m>(&'m self, state: Guard<'m>, d: u32, until: Until) -> Result<Guard<'m>, DriverError> {
+    pub(super) fn wait<'m>(
+        &'m self,
+        state: StateGuard<'m>,
+        d: u32,
+        until: Until,
+    ) -> Result<StateGuard<'m>, DriverError> {
         let mut state = self.run(state, d, until)?;
         state.release_pools(d);
         state.report(d)?;

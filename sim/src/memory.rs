@@ -1,9 +1,9 @@
-//! [`Memory`]: which addresses are allocated, and as which kind of memory.
+//! [`SimulatedMemory`]: which addresses are allocated, and as which kind of memory.
 
 mod aliases;
 mod allocation;
 mod mapped;
 mod table;
 
-pub(super) use allocation::{Allocation, Bad, Kind, Place};
-pub(super) use table::Memory;
+pub(super) use allocation::{Allocation, AllocationKind, MemoryRef, RangeError};
+pub(super) use table::SimulatedMemory;

@@ -1,15 +1,15 @@
-//! [`Operation`]: a piece of work in a stream, as data, and [`Mark`]: a point between two of them.
+//! [`Operation`]: a piece of work in a stream, as data, and [`StreamPoint`]: a point between two of them.
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
-use super::memory::{Kind, Place};
+use super::memory::{AllocationKind, MemoryRef};
 use super::uvm::{Processor, RangeId};
 use cumem_driver::{DriverError, HostKernel};
 use std::ops::Range;
 
 /// A point in a stream's work. It is reached when the first `seq` operations of the stream are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct StreamPoint {
     pub(super) stream: Key,
     pub(super) seq: u64,
 }
@@ -19,29 +19,29 @@ pub(super) struct Mark {
 pub(super) struct Operation {
     pub(super) ready: u64,
     pub(super) name: &'static str,
-    pub(super) what: What,
+    pub(super) action: Action,
 }
 
 /// The action of an operation of a stream.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum Action {
     Copy {
-        dst: Side,
-        src: Side,
+        dst: Endpoint,
+        src: Endpoint,
         bytes: u64,
         engine: EngineKind,
     },
     Fill {
-        dst: Side,
+        dst: Endpoint,
         value: u8,
         bytes: u64,
     },
     Kernel {
         kernel: Box<HostKernel>,
-        places: Box<[Option<Place>]>,
+        ranges: Box<[Option<MemoryRef>]>,
     },
     Prefetch {
-        place: Place,
+        memory: MemoryRef,
         range: RangeId,
         pages: Range<u64>,
         to: Processor,
@@ -49,7 +49,7 @@ pub(super) enum What {
     /// Records the time of an event.
     Record(Key),
     /// Waits for a point in another stream.
-    Wait(Mark),
+    Wait(StreamPoint),
     /// Failed when it started, and occupies this engine. A kernel that will not run is kept here until it can be
     /// dropped outside the lock, because dropping the values that it captured may call the driver.
     Failed(EngineKind, Option<Box<HostKernel>>),
@@ -57,9 +57,9 @@ pub(super) enum What {
 
 /// One end of a copy or fill.
 #[derive(Debug)]
-pub(super) enum Side {
+pub(super) enum Endpoint {
     /// An address in a simulated allocation.
-    Simulated(u64, Place),
+    Simulated(u64, MemoryRef),
     /// An address in ordinary host memory, which is used only before the call returns.
     Pageable(u64),
     /// Bytes that were copied during the call.
@@ -72,12 +72,12 @@ pub(super) enum EngineKind {
     Compute = 0,
     ToDevice = 1,
     ToHost = 2,
-    Between = 3,
+    DeviceToDevice = 3,
 }
 
 /// The result of an operation at its end.
 #[derive(Debug)]
-pub(super) enum Settled {
+pub(super) enum Completion {
     Done,
     Kernel(Box<HostKernel>),
     Failed(DriverError),
@@ -85,7 +85,7 @@ pub(super) enum Settled {
     Discarded(Box<HostKernel>, Option<DriverError>),
 }
 
-impl What {
+impl Action {
     pub(super) fn engine(&self) -> EngineKind {
         match self {
             Self::Copy { engine, .. } | Self::Failed(engine, _) => *engine,
@@ -96,15 +96,15 @@ impl What {
     }
 }
 
-impl Side {
+impl Endpoint {
     pub(super) fn on_device(&self) -> bool {
-        matches!(self, Self::Simulated(_, place) if place.kind != Kind::Pinned)
+        matches!(self, Self::Simulated(_, memory) if memory.kind != AllocationKind::Pinned)
     }
 
     /// Returns the device that owns the memory, if it is plain device memory.
     pub(super) fn owner(&self) -> Option<u32> {
         match self {
-            Self::Simulated(_, place) if place.kind.is_plain() => Some(place.device),
+            Self::Simulated(_, memory) if memory.kind.is_plain() => Some(memory.device),
             _ => None,
         }
     }

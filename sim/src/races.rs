@@ -15,5 +15,5 @@ mod shadow;
 mod uses;
 
 pub(super) use detector::Races;
-pub use report::{Deed, Race, RaceKind, Use};
-pub(super) use uses::{Used, used};
+pub use report::{AccessKind, MemoryUse, Race, RaceKind};
+pub(super) use uses::{UsedRange, used_range};

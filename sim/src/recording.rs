@@ -1,34 +1,34 @@
 //! What is recorded of each operation: journal, watchers, statistics and snapshots.
 #![forbid(unsafe_code)]
 
-use super::journal::Happening;
-use super::memory::{Allocation, Kind};
+use super::journal::JournalEvent;
+use super::memory::{Allocation, AllocationKind};
 use super::snapshots::{Resident, Snapshot, Snapshots};
-use super::state::State;
-use super::uvm::{BLOCK, PAGE, Processor, Step, Work, pages_of};
+use super::state::MachineState;
+use super::uvm::{BLOCK, MigrationStep, MigrationWork, PAGE, Processor, pages_of};
 use cumem_driver::{Location, Movement};
 use std::time::Duration;
 
-impl State {
+impl MachineState {
     /// Creates the counters for work on unified memory. They collect the single steps if a list is kept or a watcher
     /// exists.
-    pub(super) fn new_work(&self) -> Work {
-        let wanted = self.journal.recording() || self.watchers.are_there();
-        Work { steps: wanted.then(Vec::new), ..Work::default() }
+    pub(super) fn new_work(&self) -> MigrationWork {
+        let wanted = self.journal.recording() || !self.watchers.is_empty();
+        MigrationWork { steps: wanted.then(Vec::new), ..MigrationWork::default() }
     }
 
     /// Passes the steps of `work` to the watchers, and records them.
-    pub(super) fn note_steps(&mut self, at: u64, work: &mut Work) {
-        self.tell_steps(work);
+    pub(super) fn record_steps(&mut self, at: u64, work: &mut MigrationWork) {
+        self.notify_watchers(work);
         for step in work.steps.take().into_iter().flatten() {
             let what = match step {
-                Step::Fault { by, range, page } => Happening::Fault {
+                MigrationStep::Fault { by, range, page } => JournalEvent::Fault {
                     by: self.location(by),
                     allocation: self.memory.serial_of(range),
                     offset: page * PAGE,
                 },
-                Step::Eviction { .. } => continue,
-                Step::Transfer { from, to, range, page, pages, .. } => Happening::Transfer {
+                MigrationStep::Eviction { .. } => continue,
+                MigrationStep::Transfer { from, to, range, page, pages, .. } => JournalEvent::Transfer {
                     from: self.location(from),
                     to: self.location(to),
                     allocation: self.memory.serial_of(range),
@@ -48,44 +48,44 @@ impl State {
         }
     }
 
-    pub(super) fn note_allocation(&mut self, allocation: u64, bytes: u64) {
+    pub(super) fn record_allocation(&mut self, allocation: u64, bytes: u64) {
         self.journal.mix(allocation ^ bytes.rotate_left(32));
-        self.journal.add(self.now, Happening::Allocated { allocation, bytes });
+        self.journal.add(self.now, JournalEvent::Allocated { allocation, bytes });
         self.memory_changed();
     }
 
-    pub(super) fn note_free(&mut self, allocation: u64) {
+    pub(super) fn record_free(&mut self, allocation: u64) {
         self.journal.mix(!allocation);
-        self.journal.add(self.now, Happening::Freed { allocation });
+        self.journal.add(self.now, JournalEvent::Freed { allocation });
         self.memory_changed();
     }
 
     /// Notifies the watchers of what `work` did to unified memory.
-    pub(super) fn tell_steps(&mut self, work: &Work) {
-        if !self.watchers.are_there() {
+    pub(super) fn notify_watchers(&mut self, work: &MigrationWork) {
+        if self.watchers.is_empty() {
             return;
         }
-        let movement = |step: &Step| match *step {
-            Step::Fault { by, range, page } => {
+        let movement = |step: &MigrationStep| match *step {
+            MigrationStep::Fault { by, range, page } => {
                 Movement::Fault { by: self.location(by), addr: self.memory.base_of(range) + page * PAGE, bytes: PAGE }
             }
-            Step::Transfer { cause, from, to, range, page, pages } => Movement::Migrated {
+            MigrationStep::Transfer { cause, from, to, range, page, pages } => Movement::Migrated {
                 cause,
                 from: self.location(from),
                 to: self.location(to),
                 addr: self.memory.base_of(range) + page * PAGE,
                 bytes: pages * PAGE,
             },
-            Step::Eviction { range, page } => {
+            MigrationStep::Eviction { range, page } => {
                 Movement::Evicted { addr: self.memory.base_of(range) + page * PAGE, bytes: BLOCK }
             }
         };
         let movements: Vec<_> = work.steps.iter().flatten().map(movement).collect();
-        self.watchers.tell(&movements);
+        self.watchers.notify(&movements);
     }
 
     /// Adds `work`, which processor `by` did for or on device `d`.
-    pub(super) fn account(&mut self, d: u32, by: Processor, work: &Work) {
+    pub(super) fn add_statistics(&mut self, d: u32, by: Processor, work: &MigrationWork) {
         let used = self.profile(d).capacity.value as u64 - self.space.free_bytes(d);
         let statistics = &mut self.devices[d as usize].statistics;
         statistics.peak_used = statistics.peak_used.max(used);
@@ -115,7 +115,7 @@ impl State {
     }
 }
 
-impl State {
+impl MachineState {
     pub(super) fn keep_snapshots(&mut self, on: bool) {
         self.snapshots = on.then(Snapshots::default);
     }
@@ -138,23 +138,23 @@ impl State {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let has_memory = |allocation: &&Allocation| !matches!(allocation.kind, Kind::Alias(_));
+        let has_memory = |allocation: &&Allocation| !matches!(allocation.kind, AllocationKind::Alias(_));
         let resident = |allocation: &Allocation| {
             let mut on = vec![0; self.devices.len() + 1];
             let kind = match allocation.kind {
-                Kind::Managed(range) => {
+                AllocationKind::Managed(range) => {
                     on = self.space.resident_bytes(range, pages_of(0, allocation.bytes)).0;
                     "managed"
                 }
-                Kind::Pinned => {
+                AllocationKind::Pinned => {
                     on[0] = allocation.counted;
                     "pinned"
                 }
                 plain => {
                     on[allocation.device as usize + 1] = allocation.counted;
                     match plain {
-                        Kind::Segment(_) => "pool",
-                        Kind::Mapped(_) => "mapped",
+                        AllocationKind::Segment(_) => "pool",
+                        AllocationKind::Mapped(_) => "mapped",
                         _ => "device",
                     }
                 }

@@ -5,7 +5,7 @@ use super::injection::FaultCall;
 use super::journal::Record;
 use super::live::LiveAllocations;
 use super::machine::Machine;
-use super::memory::Kind;
+use super::memory::AllocationKind;
 use super::profile::Profile;
 use super::races::Race;
 use super::snapshots::Snapshot;
@@ -58,32 +58,32 @@ impl Simulator {
     /// Makes the `n`-th call of a kind from now fail before it does anything; the next call is number 1. Each planned
     /// failure happens once, and several can be planned.
     pub fn fail_nth(&self, kind: FaultCall, n: u64, code: CudaErrorCode) {
-        self.machine.look().injection.plan(kind, n, code);
+        self.machine.lock().injection.plan(kind, n, code);
     }
 
     /// Cancels the planned failures that have not happened yet.
     pub fn clear_faults(&self) {
-        self.machine.look().injection.clear();
+        self.machine.lock().injection.clear();
     }
 
     /// Returns the number of planned failures that have not happened yet.
-    pub fn faults_to_come(&self) -> usize {
-        self.machine.look().injection.to_come()
+    pub fn pending_faults(&self) -> usize {
+        self.machine.lock().injection.pending()
     }
 
     /// Returns the number of calls of a kind so far, failed calls included.
     pub fn calls(&self, kind: FaultCall) -> u64 {
-        self.machine.look().injection.calls(kind)
+        self.machine.lock().injection.calls(kind)
     }
 
     /// Returns the host's virtual time since the machine was created.
     pub fn clock(&self) -> Duration {
-        Duration::from_nanos(self.machine.look().now)
+        Duration::from_nanos(self.machine.lock().now)
     }
 
     /// Advances the host's virtual clock by `time`, as if the host did other work. Devices work on meanwhile.
     pub fn pass_time(&self, time: Duration) {
-        let mut state = self.machine.look();
+        let mut state = self.machine.lock();
         // At most a century, so that the clock never overflows.
         let most = 100 * 365 * 24 * 3600 * 1_000_000_000_u64;
         state.now = state.now.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(most).min(most));
@@ -117,18 +117,18 @@ impl Simulator {
     /// Returns the locations of the pages of a range, after the work that is done so far. Returns `None` if the range
     /// is not within one allocation of the simulator.
     pub fn residency(&self, ptr: *const u8, bytes: usize) -> Option<Residency> {
-        let state = self.machine.look();
-        let place = state.memory.find(ptr as u64, bytes as u64).ok()?;
+        let state = self.machine.lock();
+        let memory = state.memory.find(ptr as u64, bytes as u64).ok()?;
         let mut at: Vec<_> = vec![(Location::Host, 0)];
         at.extend(state.devices.iter().map(|device| (Location::Device(device.id), 0)));
-        let nowhere = match place.kind {
-            Kind::Managed(range) => {
-                let (by_processor, nowhere) = state.space.resident_bytes(range, pages_of(place.offset, bytes as u64));
+        let nowhere = match memory.kind {
+            AllocationKind::Managed(range) => {
+                let (by_processor, nowhere) = state.space.resident_bytes(range, pages_of(memory.offset, bytes as u64));
                 at.iter_mut().zip(by_processor).for_each(|(at, bytes)| at.1 = bytes);
                 nowhere
             }
             kind => {
-                let index = if kind == Kind::Pinned { 0 } else { place.device as usize + 1 };
+                let index = if kind == AllocationKind::Pinned { 0 } else { memory.device as usize + 1 };
                 at[index].1 = bytes as u64;
                 0
             }
@@ -141,19 +141,19 @@ impl Simulator {
     /// memory the result is the range itself.
     pub fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>> {
         let range = addr..addr.saturating_add(bytes as u64);
-        let homes = self.machine.look().memory.homes(&range);
-        if homes.is_empty() { vec![range] } else { homes.into_vec() }
+        let first_addresses = self.machine.lock().memory.first_addresses(&range);
+        if first_addresses.is_empty() { vec![range] } else { first_addresses.into_vec() }
     }
 
     /// Returns the statistics of a device, or `None` if the device belongs to another machine.
     pub fn statistics(&self, device: DeviceId) -> Option<DeviceStatistics> {
-        let state = self.machine.look();
+        let state = self.machine.lock();
         state.devices.iter().find(|d| d.id == device).map(|d| d.statistics)
     }
 
     /// Returns the objects that were allocated or created and not yet freed or destroyed.
     pub fn live_allocations(&self) -> LiveAllocations {
-        let state = self.machine.look();
+        let state = self.machine.lock();
         let own: usize = state.devices.iter().map(|device| 1 + device.per_thread.len()).sum();
         let closing = state.streams.iter().filter(|(_, stream)| stream.closing).count();
         // Each device has a default pool, which no program created.
@@ -170,23 +170,23 @@ impl Simulator {
     /// as requested. The period starts at the creation of the machine or at the last
     /// [`restart_peak`](Self::restart_peak).
     pub fn peak_bytes(&self) -> u64 {
-        self.machine.look().memory.live.peak()
+        self.machine.lock().memory.live.peak()
     }
 
     /// Resets the peak to the bytes that are allocated now.
     pub fn restart_peak(&self) {
-        self.machine.look().memory.live.restart_peak();
+        self.machine.lock().memory.live.restart_peak();
     }
 
     /// Starts or stops taking snapshots of where all memory is. At most a few hundred are kept, spread over the time
     /// from now on.
     pub fn keep_snapshots(&self, on: bool) {
-        self.machine.look().keep_snapshots(on);
+        self.machine.lock().keep_snapshots(on);
     }
 
     /// Returns the snapshots taken since the last call of this method, in order. The last one shows the present state.
     pub fn take_snapshots(&self) -> Vec<Snapshot> {
-        self.machine.look().take_snapshots()
+        self.machine.lock().take_snapshots()
     }
 
     /// Starts or stops the race detector. A race is two uses of the same bytes that nothing orders. For example, a
@@ -198,27 +198,27 @@ impl Simulator {
     /// the host as one thread, whose calls are ordered as they arrive. It reports a use once for each stream that does
     /// not wait for it.
     pub fn detect_races(&self, on: bool) {
-        self.machine.look().detect_races(on);
+        self.machine.lock().detect_races(on);
     }
 
     /// Returns the races found since the last call of this method, in order; at most 1000.
     pub fn take_races(&self) -> Vec<Race> {
-        self.machine.look().take_races()
+        self.machine.lock().take_races()
     }
 
     /// Returns a hash of everything that happened so far: allocations, operations, faults, transfers and their times.
     /// The same program on the same profiles produces the same hash.
     pub fn digest(&self) -> u64 {
-        self.machine.look().journal.digest()
+        self.machine.lock().journal.digest()
     }
 
     /// Starts or stops recording what happens.
     pub fn record(&self, on: bool) {
-        self.machine.look().journal.record(on);
+        self.machine.lock().journal.record(on);
     }
 
     /// Returns the records since the last call of this method, in order.
     pub fn take_records(&self) -> Vec<Record> {
-        self.machine.look().journal.take()
+        self.machine.lock().journal.take()
     }
 }

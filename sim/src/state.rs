@@ -1,4 +1,4 @@
-//! [`State`]: everything about a machine that changes, behind one lock.
+//! [`MachineState`]: everything about a machine that changes, behind one lock.
 #![forbid(unsafe_code)]
 
 use super::agenda::{Agenda, Engine};
@@ -6,9 +6,9 @@ use super::events::EventState;
 use super::handles::{Handles, Key};
 use super::injection::Injection;
 use super::journal::Journal;
-use super::memory::Memory;
-use super::operation::Mark;
-use super::pools::Pool;
+use super::memory::SimulatedMemory;
+use super::operation::StreamPoint;
+use super::pools::DriverPool;
 use super::profile::Profile;
 use super::races::Races;
 use super::snapshots::Snapshots;
@@ -22,7 +22,7 @@ use std::thread::{self, ThreadId};
 
 /// The mutable state of a machine.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct MachineState {
     /// The profiles of the machine's devices.
     pub(super) profiles: Arc<[Profile]>,
     /// The host's clock, in nanoseconds.
@@ -33,9 +33,9 @@ pub(super) struct State {
     pub(super) devices: Vec<SimDevice>,
     pub(super) streams: Handles<StreamState>,
     pub(super) events: Handles<EventState>,
-    pub(super) pools: Handles<Pool>,
+    pub(super) pools: Handles<DriverPool>,
     pub(super) agenda: Agenda,
-    pub(super) memory: Memory,
+    pub(super) memory: SimulatedMemory,
     pub(super) space: Space,
     pub(super) injection: Injection,
     pub(super) journal: Journal,
@@ -73,14 +73,14 @@ pub(super) enum Until {
     /// The work that is due by the host's clock. The host does not wait.
     Due,
     /// A point in a stream's work.
-    Mark(Mark),
+    Point(StreamPoint),
     /// All work of a device.
     Device(u32),
     /// All work of the machine.
     All,
 }
 
-impl State {
+impl MachineState {
     pub(super) fn new(machine: u32, profiles: Arc<[Profile]>) -> Self {
         let gpus = profiles.iter().map(|profile| GpuConfig {
             capacity: profile.capacity.value as u64,
@@ -98,14 +98,14 @@ impl State {
                 engines: Default::default(),
                 legacy: streams.insert(StreamState::new(d, false)),
                 per_thread: Vec::new(),
-                default_pool: pools.insert(Pool::new(d)),
+                default_pool: pools.insert(DriverPool::new(d)),
                 statistics: DeviceStatistics::default(),
                 error: None,
                 outstanding: 0,
             })
             .collect();
         Self {
-            memory: Memory::new(profiles.len()),
+            memory: SimulatedMemory::new(profiles.len()),
             profiles,
             now: 0,
             time: 0,
@@ -142,15 +142,10 @@ impl State {
     pub(super) fn reached(&self, until: Until) -> bool {
         match until {
             Until::Due => false,
-            Until::Mark(mark) => self.done(mark),
+            Until::Point(point) => self.streams.passed(point),
             Until::Device(d) => self.devices[d as usize].outstanding == 0,
             Until::All => self.devices.iter().all(|device| device.outstanding == 0),
         }
-    }
-
-    /// Reports whether a point of a stream has been passed. A stream that no longer exists had done all its work.
-    pub(super) fn done(&self, mark: Mark) -> bool {
-        self.streams.get(mark.stream).is_none_or(|stream| stream.completed >= mark.seq)
     }
 
     /// Returns the first error of the device's work, and clears it.

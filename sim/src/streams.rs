@@ -1,8 +1,8 @@
 //! [`StreamState`]: a stream's queue.
 #![forbid(unsafe_code)]
 
-use super::handles::Key;
-use super::operation::Operation;
+use super::handles::{Handles, Key};
+use super::operation::{Operation, StreamPoint};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
@@ -42,5 +42,12 @@ impl StreamState {
 
     pub(super) fn is_idle(&self) -> bool {
         self.completed == self.submitted
+    }
+}
+
+impl Handles<StreamState> {
+    /// Reports whether a point of a stream has been passed. A stream that no longer exists had done all its work.
+    pub(super) fn passed(&self, point: StreamPoint) -> bool {
+        self.get(point.stream).is_none_or(|stream| stream.completed >= point.seq)
     }
 }

@@ -1,7 +1,7 @@
 //! Bookkeeping of unified (managed) memory: where each page is resident, and which pages an access migrates.
 //!
 //! This module works on page numbers alone. It knows no addresses and no bytes, and its callers pass in the time.
-//! Every operation adds its effects to a [`Work`], from which the rest of the simulator computes time and statistics.
+//! Every operation adds its effects to a [`MigrationWork`], from which the rest of the simulator computes time and statistics.
 //! The rules and terms are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04).
 #![forbid(unsafe_code)]
 
@@ -26,9 +26,9 @@ mod thrashing;
 mod tree;
 mod work;
 
-pub(super) use ids::{Managed, NoMemory, Processor, RangeId};
+pub(super) use ids::{ManagedMode, NoMemory, Processor, RangeId};
 pub(super) use pages::{BLOCK, PAGE, pages_of};
 pub use rules::FaultPrefetch;
 pub(super) use rules::{Rules, ThrashingRules};
 pub(super) use space::{GpuConfig, Space};
-pub(super) use work::{Step, Work};
+pub(super) use work::{MigrationStep, MigrationWork};

@@ -14,11 +14,11 @@ impl Watchers {
         self.0.push(watcher);
     }
 
-    pub(super) fn are_there(&self) -> bool {
-        !self.0.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    pub(super) fn tell(&mut self, movements: &[Movement]) {
+    pub(super) fn notify(&mut self, movements: &[Movement]) {
         if !movements.is_empty() {
             self.0.retain(|watcher| watcher.upgrade().inspect(|watcher: &Arc<_>| watcher.saw(movements)).is_some());
         }

@@ -1,7 +1,7 @@
 //! [`Aliases`]: second mappings of memory, and where its bytes are.
 //!
-//! The bytes lie at the home addresses, where the memory was mapped first. Before an operation, the bytes that it uses
-//! at an alias are copied there. After the operation, the bytes at the alias are copied back to the home addresses.
+//! The bytes lie at the first addresses: those at which the memory was mapped first. Before an operation, the bytes that it uses
+//! at an alias are copied there. After the operation, the bytes at the alias are copied back to the first addresses.
 //! Operations run one at a time, so work in stream order sees the same bytes at both addresses.
 #![forbid(unsafe_code)]
 
@@ -11,36 +11,36 @@ use std::ops::Range;
 /// The aliases of mapped pieces.
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
-    /// Bytes and home address of each alias, by the alias's first address.
+    /// Bytes and first address of each alias, by the alias's first address.
     pieces: BTreeMap<u64, (u64, u64)>,
-    /// Home address and alias address of each alias.
-    homes: BTreeSet<(u64, u64)>,
+    /// First address and alias address of each alias.
+    by_first: BTreeSet<(u64, u64)>,
 }
 
 impl Aliases {
-    pub(super) fn add(&mut self, at: u64, bytes: u64, home: u64) {
-        self.pieces.insert(at, (bytes, home));
-        self.homes.insert((home, at));
+    pub(super) fn add(&mut self, at: u64, bytes: u64, first: u64) {
+        self.pieces.insert(at, (bytes, first));
+        self.by_first.insert((first, at));
     }
 
     pub(super) fn remove(&mut self, at: u64) {
-        if let Some((_, home)) = self.pieces.remove(&at) {
-            self.homes.remove(&(home, at));
+        if let Some((_, first)) = self.pieces.remove(&at) {
+            self.by_first.remove(&(first, at));
         }
     }
 
-    /// Returns one of the aliases of the piece at `home`.
-    pub(super) fn of(&self, home: u64) -> Option<u64> {
-        self.homes.range((home, 0)..=(home, u64::MAX)).next().map(|(_, at)| *at)
+    /// Returns one of the aliases of the piece that was first mapped at `first`.
+    pub(super) fn of(&self, first: u64) -> Option<u64> {
+        self.by_first.range((first, 0)..=(first, u64::MAX)).next().map(|(_, at)| *at)
     }
 
-    /// Returns the parts of a range that lie in aliases, each with its home addresses.
+    /// Returns the parts of a range that lie in aliases, each with its first addresses.
     pub(super) fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, Range<u64>)> {
         let before = self.pieces.range(..range.start).next_back();
-        before.into_iter().chain(self.pieces.range(range.clone())).filter_map(move |(&at, &(bytes, home))| {
+        before.into_iter().chain(self.pieces.range(range.clone())).filter_map(move |(&at, &(bytes, first))| {
             let part = at.max(range.start)..(at + bytes).min(range.end);
             let offset = part.start - at;
-            (!part.is_empty()).then(|| (part.clone(), home + offset..home + offset + (part.end - part.start)))
+            (!part.is_empty()).then(|| (part.clone(), first + offset..first + offset + (part.end - part.start)))
         })
     }
 }

@@ -1,13 +1,13 @@
-//! [`Allocation`]: one piece of allocated memory and its kind, and [`Place`]: an address in one.
+//! [`Allocation`]: one piece of allocated memory and its kind, and [`MemoryRef`]: an address in one.
 #![forbid(unsafe_code)]
 
 use crate::handles::Key;
-use crate::heap::Home;
+use crate::heap::AddressSource;
 use crate::uvm::RangeId;
 
 /// The kind of an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum AllocationKind {
     Device,
     Managed(RangeId),
     Pinned,
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Alias(u64),
 }
 
-impl Kind {
+impl AllocationKind {
     /// Reports whether it is device memory that never migrates.
     pub(crate) fn is_plain(self) -> bool {
         matches!(self, Self::Device | Self::Segment(_)) || self.is_mapped()
@@ -37,21 +37,21 @@ impl Kind {
 pub(crate) struct Allocation {
     pub(crate) serial: u64,
     pub(crate) device: u32,
-    pub(crate) kind: Kind,
+    pub(crate) kind: AllocationKind,
     /// Requested bytes; only these may be used.
     pub(crate) bytes: u64,
     /// Bytes of device or host memory that the allocation occupies.
     pub(crate) counted: u64,
-    pub(super) home: Home,
+    pub(super) source: AddressSource,
 }
 
 /// An address within an allocation, or within adjacent pieces of one reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct MemoryRef {
     /// Serial number of the allocation, or of the newest of several pieces.
     pub(crate) serial: u64,
     pub(crate) device: u32,
-    pub(crate) kind: Kind,
+    pub(crate) kind: AllocationKind,
     pub(crate) base: u64,
     pub(crate) bytes: u64,
     pub(crate) offset: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Place {
 
 /// Why an address range cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bad {
+pub(crate) enum RangeError {
     /// The simulator never allocated the address, or no longer remembers that it did.
     Unknown,
     /// The range runs past the end of the allocation at `base`, which has `bytes` bytes.

@@ -2,15 +2,15 @@
 //!
 //! Mapped memory consists of pieces. Adjacent pieces of one reservation can be used as one range.
 
-use super::allocation::{Allocation, Kind};
-use super::table::{Memory, Reservation};
+use super::allocation::{Allocation, AllocationKind};
+use super::table::{Reservation, SimulatedMemory};
 use crate::bytes;
-use crate::heap::Home;
+use crate::heap::AddressSource;
 use crate::uvm::BLOCK;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-impl Memory {
+impl SimulatedMemory {
     /// Reserves addresses for memory of device `d`.
     pub(crate) fn reserve(&mut self, d: u32, bytes: u64) -> Option<u64> {
         let (base, _) = self.addresses.take(usize::try_from(bytes).ok()?, BLOCK as usize)?;
@@ -43,9 +43,9 @@ impl Memory {
         let (base, &Reservation { device, .. }) = self.reservation(addr)?;
         // SAFETY: nothing is mapped there. The reservation outlives its pieces: `unreserve` refuses while a piece is
         // mapped, and `addresses` is the last field to be dropped.
-        let home = Home::Own(unsafe { self.addresses.open(addr, bytes) }?);
-        let kind = Kind::Mapped(base);
-        Some(self.enter(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, home }))
+        let source = AddressSource::Own(unsafe { self.addresses.open(addr, bytes) }?);
+        let kind = AllocationKind::Mapped(base);
+        Some(self.insert(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, source }))
     }
 
     /// Returns the addresses of the pieces of device `d` that make up a range,
@@ -63,7 +63,7 @@ impl Memory {
     /// Reports whether a whole piece of device `d` that is no alias begins at `addr` and has `bytes` bytes.
     pub(crate) fn is_piece(&self, d: u32, addr: u64, bytes: u64) -> bool {
         let found = self.table.get(&addr);
-        found.is_some_and(|a| a.device == d && a.bytes == bytes && matches!(a.kind, Kind::Mapped(_)))
+        found.is_some_and(|a| a.device == d && a.bytes == bytes && matches!(a.kind, AllocationKind::Mapped(_)))
     }
 
     /// Maps pieces for which [`is_piece`](Self::is_piece) holds, given by address and bytes, a second time.
@@ -71,8 +71,8 @@ impl Memory {
     /// Returns false, and maps nothing, if the operating system refuses one of them.
     pub(crate) fn map_again(&mut self, addr: u64, pieces: &[(u64, u64)]) -> bool {
         let mut at = addr;
-        for &(home, bytes) in pieces {
-            if !self.alias(at, bytes, home) {
+        for &(first, bytes) in pieces {
+            if !self.alias(at, bytes, first) {
                 while at > addr {
                     let (&last, _) = self.table.range(..at).next_back().expect("pieces were mapped up to here");
                     // SAFETY: the piece was mapped by this call, and nothing uses it yet.
@@ -86,47 +86,47 @@ impl Memory {
         true
     }
 
-    fn alias(&mut self, at: u64, bytes: u64, home: u64) -> bool {
+    fn alias(&mut self, at: u64, bytes: u64, first: u64) -> bool {
         let Some((reservation, &Reservation { device, .. })) = self.reservation(at) else { return false };
         // SAFETY: nothing is mapped there, and the reservation outlives its pieces, as in `map`.
         let Some(pages) = (unsafe { self.addresses.open(at, bytes) }) else { return false };
-        let (kind, pages) = (Kind::Alias(reservation), Home::Own(pages));
-        self.enter(at, Allocation { serial: 0, device, kind, bytes, counted: 0, home: pages });
-        self.aliases.add(at, bytes, home);
+        let (kind, source) = (AllocationKind::Alias(reservation), AddressSource::Own(pages));
+        self.insert(at, Allocation { serial: 0, device, kind, bytes, counted: 0, source });
+        self.aliases.add(at, bytes, first);
         true
     }
 
-    /// Returns an alias of the piece at `home`, if there is one.
-    pub(crate) fn alias_of(&self, home: u64) -> Option<u64> {
-        self.aliases.of(home)
+    /// Returns an alias of the piece that was first mapped at `first`, if there is one.
+    pub(crate) fn alias_of(&self, first: u64) -> Option<u64> {
+        self.aliases.of(first)
     }
 
-    /// Returns the home addresses of the parts of a range that lie in aliases.
-    pub(crate) fn homes(&self, range: &Range<u64>) -> SmallVec<[Range<u64>; 2]> {
-        self.aliases.parts(range.clone()).map(|(_, home)| home).collect()
+    /// Returns the first addresses of the parts of a range that lie in aliases.
+    pub(crate) fn first_addresses(&self, range: &Range<u64>) -> SmallVec<[Range<u64>; 2]> {
+        self.aliases.parts(range.clone()).map(|(_, first)| first).collect()
     }
 
-    /// Copies bytes from their home addresses to the aliases in the range of an operation that is about to begin.
+    /// Copies bytes from their first addresses to the aliases in the range of an operation that is about to begin.
     ///
     /// # Safety
     ///
     /// The caller must ensure that nothing else uses the range, or the same bytes at other addresses.
-    pub(crate) unsafe fn fetch(&self, addr: u64, bytes: u64) {
-        for (at, home) in self.aliases.parts(addr..addr.saturating_add(bytes)) {
+    pub(crate) unsafe fn copy_to_aliases(&self, addr: u64, bytes: u64) {
+        for (at, first) in self.aliases.parts(addr..addr.saturating_add(bytes)) {
             // SAFETY: both ranges are allocated; the caller ensures that nothing else uses them.
-            unsafe { bytes::copy(at.start, home.start, (at.end - at.start) as usize) };
+            unsafe { bytes::copy(at.start, first.start, (at.end - at.start) as usize) };
         }
     }
 
-    /// Copies bytes from the aliases in the range of an operation that has ended to their home addresses.
+    /// Copies bytes from the aliases in the range of an operation that has ended to their first addresses.
     ///
     /// # Safety
     ///
-    /// As for [`fetch`](Self::fetch).
-    pub(crate) unsafe fn bring_home(&self, addr: u64, bytes: u64) {
-        for (at, home) in self.aliases.parts(addr..addr.saturating_add(bytes)) {
+    /// As for [`copy_to_aliases`](Self::copy_to_aliases).
+    pub(crate) unsafe fn copy_from_aliases(&self, addr: u64, bytes: u64) {
+        for (at, first) in self.aliases.parts(addr..addr.saturating_add(bytes)) {
             // SAFETY: both ranges are allocated; the caller ensures that nothing else uses them.
-            unsafe { bytes::copy(home.start, at.start, (at.end - at.start) as usize) };
+            unsafe { bytes::copy(first.start, at.start, (at.end - at.start) as usize) };
         }
     }
 }

@@ -1,9 +1,9 @@
-//! [`Memory`]: the table of all allocations, and the heaps that their addresses come from.
+//! [`SimulatedMemory`]: the table of all allocations, and the heaps that their addresses come from.
 
 use super::aliases::Aliases;
-use super::allocation::{Allocation, Bad, Kind, Place};
+use super::allocation::{Allocation, AllocationKind, MemoryRef, RangeError};
 use crate::addresses::Addresses;
-use crate::heap::{Heap, Home};
+use crate::heap::{AddressSource, Heap};
 use crate::live::LiveCount;
 use crate::uvm::{BLOCK, PAGE, RangeId};
 use std::collections::{BTreeMap, VecDeque};
@@ -44,7 +44,7 @@ impl Heaps {
 
 /// All allocations of a machine.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct SimulatedMemory {
     pub(super) table: BTreeMap<u64, Allocation>,
     heaps: Heaps,
     pub(super) reservations: BTreeMap<u64, Reservation>,
@@ -59,7 +59,7 @@ pub(crate) struct Memory {
     pub(super) addresses: Addresses,
 }
 
-impl Memory {
+impl SimulatedMemory {
     pub(crate) fn new(devices: usize) -> Self {
         Self {
             table: BTreeMap::new(),
@@ -86,21 +86,21 @@ impl Memory {
         bytes: u64,
         counted: u64,
         heap: impl FnOnce(&mut Heaps) -> &mut Heap,
-        kind: impl FnOnce() -> Kind,
+        kind: impl FnOnce() -> AllocationKind,
     ) -> Option<(u64, u64)> {
         let bytes_used = usize::try_from(counted.max(bytes)).ok()?;
-        let (base, home) = heap(&mut self.heaps).allocate(&mut self.addresses, bytes_used)?;
+        let (base, source) = heap(&mut self.heaps).allocate(&mut self.addresses, bytes_used)?;
         let kind = kind();
-        let serial = self.enter(base, Allocation { serial: 0, device: d, kind, bytes, counted, home });
+        let serial = self.insert(base, Allocation { serial: 0, device: d, kind, bytes, counted, source });
         Some((base, serial))
     }
 
     /// Enters an allocation into the table under a new serial number, and returns this number.
-    pub(super) fn enter(&mut self, base: u64, mut allocation: Allocation) -> u64 {
+    pub(super) fn insert(&mut self, base: u64, mut allocation: Allocation) -> u64 {
         self.serials += 1;
         let serial = self.serials;
         allocation.serial = serial;
-        if let Kind::Managed(range) = allocation.kind {
+        if let AllocationKind::Managed(range) = allocation.kind {
             self.ranges.insert(range, (serial, base));
         }
         self.live.count(allocation.kind, 1, allocation.bytes);
@@ -122,18 +122,18 @@ impl Memory {
     pub(crate) unsafe fn free(&mut self, base: u64) -> Option<Allocation> {
         let mut allocation = self.table.remove(&base)?;
         let heap = match allocation.kind {
-            Kind::Device | Kind::Segment(_) => Some(self.heaps.device(allocation.device)),
-            Kind::Managed(_) => Some(self.heaps.managed()),
-            Kind::Pinned => Some(self.heaps.pinned()),
-            // The pages are dropped with `home`.
-            Kind::Mapped(_) | Kind::Alias(_) => None,
+            AllocationKind::Device | AllocationKind::Segment(_) => Some(self.heaps.device(allocation.device)),
+            AllocationKind::Managed(_) => Some(self.heaps.managed()),
+            AllocationKind::Pinned => Some(self.heaps.pinned()),
+            // The pages are dropped with `source`.
+            AllocationKind::Mapped(_) | AllocationKind::Alias(_) => None,
         };
-        let home = std::mem::replace(&mut allocation.home, Home::Slot(0));
+        let source = std::mem::replace(&mut allocation.source, AddressSource::Slot(0));
         if let Some(heap) = heap {
-            // SAFETY: `base` and `home` came from one `allocate` call; the caller ensures that nothing uses the memory.
-            unsafe { heap.free(&mut self.addresses, base, home) };
+            // SAFETY: `base` and `source` came from one `allocate` call; the caller ensures that nothing uses the memory.
+            unsafe { heap.free(&mut self.addresses, base, source) };
         }
-        if let Kind::Managed(range) = allocation.kind {
+        if let AllocationKind::Managed(range) = allocation.kind {
             self.ranges.remove(&range);
         }
         self.aliases.remove(base);
@@ -160,7 +160,7 @@ impl Memory {
     }
 
     /// Finds the allocation that holds `bytes` bytes at `addr`. A segment of a pool counts as one allocation.
-    pub(crate) fn find(&self, addr: u64, bytes: u64) -> Result<Place, Bad> {
+    pub(crate) fn find(&self, addr: u64, bytes: u64) -> Result<MemoryRef, RangeError> {
         if let Some((&base, found)) = self.table.range(..=addr).next_back() {
             let offset = addr - base;
             // The one-past-the-end address is outside the allocation, except for an empty range.
@@ -170,17 +170,17 @@ impl Memory {
                     _ => (found.bytes, found.serial),
                 };
                 if bytes > have - offset {
-                    return Err(Bad::Crosses { base, bytes: have });
+                    return Err(RangeError::Crosses { base, bytes: have });
                 }
                 let Allocation { device, kind, .. } = *found;
-                return Ok(Place { serial, device, kind, base, bytes: have, offset });
+                return Ok(MemoryRef { serial, device, kind, base, bytes: have, offset });
             }
         }
         let was = self.freed.iter().rev().find(|(base, bytes)| (*base..base + bytes).contains(&addr));
         Err(match (was, self.reservation(addr)) {
-            (Some(&(base, bytes)), _) => Bad::Freed { base, bytes },
-            (None, Some(_)) => Bad::Unmapped,
-            (None, None) => Bad::Unknown,
+            (Some(&(base, bytes)), _) => RangeError::Freed { base, bytes },
+            (None, Some(_)) => RangeError::Unmapped,
+            (None, None) => RangeError::Unknown,
         })
     }
 
@@ -200,13 +200,13 @@ impl Memory {
         (at - base, newest)
     }
 
-    /// Reports whether `bytes` bytes at `addr` still belong to the allocation, or to the pieces, of `place`.
-    pub(crate) fn still(&self, addr: u64, bytes: u64, place: &Place) -> bool {
-        match (self.find(addr, bytes), place.kind) {
-            // The range may begin in another piece than `place`.
+    /// Reports whether `bytes` bytes at `addr` still belong to the allocation, or to the pieces, of `memory`.
+    pub(crate) fn is_current(&self, addr: u64, bytes: u64, memory: &MemoryRef) -> bool {
+        match (self.find(addr, bytes), memory.kind) {
+            // The range may begin in another piece than `memory`.
             // A piece that was mapped later has a higher serial number.
-            (Ok(now), kind) if kind.is_mapped() => now.kind == place.kind && now.serial <= place.serial,
-            (Ok(now), _) => now.serial == place.serial,
+            (Ok(now), kind) if kind.is_mapped() => now.kind == memory.kind && now.serial <= memory.serial,
+            (Ok(now), _) => now.serial == memory.serial,
             (Err(_), _) => false,
         }
     }

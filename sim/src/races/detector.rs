@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, Clock, HOST};
-use super::report::{Deed, Race, RaceKind, Use};
-use super::shadow::{Shadow, Step};
+use super::report::{AccessKind, MemoryUse, Race, RaceKind};
+use super::shadow::{RecordedUse, Shadow};
 use crate::handles::Key;
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -16,14 +16,14 @@ const KEPT: usize = 1000;
 
 /// The origin of a use: the driver call or kernel, and the host's virtual time in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Site {
+pub(super) struct UseSite {
     pub(super) by: &'static str,
     pub(super) at: u64,
 }
 
 /// A stream and its clock.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct StreamClock {
     handle: u64,
     pub(super) device: u32,
     clock: Clock,
@@ -34,7 +34,7 @@ pub(super) struct Known {
 pub(crate) struct Races {
     host: Clock,
     /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
-    pub(super) streams: Vec<Known>,
+    pub(super) streams: Vec<StreamClock>,
     actors: HashMap<u64, Actor>,
     /// What the stream knew when it recorded the event, by the event's handle. Handles are never reused.
     pub(super) events: HashMap<u64, Clock>,
@@ -48,7 +48,7 @@ impl Races {
     pub(super) fn actor(&mut self, stream: Key, device: u32) -> Actor {
         let Self { actors, streams, host, .. } = self;
         *actors.entry(stream.handle()).or_insert_with(|| {
-            streams.push(Known { handle: stream.handle(), device, clock: host.clone() });
+            streams.push(StreamClock { handle: stream.handle(), device, clock: host.clone() });
             streams.len() as Actor
         })
     }
@@ -79,23 +79,30 @@ impl Races {
     }
 
     /// Makes the next step of an actor, and describes it as a use.
-    fn step(&mut self, actor: Actor, deed: Deed, site: Site) -> Step {
+    fn step(&mut self, actor: Actor, kind: AccessKind, site: UseSite) -> RecordedUse {
         self.submit(actor);
         let number = self.clock(actor).step(actor);
         let stream = actor.checked_sub(1).map(|index| self.streams[index as usize].handle);
-        let Site { by, at } = site;
+        let UseSite { by, at } = site;
         let at = Duration::from_nanos(at);
-        let what = Use { deed, by, stream, number, at, caller: cumem_driver::call_site::place() };
-        Step { actor, number, what: Arc::new(what) }
+        let what = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::place() };
+        RecordedUse { actor, number, what: Arc::new(what) }
     }
 
     /// Checks and records a use of `range`, and of the same bytes at the addresses `others`.
-    pub(super) fn used(&mut self, actor: Actor, range: &Range<u64>, others: &[Range<u64>], deed: Deed, site: Site) {
-        let step = self.step(actor, deed, site);
+    pub(super) fn used(
+        &mut self,
+        actor: Actor,
+        range: &Range<u64>,
+        others: &[Range<u64>],
+        kind: AccessKind,
+        site: UseSite,
+    ) {
+        let step = self.step(actor, kind, site);
         for range in [range].into_iter().chain(others) {
             self.check(&step, range);
-            match deed {
-                Deed::Read => self.shadow.read(range.clone(), &step),
+            match kind {
+                AccessKind::Read => self.shadow.read(range.clone(), &step),
                 _ => self.shadow.overwrite(range.clone(), Some(step.clone())),
             }
         }
@@ -103,17 +110,17 @@ impl Races {
 
     /// Records that the driver allocated `range`.
     /// Earlier uses of these addresses concern other allocations and are not checked.
-    pub(super) fn fresh(&mut self, actor: Actor, range: Range<u64>, site: Site) {
-        let step = self.step(actor, Deed::Allocated, site);
+    pub(super) fn allocated(&mut self, actor: Actor, range: Range<u64>, site: UseSite) {
+        let step = self.step(actor, AccessKind::Allocated, site);
         self.shadow.overwrite(range, Some(step));
     }
 
     /// Records a use of `range` that the driver refused. Reports a use after free if the range is known to be freed.
-    pub(super) fn refused(&mut self, actor: Actor, range: Range<u64>, deed: Deed, site: Site) {
-        let step = self.step(actor, deed, site);
+    pub(super) fn refused(&mut self, actor: Actor, range: Range<u64>, kind: AccessKind, site: UseSite) {
+        let step = self.step(actor, kind, site);
         let mut freed = None;
-        self.shadow.met(&range, false, |earlier, common| {
-            if earlier.what.deed == Deed::Freed {
+        self.shadow.visit(&range, false, |earlier, common| {
+            if earlier.what.kind == AccessKind::Freed {
                 freed.get_or_insert((Arc::clone(&earlier.what), common));
             }
         });
@@ -122,30 +129,30 @@ impl Races {
         }
     }
 
-    fn check(&mut self, step: &Step, range: &Range<u64>) {
+    fn check(&mut self, step: &RecordedUse, range: &Range<u64>) {
         let clock = match step.actor {
             HOST => &self.host,
             stream => &self.streams[stream as usize - 1].clock,
         };
-        let mut met: Vec<(Step, Range<u64>)> = Vec::new();
-        self.shadow.met(range, step.what.deed != Deed::Read, |earlier, common| {
+        let mut unordered: Vec<(RecordedUse, Range<u64>)> = Vec::new();
+        self.shadow.visit(range, step.what.kind != AccessKind::Read, |earlier, common| {
             if earlier.known_to(clock) {
                 return;
             }
-            match met.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.what, &earlier.what)) {
+            match unordered.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.what, &earlier.what)) {
                 Some((_, addresses)) if addresses.end == common.start => addresses.end = common.end,
                 Some(_) => {}
-                None => met.push((earlier.clone(), common)),
+                None => unordered.push((earlier.clone(), common)),
             }
         });
-        for (first, addresses) in met {
+        for (first, addresses) in unordered {
             if self.reported.insert((first.actor, first.number, step.actor)) {
-                self.report(kind(&first.what, &step.what), &first.what, &step.what, addresses);
+                self.report(race_kind(&first.what, &step.what), &first.what, &step.what, addresses);
             }
         }
     }
 
-    fn report(&mut self, kind: RaceKind, first: &Use, second: &Use, addresses: Range<u64>) {
+    fn report(&mut self, kind: RaceKind, first: &MemoryUse, second: &MemoryUse, addresses: Range<u64>) {
         let race = Race { kind, first: first.clone(), second: second.clone(), addresses };
         tracing::warn!(%race, "a race");
         if self.found.len() < KEPT {
@@ -155,11 +162,11 @@ impl Races {
 }
 
 /// Returns the kind of race between two uses, of which `second` does not wait for `first`.
-fn kind(first: &Use, second: &Use) -> RaceKind {
-    match (first.deed, second.deed) {
-        (Deed::Freed, Deed::Read | Deed::Written) => RaceKind::UseAfterFree,
-        (_, Deed::Allocated | Deed::Freed) => RaceKind::ReuseBeforeLastUse,
-        (Deed::Allocated, _) => RaceKind::UseBeforeAllocation,
+fn race_kind(first: &MemoryUse, second: &MemoryUse) -> RaceKind {
+    match (first.kind, second.kind) {
+        (AccessKind::Freed, AccessKind::Read | AccessKind::Written) => RaceKind::UseAfterFree,
+        (_, AccessKind::Allocated | AccessKind::Freed) => RaceKind::ReuseBeforeLastUse,
+        (AccessKind::Allocated, _) => RaceKind::UseBeforeAllocation,
         _ if first.stream.is_none() || second.stream.is_none() => RaceKind::HostAccess,
         _ => RaceKind::Unordered,
     }

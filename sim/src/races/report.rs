@@ -15,10 +15,10 @@ pub struct Race {
     /// The kind of race.
     pub kind: RaceKind,
     /// The use that the program made first.
-    pub first: Use,
+    pub first: MemoryUse,
     /// The use that does not wait for `first`, or that must not follow it,
     /// for example because `first` freed the memory.
-    pub second: Use,
+    pub second: MemoryUse,
     /// Addresses that both uses share. If they share several runs of addresses, this is one of them.
     pub addresses: Range<u64>,
 }
@@ -43,9 +43,9 @@ pub enum RaceKind {
 /// One use of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Use {
+pub struct MemoryUse {
     /// What was done to the memory.
-    pub deed: Deed,
+    pub kind: AccessKind,
     /// The driver call, or the kernel's name.
     pub by: &'static str,
     /// The stream, by its [number](crate::Stream::as_raw), or `None` for the host.
@@ -61,7 +61,7 @@ pub struct Use {
 /// What was done to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Deed {
+pub enum AccessKind {
     /// The memory was allocated.
     Allocated,
     /// The memory was read.
@@ -84,7 +84,7 @@ impl fmt::Display for RaceKind {
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for AccessKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Allocated => "allocated",
@@ -96,9 +96,9 @@ impl fmt::Display for Deed {
 }
 
 /// For example `written by fill, use 3 of stream 0x11, at 1.2us (src/main.rs:10:5)`.
-impl fmt::Display for Use {
+impl fmt::Display for MemoryUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {}, use {} of ", self.deed, self.by, self.number)?;
+        write!(f, "{} by {}, use {} of ", self.kind, self.by, self.number)?;
         match self.stream {
             Some(stream) => write!(f, "stream {stream:#x}")?,
             None => f.write_str("the host")?,

@@ -1,13 +1,13 @@
-//! [`Used`]: a range of memory, and what is done to it.
+//! [`UsedRange`]: a range of memory, and what is done to it.
 #![forbid(unsafe_code)]
 
-use super::report::Deed;
+use super::report::AccessKind;
 use std::ops::Range;
 
 /// A range of addresses, and what is done to it.
-pub(crate) type Used = (Range<u64>, Deed);
+pub(crate) type UsedRange = (Range<u64>, AccessKind);
 
 /// Returns the use of `bytes` bytes at `addr`.
-pub(crate) fn used(addr: u64, bytes: u64, deed: Deed) -> Used {
-    (addr..addr.saturating_add(bytes), deed)
+pub(crate) fn used_range(addr: u64, bytes: u64, kind: AccessKind) -> UsedRange {
+    (addr..addr.saturating_add(bytes), kind)
 }

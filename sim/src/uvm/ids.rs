@@ -43,7 +43,7 @@ pub(crate) struct NoMemory;
 
 /// How a managed allocation behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Managed {
+pub(crate) enum ManagedMode {
     /// Pages get memory at their first access and migrate one by one.
     Concurrent,
     /// For devices without concurrent managed access: all pages are device memory from the start, and all of them

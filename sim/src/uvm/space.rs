@@ -2,12 +2,12 @@
 
 use super::block::Block;
 use super::chunks::Chunks;
-use super::ids::{BlockId, Managed, NoMemory, Processor, RangeId};
+use super::ids::{BlockId, ManagedMode, NoMemory, Processor, RangeId};
 use super::intervals::Intervals;
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet, block_pages, blocks_over};
 use super::policy::Policy;
 use super::rules::Rules;
-use super::work::Work;
+use super::work::MigrationWork;
 use cumem_driver::Location;
 use std::ops::Range;
 
@@ -43,7 +43,7 @@ impl Gpu {
 #[derive(Debug)]
 pub(super) struct ManagedRange {
     pub(super) pages: u64,
-    pub(super) mode: Managed,
+    pub(super) mode: ManagedMode,
     pub(super) blocks: Vec<Option<Box<Block>>>,
     pub(super) policy: Intervals<Policy>,
     pub(super) last_prefetch: Intervals<Option<Location>>,
@@ -74,14 +74,14 @@ impl Space {
     }
 
     /// Takes `bytes` of device memory for plain use, and evicts managed pages if necessary.
-    pub(crate) fn take_plain(&mut self, d: u32, bytes: u64, work: &mut Work) -> Result<(), NoMemory> {
+    pub(crate) fn take_plain(&mut self, d: u32, bytes: u64, work: &mut MigrationWork) -> Result<(), NoMemory> {
         let gpu = &self.gpus[d as usize];
         // Checked first, so that a request that cannot succeed evicts nothing.
         if bytes > gpu.config.capacity - gpu.plain {
             return Err(NoMemory);
         }
-        let nobody = BlockId { range: RangeId(u32::MAX), index: 0 };
-        self.make_room(d as usize, bytes, nobody, work)?;
+        let no_block = BlockId { range: RangeId(u32::MAX), index: 0 };
+        self.make_room(d as usize, bytes, no_block, work)?;
         self.gpus[d as usize].plain += bytes;
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Space {
     }
 
     /// Adds a managed allocation of `bytes`, rounded up to whole pages.
-    pub(crate) fn add(&mut self, bytes: u64, mode: Managed) -> RangeId {
+    pub(crate) fn add(&mut self, bytes: u64, mode: ManagedMode) -> RangeId {
         let pages = bytes.div_ceil(PAGE);
         let mut blocks = Vec::new();
         blocks.resize_with(pages.div_ceil(PAGES_PER_BLOCK as u64) as usize, || None);
@@ -106,7 +106,7 @@ impl Space {
             }
         };
         self.ranges[id.0 as usize] = Some(range);
-        if let Managed::Fixed(at) = mode {
+        if let ManagedMode::Fixed(at) = mode {
             self.populate(id, at);
         }
         id
