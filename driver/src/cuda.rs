@@ -6,6 +6,7 @@
 //! | Module | What it contains |
 //! |---|---|
 //! | [`sys`] | the declarations of the driver's functions, and their result type |
+//! | [`state`] | the loaded driver, its devices and contexts, and calls that not every driver has |
 //! | [`context`] | making a device's context current, and restoring the previous one |
 //! | [`attributes`] | properties of a device |
 //! | [`streams`] | streams and events |
@@ -14,7 +15,6 @@
 //! | [`mapping`] | reserved addresses, and memory mapped at them |
 //! | [`unified`] | prefetch, advice, range attributes |
 //! | [`module`] | PTX, kernels, launches |
-//! | [`interop`] | conversions to and from cust's types |
 
 mod attributes;
 mod context;

@@ -137,8 +137,8 @@ impl Simulator {
     }
 
     /// Returns the addresses at which the bytes of a range were mapped first. For
-    /// [aliases](crate::CudaVirtualResource::map_alias) these are the original addresses, part by part. For other
-    /// memory the result is the range itself.
+    /// aliases (`CudaVirtualResource::map_alias` of cumem), these are the original addresses, part by part. For any other
+    /// range, the result is the range itself.
     pub fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>> {
         let range = addr..addr.saturating_add(bytes as u64);
         let first_addresses = self.machine.lock().memory.first_addresses(&range);

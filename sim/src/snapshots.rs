@@ -21,7 +21,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resident {
-    /// Number of the allocation, as in [`JournalEvent::Allocated`](super::Happening::Allocated).
+    /// Number of the allocation, as in [`JournalEvent::Allocated`](crate::JournalEvent::Allocated).
     pub allocation: u64,
     /// The kind of memory: `"device"`, `"managed"`, `"pinned"`, `"mapped"`, or `"pool"` for a segment of a
     /// stream-ordered pool.

@@ -20,7 +20,7 @@ impl Watchers {
 
     pub(super) fn notify(&mut self, movements: &[Movement]) {
         if !movements.is_empty() {
-            self.0.retain(|watcher| watcher.upgrade().inspect(|watcher: &Arc<_>| watcher.saw(movements)).is_some());
+            self.0.retain(|watcher| watcher.upgrade().inspect(|watcher: &Arc<_>| watcher.notify(movements)).is_some());
         }
     }
 }

@@ -85,7 +85,7 @@ impl Races {
         let stream = actor.checked_sub(1).map(|index| self.streams[index as usize].handle);
         let UseSite { by, at } = site;
         let at = Duration::from_nanos(at);
-        let what = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::place() };
+        let what = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::current() };
         RecordedUse { actor, number, what: Arc::new(what) }
     }
 

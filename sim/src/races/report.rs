@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 /// Two conflicting uses of the same bytes that the program does not order, found by
-/// [`Simulator::detect_races`](crate::sim::Simulator::detect_races).
+/// [`Simulator::detect_races`](crate::Simulator::detect_races).
 ///
 /// A race does not mean that this run went wrong. It means that nothing prevented the run from going wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct MemoryUse {
     pub kind: AccessKind,
     /// The driver call, or the kernel's name.
     pub by: &'static str,
-    /// The stream, by its [number](crate::Stream::as_raw), or `None` for the host.
+    /// The stream, by its number (`Stream::as_raw` of cumem), or `None` for the host.
     pub stream: Option<u64>,
     /// The number of this use among those of its stream, or of the host, counted from 1.
     pub number: u64,
