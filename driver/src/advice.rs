@@ -3,8 +3,8 @@
 use crate::location::Location;
 use std::fmt;
 
-/// How a range of managed memory will be used (`CUmem_advise`). If several apply to a page, read-mostly takes precedence
-/// over the preferred location, and the preferred location over accessed-by.
+/// How a range of managed memory will be used (`CUmem_advise`). If several apply to a page, read-mostly takes
+/// precedence over the preferred location, and the preferred location over accessed-by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Advice {
     /// A processor that reads a page gets its own copy. A write drops all copies but one (`SET_READ_MOSTLY`).

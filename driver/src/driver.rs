@@ -1,7 +1,8 @@
 //! The [`Driver`] trait: every call that this library makes to a CUDA driver.
 //!
-//! The trait has two implementations. `cuda` calls the NVIDIA driver through cust. The crate cumem-sim is a model of that
-//! driver on host memory and virtual time. All other code calls the trait and does not depend on the implementation.
+//! The trait has two implementations. `cuda` calls the NVIDIA driver through cust. The crate cumem-sim is a model of
+//! that driver on host memory and virtual time. All other code calls the trait and does not depend on the
+//! implementation.
 
 use crate::advice::Advice;
 use crate::error::DriverError;

@@ -172,12 +172,12 @@ impl<'a> KernelMemory<'a> {
     ///
     /// # Panics
     ///
-    /// Panics if there is no such range, if it was declared with [`HostKernel::writes`], or if it is not a whole number of
-    /// aligned values of type `T`.
+    /// Panics if there is no such range, if it was declared with [`HostKernel::writes`], or if it is not a whole number
+    /// of aligned values of type `T`.
     pub fn read<T: Pod>(&self, index: usize) -> &'a [T] {
         let access = self.declared(index, AccessMode::Read);
-        // SAFETY: the contract of `new` makes the range valid. Only written ranges are returned as mutable, and no written
-        // range overlaps this one.
+        // SAFETY: the contract of `new` makes the range valid. Only written ranges are returned as mutable, and no
+        // written range overlaps this one.
         let bytes = unsafe { std::slice::from_raw_parts(access.addr as *const u8, access.bytes) };
         bytemuck::cast_slice(bytes)
     }
@@ -186,14 +186,14 @@ impl<'a> KernelMemory<'a> {
     ///
     /// # Panics
     ///
-    /// Panics if there is no such range, if it was declared with [`HostKernel::reads`] or was taken before, if it is not a
-    /// whole number of aligned values of type `T`, or if `index` is 64 or more.
+    /// Panics if there is no such range, if it was declared with [`HostKernel::reads`] or was taken before, if it is
+    /// not a whole number of aligned values of type `T`, or if `index` is 64 or more.
     pub fn write<T: Pod>(&self, index: usize) -> &'a mut [T] {
         let access = self.declared(index, AccessMode::Write);
         let bit = 1_u64.checked_shl(index as u32).expect("a host kernel writes to its first 64 ranges only");
         assert_eq!(self.taken.replace(self.taken.get() | bit) & bit, 0, "range {index} was taken before");
-        // SAFETY: the contract of `new` makes the range valid and free of overlaps. The bit ensures that each written range
-        // is returned once.
+        // SAFETY: the contract of `new` makes the range valid and free of overlaps. The bit ensures that each written
+        // range is returned once.
         let bytes = unsafe { std::slice::from_raw_parts_mut(access.addr as *mut u8, access.bytes) };
         bytemuck::cast_slice_mut(bytes)
     }

@@ -16,7 +16,8 @@ pub struct LaunchConfig {
 }
 
 impl LaunchConfig {
-    /// Creates a configuration of `grid` blocks with `block` threads each, in x, y and z, without dynamic shared memory.
+    /// Creates a configuration of `grid` blocks with `block` threads each, in x, y and z, without dynamic shared
+    /// memory.
     pub const fn new(grid: (u32, u32, u32), block: (u32, u32, u32)) -> Self {
         Self { grid, block, shared_bytes: 0 }
     }

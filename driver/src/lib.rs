@@ -1,14 +1,16 @@
 //! The calls that cumem makes to a CUDA driver, as one trait, and the implementation for the NVIDIA driver.
 //!
 //! This crate knows no device handle, stream handle or memory resource of cumem. Its calls take ordinals, addresses and
-//! plain handles. The trait has two implementations: `cuda` in this crate (feature `cuda`), and the simulated machine of
-//! the crate `cumem-sim`. Applications use the crate `cumem`, which re-exports the types that they need.
+//! plain handles. The trait has two implementations: `cuda` in this crate (feature `cuda`), and the simulated machine
+//! of the crate `cumem-sim`. Applications use the crate `cumem`, which re-exports the types that they need.
 //!
 //! # Files
 //!
 //! | file | what it contains |
 //! |---|---|
-//! | `location`, `raw`, `facts`, `launch`, `host_kernel`, `advice`, `range_attributes`, `prefetch_range` | plain data that the calls take and return |
+//! | `location`, `raw`, `facts` | devices, locations, handles and properties, as plain data |
+//! | `launch`, `host_kernel` | the parameters of a kernel launch; kernels for a simulated device |
+//! | `advice`, `range_attributes`, `prefetch_range` | advice and prefetches, as plain data |
 //! | `error` | [`DriverError`] and the driver's codes |
 //! | `model` | [`Model`]: the calls that only a simulated machine has |
 //! | `driver` | [`Driver`], the trait |

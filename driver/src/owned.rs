@@ -127,8 +127,8 @@ impl OwnedPinnedMemory {
 
 impl Drop for OwnedPinnedMemory {
     fn drop(&mut self) {
-        // SAFETY: this object owns the memory. The unsafe calls that enqueued work on it required that the memory outlives
-        // the work.
+        // SAFETY: this object owns the memory. The unsafe calls that enqueued work on it required that the memory
+        // outlives the work.
         let freed = unsafe { self.device.driver.free_pinned(self.device.d, self.start) };
         record_drop_error("pinned memory", freed);
     }

@@ -9,14 +9,14 @@ use std::collections::{BinaryHeap, VecDeque};
 /// The pending steps of streams, ordered by time, then by insertion.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    pub(super) heap: BinaryHeap<Reverse<(u64, u64, AgendaEntry)>>,
+    heap: BinaryHeap<Reverse<(u64, u64, AgendaEntry)>>,
     inserted: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct AgendaEntry {
-    pub(super) end: bool,
-    pub(super) stream: u64,
+struct AgendaEntry {
+    end: bool,
+    stream: u64,
 }
 
 /// A part of a device that runs one operation at a time.
@@ -40,8 +40,17 @@ pub(super) enum StepResult {
 }
 
 impl Agenda {
+    /// Adds an entry: at time `at`, the first operation of `stream` ends if `end` is true, or can start otherwise.
     pub(super) fn add(&mut self, at: u64, end: bool, stream: Key) {
         self.inserted += 1;
         self.heap.push(Reverse((at, self.inserted, AgendaEntry { end, stream: stream.handle() })));
+    }
+
+    /// Removes the first entry if it is due by `limit`. Returns its time, whether an operation ends then, and the
+    /// stream.
+    pub(super) fn pop(&mut self, limit: u64) -> Option<(u64, bool, Option<Key>)> {
+        self.heap.peek().filter(|Reverse((at, _, _))| *at <= limit)?;
+        let Reverse((at, _, AgendaEntry { end, stream })) = self.heap.pop()?;
+        Some((at, end, Key::from_handle(stream)))
     }
 }

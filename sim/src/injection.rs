@@ -6,7 +6,23 @@ use std::fmt;
 
 macro_rules! fault_calls {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// A kind of driver call, for [`Simulator::fail_nth`](super::Simulator::fail_nth).
+        /// A kind of driver call, for [`Simulator::fail_nth`](crate::Simulator::fail_nth).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use cumem_driver::Driver;
+        /// use cumem_sim::{FaultCall, Profile, Simulator};
+        ///
+        /// // Each kind of call fails once.
+        /// for kind in [FaultCall::CreateStream, FaultCall::AllocatePinned] {
+        ///     let sim = Simulator::new([Profile::h100_pcie5()])?;
+        ///     sim.fail_nth(kind, 1, kind.codes()[0]);
+        ///     let failed = sim.create_stream(0, false).is_err() || sim.allocate_pinned(0, 64).is_err();
+        ///     assert!(failed, "{kind}");
+        /// }
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum FaultCall {

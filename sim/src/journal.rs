@@ -1,19 +1,40 @@
-//! [`Journal`]: a log of what happened. It always keeps a hash, and on demand a list.
+//! [`Journal`]: a log of events. It always keeps a hash of them, and on demand a list.
 #![forbid(unsafe_code)]
 
 use cumem_driver::Location;
 use std::time::Duration;
 
-/// Something that happened, and its time.
+/// An event of the journal, and its time.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{JournalEvent, Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// sim.record(true);
+/// let stream = sim.create_stream(0, false)?;
+/// let memory = sim.allocate_device(0, 4096)?;
+/// // SAFETY: the stream and the memory are live.
+/// unsafe { sim.fill_async(0, memory.as_ptr(), 0, 4096, stream) }?;
+/// sim.synchronize_device(0)?;
+///
+/// let records = sim.take_records();
+/// assert!(matches!(records[1].event, JournalEvent::Started { operation: "cuMemsetD8Async", .. }));
+/// assert!(matches!(records[2].event, JournalEvent::Ended { operation: "cuMemsetD8Async", .. }));
+/// assert!(records[1].at < records[2].at);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Virtual time since the machine was created. The steps of one operation have the time of its start.
     pub at: Duration,
-    /// The thing that happened.
+    /// The event.
     pub event: JournalEvent,
 }
 
-/// A thing that happened. Allocations are numbered from 1 in the order in which they were made.
+/// An event of the journal. Allocations are numbered from 1 in the order in which they were made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JournalEvent {
@@ -67,7 +88,7 @@ pub enum JournalEvent {
     },
 }
 
-/// A running hash of what happened, and the records. The hash leaves out addresses, because they differ from run to
+/// A running hash of all events, and the records. The hash leaves out addresses, because they differ from run to
 /// run.
 #[derive(Debug)]
 pub(super) struct Journal {

@@ -20,15 +20,16 @@
 //! | `machine` | the lock, the clock, the first step of every call, and waiting |
 //! | `state` | the data behind the lock |
 //! | `injection` | calls that are made to fail |
-//! | `memory`, `heap`, `addresses`, `mapping` | allocations; slabs for small ones; the addresses and pages behind both |
+//! | `memory`, `heap`, `addresses`, `mapping` | allocations; slabs for small ones; their addresses and pages |
 //! | `pools`, `device_memory` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and what is due next, as data |
 //! | `schedule` | the discrete-event simulation: when each operation starts and ends |
 //! | `effects`, `access_pattern`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
 //! | `uvm` | unified memory: residency, faults, advice, migration, eviction |
 //! | `races` | detection of uses of memory that are not ordered |
-//! | `statistics`, `live`, `journal`, `snapshots`, `watchers` | counters, live allocations, a log, where memory was, listeners |
-//! | `recording` | what is recorded of each operation in these five |
+//! | `statistics`, `live`, `journal`, `snapshots` | counters, live allocations, a log, the locations of memory over time |
+//! | `watchers` | listeners that are notified of each movement of memory |
+//! | `recording` | the entries that each operation adds to these files' records |
 
 mod access_pattern;
 mod addresses;

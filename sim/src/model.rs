@@ -1,4 +1,4 @@
-//! [`Model`] for [`Simulator`]: what the library above asks of a simulated machine beyond a driver's calls.
+//! The implementation of [`Model`] for [`Simulator`]: the calls of a simulated machine beyond those of a driver.
 
 use crate::races::{AccessKind, used_range};
 use crate::simulator::Simulator;

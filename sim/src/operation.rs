@@ -72,6 +72,7 @@ pub(super) enum EngineKind {
     Compute = 0,
     ToDevice = 1,
     ToHost = 2,
+    /// For copies within the device and between devices.
     DeviceToDevice = 3,
 }
 

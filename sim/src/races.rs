@@ -1,8 +1,8 @@
 //! [`Races`]: finds conflicting uses of memory that the program does not order, by vector clocks.
 //!
-//! The host and each stream have a [clock] of the steps that are known to have happened before. Work that is
-//! enqueued knows what the host and its stream know at that moment. An event carries what its stream knew when the
-//! event was recorded. An actor that waits for work, or learns from a query that the work is done, knows all its steps
+//! The host and each stream have a [clock] of the steps that are known to have happened before. Work that is enqueued
+//! knows the steps that the host and its stream know at that moment. An event carries the clock of its stream at the
+//! time of the record. An actor that waits for work, or learns from a query that the work is done, knows all its steps
 //! from then on. Two uses of a byte must be ordered by these clocks, unless both are reads. All checks are made when
 //! work is enqueued, so timing does not affect the result.
 #![forbid(unsafe_code)]

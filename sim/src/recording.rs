@@ -1,4 +1,4 @@
-//! What is recorded of each operation: journal, watchers, statistics and snapshots.
+//! The records of each operation: in the journal, for the watchers, in the statistics and in the snapshots.
 #![forbid(unsafe_code)]
 
 use super::journal::JournalEvent;
@@ -21,7 +21,7 @@ impl MachineState {
     pub(super) fn record_steps(&mut self, at: u64, work: &mut MigrationWork) {
         self.notify_watchers(work);
         for step in work.steps.take().into_iter().flatten() {
-            let what = match step {
+            let event = match step {
                 MigrationStep::Fault { by, range, page } => JournalEvent::Fault {
                     by: self.location(by),
                     allocation: self.memory.serial_of(range),
@@ -36,7 +36,7 @@ impl MachineState {
                     bytes: pages * PAGE,
                 },
             };
-            self.journal.add(at, what);
+            self.journal.add(at, event);
         }
     }
 
@@ -51,13 +51,13 @@ impl MachineState {
     pub(super) fn record_allocation(&mut self, allocation: u64, bytes: u64) {
         self.journal.mix(allocation ^ bytes.rotate_left(32));
         self.journal.add(self.now, JournalEvent::Allocated { allocation, bytes });
-        self.memory_changed();
+        self.snapshot_if_due();
     }
 
     pub(super) fn record_free(&mut self, allocation: u64) {
         self.journal.mix(!allocation);
         self.journal.add(self.now, JournalEvent::Freed { allocation });
-        self.memory_changed();
+        self.snapshot_if_due();
     }
 
     /// Notifies the watchers of what `work` did to unified memory.
@@ -111,7 +111,7 @@ impl MachineState {
         for value in [work.faults, work.batches, work.throttles, work.evictions].into_iter().chain(moved) {
             self.journal.mix(value);
         }
-        self.memory_changed();
+        self.snapshot_if_due();
     }
 }
 
@@ -129,7 +129,7 @@ impl MachineState {
     }
 
     /// Takes a snapshot if one is due. Called whenever memory was allocated, freed or moved.
-    pub(super) fn memory_changed(&mut self) {
+    pub(super) fn snapshot_if_due(&mut self) {
         let now = self.now.max(self.time);
         if self.snapshots.as_ref().is_some_and(|snapshots| now >= snapshots.due) {
             let snapshot = self.snapshot();

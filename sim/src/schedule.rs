@@ -11,7 +11,6 @@ use super::operation::{Action, Completion, EngineKind, Operation, StreamPoint};
 use super::state::MachineState;
 use super::streams::StreamState;
 use cumem_driver::Location;
-use std::cmp::Reverse;
 
 impl MachineState {
     /// Appends an operation to a stream. It starts at `ready` at the earliest. Returns the point at which it is done.
@@ -76,14 +75,10 @@ impl MachineState {
 
     /// Makes the next step if it is due by `limit`.
     pub(super) fn step(&mut self, limit: u64) -> StepResult {
-        match self.agenda.heap.peek() {
-            Some(Reverse((at, _, _))) if *at <= limit => {}
-            _ => return StepResult::NothingDue,
-        }
-        let Some(Reverse((at, _, due))) = self.agenda.heap.pop() else { return StepResult::NothingDue };
+        let Some((at, end, stream)) = self.agenda.pop(limit) else { return StepResult::NothingDue };
         self.time = self.time.max(at);
-        let Some(key) = Key::from_handle(due.stream) else { return StepResult::Done };
-        match due.end {
+        let Some(key) = stream else { return StepResult::Done };
+        match end {
             false => {
                 self.advance(key);
                 StepResult::Done

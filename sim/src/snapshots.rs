@@ -8,6 +8,23 @@ use std::time::Duration;
 const MOST: usize = 256;
 
 /// The locations of all memory of a machine at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{AccessMode, Driver};
+/// use cumem_sim::{Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// sim.keep_snapshots(true);
+/// let memory = sim.allocate_managed(0, 2 << 20)?;
+/// sim.access_from_host(memory.as_ptr(), 1 << 20, AccessMode::Write)?;
+///
+/// let snapshots = sim.take_snapshots();
+/// let resident = &snapshots.last().expect("the present state").allocations[0];
+/// assert_eq!((resident.kind, resident.bytes, resident.on_host), ("managed", 2 << 20, 1 << 20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {

@@ -3,7 +3,26 @@
 
 macro_rules! statistics {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
-        /// Counters of what happened on a device. Bytes of unified memory are counted in whole 4 KiB pages.
+        /// Counters of the events on a device. Bytes of unified memory are counted in whole 4 KiB pages.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use cumem_driver::Driver;
+        /// use cumem_sim::{Profile, Simulator};
+        ///
+        /// let sim = Simulator::new([Profile::h100_pcie5()])?;
+        /// let stream = sim.create_stream(0, false)?;
+        /// let memory = sim.allocate_managed(0, 2 << 20)?;
+        /// // SAFETY: the stream and the memory are live.
+        /// unsafe { sim.fill_async(0, memory.as_ptr(), 0, 2 << 20, stream) }?;
+        /// sim.synchronize_device(0)?;
+        ///
+        /// let statistics = sim.statistics(sim.device_id(0)).expect("a device of this simulator");
+        /// assert!(statistics.faults > 0, "the pages were nowhere before the fill");
+        /// assert_eq!((statistics.populated, statistics.migrations), (2 << 20, 0));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[non_exhaustive]
         pub struct DeviceStatistics {
@@ -12,6 +31,15 @@ macro_rules! statistics {
 
         impl DeviceStatistics {
             /// Returns all counters with the names of their fields.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use cumem_sim::DeviceStatistics;
+            ///
+            /// let statistics = DeviceStatistics::default();
+            /// assert_eq!(statistics.fields()[0], ("faults", 0));
+            /// ```
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field)),+]
             }

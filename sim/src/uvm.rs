@@ -1,8 +1,8 @@
 //! Bookkeeping of unified (managed) memory: where each page is resident, and which pages an access migrates.
 //!
-//! This module works on page numbers alone. It knows no addresses and no bytes, and its callers pass in the time.
-//! Every operation adds its effects to a [`MigrationWork`], from which the rest of the simulator computes time and statistics.
-//! The rules and terms are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04).
+//! This module works on page numbers alone. It knows no addresses and no bytes, and its callers pass in the time. Every
+//! operation adds its effects to a [`MigrationWork`], from which the rest of the simulator computes time and
+//! statistics. The rules and terms are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04).
 #![forbid(unsafe_code)]
 
 mod advise;

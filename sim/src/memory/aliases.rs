@@ -1,8 +1,8 @@
 //! [`Aliases`]: second mappings of memory, and where its bytes are.
 //!
-//! The bytes lie at the first addresses: those at which the memory was mapped first. Before an operation, the bytes that it uses
-//! at an alias are copied there. After the operation, the bytes at the alias are copied back to the first addresses.
-//! Operations run one at a time, so work in stream order sees the same bytes at both addresses.
+//! The bytes lie at the first addresses: those at which the memory was mapped first. Before an operation, the bytes
+//! that it uses at an alias are copied there. After the operation, the bytes at the alias are copied back to the first
+//! addresses. Operations run one at a time, so work in stream order sees the same bytes at both addresses.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -130,7 +130,8 @@ impl SimulatedMemory {
         };
         let source = std::mem::replace(&mut allocation.source, AddressSource::Slot(0));
         if let Some(heap) = heap {
-            // SAFETY: `base` and `source` came from one `allocate` call; the caller ensures that nothing uses the memory.
+            // SAFETY: `base` and `source` came from one `allocate` call; the caller ensures that nothing uses the
+            // memory.
             unsafe { heap.free(&mut self.addresses, base, source) };
         }
         if let AllocationKind::Managed(range) = allocation.kind {

@@ -36,7 +36,7 @@ pub(crate) struct Races {
     /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
     pub(super) streams: Vec<StreamClock>,
     actors: HashMap<u64, Actor>,
-    /// What the stream knew when it recorded the event, by the event's handle. Handles are never reused.
+    /// The clock of the stream when it recorded the event, by the event's handle. Handles are never reused.
     pub(super) events: HashMap<u64, Clock>,
     shadow: Shadow,
     pub(super) found: Vec<Race>,
@@ -60,7 +60,7 @@ impl Races {
         }
     }
 
-    /// Work that is enqueued knows what the host knows.
+    /// Adds the steps that the host knows to those that a stream knows, because the host enqueues work on it.
     pub(super) fn submit(&mut self, actor: Actor) {
         if actor != HOST {
             let host = mem::take(&mut self.host);
@@ -85,8 +85,8 @@ impl Races {
         let stream = actor.checked_sub(1).map(|index| self.streams[index as usize].handle);
         let UseSite { by, at } = site;
         let at = Duration::from_nanos(at);
-        let what = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::current() };
-        RecordedUse { actor, number, what: Arc::new(what) }
+        let details = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::current() };
+        RecordedUse { actor, number, details: Arc::new(details) }
     }
 
     /// Checks and records a use of `range`, and of the same bytes at the addresses `others`.
@@ -120,12 +120,12 @@ impl Races {
         let step = self.step(actor, kind, site);
         let mut freed = None;
         self.shadow.visit(&range, false, |earlier, common| {
-            if earlier.what.kind == AccessKind::Freed {
-                freed.get_or_insert((Arc::clone(&earlier.what), common));
+            if earlier.details.kind == AccessKind::Freed {
+                freed.get_or_insert((Arc::clone(&earlier.details), common));
             }
         });
         if let Some((first, addresses)) = freed {
-            self.report(RaceKind::UseAfterFree, &first, &step.what, addresses);
+            self.report(RaceKind::UseAfterFree, &first, &step.details, addresses);
         }
     }
 
@@ -135,11 +135,11 @@ impl Races {
             stream => &self.streams[stream as usize - 1].clock,
         };
         let mut unordered: Vec<(RecordedUse, Range<u64>)> = Vec::new();
-        self.shadow.visit(range, step.what.kind != AccessKind::Read, |earlier, common| {
+        self.shadow.visit(range, step.details.kind != AccessKind::Read, |earlier, common| {
             if earlier.known_to(clock) {
                 return;
             }
-            match unordered.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.what, &earlier.what)) {
+            match unordered.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.details, &earlier.details)) {
                 Some((_, addresses)) if addresses.end == common.start => addresses.end = common.end,
                 Some(_) => {}
                 None => unordered.push((earlier.clone(), common)),
@@ -147,7 +147,7 @@ impl Races {
         });
         for (first, addresses) in unordered {
             if self.reported.insert((first.actor, first.number, step.actor)) {
-                self.report(race_kind(&first.what, &step.what), &first.what, &step.what, addresses);
+                self.report(race_kind(&first.details, &step.details), &first.details, &step.details, addresses);
             }
         }
     }

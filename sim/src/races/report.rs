@@ -9,6 +9,29 @@ use std::time::Duration;
 /// [`Simulator::detect_races`](crate::Simulator::detect_races).
 ///
 /// A race does not mean that this run went wrong. It means that nothing prevented the run from going wrong.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{AccessKind, Profile, RaceKind, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// sim.detect_races(true);
+/// let stream = sim.create_stream(0, false)?;
+/// let memory = sim.allocate_pinned(0, 64)?;
+/// // SAFETY: the stream and the memory are live.
+/// unsafe { sim.fill_async(0, memory.as_ptr(), 7, 64, stream) }?;
+/// // SAFETY: only the fill uses the memory. The simulator checks that the memory exists before the fill runs.
+/// unsafe { sim.free_pinned(0, memory) }?;
+///
+/// let race = &sim.take_races()[0];
+/// assert_eq!(race.kind, RaceKind::ReuseBeforeLastUse);
+/// assert_eq!((race.first.kind, race.second.kind), (AccessKind::Written, AccessKind::Freed));
+/// assert_eq!(race.addresses.end - race.addresses.start, 64);
+/// println!("{race}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Race {

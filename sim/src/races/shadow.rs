@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) struct RecordedUse {
     pub(super) actor: Actor,
     pub(super) number: u64,
-    pub(super) what: Arc<MemoryUse>,
+    pub(super) details: Arc<MemoryUse>,
 }
 
 impl RecordedUse {

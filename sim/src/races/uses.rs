@@ -1,10 +1,10 @@
-//! [`UsedRange`]: a range of memory, and what is done to it.
+//! [`UsedRange`]: a range of memory and the kind of its use.
 #![forbid(unsafe_code)]
 
 use super::report::AccessKind;
 use std::ops::Range;
 
-/// A range of addresses, and what is done to it.
+/// A range of addresses and the kind of its use.
 pub(crate) type UsedRange = (Range<u64>, AccessKind);
 
 /// Returns the use of `bytes` bytes at `addr`.
