@@ -1,27 +1,28 @@
-//! [`Advice`]: the six things that can be said about how memory will be used.
+//! [`Advice`]: how a range of managed memory will be used.
 
 use crate::location::Location;
 use std::fmt;
 
-/// The six advices (`CUmem_advise`). Precedence: read-mostly, then preferred location, then accessed-by.
+/// How a range of managed memory will be used (`CUmem_advise`). If several apply to a page, read-mostly takes
+/// precedence over the preferred location, and the preferred location over accessed-by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Advice {
-    /// Reads make local copies; a write collapses them (`SET_READ_MOSTLY`).
+    /// A processor that reads a page gets its own copy. A write drops all copies but one (`SET_READ_MOSTLY`).
     SetReadMostly,
-    /// Ends it (`UNSET_READ_MOSTLY`).
+    /// Withdraws [`SetReadMostly`](Self::SetReadMostly) (`UNSET_READ_MOSTLY`).
     UnsetReadMostly,
-    /// Faults leave the pages there if the faulting processor can reach them (`SET_PREFERRED_LOCATION`).
+    /// A fault leaves a page at this location if the faulting processor can map it there (`SET_PREFERRED_LOCATION`).
     SetPreferredLocation(Location),
-    /// Ends it (`UNSET_PREFERRED_LOCATION`).
+    /// Withdraws [`SetPreferredLocation`](Self::SetPreferredLocation) (`UNSET_PREFERRED_LOCATION`).
     UnsetPreferredLocation,
-    /// Keeps the data mapped for that processor, without moving it (`SET_ACCESSED_BY`).
+    /// Keeps the pages mapped for this processor without moving them (`SET_ACCESSED_BY`).
     SetAccessedBy(Location),
-    /// Ends it (`UNSET_ACCESSED_BY`).
+    /// Withdraws [`SetAccessedBy`](Self::SetAccessedBy) for this processor (`UNSET_ACCESSED_BY`).
     UnsetAccessedBy(Location),
 }
 
 impl Advice {
-    /// The location that it names.
+    /// Returns the location that the advice names, or `None` if it names none.
     pub fn location(self) -> Option<Location> {
         match self {
             Self::SetPreferredLocation(at) | Self::SetAccessedBy(at) | Self::UnsetAccessedBy(at) => Some(at),

@@ -1,32 +1,33 @@
-//! Where in the program a call was made, for the simulator's reports.
+//! [`CallSite`]: the line of the program that made the current call, for the reports of the race detector.
 
 use std::cell::Cell;
 use std::panic::Location;
 
 thread_local! {
-    static HERE: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
 }
 
-/// The calling thread is within a call from a known place, until this goes.
+/// A guard: while it exists, [`current`] returns the line that it recorded on this thread.
 #[derive(Debug)]
 pub struct CallSite;
 
 impl CallSite {
-    /// Notes the caller of the function that has `#[track_caller]`; within another noted call, that one stands.
+    /// Records the caller of the `#[track_caller]` function that calls this one. Returns `None` if a guard exists on
+    /// this thread already: the outermost call is the program's own.
     #[track_caller]
     pub fn here() -> Option<Self> {
         let caller = Location::caller();
-        HERE.with(|here| here.get().is_none().then(|| here.set(Some(caller)))).map(|()| Self)
+        CURRENT.with(|current| current.get().is_none().then(|| current.set(Some(caller)))).map(|()| Self)
     }
 }
 
 impl Drop for CallSite {
     fn drop(&mut self) {
-        HERE.with(|here| here.set(None));
+        CURRENT.with(|current| current.set(None));
     }
 }
 
-/// The place that the calling thread's call comes from, where that was noted.
-pub fn place() -> Option<&'static Location<'static>> {
-    HERE.with(Cell::get)
+/// Returns the line that the current call of this thread comes from, or `None` if the call did not record it.
+pub fn current() -> Option<&'static Location<'static>> {
+    CURRENT.with(Cell::get)
 }

@@ -5,16 +5,16 @@
 //!
 //! | Module | What it contains |
 //! |---|---|
-//! | [`sys`] | the declarations of the driver's functions, and their result type |
-//! | [`context`] | making a device's context current, and restoring the previous one |
-//! | [`attributes`] | properties of a device |
-//! | [`streams`] | streams and events |
-//! | [`memory`] | memory, copies, pointer attributes |
-//! | [`pools`] | stream-ordered pools |
-//! | [`mapping`] | reserved addresses, and memory mapped at them |
-//! | [`unified`] | prefetch, advice, range attributes |
-//! | [`module`] | PTX, kernels, launches |
-//! | [`interop`] | conversions to and from cust's types |
+//! | `sys` | the declarations of the driver's functions, and their result type |
+//! | `state` | the loaded driver, its devices and contexts, and calls that not every driver has |
+//! | `context` | making a device's context current, and restoring the previous one |
+//! | `attributes` | properties of a device |
+//! | `streams` | streams and events |
+//! | `memory` | memory, copies, pointer attributes |
+//! | `pools` | stream-ordered pools |
+//! | `mapping` | reserved addresses, and memory mapped at them |
+//! | `unified` | prefetch, advice, range attributes |
+//! | `module` | PTX, kernels, launches |
 
 mod attributes;
 mod context;

@@ -1,7 +1,8 @@
 //! The [`Driver`] trait: every call that this library makes to a CUDA driver.
 //!
-//! The trait has two implementations. `cuda` calls the NVIDIA driver through cust. [`sim`] is a model of that driver on
-//! host memory and virtual time. Code outside these two modules does not depend on which implementation it calls.
+//! The trait has two implementations. `cuda` calls the NVIDIA driver through cust. The crate cumem-sim is a model of
+//! that driver on host memory and virtual time. All other code calls the trait and does not depend on the
+//! implementation.
 
 use crate::advice::Advice;
 use crate::error::DriverError;
@@ -357,8 +358,8 @@ pub trait Driver: Debug + Send + Sync {
     /// kernel.
     unsafe fn launch_host(&self, d: u32, kernel: HostKernel, stream: RawStream) -> Result<(), DriverError>;
 
-    /// Returns what only a simulated machine offers; `None` for a GPU's driver.
+    /// Returns the additional calls of a simulated machine, or `None` for the NVIDIA driver.
     fn model(&self) -> Option<&dyn Model>;
-    /// Returns the place where the library above keeps what it knows about this driver's machine.
+    /// Returns the value that the library above stores with this driver.
     fn extension(&self) -> &Extension;
 }

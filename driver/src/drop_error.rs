@@ -1,8 +1,9 @@
-//! What happens to errors in `drop`: they are kept here, since nothing can be returned there.
+//! Errors that a `drop` could not return.
 //!
-//! Each is logged through `tracing` at level `ERROR` and counted; the latest are kept for
-//! [`take_drop_errors`]. At process exit the driver may already be gone
-//! (`CUDA_ERROR_DEINITIALIZED`, `CUDA_ERROR_CONTEXT_IS_DESTROYED`): its memory went with it, so that is no error.
+//! Each error is logged through `tracing` at level `ERROR` and counted. The latest ones are kept for
+//! [`take_drop_errors`]. At the exit of the process the driver may be shut down already
+//! (`CUDA_ERROR_DEINITIALIZED`, `CUDA_ERROR_CONTEXT_IS_DESTROYED`). The driver has then freed all memory, so these two
+//! codes are not recorded.
 
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -13,63 +14,67 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 
+/// Number of errors that are kept. If there are more, the oldest is dropped.
 const KEPT: usize = 64;
 
-static LISTENERS: Mutex<Vec<Weak<Heard>>> = Mutex::new(Vec::new());
+static COUNTERS: Mutex<Vec<Weak<Count>>> = Mutex::new(Vec::new());
 
 static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
-/// Takes the errors that dropped values of this process could not return, oldest first; the latest 64.
+/// Returns the errors that were recorded since the last call, oldest first; at most the latest 64.
 pub fn take_drop_errors() -> Vec<String> {
     ERRORS.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
 }
 
-/// Counts what is recorded about the devices of a machine, on whichever thread, until it goes.
+/// A counter of the errors that are recorded about the devices of one machine while the counter exists.
+///
+/// An error that names no device counts if the thread that created the counter records it.
 #[derive(Debug)]
-pub struct Listener(Arc<Heard>);
+pub struct DropErrorCounter(Arc<Count>);
 
 #[derive(Debug)]
-struct Heard {
+struct Count {
     machine: DeviceId,
-    /// Who counts for errors that do not know their device.
+    /// The thread that created the counter.
     thread: ThreadId,
     errors: AtomicU64,
 }
 
-impl Listener {
-    /// Starts to count for the machine that `machine` belongs to.
-    pub fn new(machine: DeviceId) -> Self {
-        let heard = Arc::new(Heard { machine, thread: thread::current().id(), errors: AtomicU64::new(0) });
-        let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| listener.strong_count() > 0);
-        listeners.push(Arc::downgrade(&heard));
-        Self(heard)
+impl DropErrorCounter {
+    /// Creates a counter for the machine of a device.
+    pub fn new(device: DeviceId) -> Self {
+        let count = Arc::new(Count { machine: device, thread: thread::current().id(), errors: AtomicU64::new(0) });
+        let mut counters = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.retain(|count| count.strong_count() > 0);
+        counters.push(Arc::downgrade(&count));
+        Self(count)
     }
 
     /// Returns the number of errors so far.
-    pub fn heard(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.errors.load(Ordering::Relaxed)
     }
 }
 
-fn tell_listeners(device: Option<DeviceId>) {
-    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-    for listener in listeners.iter().filter_map(Weak::upgrade) {
-        let own_thread = || listener.thread == thread::current().id();
-        if device.map_or_else(own_thread, |device| device.same_machine(listener.machine)) {
-            listener.errors.fetch_add(1, Ordering::Relaxed);
+fn count_error(device: Option<DeviceId>) {
+    let counters = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    for count in counters.iter().filter_map(Weak::upgrade) {
+        let own_thread = || count.thread == thread::current().id();
+        if device.map_or_else(own_thread, |device| device.same_machine(count.machine)) {
+            count.errors.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Records what the drop of `what` could not return. Never panics.
+/// Records the error of `result`, if it is one, for `take_drop_errors`. `what` names the dropped value, for example
+/// "a stream". Never panics.
 pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
     let Err(error) = result else { return };
-    if error.driver_is_gone() {
+    if error.is_driver_shut_down() {
         return;
     }
     tracing::error!(%error, "{what} could not be released");
-    tell_listeners(error.device());
+    count_error(error.device());
     let mut errors = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     if errors.len() == KEPT {
         errors.pop_front();
@@ -77,19 +82,19 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
     errors.push_back(format!("{what} could not be released: {error}"));
 }
 
-/// An error that a drop can meet.
+/// An error that can be recorded in a `drop`.
 pub trait DropError: Display {
-    /// Whether it only says that the driver has been shut down.
-    fn driver_is_gone(&self) -> bool;
+    /// Reports whether the error means only that the driver was shut down at the exit of the process.
+    fn is_driver_shut_down(&self) -> bool;
 
-    /// The device that it is about, where it knows.
+    /// Returns the device that the error is about, or `None` if the error does not name it.
     fn device(&self) -> Option<DeviceId> {
         None
     }
 }
 
 impl DropError for DriverError {
-    fn driver_is_gone(&self) -> bool {
+    fn is_driver_shut_down(&self) -> bool {
         matches!(self.code(), Some(CudaErrorCode::DEINITIALIZED | CudaErrorCode::CONTEXT_IS_DESTROYED))
     }
 
@@ -103,20 +108,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_hears_its_own_machine() {
+    fn a_counter_counts_errors_of_its_own_machine() {
         let [one, two] = [1 << 30, 1 << 31].map(|machine| DeviceId::simulated(machine, 0));
-        let listener = Listener::new(one);
+        let counter = DropErrorCounter::new(one);
         let failed = |device| DriverError::Call { call: "cuStreamDestroy", device, code: CudaErrorCode::UNKNOWN };
         let record = |error| record_drop_error("a test's stream", Err(error));
         record(failed(two));
         record(DriverError::Call { call: "cuStreamDestroy", device: one, code: CudaErrorCode::DEINITIALIZED });
-        assert_eq!(listener.heard(), 0);
+        assert_eq!(counter.count(), 0);
         record(failed(one.sibling(1)));
         thread::spawn(move || record(failed(one))).join().unwrap();
-        assert_eq!(listener.heard(), 2);
+        assert_eq!(counter.count(), 2);
         let unknown = || record(DriverError::NoSuchDevice { ordinal: 9, count: 1 });
         unknown();
         thread::scope(|scope| scope.spawn(unknown).join()).unwrap();
-        assert_eq!(listener.heard(), 3);
+        assert_eq!(counter.count(), 3);
     }
 }

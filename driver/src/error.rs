@@ -1,4 +1,4 @@
-//! [`DriverError`]: a driver call that failed.
+//! [`DriverError`]: the error of a driver call.
 #![forbid(unsafe_code)]
 
 pub(crate) mod code;
@@ -6,7 +6,7 @@ pub(crate) mod code;
 use crate::location::DeviceId;
 use code::CudaErrorCode;
 
-/// A call that the driver, or the simulator in its place, did not carry out.
+/// The error of a call to a driver or a simulator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {
@@ -15,65 +15,65 @@ pub enum DriverError {
     Call {
         /// The driver's name for the call.
         call: &'static str,
-        /// The device it was made for.
+        /// The device that the call was made for.
         device: DeviceId,
         /// The code, as the driver returned it.
         code: CudaErrorCode,
     },
-    /// PTX that the driver's compiler rejected.
+    /// The driver's compiler rejected PTX code.
     #[error("{device} cannot run this PTX: {code}: {log}")]
     Compile {
-        /// The device it was compiled for.
+        /// The device that the code was compiled for.
         device: DeviceId,
         /// The code, as the driver returned it.
         code: CudaErrorCode,
-        /// What the compiler said.
+        /// The log of the compiler.
         log: String,
     },
     /// The installed driver is too old for a call.
     #[error("the installed driver ({driver_version}) has no {symbol}")]
     MissingSymbol {
-        /// The symbol that it lacks.
+        /// The symbol that the driver lacks.
         symbol: &'static str,
         /// The CUDA version that the driver reports.
         driver_version: String,
     },
-    /// There is no usable driver on this machine.
+    /// This machine has no usable driver.
     #[error("no CUDA driver: {reason}")]
     NoDriver {
-        /// What was tried and what came of it.
+        /// The step that failed, and why.
         reason: String,
-        /// The code, if a driver answered with one.
+        /// The code, if a driver returned one.
         code: Option<CudaErrorCode>,
     },
     /// No device has this number.
     #[error("there is no device {ordinal}: the driver lists {count}")]
     NoSuchDevice {
-        /// The number that was asked for.
+        /// The requested number.
         ordinal: u32,
-        /// How many devices there are.
+        /// The number of devices.
         count: u32,
     },
-    /// The device cannot do this.
+    /// The device lacks a feature.
     #[error("{device} does not support {what}")]
     NotSupported {
-        /// What was asked for.
+        /// The feature.
         what: &'static str,
-        /// The device that cannot.
+        /// The device that lacks the feature.
         device: DeviceId,
     },
-    /// Work on the simulated device did something that a real one would not survive.
+    /// Work on a simulated device did something that would crash or corrupt a process on a GPU.
     #[error("{device}: {message}")]
     Simulation {
         /// The simulated device.
         device: DeviceId,
-        /// What happened, and where.
+        /// The description, with names and addresses.
         message: String,
     },
 }
 
 impl DriverError {
-    /// The driver's code, where there is one.
+    /// Returns the driver's code, or `None` if no driver returned one.
     pub fn code(&self) -> Option<CudaErrorCode> {
         match self {
             Self::NoDriver { code, .. } => *code,
@@ -82,7 +82,7 @@ impl DriverError {
         }
     }
 
-    /// The device that it is about, where it is about one.
+    /// Returns the device that the error is about, or `None` if it is about none.
     pub fn device(&self) -> Option<DeviceId> {
         match self {
             Self::Call { device, .. }
@@ -93,12 +93,12 @@ impl DriverError {
         }
     }
 
-    /// What the driver would say if host memory ran out.
+    /// Returns the error for a failed allocation of ordinary host memory.
     pub fn host_out_of_memory(device: DeviceId) -> Self {
         Self::Call { call: "malloc", device, code: CudaErrorCode::OUT_OF_MEMORY }
     }
 
-    /// Whether it is the driver's way of saying that memory ran out.
+    /// Reports whether the driver returned `CUDA_ERROR_OUT_OF_MEMORY`.
     pub fn is_out_of_memory(&self) -> bool {
         self.code() == Some(CudaErrorCode::OUT_OF_MEMORY)
     }

@@ -1,22 +1,22 @@
-//! [`Extension`]: a place at a driver for the library above it.
+//! [`Extension`]: a value that the library above stores with a driver.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// A place where the library above a driver keeps what it knows about the driver's machine. The value lives as long as
-/// the driver, so the library needs no table of its own from machines to values.
+/// A value of any type that the library above stores with a driver. The value lives as long as the driver, so the
+/// library needs no table from drivers to values.
 #[derive(Default)]
 pub struct Extension(OnceLock<Arc<dyn Any + Send + Sync>>);
 
 impl Extension {
-    /// Creates an empty place.
+    /// Creates an extension without a value.
     pub const fn new() -> Self {
         Self(OnceLock::new())
     }
 
-    /// Returns the value, which `make` creates at the first call. `make` runs once, also with several threads.
+    /// Returns the value. The first call creates it with `make`. `make` runs once, even if several threads call.
     ///
     /// # Panics
     ///

@@ -1,44 +1,45 @@
-//! What a driver reports about a device, its memory, a pool and a pointer.
+//! The properties that a driver reports: of a device, of memory, of a pool and of a pointer.
 #![forbid(unsafe_code)]
 
 use crate::location::DeviceId;
 use std::fmt;
 
-/// What a device can do, read from the driver once, when the device is opened.
+/// The properties and capabilities of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attributes {
-    /// The device's name (`cuDeviceGetName`), or the profile's.
+    /// The name of the device (`cuDeviceGetName`), or of the profile of a simulated device.
     pub name: String,
     /// Bytes of device memory (`cuDeviceTotalMem`).
     pub total_memory: usize,
     /// Compute capability, major and minor.
     pub compute_capability: (u32, u32),
-    /// Multiprocessors on the device.
+    /// Number of multiprocessors.
     pub multiprocessors: u32,
-    /// Copies that can run beside kernels (`ASYNC_ENGINE_COUNT`).
+    /// Number of copies that can run beside kernels (`ASYNC_ENGINE_COUNT`).
     pub copy_engines: u32,
-    /// The GPU shares the host's memory (`INTEGRATED`).
+    /// Whether the GPU shares the host's memory (`INTEGRATED`).
     pub integrated: bool,
-    /// Unified memory can be allocated (`MANAGED_MEMORY`).
+    /// Whether unified (managed) memory can be allocated (`MANAGED_MEMORY`).
     pub managed_memory: bool,
-    /// Host and device may use unified memory at the same time; prefetch, advice and
-    /// oversubscription need it (`CONCURRENT_MANAGED_ACCESS`). Not on Windows, WSL, Tegra, Maxwell.
+    /// Whether host and device may use managed memory at the same time (`CONCURRENT_MANAGED_ACCESS`). Prefetch, advice
+    /// and oversubscription need it. False on Windows, WSL, Tegra and Maxwell.
     pub concurrent_managed_access: bool,
-    /// The device can use `malloc`ed memory (`PAGEABLE_MEMORY_ACCESS`).
+    /// Whether kernels can use memory from `malloc` (`PAGEABLE_MEMORY_ACCESS`).
     pub pageable_memory_access: bool,
-    /// ... through the host's page tables (`PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES`).
+    /// Whether the device uses the host's page tables for such memory
+    /// (`PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES`).
     pub pageable_memory_access_uses_host_page_tables: bool,
-    /// The host can map device memory (`DIRECT_MANAGED_MEM_ACCESS_FROM_HOST`).
+    /// Whether the host can map device memory (`DIRECT_MANAGED_MEM_ACCESS_FROM_HOST`).
     pub direct_managed_mem_access_from_host: bool,
-    /// Stream-ordered pools (`MEMORY_POOLS_SUPPORTED`).
+    /// Whether the device has stream-ordered memory pools (`MEMORY_POOLS_SUPPORTED`).
     pub memory_pools: bool,
-    /// Reserving addresses and mapping memory (`VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED`).
+    /// Whether addresses can be reserved and memory mapped at them (`VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED`).
     pub virtual_memory_management: bool,
 }
 
 impl Attributes {
-    /// Facts about a device of this name and size that has none of the optional abilities.
+    /// Creates the properties of a device with this name and memory size in bytes. All other fields are zero or false.
     pub fn new(name: String, total_memory: usize) -> Self {
         Self {
             name,
@@ -58,18 +59,18 @@ impl Attributes {
     }
 }
 
-/// The memory that a pointer points to (`cuPointerGetAttributes`).
+/// The free and total memory of a device (`cuMemGetInfo`) or of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryInfo {
     /// Bytes that can still be allocated.
     pub free: usize,
-    /// Bytes that the device has.
+    /// All bytes of the device or the host.
     pub total: usize,
 }
 
 impl MemoryInfo {
-    /// So many free bytes of so many.
+    /// Creates the value from the free bytes and all bytes.
     pub const fn new(free: usize, total: usize) -> Self {
         Self { free, total }
     }
@@ -86,7 +87,7 @@ pub struct DriverPoolUsage {
 }
 
 impl DriverPoolUsage {
-    /// So many reserved bytes, so many of them in live blocks.
+    /// Creates the value from the reserved bytes and the bytes of them that are in live blocks.
     pub const fn new(reserved: u64, used: u64) -> Self {
         Self { reserved, used }
     }
@@ -103,13 +104,13 @@ pub struct PointerInfo {
 }
 
 impl PointerInfo {
-    /// A pointer to memory of this type, allocated on this device.
+    /// Creates the value from the type of the memory and the device that it was allocated on.
     pub const fn new(memory_type: MemoryType, device: DeviceId) -> Self {
         Self { memory_type, device }
     }
 }
 
-/// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
+/// The type of the memory that a pointer points to (`CUmemorytype`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryType {
@@ -118,7 +119,7 @@ pub enum MemoryType {
     /// Pinned (page-locked) host memory.
     Host,
     /// Unified (managed) memory. Not named `Managed`: rustc prints a type by its short name only while that name is
-    /// unique, and `kind::Managed` appears in this library's compile errors.
+    /// unique, and `cumem::kind::Managed` appears in compile errors of cumem.
     Unified,
 }
 

@@ -1,4 +1,4 @@
-//! [`HostKernel`]: the work of a kernel as a closure of the host, for a simulated device.
+//! [`HostKernel`]: a kernel for a simulated device, as Rust code that runs on the host.
 
 use bytemuck::Pod;
 use smallvec::SmallVec;
@@ -6,85 +6,105 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a kernel does to a range.
+/// Whether a kernel reads or writes a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Only reads it.
+    /// The kernel only reads the range.
     Read,
-    /// Writes it, perhaps after reading.
+    /// The kernel writes the range, and may read it as well.
     Write,
 }
 
-/// In which order a [`HostKernel`] touches a range. Offsets are bytes from its start.
+/// The order in which a [`HostKernel`] accesses a range. Offsets are in bytes from the start of the range.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Pattern {
-    /// All of it, ascending.
+    /// All bytes, in ascending order.
     #[default]
     Sequential,
-    /// The bytes at 0, `stride`, twice `stride`, ... and nothing between them.
+    /// The bytes at offsets 0, `stride`, twice `stride` and so on, but no bytes between them.
     Strided {
-        /// Bytes from one to the next.
+        /// Bytes from one accessed byte to the next.
         stride: usize,
     },
-    /// So many bytes anywhere in it, drawn evenly. The same seed gives the same ones.
+    /// Random bytes of the range, drawn from a uniform distribution. The same seed draws the same bytes.
     Random {
-        /// Of the random numbers.
+        /// The seed of the random numbers.
         seed: u64,
-        /// How many are drawn.
+        /// Number of bytes that are drawn.
         touches: usize,
     },
     /// The bytes at these offsets, in this order.
     List(Arc<[usize]>),
 }
 
-/// A range of memory that a [`HostKernel`] touches.
+/// A range of memory that a [`HostKernel`] declares.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Access {
-    /// The first byte.
+    /// Address of the first byte.
     pub addr: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub bytes: usize,
-    /// What is done to it.
+    /// Whether the kernel reads or writes the range.
     pub mode: AccessMode,
-    /// In which order.
+    /// The order in which the kernel accesses the range.
     pub pattern: Pattern,
 }
 
 /// The closure of a [`HostKernel`].
 pub type HostWork = Box<dyn FnOnce(&KernelMemory<'_>) + Send>;
 
-/// Work of a simulated device: a closure of the host that says what it reads and writes, so that
-/// pages move and time passes as they would.
+/// A kernel for a simulated device: a closure that runs on the host, and the ranges of memory that it uses.
 ///
-/// The closure runs when its turn comes, which may be at a later synchronisation.
+/// The simulated device migrates the pages of these ranges, and computes the kernel's duration from them. The closure
+/// runs when the stream reaches the kernel, for example during a later synchronization.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{HostKernel, Pattern};
+///
+/// // Reads 4 KiB from one address, and writes every 64th byte of another range.
+/// let kernel = HostKernel::new("scatter", |memory| {
+///     let source: &[u8] = memory.read(0);
+///     let target: &mut [u8] = memory.write(1);
+///     target.iter_mut().step_by(64).zip(source).for_each(|(to, from)| *to = *from);
+/// })
+/// .reads(0x10_0000, 4096)
+/// .writes(0x20_0000, 256 << 10)
+/// .in_order(Pattern::Strided { stride: 64 })
+/// .operations(4096);
+/// assert_eq!(kernel.accesses.len(), 2);
+/// ```
 #[must_use = "does nothing until it is launched"]
 #[non_exhaustive]
 pub struct HostKernel {
-    /// The name, for reports.
+    /// The name of the kernel, for reports and errors.
     pub name: &'static str,
-    /// The ranges that the kernel reads and writes.
+    /// The ranges that the kernel reads and writes, in the order in which they were declared.
     pub accesses: SmallVec<[Access; 4]>,
     /// The number of arithmetic operations.
     pub operations: u64,
-    /// The number of page faults that its threads can wait for at once.
+    /// Number of page faults that the kernel's threads can have outstanding at a time.
     pub in_flight: usize,
     /// The closure.
     pub work: HostWork,
 }
 
 impl HostKernel {
-    /// Work called `name` that touches nothing yet.
+    /// Creates a kernel that declares no range yet.
     pub fn new(name: &'static str, work: impl FnOnce(&KernelMemory<'_>) + Send + 'static) -> Self {
         Self { name, accesses: SmallVec::new(), operations: 0, in_flight: 1, work: Box::new(work) }
     }
 
-    /// It reads `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order) says otherwise.
+    /// Declares that the kernel reads `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)
+    /// sets another order.
     pub fn reads(self, addr: u64, bytes: usize) -> Self {
         self.touches(addr, bytes, AccessMode::Read)
     }
 
-    /// It writes `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order) says otherwise.
+    /// Declares that the kernel writes `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)
+    /// sets another order.
     pub fn writes(self, addr: u64, bytes: usize) -> Self {
         self.touches(addr, bytes, AccessMode::Write)
     }
@@ -94,26 +114,28 @@ impl HostKernel {
         self
     }
 
-    /// The range declared last is touched in this order. The ranges of a kernel are touched one after the other.
+    /// Sets the order in which the kernel accesses the range that was declared last. A kernel accesses its ranges one
+    /// after the other.
     ///
-    /// The launch fails if the order does not stay within the range.
+    /// The launch fails if the pattern leaves the range.
     ///
     /// # Panics
     ///
-    /// If no range has been declared.
+    /// Panics if no range was declared.
     pub fn in_order(mut self, pattern: Pattern) -> Self {
-        self.accesses.last_mut().expect("an order is that of a declared range").pattern = pattern;
+        self.accesses.last_mut().expect("a range is declared before its order").pattern = pattern;
         self
     }
 
-    /// Its threads can wait for up to `threads` page faults at once, which the driver then serves together, in batches;
-    /// at most as many as its batches hold. Without this, each fault is served before the next comes.
+    /// Sets the number of page faults that the kernel's threads can have outstanding at a time. The driver serves
+    /// outstanding faults together, at most one batch at a time. The default is 1: each fault is served before the next
+    /// one happens.
     pub fn in_flight(mut self, threads: usize) -> Self {
         self.in_flight = threads;
         self
     }
 
-    /// It does this many arithmetic operations, from which its virtual time follows.
+    /// Sets the number of arithmetic operations. The kernel's simulated duration grows with it.
     pub fn operations(mut self, operations: u64) -> Self {
         self.operations = operations;
         self
@@ -126,7 +148,7 @@ impl fmt::Debug for HostKernel {
     }
 }
 
-/// The ranges that a running [`HostKernel`] declared, in the order in which it declared them.
+/// Access to the ranges that a running [`HostKernel`] declared, by their position in the order of declaration.
 #[derive(Debug)]
 pub struct KernelMemory<'a> {
     accesses: &'a [Access],
@@ -134,36 +156,44 @@ pub struct KernelMemory<'a> {
 }
 
 impl<'a> KernelMemory<'a> {
+    /// Creates the access to the ranges of a kernel.
+    ///
     /// # Safety
     ///
-    /// Every access names memory that is valid, initialised, and used by nothing else while the result is
-    /// in use; writes overlap no other access.
+    /// The caller must ensure that:
+    ///
+    /// - each range is valid and initialized, and nothing else uses it while the result exists;
+    /// - no written range overlaps another range.
     pub unsafe fn new(accesses: &'a [Access]) -> Self {
         Self { accesses, taken: Cell::new(0) }
     }
 
-    /// Declared range `index`, which was declared with [`HostKernel::reads`].
+    /// Returns range `index`, which was declared with [`HostKernel::reads`].
     ///
     /// # Panics
     ///
-    /// If it was not, or is no whole number of aligned `T`.
+    /// Panics if there is no such range, if it was declared with [`HostKernel::writes`], or if it is not a whole number
+    /// of aligned values of type `T`.
     pub fn read<T: Pod>(&self, index: usize) -> &'a [T] {
         let access = self.declared(index, AccessMode::Read);
-        // SAFETY: by the contract of `new`, and only written ranges are handed out mutably.
+        // SAFETY: the contract of `new` makes the range valid. Only written ranges are returned as mutable, and no
+        // written range overlaps this one.
         let bytes = unsafe { std::slice::from_raw_parts(access.addr as *const u8, access.bytes) };
         bytemuck::cast_slice(bytes)
     }
 
-    /// Declared range `index`, which was declared with [`HostKernel::writes`]. Taken once.
+    /// Returns range `index`, which was declared with [`HostKernel::writes`]. Each such range can be taken once.
     ///
     /// # Panics
     ///
-    /// If it was not, was taken before, is no whole number of aligned `T`, or is not among the first 64 ranges.
+    /// Panics if there is no such range, if it was declared with [`HostKernel::reads`] or was taken before, if it is
+    /// not a whole number of aligned values of type `T`, or if `index` is 64 or more.
     pub fn write<T: Pod>(&self, index: usize) -> &'a mut [T] {
         let access = self.declared(index, AccessMode::Write);
         let bit = 1_u64.checked_shl(index as u32).expect("a host kernel writes to its first 64 ranges only");
         assert_eq!(self.taken.replace(self.taken.get() | bit) & bit, 0, "range {index} was taken before");
-        // SAFETY: by the contract of `new`, and each written range is handed out once.
+        // SAFETY: the contract of `new` makes the range valid and free of overlaps. The bit ensures that each written
+        // range is returned once.
         let bytes = unsafe { std::slice::from_raw_parts_mut(access.addr as *mut u8, access.bytes) };
         bytemuck::cast_slice_mut(bytes)
     }

@@ -1,20 +1,24 @@
-//! What cumem asks of a driver, as one trait, and the NVIDIA driver behind it.
+//! The calls that cumem makes to a CUDA driver, as one trait, and the implementation for the NVIDIA driver.
 //!
-//! This crate knows no device handle, stream handle or memory resource of cumem: it speaks of ordinals, addresses and
-//! plain handles. Two implementations exist: `cuda` here (feature `cuda`), and the simulated machine of `cumem-sim`.
-//! Applications use the crate `cumem`, which re-exports what they need.
+//! This crate knows no device handle, stream handle or memory resource of cumem. Its calls take ordinals, addresses and
+//! plain handles. The trait has two implementations: `cuda` in this crate (feature `cuda`), and the simulated machine
+//! of the crate `cumem-sim`. Applications use the crate `cumem`, which re-exports the types that they need.
 //!
-//! | file | what it holds |
+//! # Files
+//!
+//! | file | what it contains |
 //! |---|---|
-//! | `location`, `raw`, `facts`, `launch`, `host_kernel`, `advice`, `range_attributes`, `prefetch_range` | the words: plain data that a call takes or returns |
+//! | `location`, `raw`, `facts` | devices, locations, handles and properties, as plain data |
+//! | `launch`, `host_kernel` | the parameters of a kernel launch; kernels for a simulated device |
+//! | `advice`, `range_attributes`, `prefetch_range` | advice and prefetches, as plain data |
 //! | `error` | [`DriverError`] and the driver's codes |
-//! | `model` | what only a simulated machine can answer |
+//! | `model` | [`Model`]: the calls that only a simulated machine has |
 //! | `driver` | [`Driver`], the trait |
-//! | `extension` | where the library above keeps what it knows of a machine |
-//! | `owned` | one owner type per driver object: stream, event, module, memory |
+//! | `extension` | a value that the library above stores with a driver |
+//! | `owned` | one owner type for each driver object: stream, event, module, memory, pool |
 //! | `drop_error` | errors that a `drop` could not return |
-//! | `call_site` | the place in the program that a call comes from |
-//! | `cuda` | the NVIDIA driver |
+//! | `call_site` | the line of the program that a call comes from |
+//! | `cuda` | the implementation for the NVIDIA driver |
 
 mod advice;
 pub mod call_site;

@@ -1,10 +1,10 @@
-//! [`DeviceId`] and [`Location`]: which device, and where pages are or should be.
+//! [`DeviceId`] and [`Location`]: names for devices and for the places where pages can be.
 
 use std::fmt;
 
-/// A device of this process: one of the driver's, or one of a simulator's.
+/// The id of a device: of a GPU, or of a simulated device.
 ///
-/// Two simulators never share an id, so mixing their objects is found out by comparison.
+/// Devices of two simulators never have the same id, so code can detect objects of different machines by comparing ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId {
     machine: u32,
@@ -12,38 +12,38 @@ pub struct DeviceId {
 }
 
 impl DeviceId {
-    /// The driver's device number `ordinal`, as `CUDA_VISIBLE_DEVICES` orders them.
+    /// Returns the id of the driver's device `ordinal`, in the order of `CUDA_VISIBLE_DEVICES`.
     pub const fn cuda(ordinal: u32) -> Self {
         Self { machine: 0, ordinal }
     }
 
-    /// Device `ordinal` of the process's simulator number `machine`, counted from 1.
+    /// Returns the id of device `ordinal` of simulator `machine`. Simulators are numbered from 1 within the process.
     pub const fn simulated(machine: u32, ordinal: u32) -> Self {
         Self { machine, ordinal }
     }
 
-    /// Its number within its driver or simulator.
+    /// Returns the number of the device within its driver or simulator.
     pub const fn ordinal(self) -> u32 {
         self.ordinal
     }
 
-    /// Whether it belongs to a simulator.
+    /// Reports whether the device is simulated.
     pub const fn is_simulated(self) -> bool {
         self.machine != 0
     }
 
-    /// Device `ordinal` of the same driver or simulator.
+    /// Returns the id of device `ordinal` of the same driver or simulator.
     pub const fn sibling(self, ordinal: u32) -> Self {
         Self { machine: self.machine, ordinal }
     }
 
-    /// Whether both belong to the driver, or to the same simulator.
+    /// Reports whether both devices belong to the driver, or both to the same simulator.
     pub const fn same_machine(self, other: Self) -> bool {
         self.machine == other.machine
     }
 }
 
-/// `cuda:0`, `sim:0`, and `sim#2:0` for the first device of the process's second simulator.
+/// Writes `cuda:0`, `sim:0`, or `sim#2:0` for the first device of the process's second simulator.
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.machine {
@@ -60,13 +60,13 @@ impl fmt::Debug for DeviceId {
     }
 }
 
-/// Where the pages of unified memory are, or should be (`CUmemLocation`).
+/// A place where pages of managed memory can be (`CUmemLocation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Location {
     /// The memory of a device.
     Device(DeviceId),
-    /// Host memory, on whichever NUMA node.
+    /// Host memory, on any NUMA node.
     Host,
     /// Host memory of one NUMA node (drivers from 12.2).
     HostNuma(u32),

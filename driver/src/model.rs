@@ -1,4 +1,4 @@
-//! [`Model`]: the questions that only a simulated machine can answer, and the movements that it reports.
+//! [`Model`]: the calls that only a simulated machine has, and the movements of memory that it reports.
 
 use crate::location::Location;
 use crate::raw::RawStream;
@@ -7,20 +7,19 @@ use std::ops::Range;
 use std::sync::Weak;
 use std::time::Duration;
 
-/// What a simulated machine offers beyond a driver's calls. A GPU's driver has none of it.
+/// The calls of a simulated machine beyond those of a driver.
 pub trait Model: Debug + Send + Sync {
     /// Returns the host's virtual time since the machine was created.
     fn clock(&self) -> Duration;
-    /// Returns where the pages of a range are, by the work that has been done; `None` if the range is not within one
-    /// allocation of the machine.
+    /// Returns the locations of the pages of a range, after the work that is done so far. Returns `None` if the range
+    /// is not within one allocation of the machine.
     fn residency(&self, ptr: *const u8, bytes: usize) -> Option<Residency>;
-    /// Returns the addresses that the bytes of a range were first mapped at: for a range of aliases those of the
-    /// original mappings, part by part, otherwise the range itself.
+    /// Returns the addresses at which the bytes of a range were first mapped. For a range of aliases, these are the
+    /// addresses of the original mappings, part by part. For any other range, the result is the range itself.
     fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>>;
     /// Reports movements of memory to `watcher` from now on, until it is dropped.
     fn watch(&self, watcher: Weak<dyn Watcher>);
-    /// Records for the race detector that the bytes of a block became usable on a stream of device `d`, or stopped
-    /// being so.
+    /// Records for the race detector that a block was allocated or freed on a stream of device `d`.
     fn declare(&self, d: u32, addr: u64, bytes: u64, stream: RawStream, event: BlockEvent);
     /// Records for the race detector that a host access to a range has ended. Work that was enqueued during the access
     /// was not waited for.
@@ -48,11 +47,11 @@ pub enum MigrationCause {
     Eviction,
 }
 
-/// Hears of every movement of memory on a simulated machine.
+/// A listener that is notified of every movement of memory on a simulated machine.
 pub trait Watcher: Debug + Send + Sync {
-    /// Receives everything that one operation moved, in order. The machine is locked during the call, so the
+    /// Receives the movements of one operation, in order. The machine is locked during the call, so the
     /// implementation must not call the machine.
-    fn saw(&self, movements: &[Movement]);
+    fn notify(&self, movements: &[Movement]);
 }
 
 /// A movement of memory on a simulated machine.
@@ -99,7 +98,7 @@ pub enum Movement {
 }
 
 impl Movement {
-    /// Returns the address of the first byte, and of the first byte after the last.
+    /// Returns the address of the first byte, and the address just past the last byte.
     pub fn range(&self) -> (u64, u64) {
         match *self {
             Self::Fault { addr, bytes, .. }
@@ -118,7 +117,7 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// Creates the answer from the bytes at each location, the host first, and the bytes of pages that no processor has
+    /// Creates the value from the bytes at each location, the host first, and the bytes of pages that no processor has
     /// accessed yet.
     pub fn new(at: Vec<(Location, u64)>, nowhere: u64) -> Self {
         Self { at, nowhere }

@@ -21,7 +21,7 @@ pub struct RawDevice {
 }
 
 impl RawDevice {
-    /// Device `d` of `driver`.
+    /// Returns device `d` of `driver`.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl OwnedDeviceMemory {
         Ok(Self { device: device.clone(), start: device.driver.allocate_device(device.d, bytes)? })
     }
 
-    /// Returns the address of the byte at `offset`, which must be at most the length.
+    /// Returns the address of the byte at `offset`, which is at most the length.
     pub fn at(&self, offset: usize) -> *mut u8 {
         self.start.as_ptr().wrapping_add(offset)
     }
@@ -109,8 +109,8 @@ unsafe impl Send for OwnedPinnedMemory {}
 unsafe impl Sync for OwnedPinnedMemory {}
 
 impl OwnedPinnedMemory {
-    /// Allocates `bytes` bytes. Work that uses them must have ended before the result is dropped: the driver does not
-    /// wait for it.
+    /// Allocates `bytes` bytes. Work that uses the memory must be done before the result is dropped, because the driver
+    /// does not wait for the work.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl OwnedPinnedMemory {
         Ok(Self { device: device.clone(), start: device.driver.allocate_pinned(device.d, bytes)? })
     }
 
-    /// Returns the address of the byte at `offset`, which must be at most the length.
+    /// Returns the address of the byte at `offset`, which is at most the length.
     pub fn at(&self, offset: usize) -> *mut u8 {
         self.start.as_ptr().wrapping_add(offset)
     }
@@ -127,8 +127,8 @@ impl OwnedPinnedMemory {
 
 impl Drop for OwnedPinnedMemory {
     fn drop(&mut self) {
-        // SAFETY: this object owns the memory. Whoever enqueued work that uses it vouched, in an unsafe call, that the
-        // memory outlives the work.
+        // SAFETY: this object owns the memory. The unsafe calls that enqueued work on it required that the memory
+        // outlives the work.
         let freed = unsafe { self.device.driver.free_pinned(self.device.d, self.start) };
         record_drop_error("pinned memory", freed);
     }
@@ -142,7 +142,7 @@ pub struct OwnedEvent {
 }
 
 impl OwnedEvent {
-    /// Creates an event, with timing if `timing`.
+    /// Creates an event. The event records times only if `timing` is true.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl OwnedEvent {
     ///
     /// `stream` is a live stream of this event's device.
     pub unsafe fn record(&self, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the event is alive, and the caller vouches for the stream.
+        // SAFETY: the event is live, and the caller ensures that the stream is live.
         unsafe { self.device.driver.record_event(self.device.d, self.raw, stream) }
     }
 
@@ -179,8 +179,8 @@ impl OwnedEvent {
     /// # Safety
     ///
     /// `stream` is a live stream of this event's device.
-    pub unsafe fn hold(&self, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: the event is alive, and the caller vouches for the stream.
+    pub unsafe fn make_stream_wait(&self, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the event is live, and the caller ensures that the stream is live.
         unsafe { self.device.driver.wait_event(self.device.d, stream, self.raw) }
     }
 
@@ -190,7 +190,7 @@ impl OwnedEvent {
     ///
     /// Returns the driver's error, errors of earlier work included.
     pub fn is_done(&self) -> Result<bool, DriverError> {
-        // SAFETY: the event is alive.
+        // SAFETY: the event is live.
         unsafe { self.device.driver.query_event(self.device.d, self.raw) }
     }
 
@@ -200,7 +200,7 @@ impl OwnedEvent {
     ///
     /// Returns the driver's error, errors of earlier work included.
     pub fn synchronize(&self) -> Result<(), DriverError> {
-        // SAFETY: the event is alive.
+        // SAFETY: the event is live.
         unsafe { self.device.driver.synchronize_event(self.device.d, self.raw) }
     }
 
@@ -214,7 +214,7 @@ impl OwnedEvent {
     ///
     /// Both events belong to the same device.
     pub unsafe fn elapsed_since(&self, start: &Self) -> Result<Duration, DriverError> {
-        // SAFETY: both events are alive, and the caller vouches that they belong to one device.
+        // SAFETY: both events are live, and the caller ensures that they belong to one device.
         unsafe { self.device.driver.elapsed(self.device.d, start.raw, self.raw) }
     }
 }
@@ -235,7 +235,7 @@ pub struct OwnedStream {
 }
 
 impl OwnedStream {
-    /// Creates a stream, which synchronizes with the legacy default stream if `blocking`.
+    /// Creates a stream. The stream synchronizes with the legacy default stream only if `blocking` is true.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl OwnedStream {
     ///
     /// Returns the driver's error, errors of earlier work included.
     pub fn synchronize(&self) -> Result<(), DriverError> {
-        // SAFETY: the stream is alive.
+        // SAFETY: the stream is live.
         unsafe { self.device.driver.synchronize_stream(self.device.d, self.raw) }
     }
 }
@@ -291,7 +291,7 @@ impl OwnedModule {
         self.raw
     }
 
-    /// Returns the kernel called `name`, which is valid as long as this object.
+    /// Returns the kernel called `name`. The handle is valid as long as this object.
     ///
     /// # Errors
     ///
@@ -307,7 +307,7 @@ impl Drop for OwnedModule {
         let Self { device, raw } = self;
         // The driver does not promise that a launch that is still enqueued keeps its code.
         let idle = device.driver.synchronize_device(device.d);
-        // SAFETY: this object owns the module, and no launch of its kernels is still to run.
+        // SAFETY: this object owns the module, and all launches of its kernels are done.
         let unloaded = idle.and_then(|()| unsafe { device.driver.unload_module(device.d, *raw) });
         record_drop_error("a module", unloaded);
     }

@@ -1,31 +1,31 @@
-//! [`RangeAttributes`]: what the driver remembers of the hints about a range.
+//! [`RangeAttributes`]: the advice and the last prefetch of a range.
 
 use crate::advice::Advice;
 use crate::location::Location;
 use smallvec::SmallVec;
 
-/// What a range of unified memory has been told (`cuMemRangeGetAttribute`).
+/// The advice and the last prefetch that hold for all pages of a range of managed memory (`cuMemRangeGetAttribute`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RangeAttributes {
-    /// Every page is read-mostly.
+    /// Whether every page is read-mostly.
     pub read_mostly: bool,
-    /// The preferred location that all pages share.
+    /// The preferred location that all pages share, or `None` if they differ or have none.
     pub preferred_location: Option<Location>,
-    /// The processors that every page stays mapped for.
+    /// The processors for which every page stays mapped.
     pub accessed_by: SmallVec<[Location; 4]>,
-    /// Where all pages were last asked to be prefetched to; says nothing of where they are.
+    /// The target of the last prefetch, if it is the same for all pages. The pages may have moved since.
     pub last_prefetch_location: Option<Location>,
 }
 
 impl RangeAttributes {
-    /// Whether it has been given the same advice.
+    /// Reports whether both have the same advice.
     pub fn advises_as(&self, other: &Self) -> bool {
         (self.read_mostly, self.preferred_location, &self.accessed_by)
             == (other.read_mostly, other.preferred_location, &other.accessed_by)
     }
 
-    /// The advice that brings a range, which had been told this, back to it after `advice`.
+    /// Returns the advice that undoes `advice` on a range that had these attributes before.
     pub fn restoring(&self, advice: Advice) -> Advice {
         match advice {
             Advice::SetReadMostly | Advice::UnsetReadMostly => match self.read_mostly {

@@ -1,4 +1,4 @@
-//! The handles that a driver hands out, as plain numbers.
+//! The handles that a driver returns, as plain numbers.
 #![forbid(unsafe_code)]
 
 /// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
@@ -12,18 +12,18 @@ impl RawStream {
     pub const PER_THREAD: Self = Self(2);
 }
 
-/// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
+/// A handle to an event: a `CUevent` of the driver, or an event of the simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawEvent(pub u64);
 
-/// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
+/// A handle to a stream-ordered pool: a `CUmemoryPool` of the driver, or a pool of the simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawPool(pub u64);
 
-/// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
+/// A handle to a loaded module (`CUmodule`). The simulator has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawModule(pub u64);
 
-/// A handle to a stream: a `CUstream` of the driver, or a stream of the simulator.
+/// A handle to a kernel of a loaded module (`CUfunction`). The simulator has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawFunction(pub u64);

@@ -1,24 +1,24 @@
 //! [`Addresses`]: the addresses of one machine's memory within the process.
 //!
-//! They come from one large range, and the lowest place that fits is taken first. Which of two allocations has the
+//! They come from one large range, and the lowest range that fits is taken first. Which of two allocations has the
 //! lower address thus depends only on the calls, and code that sorts by address does the same in every run.
 
 use super::mapping::Mapping;
 use std::collections::BTreeMap;
 
 /// Bytes that are reserved at a time if the operating system allows it: more than most programs ever use.
-const DISTRICT: usize = 1 << 40;
+const REGION: usize = 1 << 40;
 /// For alignments up to this one, the relative addresses are the same in every run.
-const DISTRICT_ALIGN: usize = 1 << 30;
+const REGION_ALIGN: usize = 1 << 30;
 
 /// All addresses of a machine.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    districts: Vec<District>,
+    regions: Vec<AddressRegion>,
 }
 
 #[derive(Debug)]
-struct District {
+struct AddressRegion {
     whole: Mapping,
     /// Free ranges: bytes by first address. Adjacent ranges are one entry.
     free: BTreeMap<u64, u64>,
@@ -32,17 +32,17 @@ impl Addresses {
         let page = super::uvm::PAGE as usize;
         let bytes = bytes.checked_next_multiple_of(page)?;
         let align = align.max(page);
-        let found = self.districts.iter_mut().find_map(|district| district.take(bytes as u64, align as u64));
+        let found = self.regions.iter_mut().find_map(|region| region.take(bytes as u64, align as u64));
         found.or_else(|| {
-            self.districts.push(District::new(bytes.checked_add(align)?)?);
-            self.districts.last_mut()?.take(bytes as u64, align as u64)
+            self.regions.push(AddressRegion::new(bytes.checked_add(align)?)?);
+            self.regions.last_mut()?.take(bytes as u64, align as u64)
         })
     }
 
     /// Gives back addresses that [`take`](Self::take) returned.
     pub(super) fn give(&mut self, base: u64, bytes: u64) {
-        let district = self.districts.iter_mut().find(|district| district.whole.contains(base));
-        district.expect("the addresses came from here").give(base, bytes);
+        let region = self.regions.iter_mut().find(|region| region.whole.contains(base));
+        region.expect("the addresses came from here").give(base, bytes);
     }
 
     /// Puts pages behind addresses until the result is dropped. Returns `None` if the operating system refuses.
@@ -53,19 +53,19 @@ impl Addresses {
     /// - the addresses were [taken](Self::take) and have no pages yet;
     /// - the result is dropped before the addresses are given back and before `self` is dropped.
     pub(super) unsafe fn open(&self, base: u64, bytes: u64) -> Option<Mapping> {
-        let district = self.districts.iter().find(|district| district.whole.contains(base))?;
-        // SAFETY: the caller's promise is the same; `self` drops its districts only when it is dropped.
-        unsafe { district.whole.open(base, bytes as usize) }
+        let region = self.regions.iter().find(|region| region.whole.contains(base))?;
+        // SAFETY: the caller's promise is the same; `self` drops its regions only when it is dropped.
+        unsafe { region.whole.open(base, bytes as usize) }
     }
 }
 
-impl District {
+impl AddressRegion {
     fn new(least: usize) -> Option<Self> {
-        let sizes = std::iter::successors(Some(DISTRICT.max(least)), |size| Some(size / 4));
+        let sizes = std::iter::successors(Some(REGION.max(least)), |size| Some(size / 4));
         let whole = sizes
             .take_while(|&size| size >= least)
             .chain([least])
-            .find_map(|size| Mapping::closed(size, DISTRICT_ALIGN))?;
+            .find_map(|size| Mapping::closed(size, REGION_ALIGN))?;
         let free = BTreeMap::from([(whole.base(), whole.bytes())]);
         Some(Self { whole, free })
     }
@@ -128,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_district_has_one_of_its_own() {
+    fn more_than_a_region_has_one_of_its_own() {
         let mut addresses = Addresses::default();
-        assert!(addresses.take(2 * DISTRICT, 1 << 21).is_some());
-        assert_eq!(addresses.districts.len(), 1);
+        assert!(addresses.take(2 * REGION, 1 << 21).is_some());
+        assert_eq!(addresses.regions.len(), 1);
         assert!(addresses.take(1 << 50, 4096).is_none(), "no machine has so much");
         assert!(addresses.take(usize::MAX - 1, 4096).is_none());
     }

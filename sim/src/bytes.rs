@@ -76,10 +76,10 @@ pub(super) unsafe fn run(kernel: HostKernel) -> Result<(), String> {
     // with the pattern.
     let memory = unsafe { KernelMemory::new(&accesses) };
     // A panic may leave device memory half-written. That is safe, because its contents have no invariants.
-    catch_unwind(AssertUnwindSafe(|| work(&memory))).map_err(|payload| said(&*payload))
+    catch_unwind(AssertUnwindSafe(|| work(&memory))).map_err(|payload| panic_message(&*payload))
 }
 
-fn said(payload: &(dyn Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").into()
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::profile::{Figure, Profile};
-use super::uvm::{BLOCK, Work};
+use super::uvm::{BLOCK, MigrationWork};
 
 /// Returns a figure in whole nanoseconds.
 pub(super) fn ns(figure: Figure) -> u64 {
@@ -26,7 +26,7 @@ pub(super) fn per_mib(bytes: u64, figure: Figure) -> u64 {
 
 impl Profile {
     /// Returns the time of copies, population and evictions, without the faults that caused them.
-    fn movement(&self, work: &Work) -> u64 {
+    fn movement(&self, work: &MigrationWork) -> u64 {
         transfer(work.to_device.bytes, self.link_to_device)
             + transfer(work.to_host.bytes, self.link_to_host)
             + transfer(work.peer.bytes, self.link_peer)
@@ -36,7 +36,7 @@ impl Profile {
 
     /// Returns the time to serve batches of faults: a fixed part for each batch, blocks, pages, copies,
     /// and waits for thrashing pages.
-    fn service(&self, work: &Work, fault: Figure) -> u64 {
+    fn service(&self, work: &MigrationWork, fault: Figure) -> u64 {
         work.batches * ns(fault)
             + work.new_blocks * ns(self.fault_new_block)
             + work.further_blocks * ns(self.fault_further_block)
@@ -48,19 +48,19 @@ impl Profile {
     }
 
     /// Returns the time of a device's faults, and of its accesses over the link.
-    pub(super) fn device_faults(&self, work: &Work) -> u64 {
+    pub(super) fn device_faults(&self, work: &MigrationWork) -> u64 {
         let wakeup = if work.batches > 0 { ns(self.fault_wakeup) } else { 0 };
         let whole = work.whole_blocks * ns(self.fault_whole_block);
         wakeup + whole + self.service(work, self.device_fault) + transfer(work.remote, self.link_to_device)
     }
 
     /// Returns the time of the host's faults, and of its accesses over the link.
-    pub(super) fn host_faults(&self, work: &Work) -> u64 {
+    pub(super) fn host_faults(&self, work: &MigrationWork) -> u64 {
         self.service(work, self.host_fault) + transfer(work.remote, self.link_to_host)
     }
 
     /// Returns the time of a prefetch on the device.
-    pub(super) fn prefetch_transfer(&self, work: &Work) -> u64 {
+    pub(super) fn prefetch_transfer(&self, work: &MigrationWork) -> u64 {
         let moved = work.to_device.bytes + work.to_host.bytes + work.peer.bytes;
         self.movement(work) + moved.div_ceil(BLOCK) * ns(self.prefetch_copy_block)
     }

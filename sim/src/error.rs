@@ -1,7 +1,22 @@
-//! [`ProfileError`]: profiles that no machine can be made of.
+//! [`ProfileError`]: the error for profiles that no machine can be created from.
 #![forbid(unsafe_code)]
 
-/// Profiles that no simulated machine can be made of.
+/// The error for profiles that no simulated machine can be created from.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_sim::{Profile, ProfileError, Simulator};
+///
+/// let mut profile = Profile::h100_pcie5();
+/// profile.capacity.value = 1000.0;
+/// let error = Simulator::new([profile]).unwrap_err();
+/// assert!(matches!(error, ProfileError::Unsound { ordinal: 0, .. }));
+/// assert_eq!(
+///     error.to_string(),
+///     "the profile of simulated device 0 is not sound: capacity is 1000 bytes: it must be a multiple of 2097152",
+/// );
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {

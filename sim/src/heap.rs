@@ -20,13 +20,13 @@ pub(super) struct Heap {
     /// Bytes of the smallest slot, a power of two. Every address is a multiple of its slot's size or of `large_align`.
     smallest: usize,
     large_align: usize,
-    classes: Vec<Class>,
+    classes: Vec<SlotClass>,
     /// Address and bytes of each freed range that is not reused yet.
     retired: VecDeque<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
-struct Class {
+struct SlotClass {
     slabs: Vec<Mapping>,
     /// The part of the last slab that was never allocated.
     fresh: std::ops::Range<u64>,
@@ -36,7 +36,7 @@ struct Class {
 
 /// The origin of an allocation's addresses.
 #[derive(Debug)]
-pub(super) enum Home {
+pub(super) enum AddressSource {
     /// A slot of this size class.
     Slot(usize),
     /// A separate range.
@@ -49,29 +49,29 @@ impl Heap {
     }
 
     /// Allocates addresses for `bytes`. Returns `None` if the operating system has none left.
-    pub(super) fn allocate(&mut self, addresses: &mut Addresses, bytes: usize) -> Option<(u64, Home)> {
+    pub(super) fn allocate(&mut self, addresses: &mut Addresses, bytes: usize) -> Option<(u64, AddressSource)> {
         if bytes > SMALL {
             let mapping = open(addresses, bytes, self.large_align)?;
-            return Some((mapping.base(), Home::Own(mapping)));
+            return Some((mapping.base(), AddressSource::Own(mapping)));
         }
         let size = bytes.next_power_of_two().max(self.smallest);
         let class = (size / self.smallest).trailing_zeros() as usize;
         if class >= self.classes.len() {
-            self.classes.resize_with(class + 1, Class::default);
+            self.classes.resize_with(class + 1, SlotClass::default);
         }
         let base = self.classes[class].take(addresses, size as u64)?;
-        Some((base, Home::Slot(class)))
+        Some((base, AddressSource::Slot(class)))
     }
 
     /// Frees addresses.
     ///
     /// # Safety
     ///
-    /// The caller must ensure that `base` and `home` came from one call of [`allocate`](Self::allocate),
+    /// The caller must ensure that `base` and `source` came from one call of [`allocate`](Self::allocate),
     /// and that nothing uses the memory.
-    pub(super) unsafe fn free(&mut self, addresses: &mut Addresses, base: u64, home: Home) {
-        match home {
-            Home::Slot(class) => {
+    pub(super) unsafe fn free(&mut self, addresses: &mut Addresses, base: u64, source: AddressSource) {
+        match source {
+            AddressSource::Slot(class) => {
                 let size = self.smallest << class;
                 if size >= REFRESH {
                     // SAFETY: a slot of 64 KiB or more is whole pages of a slab; the caller ensures that
@@ -83,7 +83,7 @@ impl Heap {
                 }
                 self.classes[class].free.push_back(base);
             }
-            Home::Own(mapping) => {
+            AddressSource::Own(mapping) => {
                 self.retired.push_back((base, mapping.bytes()));
                 drop(mapping);
                 if self.retired.len() > RETIRED
@@ -96,7 +96,7 @@ impl Heap {
     }
 }
 
-impl Class {
+impl SlotClass {
     fn take(&mut self, addresses: &mut Addresses, size: u64) -> Option<u64> {
         if self.fresh.is_empty() {
             if let Some(base) = self.free.pop_front() {

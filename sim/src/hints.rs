@@ -4,23 +4,24 @@
 use super::cost::ns;
 use super::handles::Key;
 use super::injection::FaultCall;
-use super::machine::{Machine, State, Until};
-use super::memory::{Kind, Place};
-use super::operations::{What, pages};
-use super::races::{Deed, used};
-use super::uvm::{BLOCK, Processor, RangeId, Work};
+use super::machine::Machine;
+use super::memory::{AllocationKind, MemoryRef, RangeError};
+use super::operation::Action;
+use super::races::{AccessKind, used_range};
+use super::state::{MachineState, Until};
+use super::uvm::{BLOCK, MigrationWork, Processor, RangeId, pages_of};
 use cumem_driver::{Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream};
 
 /// Number of NUMA nodes of host memory that a simulated machine has.
 const HOST_NUMA_NODES: u32 = 1;
 
-impl State {
+impl MachineState {
     /// Returns the allocation of unified memory that holds a range. Any other range is an invalid value, as in the
     /// driver.
-    fn managed(&self, d: u32, call: &'static str, addr: u64, bytes: u64) -> Result<(RangeId, Place), DriverError> {
+    fn managed(&self, d: u32, call: &'static str, addr: u64, bytes: u64) -> Result<(RangeId, MemoryRef), DriverError> {
         match self.memory.find(addr, bytes) {
-            Ok(place) if bytes > 0 => match place.kind {
-                Kind::Managed(range) => Ok((range, place)),
+            Ok(memory) if bytes > 0 => match memory.kind {
+                AllocationKind::Managed(range) => Ok((range, memory)),
                 _ => Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)),
             },
             _ => Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)),
@@ -53,15 +54,15 @@ impl State {
     }
 
     /// Enqueues a prefetch. The call blocks the host for a large part of the prefetch, as on a real device.
-    fn enqueue_prefetch(&mut self, d: u32, key: Key, (range, place): (RangeId, Place), bytes: u64, to: Processor) {
-        let pages = pages(place.offset, bytes);
-        let blocks = (place.offset + bytes).div_ceil(BLOCK) - place.offset / BLOCK;
+    fn enqueue_prefetch(&mut self, d: u32, key: Key, (range, memory): (RangeId, MemoryRef), bytes: u64, to: Processor) {
+        let pages = pages_of(memory.offset, bytes);
+        let blocks = (memory.offset + bytes).div_ceil(BLOCK) - memory.offset / BLOCK;
         let (copied, fresh) = self.space.to_prefetch(range, pages.clone(), to);
         let (first, rest) = self.profile(d).prefetch_call(blocks, copied, fresh, to == Processor::HOST);
         self.order_with_legacy(d, key);
         self.now += first;
         let ready = self.now;
-        self.enqueue(key, ready, "cuMemPrefetchAsync", What::Prefetch { place, range, pages, to });
+        self.enqueue(key, ready, "cuMemPrefetchAsync", Action::Prefetch { memory, range, pages, to });
         self.now += rest;
     }
 }
@@ -76,12 +77,12 @@ impl Machine {
         stream: RawStream,
     ) -> Result<(), DriverError> {
         let call = "cuMemPrefetchAsync";
-        let mut state = self.enter(d, FaultCall::PrefetchAsync, call, |_| 0)?;
+        let mut state = self.begin_call(d, FaultCall::PrefetchAsync, call, |_| 0)?;
         let managed = state.managed(d, call, addr, bytes)?;
         state.concurrent(d, call)?;
         let processor = state.processor(d, call, to)?;
         let key = state.stream(d, stream, call)?;
-        state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), to);
+        state.space.record_prefetch_target(managed.0, pages_of(managed.1.offset, bytes), to);
         state.enqueue_prefetch(d, key, managed, bytes, processor);
         Ok(())
     }
@@ -95,7 +96,7 @@ impl Machine {
         stream: RawStream,
     ) -> Result<(), DriverError> {
         let call = "cuMemPrefetchBatchAsync";
-        let mut state = self.enter(d, FaultCall::PrefetchAsync, call, |_| 0)?;
+        let mut state = self.begin_call(d, FaultCall::PrefetchAsync, call, |_| 0)?;
         if stream == RawStream::LEGACY {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         }
@@ -110,7 +111,7 @@ impl Machine {
         let key = state.stream(d, stream, call)?;
         for (range, (managed, processor)) in ranges.iter().zip(checked) {
             let bytes = range.bytes as u64;
-            state.space.note_prefetch(managed.0, pages(managed.1.offset, bytes), range.to);
+            state.space.record_prefetch_target(managed.0, pages_of(managed.1.offset, bytes), range.to);
             state.enqueue_prefetch(d, key, managed, bytes, processor);
         }
         Ok(())
@@ -118,8 +119,8 @@ impl Machine {
 
     pub(super) fn advise(&self, d: u32, addr: u64, bytes: u64, advice: Advice) -> Result<(), DriverError> {
         let call = "cuMemAdvise";
-        let mut state = self.enter(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
-        let (range, place) = state.managed(d, call, addr, bytes)?;
+        let mut state = self.begin_call(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        let (range, memory) = state.managed(d, call, addr, bytes)?;
         state.concurrent(d, call)?;
         let location = advice.location().unwrap_or(Location::Host);
         let by_node = matches!(advice, Advice::SetAccessedBy(_) | Advice::UnsetAccessedBy(_));
@@ -128,64 +129,67 @@ impl Machine {
         }
         let processor = state.processor(d, call, location)?;
         let mut work = state.new_work();
-        state.space.advise(range, pages(place.offset, bytes), advice, processor, &mut work);
-        state.account(d, Processor::HOST, &work);
+        state.space.advise(range, pages_of(memory.offset, bytes), advice, processor, &mut work);
+        state.add_statistics(d, Processor::HOST, &work);
         Ok(())
     }
 
     pub(super) fn range_attributes(&self, d: u32, addr: u64, bytes: u64) -> Result<RangeAttributes, DriverError> {
         let call = "cuMemRangeGetAttributes";
-        let state = self.enter(d, FaultCall::Query, call, |profile| ns(profile.call_query))?;
-        let (range, place) = state.managed(d, call, addr, bytes)?;
-        let told = state.space.told(range, pages(place.offset, bytes));
+        let state = self.begin_call(d, FaultCall::Query, call, |profile| ns(profile.call_query))?;
+        let (range, memory) = state.managed(d, call, addr, bytes)?;
+        let common_advice = state.space.common_advice(range, pages_of(memory.offset, bytes));
         let processors = (0..state.devices.len() as u32).map(Processor::device).chain([Processor::HOST]);
-        let accessed_by = processors.filter(|p| told.accessed_by(*p)).map(|p| state.location(p)).collect();
+        let accessed_by = processors.filter(|p| common_advice.accessed_by(*p)).map(|p| state.location(p)).collect();
         let mut attributes = RangeAttributes::default();
-        attributes.read_mostly = told.read_mostly;
-        attributes.preferred_location = told.preferred;
+        attributes.read_mostly = common_advice.read_mostly;
+        attributes.preferred_location = common_advice.preferred;
         attributes.accessed_by = accessed_by;
-        attributes.last_prefetch_location = told.last_prefetch;
+        attributes.last_prefetch_location = common_advice.last_prefetch;
         Ok(attributes)
     }
 
     /// Waits for all work, then discards the contents of a range (`cuMemDiscardBatchAsync`).
     pub(super) fn discard(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemDiscardBatchAsync";
-        let state = self.enter(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        let state = self.begin_call(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
         let mut state = self.run(state, d, Until::All)?;
-        let (range, place) = state.managed(d, call, addr, bytes)?;
+        let (range, memory) = state.managed(d, call, addr, bytes)?;
         if state.profiles.iter().any(|profile| !profile.concurrent_managed_access) {
             return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
         }
         let mut work = state.new_work();
-        state.space.discard(range, pages(place.offset, bytes), &mut work);
-        state.account(d, Processor::HOST, &work);
+        state.space.discard(range, pages_of(memory.offset, bytes), &mut work);
+        state.add_statistics(d, Processor::HOST, &work);
         Ok(())
     }
 
     /// Simulates an access of the host. Pages of unified memory that the host cannot reach migrate to it, one fault
     /// after the other.
     pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
-        let mut state = self.enter(d, FaultCall::HostAccess, "an access of the host", |_| 0)?;
-        let uses = [used(addr, bytes, if write { Deed::Written } else { Deed::Read })];
-        let place = match state.memory.find(addr, bytes) {
-            Ok(place) => place,
+        let mut state = self.begin_call(d, FaultCall::HostAccess, "an access of the host", |_| 0)?;
+        let uses = [used_range(addr, bytes, if write { AccessKind::Written } else { AccessKind::Read })];
+        let memory = match state.memory.find(addr, bytes) {
+            Ok(memory) => memory,
             // Memory that is not the simulator's needs no migration.
-            Err(super::memory::Bad::Unknown) => return Ok(()),
+            Err(RangeError::Unknown) => return Ok(()),
             Err(bad) => {
                 state.race_refused(None, "the host", &uses);
-                return Err(state.bad_range(d, "the host", addr, bytes, bad));
+                return Err(state.range_error(d, "the host", addr, bytes, bad));
             }
         };
         state.race_uses(None, "the host", &uses);
-        let range = match place.kind {
-            Kind::Managed(range) => range,
-            Kind::Pinned => return Ok(()),
-            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) | Kind::Alias(_) => {
+        let range = match memory.kind {
+            AllocationKind::Managed(range) => range,
+            AllocationKind::Pinned => return Ok(()),
+            AllocationKind::Device
+            | AllocationKind::Segment(_)
+            | AllocationKind::Mapped(_)
+            | AllocationKind::Alias(_) => {
                 return Err(state.simulation(d, format!("the host touched device memory at {addr:#x}")));
             }
         };
-        let owner = place.device;
+        let owner = memory.device;
         if !state.profile(owner).concurrent_managed_access && state.devices[owner as usize].outstanding > 0 {
             let message = format!(
                 "the host touched unified memory at {addr:#x} while the device had unfinished work; without \
@@ -197,12 +201,12 @@ impl Machine {
         if state.profile(owner).integrated && !state.profile(owner).concurrent_managed_access {
             return Ok(());
         }
-        let mut work = Work { at: state.now, ..state.new_work() };
-        let touched = state.space.touch(range, pages(place.offset, bytes), Processor::HOST, write, &mut work);
+        let mut work = MigrationWork { at: state.now, ..state.new_work() };
+        let touched = state.space.touch(range, pages_of(memory.offset, bytes), Processor::HOST, write, &mut work);
         let at = state.now;
         state.now += state.profile(owner).host_faults(&work);
-        state.note_steps(at, &mut work);
-        state.account(owner, Processor::HOST, &work);
+        state.record_steps(at, &mut work);
+        state.add_statistics(owner, Processor::HOST, &work);
         touched.map_err(|_| state.code(owner, "a page fault of the host", CudaErrorCode::OUT_OF_MEMORY))
     }
 }

@@ -6,7 +6,23 @@ use std::fmt;
 
 macro_rules! fault_calls {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// A kind of driver call, for [`Simulator::fail_nth`](super::Simulator::fail_nth).
+        /// A kind of driver call, for [`Simulator::fail_nth`](crate::Simulator::fail_nth).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use cumem_driver::Driver;
+        /// use cumem_sim::{FaultCall, Profile, Simulator};
+        ///
+        /// // Each kind of call fails once.
+        /// for kind in [FaultCall::CreateStream, FaultCall::AllocatePinned] {
+        ///     let sim = Simulator::new([Profile::h100_pcie5()])?;
+        ///     sim.fail_nth(kind, 1, kind.codes()[0]);
+        ///     let failed = sim.create_stream(0, false).is_err() || sim.allocate_pinned(0, 64).is_err();
+        ///     assert!(failed, "{kind}");
+        /// }
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum FaultCall {
@@ -91,7 +107,7 @@ impl FaultCall {
 
     /// Reports whether this kind of call frees something or waits for its last use. If such a call fails, the object
     /// leaks.
-    pub fn gives_back(self) -> bool {
+    pub fn releases(self) -> bool {
         matches!(self, Self::Free | Self::Destroy | Self::Reserve | Self::Synchronize)
     }
 }
@@ -102,11 +118,11 @@ const KINDS: usize = FaultCall::Any as usize + 1;
 #[derive(Debug, Default)]
 pub(super) struct Injection {
     calls: [u64; KINDS],
-    planned: Vec<Planned>,
+    planned: Vec<PlannedFault>,
 }
 
 #[derive(Debug)]
-struct Planned {
+struct PlannedFault {
     kind: FaultCall,
     /// Value of the kind's counter at which the call fails.
     at: u64,
@@ -116,11 +132,11 @@ struct Planned {
 impl Injection {
     pub(super) fn plan(&mut self, kind: FaultCall, n: u64, code: CudaErrorCode) {
         let at = self.calls(kind).saturating_add(n.max(1));
-        self.planned.push(Planned { kind, at, code });
+        self.planned.push(PlannedFault { kind, at, code });
     }
 
     /// Returns the number of planned failures that have not happened yet.
-    pub(super) fn to_come(&self) -> usize {
+    pub(super) fn pending(&self) -> usize {
         self.planned.len()
     }
 

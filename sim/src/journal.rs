@@ -1,24 +1,43 @@
-//! [`Journal`]: a log of what happened. It always keeps a hash, and on demand a list.
+//! [`Journal`]: a log of events. It always keeps a hash of them, and on demand a list.
 #![forbid(unsafe_code)]
 
-use super::machine::State;
-use super::uvm::{PAGE, Processor, Step, Work};
 use cumem_driver::Location;
 use std::time::Duration;
 
-/// Something that happened, and its time.
+/// An event of the journal, and its time.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{JournalEvent, Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// sim.record(true);
+/// let stream = sim.create_stream(0, false)?;
+/// let memory = sim.allocate_device(0, 4096)?;
+/// // SAFETY: the stream and the memory are live.
+/// unsafe { sim.fill_async(0, memory.as_ptr(), 0, 4096, stream) }?;
+/// sim.synchronize_device(0)?;
+///
+/// let records = sim.take_records();
+/// assert!(matches!(records[1].event, JournalEvent::Started { operation: "cuMemsetD8Async", .. }));
+/// assert!(matches!(records[2].event, JournalEvent::Ended { operation: "cuMemsetD8Async", .. }));
+/// assert!(records[1].at < records[2].at);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Virtual time since the machine was created. The steps of one operation have the time of its start.
     pub at: Duration,
-    /// The thing that happened.
-    pub what: Happening,
+    /// The event.
+    pub event: JournalEvent,
 }
 
-/// A thing that happened. Allocations are numbered from 1 in the order in which they were made.
+/// An event of the journal. Allocations are numbered from 1 in the order in which they were made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Happening {
+pub enum JournalEvent {
     /// Memory was allocated.
     Allocated {
         /// Number of the allocation.
@@ -69,7 +88,7 @@ pub enum Happening {
     },
 }
 
-/// A running hash of what happened, and the records. The hash leaves out addresses, because they differ from run to
+/// A running hash of all events, and the records. The hash leaves out addresses, because they differ from run to
 /// run.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -108,61 +127,9 @@ impl Journal {
         self.records.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, at: u64, what: Happening) {
+    pub(super) fn add(&mut self, at: u64, event: JournalEvent) {
         if let Some(records) = &mut self.records {
-            records.push(Record { at: Duration::from_nanos(at), what });
+            records.push(Record { at: Duration::from_nanos(at), event });
         }
-    }
-}
-
-impl State {
-    /// Creates the counters for work on unified memory. They collect the single steps if a list is kept or a watcher
-    /// exists.
-    pub(super) fn new_work(&self) -> Work {
-        let wanted = self.journal.recording() || self.watchers.are_there();
-        Work { steps: wanted.then(Vec::new), ..Work::default() }
-    }
-
-    /// Passes the steps of `work` to the watchers, and records them.
-    pub(super) fn note_steps(&mut self, at: u64, work: &mut Work) {
-        self.tell_steps(work);
-        for step in work.steps.take().into_iter().flatten() {
-            let what = match step {
-                Step::Fault { by, range, page } => Happening::Fault {
-                    by: self.location(by),
-                    allocation: self.memory.serial_of(range),
-                    offset: page * PAGE,
-                },
-                Step::Eviction { .. } => continue,
-                Step::Transfer { from, to, range, page, pages, .. } => Happening::Transfer {
-                    from: self.location(from),
-                    to: self.location(to),
-                    allocation: self.memory.serial_of(range),
-                    offset: page * PAGE,
-                    bytes: pages * PAGE,
-                },
-            };
-            self.journal.add(at, what);
-        }
-    }
-
-    /// Returns the public name of a processor.
-    pub(super) fn location(&self, processor: Processor) -> Location {
-        match processor.gpu() {
-            None => Location::Host,
-            Some(gpu) => Location::Device(self.devices[gpu].id),
-        }
-    }
-
-    pub(super) fn note_allocation(&mut self, allocation: u64, bytes: u64) {
-        self.journal.mix(allocation ^ bytes.rotate_left(32));
-        self.journal.add(self.now, Happening::Allocated { allocation, bytes });
-        self.memory_changed();
-    }
-
-    pub(super) fn note_free(&mut self, allocation: u64) {
-        self.journal.mix(!allocation);
-        self.journal.add(self.now, Happening::Freed { allocation });
-        self.memory_changed();
     }
 }

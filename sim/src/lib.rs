@@ -6,29 +6,41 @@
 //! and a copy whose pinned source is reused too early copies the wrong bytes. The same program takes the same virtual
 //! time and produces the same bytes in every run.
 //!
+//! # Files
+//!
+//! Data comes before the behaviour that works on it: no two files import each other, not even through others.
+//!
 //! | file | what it contains |
 //! |---|---|
-//! | `simulator` | the public handle: creating and inspecting a machine |
-//! | `profile`, `profiles` | the properties and costs of a device, as data; each number with its source |
-//! | `door`, `calls`, `enqueue`, `hints` | the driver calls, on top of the other files |
-//! | `machine` | the state behind the one lock, the clock, the first step of every call |
-//! | `injection`, [`faults`] | calls that are made to fail; each call of a program in turn |
-//! | `memory`, `heap`, `mapping` | allocations; slabs for small ones; the pages behind both |
-//! | `reserved` | reserved addresses, and memory mapped at one or several of them |
-//! | `pools`, `segments` | stream-ordered pools, and the device memory behind them |
-//! | `handles`, `streams`, `events`, `schedule` | the order of work, and the discrete-event simulation |
-//! | `operations`, `order`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
+//! | `simulator` | [`Simulator`]: creating and inspecting a machine |
+//! | `profile`, `profiles` | [`Profile`]: the properties and costs of a device, as data; each number with its source |
+//! | `driver_impl`, `model` | the implementation of the driver traits for [`Simulator`] |
+//! | `allocate`, `virtual_memory`, `enqueue`, `hints` | the driver calls with more than a few lines |
+//! | `arguments` | the stream and the memory that a call's arguments name |
+//! | `machine` | the lock, the clock, the first step of every call, and waiting |
+//! | `state` | the data behind the lock |
+//! | `injection` | calls that are made to fail |
+//! | `memory`, `heap`, `addresses`, `mapping` | allocations; slabs for small ones; their addresses and pages |
+//! | `pools`, `device_memory` | stream-ordered pools, and the device memory behind them |
+//! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and what is due next, as data |
+//! | `schedule` | the discrete-event simulation: when each operation starts and ends |
+//! | `effects`, `access_pattern`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
 //! | `uvm` | unified memory: residency, faults, advice, migration, eviction |
 //! | `races` | detection of uses of memory that are not ordered |
-//! | `statistics`, `live`, `journal`, `snapshots` | counters, live allocations, a log, where memory was over time |
-//! | `watchers` | listeners that are notified of each movement of memory, with addresses |
-//! | `assertions` | assertions for tests about all of these |
+//! | `statistics`, `live`, `journal`, `snapshots` | counters, live allocations, a log, the locations of memory over time |
+//! | `watchers` | listeners that are notified of each movement of memory |
+//! | `recording` | the entries that each operation adds to these files' records |
 
+mod access_pattern;
 mod addresses;
+mod agenda;
+mod allocate;
+mod arguments;
 mod bytes;
-mod calls;
 mod cost;
-mod door;
+mod device_memory;
+mod driver_impl;
+mod effects;
 mod enqueue;
 mod error;
 mod events;
@@ -42,32 +54,32 @@ mod machine;
 mod mapping;
 mod memory;
 mod model;
-mod operations;
-mod order;
+mod operation;
 mod pools;
 mod profile;
 mod profiles;
 mod races;
-mod reserved;
+mod recording;
 mod schedule;
-mod segments;
 mod simulator;
 mod snapshots;
+mod state;
 mod statistics;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod uvm;
+mod virtual_memory;
 mod watchers;
 
 pub use cumem_driver::{DeviceId, Location, Residency};
 pub use error::ProfileError;
 pub use injection::FaultCall;
-pub use journal::{Happening, Record};
+pub use journal::{JournalEvent, Record};
 pub use live::{Live, LiveAllocations};
 pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
-pub use races::{Deed, Race, RaceKind, Use};
+pub use races::{AccessKind, MemoryUse, Race, RaceKind};
 pub use simulator::Simulator;
 pub use snapshots::{Resident, Snapshot};
 pub use statistics::DeviceStatistics;

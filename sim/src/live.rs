@@ -1,10 +1,22 @@
-//! [`LiveAllocations`]: what is allocated at one moment, and [`LiveCount`]: the running counts, with their peak.
+//! [`LiveAllocations`]: the allocated memory at one moment, and [`LiveCount`]: the running counts, with their peak.
 #![forbid(unsafe_code)]
 
-use super::memory::Kind;
+use super::memory::AllocationKind;
 use std::fmt;
 
 /// Blocks and their bytes, as requested.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{Live, Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// let _memory = [sim.allocate_device(0, 1000)?, sim.allocate_device(0, 24)?];
+/// assert_eq!(sim.live_allocations().device, Live { blocks: 2, bytes: 1024 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Live {
     /// Number of blocks.
@@ -14,6 +26,20 @@ pub struct Live {
 }
 
 /// The objects that were allocated from the driver and not freed.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// let _memory = sim.allocate_managed(0, 4096)?;
+/// let live = sim.live_allocations();
+/// assert_eq!(live.bytes(), 4096);
+/// assert_eq!(live.to_string(), "4096 bytes of unified memory in 1 blocks");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LiveAllocations {
@@ -101,15 +127,15 @@ impl LiveCount {
     }
 
     /// Counts an allocation of the driver (`blocks` is 1) or its end (`blocks` is -1).
-    pub(super) fn count(&mut self, kind: Kind, blocks: i64, bytes: u64) {
+    pub(super) fn count(&mut self, kind: AllocationKind, blocks: i64, bytes: u64) {
         let live = match kind {
-            Kind::Device => &mut self.now.device,
-            Kind::Managed(_) => &mut self.now.managed,
-            Kind::Pinned => &mut self.now.pinned,
-            Kind::Mapped(_) => &mut self.now.mapped,
-            Kind::Alias(_) => &mut self.now.aliased,
+            AllocationKind::Device => &mut self.now.device,
+            AllocationKind::Managed(_) => &mut self.now.managed,
+            AllocationKind::Pinned => &mut self.now.pinned,
+            AllocationKind::Mapped(_) => &mut self.now.mapped,
+            AllocationKind::Alias(_) => &mut self.now.aliased,
             // A segment belongs to a pool, whose blocks are counted instead.
-            Kind::Segment(_) => return,
+            AllocationKind::Segment(_) => return,
         };
         change(live, blocks, bytes);
         self.peak = self.peak.max(self.now.bytes());

@@ -1,6 +1,6 @@
-//! [`Model`] for [`Simulator`]: what the library above asks of a simulated machine beyond a driver's calls.
+//! The implementation of [`Model`] for [`Simulator`]: the calls of a simulated machine beyond those of a driver.
 
-use crate::races::{Deed, used};
+use crate::races::{AccessKind, used_range};
 use crate::simulator::Simulator;
 use cumem_driver::{BlockEvent, Model, RawStream, Residency, Watcher};
 use std::ops::Range;
@@ -21,25 +21,25 @@ impl Model for Simulator {
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {
-        self.machine().look().watchers.add(watcher);
+        self.machine().lock().watchers.add(watcher);
     }
 
     fn declare(&self, d: u32, addr: u64, bytes: u64, stream: RawStream, event: BlockEvent) {
-        let deed = match event {
-            BlockEvent::Allocated => Deed::Allocated,
-            BlockEvent::Freed => Deed::Freed,
+        let kind = match event {
+            BlockEvent::Allocated => AccessKind::Allocated,
+            BlockEvent::Freed => AccessKind::Freed,
         };
-        let mut state = self.machine().look();
+        let mut state = self.machine().lock();
         if state.races.is_some()
             && let Ok(key) = state.stream(d, stream, "a block")
         {
             state.order_with_legacy(d, key);
-            state.race_uses(Some(key), "a block", &[used(addr, bytes, deed)]);
+            state.race_uses(Some(key), "a block", &[used_range(addr, bytes, kind)]);
         }
     }
 
     fn end_host_access(&self, addr: u64, bytes: u64, write: bool) {
-        let deed = if write { Deed::Written } else { Deed::Read };
-        self.machine().look().race_uses(None, "the host", &[used(addr, bytes, deed)]);
+        let kind = if write { AccessKind::Written } else { AccessKind::Read };
+        self.machine().lock().race_uses(None, "the host", &[used_range(addr, bytes, kind)]);
     }
 }

@@ -1,4 +1,4 @@
-//! [`Pool`]: a stream-ordered pool (`cuMemAllocFromPoolAsync`), its blocks, and when they may be reused.
+//! [`DriverPool`]: a stream-ordered pool (`cuMemAllocFromPoolAsync`), its blocks, and when they may be reused.
 //!
 //! The stream that freed a block can reuse it at once. Other streams can reuse it when the free has completed in stream
 //! order. If memory is short, they can reuse it earlier, with a wait inserted before their next work. These are the
@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
-use super::streams::Mark;
+use super::operation::StreamPoint;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Block sizes are multiples of this many bytes.
@@ -16,7 +16,7 @@ const TRIED: usize = 64;
 
 /// A pool of device memory.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(super) struct DriverPool {
     pub(super) device: u32,
     /// Reserved bytes that the pool keeps at a synchronization.
     pub(super) threshold: u64,
@@ -43,19 +43,19 @@ pub(super) struct PoolBlock {
 pub(super) enum BlockState {
     /// Allocated; the value is the requested bytes.
     Live(u64),
-    /// Free once the mark is reached, or at once if there is none.
-    Free(Option<Mark>),
+    /// Free once the point is reached, or at once if there is none.
+    Free(Option<StreamPoint>),
 }
 
 /// The pool's block for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ReusableBlock {
     pub(super) addr: u64,
     /// The point that the stream has to wait for before it uses the block.
-    pub(super) after: Option<Mark>,
+    pub(super) after: Option<StreamPoint>,
 }
 
-impl Pool {
+impl DriverPool {
     pub(super) fn new(device: u32) -> Self {
         Self { device, ..Self::default() }
     }
@@ -65,25 +65,31 @@ impl Pool {
     }
 
     /// Allocates a free block that `stream` may use now. If `wait` is true, also one that `stream` has to wait for.
-    pub(super) fn take(&mut self, bytes: u64, stream: Key, wait: bool, done: impl Fn(Mark) -> bool) -> Option<Found> {
+    pub(super) fn take(
+        &mut self,
+        bytes: u64,
+        stream: Key,
+        wait: bool,
+        done: impl Fn(StreamPoint) -> bool,
+    ) -> Option<ReusableBlock> {
         let size = Self::rounded(bytes)?;
         let found = self.free.range((size, 0)..).take(TRIED).find_map(|&(held, addr)| {
-            let BlockState::Free(mark) = self.blocks[&addr].state else { return None };
-            match mark.filter(|mark| mark.stream != stream && !done(*mark)) {
-                None => Some((held, addr, mark, None)),
-                Some(pending) => wait.then_some((held, addr, mark, Some(pending))),
+            let BlockState::Free(point) = self.blocks[&addr].state else { return None };
+            match point.filter(|point| point.stream != stream && !done(*point)) {
+                None => Some((held, addr, point, None)),
+                Some(pending) => wait.then_some((held, addr, point, Some(pending))),
             }
         });
-        let (held, addr, mark, after) = found?;
+        let (held, addr, point, after) = found?;
         self.free.remove(&(held, addr));
         let segment = self.blocks[&addr].segment;
         if held > size {
-            self.blocks.insert(addr + size, PoolBlock { bytes: held - size, segment, state: BlockState::Free(mark) });
+            self.blocks.insert(addr + size, PoolBlock { bytes: held - size, segment, state: BlockState::Free(point) });
             self.free.insert((held - size, addr + size));
         }
         self.blocks.insert(addr, PoolBlock { bytes: size, segment, state: BlockState::Live(bytes) });
         self.used += size;
-        Some(Found { addr, after })
+        Some(ReusableBlock { addr, after })
     }
 
     /// Returns the requested bytes of the allocated block at `addr`.
@@ -99,10 +105,10 @@ impl Pool {
         self.blocks.range(..=addr).next_back().map(|(base, block)| (*base, *block))
     }
 
-    /// Frees a block that may be reused once `mark` is reached.
-    pub(super) fn give(&mut self, addr: u64, mark: Option<Mark>, done: impl Fn(Mark) -> bool) {
+    /// Frees a block that may be reused once `point` is reached.
+    pub(super) fn give(&mut self, addr: u64, point: Option<StreamPoint>, done: impl Fn(StreamPoint) -> bool) {
         let Some(block) = self.blocks.get_mut(&addr) else { return };
-        block.state = BlockState::Free(mark);
+        block.state = BlockState::Free(point);
         let bytes = block.bytes;
         self.used -= bytes;
         self.dirty = true;
@@ -115,13 +121,13 @@ impl Pool {
 
     /// Joins the block at `addr` with the next one if both are free from the same point on.
     /// Returns the block's address.
-    fn merge(&mut self, addr: u64, done: &impl Fn(Mark) -> bool) -> u64 {
+    fn merge(&mut self, addr: u64, done: &impl Fn(StreamPoint) -> bool) -> u64 {
         let first = self.blocks[&addr];
         let next_addr = addr + first.bytes;
         let Some(&next) = self.blocks.get(&next_addr).filter(|next| next.segment == first.segment) else { return addr };
         let (BlockState::Free(a), BlockState::Free(b)) = (first.state, next.state) else { return addr };
-        let pending = |mark: Option<Mark>| mark.filter(|mark| !done(*mark));
-        let mark = match (pending(a), pending(b)) {
+        let pending = |point: Option<StreamPoint>| point.filter(|point| !done(*point));
+        let point = match (pending(a), pending(b)) {
             (None, None) => None,
             (Some(a), Some(b)) if a.stream == b.stream => Some(if a.seq > b.seq { a } else { b }),
             // If these were joined, the part that is free already would have to wait for the other part.
@@ -131,13 +137,13 @@ impl Pool {
         self.free.remove(&(next.bytes, next_addr));
         self.blocks.remove(&next_addr);
         let bytes = first.bytes + next.bytes;
-        self.blocks.insert(addr, PoolBlock { bytes, segment: first.segment, state: BlockState::Free(mark) });
+        self.blocks.insert(addr, PoolBlock { bytes, segment: first.segment, state: BlockState::Free(point) });
         self.free.insert((bytes, addr));
         addr
     }
 
     /// Joins all free blocks that can be joined now.
-    pub(super) fn sweep(&mut self, done: impl Fn(Mark) -> bool) {
+    pub(super) fn sweep(&mut self, done: impl Fn(StreamPoint) -> bool) {
         let free: Vec<u64> = self.free.iter().map(|(_, addr)| *addr).collect();
         for addr in free.into_iter().collect::<BTreeSet<_>>().into_iter().rev() {
             if self.blocks.contains_key(&addr) {
@@ -154,7 +160,7 @@ impl Pool {
     }
 
     /// Removes segments that are wholly free, while more than `keep` bytes are reserved. Returns their addresses.
-    pub(super) fn release(&mut self, keep: u64, done: impl Fn(Mark) -> bool) -> Vec<u64> {
+    pub(super) fn release(&mut self, keep: u64, done: impl Fn(StreamPoint) -> bool) -> Vec<u64> {
         self.sweep(&done);
         let mut released = Vec::new();
         for (&base, &bytes) in &self.segments {
@@ -162,7 +168,7 @@ impl Pool {
                 break;
             }
             let block = self.blocks[&base];
-            let free = matches!(block.state, BlockState::Free(mark) if mark.is_none_or(&done));
+            let free = matches!(block.state, BlockState::Free(point) if point.is_none_or(&done));
             if free && block.bytes == bytes {
                 self.reserved -= bytes;
                 self.blocks.remove(&base);

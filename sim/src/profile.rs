@@ -29,6 +29,16 @@ impl fmt::Display for Provenance {
 }
 
 /// A number of a [`Profile`] and its source.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_sim::{Figure, Provenance};
+///
+/// let latency = Figure::measured(5600.0, "my GPU, median of 1000 copies");
+/// assert_eq!(latency.provenance, Provenance::Measured);
+/// assert_eq!(latency.provenance.to_string(), "measured");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figure {
     /// The number, in the unit that the profile's field documents.
@@ -65,6 +75,19 @@ macro_rules! profile {
     ($($(#[doc = $doc:literal])+ $field:ident: $unit:literal,)+) => {
         /// The properties of a device and the costs of its operations. Start from a named profile, such as
         /// [`Profile::h100_pcie5`], and change its fields.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use cumem_sim::{Figure, Profile, Provenance, Simulator};
+        ///
+        /// let mut profile = Profile::h100_pcie5().with_name("slow link").with_capacity(1 << 30);
+        /// profile.link_to_device = Figure::uncalibrated(8e9, "a PCIe 3 link, assumed");
+        /// profile.concurrent_managed_access = false;
+        /// assert_eq!(profile.link_to_device.provenance, Provenance::Uncalibrated);
+        /// let sim = Simulator::new([profile])?;
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub struct Profile {
@@ -113,6 +136,18 @@ macro_rules! profile {
 
         impl Profile {
             /// Returns all numbers: the name of the field, its unit and the figure.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use cumem_sim::{Profile, Provenance};
+            ///
+            /// let profile = Profile::h100_pcie5();
+            /// let (field, unit, figure) = profile.figures()[0];
+            /// assert_eq!((field, unit, figure.value), ("page_size", "bytes", 4096.0));
+            /// let guesses = profile.figures().iter().filter(|(_, _, f)| f.provenance == Provenance::Uncalibrated).count();
+            /// assert!(guesses > 0);
+            /// ```
             pub fn figures(&self) -> Vec<(&'static str, &'static str, Figure)> {
                 vec![$((stringify!($field), $unit, self.$field)),+]
             }

@@ -23,6 +23,16 @@ impl Profile {
 
     /// Returns the profile with a name of [`NAMES`](Self::NAMES), or with this [`name`](Self::name) field. Returns
     /// `None` if there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_sim::Profile;
+    ///
+    /// assert_eq!(Profile::named("a100"), Some(Profile::a100()));
+    /// assert_eq!(Profile::named("h100"), None);
+    /// assert!(Profile::NAMES.iter().all(|name| Profile::named(name).is_some()));
+    /// ```
     pub fn named(name: &str) -> Option<Self> {
         let all = [
             Self::h100_pcie5,

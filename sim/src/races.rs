@@ -1,179 +1,19 @@
 //! [`Races`]: finds conflicting uses of memory that the program does not order, by vector clocks.
 //!
-//! The host and each stream have a [clock] of the steps that are known to have happened before. Work that is
-//! enqueued knows what the host and its stream know at that moment. An event carries what its stream knew when the
-//! event was recorded. An actor that waits for work, or learns from a query that the work is done, knows all its steps
+//! The host and each stream have a [clock] of the steps that are known to have happened before. Work that is enqueued
+//! knows the steps that the host and its stream know at that moment. An event carries the clock of its stream at the
+//! time of the record. An actor that waits for work, or learns from a query that the work is done, knows all its steps
 //! from then on. Two uses of a byte must be ordered by these clocks, unless both are reads. All checks are made when
 //! work is enqueued, so timing does not affect the result.
 #![forbid(unsafe_code)]
 
 mod clock;
+mod detector;
 mod hooks;
 mod report;
 mod shadow;
+mod uses;
 
-pub(super) use hooks::{Used, used};
-pub use report::{Deed, Race, RaceKind, Use};
-
-use super::handles::Key;
-use clock::{Actor, Clock, HOST};
-use shadow::{Shadow, Step};
-use std::collections::{HashMap, HashSet};
-use std::mem;
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// Reports that are kept until the program takes them. Further ones are only logged.
-const KEPT: usize = 1000;
-
-/// The origin of a use: the driver call or kernel, and the host's virtual time in nanoseconds.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Site {
-    by: &'static str,
-    at: u64,
-}
-
-/// A stream and its clock.
-#[derive(Debug)]
-struct Known {
-    handle: u64,
-    device: u32,
-    clock: Clock,
-}
-
-/// The race detector: see the [module](self).
-#[derive(Debug, Default)]
-pub(super) struct Races {
-    host: Clock,
-    /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
-    streams: Vec<Known>,
-    actors: HashMap<u64, Actor>,
-    /// What the stream knew when it recorded the event, by the event's handle. Handles are never reused.
-    events: HashMap<u64, Clock>,
-    shadow: Shadow,
-    found: Vec<Race>,
-    /// Reported races: actor and number of the first step, and the actor of the second.
-    reported: HashSet<(Actor, u64, Actor)>,
-}
-
-impl Races {
-    fn actor(&mut self, stream: Key, device: u32) -> Actor {
-        let Self { actors, streams, host, .. } = self;
-        *actors.entry(stream.handle()).or_insert_with(|| {
-            streams.push(Known { handle: stream.handle(), device, clock: host.clone() });
-            streams.len() as Actor
-        })
-    }
-
-    fn clock(&mut self, actor: Actor) -> &mut Clock {
-        match actor {
-            HOST => &mut self.host,
-            stream => &mut self.streams[stream as usize - 1].clock,
-        }
-    }
-
-    /// Work that is enqueued knows what the host knows.
-    fn submit(&mut self, actor: Actor) {
-        if actor != HOST {
-            let host = mem::take(&mut self.host);
-            self.clock(actor).join(&host);
-            self.host = host;
-        }
-    }
-
-    /// Makes `later` wait for all work that `earlier` has so far.
-    fn wait(&mut self, later: Actor, earlier: Actor) {
-        if later != earlier {
-            let known = mem::take(self.clock(earlier));
-            self.clock(later).join(&known);
-            *self.clock(earlier) = known;
-        }
-    }
-
-    /// Makes the next step of an actor, and describes it as a use.
-    fn step(&mut self, actor: Actor, deed: Deed, site: Site) -> Step {
-        self.submit(actor);
-        let number = self.clock(actor).step(actor);
-        let stream = actor.checked_sub(1).map(|index| self.streams[index as usize].handle);
-        let Site { by, at } = site;
-        let at = Duration::from_nanos(at);
-        let what = Use { deed, by, stream, number, at, caller: cumem_driver::call_site::place() };
-        Step { actor, number, what: Arc::new(what) }
-    }
-
-    /// Checks and records a use of `range`, and of the same bytes at the addresses `others`.
-    fn used(&mut self, actor: Actor, range: &Range<u64>, others: &[Range<u64>], deed: Deed, site: Site) {
-        let step = self.step(actor, deed, site);
-        for range in [range].into_iter().chain(others) {
-            self.check(&step, range);
-            match deed {
-                Deed::Read => self.shadow.read(range.clone(), &step),
-                _ => self.shadow.overwrite(range.clone(), Some(step.clone())),
-            }
-        }
-    }
-
-    /// Records that the driver allocated `range`.
-    /// Earlier uses of these addresses concern other allocations and are not checked.
-    fn fresh(&mut self, actor: Actor, range: Range<u64>, site: Site) {
-        let step = self.step(actor, Deed::Allocated, site);
-        self.shadow.overwrite(range, Some(step));
-    }
-
-    /// Records a use of `range` that the driver refused. Reports a use after free if the range is known to be freed.
-    fn refused(&mut self, actor: Actor, range: Range<u64>, deed: Deed, site: Site) {
-        let step = self.step(actor, deed, site);
-        let mut freed = None;
-        self.shadow.met(&range, false, |earlier, common| {
-            if earlier.what.deed == Deed::Freed {
-                freed.get_or_insert((Arc::clone(&earlier.what), common));
-            }
-        });
-        if let Some((first, addresses)) = freed {
-            self.report(RaceKind::UseAfterFree, &first, &step.what, addresses);
-        }
-    }
-
-    fn check(&mut self, step: &Step, range: &Range<u64>) {
-        let clock = match step.actor {
-            HOST => &self.host,
-            stream => &self.streams[stream as usize - 1].clock,
-        };
-        let mut met: Vec<(Step, Range<u64>)> = Vec::new();
-        self.shadow.met(range, step.what.deed != Deed::Read, |earlier, common| {
-            if earlier.known_to(clock) {
-                return;
-            }
-            match met.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.what, &earlier.what)) {
-                Some((_, addresses)) if addresses.end == common.start => addresses.end = common.end,
-                Some(_) => {}
-                None => met.push((earlier.clone(), common)),
-            }
-        });
-        for (first, addresses) in met {
-            if self.reported.insert((first.actor, first.number, step.actor)) {
-                self.report(kind(&first.what, &step.what), &first.what, &step.what, addresses);
-            }
-        }
-    }
-
-    fn report(&mut self, kind: RaceKind, first: &Use, second: &Use, addresses: Range<u64>) {
-        let race = Race { kind, first: first.clone(), second: second.clone(), addresses };
-        tracing::warn!(%race, "a race");
-        if self.found.len() < KEPT {
-            self.found.push(race);
-        }
-    }
-}
-
-/// Returns the kind of race between two uses, of which `second` does not wait for `first`.
-fn kind(first: &Use, second: &Use) -> RaceKind {
-    match (first.deed, second.deed) {
-        (Deed::Freed, Deed::Read | Deed::Written) => RaceKind::UseAfterFree,
-        (_, Deed::Allocated | Deed::Freed) => RaceKind::ReuseBeforeLastUse,
-        (Deed::Allocated, _) => RaceKind::UseBeforeAllocation,
-        _ if first.stream.is_none() || second.stream.is_none() => RaceKind::HostAccess,
-        _ => RaceKind::Unordered,
-    }
-}
+pub(super) use detector::Races;
+pub use report::{AccessKind, MemoryUse, Race, RaceKind};
+pub(super) use uses::{UsedRange, used_range};

@@ -4,74 +4,33 @@
 //! At its start its duration is computed and pages migrate. At its end its effects on bytes are applied.
 #![forbid(unsafe_code)]
 
+use super::agenda::{Engine, StepResult};
 use super::handles::Key;
-use super::journal::Happening;
-use super::machine::State;
-use super::operations::{EngineKind, Settled, What};
-use super::streams::{Mark, Operation};
-use cumem_driver::{HostKernel, Location};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use super::journal::JournalEvent;
+use super::operation::{Action, Completion, EngineKind, Operation, StreamPoint};
+use super::state::MachineState;
+use super::streams::StreamState;
+use cumem_driver::Location;
 
-/// The pending steps of streams, ordered by time, then by insertion.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    heap: BinaryHeap<Reverse<(u64, u64, Due)>>,
-    decided: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    end: bool,
-    stream: u64,
-}
-
-/// A part of a device that runs one operation at a time.
-#[derive(Debug, Default)]
-pub(super) struct Engine {
-    busy: bool,
-    waiting: VecDeque<Key>,
-}
-
-/// The result of one step.
-#[derive(Debug)]
-pub(super) enum Turn {
-    /// The step is done.
-    Done,
-    /// No step is due yet.
-    NothingDue,
-    /// The simulated duration of a kernel is over: the caller runs it now, outside the lock.
-    Kernel { stream: Key, kernel: Box<HostKernel> },
-    /// A kernel will not run: the caller drops it, outside the lock.
-    Discard(Box<HostKernel>),
-}
-
-impl Agenda {
-    fn add(&mut self, at: u64, end: bool, stream: Key) {
-        self.decided += 1;
-        self.heap.push(Reverse((at, self.decided, Due { end, stream: stream.handle() })));
-    }
-}
-
-impl State {
+impl MachineState {
     /// Appends an operation to a stream. It starts at `ready` at the earliest. Returns the point at which it is done.
-    pub(super) fn enqueue(&mut self, key: Key, ready: u64, name: &'static str, what: What) -> Mark {
-        let Some(stream) = self.streams.get_mut(key) else { return Mark { stream: key, seq: 0 } };
-        stream.queue.push_back(Operation { ready, name, what });
+    pub(super) fn enqueue(&mut self, key: Key, ready: u64, name: &'static str, action: Action) -> StreamPoint {
+        let Some(stream) = self.streams.get_mut(key) else { return StreamPoint { stream: key, seq: 0 } };
+        stream.queue.push_back(Operation { ready, name, action });
         stream.submitted += 1;
-        let (mark, device) = (Mark { stream: key, seq: stream.submitted }, stream.device);
+        let (point, device) = (StreamPoint { stream: key, seq: stream.submitted }, stream.device);
         if !std::mem::replace(&mut stream.engaged, true) {
             self.agenda.add(ready, false, key);
         }
         self.device(device).outstanding += 1;
-        mark
+        point
     }
 
-    /// Makes the later work of a stream wait for `mark`, unless it is reached already.
-    pub(super) fn enqueue_wait(&mut self, key: Key, mark: Mark) {
-        if mark.stream != key && !self.done(mark) {
+    /// Makes the later work of a stream wait for `point`, unless it is reached already.
+    pub(super) fn enqueue_wait(&mut self, key: Key, point: StreamPoint) {
+        if point.stream != key && !self.streams.passed(point) {
             let now = self.now;
-            self.enqueue(key, now, "cuStreamWaitEvent", What::Wait(mark));
+            self.enqueue(key, now, "cuStreamWaitEvent", Action::Wait(point));
         }
     }
 
@@ -85,26 +44,26 @@ impl State {
                 self.race_stream_waits(key, legacy);
             }
             if blocking && let Some(stream) = self.streams.get(legacy).filter(|stream| !stream.is_idle()) {
-                let mark = Mark { stream: legacy, seq: stream.submitted };
-                self.enqueue_wait(key, mark);
+                let point = StreamPoint { stream: legacy, seq: stream.submitted };
+                self.enqueue_wait(key, point);
             }
             return;
         }
         if self.races.is_some() {
-            let blocking = |stream: &super::streams::StreamState| stream.device == d && stream.blocking;
+            let blocking = |stream: &StreamState| stream.device == d && stream.blocking;
             let waited: Vec<_> = self.streams.iter().filter(|(_, s)| blocking(s)).map(|(stream, _)| stream).collect();
             waited.into_iter().for_each(|stream| self.race_stream_waits(key, stream));
         }
-        let marks: Vec<Mark> = self.busy_blocking(d).collect();
-        for mark in marks {
-            self.enqueue_wait(key, mark);
+        let points: Vec<StreamPoint> = self.busy_blocking(d).collect();
+        for point in points {
+            self.enqueue_wait(key, point);
         }
     }
 
     /// Returns the points that the legacy default stream of a device would have to wait for.
-    fn busy_blocking(&self, d: u32) -> impl Iterator<Item = Mark> {
+    fn busy_blocking(&self, d: u32) -> impl Iterator<Item = StreamPoint> {
         let busy = self.streams.iter().filter(move |(_, s)| s.device == d && s.blocking && !s.is_idle());
-        busy.map(|(stream, state)| Mark { stream, seq: state.submitted })
+        busy.map(|(stream, state)| StreamPoint { stream, seq: state.submitted })
     }
 
     /// Reports whether a stream has no work left. The legacy default stream has work as long as a blocking stream of
@@ -115,18 +74,14 @@ impl State {
     }
 
     /// Makes the next step if it is due by `limit`.
-    pub(super) fn turn(&mut self, limit: u64) -> Turn {
-        match self.agenda.heap.peek() {
-            Some(Reverse((at, _, _))) if *at <= limit => {}
-            _ => return Turn::NothingDue,
-        }
-        let Some(Reverse((at, _, due))) = self.agenda.heap.pop() else { return Turn::NothingDue };
+    pub(super) fn step(&mut self, limit: u64) -> StepResult {
+        let Some((at, end, stream)) = self.agenda.pop(limit) else { return StepResult::NothingDue };
         self.time = self.time.max(at);
-        let Some(key) = Key::from_handle(due.stream) else { return Turn::Done };
-        match due.end {
+        let Some(key) = stream else { return StepResult::Done };
+        match end {
             false => {
                 self.advance(key);
-                Turn::Done
+                StepResult::Done
             }
             true => self.end(key),
         }
@@ -147,21 +102,21 @@ impl State {
                 self.agenda.add(operation.ready, false, key);
                 return;
             }
-            match &operation.what {
-                What::Wait(mark) => {
-                    let mark = *mark;
-                    if !self.done(mark) {
-                        if let Some(other) = self.streams.get_mut(mark.stream) {
-                            other.waiters.push((mark.seq, key));
+            match &operation.action {
+                Action::Wait(point) => {
+                    let point = *point;
+                    if !self.streams.passed(point) {
+                        if let Some(other) = self.streams.get_mut(point.stream) {
+                            other.waiters.push((point.seq, key));
                         }
                         return;
                     }
                 }
-                What::Record(event) => {
+                Action::Record(event) => {
                     let (event, time) = (*event, self.time);
-                    let mark = Mark { stream: key, seq: stream.completed + 1 };
+                    let point = StreamPoint { stream: key, seq: stream.completed + 1 };
                     // An event that was recorded again since ignores this record.
-                    if let Some(event) = self.events.get_mut(event).filter(|event| event.mark == Some(mark)) {
+                    if let Some(event) = self.events.get_mut(event).filter(|event| event.point == Some(point)) {
                         event.reached = Some(time);
                     }
                 }
@@ -189,17 +144,17 @@ impl State {
         self.engine(d, kind).busy = true;
         let Some(mut operation) = self.streams.get_mut(key).and_then(|stream| stream.queue.pop_front()) else { return };
         let device = Location::Device(self.devices[d as usize].id);
-        self.journal.add(self.time, Happening::Started { device, operation: operation.name });
-        let duration = match self.settle(d, &operation) {
+        self.journal.add(self.time, JournalEvent::Started { device, operation: operation.name });
+        let duration = match self.start_effects(d, &operation) {
             Ok(duration) => duration,
             Err(error) => {
                 // Only this operation fails. The rest of the stream runs, because the device stays usable.
                 self.fail_work(d, error);
-                let unused = match std::mem::replace(&mut operation.what, What::Failed(kind, None)) {
-                    What::Kernel { kernel, .. } => Some(kernel),
+                let unused = match std::mem::replace(&mut operation.action, Action::Failed(kind, None)) {
+                    Action::Kernel { kernel, .. } => Some(kernel),
                     _ => None,
                 };
-                operation.what = What::Failed(kind, unused);
+                operation.action = Action::Failed(kind, unused);
                 0
             }
         };
@@ -212,24 +167,24 @@ impl State {
     }
 
     /// Ends the first operation of a stream, whose duration is over.
-    fn end(&mut self, key: Key) -> Turn {
-        let Some(stream) = self.streams.get_mut(key) else { return Turn::Done };
+    fn end(&mut self, key: Key) -> StepResult {
+        let Some(stream) = self.streams.get_mut(key) else { return StepResult::Done };
         let d = stream.device;
-        let Some(operation) = stream.queue.front_mut() else { return Turn::Done };
-        let kind = operation.what.engine();
-        let what = std::mem::replace(&mut operation.what, What::Failed(kind, None));
-        match self.settle_bytes(d, what) {
-            Settled::Done => {}
-            Settled::Kernel(kernel) => return Turn::Kernel { stream: key, kernel },
-            Settled::Failed(error) => self.fail_work(d, error),
-            Settled::Discarded(kernel, error) => {
+        let Some(operation) = stream.queue.front_mut() else { return StepResult::Done };
+        let kind = operation.action.engine();
+        let action = std::mem::replace(&mut operation.action, Action::Failed(kind, None));
+        match self.end_effects(d, action) {
+            Completion::Done => {}
+            Completion::Kernel(kernel) => return StepResult::Kernel { stream: key, kernel },
+            Completion::Failed(error) => self.fail_work(d, error),
+            Completion::Discarded(kernel, error) => {
                 error.into_iter().for_each(|error| self.fail_work(d, error));
                 self.finish(key);
-                return Turn::Discard(kernel);
+                return StepResult::Discard(kernel);
             }
         }
         self.finish(key);
-        Turn::Done
+        StepResult::Done
     }
 
     /// Ends a kernel that has run. `result` holds the message if it panicked.
@@ -246,9 +201,9 @@ impl State {
         let Some(stream) = self.streams.get(key) else { return };
         let d = stream.device;
         if let Some(operation) = stream.queue.front() {
-            let (kind, name) = (operation.what.engine(), operation.name);
+            let (kind, name) = (operation.action.engine(), operation.name);
             let device = Location::Device(self.devices[d as usize].id);
-            self.journal.add(self.time, Happening::Ended { device, operation: name });
+            self.journal.add(self.time, JournalEvent::Ended { device, operation: name });
             let engine = self.engine(d, kind);
             engine.busy = false;
             if let Some(next) = engine.waiting.pop_front() {

@@ -1,9 +1,6 @@
 //! [`Snapshots`]: where all memory was, at a few hundred moments spread over a run of any length.
 #![forbid(unsafe_code)]
 
-use super::machine::State;
-use super::memory::Kind;
-use super::operations::pages;
 use std::time::Duration;
 
 /// Number of snapshots at which the list is thinned out. Of every two, the first is dropped, and from then on snapshots
@@ -11,6 +8,23 @@ use std::time::Duration;
 const MOST: usize = 256;
 
 /// The locations of all memory of a machine at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{AccessMode, Driver};
+/// use cumem_sim::{Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// sim.keep_snapshots(true);
+/// let memory = sim.allocate_managed(0, 2 << 20)?;
+/// sim.access_from_host(memory.as_ptr(), 1 << 20, AccessMode::Write)?;
+///
+/// let snapshots = sim.take_snapshots();
+/// let resident = &snapshots.last().expect("the present state").allocations[0];
+/// assert_eq!((resident.kind, resident.bytes, resident.on_host), ("managed", 2 << 20, 1 << 20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -24,7 +38,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resident {
-    /// Number of the allocation, as in [`Happening::Allocated`](super::Happening::Allocated).
+    /// Number of the allocation, as in [`JournalEvent::Allocated`](crate::JournalEvent::Allocated).
     pub allocation: u64,
     /// The kind of memory: `"device"`, `"managed"`, `"pinned"`, `"mapped"`, or `"pool"` for a segment of a
     /// stream-ordered pool.
@@ -41,10 +55,10 @@ pub struct Resident {
 /// The snapshots that are kept. See the [module](self).
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    taken: Vec<Snapshot>,
+    pub(super) taken: Vec<Snapshot>,
     /// Nanoseconds between snapshots, and the virtual time at which the next one is due.
     apart: u64,
-    due: u64,
+    pub(super) due: u64,
 }
 
 impl Default for Snapshots {
@@ -54,7 +68,7 @@ impl Default for Snapshots {
 }
 
 impl Snapshots {
-    fn add(&mut self, snapshot: Snapshot, now: u64) {
+    pub(super) fn add(&mut self, snapshot: Snapshot, now: u64) {
         self.taken.push(snapshot);
         if self.taken.len() >= MOST {
             let mut index = 0;
@@ -66,58 +80,5 @@ impl Snapshots {
             self.apart = (2 * self.apart).max((now - first) / self.taken.len() as u64);
         }
         self.due = now + self.apart;
-    }
-}
-
-impl State {
-    pub(super) fn keep_snapshots(&mut self, on: bool) {
-        self.snapshots = on.then(Snapshots::default);
-    }
-
-    /// Returns the kept snapshots, and one of the present state.
-    pub(super) fn take_snapshots(&mut self) -> Vec<Snapshot> {
-        let Some(kept) = &mut self.snapshots else { return Vec::new() };
-        let mut taken = std::mem::take(kept).taken;
-        taken.push(self.snapshot());
-        taken
-    }
-
-    /// Takes a snapshot if one is due. Called whenever memory was allocated, freed or moved.
-    pub(super) fn memory_changed(&mut self) {
-        let now = self.now.max(self.time);
-        if self.snapshots.as_ref().is_some_and(|snapshots| now >= snapshots.due) {
-            let snapshot = self.snapshot();
-            self.snapshots.as_mut().into_iter().for_each(|snapshots| snapshots.add(snapshot.clone(), now));
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let has_memory = |allocation: &&super::memory::Allocation| !matches!(allocation.kind, Kind::Alias(_));
-        let resident = |allocation: &super::memory::Allocation| {
-            let mut on = vec![0; self.devices.len() + 1];
-            let kind = match allocation.kind {
-                Kind::Managed(range) => {
-                    on = self.space.resident_bytes(range, pages(0, allocation.bytes)).0;
-                    "managed"
-                }
-                Kind::Pinned => {
-                    on[0] = allocation.counted;
-                    "pinned"
-                }
-                plain => {
-                    on[allocation.device as usize + 1] = allocation.counted;
-                    match plain {
-                        Kind::Segment(_) => "pool",
-                        Kind::Mapped(_) => "mapped",
-                        _ => "device",
-                    }
-                }
-            };
-            let (on_host, on_devices) = (on[0], on[1..].to_vec());
-            Resident { allocation: allocation.serial, kind, bytes: allocation.bytes, on_host, on_devices }
-        };
-        let mut allocations: Vec<_> = self.memory.allocations().filter(has_memory).map(resident).collect();
-        allocations.sort_unstable_by_key(|resident| resident.allocation);
-        Snapshot { at: Duration::from_nanos(self.now.max(self.time)), allocations }
     }
 }

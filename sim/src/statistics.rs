@@ -1,12 +1,28 @@
 //! [`DeviceStatistics`]: counters of what a device has done since it was created.
 #![forbid(unsafe_code)]
 
-use super::machine::State;
-use super::uvm::{Processor, Work};
-
 macro_rules! statistics {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
-        /// Counters of what happened on a device. Bytes of unified memory are counted in whole 4 KiB pages.
+        /// Counters of the events on a device. Bytes of unified memory are counted in whole 4 KiB pages.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use cumem_driver::Driver;
+        /// use cumem_sim::{Profile, Simulator};
+        ///
+        /// let sim = Simulator::new([Profile::h100_pcie5()])?;
+        /// let stream = sim.create_stream(0, false)?;
+        /// let memory = sim.allocate_managed(0, 2 << 20)?;
+        /// // SAFETY: the stream and the memory are live.
+        /// unsafe { sim.fill_async(0, memory.as_ptr(), 0, 2 << 20, stream) }?;
+        /// sim.synchronize_device(0)?;
+        ///
+        /// let statistics = sim.statistics(sim.device_id(0)).expect("a device of this simulator");
+        /// assert!(statistics.faults > 0, "the pages were nowhere before the fill");
+        /// assert_eq!((statistics.populated, statistics.migrations), (2 << 20, 0));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[non_exhaustive]
         pub struct DeviceStatistics {
@@ -15,6 +31,15 @@ macro_rules! statistics {
 
         impl DeviceStatistics {
             /// Returns all counters with the names of their fields.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use cumem_sim::DeviceStatistics;
+            ///
+            /// let statistics = DeviceStatistics::default();
+            /// assert_eq!(statistics.fields()[0], ("faults", 0));
+            /// ```
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field)),+]
             }
@@ -70,36 +95,4 @@ statistics! {
     /// Peak of the bytes of device memory in use: allocations as they are rounded, and the chunks that hold unified
     /// memory.
     peak_used,
-}
-
-impl State {
-    /// Adds `work`, which processor `by` did for or on device `d`.
-    pub(super) fn account(&mut self, d: u32, by: Processor, work: &Work) {
-        let used = self.profile(d).capacity.value as u64 - self.space.free_bytes(d);
-        let statistics = &mut self.devices[d as usize].statistics;
-        statistics.peak_used = statistics.peak_used.max(used);
-        match by {
-            Processor::HOST => statistics.host_faults += work.faults,
-            _ => {
-                statistics.faults += work.faults;
-                statistics.fault_batches += work.batches;
-            }
-        }
-        statistics.throttles += work.throttles;
-        statistics.pinned += work.pinned;
-        statistics.migrations += work.copies();
-        statistics.migrated_to_device += work.to_device.bytes;
-        statistics.migrated_to_host += work.to_host.bytes;
-        statistics.migrated_from_peers += work.peer.bytes;
-        statistics.populated += work.populated;
-        statistics.evictions += work.evictions;
-        statistics.evicted += work.evicted;
-        statistics.collapsed += work.collapsed;
-        statistics.accessed_remotely += work.remote;
-        let moved = [work.to_device.bytes, work.to_host.bytes, work.peer.bytes, work.copies(), work.populated];
-        for value in [work.faults, work.batches, work.throttles, work.evictions].into_iter().chain(moved) {
-            self.journal.mix(value);
-        }
-        self.memory_changed();
-    }
 }

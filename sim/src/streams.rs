@@ -1,17 +1,10 @@
-//! [`StreamState`]: a stream's queue, and [`Mark`]: a point in it.
+//! [`StreamState`]: a stream's queue.
 #![forbid(unsafe_code)]
 
-use super::handles::Key;
-use super::operations::What;
+use super::handles::{Handles, Key};
+use super::operation::{Operation, StreamPoint};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-
-/// A point in a stream's work. It is reached when the first `seq` operations of the stream are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) stream: Key,
-    pub(super) seq: u64,
-}
 
 /// The state of a stream: a first-in, first-out queue of operations.
 #[derive(Debug)]
@@ -33,14 +26,6 @@ pub(super) struct StreamState {
     pub(super) waiters: SmallVec<[(u64, Key); 2]>,
 }
 
-/// An operation that starts at `ready` at the earliest.
-#[derive(Debug)]
-pub(super) struct Operation {
-    pub(super) ready: u64,
-    pub(super) name: &'static str,
-    pub(super) what: What,
-}
-
 impl StreamState {
     pub(super) fn new(device: u32, blocking: bool) -> Self {
         Self {
@@ -57,5 +42,12 @@ impl StreamState {
 
     pub(super) fn is_idle(&self) -> bool {
         self.completed == self.submitted
+    }
+}
+
+impl Handles<StreamState> {
+    /// Reports whether a point of a stream has been passed. A stream that no longer exists had done all its work.
+    pub(super) fn passed(&self, point: StreamPoint) -> bool {
+        self.get(point.stream).is_none_or(|stream| stream.completed >= point.seq)
     }
 }

@@ -5,8 +5,8 @@ mod memory;
 mod order;
 mod patterns;
 mod pools;
-mod reserved;
 mod unified;
+mod virtual_memory;
 
 use super::{Profile, Simulator};
 use cumem_driver::{Driver, DriverError, HostKernel, RawStream};

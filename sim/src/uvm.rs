@@ -1,18 +1,18 @@
 //! Bookkeeping of unified (managed) memory: where each page is resident, and which pages an access migrates.
 //!
-//! This module works on page numbers alone. It knows no addresses and no bytes, and its callers pass in the time.
-//! Every operation adds its effects to a [`Work`], from which the rest of the simulator computes time and statistics.
-//! The rules and terms are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04).
+//! This module works on page numbers alone. It knows no addresses and no bytes, and its callers pass in the time. Every
+//! operation adds its effects to a [`MigrationWork`], from which the rest of the simulator computes time and
+//! statistics. The rules and terms are those of NVIDIA's open kernel module (`nvidia-uvm`, 595.45.04).
 #![forbid(unsafe_code)]
 
 mod advise;
 mod batch;
-
 mod block;
 mod chunks;
 mod discard;
 mod evict;
 mod fault;
+mod ids;
 mod intervals;
 mod migrate;
 mod pages;
@@ -26,8 +26,9 @@ mod thrashing;
 mod tree;
 mod work;
 
-pub(super) use pages::PAGE;
+pub(super) use ids::{ManagedMode, NoMemory, Processor, RangeId};
+pub(super) use pages::{BLOCK, PAGE, pages_of};
 pub use rules::FaultPrefetch;
 pub(super) use rules::{Rules, ThrashingRules};
-pub(super) use space::{BLOCK, GpuConfig, Managed, NoMemory, Processor, RangeId, Space};
-pub(super) use work::{Step, Work};
+pub(super) use space::{GpuConfig, Space};
+pub(super) use work::{MigrationStep, MigrationWork};

@@ -47,6 +47,10 @@ impl CudaDriver {
     }
 
     /// Makes the context of device `d` current and leaves it current.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
     pub fn bind(&self, d: u32) -> Result<(), DriverError> {
         let id = DeviceId::cuda(d);
         set_current(self.slot(d).context(id)?, id)

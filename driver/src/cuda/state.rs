@@ -27,6 +27,10 @@ pub struct CudaDriver {
 }
 
 /// Returns the driver, and loads it at the first call. Every call returns the same result.
+///
+/// # Errors
+///
+/// Returns [`DriverError::NoDriver`] if this machine has no usable driver or no device.
 pub fn driver() -> Result<Arc<CudaDriver>, DriverError> {
     get().cloned()
 }
@@ -93,10 +97,11 @@ fn no_device() -> DriverError {
     DriverError::NoDriver { reason: "the driver lists no device".into(), code: Some(CudaErrorCode::NO_DEVICE) }
 }
 
-/// The NVIDIA driver of this process, with all its devices.
+/// A device of the driver, and its primary context.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) device: cust::device::Device,
+    /// Set when the device is first used.
     pub(super) context: OnceLock<Context>,
 }
 

@@ -1,4 +1,4 @@
-//! [`CudaErrorCode`]: a `CUresult`, whichever it is.
+//! [`CudaErrorCode`]: a `CUresult` with any value.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ pub struct CudaErrorCode(pub u32);
 
 macro_rules! codes {
     ($($name:ident = $code:literal),+ $(,)?) => {
-        #[allow(missing_docs)] // the names are NVIDIA's
+        #[allow(missing_docs)] // The names are NVIDIA's.
         impl CudaErrorCode {
             $(pub const $name: Self = Self($code);)+
 
-            /// NVIDIA's name, for the codes of `cuda.h` 13.0.
+            /// Returns NVIDIA's name for a code of `cuda.h` 13.0, or `None` for any other number.
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($code => Some(concat!("CUDA_ERROR_", stringify!($name))),)+
@@ -59,7 +59,7 @@ codes! {
     UNKNOWN = 999,
 }
 
-/// `CUDA_ERROR_OUT_OF_MEMORY (2)`, or `CUDA error 1234`.
+/// Writes, for example, `CUDA_ERROR_OUT_OF_MEMORY (2)`, or `CUDA error 1234` for an unknown code.
 impl fmt::Display for CudaErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

@@ -2,20 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, HOST};
-use super::{Deed, Race, Races, Site};
+use super::detector::{Races, UseSite};
+use super::report::Race;
+use super::uses::UsedRange;
 use crate::handles::Key;
-use crate::machine::State;
-use std::ops::Range;
+use crate::state::MachineState;
 
-/// A range of addresses, and what is done to it.
-pub(crate) type Used = (Range<u64>, Deed);
-
-/// Returns the use of `bytes` bytes at `addr`.
-pub(crate) fn used(addr: u64, bytes: u64, deed: Deed) -> Used {
-    (addr..addr.saturating_add(bytes), deed)
-}
-
-impl State {
+impl MachineState {
     pub(crate) fn detect_races(&mut self, on: bool) {
         match on {
             true => drop(self.races.get_or_insert_default()),
@@ -41,34 +34,34 @@ impl State {
         &mut self,
         stream: Option<Key>,
         by: &'static str,
-        uses: impl IntoIterator<Item = &'a Used>,
+        uses: impl IntoIterator<Item = &'a UsedRange>,
     ) {
-        let site = Site { by, at: self.now };
+        let site = UseSite { by, at: self.now };
         if self.races.is_none() {
             return;
         }
-        for (range, deed) in uses.into_iter().filter(|(range, _)| !range.is_empty()) {
-            // A use of an alias is also a use of the home addresses. The alias records it as well,
+        for (range, kind) in uses.into_iter().filter(|(range, _)| !range.is_empty()) {
+            // A use of an alias is also a use of its first addresses. The alias records it as well,
             // for when it is unmapped.
-            let homes = self.memory.homes(range);
+            let first_addresses = self.memory.first_addresses(range);
             if let Some((races, actor)) = self.racing(stream) {
-                races.used(actor, range, &homes, *deed, site);
+                races.used(actor, range, &first_addresses, *kind, site);
             }
         }
     }
 
     /// Records uses that the simulator refused, perhaps because the memory was freed.
-    pub(crate) fn race_refused(&mut self, stream: Option<Key>, by: &'static str, uses: &[Used]) {
-        let site = Site { by, at: self.now };
+    pub(crate) fn race_refused(&mut self, stream: Option<Key>, by: &'static str, uses: &[UsedRange]) {
+        let site = UseSite { by, at: self.now };
         let Some((races, actor)) = self.racing(stream) else { return };
-        uses.iter().for_each(|(range, deed)| races.refused(actor, range.clone(), *deed, site));
+        uses.iter().for_each(|(range, kind)| races.refused(actor, range.clone(), *kind, site));
     }
 
     /// Records that the driver allocated memory: ready on `stream`, or for all later work if there is no stream.
-    pub(crate) fn race_fresh(&mut self, stream: Option<Key>, by: &'static str, addr: u64, bytes: u64) {
-        let site = Site { by, at: self.now };
+    pub(crate) fn race_allocated(&mut self, stream: Option<Key>, by: &'static str, addr: u64, bytes: u64) {
+        let site = UseSite { by, at: self.now };
         let Some((races, actor)) = self.racing(stream) else { return };
-        races.fresh(actor, addr..addr.saturating_add(bytes), site);
+        races.allocated(actor, addr..addr.saturating_add(bytes), site);
     }
 
     /// Records that the host waited for all work of a stream, or that a query found this work done.
@@ -97,7 +90,7 @@ impl State {
     }
 
     /// Records that an event was recorded.
-    pub(crate) fn race_recorded(&mut self, event: Key, stream: Key) {
+    pub(crate) fn race_event_recorded(&mut self, event: Key, stream: Key) {
         if let Some((races, stream)) = self.racing(Some(stream)) {
             races.submit(stream);
             let known = races.clock(stream).clone();
@@ -106,7 +99,7 @@ impl State {
     }
 
     /// Records that a stream waits for an event. Without a stream, the host waited for it, or a query found it reached.
-    pub(crate) fn race_waited(&mut self, stream: Option<Key>, event: Key) {
+    pub(crate) fn race_event_waited(&mut self, stream: Option<Key>, event: Key) {
         let Some((races, actor)) = self.racing(stream) else { return };
         if let Some(known) = races.events.remove(&event.handle()) {
             races.clock(actor).join(&known);
@@ -115,7 +108,7 @@ impl State {
     }
 
     /// Forgets a destroyed event.
-    pub(crate) fn race_forget(&mut self, event: Key) {
+    pub(crate) fn race_event_destroyed(&mut self, event: Key) {
         if let Some((races, _)) = self.racing(None) {
             races.events.remove(&event.handle());
         }

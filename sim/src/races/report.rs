@@ -6,19 +6,42 @@ use std::panic::Location;
 use std::time::Duration;
 
 /// Two conflicting uses of the same bytes that the program does not order, found by
-/// [`Simulator::detect_races`](crate::sim::Simulator::detect_races).
+/// [`Simulator::detect_races`](crate::Simulator::detect_races).
 ///
 /// A race does not mean that this run went wrong. It means that nothing prevented the run from going wrong.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{AccessKind, Profile, RaceKind, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// sim.detect_races(true);
+/// let stream = sim.create_stream(0, false)?;
+/// let memory = sim.allocate_pinned(0, 64)?;
+/// // SAFETY: the stream and the memory are live.
+/// unsafe { sim.fill_async(0, memory.as_ptr(), 7, 64, stream) }?;
+/// // SAFETY: only the fill uses the memory. The simulator checks that the memory exists before the fill runs.
+/// unsafe { sim.free_pinned(0, memory) }?;
+///
+/// let race = &sim.take_races()[0];
+/// assert_eq!(race.kind, RaceKind::ReuseBeforeLastUse);
+/// assert_eq!((race.first.kind, race.second.kind), (AccessKind::Written, AccessKind::Freed));
+/// assert_eq!(race.addresses.end - race.addresses.start, 64);
+/// println!("{race}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Race {
     /// The kind of race.
     pub kind: RaceKind,
     /// The use that the program made first.
-    pub first: Use,
+    pub first: MemoryUse,
     /// The use that does not wait for `first`, or that must not follow it,
     /// for example because `first` freed the memory.
-    pub second: Use,
+    pub second: MemoryUse,
     /// Addresses that both uses share. If they share several runs of addresses, this is one of them.
     pub addresses: Range<u64>,
 }
@@ -43,12 +66,12 @@ pub enum RaceKind {
 /// One use of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Use {
+pub struct MemoryUse {
     /// What was done to the memory.
-    pub deed: Deed,
+    pub kind: AccessKind,
     /// The driver call, or the kernel's name.
     pub by: &'static str,
-    /// The stream, by its [number](crate::Stream::as_raw), or `None` for the host.
+    /// The stream, by its number (`Stream::as_raw` of cumem), or `None` for the host.
     pub stream: Option<u64>,
     /// The number of this use among those of its stream, or of the host, counted from 1.
     pub number: u64,
@@ -61,7 +84,7 @@ pub struct Use {
 /// What was done to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Deed {
+pub enum AccessKind {
     /// The memory was allocated.
     Allocated,
     /// The memory was read.
@@ -84,7 +107,7 @@ impl fmt::Display for RaceKind {
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for AccessKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Allocated => "allocated",
@@ -96,9 +119,9 @@ impl fmt::Display for Deed {
 }
 
 /// For example `written by fill, use 3 of stream 0x11, at 1.2us (src/main.rs:10:5)`.
-impl fmt::Display for Use {
+impl fmt::Display for MemoryUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} by {}, use {} of ", self.deed, self.by, self.number)?;
+        write!(f, "{} by {}, use {} of ", self.kind, self.by, self.number)?;
         match self.stream {
             Some(stream) => write!(f, "stream {stream:#x}")?,
             None => f.write_str("the host")?,

@@ -1,6 +1,6 @@
 //! Unified memory: residency, hints, eviction.
 
-use super::super::{Happening, Profile, Simulator};
+use super::super::{JournalEvent, Profile, Simulator};
 use super::{MIB, Rig};
 use cumem_driver::{Advice, CudaErrorCode, Driver, DriverError, HostKernel, Location};
 use std::ptr::NonNull;
@@ -140,12 +140,12 @@ fn steps_can_be_written_down() {
     rig.sim.record(true);
     let memory = rig.managed(2 * MIB);
     rig.sim.host_access(0, memory.as_ptr(), 1, true).unwrap();
-    let records: Vec<_> = rig.sim.take_records().into_iter().map(|record| record.what).collect();
+    let records: Vec<_> = rig.sim.take_records().into_iter().map(|record| record.event).collect();
     assert_eq!(
         records,
         [
-            Happening::Allocated { allocation: 1, bytes: 2 << 20 },
-            Happening::Fault { by: Location::Host, allocation: 1, offset: 0 },
+            JournalEvent::Allocated { allocation: 1, bytes: 2 << 20 },
+            JournalEvent::Fault { by: Location::Host, allocation: 1, offset: 0 },
         ]
     );
 }

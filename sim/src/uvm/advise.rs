@@ -1,23 +1,24 @@
 //! Advice, and the range attributes that report it (`uvm_policy.c`, `cuMemRangeGetAttribute`).
 
 use super::block::Block;
-use super::pages::{PAGES_PER_BLOCK, PageSet};
+use super::ids::{BlockId, Processor, RangeId};
+use super::pages::{PAGES_PER_BLOCK, PageSet, blocks_over};
 use super::policy::{Policy, Preferred, Processors};
-use super::space::{BlockId, Processor, RangeId, Space, blocks_over};
-use super::work::Work;
+use super::space::Space;
+use super::work::MigrationWork;
 use cumem_driver::{Advice, Location};
 use std::ops::Range;
 
 /// The attributes that all pages of a range have in common.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct CommonAdvice {
     pub(crate) read_mostly: bool,
     pub(crate) preferred: Option<Location>,
     accessed_by: Processors,
     pub(crate) last_prefetch: Option<Location>,
 }
 
-impl Told {
+impl CommonAdvice {
     pub(crate) fn accessed_by(&self, processor: Processor) -> bool {
         self.accessed_by.contains(processor)
     }
@@ -32,7 +33,7 @@ impl Space {
         pages: Range<u64>,
         advice: Advice,
         processor: Processor,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) {
         let change = |policy: Policy| match advice {
             Advice::SetReadMostly => Policy { read_mostly: true, ..policy },
@@ -71,7 +72,7 @@ impl Space {
 
     /// Drops all copies but one of each page. The copy at the preferred location stays if it exists, else the host's,
     /// else that of the first device.
-    fn collapse(&mut self, range: RangeId, pages: Range<u64>, work: &mut Work) {
+    fn collapse(&mut self, range: RangeId, pages: Range<u64>, work: &mut MigrationWork) {
         for (index, within) in blocks_over(pages) {
             let id = BlockId { range, index };
             if self.range(range).blocks[index as usize].is_none() {
@@ -92,14 +93,14 @@ impl Space {
                 }
             }
             for gpu in 0..self.gpus.len() {
-                self.note_unused(gpu, &block);
+                self.move_if_unused(gpu, &block);
             }
             self.put(id, block);
         }
     }
 
     /// Returns the attributes of `pages`. An attribute on which the pages differ is reported as unset.
-    pub(crate) fn told(&self, range: RangeId, pages: Range<u64>) -> Told {
+    pub(crate) fn common_advice(&self, range: RangeId, pages: Range<u64>) -> CommonAdvice {
         let range = self.range(range);
         let mut segments = range.policy.over(pages.clone()).map(|(_, policy)| policy);
         let first = segments.next().unwrap_or_default();
@@ -110,7 +111,7 @@ impl Space {
         });
         let mut asked = range.last_prefetch.over(pages).map(|(_, location)| location);
         let last = asked.next().flatten();
-        Told {
+        CommonAdvice {
             read_mostly: common.read_mostly,
             preferred: common.preferred.map(|preferred| preferred.location),
             accessed_by: common.accessed_by,

@@ -1,12 +1,13 @@
 //! Faults of many threads. They are served in batches; each batch is sorted,
 //! then served block by block (`service_fault_batch`).
 
+use super::ids::{BlockId, NoMemory, Processor, RangeId};
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
-use super::space::{BlockId, NoMemory, Processor, RangeId, Space};
-use super::work::Work;
+use super::space::Space;
+use super::work::MigrationWork;
 
 /// The pages of one block that a processor can access without a fault, and those that are resident with it.
-struct Seen {
+struct BlockAccess {
     block: u32,
     reachable: PageSet,
     resident: PageSet,
@@ -22,22 +23,22 @@ impl Space {
         by: Processor,
         write: bool,
         in_flight: usize,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let batch = self.rules.batch.min(in_flight).max(1);
         let mut faults = Vec::with_capacity(batch);
-        let mut seen: Option<Seen> = None;
+        let mut access: Option<BlockAccess> = None;
         loop {
             while faults.len() < batch
                 && let Some(page) = order.next()
             {
                 let (block, within) = split(page);
-                if seen.as_ref().is_none_or(|seen| seen.block != block) {
-                    seen = Some(self.see(BlockId { range, index: block }, by, write, work.at));
+                if access.as_ref().is_none_or(|access| access.block != block) {
+                    access = Some(self.block_access(BlockId { range, index: block }, by, write, work.at));
                 }
-                match &seen {
-                    Some(seen) if seen.reachable.contains(within) => {
-                        work.remote += if seen.resident.contains(within) { 0 } else { PAGE };
+                match &access {
+                    Some(access) if access.reachable.contains(within) => {
+                        work.remote += if access.resident.contains(within) { 0 } else { PAGE };
                     }
                     _ => faults.push(page),
                 }
@@ -56,17 +57,20 @@ impl Space {
                 self.serve_pages(range, pages, by, write, work)?;
             }
             faults.clear();
-            seen = None;
+            access = None;
         }
     }
 
-    fn see(&mut self, id: BlockId, by: Processor, write: bool, now: u64) -> Seen {
+    fn block_access(&mut self, id: BlockId, by: Processor, write: bool, now: u64) -> BlockAccess {
         let mut block = self.take(id);
         self.pass_time(&mut block, now);
-        let seen =
-            Seen { block: id.index, reachable: self.reachable(id, &block, by, write), resident: *block.resident(by) };
+        let access = BlockAccess {
+            block: id.index,
+            reachable: self.reachable(id, &block, by, write),
+            resident: *block.resident(by),
+        };
         self.put(id, block);
-        seen
+        access
     }
 
     /// Serves faults on pages that all lie in one block.
@@ -76,7 +80,7 @@ impl Space {
         pages: &[u64],
         by: Processor,
         write: bool,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let Some(&first) = pages.first() else { return Ok(()) };
         let id = BlockId { range, index: split(first).0 };

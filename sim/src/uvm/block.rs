@@ -1,8 +1,8 @@
 //! [`Block`]: the state of up to 2 MiB of managed memory.
 
 use super::chunks::ChunkId;
+use super::ids::Processor;
 use super::pages::{BIG_PAGE, PAGE, PageSet};
-use super::space::Processor;
 use super::thrashing::Thrashing;
 use smallvec::{SmallVec, smallvec};
 
@@ -89,7 +89,7 @@ impl Block {
     /// 64 KiB chunks for a shorter block.
     pub(super) fn backing_for(&self, pages: &PageSet) -> u64 {
         if self.is_whole() {
-            return super::space::BLOCK;
+            return super::pages::BLOCK;
         }
         let units =
             (0..self.pages).step_by(BIG_PAGE).filter(|&u| pages.count_in(u, (u + BIG_PAGE).min(self.pages)) > 0);

@@ -1,6 +1,6 @@
 //! [`Chunks`]: the device memory that backs managed memory, in eviction order.
 
-use super::space::BlockId;
+use super::ids::BlockId;
 
 /// The index of a chunk. A chunk backs one block.
 pub(super) type ChunkId = u32;
@@ -9,7 +9,7 @@ const NONE: u32 = u32::MAX;
 
 /// The eviction list of a chunk. Chunks are evicted from the first list that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum EvictionList {
     /// No page of the block is resident in the chunk.
     Unused = 0,
     /// All resident pages are discarded.
@@ -29,7 +29,7 @@ pub(super) struct Chunks {
 #[derive(Debug)]
 struct Node {
     block: BlockId,
-    list: Use,
+    list: EvictionList,
     earlier: u32,
     later: u32,
 }
@@ -49,7 +49,7 @@ impl Default for Chunks {
 impl Chunks {
     /// Adds a chunk for `block` at the end of the used list.
     pub(super) fn add(&mut self, block: BlockId) -> ChunkId {
-        let node = Node { block, list: Use::Used, earlier: NONE, later: NONE };
+        let node = Node { block, list: EvictionList::Used, earlier: NONE, later: NONE };
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.nodes[id as usize] = node;
@@ -60,7 +60,7 @@ impl Chunks {
                 (self.nodes.len() - 1) as u32
             }
         };
-        self.append(id, Use::Used);
+        self.append(id, EvictionList::Used);
         id
     }
 
@@ -70,12 +70,12 @@ impl Chunks {
     }
 
     /// Moves a chunk to the end of a list.
-    pub(super) fn move_to(&mut self, id: ChunkId, list: Use) {
+    pub(super) fn move_to(&mut self, id: ChunkId, list: EvictionList) {
         self.unlink(id);
         self.append(id, list);
     }
 
-    pub(super) fn list(&self, id: ChunkId) -> Use {
+    pub(super) fn list(&self, id: ChunkId) -> EvictionList {
         self.nodes[id as usize].list
     }
 
@@ -94,7 +94,7 @@ impl Chunks {
         })
     }
 
-    fn append(&mut self, id: ChunkId, list: Use) {
+    fn append(&mut self, id: ChunkId, list: EvictionList) {
         let ends = &mut self.ends[list as usize];
         let earlier = std::mem::replace(&mut ends.last, id);
         if earlier == NONE {

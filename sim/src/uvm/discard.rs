@@ -1,16 +1,17 @@
 //! Discard: contents that the program no longer needs are not copied (`va_block_discard_locked`,
 //! `cuMemDiscardBatchAsync`).
 
-use super::chunks::Use;
-use super::pages::{PAGE, PageSet};
-use super::space::{BlockId, Processor, RangeId, Space, blocks_over};
-use super::work::Work;
+use super::chunks::EvictionList;
+use super::ids::{BlockId, Processor, RangeId};
+use super::pages::{PAGE, PageSet, blocks_over};
+use super::space::Space;
+use super::work::MigrationWork;
 use std::ops::Range;
 
 impl Space {
     /// Discards the contents of `pages`. The pages stay resident, but unmapped, until the next access.
     /// If a page has several copies, only one stays.
-    pub(crate) fn discard(&mut self, range: RangeId, pages: Range<u64>, work: &mut Work) {
+    pub(crate) fn discard(&mut self, range: RangeId, pages: Range<u64>, work: &mut MigrationWork) {
         for (index, within) in blocks_over(pages) {
             let id = BlockId { range, index };
             if self.range(range).blocks[index as usize].is_none() {
@@ -34,7 +35,7 @@ impl Space {
                 let resident = block.resident(Processor::from_index(gpu + 1));
                 let needed = !resident.minus(&block.discarded).is_empty();
                 if let Some(chunk) = block.backing[gpu].chunk.filter(|_| block.is_whole() && !needed) {
-                    let list = if resident.is_empty() { Use::Unused } else { Use::Discarded };
+                    let list = if resident.is_empty() { EvictionList::Unused } else { EvictionList::Discarded };
                     self.gpus[gpu].chunks.move_to(chunk, list);
                 }
             }

@@ -1,10 +1,11 @@
 //! Eviction: whole root chunks of pages move to the host (`uvm_va_block_evict_chunks`).
 
 use super::block::Backing;
-use super::chunks::Use;
+use super::chunks::EvictionList;
+use super::ids::{BlockId, NoMemory, Processor};
 use super::pages::{PAGES_PER_BLOCK, PageSet};
-use super::space::{BlockId, NoMemory, Processor, Space};
-use super::work::Work;
+use super::space::Space;
+use super::work::MigrationWork;
 
 impl Space {
     /// Evicts chunks of device `gpu` until `bytes` are free. The chunk of block `except` stays.
@@ -13,7 +14,7 @@ impl Space {
         gpu: usize,
         bytes: u64,
         except: BlockId,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         while self.gpus[gpu].free() < bytes {
             let victim = self.gpus[gpu].chunks.victim(except).ok_or(NoMemory)?;
@@ -23,7 +24,7 @@ impl Space {
     }
 
     /// Evicts the chunk of block `victim` to the host. Pages of which the host has a copy are not copied.
-    fn evict(&mut self, gpu: usize, victim: BlockId, work: &mut Work) {
+    fn evict(&mut self, gpu: usize, victim: BlockId, work: &mut MigrationWork) {
         let at = Processor::from_index(gpu + 1);
         let mut block = self.take(victim);
         let leaving = std::mem::take(block.resident_mut(at));
@@ -52,7 +53,7 @@ impl Space {
         id: BlockId,
         block: &mut super::block::Block,
         pages: &PageSet,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let held = block.resident(Processor::from_index(gpu + 1)).or(pages);
         let Backing { chunk, bytes } = block.backing[gpu];
@@ -64,8 +65,8 @@ impl Space {
             None => gpu_state.chunks.add(id),
             Some(chunk) => {
                 // A short block keeps the place that its allocation gave it (`block_mark_memory_used`).
-                if block.is_whole() || needed > bytes || gpu_state.chunks.list(chunk) != Use::Used {
-                    gpu_state.chunks.move_to(chunk, Use::Used);
+                if block.is_whole() || needed > bytes || gpu_state.chunks.list(chunk) != EvictionList::Used {
+                    gpu_state.chunks.move_to(chunk, EvictionList::Used);
                 }
                 chunk
             }
@@ -75,11 +76,11 @@ impl Space {
     }
 
     /// Moves the block's chunk to the list that is evicted first, if none of the block's pages is resident in it.
-    pub(super) fn note_unused(&mut self, gpu: usize, block: &super::block::Block) {
+    pub(super) fn move_if_unused(&mut self, gpu: usize, block: &super::block::Block) {
         if let Some(chunk) = block.backing[gpu].chunk
             && block.resident(Processor::from_index(gpu + 1)).is_empty()
         {
-            self.gpus[gpu].chunks.move_to(chunk, Use::Unused);
+            self.gpus[gpu].chunks.move_to(chunk, EvictionList::Unused);
         }
     }
 }

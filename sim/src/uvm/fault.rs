@@ -1,15 +1,16 @@
 //! Service of the faults of one block (`uvm_va_block_service_locked`).
 
 use super::block::Block;
-use super::migrate::Mode;
-use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::ids::{BlockId, ManagedMode, NoMemory, Processor, RangeId};
+use super::migrate::MigrationMode;
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet, blocks_over};
 use super::policy::Policy;
 use super::rules::FaultPrefetch;
 use super::select::Destination;
-use super::space::{BlockId, Managed, NoMemory, Processor, RangeId, Space, blocks_over};
-use super::thrashing::Hint;
+use super::space::Space;
+use super::thrashing::ThrashingResponse;
 use super::tree;
-use super::work::Work;
+use super::work::MigrationWork;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ impl Space {
         pages: Range<u64>,
         by: Processor,
         write: bool,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         for (index, within) in blocks_over(pages) {
             let id = BlockId { range, index };
@@ -44,7 +45,7 @@ impl Space {
         within: Range<usize>,
         by: Processor,
         write: bool,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         self.pass_time(block, work.at);
         let wanted = PageSet::range(within.start, within.end);
@@ -59,7 +60,7 @@ impl Space {
     /// Ends the pins of thrashing pages that have expired by `now`, and unmaps these pages.
     pub(super) fn pass_time(&self, block: &mut Block, now: u64) {
         if let Some(rules) = self.rules.thrashing.as_ref().filter(|_| block.thrashing.is_tracked()) {
-            let freed = block.thrashing.pass(rules, now);
+            let freed = block.thrashing.expire_pins(rules, now);
             for processor in block.processors() {
                 block.unmap_remote(processor, &freed);
             }
@@ -81,7 +82,8 @@ impl Space {
         for (segment, policy) in policies.over(first..first + block.pages as u64) {
             if policy.accessed_by.contains(by) && !policy.read_mostly {
                 let segment = PageSet::range((segment.start - first) as usize, (segment.end - first) as usize);
-                for at in block.processors().filter(|at| self.can_map(by, *at) && !Self::wanted_home(&policy, by, *at))
+                for at in
+                    block.processors().filter(|at| self.can_map(by, *at) && !Self::is_preferred_by(&policy, by, *at))
                 {
                     reachable = reachable.or(&block.resident(at).and(&segment).minus(&block.discarded));
                 }
@@ -92,7 +94,7 @@ impl Space {
 
     /// Reports whether pages on `at` have `by` as their preferred location. The driver does not map them for `by`,
     /// because its next access migrates them to it.
-    fn wanted_home(policy: &Policy, by: Processor, at: Processor) -> bool {
+    fn is_preferred_by(policy: &Policy, by: Processor, at: Processor) -> bool {
         at != by && policy.preferred.is_some_and(|preferred| preferred.processor == by)
     }
 
@@ -104,7 +106,7 @@ impl Space {
         faulted: &PageSet,
         by: Processor,
         write: bool,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
         work.new_blocks += u64::from(block.resident(by).is_empty());
@@ -136,7 +138,7 @@ impl Space {
         pages: PageSet,
         by: Processor,
         write: bool,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let groups = self.destinations(id, block, policy, pages, by, write, work);
         let preferred = policy.preferred.map(|preferred| preferred.processor);
@@ -147,8 +149,8 @@ impl Space {
                     block.discarded = block.discarded.minus(pages);
                     continue;
                 }
-                Destination::Move(to) => (to, Mode::Move),
-                Destination::Duplicate(to) => (to, Mode::Duplicate),
+                Destination::Move(to) => (to, MigrationMode::Move),
+                Destination::Duplicate(to) => (to, MigrationMode::Duplicate),
             };
             let first_touch = !pages.minus(&block.anywhere()).is_empty();
             let along = if groups.len() > 1 {
@@ -166,10 +168,10 @@ impl Space {
             let along = along.minus(block.resident(to)).minus(pages);
             let migrated = self.make_resident(id, block, to, pages, &along, mode, work)?;
             match (&self.rules.thrashing, mode) {
-                (Some(rules), Mode::Move) if !migrated.is_empty() => {
+                (Some(rules), MigrationMode::Move) if !migrated.is_empty() => {
                     block.thrashing.migrated(rules, to, &migrated, work.at);
                 }
-                (Some(_), Mode::Duplicate) => block.thrashing.reset(pages),
+                (Some(_), MigrationMode::Duplicate) => block.thrashing.reset(pages),
                 _ => {}
             }
             if to != by {
@@ -200,9 +202,9 @@ impl Space {
         pages: PageSet,
         by: Processor,
         write: bool,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Groups {
-        if let Managed::Fixed(home) = self.range(id.range).mode
+        if let ManagedMode::Fixed(home) = self.range(id.range).mode
             && by != Processor::HOST
             && by != home
         {
@@ -214,14 +216,18 @@ impl Space {
         let mut groups = Groups::new();
         let mut throttled = false;
         for page in pages.iter() {
-            let hint = self.rules.thrashing.as_ref().map_or(Hint::None, |r| block.thrashing.hint(r, page, work.at));
-            let pinned = (hint == Hint::Pin).then(|| self.pinned(policy, block, page, by)).flatten();
+            let response = self
+                .rules
+                .thrashing
+                .as_ref()
+                .map_or(ThrashingResponse::None, |r| block.thrashing.response(r, page, work.at));
+            let pinned = (response == ThrashingResponse::Pin).then(|| self.pinned(policy, block, page, by)).flatten();
             match (pinned, &self.rules.thrashing) {
                 (Some(_), _) => {
                     block.thrashing.pin(page, work.at);
                     work.pinned += 1;
                 }
-                (None, Some(_)) if hint != Hint::None => {
+                (None, Some(_)) if response != ThrashingResponse::None => {
                     block.thrashing.throttle(page);
                     throttled = true;
                 }

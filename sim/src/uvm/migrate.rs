@@ -1,15 +1,16 @@
 //! Migration of pages, by faults and by prefetches (`uvm_migrate`).
 
 use super::block::Block;
-use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
-use super::space::{BlockId, Managed, NoMemory, Processor, RangeId, Space, blocks_over};
-use super::work::Work;
+use super::ids::{BlockId, ManagedMode, NoMemory, Processor, RangeId};
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet, blocks_over};
+use super::space::Space;
+use super::work::MigrationWork;
 use cumem_driver::Location;
 use std::ops::Range;
 
 /// What happens to copies of the pages on other processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum MigrationMode {
     /// They are dropped.
     Move,
     /// They stay; all copies are read-only.
@@ -27,14 +28,14 @@ impl Space {
         to: Processor,
         pages: &PageSet,
         along: &PageSet,
-        mode: Mode,
-        work: &mut Work,
+        mode: MigrationMode,
+        work: &mut MigrationWork,
     ) -> Result<PageSet, NoMemory> {
         let all = pages.or(along);
         if all.is_empty() {
             return Ok(PageSet::EMPTY);
         }
-        let fixed = matches!(self.range(id.range).mode, Managed::Fixed(_));
+        let fixed = matches!(self.range(id.range).mode, ManagedMode::Fixed(_));
         if let (Some(gpu), false) = (to.gpu(), fixed) {
             self.back(gpu, id, block, &all, work)?;
         }
@@ -49,11 +50,11 @@ impl Space {
             // The page's mappings are dropped when it moves. The next fault or the advice in force restores them.
             block.unmap_remote(other, &missing);
             let there = block.resident(other).and(&all);
-            if mode == Mode::Move && !there.is_empty() {
+            if mode == MigrationMode::Move && !there.is_empty() {
                 work.collapsed += there.minus(&copied).count() as u64 * PAGE;
                 *block.resident_mut(other) = block.resident(other).minus(&all);
                 if let Some(gpu) = other.gpu() {
-                    self.note_unused(gpu, block);
+                    self.move_if_unused(gpu, block);
                 }
             }
         }
@@ -64,7 +65,7 @@ impl Space {
 
     /// Records the copies of `copied` to `to`: one copy for each contiguous run that one processor holds.
     /// Between devices without peer access, each run takes two copies, through the host.
-    fn copy_runs(&self, id: BlockId, block: &Block, to: Processor, copied: PageSet, work: &mut Work) {
+    fn copy_runs(&self, id: BlockId, block: &Block, to: Processor, copied: PageSet, work: &mut MigrationWork) {
         let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
         if copied.is_empty() {
             return;
@@ -111,7 +112,7 @@ impl Space {
         range: RangeId,
         pages: Range<u64>,
         to: Processor,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let several = blocks_over(pages.clone()).count() > 1;
         let second = several && to.gpu().is_none_or(|gpu| self.gpus[gpu].config.second_pass);
@@ -140,14 +141,14 @@ impl Space {
         block: &mut Block,
         wanted: PageSet,
         to: Processor,
-        work: &mut Work,
+        work: &mut MigrationWork,
     ) -> Result<(), NoMemory> {
         let first = u64::from(id.index) * PAGES_PER_BLOCK as u64;
         let span = first..first + block.pages as u64;
         let segments: smallvec::SmallVec<[_; 2]> = self.range(id.range).policy.over(span).collect();
         for (segment, policy) in segments {
             let segment = PageSet::range((segment.start - first) as usize, (segment.end - first) as usize);
-            let mode = if policy.read_mostly { Mode::Duplicate } else { Mode::Move };
+            let mode = if policy.read_mostly { MigrationMode::Duplicate } else { MigrationMode::Move };
             self.make_resident(id, block, to, &wanted.and(&segment), &PageSet::EMPTY, mode, work)?;
         }
         block.thrashing.reset(&wanted);
@@ -155,22 +156,22 @@ impl Space {
     }
 
     /// Records the target of the last prefetch of `pages`. This changes no residency.
-    pub(crate) fn note_prefetch(&mut self, range: RangeId, pages: Range<u64>, to: Location) {
+    pub(crate) fn record_prefetch_target(&mut self, range: RangeId, pages: Range<u64>, to: Location) {
         self.range_mut(range).last_prefetch.update(pages, |_| Some(to));
     }
 
     /// Migrates all managed memory of device `to` back to that device.
     /// A kernel launch does this on a device without concurrent managed access.
-    pub(crate) fn bring_home(&mut self, to: Processor, work: &mut Work) -> Result<(), NoMemory> {
+    pub(crate) fn return_to_device(&mut self, to: Processor, work: &mut MigrationWork) -> Result<(), NoMemory> {
         for range in (0..self.ranges.len() as u32).map(RangeId) {
-            let home = self.ranges[range.0 as usize].as_ref().filter(|r| r.mode == Managed::Fixed(to));
+            let home = self.ranges[range.0 as usize].as_ref().filter(|r| r.mode == ManagedMode::Fixed(to));
             let Some(home) = home else { continue };
             let pages = 0..home.pages;
             for (index, within) in blocks_over(pages) {
                 let id = BlockId { range, index };
                 let mut block = self.take(id);
                 let all = PageSet::range(within.start, within.end);
-                let moved = self.make_resident(id, &mut block, to, &all, &PageSet::EMPTY, Mode::Move, work);
+                let moved = self.make_resident(id, &mut block, to, &all, &PageSet::EMPTY, MigrationMode::Move, work);
                 self.put(id, block);
                 moved?;
             }

@@ -1,9 +1,13 @@
-//! [`PageSet`]: one bit for each 4 KiB page of a 2 MiB block.
+//! Pages and blocks: their sizes, the pages of a range, and [`PageSet`]: one bit for each 4 KiB page of a 2 MiB block.
+
+use std::ops::Range;
 
 /// Bytes of a page: the host's page size on x86-64.
 pub(crate) const PAGE: u64 = 4096;
 /// Pages of a block (`PAGES_PER_UVM_VA_BLOCK`).
 pub(super) const PAGES_PER_BLOCK: usize = 512;
+/// Bytes of a block (`UVM_VA_BLOCK_SIZE`), and of a root chunk of device memory.
+pub(crate) const BLOCK: u64 = PAGE * PAGES_PER_BLOCK as u64;
 /// Pages of the 64 KiB to which a fault grows (`UVM_BIG_PAGE_SIZE`).
 pub(super) const BIG_PAGE: usize = 16;
 
@@ -116,6 +120,27 @@ impl PageSet {
         }
         None
     }
+}
+
+/// Returns the pages in which a range of an allocation lies.
+pub(crate) fn pages_of(offset: u64, bytes: u64) -> Range<u64> {
+    offset / PAGE..(offset + bytes).div_ceil(PAGE)
+}
+
+/// Returns the number of pages in block `index` of a range of `pages` pages.
+pub(super) fn block_pages(pages: u64, index: u64) -> usize {
+    (pages - index * PAGES_PER_BLOCK as u64).min(PAGES_PER_BLOCK as u64) as usize
+}
+
+/// Returns the blocks that `pages` overlap, each with the overlapping pages by their number within the block.
+pub(super) fn blocks_over(pages: Range<u64>) -> impl Iterator<Item = (u32, Range<usize>)> {
+    let per = PAGES_PER_BLOCK as u64;
+    (pages.start / per..pages.end.div_ceil(per)).map(move |index| {
+        let first = index * per;
+        let start = pages.start.max(first) - first;
+        let end = pages.end.min(first + per) - first;
+        (index as u32, start as usize..end as usize)
+    })
 }
 
 #[cfg(test)]

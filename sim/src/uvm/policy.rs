@@ -1,6 +1,6 @@
 //! [`Policy`]: the advice in force on a range of pages.
 
-use super::space::Processor;
+use super::ids::Processor;
 use cumem_driver::Location;
 
 /// The advice in force on a page.

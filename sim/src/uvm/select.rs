@@ -1,8 +1,9 @@
 //! Selection of the processor to which a fault moves a page (`block_select_processor_residency`).
 
 use super::block::Block;
+use super::ids::Processor;
 use super::policy::Policy;
-use super::space::{Processor, Space};
+use super::space::Space;
 
 /// The effect of a fault on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +70,8 @@ impl Space {
     /// - It also stays if the host can map all device memory and all contending processors can map the holder's memory.
     /// - Otherwise the page moves to the faulting processor.
     pub(super) fn pinned(&self, policy: &Policy, block: &Block, page: usize, by: Processor) -> Option<Destination> {
-        let fighters = block.thrashing.processors(page);
-        let all_reach = |at| block.processors().filter(|p| fighters.contains(*p)).all(|p| self.can_map(p, at));
+        let contenders = block.thrashing.processors(page);
+        let all_reach = |at| block.processors().filter(|p| contenders.contains(*p)).all(|p| self.can_map(p, at));
         let holder = block.holder(page)?;
         let home = match policy.preferred.map(|preferred| preferred.processor) {
             Some(preferred) if all_reach(preferred) => preferred,

@@ -2,66 +2,14 @@
 
 use super::block::Block;
 use super::chunks::Chunks;
+use super::ids::{BlockId, ManagedMode, NoMemory, Processor, RangeId};
 use super::intervals::Intervals;
-use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};
+use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet, block_pages, blocks_over};
 use super::policy::Policy;
 use super::rules::Rules;
+use super::work::MigrationWork;
 use cumem_driver::Location;
 use std::ops::Range;
-
-/// Bytes of a block (`UVM_VA_BLOCK_SIZE`), and of a root chunk of device memory.
-pub(crate) const BLOCK: u64 = PAGE * PAGES_PER_BLOCK as u64;
-
-/// The host or a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Processor(u8);
-
-impl Processor {
-    pub(crate) const HOST: Self = Self(0);
-
-    pub(crate) fn device(d: u32) -> Self {
-        Self(d as u8 + 1)
-    }
-
-    pub(super) const fn from_index(index: usize) -> Self {
-        Self(index as u8)
-    }
-
-    /// Returns 0 for the host and `d + 1` for device `d`.
-    pub(crate) fn index(self) -> usize {
-        self.0.into()
-    }
-
-    /// Returns the device's number, or `None` for the host.
-    pub(crate) fn gpu(self) -> Option<usize> {
-        self.index().checked_sub(1)
-    }
-}
-
-/// The index of a managed allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RangeId(pub(super) u32);
-
-/// The index of a block within a managed allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BlockId {
-    pub(super) range: RangeId,
-    pub(super) index: u32,
-}
-
-/// The error for a device that has neither free memory nor a chunk to evict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoMemory;
-
-/// How a managed allocation behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Managed {
-    /// Pages get memory at their first access and migrate one by one.
-    Concurrent,
-    /// For devices without concurrent managed access: all pages are device memory from the start, and all of them
-    /// return to the device when a kernel is launched.
-    Fixed(Processor),
-}
 
 /// The facts about a device that this bookkeeping needs.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +43,7 @@ impl Gpu {
 #[derive(Debug)]
 pub(super) struct ManagedRange {
     pub(super) pages: u64,
-    pub(super) mode: Managed,
+    pub(super) mode: ManagedMode,
     pub(super) blocks: Vec<Option<Box<Block>>>,
     pub(super) policy: Intervals<Policy>,
     pub(super) last_prefetch: Intervals<Option<Location>>,
@@ -126,14 +74,14 @@ impl Space {
     }
 
     /// Takes `bytes` of device memory for plain use, and evicts managed pages if necessary.
-    pub(crate) fn take_plain(&mut self, d: u32, bytes: u64, work: &mut super::Work) -> Result<(), NoMemory> {
+    pub(crate) fn take_plain(&mut self, d: u32, bytes: u64, work: &mut MigrationWork) -> Result<(), NoMemory> {
         let gpu = &self.gpus[d as usize];
         // Checked first, so that a request that cannot succeed evicts nothing.
         if bytes > gpu.config.capacity - gpu.plain {
             return Err(NoMemory);
         }
-        let nobody = BlockId { range: RangeId(u32::MAX), index: 0 };
-        self.make_room(d as usize, bytes, nobody, work)?;
+        let no_block = BlockId { range: RangeId(u32::MAX), index: 0 };
+        self.make_room(d as usize, bytes, no_block, work)?;
         self.gpus[d as usize].plain += bytes;
         Ok(())
     }
@@ -144,7 +92,7 @@ impl Space {
     }
 
     /// Adds a managed allocation of `bytes`, rounded up to whole pages.
-    pub(crate) fn add(&mut self, bytes: u64, mode: Managed) -> RangeId {
+    pub(crate) fn add(&mut self, bytes: u64, mode: ManagedMode) -> RangeId {
         let pages = bytes.div_ceil(PAGE);
         let mut blocks = Vec::new();
         blocks.resize_with(pages.div_ceil(PAGES_PER_BLOCK as u64) as usize, || None);
@@ -158,7 +106,7 @@ impl Space {
             }
         };
         self.ranges[id.0 as usize] = Some(range);
-        if let Managed::Fixed(at) = mode {
+        if let ManagedMode::Fixed(at) = mode {
             self.populate(id, at);
         }
         id
@@ -223,20 +171,4 @@ impl Space {
             self.put(block_id, block);
         }
     }
-}
-
-/// Returns the number of pages in block `index` of a range of `pages` pages.
-fn block_pages(pages: u64, index: u64) -> usize {
-    (pages - index * PAGES_PER_BLOCK as u64).min(PAGES_PER_BLOCK as u64) as usize
-}
-
-/// Returns the blocks that `pages` overlap, each with the overlapping pages by their number within the block.
-pub(super) fn blocks_over(pages: Range<u64>) -> impl Iterator<Item = (u32, Range<usize>)> {
-    let per = PAGES_PER_BLOCK as u64;
-    (pages.start / per..pages.end.div_ceil(per)).map(move |index| {
-        let first = index * per;
-        let start = pages.start.max(first) - first;
-        let end = pages.end.min(first + per) - first;
-        (index as u32, start as usize..end as usize)
-    })
 }

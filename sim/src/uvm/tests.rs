@@ -7,7 +7,9 @@ mod policy;
 mod tails;
 mod thrashing;
 
-use super::{BLOCK, GpuConfig, Managed, NoMemory, PAGE, Processor, RangeId, Rules, Space, Step, Work};
+use super::{
+    BLOCK, GpuConfig, ManagedMode, MigrationStep, MigrationWork, NoMemory, PAGE, Processor, RangeId, Rules, Space,
+};
 use cumem_driver::{Advice, DeviceId, Location};
 
 const GPU: Processor = Processor::from_index(1);
@@ -19,24 +21,24 @@ fn space(chunks: u64, gpus: usize) -> Space {
     Space::new(vec![config; gpus], Rules::default())
 }
 
-fn recorded() -> Work {
-    Work { steps: Some(Vec::new()), ..Work::default() }
+fn recorded() -> MigrationWork {
+    MigrationWork { steps: Some(Vec::new()), ..MigrationWork::default() }
 }
 
-fn touch(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>, by: Processor, write: bool) -> Work {
+fn touch(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>, by: Processor, write: bool) -> MigrationWork {
     let mut work = recorded();
     space.touch(range, pages, by, write, &mut work).expect("there is memory");
     work
 }
 
-fn prefetch(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>, to: Processor) -> Work {
+fn prefetch(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>, to: Processor) -> MigrationWork {
     let mut work = recorded();
     space.prefetch(range, pages, to, &mut work).expect("there is memory");
     work
 }
 
 fn advise(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>, advice: Advice, at: Processor) {
-    space.advise(range, pages, advice, at, &mut Work::default());
+    space.advise(range, pages, advice, at, &mut MigrationWork::default());
 }
 
 fn resident(space: &Space, range: RangeId, pages: std::ops::Range<u64>) -> Vec<u64> {
@@ -60,10 +62,10 @@ const RECORDED: [Recorded; 3] = [
 fn experiment_1_faults_and_transfers_are_those_of_the_recorded_runs() {
     for Recorded { order, to_device, to_host } in RECORDED {
         let mut space = space(64, 1);
-        let range = space.add(BLOCK, Managed::Concurrent);
+        let range = space.add(BLOCK, ManagedMode::Concurrent);
         let fill = touch(&mut space, range, 0..512, HOST, true);
         assert_eq!((fill.faults, fill.populated), (6, BLOCK), "a sequential first touch of 2 MiB is six faults");
-        let (mut up, mut down) = (Work::default(), Work::default());
+        let (mut up, mut down) = (MigrationWork::default(), MigrationWork::default());
         for unit in order {
             space.touch(range, unit * 16..unit * 16 + 1, GPU, true, &mut up).expect("there is memory");
         }
@@ -79,13 +81,13 @@ fn experiment_1_faults_and_transfers_are_those_of_the_recorded_runs() {
 #[test]
 fn experiment_3_a_sequential_touch_doubles_what_it_moves() {
     let mut space = space(64, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
     let work = touch(&mut space, range, 0..512, GPU, false);
     let steps = work.steps.expect("they were wanted");
     let faults = steps.iter().filter_map(|s| match s {
-        Step::Fault { page, .. } => Some(page / 16),
-        Step::Transfer { .. } | Step::Eviction { .. } => None,
+        MigrationStep::Fault { page, .. } => Some(page / 16),
+        MigrationStep::Transfer { .. } | MigrationStep::Eviction { .. } => None,
     });
     assert_eq!(faults.collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16]);
     assert_eq!(work.to_device.bytes, BLOCK);
@@ -94,11 +96,11 @@ fn experiment_3_a_sequential_touch_doubles_what_it_moves() {
 #[test]
 fn experiment_3_one_page_takes_a_whole_chunk() {
     let mut space = space(4, 1);
-    let range = space.add(4 * BLOCK, Managed::Concurrent);
+    let range = space.add(4 * BLOCK, ManagedMode::Concurrent);
     let work = touch(&mut space, range, 700..701, GPU, true);
     assert_eq!(work.populated, 64 << 10);
     assert_eq!(space.free_bytes(0), 3 * BLOCK);
-    let tail = space.add(192 << 10, Managed::Concurrent);
+    let tail = space.add(192 << 10, ManagedMode::Concurrent);
     touch(&mut space, tail, 3..4, GPU, true);
     assert_eq!(space.free_bytes(0), 3 * BLOCK - (64 << 10), "a short block takes 64 KiB chunks");
     space.remove(range);
@@ -109,7 +111,7 @@ fn experiment_3_one_page_takes_a_whole_chunk() {
 #[test]
 fn experiment_5_eviction_goes_by_fault_order_and_a_hit_does_not_refresh() {
     let mut space = space(3, 1);
-    let range = space.add(5 * BLOCK, Managed::Concurrent);
+    let range = space.add(5 * BLOCK, ManagedMode::Concurrent);
     for block in 0..3 {
         prefetch(&mut space, range, block * 512..block * 512 + 512, GPU);
     }
@@ -126,7 +128,7 @@ fn experiment_5_eviction_goes_by_fault_order_and_a_hit_does_not_refresh() {
 #[test]
 fn experiment_5_emptied_chunks_are_taken_first_and_without_a_copy() {
     let mut space = space(2, 1);
-    let range = space.add(3 * BLOCK, Managed::Concurrent);
+    let range = space.add(3 * BLOCK, ManagedMode::Concurrent);
     prefetch(&mut space, range, 0..1024, GPU);
     prefetch(&mut space, range, 512..1024, HOST);
     assert_eq!(space.free_bytes(0), 0, "the chunk stays with unified memory");
@@ -138,9 +140,9 @@ fn experiment_5_emptied_chunks_are_taken_first_and_without_a_copy() {
 #[test]
 fn experiment_7_plain_memory_evicts_and_is_never_evicted() {
     let mut space = space(4, 1);
-    let range = space.add(8 * BLOCK, Managed::Concurrent);
+    let range = space.add(8 * BLOCK, ManagedMode::Concurrent);
     prefetch(&mut space, range, 0..4 * 512, GPU);
-    let mut work = Work::default();
+    let mut work = MigrationWork::default();
     assert_eq!(space.take_plain(0, 5 * BLOCK, &mut work), Err(NoMemory));
     assert_eq!(work.evictions, 0, "a request without hope evicts nothing");
     assert_eq!(space.take_plain(0, 4 * BLOCK, &mut work), Ok(()));
@@ -153,7 +155,7 @@ fn experiment_7_plain_memory_evicts_and_is_never_evicted() {
 #[test]
 fn more_than_fits_is_prefetched_twice() {
     let mut space = space(4, 1);
-    let range = space.add(6 * BLOCK, Managed::Concurrent);
+    let range = space.add(6 * BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..6 * 512, HOST, true);
     let work = prefetch(&mut space, range, 0..6 * 512, GPU);
     assert_eq!(work.to_device.bytes, 12 * BLOCK, "about 2N blocks in");
@@ -165,7 +167,7 @@ fn more_than_fits_is_prefetched_twice() {
 fn experiment_17_a_cyclic_scan_misses_always_when_one_block_too_large() {
     for (blocks, faults) in [(4, 0), (5, 5 * 6)] {
         let mut space = space(4, 1);
-        let range = space.add(blocks * BLOCK, Managed::Concurrent);
+        let range = space.add(blocks * BLOCK, ManagedMode::Concurrent);
         touch(&mut space, range, 0..blocks * 512, GPU, true);
         assert_eq!(touch(&mut space, range, 0..blocks * 512, GPU, true).faults, faults, "{blocks} blocks");
     }
@@ -174,7 +176,7 @@ fn experiment_17_a_cyclic_scan_misses_always_when_one_block_too_large() {
 #[test]
 fn experiment_22_read_mostly_copies_until_somebody_writes() {
     let mut space = space(8, 2);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
     advise(&mut space, range, 0..512, Advice::SetReadMostly, HOST);
     for reader in [GPU, OTHER] {
@@ -193,7 +195,7 @@ fn experiment_22_read_mostly_copies_until_somebody_writes() {
 #[test]
 fn experiment_22_evicting_a_page_that_the_host_has_moves_nothing() {
     let mut space = space(1, 1);
-    let range = space.add(2 * BLOCK, Managed::Concurrent);
+    let range = space.add(2 * BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..1024, HOST, true);
     advise(&mut space, range, 0..1024, Advice::SetReadMostly, HOST);
     touch(&mut space, range, 0..512, GPU, false);
@@ -204,7 +206,7 @@ fn experiment_22_evicting_a_page_that_the_host_has_moves_nothing() {
 #[test]
 fn experiment_4_a_preferred_location_keeps_pages_where_they_can_be_reached() {
     let mut space = space(8, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
     advise(&mut space, range, 0..512, Advice::SetPreferredLocation(Location::Host), HOST);
     let work = touch(&mut space, range, 0..4, GPU, true);
@@ -212,7 +214,7 @@ fn experiment_4_a_preferred_location_keeps_pages_where_they_can_be_reached() {
     assert_eq!(touch(&mut space, range, 0..4, GPU, true).faults, 0);
 
     let device = Location::Device(DeviceId::cuda(0));
-    let fresh = space.add(BLOCK, Managed::Concurrent);
+    let fresh = space.add(BLOCK, ManagedMode::Concurrent);
     advise(&mut space, fresh, 0..512, Advice::SetPreferredLocation(device), GPU);
     assert_eq!(touch(&mut space, fresh, 5..6, GPU, true).populated, BLOCK, "a first touch at home brings the block");
     assert_eq!(touch(&mut space, fresh, 0..1, HOST, true).to_host.bytes, PAGE, "and nothing more leaves than must");
@@ -222,7 +224,7 @@ fn experiment_4_a_preferred_location_keeps_pages_where_they_can_be_reached() {
 #[test]
 fn experiment_4_accessed_by_maps_without_faults() {
     let mut space = space(8, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
     advise(&mut space, range, 0..256, Advice::SetAccessedBy(Location::Host), GPU);
     let work = touch(&mut space, range, 0..256, GPU, false);
@@ -234,7 +236,7 @@ fn experiment_4_accessed_by_maps_without_faults() {
 fn devices_without_peer_access_copy_through_the_host() {
     let config = GpuConfig { capacity: 8 * BLOCK, mapped_by_host: false, peers: false, second_pass: true };
     let mut space = Space::new([config; 2], Rules::default());
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     prefetch(&mut space, range, 0..512, GPU);
     touch(&mut space, range, 0..512, GPU, true);
     let work = prefetch(&mut space, range, 0..512, OTHER);
@@ -244,14 +246,14 @@ fn devices_without_peer_access_copy_through_the_host() {
 #[test]
 fn experiment_4_advice_on_a_part_splits_and_attributes_are_what_all_pages_share() {
     let mut space = space(8, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     advise(&mut space, range, 100..200, Advice::SetReadMostly, HOST);
     advise(&mut space, range, 0..512, Advice::SetAccessedBy(Location::Host), HOST);
-    space.note_prefetch(range, 0..256, Location::Host);
-    let part = space.told(range, 100..200);
+    space.record_prefetch_target(range, 0..256, Location::Host);
+    let part = space.common_advice(range, 100..200);
     assert!(part.read_mostly && part.accessed_by(HOST) && !part.accessed_by(GPU));
     assert_eq!(part.last_prefetch, Some(Location::Host));
-    let whole = space.told(range, 0..512);
+    let whole = space.common_advice(range, 0..512);
     assert!(!whole.read_mostly && whole.accessed_by(HOST));
     assert_eq!(whole.last_prefetch, None, "half of it was never prefetched");
 }

@@ -7,14 +7,14 @@
 //! page is never the one that waits. The driver's adaptive window keeps its start value,
 //! because the driver's rules for changing it are not documented.
 
+use super::ids::Processor;
 use super::pages::{PAGES_PER_BLOCK, PageSet};
 use super::policy::Processors;
 use super::rules::ThrashingRules;
-use super::space::Processor;
 
 /// How thrashing affects a fault on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hint {
+pub(super) enum ThrashingResponse {
     None,
     /// The faulting processor waits first.
     Throttle,
@@ -112,18 +112,18 @@ impl Thrashing {
     }
 
     /// Returns how thrashing affects a fault on `page`.
-    pub(super) fn hint(&self, rules: &ThrashingRules, page: usize, at: u64) -> Hint {
+    pub(super) fn response(&self, rules: &ThrashingRules, page: usize, at: u64) -> ThrashingResponse {
         let Some(tracked) = self.tracked.as_ref().filter(|tracked| tracked.thrashing.contains(page)) else {
-            return Hint::None;
+            return ThrashingResponse::None;
         };
         let history = &tracked.pages[page];
         if tracked.pinned.contains(page) {
-            return Hint::Pin;
+            return ThrashingResponse::Pin;
         }
         match (at.saturating_sub(history.last) > rules.lapse, history.throttles >= rules.pin_threshold) {
-            (true, _) => Hint::None,
-            (false, true) => Hint::Pin,
-            (false, false) => Hint::Throttle,
+            (true, _) => ThrashingResponse::None,
+            (false, true) => ThrashingResponse::Pin,
+            (false, false) => ThrashingResponse::Throttle,
         }
     }
 
@@ -151,7 +151,7 @@ impl Thrashing {
 
     /// Ends pins that have expired by `at`, and returns their pages.
     /// Also clears the history after a long time without events.
-    pub(super) fn pass(&mut self, rules: &ThrashingRules, at: u64) -> PageSet {
+    pub(super) fn expire_pins(&mut self, rules: &ThrashingRules, at: u64) -> PageSet {
         let Some(tracked) = &mut self.tracked else { return PageSet::EMPTY };
         let mut freed = PageSet::EMPTY;
         for page in tracked.pinned.iter() {

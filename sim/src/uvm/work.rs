@@ -1,12 +1,12 @@
-//! [`Work`]: the effects of an operation on managed memory.
+//! [`MigrationWork`]: the effects of an operation on managed memory.
 
+use super::ids::{Processor, RangeId};
 use super::pages::PAGE;
-use super::space::{Processor, RangeId};
 use cumem_driver::MigrationCause;
 
 /// Counts of the effects. Time and statistics are computed from them.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct MigrationWork {
     /// Virtual time of the operation, in nanoseconds.
     pub(crate) at: u64,
     /// Faults served.
@@ -48,7 +48,7 @@ pub(crate) struct Work {
     /// The reason for copies other than evictions.
     pub(crate) cause: MigrationCause,
     /// The single steps in order, if the caller wants them recorded.
-    pub(crate) steps: Option<Vec<Step>>,
+    pub(crate) steps: Option<Vec<MigrationStep>>,
 }
 
 /// Copies in one direction.
@@ -61,7 +61,7 @@ pub(crate) struct Transfer {
 
 /// One step of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum MigrationStep {
     /// A processor accessed a page that it could not reach.
     Fault { by: Processor, range: RangeId, page: u64 },
     /// A run of pages was copied.
@@ -70,7 +70,7 @@ pub(crate) enum Step {
     Eviction { range: RangeId, page: u64 },
 }
 
-impl Work {
+impl MigrationWork {
     /// Returns the number of copies in all directions.
     pub(crate) fn copies(&self) -> u64 {
         self.to_device.runs + self.to_host.runs + self.peer.runs
@@ -79,7 +79,7 @@ impl Work {
     pub(super) fn fault(&mut self, by: Processor, range: RangeId, page: u64) {
         self.faults += 1;
         if let Some(steps) = &mut self.steps {
-            steps.push(Step::Fault { by, range, page });
+            steps.push(MigrationStep::Fault { by, range, page });
         }
     }
 
@@ -97,7 +97,7 @@ impl Work {
     ) {
         self.evictions += 1;
         if let Some(steps) = &mut self.steps {
-            steps.push(Step::Eviction { range, page: first });
+            steps.push(MigrationStep::Eviction { range, page: first });
         }
         for (page, pages) in runs {
             self.evicted += pages * PAGE;
@@ -114,7 +114,7 @@ impl Work {
         direction.bytes += pages * PAGE;
         direction.runs += 1;
         if let Some(steps) = &mut self.steps {
-            steps.push(Step::Transfer { cause, from, to, range, page, pages });
+            steps.push(MigrationStep::Transfer { cause, from, to, range, page, pages });
         }
     }
 }

@@ -3,21 +3,21 @@
 use super::*;
 use crate::uvm::FaultPrefetch;
 
-fn in_order(space: &mut Space, range: RangeId, order: &[u64], in_flight: usize) -> Work {
+fn in_order(space: &mut Space, range: RangeId, order: &[u64], in_flight: usize) -> MigrationWork {
     let mut work = recorded();
     space.touch_in_order(range, order.iter().copied(), GPU, true, in_flight, &mut work).expect("there is memory");
     work
 }
 
-fn faults(work: &Work) -> Vec<u64> {
+fn faults(work: &MigrationWork) -> Vec<u64> {
     let steps = work.steps.iter().flatten();
-    steps.filter_map(|step| if let Step::Fault { page, .. } = step { Some(*page) } else { None }).collect()
+    steps.filter_map(|step| if let MigrationStep::Fault { page, .. } = step { Some(*page) } else { None }).collect()
 }
 
 #[test]
 fn a_batch_is_sorted_and_free_of_duplicates() {
     let mut space = space(8, 1);
-    let range = space.add(4 * BLOCK, Managed::Concurrent);
+    let range = space.add(4 * BLOCK, ManagedMode::Concurrent);
     let work = in_order(&mut space, range, &[1030, 5, 513, 5, 1024], 64);
     assert_eq!(faults(&work), [5, 513, 1024, 1030], "by address, each once");
     assert_eq!((work.batches, work.duplicates, work.faults), (1, 1, 4));
@@ -29,7 +29,7 @@ fn threads_in_flight_and_the_drivers_limit_bound_a_batch() {
     for (in_flight, batches) in [(1, 512), (100, 6), (256, 2), (4096, 2)] {
         let mut space = space(8, 1);
         space.rules.prefetch = FaultPrefetch::Off;
-        let range = space.add(BLOCK, Managed::Concurrent);
+        let range = space.add(BLOCK, ManagedMode::Concurrent);
         let order: Vec<_> = (0..512).collect();
         let work = in_order(&mut space, range, &order, in_flight);
         assert_eq!((work.batches, work.faults), (batches, 512), "{in_flight} in flight");
@@ -39,7 +39,7 @@ fn threads_in_flight_and_the_drivers_limit_bound_a_batch() {
 #[test]
 fn the_faults_of_a_batch_count_together_for_the_prefetcher() {
     let mut space = space(8, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     // 17 of the 32 units of 64 KiB fault at once. That is more than 51 %, so the whole block is fetched.
     let order: Vec<_> = (0..17).map(|unit| unit * 16).collect();
     let work = in_order(&mut space, range, &order, 64);
@@ -50,7 +50,7 @@ fn the_faults_of_a_batch_count_together_for_the_prefetcher() {
 #[test]
 fn what_an_earlier_batch_brought_does_not_fault() {
     let mut space = space(8, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     let order: Vec<_> = (0..512).collect();
     let work = in_order(&mut space, range, &order, 1);
     assert_eq!(faults(&work), [0, 16, 32, 64, 128, 256], "one at a time, it is the sequential touch");
@@ -63,7 +63,7 @@ fn the_prefetcher_can_be_turned_off_or_held_to_64_kib() {
     {
         let mut space = space(8, 1);
         space.rules.prefetch = prefetch;
-        let range = space.add(BLOCK, Managed::Concurrent);
+        let range = space.add(BLOCK, ManagedMode::Concurrent);
         space.rules.prefetch = FaultPrefetch::Density;
         touch(&mut space, range, 0..512, HOST, true);
         space.rules.prefetch = prefetch;
@@ -75,11 +75,11 @@ fn the_prefetcher_can_be_turned_off_or_held_to_64_kib() {
 #[test]
 fn faults_that_go_different_ways_bring_nothing_along() {
     let mut space = space(8, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
     advise(&mut space, range, 0..512, Advice::SetReadMostly, HOST);
     touch(&mut space, range, 0..16, GPU, false);
-    let one = space.add(BLOCK, Managed::Concurrent);
+    let one = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, one, 0..512, HOST, true);
     advise(&mut space, one, 0..256, Advice::SetAccessedBy(Location::Host), GPU);
     prefetch(&mut space, one, 0..16, GPU);

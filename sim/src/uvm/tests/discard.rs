@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn discard(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>) -> Work {
+fn discard(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>) -> MigrationWork {
     let mut work = recorded();
     space.discard(range, pages, &mut work);
     work
@@ -11,7 +11,7 @@ fn discard(space: &mut Space, range: RangeId, pages: std::ops::Range<u64>) -> Wo
 #[test]
 fn experiment_5_discarded_blocks_go_after_unused_and_before_used_ones_without_a_copy() {
     let mut space = space(3, 1);
-    let range = space.add(6 * BLOCK, Managed::Concurrent);
+    let range = space.add(6 * BLOCK, ManagedMode::Concurrent);
     prefetch(&mut space, range, 0..3 * 512, GPU);
     discard(&mut space, range, 512..1024);
     prefetch(&mut space, range, 2 * 512..3 * 512, HOST);
@@ -29,7 +29,7 @@ fn experiment_5_discarded_blocks_go_after_unused_and_before_used_ones_without_a_
 #[test]
 fn the_next_access_ends_it() {
     let mut space = space(1, 1);
-    let range = space.add(2 * BLOCK, Managed::Concurrent);
+    let range = space.add(2 * BLOCK, ManagedMode::Concurrent);
     prefetch(&mut space, range, 0..512, GPU);
     discard(&mut space, range, 0..512);
     let work = touch(&mut space, range, 0..1, GPU, true);
@@ -45,7 +45,7 @@ fn the_next_access_ends_it() {
 #[test]
 fn copies_end() {
     let mut space = space(2, 1);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);
     advise(&mut space, range, 0..512, Advice::SetReadMostly, HOST);
     touch(&mut space, range, 0..512, GPU, false);

@@ -12,12 +12,12 @@ enum Came {
     /// The page stayed, and the faulting processor maps it.
     Stayed,
     /// The page moved to a third processor, and the faulting processor maps it.
-    Home,
+    AddressSource,
 }
 
 fn outcome(advice: &[(Advice, Processor)], start: Option<Processor>, by: Processor, write: bool) -> Came {
     let mut space = space(8, 2);
-    let range = space.add(BLOCK, Managed::Concurrent);
+    let range = space.add(BLOCK, ManagedMode::Concurrent);
     if let Some(start) = start {
         prefetch(&mut space, range, 0..512, start);
     }
@@ -31,7 +31,7 @@ fn outcome(advice: &[(Advice, Processor)], start: Option<Processor>, by: Process
         (true, 1) => Came::Moved,
         (true, _) => Came::Copied,
         (false, _) if start.is_some_and(|start| at[start.index()]) => Came::Stayed,
-        (false, _) => Came::Home,
+        (false, _) => Came::AddressSource,
     }
 }
 
@@ -48,12 +48,12 @@ fn experiment_4_residency_is_selected_in_the_drivers_order() {
         (2, &[mostly], Some(HOST), GPU, true, Came::Moved),
         (3, &[prefers_gpu], Some(HOST), GPU, false, Came::Moved),
         (5, no_advice, None, GPU, true, Came::Moved),
-        (5, &[prefers_host], None, GPU, true, Came::Home),
+        (5, &[prefers_host], None, GPU, true, Came::AddressSource),
         (5, &[prefers_gpu], None, HOST, true, Came::Moved), // the host cannot map device memory
         (6, &[accessed_by_gpu], Some(HOST), GPU, true, Came::Stayed),
         (6, &[accessed_by_gpu, prefers_other], Some(HOST), GPU, true, Came::Stayed),
         (8, &[prefers_host], Some(HOST), GPU, true, Came::Stayed),
-        (8, &[prefers_other], Some(HOST), GPU, true, Came::Home),
+        (8, &[prefers_other], Some(HOST), GPU, true, Came::AddressSource),
         (10, no_advice, Some(HOST), GPU, false, Came::Moved),
         (10, no_advice, Some(GPU), HOST, false, Came::Moved),
         (10, &[prefers_gpu], Some(GPU), HOST, false, Came::Moved),
@@ -78,7 +78,7 @@ fn experiment_4_read_mostly_wins_over_preferred_wins_over_accessed_by() {
 fn experiment_4_unset_read_mostly_collapses_to_the_preferred_location_or_to_any() {
     for (preferred, survivor) in [(None, 0), (Some(GPU), 1), (Some(OTHER), 2)] {
         let mut space = space(8, 2);
-        let range = space.add(BLOCK, Managed::Concurrent);
+        let range = space.add(BLOCK, ManagedMode::Concurrent);
         touch(&mut space, range, 0..512, HOST, true);
         advise(&mut space, range, 0..512, Advice::SetReadMostly, HOST);
         for reader in [GPU, OTHER] {

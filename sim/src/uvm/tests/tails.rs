@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn experiment_2_a_prefetch_never_crosses_a_block() {
     let mut space = space(8, 1);
-    let range = space.add(2 * BLOCK + (256 << 10), Managed::Concurrent);
+    let range = space.add(2 * BLOCK + (256 << 10), ManagedMode::Concurrent);
     touch(&mut space, range, 0..1088, HOST, true);
     // Access all but the last page of a block. The prefetcher fetches the last page, but nothing of the next block.
     touch(&mut space, range, 0..511, GPU, false);
@@ -13,8 +13,8 @@ fn experiment_2_a_prefetch_never_crosses_a_block() {
     // The tail of 256 KiB takes three faults. The last fault fetches the last two units of 64 KiB.
     let tail = touch(&mut space, range, 1024..1088, GPU, false);
     let faults = tail.steps.expect("they were wanted").into_iter().filter_map(|step| match step {
-        Step::Fault { page, .. } => Some(page),
-        Step::Transfer { .. } | Step::Eviction { .. } => None,
+        MigrationStep::Fault { page, .. } => Some(page),
+        MigrationStep::Transfer { .. } | MigrationStep::Eviction { .. } => None,
     });
     assert_eq!(faults.collect::<Vec<_>>(), [1024, 1040, 1056]);
 }
@@ -22,8 +22,8 @@ fn experiment_2_a_prefetch_never_crosses_a_block() {
 #[test]
 fn experiment_5_a_tail_keeps_the_place_of_its_allocation() {
     let mut space = space(2, 1);
-    let tail = space.add(1 << 20, Managed::Concurrent);
-    let whole = space.add(2 * BLOCK, Managed::Concurrent);
+    let tail = space.add(1 << 20, ManagedMode::Concurrent);
+    let whole = space.add(2 * BLOCK, ManagedMode::Concurrent);
     touch(&mut space, tail, 0..256, GPU, true);
     prefetch(&mut space, whole, 0..1, GPU);
     prefetch(&mut space, tail, 0..256, GPU);

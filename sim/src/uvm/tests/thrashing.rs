@@ -18,15 +18,15 @@ impl Fight {
     fn new(mapped_by_host: bool) -> Self {
         let config = GpuConfig { capacity: 8 * BLOCK, mapped_by_host, peers: true, second_pass: true };
         let mut space = Space::new([config], Rules::default());
-        let range = space.add(BLOCK, Managed::Concurrent);
+        let range = space.add(BLOCK, ManagedMode::Concurrent);
         touch(&mut space, range, 0..512, HOST, true);
         Self { space, range, now: 0, next: GPU }
     }
 
     /// Writes the first page, `micros` microseconds after the last write.
-    fn write(&mut self, by: Processor, micros: u64) -> Work {
+    fn write(&mut self, by: Processor, micros: u64) -> MigrationWork {
         self.now += micros * US;
-        let mut work = Work { at: self.now, ..recorded() };
+        let mut work = MigrationWork { at: self.now, ..recorded() };
         self.space.touch(self.range, 0..1, by, true, &mut work).expect("there is memory");
         self.now = work.at;
         work
@@ -38,8 +38,8 @@ impl Fight {
         assert_eq!((work.faults, work.throttles, work.pinned), (1, throttles, pinned));
     }
 
-    fn both(&mut self, times: u32, micros: u64) -> Work {
-        let mut all = Work::default();
+    fn both(&mut self, times: u32, micros: u64) -> MigrationWork {
+        let mut all = MigrationWork::default();
         for _ in 0..times {
             let work = self.write(self.next, micros);
             self.next = if self.next == GPU { HOST } else { GPU };
@@ -141,7 +141,7 @@ fn thrashing_pages_are_left_out_of_prefetches() {
     fight.both(6, 100);
     fight.space.rules.prefetch = FaultPrefetch::Density;
     let range = fight.range;
-    let mut work = Work { at: fight.now, ..recorded() };
+    let mut work = MigrationWork { at: fight.now, ..recorded() };
     fight.space.touch(range, 1..2, GPU, true, &mut work).expect("there is memory");
     assert_eq!(resident(&fight.space, range, 0..16)[1], 1, "its 64 KiB hold a page that thrashes");
 }

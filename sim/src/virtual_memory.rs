@@ -2,7 +2,7 @@
 
 use super::cost::ns;
 use super::injection::FaultCall;
-use super::machine::{Guard, Machine};
+use super::machine::{Machine, StateGuard};
 use super::profile::Profile;
 use cumem_driver::{CudaErrorCode, DriverError};
 use std::ptr::NonNull;
@@ -10,13 +10,13 @@ use std::ptr::NonNull;
 impl Machine {
     pub(super) fn mapping_granularity(&self, d: u32) -> Result<usize, DriverError> {
         let call = "cuMemGetAllocationGranularity";
-        let state = self.enter_mapping(d, FaultCall::Query, call, |p| ns(p.call_query))?;
+        let state = self.begin_mapping_call(d, FaultCall::Query, call, |p| ns(p.call_query))?;
         Ok(state.profile(d).large_granule.value as usize)
     }
 
     pub(super) fn reserve_addresses(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
         let call = "cuMemAddressReserve";
-        let mut state = self.enter_mapping(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
+        let mut state = self.begin_mapping_call(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
         self.whole_granules(&state, d, call, bytes)?;
         let base = state.memory.reserve(d, bytes);
         let base = base.and_then(|base| NonNull::new(base as *mut u8));
@@ -25,7 +25,7 @@ impl Machine {
 
     pub(super) fn release_addresses(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemAddressFree";
-        let mut state = self.enter_mapping(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
+        let mut state = self.begin_mapping_call(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
         match state.memory.unreserve(d, addr, bytes) {
             true => Ok(()),
             false => Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
@@ -34,7 +34,7 @@ impl Machine {
 
     pub(super) fn map(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemCreate";
-        let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map))?;
+        let mut state = self.begin_mapping_call(d, FaultCall::Map, call, |p| ns(p.call_map))?;
         self.whole_granules(&state, d, call, bytes)?;
         self.whole_granules(&state, d, call, addr)?;
         if !state.memory.can_map(d, addr, bytes) {
@@ -45,8 +45,8 @@ impl Machine {
             state.space.give_plain(d, bytes);
             return Err(state.code(d, "cuMemMap", CudaErrorCode::OUT_OF_MEMORY));
         };
-        state.note_allocation(serial, bytes);
-        state.race_fresh(None, call, addr, bytes);
+        state.record_allocation(serial, bytes);
+        state.race_allocated(None, call, addr, bytes);
         Ok(())
     }
 
@@ -54,7 +54,7 @@ impl Machine {
     /// as many pieces, which is more than on an H100 (`benches/README.md`).
     pub(super) fn map_again(&self, d: u32, addr: u64, pieces: &[(u64, u64)]) -> Result<(), DriverError> {
         let call = "cuMemMap";
-        let mut state = self.enter_mapping(d, FaultCall::Map, call, |p| ns(p.call_map) * pieces.len() as u64)?;
+        let mut state = self.begin_mapping_call(d, FaultCall::Map, call, |p| ns(p.call_map) * pieces.len() as u64)?;
         if !pieces.iter().all(|&(piece, bytes)| state.memory.is_piece(d, piece, bytes)) {
             return Err(state.code(d, "cuMemRetainAllocationHandle", CudaErrorCode::INVALID_VALUE));
         }
@@ -68,7 +68,7 @@ impl Machine {
             return Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY));
         }
         state.journal.mix(bytes);
-        state.race_fresh(None, call, addr, bytes);
+        state.race_allocated(None, call, addr, bytes);
         Ok(())
     }
 
@@ -81,7 +81,7 @@ impl Machine {
     /// The caller must ensure that nothing but enqueued work uses the memory any more.
     pub(super) unsafe fn unmap(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemUnmap";
-        let mut state = self.enter_mapping(d, FaultCall::Free, call, |_| 0)?;
+        let mut state = self.begin_mapping_call(d, FaultCall::Free, call, |_| 0)?;
         let pieces = state.memory.pieces(d, addr, bytes).filter(|pieces| !pieces.is_empty());
         let pieces = pieces.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
         if let Some((piece, alias)) = pieces.iter().find_map(|&at| Some((at, state.memory.alias_of(at)?))) {
@@ -97,21 +97,21 @@ impl Machine {
         Ok(())
     }
 
-    fn enter_mapping(
+    fn begin_mapping_call(
         &self,
         d: u32,
         kind: FaultCall,
         call: &'static str,
         cost: impl Fn(&Profile) -> u64,
-    ) -> Result<Guard<'_>, DriverError> {
-        let state = self.enter(d, kind, call, cost)?;
+    ) -> Result<StateGuard<'_>, DriverError> {
+        let state = self.begin_call(d, kind, call, cost)?;
         match state.profile(d).virtual_memory_management {
             true => Ok(state),
             false => Err(DriverError::NotSupported { what: "virtual memory management", device: self.device_id(d) }),
         }
     }
 
-    fn whole_granules(&self, state: &Guard<'_>, d: u32, call: &'static str, n: u64) -> Result<(), DriverError> {
+    fn whole_granules(&self, state: &StateGuard<'_>, d: u32, call: &'static str, n: u64) -> Result<(), DriverError> {
         match n > 0 && n.is_multiple_of(state.profile(d).large_granule.value as u64) {
             true => Ok(()),
             false => Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),

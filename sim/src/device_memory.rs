@@ -2,10 +2,10 @@
 
 use super::cost::ns;
 use super::handles::Key;
-use super::machine::State;
-use super::memory::Kind;
-use super::pools::{Found, Pool};
-use super::streams::Mark;
+use super::memory::AllocationKind;
+use super::operation::StreamPoint;
+use super::pools::{DriverPool, ReusableBlock};
+use super::state::MachineState;
 use super::uvm::{BLOCK, NoMemory, Processor};
 use cumem_driver::CudaErrorCode;
 
@@ -13,9 +13,14 @@ use cumem_driver::CudaErrorCode;
 /// reserved size after one small allocation; uncalibrated).
 const SEGMENT: u64 = 32 << 20;
 
-impl State {
+impl MachineState {
     /// Allocates device memory for a plain allocation or a segment. Returns its address and serial number.
-    pub(super) fn take_device_memory(&mut self, d: u32, bytes: u64, kind: Kind) -> Result<(u64, u64), CudaErrorCode> {
+    pub(super) fn take_device_memory(
+        &mut self,
+        d: u32,
+        bytes: u64,
+        kind: AllocationKind,
+    ) -> Result<(u64, u64), CudaErrorCode> {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let counted = self.profile(d).counted(bytes).ok_or(none)?;
         self.take_room(d, counted)?;
@@ -33,19 +38,19 @@ impl State {
         // The call that needs the memory waits for the evictions.
         self.now += self.profile(d).device_faults(&work);
         let now = self.now;
-        self.note_steps(now, &mut work);
-        self.account(d, Processor::device(d), &work);
+        self.record_steps(now, &mut work);
+        self.add_statistics(d, Processor::device(d), &work);
         taken.map_err(|NoMemory| CudaErrorCode::OUT_OF_MEMORY)
     }
 
     /// Allocates a block from a pool. If the block is not free yet, a wait is enqueued on the stream.
     pub(super) fn take_from_pool(&mut self, d: u32, pool: Key, bytes: u64, stream: Key) -> Result<u64, CudaErrorCode> {
         let none = CudaErrorCode::OUT_OF_MEMORY;
-        let size = Pool::rounded(bytes).ok_or(none)?;
+        let size = DriverPool::rounded(bytes).ok_or(none)?;
         let mut found = self.reuse(pool, bytes, stream, false)?;
         if found.is_none() {
             let streams = &self.streams;
-            let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
+            let done = |point| streams.passed(point);
             if let Some(pool) = self.pools.get_mut(pool) {
                 pool.sweep(done);
             }
@@ -57,22 +62,28 @@ impl State {
             // If the pool cannot grow, a block whose free has not completed on another stream is used, after a wait.
             found = self.reuse(pool, bytes, stream, grown.is_err())?;
         }
-        let Found { addr, after } = found.ok_or(none)?;
-        if let Some(mark) = after {
-            self.enqueue_wait(stream, mark);
+        let ReusableBlock { addr, after } = found.ok_or(none)?;
+        if let Some(point) = after {
+            self.enqueue_wait(stream, point);
         }
         Ok(addr)
     }
 
-    fn reuse(&mut self, pool: Key, bytes: u64, stream: Key, wait: bool) -> Result<Option<Found>, CudaErrorCode> {
+    fn reuse(
+        &mut self,
+        pool: Key,
+        bytes: u64,
+        stream: Key,
+        wait: bool,
+    ) -> Result<Option<ReusableBlock>, CudaErrorCode> {
         let streams = &self.streams;
-        let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
+        let done = |point| streams.passed(point);
         let pool = self.pools.get_mut(pool).ok_or(CudaErrorCode::INVALID_VALUE)?;
         Ok(pool.take(bytes, stream, wait, done))
     }
 
     fn grow_pool(&mut self, d: u32, pool: Key, bytes: u64) -> Result<(), CudaErrorCode> {
-        let (base, _) = self.take_device_memory(d, bytes, Kind::Segment(pool))?;
+        let (base, _) = self.take_device_memory(d, bytes, AllocationKind::Segment(pool))?;
         self.now += ns(self.profile(d).call_map);
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.grow(base, bytes);
@@ -80,13 +91,13 @@ impl State {
         Ok(())
     }
 
-    /// Frees a block of a pool, for reuse once `mark` is reached.
-    pub(super) fn give_to_pool(&mut self, key: Key, addr: u64, mark: Option<Mark>) {
+    /// Frees a block of a pool, for reuse once `point` is reached.
+    pub(super) fn give_to_pool(&mut self, key: Key, addr: u64, point: Option<StreamPoint>) {
         let streams = &self.streams;
-        let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
+        let done = |point| streams.passed(point);
         let Some(pool) = self.pools.get_mut(key) else { return };
         let bytes = pool.live(addr).unwrap_or(0);
-        pool.give(addr, mark, done);
+        pool.give(addr, point, done);
         self.memory.live.count_stream_ordered(-1, bytes);
         self.end_pool_if_empty(key);
     }
@@ -105,7 +116,7 @@ impl State {
     /// Releases wholly free segments until `keep` bytes are left.
     pub(super) fn shrink_pool(&mut self, key: Key, keep: u64) {
         let streams = &self.streams;
-        let done = |mark: Mark| streams.get(mark.stream).is_none_or(|s| s.completed >= mark.seq);
+        let done = |point| streams.passed(point);
         let Some(pool) = self.pools.get_mut(key) else { return };
         let d = pool.device;
         for base in pool.release(keep, done) {
@@ -119,7 +130,8 @@ impl State {
 
     /// Releases memory above the threshold of the device's pools, as a synchronization does.
     pub(super) fn release_pools(&mut self, d: u32) {
-        let over = |pool: &Pool| pool.device == d && pool.dirty && (pool.reserved > pool.threshold || pool.closing);
+        let over =
+            |pool: &DriverPool| pool.device == d && pool.dirty && (pool.reserved > pool.threshold || pool.closing);
         let keys: Vec<_> = self.pools.iter().filter(|(_, pool)| over(pool)).map(|(key, _)| key).collect();
         for key in keys {
             let keep = self.pools.get(key).map_or(0, |pool| if pool.closing { 0 } else { pool.threshold });

@@ -1,7 +1,7 @@
 //! The order in which a kernel accesses the bytes of its ranges.
 #![forbid(unsafe_code)]
 
-use super::uvm::PAGE;
+use super::uvm::{PAGE, pages_of};
 use cumem_driver::{HostKernel, Pattern};
 
 /// Bytes that an access to a single place moves: one sector of the device's memory.
@@ -32,7 +32,7 @@ pub(super) fn check(kernel: &HostKernel) -> Result<(), String> {
 pub(super) fn pages(pattern: &Pattern, offset: u64, bytes: u64) -> Box<dyn Iterator<Item = u64> + '_> {
     let page = move |byte: u64| (offset + byte) / PAGE;
     match pattern {
-        Pattern::Sequential => Box::new(super::operations::pages(offset, bytes)),
+        Pattern::Sequential => Box::new(pages_of(offset, bytes)),
         // Consecutive accesses to the same page count once.
         Pattern::Strided { stride } => {
             let mut last = None;

@@ -4,12 +4,13 @@ use super::cost::ns;
 use super::events::EventState;
 use super::handles::Key;
 use super::injection::FaultCall;
-use super::machine::Until;
-use super::memory::Kind;
-use super::operations::What;
-use super::pools::Pool;
-use super::races::{Deed, used};
+use super::memory::AllocationKind;
+use super::operation::Action;
+use super::pools::DriverPool;
+use super::profile::Profile;
+use super::races::{AccessKind, used_range};
 use super::simulator::Simulator;
+use super::state::{MachineState, Until};
 use super::streams::StreamState;
 use cumem_driver::{
     Advice, Attributes, CudaErrorCode, DeviceId, Driver, DriverError, DriverPoolUsage, Extension, HostKernel,
@@ -27,14 +28,14 @@ impl Simulator {
     }
 }
 
-impl super::machine::State {
+impl MachineState {
     fn event(&mut self, d: u32, event: RawEvent, call: &'static str) -> Result<(Key, &mut EventState)> {
         let bad = self.code(d, call, CudaErrorCode::INVALID_HANDLE);
         let key = Key::from_handle(event.0).ok_or_else(|| bad.clone())?;
         self.events.get_mut(key).map(|event| (key, event)).ok_or(bad)
     }
 
-    fn pool(&mut self, d: u32, pool: RawPool, call: &'static str) -> Result<(Key, &mut Pool)> {
+    fn pool(&mut self, d: u32, pool: RawPool, call: &'static str) -> Result<(Key, &mut DriverPool)> {
         let bad = self.code(d, call, CudaErrorCode::INVALID_VALUE);
         let key = Key::from_handle(pool.0).ok_or_else(|| bad.clone())?;
         let found = self.pools.get_mut(key).filter(|pool| pool.device == d && !pool.closing);
@@ -72,21 +73,21 @@ impl Driver for Simulator {
     }
 
     fn memory_info(&self, d: u32) -> Result<MemoryInfo> {
-        let state = self.machine().ask(d, "cuMemGetInfo")?;
+        let state = self.machine().begin_query(d, "cuMemGetInfo")?;
         let total = state.profile(d).capacity.value as usize;
         Ok(MemoryInfo::new(state.space.free_bytes(d) as usize, total))
     }
 
     fn host_memory_info(&self, d: u32) -> Result<MemoryInfo> {
-        let state = self.machine().look();
+        let state = self.machine().lock();
         let total = state.profile(d).host_memory.value as usize;
         Ok(MemoryInfo::new(total.saturating_sub(state.pinned as usize), total))
     }
 
     fn synchronize_device(&self, d: u32) -> Result<()> {
         let machine = self.machine();
-        let cost = |p: &super::Profile| ns(p.call_synchronize);
-        let state = machine.enter(d, FaultCall::Synchronize, "cuCtxSynchronize", cost)?;
+        let cost = |p: &Profile| ns(p.call_synchronize);
+        let state = machine.begin_call(d, FaultCall::Synchronize, "cuCtxSynchronize", cost)?;
         if state.within_kernel() {
             return Err(state.code(d, "cuCtxSynchronize", CudaErrorCode::NOT_PERMITTED));
         }
@@ -94,14 +95,14 @@ impl Driver for Simulator {
     }
 
     fn create_stream(&self, d: u32, blocking: bool) -> Result<RawStream> {
-        let cost = |p: &super::Profile| ns(p.call_stream);
-        let mut state = self.machine().enter(d, FaultCall::CreateStream, "cuStreamCreate", cost)?;
+        let cost = |p: &Profile| ns(p.call_stream);
+        let mut state = self.machine().begin_call(d, FaultCall::CreateStream, "cuStreamCreate", cost)?;
         Ok(RawStream(state.streams.insert(StreamState::new(d, blocking)).handle()))
     }
 
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<()> {
         let call = "cuStreamDestroy";
-        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
+        let mut state = self.machine().begin_call(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
         let bad = state.code(d, call, CudaErrorCode::INVALID_HANDLE);
         let key = Key::from_handle(stream.0).ok_or_else(|| bad.clone())?;
         let found = state.streams.get_mut(key).filter(|stream| stream.device == d && !stream.closing).ok_or(bad)?;
@@ -113,12 +114,17 @@ impl Driver for Simulator {
     }
 
     unsafe fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<()> {
-        self.machine().synchronize_stream(d, stream)
+        let (call, machine) = ("cuStreamSynchronize", self.machine());
+        let mut state = machine.begin_call(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
+        let key = state.stream(d, stream, call)?;
+        let point = state.end_of_work(d, key);
+        state.race_host_waited(key);
+        machine.wait(state, d, Until::Point(point)).map(drop)
     }
 
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool> {
         let call = "cuStreamQuery";
-        let mut state = self.machine().ask(d, call)?;
+        let mut state = self.machine().begin_query(d, call)?;
         let key = state.stream(d, stream, call)?;
         let idle = state.is_idle(d, key);
         if idle {
@@ -133,58 +139,58 @@ impl Driver for Simulator {
 
     unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<()> {
         let call = "cuStreamWaitEvent";
-        let mut state = self.machine().enter(d, FaultCall::WaitEvent, call, |p| ns(p.call_wait))?;
+        let mut state = self.machine().begin_call(d, FaultCall::WaitEvent, call, |p| ns(p.call_wait))?;
         let key = state.stream(d, stream, call)?;
         let (event, found) = state.event(d, event, call)?;
-        if let Some(mark) = found.mark {
-            state.race_waited(Some(key), event);
-            state.enqueue_wait(key, mark);
+        if let Some(point) = found.point {
+            state.race_event_waited(Some(key), event);
+            state.enqueue_wait(key, point);
         }
         Ok(())
     }
 
     fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent> {
-        let mut state = self.machine().enter(d, FaultCall::CreateEvent, "cuEventCreate", |p| ns(p.call_event))?;
-        let event = EventState { device: d, timing, mark: None, reached: None };
+        let mut state = self.machine().begin_call(d, FaultCall::CreateEvent, "cuEventCreate", |p| ns(p.call_event))?;
+        let event = EventState { device: d, timing, point: None, reached: None };
         Ok(RawEvent(state.events.insert(event).handle()))
     }
 
     unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<()> {
         let call = "cuEventDestroy";
-        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_event))?;
+        let mut state = self.machine().begin_call(d, FaultCall::Destroy, call, |p| ns(p.call_event))?;
         let key = state.event(d, event, call)?.0;
         state.events.remove(key);
-        state.race_forget(key);
+        state.race_event_destroyed(key);
         Ok(())
     }
 
     unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<()> {
         let call = "cuEventRecord";
-        let mut state = self.machine().enter(d, FaultCall::RecordEvent, call, |p| ns(p.call_record))?;
+        let mut state = self.machine().begin_call(d, FaultCall::RecordEvent, call, |p| ns(p.call_record))?;
         let stream = state.stream(d, stream, call)?;
         let (key, found) = state.event(d, event, call)?;
         if found.device != d {
             return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
         }
         let timing = found.timing;
-        let mut mark = state.mark(d, stream);
+        let mut point = state.end_of_work(d, stream);
         if timing {
             let ready = state.now;
-            mark = state.enqueue(stream, ready, call, What::Record(key));
+            point = state.enqueue(stream, ready, call, Action::Record(key));
         }
         let found = state.event(d, event, call)?.1;
-        (found.mark, found.reached) = (Some(mark), None);
-        state.race_recorded(key, stream);
+        (found.point, found.reached) = (Some(point), None);
+        state.race_event_recorded(key, stream);
         Ok(())
     }
 
     unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool> {
         let call = "cuEventQuery";
-        let mut state = self.machine().ask(d, call)?;
+        let mut state = self.machine().begin_query(d, call)?;
         let (event, found) = state.event(d, event, call)?;
-        let done = found.mark.is_none_or(|mark| state.done(mark));
+        let done = found.point.is_none_or(|point| state.streams.passed(point));
         if done {
-            state.race_waited(None, event);
+            state.race_event_waited(None, event);
         }
         state.report(d)?;
         Ok(done)
@@ -192,20 +198,20 @@ impl Driver for Simulator {
 
     unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<()> {
         let (call, machine) = ("cuEventSynchronize", self.machine());
-        let mut state = machine.enter(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
+        let mut state = machine.begin_call(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
         let (event, found) = state.event(d, event, call)?;
-        let Some(mark) = found.mark else { return Ok(()) };
-        state.race_waited(None, event);
-        machine.wait(state, d, Until::Mark(mark)).map(drop)
+        let Some(point) = found.point else { return Ok(()) };
+        state.race_event_waited(None, event);
+        machine.wait(state, d, Until::Point(point)).map(drop)
     }
 
     unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration> {
         let call = "cuEventElapsedTime";
-        let mut state = self.machine().ask(d, call)?;
+        let mut state = self.machine().begin_query(d, call)?;
         let mut times = [0; 2];
         for (time, event) in times.iter_mut().zip([start, end]) {
             let event = state.event(d, event, call)?.1;
-            let (unusable, reached) = (!event.timing || event.mark.is_none(), event.reached);
+            let (unusable, reached) = (!event.timing || event.point.is_none(), event.reached);
             if unusable {
                 return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
             }
@@ -237,7 +243,8 @@ impl Driver for Simulator {
     }
 
     fn default_pool(&self, d: u32) -> Result<RawPool> {
-        let state = self.machine().enter(d, FaultCall::MemPool, "cuDeviceGetDefaultMemPool", |p| ns(p.call_query))?;
+        let state =
+            self.machine().begin_call(d, FaultCall::MemPool, "cuDeviceGetDefaultMemPool", |p| ns(p.call_query))?;
         if !state.profile(d).memory_pools {
             return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
         }
@@ -245,16 +252,16 @@ impl Driver for Simulator {
     }
 
     fn create_pool(&self, d: u32) -> Result<RawPool> {
-        let mut state = self.machine().enter(d, FaultCall::MemPool, "cuMemPoolCreate", |p| ns(p.call_stream))?;
+        let mut state = self.machine().begin_call(d, FaultCall::MemPool, "cuMemPoolCreate", |p| ns(p.call_stream))?;
         if !state.profile(d).memory_pools {
             return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
         }
-        Ok(RawPool(state.pools.insert(Pool::new(d)).handle()))
+        Ok(RawPool(state.pools.insert(DriverPool::new(d)).handle()))
     }
 
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<()> {
         let call = "cuMemPoolDestroy";
-        let mut state = self.machine().enter(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
+        let mut state = self.machine().begin_call(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
         let (key, found) = state.pool(d, pool, call)?;
         (found.closing, found.dirty) = (true, true);
         if key == state.devices[d as usize].default_pool {
@@ -267,7 +274,7 @@ impl Driver for Simulator {
 
     unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<()> {
         let call = "cuMemPoolSetAttribute";
-        let mut state = self.machine().enter(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
+        let mut state = self.machine().begin_call(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
         let found = state.pool(d, pool, call)?.1;
         (found.threshold, found.dirty) = (bytes, true);
         Ok(())
@@ -275,19 +282,19 @@ impl Driver for Simulator {
 
     unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64> {
         let call = "cuMemPoolGetAttribute";
-        Ok(self.machine().ask(d, call)?.pool(d, pool, call)?.1.threshold)
+        Ok(self.machine().begin_query(d, call)?.pool(d, pool, call)?.1.threshold)
     }
 
     unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage> {
         let call = "cuMemPoolGetAttribute";
-        let mut state = self.machine().ask(d, call)?;
+        let mut state = self.machine().begin_query(d, call)?;
         let pool = state.pool(d, pool, call)?.1;
         Ok(DriverPoolUsage::new(pool.reserved, pool.used))
     }
 
     unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<()> {
         let call = "cuMemPoolTrimTo";
-        let mut state = self.machine().enter(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
+        let mut state = self.machine().begin_call(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
         let key = state.pool(d, pool, call)?.0;
         state.shrink_pool(key, keep as u64);
         Ok(())
@@ -295,7 +302,7 @@ impl Driver for Simulator {
 
     unsafe fn allocate_async(&self, d: u32, pool: RawPool, bytes: usize, stream: RawStream) -> Result<NonNull<u8>> {
         let call = "cuMemAllocFromPoolAsync";
-        let mut state = self.machine().enter(d, FaultCall::AllocateAsync, call, |p| ns(p.call_allocate_async))?;
+        let mut state = self.machine().begin_call(d, FaultCall::AllocateAsync, call, |p| ns(p.call_allocate_async))?;
         state.not_zero(d, call, bytes as u64)?;
         let pool = state.pool(d, pool, call)?.0;
         let key = state.stream(d, stream, call)?;
@@ -304,7 +311,7 @@ impl Driver for Simulator {
             Ok(addr) => {
                 state.memory.live.count_stream_ordered(1, bytes as u64);
                 state.journal.mix(bytes as u64);
-                state.race_fresh(Some(key), call, addr, bytes as u64);
+                state.race_allocated(Some(key), call, addr, bytes as u64);
                 Ok(NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling()))
             }
             Err(code) => Err(state.code(d, call, code)),
@@ -313,19 +320,19 @@ impl Driver for Simulator {
 
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<()> {
         let call = "cuMemFreeAsync";
-        let mut state = self.machine().enter(d, FaultCall::Free, call, |p| ns(p.call_free_async))?;
+        let mut state = self.machine().begin_call(d, FaultCall::Free, call, |p| ns(p.call_free_async))?;
         let key = state.stream(d, stream, call)?;
         let addr = ptr.as_ptr() as u64;
-        let pool = match state.memory.find(addr, 0).map(|place| place.kind) {
-            Ok(Kind::Segment(pool)) => Some(pool),
+        let pool = match state.memory.find(addr, 0).map(|memory| memory.kind) {
+            Ok(AllocationKind::Segment(pool)) => Some(pool),
             _ => None,
         };
         let live = pool.filter(|pool| state.pools.get(*pool).is_some_and(|pool| pool.live(addr).is_some()));
         let pool = live.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
-        let mark = state.mark(d, key);
+        let point = state.end_of_work(d, key);
         let bytes = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
-        state.race_uses(Some(key), call, &[used(addr, bytes, Deed::Freed)]);
-        state.give_to_pool(pool, addr, Some(mark));
+        state.race_uses(Some(key), call, &[used_range(addr, bytes, AccessKind::Freed)]);
+        state.give_to_pool(pool, addr, Some(point));
         Ok(())
     }
 
@@ -386,16 +393,19 @@ impl Driver for Simulator {
 
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo> {
         let call = "cuPointerGetAttributes";
-        let state = self.machine().ask(d, call)?;
-        let Ok(place) = state.memory.find(ptr as u64, 1) else {
+        let state = self.machine().begin_query(d, call)?;
+        let Ok(memory) = state.memory.find(ptr as u64, 1) else {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         };
-        let memory_type = match place.kind {
-            Kind::Device | Kind::Segment(_) | Kind::Mapped(_) | Kind::Alias(_) => MemoryType::Device,
-            Kind::Managed(_) => MemoryType::Unified,
-            Kind::Pinned => MemoryType::Host,
+        let memory_type = match memory.kind {
+            AllocationKind::Device
+            | AllocationKind::Segment(_)
+            | AllocationKind::Mapped(_)
+            | AllocationKind::Alias(_) => MemoryType::Device,
+            AllocationKind::Managed(_) => MemoryType::Unified,
+            AllocationKind::Pinned => MemoryType::Host,
         };
-        Ok(PointerInfo::new(memory_type, self.device_id(place.device)))
+        Ok(PointerInfo::new(memory_type, self.device_id(memory.device)))
     }
 
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<()> {

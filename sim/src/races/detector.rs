@@ -1,0 +1,173 @@
+//! [`Races`]: the race detector.
+#![forbid(unsafe_code)]
+
+use super::clock::{Actor, Clock, HOST};
+use super::report::{AccessKind, MemoryUse, Race, RaceKind};
+use super::shadow::{RecordedUse, Shadow};
+use crate::handles::Key;
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reports that are kept until the program takes them. Further ones are only logged.
+const KEPT: usize = 1000;
+
+/// The origin of a use: the driver call or kernel, and the host's virtual time in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UseSite {
+    pub(super) by: &'static str,
+    pub(super) at: u64,
+}
+
+/// A stream and its clock.
+#[derive(Debug)]
+pub(super) struct StreamClock {
+    handle: u64,
+    pub(super) device: u32,
+    clock: Clock,
+}
+
+/// The race detector: see the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Races {
+    host: Clock,
+    /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
+    pub(super) streams: Vec<StreamClock>,
+    actors: HashMap<u64, Actor>,
+    /// The clock of the stream when it recorded the event, by the event's handle. Handles are never reused.
+    pub(super) events: HashMap<u64, Clock>,
+    shadow: Shadow,
+    pub(super) found: Vec<Race>,
+    /// Reported races: actor and number of the first step, and the actor of the second.
+    reported: HashSet<(Actor, u64, Actor)>,
+}
+
+impl Races {
+    pub(super) fn actor(&mut self, stream: Key, device: u32) -> Actor {
+        let Self { actors, streams, host, .. } = self;
+        *actors.entry(stream.handle()).or_insert_with(|| {
+            streams.push(StreamClock { handle: stream.handle(), device, clock: host.clone() });
+            streams.len() as Actor
+        })
+    }
+
+    pub(super) fn clock(&mut self, actor: Actor) -> &mut Clock {
+        match actor {
+            HOST => &mut self.host,
+            stream => &mut self.streams[stream as usize - 1].clock,
+        }
+    }
+
+    /// Adds the steps that the host knows to those that a stream knows, because the host enqueues work on it.
+    pub(super) fn submit(&mut self, actor: Actor) {
+        if actor != HOST {
+            let host = mem::take(&mut self.host);
+            self.clock(actor).join(&host);
+            self.host = host;
+        }
+    }
+
+    /// Makes `later` wait for all work that `earlier` has so far.
+    pub(super) fn wait(&mut self, later: Actor, earlier: Actor) {
+        if later != earlier {
+            let known = mem::take(self.clock(earlier));
+            self.clock(later).join(&known);
+            *self.clock(earlier) = known;
+        }
+    }
+
+    /// Makes the next step of an actor, and describes it as a use.
+    fn step(&mut self, actor: Actor, kind: AccessKind, site: UseSite) -> RecordedUse {
+        self.submit(actor);
+        let number = self.clock(actor).step(actor);
+        let stream = actor.checked_sub(1).map(|index| self.streams[index as usize].handle);
+        let UseSite { by, at } = site;
+        let at = Duration::from_nanos(at);
+        let details = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::current() };
+        RecordedUse { actor, number, details: Arc::new(details) }
+    }
+
+    /// Checks and records a use of `range`, and of the same bytes at the addresses `others`.
+    pub(super) fn used(
+        &mut self,
+        actor: Actor,
+        range: &Range<u64>,
+        others: &[Range<u64>],
+        kind: AccessKind,
+        site: UseSite,
+    ) {
+        let step = self.step(actor, kind, site);
+        for range in [range].into_iter().chain(others) {
+            self.check(&step, range);
+            match kind {
+                AccessKind::Read => self.shadow.read(range.clone(), &step),
+                _ => self.shadow.overwrite(range.clone(), Some(step.clone())),
+            }
+        }
+    }
+
+    /// Records that the driver allocated `range`.
+    /// Earlier uses of these addresses concern other allocations and are not checked.
+    pub(super) fn allocated(&mut self, actor: Actor, range: Range<u64>, site: UseSite) {
+        let step = self.step(actor, AccessKind::Allocated, site);
+        self.shadow.overwrite(range, Some(step));
+    }
+
+    /// Records a use of `range` that the driver refused. Reports a use after free if the range is known to be freed.
+    pub(super) fn refused(&mut self, actor: Actor, range: Range<u64>, kind: AccessKind, site: UseSite) {
+        let step = self.step(actor, kind, site);
+        let mut freed = None;
+        self.shadow.visit(&range, false, |earlier, common| {
+            if earlier.details.kind == AccessKind::Freed {
+                freed.get_or_insert((Arc::clone(&earlier.details), common));
+            }
+        });
+        if let Some((first, addresses)) = freed {
+            self.report(RaceKind::UseAfterFree, &first, &step.details, addresses);
+        }
+    }
+
+    fn check(&mut self, step: &RecordedUse, range: &Range<u64>) {
+        let clock = match step.actor {
+            HOST => &self.host,
+            stream => &self.streams[stream as usize - 1].clock,
+        };
+        let mut unordered: Vec<(RecordedUse, Range<u64>)> = Vec::new();
+        self.shadow.visit(range, step.details.kind != AccessKind::Read, |earlier, common| {
+            if earlier.known_to(clock) {
+                return;
+            }
+            match unordered.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.details, &earlier.details)) {
+                Some((_, addresses)) if addresses.end == common.start => addresses.end = common.end,
+                Some(_) => {}
+                None => unordered.push((earlier.clone(), common)),
+            }
+        });
+        for (first, addresses) in unordered {
+            if self.reported.insert((first.actor, first.number, step.actor)) {
+                self.report(race_kind(&first.details, &step.details), &first.details, &step.details, addresses);
+            }
+        }
+    }
+
+    fn report(&mut self, kind: RaceKind, first: &MemoryUse, second: &MemoryUse, addresses: Range<u64>) {
+        let race = Race { kind, first: first.clone(), second: second.clone(), addresses };
+        tracing::warn!(%race, "a race");
+        if self.found.len() < KEPT {
+            self.found.push(race);
+        }
+    }
+}
+
+/// Returns the kind of race between two uses, of which `second` does not wait for `first`.
+fn race_kind(first: &MemoryUse, second: &MemoryUse) -> RaceKind {
+    match (first.kind, second.kind) {
+        (AccessKind::Freed, AccessKind::Read | AccessKind::Written) => RaceKind::UseAfterFree,
+        (_, AccessKind::Allocated | AccessKind::Freed) => RaceKind::ReuseBeforeLastUse,
+        (AccessKind::Allocated, _) => RaceKind::UseBeforeAllocation,
+        _ if first.stream.is_none() || second.stream.is_none() => RaceKind::HostAccess,
+        _ => RaceKind::Unordered,
+    }
+}

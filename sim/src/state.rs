@@ -1,0 +1,168 @@
+//! [`MachineState`]: everything about a machine that changes, behind one lock.
+#![forbid(unsafe_code)]
+
+use super::agenda::{Agenda, Engine};
+use super::events::EventState;
+use super::handles::{Handles, Key};
+use super::injection::Injection;
+use super::journal::Journal;
+use super::memory::SimulatedMemory;
+use super::operation::StreamPoint;
+use super::pools::DriverPool;
+use super::profile::Profile;
+use super::races::Races;
+use super::snapshots::Snapshots;
+use super::statistics::DeviceStatistics;
+use super::streams::StreamState;
+use super::uvm::{GpuConfig, Rules, Space};
+use super::watchers::Watchers;
+use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+
+/// The mutable state of a machine.
+#[derive(Debug)]
+pub(super) struct MachineState {
+    /// The profiles of the machine's devices.
+    pub(super) profiles: Arc<[Profile]>,
+    /// The host's clock, in nanoseconds.
+    pub(super) now: u64,
+    /// Virtual time up to which the work of devices is done, in nanoseconds. It is never later than `now`, except while
+    /// the host waits.
+    pub(super) time: u64,
+    pub(super) devices: Vec<SimDevice>,
+    pub(super) streams: Handles<StreamState>,
+    pub(super) events: Handles<EventState>,
+    pub(super) pools: Handles<DriverPool>,
+    pub(super) agenda: Agenda,
+    pub(super) memory: SimulatedMemory,
+    pub(super) space: Space,
+    pub(super) injection: Injection,
+    pub(super) journal: Journal,
+    pub(super) watchers: Watchers,
+    /// The snapshots, while they are taken.
+    pub(super) snapshots: Option<Snapshots>,
+    /// The race detector, while it is on.
+    pub(super) races: Option<Box<Races>>,
+    /// Bytes of pinned memory that are allocated.
+    pub(super) pinned: u64,
+    /// Bytes of unified memory that are allocated.
+    pub(super) managed: u64,
+    /// The thread that runs the Rust code of a kernel, which it does without the lock.
+    pub(super) executor: Option<ThreadId>,
+}
+
+/// The state of one device.
+#[derive(Debug)]
+pub(super) struct SimDevice {
+    pub(super) id: DeviceId,
+    pub(super) engines: [Engine; 4],
+    pub(super) legacy: Key,
+    pub(super) per_thread: Vec<(ThreadId, Key)>,
+    pub(super) default_pool: Key,
+    pub(super) statistics: DeviceStatistics,
+    /// The first error of the device's work since the last synchronization.
+    pub(super) error: Option<DriverError>,
+    /// Number of operations that are not done yet.
+    pub(super) outstanding: u64,
+}
+
+/// The condition that the host waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    /// The work that is due by the host's clock. The host does not wait.
+    Due,
+    /// A point in a stream's work.
+    Point(StreamPoint),
+    /// All work of a device.
+    Device(u32),
+    /// All work of the machine.
+    All,
+}
+
+impl MachineState {
+    pub(super) fn new(machine: u32, profiles: Arc<[Profile]>) -> Self {
+        let gpus = profiles.iter().map(|profile| GpuConfig {
+            capacity: profile.capacity.value as u64,
+            mapped_by_host: profile.direct_managed_mem_access_from_host,
+            peers: profile.peer_access,
+            second_pass: profile.prefetch_second_pass,
+        });
+        // One kernel module drives all devices of a machine. It has the parameters of the first device's profile.
+        let rules = profiles.first().map_or_else(Rules::default, Profile::rules);
+        let space = Space::new(gpus, rules);
+        let (mut streams, mut pools) = (Handles::default(), Handles::default());
+        let devices = (0..profiles.len() as u32)
+            .map(|d| SimDevice {
+                id: DeviceId::simulated(machine, d),
+                engines: Default::default(),
+                legacy: streams.insert(StreamState::new(d, false)),
+                per_thread: Vec::new(),
+                default_pool: pools.insert(DriverPool::new(d)),
+                statistics: DeviceStatistics::default(),
+                error: None,
+                outstanding: 0,
+            })
+            .collect();
+        Self {
+            memory: SimulatedMemory::new(profiles.len()),
+            profiles,
+            now: 0,
+            time: 0,
+            devices,
+            streams,
+            events: Handles::default(),
+            pools,
+            agenda: Agenda::default(),
+            space,
+            injection: Injection::default(),
+            journal: Journal::default(),
+            watchers: Watchers::default(),
+            snapshots: None,
+            races: None,
+            pinned: 0,
+            managed: 0,
+            executor: None,
+        }
+    }
+
+    pub(super) fn profile(&self, d: u32) -> &Profile {
+        &self.profiles[d as usize]
+    }
+
+    pub(super) fn device(&mut self, d: u32) -> &mut SimDevice {
+        &mut self.devices[d as usize]
+    }
+
+    /// Reports whether the calling thread is running a kernel's Rust code. That code cannot wait for devices.
+    pub(super) fn within_kernel(&self) -> bool {
+        self.executor == Some(thread::current().id())
+    }
+
+    pub(super) fn reached(&self, until: Until) -> bool {
+        match until {
+            Until::Due => false,
+            Until::Point(point) => self.streams.passed(point),
+            Until::Device(d) => self.devices[d as usize].outstanding == 0,
+            Until::All => self.devices.iter().all(|device| device.outstanding == 0),
+        }
+    }
+
+    /// Returns the first error of the device's work, and clears it.
+    pub(super) fn report(&mut self, d: u32) -> Result<(), DriverError> {
+        self.device(d).error.take().map_or(Ok(()), Err)
+    }
+
+    /// Keeps an error of the device's work until the next synchronization, unless there is an earlier one.
+    pub(super) fn fail_work(&mut self, d: u32, error: DriverError) {
+        self.device(d).error.get_or_insert(error);
+    }
+
+    pub(super) fn simulation(&self, d: u32, message: String) -> DriverError {
+        DriverError::Simulation { device: self.devices[d as usize].id, message }
+    }
+
+    pub(super) fn code(&self, d: u32, call: &'static str, code: CudaErrorCode) -> DriverError {
+        DriverError::Call { call, device: self.devices[d as usize].id, code }
+    }
+}
