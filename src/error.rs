@@ -228,8 +228,8 @@ impl DeallocError {
 }
 
 impl DropError for DeallocError {
-    fn driver_is_gone(&self) -> bool {
-        matches!(&self.reason, DeallocReason::Device(error) if error.driver_is_gone())
+    fn is_driver_shut_down(&self) -> bool {
+        matches!(&self.reason, DeallocReason::Device(error) if error.is_driver_shut_down())
     }
 
     fn device(&self) -> Option<DeviceId> {

@@ -1,7 +1,7 @@
 //! Access orders from text, and what the simulated driver makes of them.
 
 use cumem::kernel::{AccessMode, HostKernel};
-use cumem::sim::{Happening, Profile};
+use cumem::sim::{JournalEvent, Profile};
 use cumem::{AllocError, Buffer, Device, DeviceError, Location, ManagedResource, Stream};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -220,15 +220,15 @@ impl Trace {
                 }
             }
             for record in simulator.take_records() {
-                match record.what {
-                    Happening::Allocated { allocation, .. } => {
+                match record.event {
+                    JournalEvent::Allocated { allocation, .. } => {
                         names.insert(allocation, self.names[buffers.len() - 1].0.clone());
                     }
-                    Happening::Fault { by, allocation, offset } => {
+                    JournalEvent::Fault { by, allocation, offset } => {
                         let by = if by == Location::Host { Processor::Cpu } else { Processor::Gpu0 };
                         events.push(Event::Fault { by, of: names[&allocation].clone(), offset });
                     }
-                    Happening::Transfer { to, allocation, offset, bytes, .. } => {
+                    JournalEvent::Transfer { to, allocation, offset, bytes, .. } => {
                         let (to_device, of) = (to != Location::Host, names[&allocation].clone());
                         events.push(Event::Transfer { to_device, of, offset, bytes });
                     }

@@ -121,8 +121,8 @@ impl DeviceError {
 }
 
 impl DropError for DeviceError {
-    fn driver_is_gone(&self) -> bool {
-        self.driver().is_some_and(DropError::driver_is_gone)
+    fn is_driver_shut_down(&self) -> bool {
+        self.driver().is_some_and(DropError::is_driver_shut_down)
     }
 
     fn device(&self) -> Option<DeviceId> {

@@ -15,7 +15,7 @@
 
 use crate::device::Device;
 use cumem_driver::CudaErrorCode;
-use cumem_driver::drop_error::Listener;
+use cumem_driver::drop_error::DropErrorCounter;
 use cumem_sim::{FaultCall, LiveAllocations, Profile, Simulator};
 use std::any::Any;
 use std::fmt::{self, Display};
@@ -79,7 +79,7 @@ pub struct FaultReport {
 ///
 /// `program` creates everything that it uses from the device that it receives, and drops it before it returns. It makes
 /// the same calls in every run, up to the one that fails. It can call
-/// [`faults_to_come`](super::Simulator::faults_to_come) to learn whether the failure has happened.
+/// [`pending_faults`](super::Simulator::pending_faults) to learn whether the failure has happened.
 pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> FaultReport {
     enumerate_on(std::slice::from_ref(profile), program)
 }
@@ -127,10 +127,10 @@ fn run<E: Display>(
     if let Some(Fault { call, number, code }) = fault {
         simulator.fail_nth(call, number, code);
     }
-    let listener = Listener::new(devices[0].id());
+    let drop_errors = DropErrorCounter::new(devices[0].id());
     let result = catch_unwind(AssertUnwindSafe(|| program(&devices[0]).map_err(|error| error.to_string())));
     let calls = FaultCall::ALL.iter().map(|&call| (call, simulator.calls(call))).filter(|(_, n)| *n > 0).collect();
-    let happened = simulator.faults_to_come() == 0;
+    let happened = simulator.pending_faults() == 0;
     simulator.clear_faults();
     // The first wait may return errors of work that the program did not wait for. After it, each device must respond.
     let usable = devices.iter().try_for_each(|device| {
@@ -140,15 +140,15 @@ fn run<E: Display>(
     });
     let live = simulator.live_allocations();
     let left = (live != LiveAllocations::default()).then(|| live.to_string());
-    let reported = listener.heard() > 0;
+    let reported = drop_errors.count() > 0;
 
     let outcome = match (result, left) {
         (Err(panic), _) => FaultOutcome::Wrong(format!("it panicked: {}", said(&*panic))),
         _ if usable.is_err() => FaultOutcome::Wrong(format!("the device is no longer usable: {usable:?}")),
         _ if !happened => FaultOutcome::Wrong("it did not make this call: its calls differ from run to run".into()),
         (Ok(result), Some(left)) => match fault {
-            Some(fault) if fault.call.gives_back() && (result.is_err() || reported) => FaultOutcome::Kept(left),
-            Some(fault) if fault.call.gives_back() => {
+            Some(fault) if fault.call.releases() && (result.is_err() || reported) => FaultOutcome::Kept(left),
+            Some(fault) if fault.call.releases() => {
                 FaultOutcome::Leaked(format!("it left {left}, and nothing said so"))
             }
             _ => FaultOutcome::Leaked(format!("it left {left}")),

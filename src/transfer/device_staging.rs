@@ -89,7 +89,7 @@ impl DeviceStaging {
             Direction::ToDevice => {
                 if is_first && is_reused {
                     // SAFETY: `link` is a live stream of this device.
-                    unsafe { emptied.hold(link) }?;
+                    unsafe { emptied.make_stream_wait(link) }?;
                 }
                 // SAFETY: the caller ensures that the host's end is valid. The slot is empty when the copy starts: if
                 // an earlier group has used it, `link` waits for `emptied`.
@@ -98,7 +98,7 @@ impl DeviceStaging {
                     // SAFETY: `link` is a live stream of this device.
                     unsafe { filled.record(link) }?;
                     // SAFETY: `raw` is a live stream of this device.
-                    unsafe { filled.hold(raw) }?;
+                    unsafe { filled.make_stream_wait(raw) }?;
                     // SAFETY: the caller ensures that the device's end is valid. `raw` waits until the slot is full.
                     unsafe { enqueue_copy(Ends { to: device, from: slot, bytes: group_bytes }, raw, stream) }?;
                     // SAFETY: `raw` is a live stream of this device.
@@ -109,7 +109,7 @@ impl DeviceStaging {
                 if is_first {
                     if is_reused {
                         // SAFETY: `raw` is a live stream of this device.
-                        unsafe { emptied.hold(raw) }?;
+                        unsafe { emptied.make_stream_wait(raw) }?;
                     }
                     // SAFETY: the caller ensures that the device's end is valid. The slot is empty when the copy
                     // starts: if an earlier group has used it, `raw` waits for `emptied`.
@@ -117,7 +117,7 @@ impl DeviceStaging {
                     // SAFETY: `raw` is a live stream of this device.
                     unsafe { filled.record(raw) }?;
                     // SAFETY: `link` is a live stream of this device.
-                    unsafe { filled.hold(link) }?;
+                    unsafe { filled.make_stream_wait(link) }?;
                 }
                 // SAFETY: the caller ensures that the host's end is valid. `link` has waited until the slot is full.
                 unsafe { enqueue_copy(Ends { to: host, from: staged, bytes }, link, stream) }?;

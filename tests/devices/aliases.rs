@@ -7,7 +7,7 @@ use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
 use cumem::resources::{Alias, AliasError, UnmapError};
 use cumem::sim::faults::{FaultOutcome, enumerate};
-use cumem::sim::{Deed, FaultCall, LiveAllocations, Profile, Race, RaceKind, Simulator};
+use cumem::sim::{AccessKind, FaultCall, LiveAllocations, Profile, Race, RaceKind, Simulator};
 use cumem::{
     AllocError, Block, Buffer, CudaVirtualResource, DeallocError, Device, DeviceError, Layer, MemoryResource, Stream,
     kind, layout,
@@ -294,7 +294,7 @@ fn an_alias_unmapped_too_early_is_a_race_of_its_own_uses() {
     let races = rig.races();
     let [race] = &races[..] else { panic!("{races:#?}") };
     assert_eq!((race.kind, race.first.by), (RaceKind::ReuseBeforeLastUse, "first"));
-    assert_eq!((race.second.by, race.second.deed), ("cuMemUnmap", Deed::Freed));
+    assert_eq!((race.second.by, race.second.kind), ("cuMemUnmap", AccessKind::Freed));
 }
 
 #[test]

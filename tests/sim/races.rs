@@ -2,7 +2,7 @@
 
 use crate::common::{free, simulated};
 use cumem::kernel::HostKernel;
-use cumem::sim::{Deed, Profile, Race, RaceKind, Simulator};
+use cumem::sim::{AccessKind, Profile, Race, RaceKind, Simulator};
 use cumem::{
     Buffer, CudaAsyncResource, CudaResource, Device, Event, ManagedResource, MemoryResource, Stream, UnifiedBuffer,
     layout,
@@ -52,8 +52,8 @@ fn a_block_used_on_a_stream_that_does_not_wait_for_its_allocation() {
     write("early", block.addr(), 100, &second);
     let race = only(&device);
     assert_eq!(race.kind, RaceKind::UseBeforeAllocation);
-    assert_eq!((race.first.deed, race.first.by), (Deed::Allocated, "cuMemAllocFromPoolAsync"));
-    assert_eq!((race.second.deed, race.second.by), (Deed::Written, "early"));
+    assert_eq!((race.first.kind, race.first.by), (AccessKind::Allocated, "cuMemAllocFromPoolAsync"));
+    assert_eq!((race.second.kind, race.second.by), (AccessKind::Written, "early"));
     assert_eq!((race.first.stream, race.second.stream), (Some(first.as_raw()), Some(second.as_raw())));
     assert_eq!(race.addresses, block.addr()..block.addr() + 100);
     // Uses after a wait are no race.
@@ -92,7 +92,7 @@ fn memory_given_back_before_its_last_use() {
     drop(buffer);
     let race = only(&device);
     assert_eq!(race.kind, RaceKind::ReuseBeforeLastUse);
-    assert_eq!((race.first.by, race.second.deed), ("late", Deed::Freed));
+    assert_eq!((race.first.by, race.second.kind), ("late", AccessKind::Freed));
     assert_eq!(race.addresses.end - race.addresses.start, 1 << 20);
     let text = race.to_string();
     assert!(
@@ -128,7 +128,7 @@ fn the_host_uses_what_another_stream_writes() {
     write("behind its back", buffer.device_address(), 4, &second);
     let _ = buffer.host_read().unwrap()[0];
     let race = only(&device);
-    assert_eq!((race.kind, race.second.deed, race.second.stream), (RaceKind::HostAccess, Deed::Read, None));
+    assert_eq!((race.kind, race.second.kind, race.second.stream), (RaceKind::HostAccess, AccessKind::Read, None));
     assert_eq!(race.first.by, "behind its back");
     assert!(race.second.caller.is_some_and(|place| place.line() + 4 == line!()), "{race}");
     // Reads by both sides are no race. A write by the host is.
@@ -153,7 +153,7 @@ fn work_that_is_launched_while_the_host_is_at_it() {
     drop(guard);
     let race = only(&device);
     assert_eq!((race.kind, race.first.by), (RaceKind::HostAccess, "under its hands"));
-    assert_eq!((race.second.deed, race.second.stream), (Deed::Read, None));
+    assert_eq!((race.second.kind, race.second.stream), (AccessKind::Read, None));
     // The race is reported once.
     let _ = buffer.host_read().unwrap().len();
     none(&device);

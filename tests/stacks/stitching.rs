@@ -186,7 +186,7 @@ fn where_the_driver_does_not_map_again_the_pool_grows() {
     let kept = broken_up(&pool, &stream);
     simulator.fail_nth(FaultCall::Map, 1, CudaErrorCode::NOT_SUPPORTED);
     let grown = words(&pool, &stream, 6 * MIB, 1).unwrap();
-    assert_eq!((simulator.faults_to_come(), at_home(&pool, &grown)), (0, true));
+    assert_eq!((simulator.pending_faults(), at_home(&pool, &grown)), (0, true));
     assert!(pool.stats().reserved > 48 * MIB);
     drop((kept, grown));
 }
@@ -223,7 +223,7 @@ fn an_alias_that_the_driver_does_not_unmap_fails_no_allocation() {
     simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
     // The pool dissolves the stitch for this block, and maps new memory for the rest.
     let large = words(&pool, &stream, 20 * MIB, 101).unwrap();
-    assert_eq!(simulator.faults_to_come(), 0);
+    assert_eq!(simulator.pending_faults(), 0);
     check(&large, 101);
     drop((kept, large));
     pool.trim().unwrap();

@@ -3,7 +3,7 @@
 use cumem::error::CudaErrorCode;
 use cumem::kernel::HostKernel;
 use cumem::portable::{PinnedReason, PortableBuffer, unified_or_pinned};
-use cumem::sim::{FaultCall, Happening, Profile};
+use cumem::sim::{FaultCall, JournalEvent, Profile};
 use cumem::{AllocError, AnyResource, CudaResource, Device, DeviceError, PinnedResource, Stream};
 use cumem_adaptors::{PoolOptions, ResourceExt};
 use std::time::Duration;
@@ -107,12 +107,12 @@ fn busy(device: &Device, work: impl FnOnce()) -> (Duration, Duration, Duration) 
     let (mut copies, mut kernels, mut open) = (Duration::ZERO, Duration::ZERO, Vec::new());
     let (mut first, mut last) = (Duration::MAX, Duration::ZERO);
     for record in simulator.take_records() {
-        match record.what {
-            Happening::Started { operation, .. } => {
+        match record.event {
+            JournalEvent::Started { operation, .. } => {
                 first = first.min(record.at);
                 open.push((operation, record.at));
             }
-            Happening::Ended { operation, .. } => {
+            JournalEvent::Ended { operation, .. } => {
                 last = last.max(record.at);
                 let index = open.iter().position(|(name, _)| *name == operation).unwrap();
                 let (_, start) = open.swap_remove(index);

@@ -3,7 +3,7 @@
 use crate::common;
 use cumem::error::CudaErrorCode;
 use cumem::kernel::HostKernel;
-use cumem::sim::{FaultCall, Happening, Profile};
+use cumem::sim::{FaultCall, JournalEvent, Profile};
 use cumem::unified::{AutoPrefetchOptions, AutoPrefetchReport, HintOutcome, SkipReason};
 use cumem::{Device, DeviceError, ManagedResource, Stream, UnifiedBuffer};
 use std::time::Duration;
@@ -101,10 +101,10 @@ fn timeliness_is_what_the_device_did_not_wait_for() {
 
         let (mut begun, mut transfers, mut worked) = (Duration::ZERO, Vec::new(), Vec::new());
         for record in simulator.take_records() {
-            match record.what {
-                Happening::Started { operation: "cuMemPrefetchAsync", .. } => begun = record.at,
-                Happening::Ended { operation: "cuMemPrefetchAsync", .. } => transfers.push((begun, record.at)),
-                Happening::Ended { operation: "slab", .. } => worked.push(record.at),
+            match record.event {
+                JournalEvent::Started { operation: "cuMemPrefetchAsync", .. } => begun = record.at,
+                JournalEvent::Ended { operation: "cuMemPrefetchAsync", .. } => transfers.push((begun, record.at)),
+                JournalEvent::Ended { operation: "slab", .. } => worked.push(record.at),
                 _ => {}
             }
         }

@@ -56,7 +56,7 @@ impl fmt::Display for Unreturned {
 }
 
 impl DropError for Unreturned {
-    fn driver_is_gone(&self) -> bool {
-        matches!(&self.refused, Some(DeallocReason::Device(error)) if error.driver_is_gone())
+    fn is_driver_shut_down(&self) -> bool {
+        matches!(&self.refused, Some(DeallocReason::Device(error)) if error.is_driver_shut_down())
     }
 }

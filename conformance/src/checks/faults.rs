@@ -63,5 +63,5 @@ fn give_back<R: MemoryResource>(device: &Device, resource: &R, stream: &Stream, 
 
 /// Reports whether the call that is to fail has been made.
 fn spent(device: &Device) -> bool {
-    device.simulator().is_some_and(|simulator| simulator.faults_to_come() == 0)
+    device.simulator().is_some_and(|simulator| simulator.pending_faults() == 0)
 }

@@ -91,7 +91,7 @@ impl fmt::Display for StillMapped {
 }
 
 impl DropError for StillMapped {
-    fn driver_is_gone(&self) -> bool {
+    fn is_driver_shut_down(&self) -> bool {
         false
     }
 }

@@ -234,7 +234,7 @@ impl State {
 }
 
 impl Watcher for Books {
-    fn saw(&self, movements: &[Movement]) {
+    fn notify(&self, movements: &[Movement]) {
         let mut state = self.lock();
         movements.iter().for_each(|movement| state.count(movement));
     }

@@ -68,7 +68,7 @@ impl Faults {
 }
 
 impl Watcher for Faults {
-    fn saw(&self, movements: &[Movement]) {
+    fn notify(&self, movements: &[Movement]) {
         let mut log = self.log();
         let mut operation: Option<Faulted> = None;
         for movement in movements {
