@@ -10,9 +10,8 @@
 mod common;
 
 use common::turns::{Arena, Way, compare, copied, done, driver_copy};
-use cumem::{
-    Buffer, CudaResource, Device, Location, ManagedResource, PinnedResource, Stream, TransferPath, UnifiedBuffer,
-};
+use cumem::buffer::TransferPath;
+use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, PinnedResource, Stream, UnifiedBuffer};
 use std::cell::RefCell;
 
 const KIB: usize = 1 << 10;

@@ -7,8 +7,9 @@
 mod common;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use cumem::kernel::{AccessMode, HostKernel, Pattern};
 use cumem::sim::{FaultPrefetch, Profile};
-use cumem::{AccessMode, Buffer, Device, HostKernel, Location, ManagedResource, Pattern, Stream};
+use cumem::{Buffer, Device, Location, ManagedResource, Stream};
 
 const MIB: usize = 1 << 20;
 
@@ -45,7 +46,7 @@ impl Bench {
 
     fn prefetch(&self, offset: usize, bytes: usize) {
         let to = Location::Device(self.device.id());
-        let applied = cumem::hints::prefetch(self.buffer.block(), offset..offset + bytes, to, &self.stream);
+        let applied = cumem::unified::hints::prefetch(self.buffer.block(), offset..offset + bytes, to, &self.stream);
         let _ = applied.unwrap_or_else(|error| common::give_up(error));
         self.stream.synchronize().unwrap_or_else(|error| common::give_up(error));
     }

@@ -7,9 +7,8 @@
 mod common;
 
 use common::turns::{Arena, Taken, Way, compare, copied, done, driver_copy};
-use cumem::{
-    Buffer, CudaResource, Device, HostRead, ManagedResource, PinnedResource, Stream, TransferPath, UnifiedBuffer,
-};
+use cumem::buffer::{HostRead, TransferPath};
+use cumem::{Buffer, CudaResource, Device, ManagedResource, PinnedResource, Stream, UnifiedBuffer};
 use std::cell::RefCell;
 
 const KIB: usize = 1 << 10;

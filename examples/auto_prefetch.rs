@@ -10,10 +10,9 @@
 //! a simulated device are simulated.
 
 use clap::Parser;
-use cumem::{
-    AutoPrefetchOptions, Buffer, CudaResource, Device, Function, HostKernel, KernelArg, LaunchConfig, ManagedResource,
-    Module, Stream, UnifiedBuffer, hints,
-};
+use cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
+use cumem::unified::{AutoPrefetchOptions, hints};
+use cumem::{Buffer, CudaResource, Device, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -143,7 +142,7 @@ impl Bench {
             // the stream is waited for.
             return Ok(unsafe { self.stream.launch_kernel(gather, CONFIG, &args) }?);
         }
-        let touches = cumem::Pattern::Random { seed, touches: 1000 };
+        let touches = cumem::kernel::Pattern::Random { seed, touches: 1000 };
         let kernel = HostKernel::new("gather", |_| ()).reads(from, 4 * n).in_order(touches);
         // SAFETY: as above.
         Ok(unsafe { self.stream.launch_host(kernel) }?)

@@ -8,11 +8,11 @@
 //! (NVIDIA/open-gpu-kernel-modules#1223). All times are simulated.
 
 use clap::Parser;
+use cumem::kernel::HostKernel;
+use cumem::portable::{PortableBuffer, unified_or_pinned};
 use cumem::sim::{DeviceStatistics, Profile};
-use cumem::{
-    AllocError, AutoPrefetchOptions, Device, HostKernel, ManagedResource, PortableBuffer, Stream, UnifiedBuffer,
-    unified_or_pinned,
-};
+use cumem::unified::AutoPrefetchOptions;
+use cumem::{AllocError, Device, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
 use std::time::Duration;
 

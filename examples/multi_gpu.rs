@@ -8,7 +8,8 @@
 
 use clap::Parser;
 use cumem::sim::{Profile, Simulator};
-use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, Stream, UnifiedBuffer, hints};
+use cumem::unified::hints;
+use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
 use std::time::{Duration, Instant};
 

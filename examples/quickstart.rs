@@ -4,8 +4,9 @@
 //! $ cargo run --release --example quickstart
 //! ```
 
-use cumem::{Advice, Device, LayerExt, Location, ManagedResource, Stream, UnifiedBuffer};
-use cumem_adaptors::{Counters, Limit, PoolOptions, Prefetched, ResourceExt, Size};
+use cumem::unified::Advice;
+use cumem::{Device, LayerExt, Location, ManagedResource, Stream, UnifiedBuffer};
+use cumem_adaptors::{LimiterState, PoolOptions, PrefetchState, ResourceExt, Size, StatisticsState};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
@@ -28,9 +29,9 @@ fn tour(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
     println!("stack        {stack}\n");
 
     let memory = |step: &str| {
-        let counts = stack.find::<Counters>().expect("the stack has statistics").counts();
-        let limit = stack.find::<Limit>().expect("the stack has a limiter");
-        let prefetched = stack.find::<Prefetched>().expect("the stack prefetches").bytes();
+        let counts = stack.find::<StatisticsState>().expect("the stack has statistics").counts();
+        let limit = stack.find::<LimiterState>().expect("the stack has a limiter");
+        let prefetched = stack.find::<PrefetchState>().expect("the stack prefetches").bytes();
         println!("{step}");
         println!(
             "    in use   {} bytes in {} blocks, {} left",

@@ -7,7 +7,7 @@
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem::{Device, DeviceError, LayerExt};
-use cumem_adaptors::{AnyStack, Counters, PoolState, StackSpec};
+use cumem_adaptors::{AnyStack, PoolState, StackSpec, StatisticsState};
 use cumem_replay::{Figures, Replay, Trace};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -133,7 +133,7 @@ fn progress_bar(format: Format) -> ProgressBar {
 
 /// The most that the leaf had handed out at once: the innermost statistics stand directly over it.
 fn peak_reserved_bytes(stack: &AnyStack) -> u64 {
-    let counters = stack.find_all::<Counters>();
+    let counters = stack.find_all::<StatisticsState>();
     counters.last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0).unsigned_abs())
 }
 

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem_adaptors::{Size, StackSpec};
 use cumem_replay::Trace;
-use cumem_whatif::{Format, Report, Setting, replay};
+use cumem_whatif::{Format, Setting, WhatIfReport, replay};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,7 +70,7 @@ fn run(args: &Args) -> Result<String, Box<dyn Error>> {
         Print::Json => Format::Json,
         Print::Html => Format::Html,
     };
-    Ok(Report::new(name, runs).write(format))
+    Ok(WhatIfReport::new(name, runs).write(format))
 }
 
 /// Each device with each stack under each limit.

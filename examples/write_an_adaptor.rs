@@ -5,10 +5,11 @@
 //! $ cargo run --release --example write_an_adaptor
 //! ```
 
+use cumem::error::TrimError;
+use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
 use cumem::{
-    AllocError, Beneath, Block, Buffer, DeallocError, Device, Layer, ManagedResource, MemoryResource, Stream,
-    TrimError, Upstream,
+    AllocError, Block, Buffer, DeallocError, Device, Layer, ManagedResource, MemoryResource, Stream, Upstream,
 };
 use cumem_adaptors::ResourceExt;
 use cumem_conformance::{AdaptorSuite, Place};

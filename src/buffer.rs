@@ -7,6 +7,7 @@ mod host;
 mod resize;
 mod transfer;
 
+pub use crate::transfer::TransferPath;
 pub use host::{HostRead, HostWrite};
 
 use crate::any::AnyResource;
@@ -20,7 +21,7 @@ use crate::kind::{self, DeviceAccessible};
 use crate::layer::LayerExt;
 use crate::layout;
 use crate::resource::MemoryResource;
-use crate::unified::auto::{AutoPrefetch, AutoPrefetched};
+use crate::unified::auto::{AutoPrefetch, AutoPrefetchState};
 use bytemuck::Pod;
 use cumem_driver::BlockEvent;
 use cumem_driver::call_site::CallSite;
@@ -82,7 +83,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             auto: None,
             elements: PhantomData,
         };
-        if let Some(auto) = buffer.resource.find::<AutoPrefetched>() {
+        if let Some(auto) = buffer.resource.find::<AutoPrefetchState>() {
             buffer.auto = auto.observe(&buffer.block)?.map(Box::new);
         }
         Ok(buffer)

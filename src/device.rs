@@ -14,9 +14,12 @@ use self::host_gate::HostGate;
 use self::machine::Machine;
 use self::notice::{Interest, LeafMemory, Notice};
 use self::slots::Slots;
+pub use self::stream::StreamId;
 use cumem_driver::owned::RawDevice;
-use cumem_driver::{Attributes, DeviceId, Driver, DriverError, Location, MemoryInfo, Model, PointerInfo};
+pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
+use cumem_driver::{DeviceId, Driver, DriverError, Location, Model};
 use cumem_sim::{Profile, ProfileError, Simulator};
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -24,7 +27,8 @@ use std::time::{Duration, Instant};
 /// A GPU, or a simulated one. A shared handle: clones name the same device.
 ///
 /// ```
-/// use cumem::{Device, sim::Profile};
+/// use cumem::sim::Profile;
+/// use cumem::Device;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;
@@ -83,7 +87,8 @@ impl Device {
     /// Returns [`ProfileError::Unsound`] with the name of the field if the profile contradicts itself.
     ///
     /// ```
-    /// use cumem::{Device, sim::Profile};
+    /// use cumem::sim::Profile;
+    /// use cumem::Device;
     ///
     /// let device = Device::simulated(Profile::a100())?;
     /// assert_eq!(device.attributes().compute_capability, (8, 0));
@@ -101,7 +106,8 @@ impl Device {
     /// Returns [`DriverError::NoSuchDevice`] if the machine has fewer devices.
     ///
     /// ```
-    /// use cumem::{Device, sim::{Profile, Simulator}};
+    /// use cumem::sim::{Profile, Simulator};
+    /// use cumem::Device;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let machine = Simulator::new([Profile::a100(), Profile::a100()])?;

@@ -1,7 +1,7 @@
 //! Errors: the request, the numbers that it met, and the layer that refused.
 //!
 //! In all crates of this project an error says one sentence, and [`source`](std::error::Error::source) returns its
-//! cause. [`Report`] joins the chain where only one line is printed.
+//! cause. [`ErrorReport`] joins the chain where only one line is printed.
 //!
 //! | error | origin |
 //! |---|---|
@@ -11,20 +11,21 @@
 //! | [`ProfileError`] | profiles of simulated devices |
 
 use crate::block::Block;
-use crate::usage::Usage;
-use cumem_driver::drop_error::DropError;
 
 pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
-pub use crate::report::Report;
+pub use crate::report::ErrorReport;
+pub use crate::usage::{SizeClass, StreamStats, Usage};
+pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_errors};
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 pub use cumem_sim::ProfileError;
 
 /// A block that could not be allocated. Nothing was allocated, and no counter changed.
 ///
 /// ```
-/// use cumem::{AllocError, CudaResource, Device, MemoryResource, Stream, layout, sim::Profile};
+/// use cumem::sim::Profile;
+/// use cumem::{layout, AllocError, CudaResource, Device, MemoryResource, Stream};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::tiny(64 << 20))?; // 64 MiB of memory
@@ -131,8 +132,8 @@ impl AllocError {
     }
 
     /// Returns the error with all its causes in one line.
-    pub fn report(&self) -> Report<'_> {
-        Report::of(self)
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
     }
 }
 
@@ -202,8 +203,8 @@ impl TrimError {
     }
 
     /// Returns the error with all its causes in one line.
-    pub fn report(&self) -> Report<'_> {
-        Report::of(self)
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
     }
 }
 
@@ -221,8 +222,8 @@ impl DeallocError {
     }
 
     /// Returns the error with all its causes in one line.
-    pub fn report(&self) -> Report<'_> {
-        Report::of(self)
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
     }
 }
 

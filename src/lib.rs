@@ -21,7 +21,8 @@
 //! | tests on it | [`assert_peak!`], [`assert_no_leak!`], [`assert_migrated!`], [`sim::faults`], [`sim::Simulator::detect_races`] |
 //!
 //! ```
-//! use cumem::{Buffer, CudaResource, Device, Stream, sim::Profile};
+//! use cumem::sim::Profile;
+//! use cumem::{Buffer, CudaResource, Device, Stream};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Device::simulated(Profile::default())?; // or `Device::open(0)?`, a GPU
@@ -38,64 +39,44 @@
 
 mod any;
 mod block;
-mod buffer;
+pub mod buffer;
 pub mod current;
 #[cfg(feature = "cuda")]
 mod cust_bridge;
-mod device;
+pub mod device;
 pub mod error;
 mod human_bytes;
+pub mod kernel;
 pub mod kind;
 pub mod layer;
 pub mod layout;
-mod portable;
+pub mod portable;
 mod report;
 pub mod resource;
-mod resources;
+pub mod resources;
+pub mod sim;
+#[doc(hidden)]
 pub mod testing;
 mod transfer;
 pub mod unified;
 mod usage;
 
 pub use any::{AnyResource, AnyUpstream};
-pub use block::{Block, MakerId};
-pub use buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
-pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_errors};
-pub use cumem_driver::{Advice, RangeAttributes};
-pub use cumem_driver::{Attributes, DeviceId, DriverPoolUsage, Location, MemoryInfo, MemoryType, PointerInfo};
+pub use block::Block;
+pub use buffer::{Buffer, UnifiedBuffer};
+pub use cumem_driver::{DeviceId, Location};
 #[cfg(feature = "cuda")]
 pub use cust;
 pub use device::Device;
 pub use device::event::Event;
-pub use device::stream::{Stream, StreamId};
-pub use error::{AllocError, CudaErrorCode, DeallocError, DeallocReason, DeviceError, DriverError, TrimError};
+pub use device::stream::Stream;
+pub use error::{AllocError, DeallocError, DeviceError, DriverError};
 pub use kind::MemoryKind;
-pub use layer::{Beneath, Layer, LayerExt};
-pub use layout::CUDA_ALLOCATION_ALIGNMENT;
-pub use portable::{Chunk, PinnedReason, PortableBuffer, UnifiedOrPinned, unified_or_pinned};
+pub use layer::{Layer, LayerExt};
 pub use resource::{MemoryResource, Upstream};
 pub use resources::{
-    Alias, AliasError, CudaAsyncOptions, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource,
-    ManagedResource, PinnedResource, PoolSource, UnmapError,
+    CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource,
 };
-pub use transfer::TransferPath;
-pub use unified::accounting;
-pub use unified::auto::{AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetched, DeviceUse};
-pub use unified::hints::{self, Outcome, SkipReason};
-pub use usage::{SizeClass, StreamStats, Usage};
-
-/// Kernels: modules of PTX for a GPU, and work of the host in their place for a simulated device.
-pub mod kernel {
-    pub use crate::device::module::{Function, Module};
-    pub use cumem_driver::{Access, AccessMode, HostKernel, KernelArg, KernelMemory, LaunchConfig, Pattern};
-}
-pub use kernel::*;
-
-/// The simulated machine, and what tests do with it.
-pub mod sim {
-    pub use crate::testing::{assertions, declare_allocation, declare_free, faults};
-    pub use cumem_sim::*;
-}
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! [`Report`]: an error and all its causes in one line.
+//! [`ErrorReport`]: an error and all its causes in one line.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -11,28 +11,29 @@ use std::fmt;
 /// type joins the chain; each error type of this project has a method `report` that returns it.
 ///
 /// ```
-/// use cumem::error::Report;
-/// use cumem::{AllocError, CudaResource, Device, MemoryResource, Stream, layout, sim::Profile};
+/// use cumem::error::ErrorReport;
+/// use cumem::sim::Profile;
+/// use cumem::{layout, AllocError, CudaResource, Device, MemoryResource, Stream};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::tiny(64 << 20))?;
 /// let stream = Stream::new(&device)?;
 /// let error = CudaResource::new(&device).allocate(&stream, layout::bytes(1 << 30)?).unwrap_err();
-/// println!("{}", Report::of(&error)); // or `error.report()`
+/// println!("{}", ErrorReport::of(&error)); // or `error.report()`
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy)]
-pub struct Report<'a>(&'a (dyn Error + 'static));
+pub struct ErrorReport<'a>(&'a (dyn Error + 'static));
 
-impl<'a> Report<'a> {
+impl<'a> ErrorReport<'a> {
     /// Creates the report of `error`.
     pub fn of(error: &'a (dyn Error + 'static)) -> Self {
         Self(error)
     }
 }
 
-impl fmt::Display for Report<'_> {
+impl fmt::Display for ErrorReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.0, f)?;
         let mut cause = self.0.source();
@@ -44,7 +45,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-impl fmt::Debug for Report<'_> {
+impl fmt::Debug for ErrorReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -13,6 +13,8 @@
 //! - A block *belongs to* a resource if that resource's `allocate` returned it, or that of a resource
 //!   which shares its state.
 
+pub use crate::block::MakerId;
+
 use crate::block::Block;
 use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};

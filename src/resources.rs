@@ -21,6 +21,7 @@ mod pinned;
 pub use cuda::CudaResource;
 pub use cuda_async::{CudaAsyncOptions, CudaAsyncResource, PoolSource};
 pub use cuda_virtual::{Alias, AliasError, CudaVirtualResource, UnmapError};
+pub use cumem_driver::DriverPoolUsage;
 pub use host::HostResource;
 pub use managed::ManagedResource;
 pub use pinned::PinnedResource;

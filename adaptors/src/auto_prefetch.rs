@@ -1,10 +1,10 @@
 //! [`AutoPrefetch`] turns automatic prefetch on for the buffers of a stack.
 
+use cumem::error::TrimError;
 use cumem::kind::Migratable;
-use cumem::{
-    AllocError, AutoPrefetchOptions, AutoPrefetched, Beneath, Block, DeallocError, DriverError, Layer, LayerExt,
-    MemoryResource, Stream, TrimError, Upstream,
-};
+use cumem::layer::Beneath;
+use cumem::unified::{AutoPrefetchOptions, AutoPrefetchState};
+use cumem::{AllocError, Block, DeallocError, DriverError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -17,10 +17,10 @@ use std::fmt;
 /// [`Prefetch`](crate::Prefetch), which moves whole blocks as they are allocated. Its own upstream must allocate memory
 /// whose pages migrate.
 ///
-/// `find::<AutoPrefetched>()` returns its [`AutoPrefetched`] from any stack.
+/// `find::<AutoPrefetchState>()` returns its [`AutoPrefetchState`] from any stack.
 #[derive(Debug)]
 pub struct AutoPrefetch<U> {
-    state: AutoPrefetched,
+    state: AutoPrefetchState,
     upstream: U,
 }
 
@@ -29,27 +29,27 @@ impl<U> AutoPrefetch<U> {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`AutoPrefetched::new`], for example [`DriverError::NotSupported`] if the device has no
+    /// Returns the errors of [`AutoPrefetchState::new`], for example [`DriverError::NotSupported`] if the device has no
     /// concurrent managed access.
     pub fn new(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
     {
-        Ok(Self { state: AutoPrefetched::new(upstream.device(), options)?, upstream })
+        Ok(Self { state: AutoPrefetchState::new(upstream.device(), options)?, upstream })
     }
 
     /// Creates the adaptor, also for a device without concurrent managed access. On such a device it observes no
     /// buffer. It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in
-    /// [`AutoPrefetched::passes_through`].
+    /// [`AutoPrefetchState::passes_through`].
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`AutoPrefetched::or_pass_through`].
+    /// Returns the errors of [`AutoPrefetchState::or_pass_through`].
     pub fn or_pass_through(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
     {
-        Ok(Self { state: AutoPrefetched::or_pass_through(upstream.device(), options)?, upstream })
+        Ok(Self { state: AutoPrefetchState::or_pass_through(upstream.device(), options)?, upstream })
     }
 
     /// Returns the upstream.
@@ -58,7 +58,7 @@ impl<U> AutoPrefetch<U> {
     }
 
     /// Returns the state that all buffers of the stack share, for example to read its report.
-    pub fn auto_prefetched(&self) -> &AutoPrefetched {
+    pub fn auto_prefetched(&self) -> &AutoPrefetchState {
         &self.state
     }
 }

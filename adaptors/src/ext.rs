@@ -4,9 +4,10 @@ use crate::{
     AutoPrefetch, Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size,
     Spill, Statistics, Tagged,
 };
-use cumem::accounting::Ledger;
 use cumem::kind::Migratable;
-use cumem::{AutoPrefetchOptions, DeviceError, DriverError, Location, MemoryResource, Upstream};
+use cumem::unified::AutoPrefetchOptions;
+use cumem::unified::accounting::Ledger;
+use cumem::{DeviceError, DriverError, Location, MemoryResource, Upstream};
 use std::sync::Arc;
 
 /// One method per adaptor, which wraps the resource in it. The adaptor of the last call is outermost.

@@ -1,13 +1,12 @@
 //! [`fit_batch`]: the largest batch that a stack has room for.
 
-use crate::limiter::Limit;
+use crate::limiter::LimiterState;
 use crate::pool::PoolState;
 use crate::pressure::PressureState;
 use crate::size::Size;
-use cumem::{
-    Beneath, CUDA_ALLOCATION_ALIGNMENT, Device, DeviceError, HostResource, Layer, LayerExt, ManagedResource,
-    PinnedResource, layout,
-};
+use cumem::layer::Beneath;
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::{Device, DeviceError, HostResource, Layer, LayerExt, ManagedResource, PinnedResource, layout};
 use std::any::Any;
 
 /// Options of [`fit_batch`]. By default no margin is held back and managed memory is not oversubscribed.
@@ -117,7 +116,7 @@ impl FitOptions {
 
 /// Returns how many of the `room` bytes of its upstream the layer with this state can allocate as one block.
 fn through(state: &dyn Any, room: usize) -> Result<usize, DeviceError> {
-    if let Some(limit) = state.downcast_ref::<Limit>() {
+    if let Some(limit) = state.downcast_ref::<LimiterState>() {
         return Ok(room.min(limit.remaining()));
     }
     if let Some(pressure) = state.downcast_ref::<PressureState>() {

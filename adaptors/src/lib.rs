@@ -3,13 +3,13 @@
 //! | adaptor | what it adds | its place in a stack | state for `find` |
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
-//! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over a pool users' blocks | [`Limit`] |
-//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls through it | [`Counters`] |
-//! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TagName`] |
+//! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over a pool users' blocks | [`LimiterState`] |
+//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls through it | [`StatisticsState`] |
+//! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
-//! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`Spilled`] |
-//! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetched`](cumem::AutoPrefetched) |
-//! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`Prefetched`] |
+//! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
+//! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetchState`](cumem::unified::AutoPrefetchState) |
+//! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`PrefetchState`] |
 //!
 //! [`fit_batch`] returns the largest batch that a stack has room for. [`with_oom_recovery`] retries work with fewer
 //! items.
@@ -20,8 +20,9 @@
 //! orders:
 //!
 //! ```
-//! use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout, sim::Profile};
-//! use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
+//! use cumem::sim::Profile;
+//! use cumem::{layout, CudaResource, Device, LayerExt, MemoryResource, Stream};
+//! use cumem_adaptors::{PoolOptions, ResourceExt, StatisticsState};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Device::simulated(Profile::default())?;
@@ -33,7 +34,7 @@
 //! let request = layout::bytes(1000)?;
 //! let (a, b) = (over.allocate(&stream, request)?, under.allocate(&stream, request)?);
 //! assert_eq!(over.counters().counts().current_bytes, 1000); // the user's request
-//! assert_eq!(under.find::<Counters>().unwrap().counts().current_bytes, 64 << 20); // the pool's chunk
+//! assert_eq!(under.find::<StatisticsState>().unwrap().counts().current_bytes, 64 << 20); // the pool's chunk
 //! # // SAFETY: nothing uses the blocks.
 //! # unsafe { over.deallocate(&stream, a) }?;
 //! # // SAFETY: nothing uses the blocks.
@@ -87,16 +88,16 @@ pub use auto_prefetch::AutoPrefetch;
 pub use cumem;
 pub use ext::ResourceExt;
 pub use fit::{Fit, FitOptions, fit_batch};
-pub use limiter::{Limit, Limiter};
+pub use limiter::{Limiter, LimiterState};
 pub use oom::{NotRecovered, OutOfMemory, Recovered, with_oom_recovery};
 pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
-pub use prefetch::{Prefetch, Prefetched};
+pub use prefetch::{Prefetch, PrefetchState};
 pub use pressure::{Pressure, PressureError, PressureLevel, PressureOptions, PressureState};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, SpecError, StackSpec};
-pub use spill::{Spill, Spilled};
-pub use statistics::{Counters, Counts, Scope, Statistics};
-pub use tagged::{TagName, Tagged};
+pub use spill::{Spill, SpillState};
+pub use statistics::{Counts, Scope, Statistics, StatisticsState};
+pub use tagged::{Tagged, TaggedState};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -2,10 +2,10 @@
 
 use crate::lock::BiasedLock;
 use crate::size::Size;
-use cumem::{
-    AllocError, Beneath, Block, CUDA_ALLOCATION_ALIGNMENT, DeallocError, DeallocReason, Layer, LayerExt,
-    MemoryResource, Stream, TrimError, Upstream, layout,
-};
+use cumem::error::{DeallocReason, TrimError};
+use cumem::layer::Beneath;
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -17,16 +17,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Under a pool it caps the pool's chunks; over a pool it caps the users' blocks. It does not count blocks that others
 /// allocate directly from the same upstream.
 ///
-/// `find::<Limit>()` returns its [`Limit`] from any stack.
+/// `find::<LimiterState>()` returns its [`LimiterState`] from any stack.
 #[derive(Debug)]
 pub struct Limiter<U> {
-    limit: Limit,
+    limit: LimiterState,
     upstream: U,
 }
 
 /// A limit, and the bytes that count against it.
 #[derive(Debug)]
-pub struct Limit {
+pub struct LimiterState {
     given: (Size, usize),
     bytes: AtomicUsize,
     /// Written only while `turn` is locked, read without the lock.
@@ -44,7 +44,7 @@ impl<U> Limiter<U> {
         let size = limit.into();
         let bytes = size.bytes_of(upstream.device().attributes().total_memory);
         let (bytes, given) = (AtomicUsize::new(bytes), (size, bytes));
-        let limit = Limit { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
+        let limit = LimiterState { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
         Self { limit, upstream }
     }
 
@@ -55,12 +55,12 @@ impl<U> Limiter<U> {
 
     /// Returns the limit, to read it or to change it. (The name `limit` is taken by the extension method that creates a
     /// limiter.)
-    pub fn get_limit(&self) -> &Limit {
+    pub fn get_limit(&self) -> &LimiterState {
         &self.limit
     }
 }
 
-impl Limit {
+impl LimiterState {
     /// Returns the limit: the most bytes that may be allocated at a time.
     #[inline]
     pub fn bytes(&self) -> usize {
@@ -108,7 +108,7 @@ impl Limit {
 /// Bytes counted before the upstream is called. Dropping the reservation subtracts them again, because the upstream may
 /// fail or panic.
 struct Reservation<'a> {
-    limit: &'a Limit,
+    limit: &'a LimiterState,
     counted: usize,
 }
 

@@ -74,8 +74,9 @@ pub struct NotRecovered<E> {
 /// device memory.
 ///
 /// ```
-/// use cumem::{Buffer, CudaResource, Device, Stream, sim::Profile};
-/// use cumem_adaptors::{ResourceExt, with_oom_recovery};
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::{with_oom_recovery, ResourceExt};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;

@@ -98,7 +98,7 @@ mod contention_tests;
 mod interleavings;
 
 pub use adaptor::Pool;
-pub use cumem::{SizeClass, StreamStats};
+pub use cumem::error::{SizeClass, StreamStats};
 pub use error::PoolError;
 pub use options::{Crossing, PoolOptions};
 pub use snapshot::{PoolRegion, PoolSnapshot, RegionState};

@@ -1,9 +1,12 @@
 //! [`Prefetch`] moves each block to a device as it is allocated.
 
+use cumem::error::{TrimError, record_drop_error};
 use cumem::kind::Migratable;
+use cumem::layer::Beneath;
+use cumem::unified::{HintOutcome, SkipReason, hints};
 use cumem::{
-    AllocError, Beneath, Block, DeallocError, DeviceError, DriverError, Layer, LayerExt, Location, MemoryResource,
-    Outcome, SkipReason, Stream, TrimError, Upstream, hints, record_drop_error,
+    AllocError, Block, DeallocError, DeviceError, DriverError, Layer, LayerExt, Location, MemoryResource, Stream,
+    Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;
@@ -21,26 +24,26 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The adaptor must be outermost, so it is no [`Upstream`]. Under a pool it would prefetch each chunk once, and would
 /// not prefetch a block that is reused after an eviction. Its upstream must allocate memory whose pages migrate.
 ///
-/// `find::<Prefetched>()` returns its [`Prefetched`] from any stack.
+/// `find::<PrefetchState>()` returns its [`PrefetchState`] from any stack.
 #[derive(Debug)]
 pub struct Prefetch<U> {
     target: Location,
     passes_through: bool,
     always: bool,
-    prefetched: Prefetched,
+    prefetched: PrefetchState,
     upstream: U,
 }
 
 /// Counts of what a [`Prefetch`] did.
 #[derive(Debug, Default)]
-pub struct Prefetched {
+pub struct PrefetchState {
     calls: AtomicU64,
     bytes: AtomicU64,
     avoided: AtomicU64,
     skipped: AtomicU64,
 }
 
-impl Prefetched {
+impl PrefetchState {
     /// Returns the number of prefetches that were enqueued.
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
@@ -85,7 +88,7 @@ impl<U> Prefetch<U> {
     }
 
     /// Creates the adaptor, also for devices that cannot prefetch. On those it passes every block on unchanged.
-    /// It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in [`Prefetched::skipped`].
+    /// It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in [`PrefetchState::skipped`].
     ///
     /// # Errors
     ///
@@ -104,7 +107,7 @@ impl<U> Prefetch<U> {
     }
 
     fn build(upstream: U, target: Location, passes_through: bool) -> Self {
-        Self { target, passes_through, always: false, prefetched: Prefetched::default(), upstream }
+        Self { target, passes_through, always: false, prefetched: PrefetchState::default(), upstream }
     }
 
     /// Calls the driver at every allocation, even if the library knows where the pages are.
@@ -129,7 +132,7 @@ impl<U> Prefetch<U> {
     }
 
     /// Returns the counts of what this adaptor did.
-    pub fn prefetched(&self) -> &Prefetched {
+    pub fn prefetched(&self) -> &PrefetchState {
         &self.prefetched
     }
 }
@@ -166,16 +169,16 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
             (false, false) => hints::prefetch_if_needed(&block, 0..block.size(), self.target, stream),
         };
         match outcome {
-            Ok(Outcome::Applied) => {
+            Ok(HintOutcome::Applied) => {
                 self.prefetched.calls.fetch_add(1, Relaxed);
                 self.prefetched.bytes.fetch_add(block.size() as u64, Relaxed);
                 Ok(block)
             }
-            Ok(Outcome::Skipped(SkipReason::AlreadyThere)) => {
+            Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)) => {
                 self.prefetched.avoided.fetch_add(1, Relaxed);
                 Ok(block)
             }
-            Ok(Outcome::Skipped(_)) => Ok(self.skip(block)),
+            Ok(HintOutcome::Skipped(_)) => Ok(self.skip(block)),
             Err(source) => {
                 let requested = block.size();
                 // SAFETY: this method has not returned the block, so no other code knows it;

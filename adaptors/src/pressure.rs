@@ -6,7 +6,9 @@ mod state;
 pub use options::{PressureError, PressureOptions};
 pub use state::{PressureLevel, PressureState};
 
-use cumem::{AllocError, Beneath, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, TrimError, Upstream};
+use cumem::error::TrimError;
+use cumem::layer::Beneath;
+use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::error::Error;

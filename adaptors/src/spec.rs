@@ -142,7 +142,7 @@ impl StackSpec {
     }
 
     /// Returns the same stack with `statistics` directly over the leaf. They count what the leaf allocates
-    /// ("reserved"), and are the last element of [`find_all::<Counters>()`](cumem::LayerExt::find_all).
+    /// ("reserved"), and are the last element of [`find_all::<StatisticsState>()`](cumem::LayerExt::find_all).
     pub fn with_leaf_statistics(mut self) -> Self {
         let span = self.layers.leaf.span.clone();
         self.layers.adaptors.insert(0, Word { span, value: Adaptor::Statistics });

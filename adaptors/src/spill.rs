@@ -1,10 +1,10 @@
 //! [`Spill`] allocates from a second resource when the first is out of memory.
 
+use cumem::error::TrimError;
 use cumem::kind::Either;
-use cumem::{
-    AllocError, Beneath, Block, DeallocError, DeviceError, Layer, LayerExt, MakerId, MemoryResource, Stream, TrimError,
-    Upstream,
-};
+use cumem::layer::Beneath;
+use cumem::resource::MakerId;
+use cumem::{AllocError, Block, DeallocError, DeviceError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::collections::HashMap;
@@ -19,11 +19,11 @@ use std::sync::{Mutex, PoisonError};
 /// Each series of spilled blocks is a `tracing` event with its numbers. A spilled block stays in the second resource
 /// until it is freed.
 ///
-/// `find::<Spilled>()` returns its [`Spilled`] from any stack. Its other queries, such as that for the device, are
+/// `find::<SpillState>()` returns its [`SpillState`] from any stack. Its other queries, such as that for the device, are
 /// answered by the first resource.
 #[derive(Debug)]
 pub struct Spill<P, S> {
-    spilled: Spilled,
+    spilled: SpillState,
     /// Sizes in bytes of the live spilled blocks, by address and maker. Blocks of zero bytes may have equal addresses,
     /// but only with different makers.
     out: Mutex<HashMap<(u64, MakerId), usize>>,
@@ -33,7 +33,7 @@ pub struct Spill<P, S> {
 
 /// Counts of what a [`Spill`] allocated from its second resource.
 #[derive(Debug, Default)]
-pub struct Spilled {
+pub struct SpillState {
     blocks: AtomicUsize,
     bytes: AtomicUsize,
     total_blocks: AtomicU64,
@@ -41,7 +41,7 @@ pub struct Spilled {
     refusals: AtomicU64,
 }
 
-impl Spilled {
+impl SpillState {
     /// Returns the number of live spilled blocks.
     pub fn blocks(&self) -> usize {
         self.blocks.load(Ordering::Acquire)
@@ -80,7 +80,7 @@ impl<P, S> Spill<P, S> {
         S: Upstream,
     {
         first.device().check_device("the resource to spill to", second.device().id())?;
-        Ok(Self { spilled: Spilled::default(), out: Mutex::default(), first, second })
+        Ok(Self { spilled: SpillState::default(), out: Mutex::default(), first, second })
     }
 
     /// Returns the first resource.
@@ -94,7 +94,7 @@ impl<P, S> Spill<P, S> {
     }
 
     /// Returns the counts of spilled blocks.
-    pub fn spilled(&self) -> &Spilled {
+    pub fn spilled(&self) -> &SpillState {
         &self.spilled
     }
 

@@ -3,12 +3,12 @@
 mod counters;
 mod scope;
 
-pub use counters::{Counters, Counts};
+pub use counters::{Counts, StatisticsState};
 pub use scope::Scope;
 
-use cumem::{
-    AllocError, Beneath, Block, DeallocError, DeallocReason, Layer, MemoryResource, Stream, TrimError, Upstream,
-};
+use cumem::error::{DeallocReason, TrimError};
+use cumem::layer::Beneath;
+use cumem::{AllocError, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -16,10 +16,10 @@ use std::fmt;
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
 /// under a pool, the chunks that the pool allocates.
 ///
-/// `find::<Counters>()` returns its [`Counters`] from any stack.
+/// `find::<StatisticsState>()` returns its [`StatisticsState`] from any stack.
 #[derive(Debug)]
 pub struct Statistics<U> {
-    counters: Counters,
+    counters: StatisticsState,
     upstream: U,
 }
 
@@ -29,7 +29,7 @@ impl<U> Statistics<U> {
     where
         U: Upstream,
     {
-        Self { counters: Counters::new(), upstream }
+        Self { counters: StatisticsState::new(), upstream }
     }
 
     /// Returns the upstream.
@@ -38,7 +38,7 @@ impl<U> Statistics<U> {
     }
 
     /// Returns the counters.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &StatisticsState {
         &self.counters
     }
 }

@@ -1,7 +1,10 @@
 //! [`Tagged`] counts the memory that passes through under a name in a ledger.
 
-use cumem::accounting::{Ledger, Tag};
-use cumem::{AllocError, Beneath, Block, DeallocError, Layer, MakerId, MemoryResource, Stream, TrimError, Upstream};
+use cumem::error::TrimError;
+use cumem::layer::Beneath;
+use cumem::resource::MakerId;
+use cumem::unified::accounting::{Ledger, Tag};
+use cumem::{AllocError, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::collections::HashMap;
@@ -10,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An adaptor that enters each block in a [`Ledger`] under a name, from its allocation until it is freed.
 ///
-/// `find::<TagName>()` returns its [`TagName`] from any stack.
+/// `find::<TaggedState>()` returns its [`TaggedState`] from any stack.
 #[derive(Debug)]
 pub struct Tagged<U> {
-    name: TagName,
+    name: TaggedState,
     ledger: Arc<Ledger>,
     tags: Mutex<HashMap<(u64, MakerId), Tag>>,
     upstream: U,
@@ -21,9 +24,9 @@ pub struct Tagged<U> {
 
 /// The name under which a [`Tagged`] counts memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagName(String);
+pub struct TaggedState(String);
 
-impl TagName {
+impl TaggedState {
     /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -36,7 +39,7 @@ impl<U> Tagged<U> {
     where
         U: Upstream,
     {
-        Self { name: TagName(name.into()), ledger: Arc::clone(ledger), tags: Mutex::default(), upstream }
+        Self { name: TaggedState(name.into()), ledger: Arc::clone(ledger), tags: Mutex::default(), upstream }
     }
 
     /// Returns the upstream.

@@ -1,11 +1,10 @@
 //! A leaf that costs nearly nothing, to measure the adaptors over it.
 
 use super::{allocate, free, give_up, layout};
+use cumem::error::{TrimError, Usage};
 use cumem::layer::{Beneath, Layer};
-use cumem::{
-    AllocError, Block, DeallocError, Device, MakerId, ManagedResource, MemoryResource, Stream, TrimError, Upstream,
-    Usage, kind,
-};
+use cumem::resource::MakerId;
+use cumem::{AllocError, Block, DeallocError, Device, ManagedResource, MemoryResource, Stream, Upstream, kind};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;

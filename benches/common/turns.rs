@@ -1,7 +1,8 @@
 //! Compares ways to do one thing by running them in turns. Other programs may use the same link, so a way must be
 //! compared with another one at the same moment. Criterion measures one thing after the other and cannot do that.
 
-use cumem::{Device, DeviceError, Stream, TransferPath};
+use cumem::buffer::TransferPath;
+use cumem::{Device, DeviceError, Stream};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

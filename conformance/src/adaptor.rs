@@ -4,10 +4,10 @@ use crate::broken::{Broken, Outcome, Verdict};
 use crate::expectations::Expectations;
 use crate::fail_nth::FailNth;
 use crate::faults::{FaultCheck, fault_checks};
-use crate::ledger::{Ledger, LedgerBook};
+use crate::ledger::{BlockLedger, LedgerBook};
 use crate::live::Violation;
 use crate::place::Place;
-use crate::report::Report;
+use crate::report::SuiteReport;
 use crate::subject::BoxError;
 use crate::suite::{Suite, unless_it_panics};
 use cumem::kind::Managed;
@@ -18,7 +18,7 @@ use std::mem;
 
 /// The upstream of an adaptor under test: managed memory, over which every adaptor may be built, with a ledger over it
 /// and injected failures over that.
-pub type TestUpstream = FailNth<Ledger<ManagedResource>>;
+pub type TestUpstream = FailNth<BlockLedger<ManagedResource>>;
 
 /// Creates a [`TestUpstream`] on `device`.
 ///
@@ -26,7 +26,7 @@ pub type TestUpstream = FailNth<Ledger<ManagedResource>>;
 ///
 /// Returns an error if the device has no managed memory.
 pub fn test_upstream(device: &Device) -> Result<TestUpstream, BoxError> {
-    Ok(FailNth::new(Ledger::new(ManagedResource::new(device)?)))
+    Ok(FailNth::new(BlockLedger::new(ManagedResource::new(device)?)))
 }
 
 /// All checks for an adaptor: those of a [`Suite`], with a ledger under the adaptor that must balance after each check,
@@ -54,7 +54,7 @@ where
     }
 
     /// Runs every check.
-    pub fn run(&self, place: &Place) -> Report {
+    pub fn run(&self, place: &Place) -> SuiteReport {
         let books = RefCell::new(Vec::new());
         let suite = Suite::new(|device: &Device| {
             let upstream = test_upstream(device)?;

@@ -1,6 +1,6 @@
 //! [`Expectations`]: where a resource may differ without breaking its contract.
 
-use cumem::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 
 /// Where a resource may differ without breaking its contract. The default suits every resource of cumem.
 #[derive(Debug, Clone)]

@@ -1,11 +1,10 @@
 //! [`FailNth`]: an adaptor whose calls fail on demand.
 
 use crate::rng::Rng;
+use cumem::error::{CudaErrorCode, TrimError};
+use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
-use cumem::{
-    AllocError, Beneath, Block, CudaErrorCode, DeallocError, DriverError, Layer, LayerExt, MemoryResource, Stream,
-    TrimError, Upstream,
-};
+use cumem::{AllocError, Block, DeallocError, DriverError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;

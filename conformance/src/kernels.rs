@@ -1,6 +1,7 @@
 //! The few kernels that the suite runs on a GPU, and work that keeps any device busy for a while.
 
-use cumem::{Device, DeviceError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
+use cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
+use cumem::{Device, DeviceError, Stream};
 
 /// The kernels of `kernels.ptx`.
 pub(crate) struct Kernels {

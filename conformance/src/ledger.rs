@@ -1,8 +1,10 @@
-//! [`Ledger`]: an adaptor that records every block, and refuses blocks that it did not hand out.
+//! [`BlockLedger`]: an adaptor that records every block, and refuses blocks that it did not hand out.
 
 use crate::live::{BlockId, LiveBlocks, Violation};
+use cumem::error::TrimError;
+use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
-use cumem::{AllocError, Beneath, Block, DeallocError, Layer, MemoryResource, Stream, TrimError, Upstream};
+use cumem::{AllocError, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -15,12 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// come back. It never panics: it records what it found in its [book](Self::book). The book outlives the ledger, so it
 /// also shows the leaks of a stack that has been dropped.
 #[derive(Debug)]
-pub struct Ledger<U> {
+pub struct BlockLedger<U> {
     book: LedgerBook,
     upstream: U,
 }
 
-/// The record of a [`Ledger`]. Clones share their state.
+/// The record of a [`BlockLedger`]. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerBook(Arc<Mutex<Page>>);
 
@@ -30,7 +32,7 @@ struct Page {
     violations: Vec<Violation>,
 }
 
-impl<U: Upstream> Ledger<U> {
+impl<U: Upstream> BlockLedger<U> {
     /// Creates a ledger with an empty book over `upstream`.
     pub fn new(upstream: U) -> Self {
         Self { book: LedgerBook::default(), upstream }
@@ -103,7 +105,7 @@ impl fmt::Display for Unsettled {
     }
 }
 
-impl<U: Upstream> Layer for Ledger<U> {
+impl<U: Upstream> Layer for BlockLedger<U> {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ledger")
     }
@@ -121,7 +123,7 @@ impl<U: Upstream> Layer for Ledger<U> {
 }
 
 // SAFETY: every block is the upstream's and is passed on unchanged.
-unsafe impl<U: Upstream> MemoryResource for Ledger<U> {
+unsafe impl<U: Upstream> MemoryResource for BlockLedger<U> {
     type Kind = U::Kind;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
@@ -156,9 +158,9 @@ unsafe impl<U: Upstream> MemoryResource for Ledger<U> {
     }
 }
 
-impl<U: Upstream> Upstream for Ledger<U> {}
+impl<U: Upstream> Upstream for BlockLedger<U> {}
 
-impl<U: Upstream> fmt::Display for Ledger<U> {
+impl<U: Upstream> fmt::Display for BlockLedger<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt_stack(self, f)
     }

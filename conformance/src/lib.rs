@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use cumem::CudaResource;
-//! use cumem_conformance::{Ledger, adaptor_conformance, conformance};
+//! use cumem_conformance::{adaptor_conformance, conformance, BlockLedger};
 //!
 //! conformance!(cuda, |device| CudaResource::new(device));
 //! adaptor_conformance!(my_adaptor, |upstream| Ledger::new(upstream));
@@ -19,7 +19,7 @@
 //! | [`adaptor_conformance!`], [`AdaptorSuite`] | the same, and an upstream that fails |
 //! | [`Expectations`] | where a resource may differ |
 //! | [`Program`], [`Load`] | random operations against a [`Model`], on one thread and on many |
-//! | [`Ledger`] | finds leaks, wrong frees and overlaps, under or over an adaptor |
+//! | [`BlockLedger`] | finds leaks, wrong frees and overlaps, under or over an adaptor |
 //! | [`FailNth`] | makes the n-th call fail |
 //! | [`effort`] | `CUMEM_EFFORT` and `CUMEM_SEED` |
 //!
@@ -53,11 +53,11 @@ pub use broken::Broken;
 pub use contents::Contents;
 pub use expectations::Expectations;
 pub use fail_nth::{FailNth, Faults};
-pub use ledger::{Ledger, LedgerBook, Unsettled};
+pub use ledger::{BlockLedger, LedgerBook, Unsettled};
 pub use live::{BlockId, LiveBlocks, Violation};
 pub use place::Place;
 pub use program::{Load, Model, Op, Ops, Program};
-pub use report::Report;
+pub use report::SuiteReport;
 pub use rng::Rng;
 pub use subject::BoxError;
 pub use suite::Suite;

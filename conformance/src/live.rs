@@ -1,6 +1,8 @@
 //! [`LiveBlocks`]: the set of live blocks, which finds violations.
 
-use cumem::{Block, CUDA_ALLOCATION_ALIGNMENT, MakerId};
+use cumem::Block;
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::resource::MakerId;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 

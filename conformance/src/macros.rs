@@ -8,7 +8,7 @@
 ///
 /// ```
 /// # use cumem::{HostResource, ManagedResource};
-/// # use cumem_conformance::{Expectations, conformance};
+/// # use cumem_conformance::{conformance, Expectations};
 /// conformance!(managed, |device| ManagedResource::new(device)?);
 /// conformance!(host, |device| HostResource::new(device), Expectations::default().max_alignment(1 << 20));
 /// ```
@@ -38,7 +38,7 @@ macro_rules! conformance {
 /// the adaptor must balance.
 ///
 /// ```
-/// # use cumem_conformance::{Ledger, adaptor_conformance};
+/// # use cumem_conformance::{adaptor_conformance, BlockLedger};
 /// adaptor_conformance!(ledger, |upstream| Ledger::new(upstream));
 /// ```
 #[macro_export]
@@ -66,7 +66,7 @@ macro_rules! tests_of {
             #[allow(unused_imports)]
             use super::*;
 
-            fn report($place: &$crate::Place) -> $crate::Report {
+            fn report($place: &$crate::Place) -> $crate::SuiteReport {
                 $run
             }
 

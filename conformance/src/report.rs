@@ -1,4 +1,4 @@
-//! [`Report`]: the result of a run of the suite.
+//! [`SuiteReport`]: the result of a run of the suite.
 
 use crate::broken::{Broken, Verdict};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// The result of a run of the suite.
 #[derive(Debug, Clone)]
 #[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
-pub struct Report {
+pub struct SuiteReport {
     subject: String,
     seed: u64,
     passed: Vec<&'static str>,
@@ -14,7 +14,7 @@ pub struct Report {
     failed: Vec<(&'static str, Broken)>,
 }
 
-impl Report {
+impl SuiteReport {
     pub(crate) fn new(subject: String, seed: u64) -> Self {
         Self { subject, seed, passed: Vec::new(), skipped: Vec::new(), failed: Vec::new() }
     }
@@ -54,7 +54,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SuiteReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (passed, all) = (self.passed.len(), self.passed.len() + self.skipped.len() + self.failed.len());
         write!(f, "{}: {passed} of {all} conformance checks passed", self.subject)?;

@@ -7,7 +7,7 @@ use crate::effort::seed;
 use crate::expectations::Expectations;
 use crate::holdings::Holdings;
 use crate::place::Place;
-use crate::report::Report;
+use crate::report::SuiteReport;
 use crate::subject::{BoxError, Subject};
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::sim::Simulator;
@@ -78,14 +78,14 @@ where
     }
 
     /// Runs every check.
-    pub fn run(&self, place: &Place) -> Report {
+    pub fn run(&self, place: &Place) -> SuiteReport {
         self.run_then(place, |_| Ok(()))
     }
 
     /// Runs every check. After the resource of a check has been dropped, `after` is called with the name of the check
     /// and may fail it.
-    pub(crate) fn run_then(&self, place: &Place, after: impl Fn(&'static str) -> Outcome) -> Report {
-        let mut report = Report::new(self.name(place), self.seed);
+    pub(crate) fn run_then(&self, place: &Place, after: impl Fn(&'static str) -> Outcome) -> SuiteReport {
+        let mut report = SuiteReport::new(self.name(place), self.seed);
         for check in checks() {
             let run = || place.device().map_err(Broken::from).and_then(|device| self.run_check(&check, &device));
             let result = unless_it_panics(run);

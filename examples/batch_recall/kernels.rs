@@ -1,6 +1,7 @@
 //! The two kernels of a batch, on a GPU or as closures of the host.
 
-use cumem_adaptors::cumem::{Device, DeviceError, Function, HostKernel, KernelArg, LaunchConfig, Module, Stream};
+use cumem_adaptors::cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
+use cumem_adaptors::cumem::{Device, DeviceError, Stream};
 
 const PTX: &str = include_str!("../kernels/cosine.ptx");
 

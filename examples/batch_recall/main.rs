@@ -22,7 +22,7 @@ mod plot;
 use batches::Batches;
 use clap::Parser;
 use cumem::{Device, LayerExt, Stream};
-use cumem_adaptors::{AnyStack, Counters, StackSpec, cumem};
+use cumem_adaptors::{AnyStack, StackSpec, StatisticsState, cumem};
 use digits::Digits;
 use modes::{Job, Mode, Run};
 use std::error::Error;
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         runs.push(job.run(mode)?);
     }
     table(&runs, device.is_simulated());
-    if let Some(counters) = stack.find::<Counters>() {
+    if let Some(counters) = stack.find::<StatisticsState>() {
         println!("memory  {}", counters.counts());
     }
     let clock = if device.is_simulated() { "simulated" } else { "measured" };

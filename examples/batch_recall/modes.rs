@@ -2,10 +2,8 @@
 
 use crate::batches::Batches;
 use crate::kernels::{Addresses, Kernels};
-use cumem_adaptors::cumem::{
-    Advice, AnyResource, AutoPrefetchOptions, AutoPrefetchReport, Buffer, CudaResource, Location, PinnedResource,
-    Stream, UnifiedBuffer, hints, kind,
-};
+use cumem_adaptors::cumem::unified::{Advice, AutoPrefetchOptions, AutoPrefetchReport, hints};
+use cumem_adaptors::cumem::{AnyResource, Buffer, CudaResource, Location, PinnedResource, Stream, UnifiedBuffer, kind};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -172,14 +170,14 @@ mod tests {
     use crate::digits::Digits;
     use cumem_adaptors::cumem::sim::{Profile, Simulator, faults};
     use cumem_adaptors::cumem::{Device, LayerExt};
-    use cumem_adaptors::{AnyStack, Counters, StackSpec};
+    use cumem_adaptors::{AnyStack, StackSpec, StatisticsState};
 
     fn run(device: &Device, batches: &Batches, mode: Mode) -> Result<Vec<u32>, Box<dyn Error>> {
         let spec = StackSpec::parse("managed | pool | limit(80%) | statistics | prefetch")?;
         let AnyStack::OverManaged(stack) = spec.build(device)? else { unreachable!("it stands on `managed`") };
         let (stream, kernels) = (Stream::new(device)?, Kernels::load(device)?);
         let found = Job { batches, kernels: &kernels, stream: &stream, stack: &stack }.run(mode);
-        assert_eq!(stack.find::<Counters>().map(|counters| counters.counts().current_blocks), Some(0));
+        assert_eq!(stack.find::<StatisticsState>().map(|counters| counters.counts().current_blocks), Some(0));
         Ok(found?.index)
     }
 

@@ -8,10 +8,10 @@ use crate::digits::Digits;
 use crate::exact;
 use crate::kernels::dot;
 use crate::plot;
+use cumem_adaptors::cumem::kernel::HostKernel;
 use cumem_adaptors::cumem::sim::{DeviceStatistics, Profile, Provenance};
-use cumem_adaptors::cumem::{
-    Advice, AllocError, AnyResource, Device, DeviceError, HostKernel, LayerExt, Stream, UnifiedBuffer, kind,
-};
+use cumem_adaptors::cumem::unified::Advice;
+use cumem_adaptors::cumem::{AllocError, AnyResource, Device, DeviceError, LayerExt, Stream, UnifiedBuffer, kind};
 use cumem_adaptors::{AnyStack, StackSpec};
 use std::error::Error;
 use std::fmt::Write;

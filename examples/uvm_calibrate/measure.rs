@@ -1,9 +1,7 @@
 //! The operations that are timed, the same on a GPU and on a simulated device.
 
-use cumem::{
-    Buffer, CudaResource, Device, Function, HostKernel, KernelArg, LaunchConfig, Location, ManagedResource, Module,
-    PinnedResource, Stream,
-};
+use cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
+use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, PinnedResource, Stream};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -145,7 +143,7 @@ impl Rig {
             let host = self.time(|| host_reads(&buffer))?;
             let new = Buffer::<u8, _>::with_capacity(bytes, &self.stream, ManagedResource::new(&self.device)?)?;
             let fresh = self.time(|| {
-                let _ = cumem::hints::prefetch(new.block(), 0..bytes, here, &self.stream)?;
+                let _ = cumem::unified::hints::prefetch(new.block(), 0..bytes, here, &self.stream)?;
                 Ok(self.stream.synchronize()?)
             })?;
             if repetition > 0 {

@@ -3,8 +3,10 @@
 use crate::rig::{BLOCK, KIB, MIB, Outcome, PAGE, Rig, Unified, out_of_memory};
 use crate::table::{Basis, Experiment, Row};
 use crate::trace::{Totals, Trace};
+use cumem::kernel::AccessMode;
 use cumem::sim::{Profile, Simulator};
-use cumem::{AccessMode, Advice, Device, Location};
+use cumem::unified::Advice;
+use cumem::{Device, Location};
 use std::time::Duration;
 
 const DRIVER: &str = "nvidia-uvm 595.45.04";
@@ -127,7 +129,7 @@ fn policy() -> Outcome<Experiment> {
     let buffer = rig.unified(2 * BLOCK)?;
     rig.prefetch(&buffer, 0..BLOCK, rig.here())?;
     rig.host(&buffer, 0..BLOCK, Write)?;
-    let told = |range| cumem::hints::range_attributes(buffer.block(), range, &rig.stream);
+    let told = |range| cumem::unified::hints::range_attributes(buffer.block(), range, &rig.stream);
     let kept = told(0..BLOCK)?.last_prefetch_location == Some(rig.here());
     let mixed = told(0..2 * BLOCK)?.last_prefetch_location.is_none();
     Ok(exact(4, DRIVER)

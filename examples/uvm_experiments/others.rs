@@ -3,8 +3,8 @@
 
 use crate::rig::{BLOCK, Outcome, PAGE, Rig};
 use crate::table::{Basis, Experiment, Row};
+use cumem::kernel::{AccessMode, HostKernel, Pattern};
 use cumem::sim::{FaultPrefetch, Figure, Profile};
-use cumem::{AccessMode, HostKernel, Pattern};
 
 const LOGS: &str = "logs of GPGPU-Sim UVMSmart";
 

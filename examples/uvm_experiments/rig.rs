@@ -1,10 +1,9 @@
 //! A simulated device, and what experiments do with it.
 
+use cumem::kernel::{AccessMode, HostKernel, Pattern};
 use cumem::sim::{DeviceStatistics, Profile};
-use cumem::{
-    AccessMode, Advice, Buffer, CudaResource, Device, HostKernel, Location, ManagedResource, Pattern, PinnedResource,
-    Stream,
-};
+use cumem::unified::Advice;
+use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, PinnedResource, Stream};
 use std::error::Error;
 use std::ops::Range;
 use std::time::Duration;
@@ -66,12 +65,12 @@ impl Rig {
     }
 
     pub(crate) fn prefetch(&self, buffer: &Unified, range: Range<usize>, to: Location) -> Outcome<()> {
-        let _ = cumem::hints::prefetch(buffer.block(), range, to, &self.stream)?;
+        let _ = cumem::unified::hints::prefetch(buffer.block(), range, to, &self.stream)?;
         Ok(self.stream.synchronize()?)
     }
 
     pub(crate) fn advise(&self, buffer: &Unified, advice: Advice) -> Outcome<()> {
-        let _ = cumem::hints::advise(buffer.block(), 0..buffer.capacity(), advice, &self.stream)?;
+        let _ = cumem::unified::hints::advise(buffer.block(), 0..buffer.capacity(), advice, &self.stream)?;
         Ok(())
     }
 

@@ -2,8 +2,11 @@
 
 use crate::rig::{MIB, Outcome, Rig};
 use crate::table::{Basis, Experiment, Row};
+use cumem::kernel::AccessMode;
+use cumem::resources::CudaAsyncOptions;
 use cumem::sim::Profile;
-use cumem::{AccessMode, Advice, Buffer, CudaAsyncOptions, CudaAsyncResource, Location};
+use cumem::unified::Advice;
+use cumem::{Buffer, CudaAsyncResource, Location};
 
 const BYTES: usize = 64 * MIB;
 
@@ -41,7 +44,7 @@ fn explicit(profile: Profile, back: bool) -> Outcome<f64> {
     let rig = Rig::new(profile)?;
     let plain = rig.plain(BYTES)?;
     let copies = rig.explicit(BYTES, back)?;
-    let kernel = cumem::HostKernel::new("pass", |_| ()).writes(plain.device_address(), BYTES);
+    let kernel = cumem::kernel::HostKernel::new("pass", |_| ()).writes(plain.device_address(), BYTES);
     Ok(copies + rig.micros(|| rig.run(kernel))?)
 }
 

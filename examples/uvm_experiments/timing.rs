@@ -2,8 +2,8 @@
 
 use crate::rig::{BLOCK, KIB, MIB, Outcome, PAGE, Rig, touching, walk};
 use crate::table::{Basis, Experiment, Row};
+use cumem::kernel::{AccessMode, HostKernel, Pattern};
 use cumem::sim::{FaultPrefetch, Figure, Profile};
-use cumem::{AccessMode, HostKernel, Pattern};
 
 const LISTINGS: &str = "nvprof listings of UVMSmart, GTX 1080 Ti";
 const FIGURES: &str = "SC21 artifact tallendev/uvm-eval, Titan V, read off figures";

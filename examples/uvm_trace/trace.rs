@@ -1,7 +1,8 @@
 //! Access orders from text, and what the simulated driver makes of them.
 
+use cumem::kernel::{AccessMode, HostKernel};
 use cumem::sim::{Happening, Profile};
-use cumem::{AccessMode, AllocError, Buffer, Device, DeviceError, HostKernel, Location, ManagedResource, Stream};
+use cumem::{AllocError, Buffer, Device, DeviceError, Location, ManagedResource, Stream};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;

@@ -4,9 +4,11 @@
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cumem::{Block, CUDA_ALLOCATION_ALIGNMENT, Device, LayerExt, MemoryResource, Stream, layout, sim::Profile};
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::sim::Profile;
+use cumem::{layout, Block, Device, LayerExt, MemoryResource, Stream};
 use cumem_adaptors::Pool;
-use cumem_conformance::Ledger;
+use cumem_conformance::BlockLedger;
 use cumem_fuzz::{Leaf, Options, steps};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
@@ -36,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (Ok(leaf), Ok(options)) = (Leaf::arbitrary(&mut bytes), Options::arbitrary(&mut bytes)) else { return };
     let device = Device::simulated(Profile::tiny(64 << 20)).unwrap();
     let stream = Stream::new(&device).unwrap();
-    let upstream = Ledger::new(leaf.on(&device));
+    let upstream = BlockLedger::new(leaf.on(&device));
     let book = upstream.book();
     let pool = Pool::new(upstream, options.of_pool()).unwrap();
     let mut live: Vec<Block> = Vec::new();

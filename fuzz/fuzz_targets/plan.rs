@@ -4,11 +4,10 @@
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cumem::hints::{PlanError, PrefetchPlan};
+use cumem::unified::{PlanError, PrefetchPlan};
 use cumem::sim::{Profile, Simulator};
-use cumem::{
-    AllocError, Block, DriverError, Location, ManagedResource, MemoryResource, Outcome, SkipReason, Stream, layout,
-};
+use cumem::unified::{HintOutcome, SkipReason};
+use cumem::{layout, AllocError, Block, DriverError, Location, ManagedResource, MemoryResource, Stream};
 use cumem_fuzz::steps;
 use libfuzzer_sys::fuzz_target;
 use std::ops::Range;
@@ -85,16 +84,16 @@ fuzz_target!(|bytes: &[u8]| {
     let mut outcomes = Vec::new();
     for entry in &known {
         let Known::Planned(block, range, to) = entry else {
-            outcomes.push(Outcome::Skipped(SkipReason::EmptyRange));
+            outcomes.push(HintOutcome::Skipped(SkipReason::EmptyRange));
             continue;
         };
         let bytes = accepted[*block][range.clone()].iter().filter(|target| target.is_none()).count();
         if bytes > left {
-            outcomes.push(Outcome::Skipped(SkipReason::OverBudget { bytes, left }));
+            outcomes.push(HintOutcome::Skipped(SkipReason::OverBudget { bytes, left }));
         } else {
             left -= bytes;
             accepted[*block][range.clone()].fill(Some(*to));
-            outcomes.push(Outcome::Applied);
+            outcomes.push(HintOutcome::Applied);
         }
     }
     let mut expected: Vec<_> = blocks.iter().zip(&accepted).flat_map(|(block, targets)| runs(block, targets)).collect();

@@ -4,9 +4,10 @@
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cumem::{Device, Stream, sim::Profile};
+use cumem::sim::Profile;
+use cumem::{Device, Stream};
 use cumem_adaptors::Pool;
-use cumem_conformance::{Contents, Ledger, Model, Op, Program};
+use cumem_conformance::{BlockLedger, Contents, Model, Op, Program};
 use cumem_fuzz::{Leaf, Options, steps};
 use libfuzzer_sys::fuzz_target;
 
@@ -29,9 +30,9 @@ fuzz_target!(|bytes: &[u8]| {
     let simulator = device.simulator().expect("the device is simulated");
     simulator.detect_races(true);
     let streams: Vec<_> = (0..STREAMS).map(|_| Stream::new(&device).unwrap()).collect();
-    let beneath = Ledger::new(leaf.on(&device));
+    let beneath = BlockLedger::new(leaf.on(&device));
     let below = beneath.book();
-    let pool = Ledger::new(Pool::new(beneath, options.of_pool()).unwrap());
+    let pool = BlockLedger::new(Pool::new(beneath, options.of_pool()).unwrap());
     let contents = Contents::through_device(&device).unwrap();
     let check = |model: &Model| assert_eq!(pool.upstream().stats().requested, model.bytes);
     let model = Program::run_ops(steps(&mut bytes, op), &pool, &streams, &contents, check).unwrap();

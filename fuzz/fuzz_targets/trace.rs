@@ -5,8 +5,9 @@
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cumem::{CudaResource, Device, sim::Profile};
-use cumem_conformance::Ledger;
+use cumem::sim::Profile;
+use cumem::{CudaResource, Device};
+use cumem_conformance::BlockLedger;
 use cumem_fuzz::steps;
 use cumem_replay::{Player, Trace};
 use libfuzzer_sys::fuzz_target;
@@ -76,7 +77,7 @@ fn replay(trace: &Trace) {
     }
     assert!(trace.never_freed() <= trace.operations());
     let device = Device::simulated(Profile::tiny(64 << 20)).unwrap();
-    let resource = Ledger::new(CudaResource::new(&device));
+    let resource = BlockLedger::new(CudaResource::new(&device));
     let pass = Player::new(trace, &resource).unwrap().pass(|_| ()).unwrap();
     assert!(pass.out_of_memory <= pass.operations && pass.operations <= trace.operations() as u64);
     resource.book().settle().unwrap();

@@ -1,6 +1,7 @@
 //! The errors of reading a trace and of replaying it.
 
-use cumem::{AllocError, DeallocReason, DeviceError, DriverError};
+use cumem::error::DeallocReason;
+use cumem::{AllocError, DeviceError, DriverError};
 use std::io;
 
 /// The error of a trace that cannot be replayed.

@@ -9,7 +9,8 @@
 //! measure the hand-over between them.
 //!
 //! ```no_run
-//! use cumem::{Device, ManagedResource, sim::Profile};
+//! use cumem::sim::Profile;
+//! use cumem::{Device, ManagedResource};
 //! use cumem_replay::{Replay, Trace};
 //!
 //! let trace = Trace::read("benches/traces/resnet.csv.xz")?;

@@ -3,7 +3,8 @@
 use crate::error::ReplayError;
 use crate::figures::Pass;
 use crate::trace::Trace;
-use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, layout, record_drop_error};
+use cumem::error::record_drop_error;
+use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, layout};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 

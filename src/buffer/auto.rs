@@ -6,7 +6,7 @@ use crate::device::notice::Notice;
 use crate::kind::Migratable;
 use crate::resource::MemoryResource;
 use crate::unified::auto::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
-use crate::unified::hints::{Outcome, SkipReason};
+use crate::unified::hints::{HintOutcome, SkipReason};
 use bytemuck::Pod;
 use std::ops::Range;
 
@@ -17,22 +17,22 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// as the use is declared. On a simulated device it also learns from the page faults of work that was not declared,
     /// or [as a whole only](Self::sparse_device_use); a GPU's driver does not say which pages fault.
     ///
-    /// Over a stack with [`AutoPrefetched`](crate::AutoPrefetched) it is on from the beginning.
+    /// Over a stack with [`AutoPrefetchState`](crate::AutoPrefetchState) it is on from the beginning.
     ///
     /// Skipped on a device without concurrent managed access, to which nothing can be brought.
     ///
     /// # Errors
     ///
     /// What the driver answers to the making of a stream.
-    pub fn auto_prefetch(&mut self, options: AutoPrefetchOptions) -> Result<Outcome, DeviceError>
+    pub fn auto_prefetch(&mut self, options: AutoPrefetchOptions) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
         if !self.device().attributes().concurrent_managed_access {
-            return Ok(Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(self.device().id())));
+            return Ok(HintOutcome::Skipped(SkipReason::NoConcurrentManagedAccess(self.device().id())));
         }
         self.auto = Some(Box::new(AutoPrefetch::new(&self.block, self.device(), options)?));
-        Ok(Outcome::Applied)
+        Ok(HintOutcome::Applied)
     }
 
     /// Turns it off, and says what came of it.

@@ -5,7 +5,7 @@ use crate::device::error::DeviceError;
 use crate::device::notice::{Listener, Notice};
 use crate::kind::Migratable;
 use crate::resource::MemoryResource;
-use crate::unified::hints::{self, ManagedMemoryHints, Outcome, PlanError, PrefetchPlan};
+use crate::unified::hints::{self, HintOutcome, ManagedMemoryHints, PlanError, PrefetchPlan};
 use bytemuck::Pod;
 use cumem_driver::{Advice, Location, RangeAttributes};
 use std::ops::Range;
@@ -16,7 +16,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// What the driver answers, such as `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
-    pub fn prefetch(&self, to: impl Into<Location>) -> Result<Outcome, DeviceError>
+    pub fn prefetch(&self, to: impl Into<Location>) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
@@ -28,7 +28,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// [`DeviceError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
-    pub fn prefetch_range(&self, elements: Range<usize>, to: impl Into<Location>) -> Result<Outcome, DeviceError>
+    pub fn prefetch_range(&self, elements: Range<usize>, to: impl Into<Location>) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
@@ -36,7 +36,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let whole = bytes.len() == self.size_bytes();
         let outcome = hints::prefetch(&self.block, bytes.clone(), to, &self.stream)?;
         self.note_on_host(whole && to == Location::Host);
-        if outcome == Outcome::Applied {
+        if outcome == HintOutcome::Applied {
             let addr = self.block.addr() + bytes.start as u64;
             self.tell_observer(&Notice::Prefetched { addr, bytes: bytes.len(), to });
         }
@@ -48,7 +48,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// What the driver answers.
-    pub fn advise(&self, advice: Advice) -> Result<Outcome, DeviceError>
+    pub fn advise(&self, advice: Advice) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {
@@ -60,7 +60,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// [`DeviceError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
-    pub fn advise_range(&self, elements: Range<usize>, advice: Advice) -> Result<Outcome, DeviceError>
+    pub fn advise_range(&self, elements: Range<usize>, advice: Advice) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
     {

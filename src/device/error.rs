@@ -1,7 +1,7 @@
 //! [`DeviceError`]: an operation on a device, a stream or memory that did not take place.
 #![forbid(unsafe_code)]
 
-use crate::report::Report;
+use crate::report::ErrorReport;
 use cumem_driver::drop_error::DropError;
 use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 use cumem_sim::ProfileError;
@@ -10,7 +10,8 @@ use cumem_sim::ProfileError;
 /// the driver did.
 ///
 /// ```
-/// use cumem::{CudaResource, Buffer, Device, DeviceError, Stream, sim::Profile};
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, DeviceError, Stream};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;
@@ -114,8 +115,8 @@ impl DeviceError {
     }
 
     /// Returns the error with all its causes in one line.
-    pub fn report(&self) -> Report<'_> {
-        Report::of(self)
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
     }
 }
 

@@ -46,7 +46,7 @@ expected_range!(RangeInclusive<u64>, RangeToInclusive<u64>, RangeFrom<u64>);
 ///
 /// ```
 /// use cumem::sim::Profile;
-/// use cumem::{Buffer, CudaResource, Device, Stream, assert_peak};
+/// use cumem::{assert_peak, Buffer, CudaResource, Device, Stream};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;
@@ -83,7 +83,7 @@ macro_rules! assert_peak {
 ///
 /// ```
 /// use cumem::sim::Profile;
-/// use cumem::{Buffer, CudaResource, Device, Stream, assert_no_leak};
+/// use cumem::{assert_no_leak, Buffer, CudaResource, Device, Stream};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;
@@ -122,7 +122,7 @@ macro_rules! assert_no_leak {
 ///
 /// ```
 /// use cumem::sim::Profile;
-/// use cumem::{Device, ManagedResource, Stream, UnifiedBuffer, assert_migrated};
+/// use cumem::{assert_migrated, Device, ManagedResource, Stream, UnifiedBuffer};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;

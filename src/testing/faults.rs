@@ -1,7 +1,7 @@
 //! Makes every driver call of a program fail in turn, and checks what the program leaves behind.
 //!
 //! ```
-//! use cumem::sim::{Profile, faults};
+//! use cumem::sim::{faults, Profile};
 //! use cumem::{AllocError, Buffer, CudaResource, Stream};
 //!
 //! let report = faults::enumerate(&Profile::default(), |device| {
@@ -42,7 +42,7 @@ impl Display for Fault {
 /// The outcome of one run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum FaultOutcome {
     /// The program succeeded in spite of the failure.
     Succeeded,
     /// The program returned this error and left nothing behind.
@@ -59,11 +59,11 @@ pub enum Outcome {
 /// The outcomes of all runs.
 #[derive(Debug, Clone)]
 #[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
-pub struct Report {
+pub struct FaultReport {
     calls: Vec<(FaultCall, u64)>,
     /// The outcome of the run in which no call fails.
-    clean: Outcome,
-    runs: Vec<(Fault, Outcome)>,
+    clean: FaultOutcome,
+    runs: Vec<(Fault, FaultOutcome)>,
 }
 
 /// Runs `program` once for every driver call that it makes, with that call failing.
@@ -80,16 +80,19 @@ pub struct Report {
 /// `program` creates everything that it uses from the device that it receives, and drops it before it returns. It makes
 /// the same calls in every run, up to the one that fails. It can call
 /// [`faults_to_come`](super::Simulator::faults_to_come) to learn whether the failure has happened.
-pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> Report {
+pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> FaultReport {
     enumerate_on(std::slice::from_ref(profile), program)
 }
 
 /// Does the same as [`enumerate`] on a machine with one device for each profile. `program` receives the first device;
 /// its [simulator](Device::simulator) provides the others.
-pub fn enumerate_on<E: Display>(profiles: &[Profile], mut program: impl FnMut(&Device) -> Result<(), E>) -> Report {
+pub fn enumerate_on<E: Display>(
+    profiles: &[Profile],
+    mut program: impl FnMut(&Device) -> Result<(), E>,
+) -> FaultReport {
     let clean = run(profiles, None, &mut program);
-    let mut report = Report { calls: clean.calls, clean: clean.outcome, runs: Vec::new() };
-    if !matches!(report.clean, Outcome::Succeeded | Outcome::Leaked(_)) {
+    let mut report = FaultReport { calls: clean.calls, clean: clean.outcome, runs: Vec::new() };
+    if !matches!(report.clean, FaultOutcome::Succeeded | FaultOutcome::Leaked(_)) {
         return report;
     }
     for &(call, calls) in &report.calls {
@@ -103,7 +106,7 @@ pub fn enumerate_on<E: Display>(profiles: &[Profile], mut program: impl FnMut(&D
 }
 
 struct Run {
-    outcome: Outcome,
+    outcome: FaultOutcome,
     calls: Vec<(FaultCall, u64)>,
 }
 
@@ -114,12 +117,12 @@ fn run<E: Display>(
 ) -> Run {
     let simulator = match Simulator::new(profiles.iter().cloned()) {
         Ok(simulator) => simulator,
-        Err(error) => return Run { outcome: Outcome::Wrong(error.to_string()), calls: Vec::new() },
+        Err(error) => return Run { outcome: FaultOutcome::Wrong(error.to_string()), calls: Vec::new() },
     };
     let opened = (0..profiles.len() as u32).map(|ordinal| Device::of_simulator(&simulator, ordinal));
     let devices: Vec<_> = match opened.collect() {
         Ok(devices) => devices,
-        Err(error) => return Run { outcome: Outcome::Wrong(error.to_string()), calls: Vec::new() },
+        Err(error) => return Run { outcome: FaultOutcome::Wrong(error.to_string()), calls: Vec::new() },
     };
     if let Some(Fault { call, number, code }) = fault {
         simulator.fail_nth(call, number, code);
@@ -140,16 +143,18 @@ fn run<E: Display>(
     let reported = listener.heard() > 0;
 
     let outcome = match (result, left) {
-        (Err(panic), _) => Outcome::Wrong(format!("it panicked: {}", said(&*panic))),
-        _ if usable.is_err() => Outcome::Wrong(format!("the device is no longer usable: {usable:?}")),
-        _ if !happened => Outcome::Wrong("it did not make this call: its calls differ from run to run".into()),
+        (Err(panic), _) => FaultOutcome::Wrong(format!("it panicked: {}", said(&*panic))),
+        _ if usable.is_err() => FaultOutcome::Wrong(format!("the device is no longer usable: {usable:?}")),
+        _ if !happened => FaultOutcome::Wrong("it did not make this call: its calls differ from run to run".into()),
         (Ok(result), Some(left)) => match fault {
-            Some(fault) if fault.call.gives_back() && (result.is_err() || reported) => Outcome::Kept(left),
-            Some(fault) if fault.call.gives_back() => Outcome::Leaked(format!("it left {left}, and nothing said so")),
-            _ => Outcome::Leaked(format!("it left {left}")),
+            Some(fault) if fault.call.gives_back() && (result.is_err() || reported) => FaultOutcome::Kept(left),
+            Some(fault) if fault.call.gives_back() => {
+                FaultOutcome::Leaked(format!("it left {left}, and nothing said so"))
+            }
+            _ => FaultOutcome::Leaked(format!("it left {left}")),
         },
-        (Ok(Err(error)), None) => Outcome::Failed(error),
-        (Ok(Ok(())), None) => Outcome::Succeeded,
+        (Ok(Err(error)), None) => FaultOutcome::Failed(error),
+        (Ok(Ok(())), None) => FaultOutcome::Succeeded,
     };
     Run { outcome, calls }
 }
@@ -159,14 +164,14 @@ fn said(panic: &(dyn Any + Send)) -> &str {
     text.unwrap_or("without a text")
 }
 
-impl Report {
+impl FaultReport {
     /// Returns the number of calls of each kind that the program makes when no call fails.
     pub fn calls(&self) -> &[(FaultCall, u64)] {
         &self.calls
     }
 
     /// Returns all runs with a failed call, and their outcomes.
-    pub fn runs(&self) -> &[(Fault, Outcome)] {
+    pub fn runs(&self) -> &[(Fault, FaultOutcome)] {
         &self.runs
     }
 
@@ -177,18 +182,19 @@ impl Report {
 
     /// Does the same as [`wrong`](Self::wrong) without [leaks](Outcome::Leaked), for programs that leak on purpose.
     pub fn wrong_besides_leaks(&self) -> Vec<String> {
-        self.sentences(|outcome| !matches!(outcome, Outcome::Leaked(_)))
+        self.sentences(|outcome| !matches!(outcome, FaultOutcome::Leaked(_)))
     }
 
-    fn sentences(&self, counts: impl Fn(&Outcome) -> bool) -> Vec<String> {
+    fn sentences(&self, counts: impl Fn(&FaultOutcome) -> bool) -> Vec<String> {
         let clean = match &self.clean {
-            Outcome::Succeeded => None,
-            Outcome::Failed(why) | Outcome::Kept(why) | Outcome::Leaked(why) | Outcome::Wrong(why) => {
-                counts(&self.clean).then(|| format!("with no call failing: {why}"))
-            }
+            FaultOutcome::Succeeded => None,
+            FaultOutcome::Failed(why)
+            | FaultOutcome::Kept(why)
+            | FaultOutcome::Leaked(why)
+            | FaultOutcome::Wrong(why) => counts(&self.clean).then(|| format!("with no call failing: {why}")),
         };
         let runs = self.runs.iter().filter_map(|(fault, outcome)| match outcome {
-            Outcome::Wrong(why) | Outcome::Leaked(why) => counts(outcome).then(|| format!("{fault}: {why}")),
+            FaultOutcome::Wrong(why) | FaultOutcome::Leaked(why) => counts(outcome).then(|| format!("{fault}: {why}")),
             _ => None,
         });
         clean.into_iter().chain(runs).collect()
@@ -207,11 +213,11 @@ impl Report {
 }
 
 /// Writes `12 driver calls (1 AllocateDevice, ...) failed in 14 ways: ...`, then a line for each run that went wrong.
-impl Display for Report {
+impl Display for FaultReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total: u64 = self.calls.iter().map(|(_, n)| n).sum();
         let kinds: Vec<_> = self.calls.iter().map(|(call, n)| format!("{n} {call}")).collect();
-        let count = |which: fn(&Outcome) -> bool| self.runs.iter().filter(|(_, outcome)| which(outcome)).count();
+        let count = |which: fn(&FaultOutcome) -> bool| self.runs.iter().filter(|(_, outcome)| which(outcome)).count();
         let wrong = self.wrong();
         write!(
             f,
@@ -219,9 +225,9 @@ impl Display for Report {
              everything back, {} went wrong",
             kinds.join(", "),
             self.runs.len(),
-            count(|outcome| matches!(outcome, Outcome::Succeeded)),
-            count(|outcome| matches!(outcome, Outcome::Failed(_))),
-            count(|outcome| matches!(outcome, Outcome::Kept(_))),
+            count(|outcome| matches!(outcome, FaultOutcome::Succeeded)),
+            count(|outcome| matches!(outcome, FaultOutcome::Failed(_))),
+            count(|outcome| matches!(outcome, FaultOutcome::Kept(_))),
             wrong.len(),
         )?;
         wrong.iter().try_for_each(|line| write!(f, "\n  {line}"))

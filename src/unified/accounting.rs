@@ -7,8 +7,9 @@
 //! does not, and the report says so.
 //!
 //! ```
-//! use cumem::accounting::{Cause, Ledger};
-//! use cumem::{Device, ManagedResource, Stream, UnifiedBuffer, sim::Profile};
+//! use cumem::unified::accounting::{Cause, Ledger};
+//! use cumem::sim::Profile;
+//! use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let device = Device::simulated(Profile::default())?;
@@ -36,4 +37,4 @@ mod tags;
 
 pub use ledger::{Ledger, Phase, Tag};
 pub use pattern::{AccessPattern, Memory, Processor, Step};
-pub use report::{Cause, Moved, MovedRow, Report, Row};
+pub use report::{Cause, LedgerReport, LedgerRow, Moved, MovedRow};

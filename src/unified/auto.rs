@@ -26,4 +26,4 @@ pub use device_use::DeviceUse;
 pub(crate) use observer::AutoPrefetch;
 pub use options::AutoPrefetchOptions;
 pub use report::AutoPrefetchReport;
-pub use stack::AutoPrefetched;
+pub use stack::AutoPrefetchState;

@@ -22,6 +22,6 @@ pub use builder::{AppliedHints, Hint, ManagedMemoryHints};
 pub(crate) use calls::prefetch_span_if_needed;
 pub use calls::{advise, device_without_migration, prefetch, prefetch_if_needed, range_attributes, residency};
 pub use cumem_driver::{Advice, MemoryType, PrefetchRange, RangeAttributes, Residency};
-pub use outcome::{Outcome, SkipReason};
+pub use outcome::{HintOutcome, SkipReason};
 pub use plan::{PlanError, PlanReport, PrefetchPlan};
 pub use policy::MigrationPolicy;

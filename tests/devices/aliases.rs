@@ -1,12 +1,16 @@
 //! Aliases: mapped memory at a second address shows the same bytes, and misuse is reported.
 
 use crate::common::{free, simulated};
+use cumem::error::{CudaErrorCode, TrimError, take_drop_errors};
+use cumem::kernel::HostKernel;
+use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
-use cumem::sim::faults::{Outcome, enumerate};
+use cumem::resources::{Alias, AliasError, UnmapError};
+use cumem::sim::faults::{FaultOutcome, enumerate};
 use cumem::sim::{Deed, FaultCall, LiveAllocations, Profile, Race, RaceKind, Simulator};
 use cumem::{
-    Alias, AliasError, AllocError, Beneath, Block, Buffer, CudaErrorCode, CudaVirtualResource, DeallocError, Device,
-    DeviceError, HostKernel, Layer, MemoryResource, Stream, TrimError, UnmapError, kind, layout, take_drop_errors,
+    AllocError, Block, Buffer, CudaVirtualResource, DeallocError, Device, DeviceError, Layer, MemoryResource, Stream,
+    kind, layout,
 };
 use cumem_test_support::own_process;
 use std::alloc::Layout;
@@ -53,7 +57,7 @@ unsafe impl MemoryResource for At<'_> {
 
     fn allocate(&self, _stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let ptr = NonNull::new(ptr::with_exposed_provenance_mut(self.addr as usize)).unwrap();
-        Ok(Block::new(cumem::MakerId::unique(), ptr, layout, 0))
+        Ok(Block::new(cumem::resource::MakerId::unique(), ptr, layout, 0))
     }
 
     unsafe fn deallocate(&self, _stream: &Stream, _block: Block) -> Result<(), DeallocError> {
@@ -363,8 +367,8 @@ fn a_refusal_of_any_call_loses_nothing() {
     report.assert();
     let of = |call| Vec::from_iter(report.runs().iter().filter(move |(fault, _)| fault.call == call));
     assert_eq!(of(FaultCall::Map).len(), 2 * 3, "two blocks and the alias, each with two codes");
-    assert!(matches!(of(FaultCall::Map)[5].1, Outcome::Failed(_)), "{report}");
-    assert!(matches!(of(FaultCall::Free)[0].1, Outcome::Kept(_)), "{report}");
+    assert!(matches!(of(FaultCall::Map)[5].1, FaultOutcome::Failed(_)), "{report}");
+    assert!(matches!(of(FaultCall::Free)[0].1, FaultOutcome::Kept(_)), "{report}");
 }
 
 fn dropping_the_resource_before_an_alias_keeps_the_addresses_and_is_recorded() {

@@ -9,7 +9,9 @@ mod memory;
 mod order;
 mod unified;
 
-use cumem::{CudaErrorCode, Device, DeviceError, DriverError, Function, KernelArg, LaunchConfig, Module, Stream};
+use cumem::error::CudaErrorCode;
+use cumem::kernel::{Function, KernelArg, LaunchConfig, Module};
+use cumem::{Device, DeviceError, DriverError, Stream};
 use std::sync::OnceLock;
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! `CudaVirtualResource`: blocks of mapped memory side by side in one range of addresses.
 
 use crate::common;
+use cumem::error::take_drop_errors;
 use cumem::sim::Profile;
 use cumem::{
     AllocError, AnyUpstream, Block, CudaVirtualResource, Device, DriverError, LayerExt, MemoryResource, Stream, layout,
-    take_drop_errors,
 };
 use cumem_test_support::own_process;
 

@@ -1,10 +1,12 @@
 //! Cases that a GPU cannot produce on demand: codes that no header lists, drivers that lack functions, and devices that
 //! refuse. A small library takes the place of the driver.
 
-use cumem::hints;
+use cumem::error::CudaErrorCode;
+use cumem::unified::hints;
+use cumem::unified::{Advice, HintOutcome, SkipReason};
 use cumem::{
-    Advice, AllocError, Block, CudaAsyncResource, CudaErrorCode, CudaVirtualResource, Device, DeviceId, DriverError,
-    Location, ManagedResource, MemoryResource, Outcome, SkipReason, Stream, layout,
+    AllocError, Block, CudaAsyncResource, CudaVirtualResource, Device, DeviceId, DriverError, Location,
+    ManagedResource, MemoryResource, Stream, layout,
 };
 use cumem_test_support::{Driver, with_driver};
 use cust::module::Module;
@@ -99,8 +101,8 @@ fn a_kernel_of_cust_may_take_pages_from_another_device() {
     let resource = ManagedResource::new(&first).unwrap();
     let block = resource.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
     let prefetch = || hints::prefetch_if_needed(&block, 0..4096, first.id(), &stream).unwrap();
-    let there = Outcome::Skipped(SkipReason::AlreadyThere);
-    assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
+    let there = HintOutcome::Skipped(SkipReason::AlreadyThere);
+    assert_eq!([prefetch(), prefetch()], [HintOutcome::Applied, there]);
 
     first.bind_to_thread().unwrap();
     let module = Module::from_ptx("", &[]).unwrap();
@@ -110,7 +112,7 @@ fn a_kernel_of_cust_may_take_pages_from_another_device() {
     assert_eq!(prefetch(), there, "where it runs they stay");
     // SAFETY: as above.
     unsafe { other.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
-    assert_eq!([prefetch(), prefetch()], [Outcome::Applied, there]);
+    assert_eq!([prefetch(), prefetch()], [HintOutcome::Applied, there]);
     // SAFETY: no work uses the memory.
     unsafe { resource.deallocate(&stream, block) }.unwrap();
 }
@@ -134,14 +136,14 @@ fn missing_functions_have_names() {
         let advice = Advice::SetPreferredLocation(node);
         assert_eq!(hints::advise(block, 0..10, advice, stream), Err(missing("cuMemPrefetchAsync_v2").into()));
         // Hints for other locations need no missing function.
-        assert_eq!(hints::prefetch(block, 0..10, Location::Host, stream), Ok(Outcome::Applied));
+        assert_eq!(hints::prefetch(block, 0..10, Location::Host, stream), Ok(HintOutcome::Applied));
     });
 }
 
 fn hints_reach_the_old_calls() {
     let device = Device::open(0).unwrap();
     with_block(&device, |stream, block| {
-        assert_eq!(hints::prefetch(block, 8..20, Location::Host, stream), Ok(Outcome::Applied));
+        assert_eq!(hints::prefetch(block, 8..20, Location::Host, stream), Ok(HintOutcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
         // The fake driver reports the arguments of the last hint: call 1 (prefetch), the location.
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(1))]);
@@ -149,14 +151,14 @@ fn hints_reach_the_old_calls() {
         assert!(told.read_mostly);
 
         let at = Location::Device(DeviceId::cuda(5));
-        assert_eq!(hints::advise(block, 0..20, Advice::UnsetAccessedBy(at), stream), Ok(Outcome::Applied));
+        assert_eq!(hints::advise(block, 0..20, Advice::UnsetAccessedBy(at), stream), Ok(HintOutcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
         // Call 2 (advice), advice 6, the location.
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(2))]);
         assert_eq!(told.preferred_location, Some(Location::Device(DeviceId::cuda(6))));
         assert_eq!(told.last_prefetch_location, Some(at));
         // Advice without a location passes the block's device.
-        assert_eq!(hints::advise(block, 0..20, Advice::SetReadMostly, stream), Ok(Outcome::Applied));
+        assert_eq!(hints::advise(block, 0..20, Advice::SetReadMostly, stream), Ok(HintOutcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
         assert_eq!(told.last_prefetch_location, Some(device.id().into()));
     });
@@ -166,7 +168,7 @@ fn hints_reach_the_new_calls() {
     let device = Device::open(0).unwrap();
     with_block(&device, |stream, block| {
         let node = Location::HostNuma(4);
-        assert_eq!(hints::prefetch(block, 0..20, node, stream), Ok(Outcome::Applied));
+        assert_eq!(hints::prefetch(block, 0..20, node, stream), Ok(HintOutcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
         // Call 3 (prefetch), the type of location (3, a node), the node. The fake driver reports
         // every location as a node.
@@ -174,7 +176,7 @@ fn hints_reach_the_new_calls() {
         assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));
         assert_eq!(told.last_prefetch_location, Some(node));
 
-        assert_eq!(hints::advise(block, 0..20, Advice::SetPreferredLocation(node), stream), Ok(Outcome::Applied));
+        assert_eq!(hints::advise(block, 0..20, Advice::SetPreferredLocation(node), stream), Ok(HintOutcome::Applied));
         let told = hints::range_attributes(block, 0..20, stream).unwrap();
         assert_eq!(told.accessed_by[..], [Location::Device(DeviceId::cuda(4))]);
         assert_eq!(told.preferred_location, Some(Location::HostNuma(3)));

@@ -1,7 +1,8 @@
 //! A forked process has none of the parent's copy threads, and starts its own.
 
 use crate::common;
-use cumem::{ManagedResource, Stream, TransferPath, UnifiedBuffer};
+use cumem::buffer::TransferPath;
+use cumem::{ManagedResource, Stream, UnifiedBuffer};
 use cumem_test_support::own_process;
 
 const LEN: usize = 40 << 20;

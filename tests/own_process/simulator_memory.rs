@@ -1,7 +1,8 @@
 //! The host memory that a simulated device takes, measured as the resident size of the process.
 
+use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
-use cumem::{Buffer, CudaResource, Device, HostKernel, ManagedResource, Stream};
+use cumem::{Buffer, CudaResource, Device, ManagedResource, Stream};
 use cumem_test_support::own_process;
 
 const GIB: usize = 1 << 30;

@@ -1,8 +1,9 @@
 //! The assertions for tests pass when they should. Otherwise they fail with the numbers.
 
 use cumem::sim::Profile;
+use cumem::unified::HintOutcome;
 use cumem::{
-    Buffer, CudaAsyncResource, CudaResource, Device, ManagedResource, MemoryResource, Outcome, Stream, UnifiedBuffer,
+    Buffer, CudaAsyncResource, CudaResource, Device, ManagedResource, MemoryResource, Stream, UnifiedBuffer,
     assert_migrated, assert_no_leak, assert_peak,
 };
 use cumem_adaptors::{PoolOptions, ResourceExt};
@@ -83,7 +84,7 @@ fn migrations_are_exact() {
     assert!(found.contains("migrated_to_host is 4194304, expected 4096; all in all:"), "{found}");
     // The assertion waits for the work that the block enqueues.
     let outcome = assert_migrated!(device, migrated_to_device = 4 << 20, { pages.prefetch(device.id()).unwrap() });
-    assert_eq!(outcome, Outcome::Applied);
+    assert_eq!(outcome, HintOutcome::Applied);
     assert_migrated!(device, migrated_to_device = 1.., prefetches = 1, peak_used = 4 << 20);
 }
 

@@ -1,21 +1,20 @@
 //! The enumeration of faults finds programs that handle a failing call wrongly, and names the call.
 
-use cumem::sim::faults::{Outcome, Report, enumerate};
+use cumem::error::CudaErrorCode;
+use cumem::sim::faults::{FaultOutcome, FaultReport, enumerate};
 use cumem::sim::{FaultCall, Profile};
-use cumem::{
-    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, Event, MemoryResource, Stream, layout,
-};
+use cumem::{AllocError, Buffer, CudaAsyncResource, CudaResource, Device, Event, MemoryResource, Stream, layout};
 use cumem_adaptors::{PoolOptions, ResourceExt};
 use std::error::Error;
 use std::mem;
 
 type Run = Result<(), Box<dyn Error>>;
 
-fn report(program: impl Fn(&Device) -> Run) -> Report {
+fn report(program: impl Fn(&Device) -> Run) -> FaultReport {
     enumerate(&Profile::default(), program)
 }
 
-fn only_wrong(report: &Report) -> String {
+fn only_wrong(report: &FaultReport) -> String {
     let wrong = report.wrong();
     assert_eq!(wrong.len(), 1, "{report}");
     wrong[0].clone()
@@ -34,10 +33,10 @@ fn each_call_fails_once_with_each_of_its_codes() {
     let of = |call| Vec::from_iter(report.runs().iter().filter(|(fault, _)| fault.call == call));
     let [(_, first), (_, second)] = of(FaultCall::AllocateDevice)[..] else { panic!("{report}") };
     // If the driver is out of memory, the pool asks for a smaller chunk. It returns every other error to the caller.
-    assert_eq!(*first, Outcome::Succeeded);
-    assert!(matches!(second, Outcome::Failed(why) if why.contains("CUDA_ERROR_UNKNOWN")), "{second:?}");
-    assert!(of(FaultCall::Copy).iter().all(|(_, outcome)| matches!(outcome, Outcome::Failed(_))), "{report}");
-    assert!(matches!(of(FaultCall::Free)[0].1, Outcome::Kept(_)), "{report}");
+    assert_eq!(*first, FaultOutcome::Succeeded);
+    assert!(matches!(second, FaultOutcome::Failed(why) if why.contains("CUDA_ERROR_UNKNOWN")), "{second:?}");
+    assert!(of(FaultCall::Copy).iter().all(|(_, outcome)| matches!(outcome, FaultOutcome::Failed(_))), "{report}");
+    assert!(matches!(of(FaultCall::Free)[0].1, FaultOutcome::Kept(_)), "{report}");
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn streams_events_and_pools_that_cannot_be_destroyed_say_so() {
     report.assert();
     let destroyed = report.runs().iter().filter(|(fault, _)| fault.call == FaultCall::Destroy);
     let kept: Vec<_> = destroyed.map(|(_, outcome)| outcome.clone()).collect();
-    assert_eq!(kept, ["1 events", "1 pools", "1 streams"].map(|left| Outcome::Kept(left.into())));
+    assert_eq!(kept, ["1 events", "1 pools", "1 streams"].map(|left| FaultOutcome::Kept(left.into())));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The race detector reports each race with both call sites, and reports nothing in correct programs.
 
 use crate::common::{free, simulated};
+use cumem::kernel::HostKernel;
 use cumem::sim::{Deed, Profile, Race, RaceKind, Simulator};
 use cumem::{
-    Buffer, CudaAsyncResource, CudaResource, Device, Event, HostKernel, ManagedResource, MemoryResource, Stream,
-    UnifiedBuffer, layout,
+    Buffer, CudaAsyncResource, CudaResource, Device, Event, ManagedResource, MemoryResource, Stream, UnifiedBuffer,
+    layout,
 };
 use cumem_adaptors::{PoolOptions, ResourceExt};
 

@@ -1,13 +1,14 @@
 //! Bad input returns a typed error with its numbers, and loses no memory.
 
 use crate::common::{free, simulated};
+use cumem::error::{CudaErrorCode, DeallocReason};
 use cumem::error::{HumanBytes, InvalidLayout};
 use cumem::sim::{FaultCall, Profile, ProfileError, Simulator};
 use cumem::{
-    AllocError, CudaAsyncResource, CudaErrorCode, CudaResource, DeallocReason, Device, DeviceError, DriverError,
-    LayerExt, ManagedResource, MemoryResource, PinnedResource, Stream, current, layout,
+    AllocError, CudaAsyncResource, CudaResource, Device, DeviceError, DriverError, LayerExt, ManagedResource,
+    MemoryResource, PinnedResource, Stream, current, layout,
 };
-use cumem_adaptors::{Counters, Limit, PoolError, PoolOptions, PoolState, ResourceExt, StackSpec};
+use cumem_adaptors::{LimiterState, PoolError, PoolOptions, PoolState, ResourceExt, StackSpec, StatisticsState};
 use cumem_replay::{Trace, TraceError};
 
 on_devices!(
@@ -119,9 +120,9 @@ fn out_of_memory_with_and_without_a_pool(device: &Device) {
         let error = stack.allocate(&stream, layout::bytes(2 * total).unwrap()).unwrap_err();
         assert!(error.is_out_of_memory(), "{error}");
         assert!(error.to_string().contains(&HumanBytes(2 * total).to_string()), "{error}");
-        let counts = stack.find::<Counters>().unwrap().counts();
+        let counts = stack.find::<StatisticsState>().unwrap().counts();
         assert_eq!((counts.current_blocks, counts.total_blocks, counts.failures), (0, 0, 1));
-        if let (Some(pool), Some(limit)) = (stack.find::<PoolState>(), stack.find::<Limit>()) {
+        if let (Some(pool), Some(limit)) = (stack.find::<PoolState>(), stack.find::<LimiterState>()) {
             assert_eq!((pool.stats().allocated, limit.allocated()), (0, 0));
             assert!(
                 matches!(&error, AllocError::Exhausted { upstream: Some(cause), .. }
@@ -164,7 +165,7 @@ fn a_prefetch_that_fails_gives_the_block_back() {
                 if source.code() == Some(CudaErrorCode::ILLEGAL_ADDRESS)),
             "{error}"
         );
-        assert_eq!(stack.find::<Limit>().unwrap().allocated(), 0);
+        assert_eq!(stack.find::<LimiterState>().unwrap().allocated(), 0);
     }
     assert!(simulator.live_allocations().no_memory());
 }

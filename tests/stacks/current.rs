@@ -1,11 +1,12 @@
 //! The per-device default resource.
 
 use crate::common;
+use cumem::kernel::HostKernel;
 use cumem::{
-    Buffer, CudaResource, Device, DeviceError, DriverError, HostKernel, LayerExt, ManagedResource, MemoryResource,
-    Stream, current, layout, sim,
+    Buffer, CudaResource, Device, DeviceError, DriverError, LayerExt, ManagedResource, MemoryResource, Stream, current,
+    layout, sim,
 };
-use cumem_adaptors::{Counters, ResourceExt};
+use cumem_adaptors::{ResourceExt, StatisticsState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,14 +27,14 @@ fn starts_plain_and_returns_the_previous(device: &Device) {
     assert_eq!(previous.to_string(), format!("device on {}", device.id()));
     let stream = Stream::new(device).unwrap();
     let buffer = Buffer::from_slice(&[1_u8, 2, 3], &stream, current::get(device)).unwrap();
-    assert_eq!(current::get(device).find::<Counters>().unwrap().counts().current_bytes, 3);
+    assert_eq!(current::get(device).find::<StatisticsState>().unwrap().counts().current_bytes, 3);
 
     // The buffer keeps the resource that allocated it.
     let previous = current::reset(device);
     assert_eq!(previous.to_string(), format!("statistics over managed on {}", device.id()));
     assert_eq!(buffer.to_vec().unwrap(), [1, 2, 3]);
     drop(buffer);
-    assert_eq!(previous.find::<Counters>().unwrap().counts().current_bytes, 0);
+    assert_eq!(previous.find::<StatisticsState>().unwrap().counts().current_bytes, 0);
 }
 
 fn guards_restore_their_own_device(device: &Device) {

@@ -1,14 +1,16 @@
 //! Limited memory: recovery from out of memory, pressure levels and their actions, and spilling.
 
 use crate::common::{self, free};
+use cumem::device::MemoryType;
+use cumem::error::CudaErrorCode;
 use cumem::sim::{FaultCall, Profile, Simulator};
 use cumem::{
-    AllocError, Block, Buffer, CudaErrorCode, CudaResource, Device, DeviceError, LayerExt, ManagedResource,
-    MemoryResource, MemoryType, PinnedResource, Stream, layout,
+    AllocError, Block, Buffer, CudaResource, Device, DeviceError, LayerExt, ManagedResource, MemoryResource,
+    PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{
     NotRecovered, Pool, PoolOptions, PoolState, Pressure, PressureError, PressureLevel, PressureOptions, PressureState,
-    ResourceExt, Size, Spilled, fit_batch, with_oom_recovery,
+    ResourceExt, Size, SpillState, fit_batch, with_oom_recovery,
 };
 use cumem_test_support::own_process;
 use std::io::Write;
@@ -126,7 +128,7 @@ fn want_of_memory_at_every_allocation_is_recovered_from() {
             }
             simulator.clear_faults();
             assert!(simulator.live_allocations().no_memory(), "{stack}, failure {n}");
-            assert!(cumem::take_drop_errors().is_empty());
+            assert!(cumem::error::take_drop_errors().is_empty());
         }
     }
 }
@@ -243,12 +245,12 @@ fn trim_then_spill_then_refuse_and_each_step_is_said() {
             }
         });
         assert!(matches!(error, AllocError::LimitExceeded { .. }), "{error}");
-        let spilled = stack.find::<Spilled>().unwrap();
+        let spilled = stack.find::<SpillState>().unwrap();
         assert_eq!((spilled.blocks(), spilled.bytes(), spilled.refusals()), (3, 3 * (10 * MIB - 256), 1));
         assert_eq!(simulator.live_allocations().managed.blocks, 3);
         let pressure = stack.find::<PressureState>().unwrap();
         assert_eq!((pressure.level(), pressure.refusals()), (PressureLevel::Refuse, 4));
-        let used = |info: cumem::MemoryInfo| info.total - info.free;
+        let used = |info: cumem::device::MemoryInfo| info.total - info.free;
         assert!(used(device.memory_info().unwrap()) <= 100 * MIB);
 
         let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("`{what}` was not said: {log}"));

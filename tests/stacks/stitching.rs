@@ -1,9 +1,11 @@
 //! A pool over mapped memory stitches: it serves a request from free pieces that are not adjacent.
 
 use crate::common::simulated;
+use cumem::error::CudaErrorCode;
+use cumem::kernel::HostKernel;
 use cumem::sim::faults::enumerate;
 use cumem::sim::{FaultCall, Profile};
-use cumem::{AllocError, Buffer, CudaErrorCode, CudaVirtualResource, Device, HostKernel, Stream};
+use cumem::{AllocError, Buffer, CudaVirtualResource, Device, Stream};
 use cumem_adaptors::pool::{Pool, PoolOptions};
 
 const MIB: usize = 1 << 20;

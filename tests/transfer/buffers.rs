@@ -1,13 +1,16 @@
 //! Buffers: contents, length and capacity, streams, host access, and deallocation.
 
 use crate::common;
+use cumem::device::MemoryType;
+use cumem::error::CudaErrorCode;
 use cumem::error::InvalidLayout;
+use cumem::kernel::{HostKernel, KernelMemory};
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    AllocError, Buffer, CudaAsyncResource, CudaErrorCode, CudaResource, Device, DeviceError, HostKernel, KernelMemory,
-    ManagedResource, MemoryType, PinnedResource, Stream, UnifiedBuffer,
+    AllocError, Buffer, CudaAsyncResource, CudaResource, Device, DeviceError, ManagedResource, PinnedResource, Stream,
+    UnifiedBuffer,
 };
-use cumem_adaptors::{Counters, PoolOptions, ResourceExt};
+use cumem_adaptors::{PoolOptions, ResourceExt, StatisticsState};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -174,8 +177,8 @@ fn everything_is_given_back(device: &Device) {
         assert!(panicked.is_err());
     }
     use cumem::LayerExt;
-    assert_eq!(stack.find::<Counters>().unwrap().counts().current_blocks, 0);
-    assert_eq!(cumem::take_drop_errors(), Vec::<String>::new());
+    assert_eq!(stack.find::<StatisticsState>().unwrap().counts().current_blocks, 0);
+    assert_eq!(cumem::error::take_drop_errors(), Vec::<String>::new());
 }
 
 fn streams_of_another_device_are_refused(device: &Device) {

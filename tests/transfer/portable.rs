@@ -1,10 +1,10 @@
 //! Managed memory, or pinned memory with copies: the same program has the same results on every kind of device.
 
+use cumem::error::CudaErrorCode;
+use cumem::kernel::HostKernel;
+use cumem::portable::{PinnedReason, PortableBuffer, unified_or_pinned};
 use cumem::sim::{FaultCall, Happening, Profile};
-use cumem::{
-    AllocError, AnyResource, CudaErrorCode, CudaResource, Device, DeviceError, HostKernel, PinnedReason,
-    PinnedResource, PortableBuffer, Stream, unified_or_pinned,
-};
+use cumem::{AllocError, AnyResource, CudaResource, Device, DeviceError, PinnedResource, Stream};
 use cumem_adaptors::{PoolOptions, ResourceExt};
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ fn chunks_need_memory_for_two_only() {
     let stream = Stream::new(&device).unwrap();
     let choice = unified_or_pinned(&device).unwrap();
     let mut buffer = PortableBuffer::<u32>::zeroed(8 << 20, &stream, &choice).unwrap();
-    let work = |chunk: cumem::Chunk<'_>| {
+    let work = |chunk: cumem::portable::Chunk<'_>| {
         launch(chunk.stream(), add(chunk.device_address(), chunk.elements().len(), 3, 0)).map_err(AllocError::from)
     };
     buffer.for_each_chunk(512 << 10, work).unwrap();
@@ -187,7 +187,7 @@ fn bad_input_and_empty_buffers() {
         let stream = Stream::new(&device).unwrap();
         let choice = unified_or_pinned(&device).unwrap();
         let mut buffer = PortableBuffer::from_slice(&[1_u32, 2], &stream, &choice).unwrap();
-        let nothing = |_: cumem::Chunk<'_>| Ok::<_, AllocError>(());
+        let nothing = |_: cumem::portable::Chunk<'_>| Ok::<_, AllocError>(());
         let refused = AllocError::Device(DeviceError::OutOfRange { start: 0, end: 0, size: 2 });
         assert_eq!(buffer.for_each_chunk(0, nothing), Err(refused));
         assert_eq!(buffer.upload(&[0; 3]), Err(DeviceError::WrongLength { expected: 2, found: 3 }));

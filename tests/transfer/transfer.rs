@@ -1,10 +1,11 @@
 //! Upload and download: every path transfers every byte before it returns, and a failing call leaks nothing.
 
 use crate::common;
+use cumem::buffer::TransferPath;
+use cumem::error::CudaErrorCode;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{
-    Buffer, CudaErrorCode, CudaResource, Device, DeviceError, Location, ManagedResource, PinnedResource, Stream,
-    TransferPath, UnifiedBuffer,
+    Buffer, CudaResource, Device, DeviceError, Location, ManagedResource, PinnedResource, Stream, UnifiedBuffer,
 };
 use std::thread;
 

@@ -3,13 +3,15 @@
 
 use crate::common::{free, simulated};
 use cumem::LayerExt;
-use cumem::accounting::{AccessPattern, Cause, Ledger, Moved, Processor, Report, Row, Step};
+use cumem::kernel::{AccessMode, HostKernel};
 use cumem::sim::Profile;
+use cumem::unified::accounting::{AccessPattern, Cause, Ledger, LedgerReport, LedgerRow, Moved, Processor, Step};
+use cumem::unified::{HintOutcome, hints};
 use cumem::{
-    AccessMode, Device, DeviceError, DeviceId, DriverError, HostKernel, Location, ManagedResource, MemoryResource,
-    Outcome, Stream, UnifiedBuffer, hints, layout,
+    Device, DeviceError, DeviceId, DriverError, Location, ManagedResource, MemoryResource, Stream, UnifiedBuffer,
+    layout,
 };
-use cumem_adaptors::{PoolOptions, ResourceExt, TagName};
+use cumem_adaptors::{PoolOptions, ResourceExt, TaggedState};
 use cumem_whatif::{Recommendation, recommend};
 use std::sync::Arc;
 
@@ -32,13 +34,13 @@ fn buffer<R: MemoryResource<Kind = cumem::kind::Managed>>(
     UnifiedBuffer::zeroed(bytes, stream, stack).unwrap()
 }
 
-fn row<'a>(report: &'a Report, tag: &str, phase: &str, cause: Cause) -> &'a Row {
+fn row<'a>(report: &'a LedgerReport, tag: &str, phase: &str, cause: Cause) -> &'a LedgerRow {
     let found: Vec<_> = report.rows.iter().filter(|r| (&*r.tag, &*r.phase, r.cause) == (tag, phase, cause)).collect();
     assert_eq!(found.len(), 1, "{tag} {phase} {cause}:\n{report}");
     found[0]
 }
 
-fn moved(report: &Report, phase: &str) -> Moved {
+fn moved(report: &LedgerReport, phase: &str) -> Moved {
     report.sum_moved(|row| row.phase == phase).expect("the device is simulated")
 }
 
@@ -48,7 +50,7 @@ fn bytes_and_calls_by_cause_direction_tag_and_phase(device: &Device) {
     let pool = ManagedResource::new(device).unwrap().pool(PoolOptions::default()).unwrap();
     let mut weights = buffer((&pool).tagged(&ledger, "weights"), 4 * MIB, &stream);
     let results = buffer((&pool).tagged(&ledger, "results"), MIB, &stream);
-    assert_eq!(weights.resource().find::<TagName>().unwrap().as_str(), "weights");
+    assert_eq!(weights.resource().find::<TaggedState>().unwrap().as_str(), "weights");
     {
         let _load = ledger.phase("load");
         weights.upload(&vec![7; 4 * MIB]).unwrap();
@@ -58,15 +60,15 @@ fn bytes_and_calls_by_cause_direction_tag_and_phase(device: &Device) {
     {
         let _work = ledger.phase("work");
         for _ in 0..3 {
-            assert_eq!(results.prefetch(device.id()).unwrap(), Outcome::Applied);
+            assert_eq!(results.prefetch(device.id()).unwrap(), HintOutcome::Applied);
         }
-        assert_eq!(results.prefetch_range(0..4096, Location::Host).unwrap(), Outcome::Applied);
+        assert_eq!(results.prefetch_range(0..4096, Location::Host).unwrap(), HintOutcome::Applied);
     }
     results.to_vec().unwrap();
 
     let report = ledger.report();
     let here = Location::Device(device.id());
-    let figures = |row: &Row| (row.to, row.calls, row.bytes);
+    let figures = |row: &LedgerRow| (row.to, row.calls, row.bytes);
     assert_eq!(figures(row(&report, "weights", "load", Cause::Upload)), (here, 1, 4 * MIB as u64));
     assert_eq!(figures(row(&report, "weights", "check", Cause::HostRead)), (Location::Host, 1, 4 * MIB as u64));
     assert_eq!(figures(row(&report, "results", "", Cause::Download)), (Location::Host, 1, MIB as u64));
@@ -115,7 +117,7 @@ fn a_tag_ends_with_its_block(device: &Device) {
     drop(first);
     let again = buffer(&pool, MIB, &stream);
     assert_eq!(again.block().addr(), addr);
-    assert_eq!(again.prefetch(device.id()).unwrap(), Outcome::Applied);
+    assert_eq!(again.prefetch(device.id()).unwrap(), HintOutcome::Applied);
     let report = ledger.report();
     assert_eq!(row(&report, "", "", Cause::Prefetched).calls, 1);
 }
@@ -143,7 +145,7 @@ fn bandwidth_of_what_is_waited_for(device: &Device) {
     let ledger = Ledger::new(device);
     let mut buffer = buffer(ManagedResource::new(device).unwrap(), 16 * MIB, &stream);
     buffer.upload(&vec![1; 16 * MIB]).unwrap();
-    assert_eq!(buffer.prefetch(device.id()).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.prefetch(device.id()).unwrap(), HintOutcome::Applied);
     let report = ledger.report();
     let upload = row(&report, "", "", Cause::Upload);
     let (time, rate) = (upload.time.unwrap(), upload.bandwidth().unwrap());
@@ -164,7 +166,7 @@ fn what_moved_and_why() {
     assert_eq!(moved(&ledger.report(), "fill").faulted_to_host, all);
 
     let phase = ledger.phase("prefetch");
-    assert_eq!(buffer.prefetch_range(0..8 * MIB, device.id()).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.prefetch_range(0..8 * MIB, device.id()).unwrap(), HintOutcome::Applied);
     stream.synchronize().unwrap();
     drop(phase);
     let phase = ledger.phase("kernel");
@@ -176,7 +178,7 @@ fn what_moved_and_why() {
     let phase = ledger.phase("evict");
     let other = ManagedResource::new(&device).unwrap();
     let more = other.allocate(&stream, layout::bytes(24 * MIB).unwrap()).unwrap();
-    assert_eq!(hints::prefetch(&more, 0..24 * MIB, device.id(), &stream).unwrap(), Outcome::Applied);
+    assert_eq!(hints::prefetch(&more, 0..24 * MIB, device.id(), &stream).unwrap(), HintOutcome::Applied);
     stream.synchronize().unwrap();
     drop(phase);
 
@@ -277,7 +279,7 @@ fn tags_that_lie_over_each_other() {
     let empty = ledger.tag(addr + MIB as u64, 0, "empty");
     let faulted = || memory.host_read().map(drop).unwrap();
     let on_host = |tag: &str| ledger.report().sum_moved(|row| row.tag == tag).unwrap().faulted_to_host;
-    let back = || assert_eq!(memory.prefetch(device.id()).unwrap(), Outcome::Applied);
+    let back = || assert_eq!(memory.prefetch(device.id()).unwrap(), HintOutcome::Applied);
     back();
     faulted();
     assert_eq!([on_host("chunk"), on_host("block"), on_host("empty")], [3, 1, 0].map(|n| n * MIB as u64));
@@ -368,7 +370,7 @@ fn what_a_ledger_wrote_down_is_advised_on_and_the_advice_helps() {
         ledger.write_down(1000);
         let mut table = buffer(ManagedResource::new(&device).unwrap().tagged(&ledger, "table"), 8 * MIB, &stream);
         let applied = table.hints().policy(&policy(device.id())).apply().unwrap();
-        assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Applied));
+        assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == HintOutcome::Applied));
         let simulator = device.simulator().unwrap();
         let start = simulator.clock();
         table.host_write().unwrap().fill(3);
@@ -413,7 +415,7 @@ fn what_is_tagged_in_part_is_written_down_in_part() {
     ledger.write_down(10);
     let _head = ledger.tag(memory.device_address(), 5000, "head");
     memory.host_read().map(drop).unwrap();
-    assert_eq!(memory.prefetch_range(4096..MIB, device.id()).unwrap(), Outcome::Applied);
+    assert_eq!(memory.prefetch_range(4096..MIB, device.id()).unwrap(), HintOutcome::Applied);
     let read = Step::Used { memory: 0, range: 0..5000, by: Processor::Host, mode: AccessMode::Read };
     let prefetched = Step::Prefetched { memory: 0, range: 4096..5000, to: Processor::Device };
     assert_eq!(ledger.pattern().steps(), [read, prefetched]);

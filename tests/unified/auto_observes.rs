@@ -2,11 +2,13 @@
 //! (`auto_prefetch.rs`). It also works on all buffers of a stack.
 
 use crate::common;
-use cumem::hints::PrefetchPlan;
+use cumem::kernel::{HostKernel, Pattern};
 use cumem::sim::{FaultCall, FaultPrefetch, Profile, faults};
+use cumem::unified::PrefetchPlan;
+use cumem::unified::{AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetchState, HintOutcome};
 use cumem::{
-    AutoPrefetchOptions, AutoPrefetchReport, AutoPrefetched, Device, DriverError, HostKernel, LayerExt, Location,
-    ManagedResource, MemoryResource, Outcome, Pattern, PinnedResource, Stream, UnifiedBuffer, kind,
+    Device, DriverError, LayerExt, Location, ManagedResource, MemoryResource, PinnedResource, Stream, UnifiedBuffer,
+    kind,
 };
 use cumem_adaptors::{AnyStack, AutoPrefetch, PoolOptions, ResourceExt, StackSpec};
 
@@ -44,7 +46,7 @@ fn slabs(bytes: u64) -> u64 {
 fn asked_for(buffer: &Bytes) -> Vec<usize> {
     let here = Some(Location::Device(buffer.device().id()));
     let asked = |number: &usize| {
-        let told = cumem::hints::range_attributes(buffer.block(), slab(*number), buffer.stream()).unwrap();
+        let told = cumem::unified::hints::range_attributes(buffer.block(), slab(*number), buffer.stream()).unwrap();
         told.last_prefetch_location == here
     };
     (0..SLABS).filter(asked).collect()
@@ -85,7 +87,7 @@ fn prefetches_by_the_user_show_what_comes(device: &Device) {
 fn builders_and_plans_show_it_too(device: &Device) {
     let buffer = observed(device, 1);
     let outcome = buffer.hints().range(slab(0)).unwrap().prefetch(device.id()).apply().unwrap();
-    assert_eq!(outcome.outcomes()[0].1, Outcome::Applied);
+    assert_eq!(outcome.outcomes()[0].1, HintOutcome::Applied);
     let mut plan = PrefetchPlan::new(buffer.stream()).budget(SLAB);
     plan.add_buffer(&buffer, slab(1), device.id()).unwrap().add_buffer(&buffer, slab(2), device.id()).unwrap();
     assert_eq!(plan.execute().unwrap().bytes(), SLAB);
@@ -197,7 +199,7 @@ fn each_buffer_of_a_stack_is_observed_and_they_share_the_budget() {
     }
     let ahead = |buffer: &Bytes<_>| slabs(UnifiedBuffer::auto_prefetch_report(buffer).unwrap().ahead);
     assert_eq!((ahead(&one), ahead(&two)), (4, 1), "five in all");
-    let found = stack.find::<AutoPrefetched>().unwrap();
+    let found = stack.find::<AutoPrefetchState>().unwrap();
     let report = found.report();
     assert_eq!((report.uses, slabs(report.ahead), slabs(report.on_demand)), (4, 5, 4));
     drop(one);
@@ -214,7 +216,7 @@ fn a_stack_from_text_has_it_and_what_does_not_migrate_has_not() {
     let device = common::simulated();
     let text = "managed | auto_prefetch(budget=64MiB, ahead=2) | limit(1GiB) | prefetch";
     let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
-    let options = stack.find::<AutoPrefetched>().unwrap().options();
+    let options = stack.find::<AutoPrefetchState>().unwrap().options();
     assert_eq!(options, AutoPrefetchOptions::default().budget(64 << 20).uses_ahead(2));
     let stream = Stream::new(&device).unwrap();
     let stack = stack.into_device_accessible().unwrap();
@@ -246,7 +248,7 @@ fn a_stack_without_concurrent_access_is_refused_or_said_to_pass_through() {
         let buffer = on_host(&stack);
         drop(buffer.device_use(slab(0)).unwrap());
         device.synchronize().unwrap();
-        let found = stack.find::<AutoPrefetched>().unwrap();
+        let found = stack.find::<AutoPrefetchState>().unwrap();
         assert!(found.passes_through());
         assert_eq!((found.report(), buffer.auto_prefetch_report()), (AutoPrefetchReport::default(), None));
         assert_eq!(device.simulator().unwrap().calls(FaultCall::PrefetchAsync), 0);

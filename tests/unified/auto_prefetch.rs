@@ -1,11 +1,11 @@
 //! Automatic prefetch: the ranges that it prefetches, those that it leaves out, and its counters.
 
 use crate::common;
+use cumem::error::CudaErrorCode;
+use cumem::kernel::HostKernel;
 use cumem::sim::{FaultCall, Happening, Profile};
-use cumem::{
-    AutoPrefetchOptions, AutoPrefetchReport, CudaErrorCode, Device, DeviceError, HostKernel, ManagedResource, Outcome,
-    SkipReason, Stream, UnifiedBuffer,
-};
+use cumem::unified::{AutoPrefetchOptions, AutoPrefetchReport, HintOutcome, SkipReason};
+use cumem::{Device, DeviceError, ManagedResource, Stream, UnifiedBuffer};
 use std::time::Duration;
 
 on_devices!(what_was_brought_is_counted, ranges_that_do_not_fit, turning_it_on_and_off);
@@ -43,7 +43,7 @@ fn run(order: &[usize], auto: Option<AutoPrefetchOptions>) -> (Duration, u64, Op
     let simulator = device.simulator().unwrap();
     let mut buffer = on_host(&device);
     if let Some(options) = auto {
-        assert_eq!(buffer.auto_prefetch(options).unwrap(), Outcome::Applied);
+        assert_eq!(buffer.auto_prefetch(options).unwrap(), HintOutcome::Applied);
     }
     let faults = || simulator.statistics(device.id()).unwrap().faults;
     let (start, before) = (simulator.clock(), faults());
@@ -260,7 +260,7 @@ fn without_concurrent_access_it_stays_off() {
         let device = Device::simulated(profile).unwrap();
         let mut buffer = on_host(&device);
         let outcome = buffer.auto_prefetch(AutoPrefetchOptions::default()).unwrap();
-        assert_eq!(outcome, Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id())));
+        assert_eq!(outcome, HintOutcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id())));
         work_on(&buffer, 0);
         assert_eq!(buffer.auto_prefetch_report(), None);
     }

@@ -1,12 +1,13 @@
 //! Policies and combined hints, confirmed by the range attributes that the driver or the simulator reports.
 
 use crate::common;
+use cumem::error::CudaErrorCode;
 use cumem::sim::{FaultCall, Profile};
+use cumem::unified::{
+    Advice, Hint, HintOutcome, ManagedMemoryHints, MigrationPolicy, RangeAttributes, SkipReason, hints,
+};
 use cumem::{
-    Advice, CudaErrorCode, CudaResource, Device, DeviceError, Location, ManagedResource, MemoryResource, Outcome,
-    RangeAttributes, SkipReason, Stream, UnifiedBuffer,
-    hints::{self, Hint, ManagedMemoryHints, MigrationPolicy},
-    layout,
+    CudaResource, Device, DeviceError, Location, ManagedResource, MemoryResource, Stream, UnifiedBuffer, layout,
 };
 
 on_devices!(
@@ -56,7 +57,7 @@ fn each_policy_is_read_back_and_undone(device: &Device) {
         MigrationPolicy::AccessedBy(Location::Host),
     ] {
         let applied = apply(&policy, &buffer).unwrap();
-        assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Applied), "{policy}");
+        assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == HintOutcome::Applied), "{policy}");
         let mut expected = untold.clone();
         match &policy {
             MigrationPolicy::ReadMostly => expected.read_mostly = true,
@@ -74,7 +75,10 @@ fn each_policy_is_read_back_and_undone(device: &Device) {
 fn preferring_the_host_is_not_preferring_the_device(device: &Device) {
     let buffer = buffer(device);
     let applied = apply(&MigrationPolicy::PreferHost, &buffer).unwrap();
-    assert_eq!(applied.outcomes(), [(Hint::Advise(Advice::SetPreferredLocation(Location::Host)), Outcome::Applied)]);
+    assert_eq!(
+        applied.outcomes(),
+        [(Hint::Advise(Advice::SetPreferredLocation(Location::Host)), HintOutcome::Applied)]
+    );
     assert_eq!(told(&buffer).preferred_location, Some(Location::Host));
 }
 
@@ -123,9 +127,12 @@ fn undoing_brings_back_what_each_part_was_told_before(device: &Device) {
     let of_parts =
         || parts.map(|(start, end)| hints::range_attributes(buffer.block(), start..end, buffer.stream()).unwrap());
     let nothing = of_parts();
-    assert_eq!(buffer.advise_range(0..MIB + 4096, Advice::SetReadMostly).unwrap(), Outcome::Applied);
-    assert_eq!(buffer.advise_range(MIB..2 * MIB, Advice::SetPreferredLocation(here)).unwrap(), Outcome::Applied);
-    assert_eq!(buffer.advise_range(3 * MIB..BYTES, Advice::SetAccessedBy(Location::Host)).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise_range(0..MIB + 4096, Advice::SetReadMostly).unwrap(), HintOutcome::Applied);
+    assert_eq!(buffer.advise_range(MIB..2 * MIB, Advice::SetPreferredLocation(here)).unwrap(), HintOutcome::Applied);
+    assert_eq!(
+        buffer.advise_range(3 * MIB..BYTES, Advice::SetAccessedBy(Location::Host)).unwrap(),
+        HintOutcome::Applied
+    );
     let before = of_parts();
     assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None), "not of all of it");
 
@@ -179,7 +186,7 @@ fn a_rejected_hint_takes_back_those_before_it(device: &Device) {
     let error = apply(&policy, &buffer).unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_DEVICE), "{error}");
     assert_eq!(told(&buffer), untold);
-    assert!(cumem::take_drop_errors().is_empty());
+    assert!(cumem::error::take_drop_errors().is_empty());
 }
 
 fn hints_are_undone_for_their_own_block_only(device: &Device) {
@@ -202,7 +209,7 @@ fn ranges_past_the_end(device: &Device) {
     assert!(!told(&buffer).read_mostly);
 
     let nothing = MigrationPolicy::PreferHost.apply(buffer.block(), 8..8, buffer.stream()).unwrap();
-    let skipped = Outcome::Skipped(SkipReason::EmptyRange);
+    let skipped = HintOutcome::Skipped(SkipReason::EmptyRange);
     assert_eq!(nothing.outcomes(), [(Hint::Advise(Advice::SetPreferredLocation(Location::Host)), skipped)]);
     nothing.undo(buffer.block(), buffer.stream()).unwrap();
     assert_eq!(told(&buffer).preferred_location, None);
@@ -211,9 +218,9 @@ fn ranges_past_the_end(device: &Device) {
 fn hints_are_about_the_length_and_a_block_has_all(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let empty = UnifiedBuffer::<u8, _>::with_capacity(BYTES, &stream, ManagedResource::new(device).unwrap()).unwrap();
-    assert_eq!(empty.prefetch(device.id()).unwrap(), Outcome::Skipped(SkipReason::EmptyRange));
+    assert_eq!(empty.prefetch(device.id()).unwrap(), HintOutcome::Skipped(SkipReason::EmptyRange));
     let all = ManagedMemoryHints::new(empty.block(), &stream).read_mostly().prefetch(device.id()).apply().unwrap();
-    assert!(all.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Applied));
+    assert!(all.outcomes().iter().all(|(_, outcome)| *outcome == HintOutcome::Applied));
     let told = hints::range_attributes(empty.block(), 0..BYTES, &stream).unwrap();
     assert_eq!((told.read_mostly, told.last_prefetch_location), (true, Some(device.id().into())));
 }
@@ -229,7 +236,7 @@ fn hints_about_device_memory(device: &Device) {
 
 fn residency_where_it_can_be_told(device: &Device) {
     let buffer = buffer(device);
-    assert_eq!(buffer.prefetch_range(0..BYTES / 2, Location::Host).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.prefetch_range(0..BYTES / 2, Location::Host).unwrap(), HintOutcome::Applied);
     buffer.stream().synchronize().unwrap();
     let residency = hints::residency(buffer.block(), 0..BYTES, buffer.stream()).unwrap();
     match (device.is_simulated(), residency) {
@@ -261,7 +268,7 @@ fn without_concurrent_access_each_hint_says_that_it_was_skipped() {
     let buffer = buffer(&device);
     let before = device.simulator().unwrap().calls(FaultCall::Any);
     let applied = buffer.hints().policy(&MigrationPolicy::PreferHost).prefetch(device.id()).apply().unwrap();
-    let skipped = Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id()));
+    let skipped = HintOutcome::Skipped(SkipReason::NoConcurrentManagedAccess(device.id()));
     assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == skipped), "{applied:?}");
     applied.undo(buffer.block(), buffer.stream()).unwrap();
     assert_eq!(device.simulator().unwrap().calls(FaultCall::Any), before);

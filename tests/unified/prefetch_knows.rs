@@ -1,11 +1,10 @@
 //! `Prefetch` calls the driver only for pages that may be elsewhere, confirmed by the simulator's residency.
 
 use crate::common::{free, simulated};
+use cumem::kernel::HostKernel;
 use cumem::sim::{FaultCall, Profile, Simulator};
-use cumem::{
-    Advice, Block, CudaResource, Device, HostKernel, Location, ManagedResource, MemoryResource, Outcome, SkipReason,
-    Stream, UnifiedBuffer, hints, layout,
-};
+use cumem::unified::{Advice, HintOutcome, SkipReason, hints};
+use cumem::{Block, CudaResource, Device, Location, ManagedResource, MemoryResource, Stream, UnifiedBuffer, layout};
 use cumem_adaptors::{Pool, PoolOptions, Prefetch, ResourceExt};
 use proptest::prelude::*;
 
@@ -81,17 +80,17 @@ fn a_host_guard_is_noticed(device: &Device) {
 fn a_prefetch_elsewhere_is_noticed(device: &Device) {
     let (stack, stream) = (stack(device), Stream::new(device).unwrap());
     let block = get(&stack, &stream, 4 * MIB);
-    assert_eq!(hints::prefetch(&block, 0..4096, Location::Host, &stream).unwrap(), Outcome::Applied);
-    let there = Outcome::Skipped(SkipReason::AlreadyThere);
+    assert_eq!(hints::prefetch(&block, 0..4096, Location::Host, &stream).unwrap(), HintOutcome::Applied);
+    let there = HintOutcome::Skipped(SkipReason::AlreadyThere);
     let ask = |range| hints::prefetch_if_needed(&block, range, device.id(), &stream).unwrap();
     assert_eq!(ask(4096..4 * MIB), there);
-    assert_eq!(ask(0..4 * MIB), Outcome::Applied);
+    assert_eq!(ask(0..4 * MIB), HintOutcome::Applied);
     is_there(&block, &stream);
     assert_eq!(ask(0..4 * MIB), there);
-    assert_eq!(hints::advise(&block, 0..4096, Advice::UnsetReadMostly, &stream).unwrap(), Outcome::Applied);
-    assert_eq!(ask(0..4 * MIB), Outcome::Applied, "advice may move pages");
+    assert_eq!(hints::advise(&block, 0..4096, Advice::UnsetReadMostly, &stream).unwrap(), HintOutcome::Applied);
+    assert_eq!(ask(0..4 * MIB), HintOutcome::Applied, "advice may move pages");
     let to_host = |_| hints::prefetch_if_needed(&block, 0..4096, Location::Host, &stream).unwrap();
-    assert_eq!([(); 2].map(to_host), [Outcome::Applied; 2], "nothing is assumed of the host");
+    assert_eq!([(); 2].map(to_host), [HintOutcome::Applied; 2], "nothing is assumed of the host");
     free(&stack, &stream, block).unwrap();
 }
 
@@ -205,10 +204,10 @@ fn kernels_of_another_device_may_have_taken_the_pages() {
     is_there(&block, &stream);
 
     // A prefetch to the second device invalidates the knowledge about the first.
-    assert_eq!(hints::prefetch(&block, 0..block.size(), second.id(), &stream).unwrap(), Outcome::Applied);
-    let there = Outcome::Skipped(SkipReason::AlreadyThere);
+    assert_eq!(hints::prefetch(&block, 0..block.size(), second.id(), &stream).unwrap(), HintOutcome::Applied);
+    let there = HintOutcome::Skipped(SkipReason::AlreadyThere);
     assert_eq!(hints::prefetch_if_needed(&block, 0..block.size(), second.id(), &stream).unwrap(), there);
-    assert_eq!(hints::prefetch_if_needed(&block, 0..block.size(), first.id(), &stream).unwrap(), Outcome::Applied);
+    assert_eq!(hints::prefetch_if_needed(&block, 0..block.size(), first.id(), &stream).unwrap(), HintOutcome::Applied);
     is_there(&block, &stream);
     free(&stack, &stream, block).unwrap();
 }
@@ -273,7 +272,7 @@ proptest! {
                 Op::ToHost { which } if !live.is_empty() => {
                     let block = &live[which % live.len()];
                     let outcome = hints::prefetch(block, 0..block.size() / 2, Location::Host, &streams[0]).unwrap();
-                    prop_assert!(block.size() < 2 || outcome == Outcome::Applied);
+                    prop_assert!(block.size() < 2 || outcome == HintOutcome::Applied);
                     let _late_errors_are_not_what_is_tested = streams[0].synchronize();
                 }
                 Op::TakePlain { bytes } => taken.extend(plain.allocate(&streams[0], layout::bytes(bytes).unwrap())),

@@ -1,12 +1,14 @@
 //! `PrefetchPlan`: each entry is checked, ranges are merged, and all are enqueued or none. Range attributes confirm it.
 
 use crate::common;
+use cumem::device::MemoryType;
+use cumem::error::CudaErrorCode;
+use cumem::resource::MakerId;
 use cumem::sim::{FaultCall, Profile, Simulator};
+use cumem::unified::{HintOutcome, PlanError, PrefetchPlan, SkipReason, hints};
 use cumem::{
-    Block, CudaErrorCode, CudaResource, Device, DeviceError, DriverError, Location, MakerId, ManagedResource,
-    MemoryResource, MemoryType, Outcome, SkipReason, Stream, UnifiedBuffer,
-    hints::{self, PlanError, PrefetchPlan},
-    layout,
+    Block, CudaResource, Device, DeviceError, DriverError, Location, ManagedResource, MemoryResource, Stream,
+    UnifiedBuffer, layout,
 };
 use std::ptr::NonNull;
 
@@ -39,7 +41,7 @@ fn entries_are_prefetched_where_they_say(device: &Device) {
     let mut plan = PrefetchPlan::new(&stream);
     plan.add_buffer(&one, 0..one.len(), here).unwrap().add(two.block(), 0..HALF, Location::Host).unwrap();
     let report = plan.execute().unwrap();
-    assert_eq!(report.outcomes, [Outcome::Applied; 2]);
+    assert_eq!(report.outcomes, [HintOutcome::Applied; 2]);
     assert_eq!((report.ranges.len(), report.bytes()), (2, BYTES + HALF));
     stream.synchronize().unwrap();
     assert_eq!(last(&one, 0..BYTES), Some(here));
@@ -58,7 +60,7 @@ fn overlaps_are_merged_and_ordered(device: &Device) {
         plan.add(buffer.block(), range, device.id()).unwrap();
     }
     let report = plan.execute().unwrap();
-    assert_eq!(report.outcomes, [Outcome::Applied; 5]);
+    assert_eq!(report.outcomes, [HintOutcome::Applied; 5]);
     assert_eq!(report.ranges.len(), 1, "{:?}", report.ranges);
     assert_eq!((report.ranges[0].addr, report.bytes()), (buffer.block().addr(), BYTES));
     assert_eq!(last(&buffer, 0..BYTES), Some(device.id().into()));
@@ -72,8 +74,8 @@ fn a_budget_skips_what_no_longer_fits(device: &Device) {
         plan.add(buffer.block(), range, device.id()).unwrap();
     }
     let report = plan.execute().unwrap();
-    let over = Outcome::Skipped(SkipReason::OverBudget { bytes: HALF, left: 4096 });
-    assert_eq!(report.outcomes, [Outcome::Applied, over, Outcome::Applied], "bytes that overlap count once");
+    let over = HintOutcome::Skipped(SkipReason::OverBudget { bytes: HALF, left: 4096 });
+    assert_eq!(report.outcomes, [HintOutcome::Applied, over, HintOutcome::Applied], "bytes that overlap count once");
     assert_eq!(report.bytes(), HALF + 4096);
     assert_eq!(last(&buffer, 0..HALF + 4096), Some(device.id().into()));
     assert_eq!(last(&buffer, HALF + 4096..BYTES), None);
@@ -130,7 +132,7 @@ fn empty_plans_and_entries(device: &Device) {
     assert!(plan.is_empty() && plan.execute().unwrap().outcomes.is_empty());
     plan.add_buffer(&buffer, 7..7, device.id()).unwrap();
     let report = plan.execute().unwrap();
-    assert_eq!(report.outcomes, [Outcome::Skipped(SkipReason::EmptyRange)]);
+    assert_eq!(report.outcomes, [HintOutcome::Skipped(SkipReason::EmptyRange)]);
     assert_eq!((report.bytes(), last(&buffer, 0..BYTES)), (0, None));
 }
 
@@ -194,8 +196,8 @@ fn devices_without_concurrent_access_are_skipped_by_name() {
     plan.add(buffer.block(), HALF..BYTES, unable.id()).unwrap();
     plan.add(buffer.block(), 8192..HALF, Location::Host).unwrap();
     let report = plan.execute().unwrap();
-    let skipped = Outcome::Skipped(SkipReason::NoConcurrentManagedAccess(unable.id()));
-    assert_eq!(report.outcomes, [Outcome::Applied, skipped, Outcome::Applied]);
+    let skipped = HintOutcome::Skipped(SkipReason::NoConcurrentManagedAccess(unable.id()));
+    assert_eq!(report.outcomes, [HintOutcome::Applied, skipped, HintOutcome::Applied]);
     assert!(!report.batched, "the batch call needs all devices of the machine to be able");
     assert_eq!((last(&buffer, 0..4096), last(&buffer, HALF..BYTES)), (Some(able.id().into()), None));
 

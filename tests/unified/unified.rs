@@ -1,10 +1,9 @@
 //! Prefetch and the six kinds of advice, confirmed by the range attributes that the driver or the simulator reports.
 
 use crate::common;
-use cumem::{
-    Advice, CudaErrorCode, CudaResource, Device, Location, ManagedResource, MemoryResource, Outcome, RangeAttributes,
-    SkipReason, Stream, UnifiedBuffer, hints, layout,
-};
+use cumem::error::CudaErrorCode;
+use cumem::unified::{Advice, HintOutcome, RangeAttributes, SkipReason, hints};
+use cumem::{CudaResource, Device, Location, ManagedResource, MemoryResource, Stream, UnifiedBuffer, layout};
 use cumem_adaptors::{PoolOptions, ResourceExt};
 
 on_devices!(
@@ -33,10 +32,10 @@ fn prefetch_is_recorded_per_range(device: &Device) {
     let buffer = buffer(device);
     let here = Location::Device(device.id());
     assert_eq!(told(&buffer).last_prefetch_location, None, "nothing was prefetched yet");
-    assert_eq!(buffer.prefetch(here).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.prefetch(here).unwrap(), HintOutcome::Applied);
     assert_eq!(told(&buffer).last_prefetch_location, Some(here));
 
-    assert_eq!(buffer.prefetch_range(0..PAGES / 2, Location::Host).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.prefetch_range(0..PAGES / 2, Location::Host).unwrap(), HintOutcome::Applied);
     assert_eq!(told(&buffer).last_prefetch_location, None, "the halves differ");
     let half = hints::range_attributes(buffer.block(), 0..PAGES / 2, buffer.stream()).unwrap();
     assert_eq!(half.last_prefetch_location, Some(Location::Host));
@@ -47,31 +46,31 @@ fn prefetch_is_recorded_per_range(device: &Device) {
 fn read_mostly_is_set_and_unset(device: &Device) {
     let buffer = buffer(device);
     assert!(!told(&buffer).read_mostly);
-    assert_eq!(buffer.advise(Advice::SetReadMostly).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise(Advice::SetReadMostly).unwrap(), HintOutcome::Applied);
     assert!(told(&buffer).read_mostly);
-    assert_eq!(buffer.advise_range(0..4096, Advice::UnsetReadMostly).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise_range(0..4096, Advice::UnsetReadMostly).unwrap(), HintOutcome::Applied);
     assert!(!told(&buffer).read_mostly, "it is only true if it is true of every page");
 }
 
 fn preferred_location_may_be_the_host(device: &Device) {
     let buffer = buffer(device);
     for location in [Location::Host, Location::Device(device.id())] {
-        assert_eq!(buffer.advise(Advice::SetPreferredLocation(location)).unwrap(), Outcome::Applied);
+        assert_eq!(buffer.advise(Advice::SetPreferredLocation(location)).unwrap(), HintOutcome::Applied);
         assert_eq!(told(&buffer).preferred_location, Some(location));
     }
-    assert_eq!(buffer.advise(Advice::UnsetPreferredLocation).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise(Advice::UnsetPreferredLocation).unwrap(), HintOutcome::Applied);
     assert_eq!(told(&buffer).preferred_location, None);
 }
 
 fn accessed_by_adds_up(device: &Device) {
     let buffer = buffer(device);
     let here = Location::Device(device.id());
-    assert_eq!(buffer.advise(Advice::SetAccessedBy(Location::Host)).unwrap(), Outcome::Applied);
-    assert_eq!(buffer.advise(Advice::SetAccessedBy(here)).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise(Advice::SetAccessedBy(Location::Host)).unwrap(), HintOutcome::Applied);
+    assert_eq!(buffer.advise(Advice::SetAccessedBy(here)).unwrap(), HintOutcome::Applied);
     let mut both = told(&buffer).accessed_by.to_vec();
     both.sort();
     assert_eq!(both, [here, Location::Host]);
-    assert_eq!(buffer.advise(Advice::UnsetAccessedBy(Location::Host)).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.advise(Advice::UnsetAccessedBy(Location::Host)).unwrap(), HintOutcome::Applied);
     assert_eq!(told(&buffer).accessed_by[..], [here]);
 }
 
@@ -80,13 +79,13 @@ fn hints_on_blocks_of_a_pool(device: &Device) {
     let stack = ManagedResource::new(device).unwrap().pool(PoolOptions::default()).unwrap();
     let _before = UnifiedBuffer::<u8, _>::zeroed(PAGES, &stream, &stack).unwrap();
     let buffer = UnifiedBuffer::<u8, _>::zeroed(PAGES, &stream, &stack).unwrap();
-    assert_eq!(buffer.prefetch(device.id()).unwrap(), Outcome::Applied);
+    assert_eq!(buffer.prefetch(device.id()).unwrap(), HintOutcome::Applied);
     assert_eq!(buffer.range_attributes().unwrap().last_prefetch_location, Some(Location::Device(device.id())));
 }
 
 fn nothing_to_hint_is_said(device: &Device) {
     let buffer = buffer(device);
-    let empty = Outcome::Skipped(SkipReason::EmptyRange);
+    let empty = HintOutcome::Skipped(SkipReason::EmptyRange);
     assert_eq!(buffer.prefetch_range(7..7, device.id()).unwrap(), empty);
     assert_eq!(buffer.advise_range(0..0, Advice::SetReadMostly).unwrap(), empty);
     assert!(!told(&buffer).read_mostly);
@@ -116,7 +115,7 @@ fn contents_survive_migration(device: &Device) {
     }
     let expected = buffer.to_vec().unwrap();
     for location in [Location::Device(device.id()), Location::Host, Location::Device(device.id())] {
-        assert_eq!(buffer.prefetch(location).unwrap(), Outcome::Applied);
+        assert_eq!(buffer.prefetch(location).unwrap(), HintOutcome::Applied);
     }
     assert_eq!(buffer.host_read().unwrap()[..], expected[..]);
 }

@@ -1,12 +1,13 @@
 //! [`dry_run`] and [`replay`]: run a program, or replay a trace, on one setting.
 
 use crate::setting::{Setting, WhatIfError};
-use crate::timeline::{Moment, Residency};
+use crate::timeline::{LocationBytes, Moment};
 use crate::watch::{Seen, Watch, look, without_machine};
+use cumem::layer::Beneath;
 use cumem::layer::Described;
 use cumem::sim::{LiveAllocations, Profile, Provenance, Simulator};
-use cumem::{AnyResource, Beneath, Device, Layer, MemoryResource};
-use cumem_adaptors::{AnyStack, Counters, Limit};
+use cumem::{AnyResource, Device, Layer, MemoryResource};
+use cumem_adaptors::{AnyStack, LimiterState, StatisticsState};
 use cumem_replay::{Player, ReplayError, Trace};
 use serde::Serialize;
 use std::fmt;
@@ -34,7 +35,7 @@ pub struct DryRun {
     /// Allocations that ran out of memory.
     pub out_of_memory_count: u64,
     /// The first allocations that ran out of memory, at most 100.
-    pub out_of_memory: Vec<OutOfMemory>,
+    pub out_of_memory: Vec<Shortage>,
     /// The figures of each layer, the outermost first.
     pub layers: Vec<LayerFigures>,
     /// The most bytes that the program had allocated at once.
@@ -61,7 +62,7 @@ pub struct DryRun {
     /// Memory over time.
     pub timeline: Vec<Moment>,
     /// Where the memory was over time.
-    pub residency: Residency,
+    pub residency: LocationBytes,
 }
 
 /// The numbers of a profile, counted by their origin.
@@ -81,7 +82,7 @@ pub struct Provenances {
 /// An allocation that ran out of memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct OutOfMemory {
+pub struct Shortage {
     /// The number of the program's allocation, counted from 1.
     pub request: u64,
     /// The line of the trace; `None` for a program.
@@ -174,7 +175,7 @@ pub fn dry_run<E: fmt::Display>(
         virtual_ns,
         left_behind: (live != LiveAllocations::default()).then(|| live.to_string()),
         timeline: seen.timeline.take(),
-        residency: Residency::of(&snapshots),
+        residency: LocationBytes::of(&snapshots),
     })
 }
 
@@ -216,16 +217,16 @@ fn watched(stack: AnyStack, seen: &Arc<Mutex<Seen>>, touches: bool) -> AnyStack 
 fn layers(stack: &AnyStack) -> Vec<LayerFigures> {
     let mut found = Vec::new();
     let mut layer: &dyn Layer = stack;
-    let mut counters: Option<&Counters> = None;
+    let mut counters: Option<&StatisticsState> = None;
     loop {
-        if let Some(counts) = counters.take().map(Counters::counts) {
+        if let Some(counts) = counters.take().map(StatisticsState::counts) {
             found.push(LayerFigures {
                 layer: Described(layer).to_string(),
                 peak_bytes: counts.peak_bytes.max(0) as u64,
                 peak_blocks: counts.peak_blocks.max(0) as u64,
                 total_blocks: counts.total_blocks,
                 failures: counts.failures,
-                limit: layer.state().downcast_ref().map(|limit: &Limit| limit.bytes() as u64),
+                limit: layer.state().downcast_ref().map(|limit: &LimiterState| limit.bytes() as u64),
             });
         }
         counters = layer.state().downcast_ref();

@@ -6,8 +6,8 @@
 //!
 //! ```
 //! use cumem::sim::Profile;
-//! use cumem::{Buffer, Stream, LayerExt};
-//! use cumem_whatif::{Setting, dry_run};
+//! use cumem::{Buffer, LayerExt, Stream};
+//! use cumem_whatif::{dry_run, Setting};
 //!
 //! let setting = Setting::new(Profile::tiny(64 << 20), "device | pool".parse()?).limit(32 << 20_usize);
 //! let run = dry_run(&setting, |stack| {
@@ -31,7 +31,7 @@
 //! | [`replay`] | replays a trace on one setting |
 //! | [`DryRun`] | the result: the figures, layer by layer, and the data of the charts |
 //! | [`recommend`] | advice that makes an access pattern faster |
-//! | [`Report`] | several results side by side, as text, JSON, or one page of HTML |
+//! | [`WhatIfReport`] | several results side by side, as text, JSON, or one page of HTML |
 
 mod dry_run;
 mod play;
@@ -41,11 +41,11 @@ mod setting;
 mod timeline;
 mod watch;
 
-pub use dry_run::{DryRun, LayerFigures, OutOfMemory, Provenances, dry_run, replay};
+pub use dry_run::{DryRun, LayerFigures, Provenances, Shortage, dry_run, replay};
 pub use recommend::{Recommendation, recommend};
-pub use report::{Format, Report};
+pub use report::{Format, WhatIfReport};
 pub use setting::{Setting, WhatIfError};
-pub use timeline::{Moment, Residency, Row};
+pub use timeline::{LocationBytes, Moment, TimelineRow};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

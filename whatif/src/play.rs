@@ -1,11 +1,13 @@
 //! Playing a pattern on a simulated device, to see how long it takes.
 
-use cumem::accounting::{AccessPattern, Processor, Step};
-use cumem::hints::{self, MigrationPolicy};
+use cumem::error::DeallocReason;
+use cumem::kernel::{AccessMode, HostKernel};
 use cumem::sim::{Profile, Simulator};
+use cumem::unified::accounting::{AccessPattern, Processor, Step};
+use cumem::unified::{MigrationPolicy, hints};
 use cumem::{
-    AccessMode, AllocError, Block, DeallocReason, Device, DeviceError, DeviceId, DriverError, HostKernel, Location,
-    ManagedResource, MemoryResource, Stream, layout,
+    AllocError, Block, Device, DeviceError, DeviceId, DriverError, Location, ManagedResource, MemoryResource, Stream,
+    layout,
 };
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! [`recommend`]: advice that made a pattern faster when it was replayed.
 
 use crate::play::play;
-use cumem::accounting::AccessPattern;
-use cumem::hints::MigrationPolicy;
 use cumem::sim::Profile;
+use cumem::unified::MigrationPolicy;
+use cumem::unified::accounting::AccessPattern;
 use cumem::{AllocError, DeviceId, Location};
 use std::fmt;
 use std::time::Duration;

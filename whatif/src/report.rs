@@ -1,4 +1,4 @@
-//! [`Report`]: runs side by side, as text, JSON, or one page of HTML.
+//! [`WhatIfReport`]: runs side by side, as text, JSON, or one page of HTML.
 
 mod chart;
 mod html;
@@ -16,7 +16,7 @@ const NOTE: &str =
 /// Runs of one program or trace, side by side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Report {
+pub struct WhatIfReport {
     /// Always true, because nothing in a report was measured.
     pub simulated: bool,
     /// The name of the program or trace.
@@ -36,7 +36,7 @@ pub enum Format {
     Html,
 }
 
-impl Report {
+impl WhatIfReport {
     /// Creates a report on the program or trace with the name `subject`.
     pub fn new(subject: impl Into<String>, runs: Vec<DryRun>) -> Self {
         Self { simulated: true, subject: subject.into(), runs }
@@ -82,7 +82,7 @@ impl Report {
 }
 
 /// Prints the report as text.
-impl fmt::Display for Report {
+impl fmt::Display for WhatIfReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         text::report(self, f)
     }

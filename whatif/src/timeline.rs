@@ -60,13 +60,13 @@ fn merged(first: Moment, second: Moment) -> Moment {
 /// Where the largest allocations of the driver were, over time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 #[non_exhaustive]
-pub struct Residency {
+pub struct LocationBytes {
     /// The moments, in nanoseconds since the run began.
     pub at_ns: Vec<u64>,
     /// Bytes of all allocations that were resident on the device, at each moment.
     pub on_device: Vec<u64>,
     /// The largest allocations, one row each, in the order of their numbers.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TimelineRow>,
     /// The number of allocations without a row.
     pub left_out: usize,
 }
@@ -74,7 +74,7 @@ pub struct Residency {
 /// One allocation of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Row {
+pub struct TimelineRow {
     /// Number of the allocation, in the order of the allocations.
     pub allocation: u64,
     /// Kind of memory.
@@ -85,9 +85,9 @@ pub struct Row {
     pub at: Vec<Option<[u64; 2]>>,
 }
 
-impl Residency {
+impl LocationBytes {
     pub(crate) fn of(snapshots: &[Snapshot]) -> Self {
-        let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
+        let mut rows: BTreeMap<u64, TimelineRow> = BTreeMap::new();
         let mut on_device = Vec::new();
         for (i, snapshot) in snapshots.iter().enumerate() {
             let mut sum = 0;
@@ -95,7 +95,7 @@ impl Residency {
                 let (device, kind) = (resident.on_devices.iter().sum::<u64>(), resident.kind);
                 sum += device;
                 let (allocation, bytes) = (resident.allocation, resident.bytes);
-                let new = || Row { allocation, kind, bytes, at: vec![None; snapshots.len()] };
+                let new = || TimelineRow { allocation, kind, bytes, at: vec![None; snapshots.len()] };
                 rows.entry(allocation).or_insert_with(new).at[i] = Some([device, resident.on_host]);
             }
             on_device.push(sum);

@@ -1,10 +1,13 @@
 //! [`Watch`]: an outermost layer that records the requests of a program.
 
-use crate::dry_run::OutOfMemory;
+use crate::dry_run::Shortage;
 use crate::timeline::Timeline;
+use cumem::error::TrimError;
+use cumem::kernel::HostKernel;
+use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
-use cumem::{AllocError, Beneath, Block, DeallocError, HostKernel, Layer, LayerExt, MemoryResource, Stream, TrimError};
-use cumem_adaptors::Counters;
+use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream};
+use cumem_adaptors::StatisticsState;
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -18,7 +21,7 @@ const KEPT: usize = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) requests: u64,
-    pub(crate) out_of_memory: Vec<OutOfMemory>,
+    pub(crate) out_of_memory: Vec<Shortage>,
     pub(crate) out_of_memory_count: u64,
     pub(crate) timeline: Timeline,
 }
@@ -42,8 +45,9 @@ impl<R: MemoryResource> Watch<R> {
     }
 
     fn note(&self, seen: &mut Seen) {
-        let counters = self.resource.find_all::<Counters>();
-        let bytes = |counters: Option<&&Counters>| counters.map_or(0, |c| c.counts().current_bytes.max(0) as u64);
+        let counters = self.resource.find_all::<StatisticsState>();
+        let bytes =
+            |counters: Option<&&StatisticsState>| counters.map_or(0, |c| c.counts().current_bytes.max(0) as u64);
         seen.timeline.add(self.clock(), bytes(counters.first()), bytes(counters.last()));
     }
 
@@ -52,7 +56,7 @@ impl<R: MemoryResource> Watch<R> {
         if seen.out_of_memory.len() < KEPT {
             let error = without_machine(&error.to_string(), self.resource.device());
             let request = seen.requests;
-            seen.out_of_memory.push(OutOfMemory { request, line: None, bytes: bytes as u64, at: self.clock(), error });
+            seen.out_of_memory.push(Shortage { request, line: None, bytes: bytes as u64, at: self.clock(), error });
         }
     }
 
@@ -107,7 +111,7 @@ unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
             Err(error) => {
                 // SAFETY: the block is the resource's, and no work uses it.
                 let returned = unsafe { self.resource.deallocate(stream, block) };
-                cumem::record_drop_error("a block that could not be touched", returned);
+                cumem::error::record_drop_error("a block that could not be touched", returned);
                 Err(error)
             }
         }

@@ -15,11 +15,11 @@ use super::stats::PoolStats;
 use super::units::UNIT;
 use crate::size::Size;
 use cumem::error::InvalidLayout;
+use cumem::error::{DeallocReason, TrimError, record_drop_error};
 use cumem::kind::Migratable;
-use cumem::{
-    Beneath, CudaVirtualResource, DeallocReason, Layer, LayerExt, Location, ManagedResource, Outcome, SkipReason,
-    TrimError, Upstream, hints, layout, record_drop_error,
-};
+use cumem::layer::Beneath;
+use cumem::unified::{HintOutcome, SkipReason, hints};
+use cumem::{CudaVirtualResource, Layer, LayerExt, Location, ManagedResource, Upstream, layout};
 use std::any::Any;
 use std::fmt;
 use std::iter;
@@ -36,7 +36,7 @@ use std::iter;
 /// pool calls its upstream under the pool's mutex, so the upstream must not allocate from or free to the same pool.
 ///
 /// Dropping the pool frees every chunk, in stream order. A chunk with a live block leaks, because that block may still
-/// be in use. The leak is recorded as a drop error ([`cumem::take_drop_errors`]).
+/// be in use. The leak is recorded as a drop error ([`cumem::error::take_drop_errors`]).
 ///
 /// `find::<PoolState>()` returns the [`PoolState`] in any stack.
 #[derive(Debug)]
@@ -154,8 +154,8 @@ impl<U> Pool<U> {
             let mut shared = self.state.lock();
             for chunk in shared.chunks.iter() {
                 match hints::prefetch(chunk, 0..chunk.size(), target, &shared.service)? {
-                    Outcome::Applied => {}
-                    Outcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
+                    HintOutcome::Applied => {}
+                    HintOutcome::Skipped(reason) => return Err(PoolError::NoPrefetch(reason)),
                 }
             }
             let untouched: Vec<_> = shared.chunks.untouched.iter().map(|(part, _)| part).collect();

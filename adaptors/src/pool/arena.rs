@@ -7,7 +7,7 @@
 use super::fence::Fences;
 use super::request::{Piece, Request};
 use super::units::{REGION_MAX, Region, align_up};
-use cumem::StreamId;
+use cumem::device::StreamId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 

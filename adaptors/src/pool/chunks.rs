@@ -4,7 +4,9 @@
 use super::fence::Fences;
 use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
-use cumem::{AllocError, Block, DeallocReason, Location, Stream, Upstream, hints, layout};
+use cumem::error::DeallocReason;
+use cumem::unified::hints;
+use cumem::{AllocError, Block, Location, Stream, Upstream, layout};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -116,7 +118,7 @@ impl Chunks {
             let requested = block.size();
             // SAFETY: this upstream has just allocated the block, and nothing has used it.
             let result = unsafe { upstream.deallocate(stream, block) };
-            cumem::record_drop_error("a chunk that could not be prefetched", result);
+            cumem::error::record_drop_error("a chunk that could not be prefetched", result);
             return Err(AllocError::PrefetchFailed { requested, source });
         }
         let grown = Extent { addr: block.addr() / UNIT as u64, units: (block.size() / UNIT) as u64 };

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::units::UNIT;
-use cumem::SizeClass;
+use cumem::error::SizeClass;
 
 /// See the [module](self). A pool that is out of memory counts all its blocks for each error, so this type is small.
 #[derive(Debug, Default)]

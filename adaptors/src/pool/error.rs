@@ -1,7 +1,9 @@
 //! Errors of a pool as a whole.
 
-use cumem::error::Report;
-use cumem::{AllocError, DeallocReason, DeviceError, DriverError, DropError, SkipReason};
+use cumem::error::ErrorReport;
+use cumem::error::{DeallocReason, DropError};
+use cumem::unified::SkipReason;
+use cumem::{AllocError, DeviceError, DriverError};
 use std::fmt;
 
 /// Why a pool could not be created, or could not prefetch its memory.
@@ -49,7 +51,7 @@ pub(super) struct Unreturned {
 impl fmt::Display for Unreturned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes of chunks stay allocated, with {} live blocks", self.bytes, self.blocks)?;
-        self.refused.as_ref().map_or(Ok(()), |reason| write!(f, "; {}", Report::of(reason)))
+        self.refused.as_ref().map_or(Ok(()), |reason| write!(f, "; {}", ErrorReport::of(reason)))
     }
 }
 

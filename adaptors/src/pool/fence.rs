@@ -1,7 +1,8 @@
 //! [`Fences`]: the events that a stream must wait for before it may use a piece of memory.
 
 use super::sync::{Arc, AtomicBool};
-use cumem::{DeviceError, Event, Stream, StreamId};
+use cumem::device::StreamId;
+use cumem::{DeviceError, Event, Stream};
 use smallvec::{SmallVec, smallvec};
 use std::sync::atomic::Ordering::Relaxed;
 

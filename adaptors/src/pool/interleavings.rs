@@ -9,8 +9,9 @@
 
 use super::adaptor::Pool;
 use super::options::PoolOptions;
+use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
-use cumem::{Block, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
+use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
 use loom::thread::{self, JoinHandle};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};

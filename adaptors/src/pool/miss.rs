@@ -9,7 +9,8 @@ use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::state::PoolState;
 use super::units::{Extent, UNIT};
-use cumem::{AllocError, CudaVirtualResource, DeallocReason, LayerExt, Stream, Upstream, layout};
+use cumem::error::DeallocReason;
+use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream, layout};
 
 /// The multiple that growth is rounded up to if no leaf reports one: the driver takes this much of the device at a
 /// time. In bytes.

@@ -3,7 +3,8 @@
 
 use super::shared::Shared;
 use super::state::PoolState;
-use cumem::{AllocError, DeallocReason};
+use cumem::AllocError;
+use cumem::error::DeallocReason;
 
 /// The result of freeing chunks.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use super::classes::Classes;
 use super::state::PoolState;
 use super::stats::{Bytes, PoolStats, of_stream};
 use super::units::UNIT;
-use cumem::{SizeClass, StreamId, StreamStats};
+use cumem::device::StreamId;
+use cumem::error::{SizeClass, StreamStats};
 use std::fmt;
 
 /// All of a pool's memory at one moment, piece by piece.

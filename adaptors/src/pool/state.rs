@@ -8,7 +8,9 @@ use super::stats::{PoolStats, of_stream};
 use super::streams::{Slot, Slots, StreamHeap};
 use super::sync::{Mutex, MutexGuard};
 use super::units::UNIT;
-use cumem::{Device, DeviceError, MakerId, Stream, Usage};
+use cumem::error::Usage;
+use cumem::resource::MakerId;
+use cumem::{Device, DeviceError, Stream};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 

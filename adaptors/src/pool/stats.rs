@@ -2,7 +2,8 @@
 
 use super::streams::StreamHeap;
 use super::units::UNIT;
-use cumem::{Stream, StreamStats, Usage};
+use cumem::Stream;
+use cumem::error::{StreamStats, Usage};
 use std::fmt;
 
 /// The memory of a pool at one moment, in bytes unless stated otherwise.

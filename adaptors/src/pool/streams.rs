@@ -12,7 +12,8 @@ use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use super::units::{Region, UNIT};
-use cumem::{Block, Stream, StreamId};
+use cumem::device::StreamId;
+use cumem::{Block, Stream};
 use std::sync::atomic::Ordering;
 
 // Under loom there are so few slots that they are given to other streams.

@@ -1,7 +1,7 @@
 //! Addresses and sizes in units of 256 bytes.
 #![forbid(unsafe_code)]
 
-use cumem::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 
 /// Bytes in a unit.
 pub(super) const UNIT: usize = CUDA_ALLOCATION_ALIGNMENT;

@@ -2,12 +2,14 @@
 
 use super::{Adaptor, AnyStack, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
 use crate::{AutoPrefetch, Prefetch, ResourceExt, Size};
-use cumem::accounting::Ledger;
-use cumem::kind::{self, Erased, Managed};
+use cumem::kind;
+use cumem::kind::{Erased, Managed};
+use cumem::resources::{CudaAsyncOptions, PoolSource};
+use cumem::unified::AutoPrefetchOptions;
+use cumem::unified::accounting::Ledger;
 use cumem::{
-    AnyResource, AnyUpstream, AutoPrefetchOptions, CudaAsyncOptions, CudaAsyncResource, CudaResource,
-    CudaVirtualResource, Device, DeviceError, DriverError, HostResource, Location, ManagedResource, PinnedResource,
-    PoolSource,
+    AnyResource, AnyUpstream, CudaAsyncResource, CudaResource, CudaVirtualResource, Device, DeviceError, DriverError,
+    HostResource, Location, ManagedResource, PinnedResource,
 };
 use std::error::Error;
 use std::sync::Arc;

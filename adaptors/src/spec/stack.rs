@@ -1,7 +1,9 @@
 //! [`AnyStack`]: a finished stack whose kind is known at run time.
 
+use cumem::error::TrimError;
 use cumem::kind::{Device, Erased, Host, Managed, Pinned, Unknown};
-use cumem::{AllocError, AnyResource, Beneath, Block, DeallocError, Layer, MemoryResource, Stream, TrimError};
+use cumem::layer::Beneath;
+use cumem::{AllocError, AnyResource, Block, DeallocError, Layer, MemoryResource, Stream};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;

@@ -6,12 +6,12 @@ use std::fmt;
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 #[derive(Debug)]
-pub struct Counters {
+pub struct StatisticsState {
     counts: BiasedLock<Counts>,
     scopes: Scopes,
 }
 
-/// The counts of a [`Counters`] or a [`Scope`], all read at one moment.
+/// The counts of a [`StatisticsState`] or a [`Scope`], all read at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
@@ -31,7 +31,7 @@ pub struct Counts {
     pub failures: u64,
 }
 
-impl Counters {
+impl StatisticsState {
     pub(super) fn new() -> Self {
         Self { counts: BiasedLock::new(Counts::default()), scopes: Scopes::new() }
     }

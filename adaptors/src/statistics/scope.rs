@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// The open scopes of one [`Counters`](super::Counters).
+/// The open scopes of one [`StatisticsState`](super::StatisticsState).
 #[derive(Debug)]
 pub(super) struct Scopes {
     // Read without the lock, so that a call costs one load while no scope is open.

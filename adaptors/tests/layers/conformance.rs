@@ -1,9 +1,8 @@
 //! Every adaptor, and whole stacks, pass the conformance suite.
 
-use cumem::accounting::Ledger;
-use cumem::{
-    AnyUpstream, AutoPrefetchOptions, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource,
-};
+use cumem::unified::AutoPrefetchOptions;
+use cumem::unified::accounting::Ledger;
+use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
 use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 use std::sync::Arc;

@@ -3,18 +3,18 @@
 use crate::common::free;
 use cumem::sim::{Profile, faults};
 use cumem::{AllocError, LayerExt, ManagedResource, MemoryResource, Stream, layout};
-use cumem_adaptors::{Counters, Limit, PoolOptions, PoolState, Prefetched, ResourceExt};
+use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PrefetchState, ResourceExt, StatisticsState};
 use std::error::Error;
 
 /// Returns the counters of all layers: bytes and blocks that are allocated.
 fn counted(stack: &impl MemoryResource) -> Vec<i64> {
-    let counts = stack.find::<Counters>().unwrap().counts();
+    let counts = stack.find::<StatisticsState>().unwrap().counts();
     let pool = stack.find::<PoolState>().unwrap().stats();
-    let prefetched = stack.find::<Prefetched>().unwrap();
+    let prefetched = stack.find::<PrefetchState>().unwrap();
     vec![
         counts.current_bytes,
         counts.current_blocks,
-        stack.find::<Limit>().unwrap().allocated() as i64,
+        stack.find::<LimiterState>().unwrap().allocated() as i64,
         pool.allocated as i64,
         pool.requested as i64,
         pool.blocks as i64,

@@ -1,9 +1,10 @@
 //! `Limiter`: it is exact under contention, can be adjusted, and keeps its count when the upstream fails.
 
 use crate::common::{free, sim, sim_with};
+use cumem::error::DeallocReason;
 use cumem::sim::Profile;
-use cumem::{AllocError, CudaResource, DeallocReason, LayerExt, MemoryResource, layout};
-use cumem_adaptors::{Limit, Limiter, ResourceExt, Size};
+use cumem::{AllocError, CudaResource, LayerExt, MemoryResource, layout};
+use cumem_adaptors::{Limiter, LimiterState, ResourceExt, Size};
 
 #[test]
 fn refuses_past_the_limit_with_numbers_and_counts_in_256_bytes() {
@@ -34,7 +35,7 @@ fn changes_at_run_time_through_the_stack() {
     let (device, stream) = sim();
     let stack = CudaResource::new(&device).limit(4096).statistics();
     let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
-    let limit = stack.find::<Limit>().unwrap();
+    let limit = stack.find::<LimiterState>().unwrap();
     limit.set_bytes(1024);
     assert_eq!((limit.remaining(), limit.allocated()), (0, 4096));
     assert!(stack.allocate(&stream, layout::bytes(1).unwrap()).is_err());

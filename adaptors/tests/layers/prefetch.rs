@@ -2,12 +2,13 @@
 //! managed access are refused.
 
 use crate::common::{free, sim, sim_with};
+use cumem::error::CudaErrorCode;
 use cumem::sim::{FaultCall, Profile, Simulator};
+use cumem::unified::hints;
 use cumem::{
-    AllocError, CudaErrorCode, Device, DeviceError, DriverError, LayerExt, Location, ManagedResource, MemoryResource,
-    Stream, hints, layout,
+    AllocError, Device, DeviceError, DriverError, LayerExt, Location, ManagedResource, MemoryResource, Stream, layout,
 };
-use cumem_adaptors::{Counters, Prefetch, Prefetched, ResourceExt};
+use cumem_adaptors::{Prefetch, PrefetchState, ResourceExt, StatisticsState};
 use cumem_test_support::own_process;
 
 // This test reads the recorded errors of drops, which the whole process shares.
@@ -25,7 +26,7 @@ fn each_block_is_prefetched_on_its_stream() {
     let resident = device.simulator().unwrap().residency(block.as_ptr(), block.size()).unwrap();
     assert_eq!(resident.on(device.id()), 8 << 20);
 
-    let prefetched = stack.find::<Prefetched>().unwrap();
+    let prefetched = stack.find::<PrefetchState>().unwrap();
     assert_eq!((prefetched.calls(), prefetched.bytes(), prefetched.skipped()), (1, 8 << 20, 0));
     free(&stack, &stream, block).unwrap();
 }
@@ -52,8 +53,8 @@ fn a_failed_prefetch_returns_the_block() {
     device.simulator().unwrap().fail_nth(FaultCall::PrefetchAsync, 1, CudaErrorCode::OUT_OF_MEMORY);
     let error = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap_err();
     assert!(matches!(error, AllocError::PrefetchFailed { requested, .. } if requested == 1 << 20), "{error}");
-    assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 0);
-    assert!(cumem::take_drop_errors().is_empty());
+    assert_eq!(stack.find::<StatisticsState>().unwrap().counts().current_bytes, 0);
+    assert!(cumem::error::take_drop_errors().is_empty());
 
     // The limit has room for one block, so the first block was deallocated.
     let block = stack.allocate(&stream, layout::bytes(1 << 20).unwrap()).unwrap();

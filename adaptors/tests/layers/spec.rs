@@ -1,13 +1,17 @@
 //! Stacks from text: the stacks that they build, and the text of every error.
 
 use crate::common::{free, sim, sim_with};
-use cumem::accounting::Ledger;
+use cumem::device::MemoryType;
+use cumem::error::{CudaErrorCode, DeallocReason};
 use cumem::sim::{FaultCall, Profile};
+use cumem::unified::accounting::Ledger;
 use cumem::{
-    AnyUpstream, Block, CudaErrorCode, CudaResource, DeallocReason, DeviceError, DriverError, LayerExt, MemoryResource,
-    MemoryType, PinnedResource, Stream, layout,
+    AnyUpstream, Block, CudaResource, DeviceError, DriverError, LayerExt, MemoryResource, PinnedResource, Stream,
+    layout,
 };
-use cumem_adaptors::{AnyStack, Counters, PoolOptions, PoolState, ResourceExt, Size, Spilled, StackSpec, TagName};
+use cumem_adaptors::{
+    AnyStack, PoolOptions, PoolState, ResourceExt, Size, SpillState, StackSpec, StatisticsState, TaggedState,
+};
 use std::sync::Arc;
 
 fn error(text: &str) -> String {
@@ -73,7 +77,7 @@ fn leaf_statistics_count_what_the_leaf_handed_out() {
     let spec = StackSpec::parse("device | pool(initial=64MiB) | statistics").unwrap().with_leaf_statistics();
     let stack = spec.build(&device).unwrap();
     let block = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
-    let counters = stack.find_all::<Counters>();
+    let counters = stack.find_all::<StatisticsState>();
     assert_eq!(counters[0].counts().current_bytes, 1000);
     assert_eq!(counters[1].counts().current_bytes, 64 << 20);
     free(&stack, &stream, block).unwrap();
@@ -251,7 +255,7 @@ fn a_tag_from_text_is_the_ledgers() {
     let ledger = Arc::new(Ledger::new(&device));
     let spec = StackSpec::parse("managed | pool | tagged(weights) | prefetch").unwrap();
     let stack = spec.build_with_ledger(&device, &ledger).unwrap();
-    assert_eq!(stack.find::<TagName>().unwrap().as_str(), "weights");
+    assert_eq!(stack.find::<TaggedState>().unwrap().as_str(), "weights");
     let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
     let report = ledger.report();
     assert_eq!((&*report.rows[0].tag, report.rows[0].bytes), ("weights", MIB as u64), "{report}");
@@ -268,7 +272,7 @@ fn a_spill_from_text_spills() {
     let kind = |block: &Block| device.pointer_info(block.as_ptr()).unwrap().memory_type;
     assert_eq!((kind(&first), kind(&second)), (MemoryType::Device, MemoryType::Unified));
     assert!(one().unwrap_err().is_out_of_memory());
-    assert_eq!(stack.find::<Spilled>().unwrap().bytes(), MIB);
+    assert_eq!(stack.find::<SpillState>().unwrap().bytes(), MIB);
     for block in [second, first] {
         free(&stack, &stream, block).unwrap();
     }
@@ -298,7 +302,7 @@ fn a_stack_from_text_gives_back_what_it_keeps() {
         let (device, stream) = sim();
         let stack = StackSpec::parse(text).unwrap().with_leaf_statistics().build(&device).unwrap();
         let kept = use_and_keep(&stack, &stream);
-        let reserved = || stack.find_all::<Counters>().last().unwrap().counts().current_bytes;
+        let reserved = || stack.find_all::<StatisticsState>().last().unwrap().counts().current_bytes;
         assert_eq!(reserved(), 18 * MIB as i64, "{text}");
         assert_eq!(stack.trim_stack(18 * MIB), Ok(0), "{text}");
         // The pool frees the highest free chunk first, and one chunk is enough.

@@ -1,8 +1,9 @@
 //! `Statistics`: its counters and scopes, and that a refused call changes none of them.
 
 use crate::common::{free, sim};
-use cumem::{CudaResource, DeallocReason, LayerExt, MemoryResource, layout};
-use cumem_adaptors::{Counters, ResourceExt, Statistics};
+use cumem::error::DeallocReason;
+use cumem::{CudaResource, LayerExt, MemoryResource, layout};
+use cumem_adaptors::{ResourceExt, Statistics, StatisticsState};
 
 #[test]
 fn counts_bytes_blocks_peaks_totals_and_failures() {
@@ -100,8 +101,8 @@ fn found_through_erasure_outermost_first() {
     let stack = CudaResource::new(&device).statistics().limit(1 << 20).statistics();
     let stack = cumem::AnyUpstream::new(stack).finish();
     let block = stack.allocate(&stream, layout::bytes(77).unwrap()).unwrap();
-    assert_eq!(stack.find::<Counters>().unwrap().counts().current_bytes, 77);
-    assert_eq!(stack.find_all::<Counters>().len(), 2);
+    assert_eq!(stack.find::<StatisticsState>().unwrap().counts().current_bytes, 77);
+    assert_eq!(stack.find_all::<StatisticsState>().len(), 2);
     assert_eq!(
         stack.to_string(),
         format!("statistics over limit(1MiB) over statistics over device on {}", device.id())

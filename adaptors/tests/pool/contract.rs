@@ -2,11 +2,11 @@
 
 use crate::common::{free, sim, sim_with};
 use crate::source::Source;
+use cumem::error::{CudaErrorCode, DeallocReason, SizeClass, StreamStats, TrimError, Usage, take_drop_errors};
 use cumem::sim::Profile;
 use cumem::{
-    AllocError, AnyResource, Block, CudaErrorCode, CudaResource, DeallocReason, DeviceError, DriverError, LayerExt,
-    ManagedResource, MemoryResource, PinnedResource, SizeClass, Stream, StreamStats, TrimError, Usage, layout,
-    take_drop_errors,
+    AllocError, AnyResource, Block, CudaResource, DeviceError, DriverError, LayerExt, ManagedResource, MemoryResource,
+    PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
 
@@ -255,7 +255,7 @@ fn a_managed_pool_prefetches_its_chunks() {
     let pool = pool.prefetch_on_growth(device.id()).unwrap();
     let (first, grown) = (take(&pool, &stream, MIB), take(&pool, &stream, 16 * MIB));
     for block in [&first, &grown] {
-        let attributes = cumem::hints::range_attributes(block, 0..block.size(), &stream).unwrap();
+        let attributes = cumem::unified::hints::range_attributes(block, 0..block.size(), &stream).unwrap();
         assert_eq!(attributes.last_prefetch_location, Some(device.id().into()));
     }
     free(&pool, &stream, first).unwrap();

@@ -2,7 +2,8 @@
 
 use crate::common::{free, sim};
 use crate::source::Source;
-use cumem::{Block, CudaResource, Device, HostKernel, LayerExt, MemoryResource, Stream, layout};
+use cumem::kernel::HostKernel;
+use cumem::{Block, CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
 use cumem_adaptors::pool::{Pool, PoolError, PoolOptions, PoolSnapshot, RegionState, SizeClass};
 use cumem_adaptors::{PoolState, ResourceExt};
 

@@ -3,10 +3,9 @@
 
 use crate::common::{free, sim, sim_with};
 use crate::source::{Source, joined};
+use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
-use cumem::{
-    AnyUpstream, Block, Buffer, CudaVirtualResource, Device, HostKernel, LayerExt, MemoryResource, Stream, kind, layout,
-};
+use cumem::{AnyUpstream, Block, Buffer, CudaVirtualResource, Device, LayerExt, MemoryResource, Stream, kind, layout};
 use cumem_adaptors::{Crossing, Pool, PoolOptions, ResourceExt, Size, StackSpec};
 
 const MIB: usize = 1 << 20;

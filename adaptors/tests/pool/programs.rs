@@ -9,7 +9,7 @@ use cumem::kind::DeviceAccessible;
 use cumem::{AnyUpstream, Device, Stream};
 use cumem_adaptors::{Crossing, Pool, PoolOptions};
 use cumem_conformance::effort::{effort, seed};
-use cumem_conformance::{Contents, Ledger, Load, Program};
+use cumem_conformance::{BlockLedger, Contents, Load, Program};
 
 const MIB: usize = 1 << 20;
 const THREADS: usize = 8;
@@ -17,9 +17,9 @@ const THREADS: usize = 8;
 fn run<K: DeviceAccessible>(operations: usize, options: PoolOptions, leaf: fn(&Device) -> AnyUpstream<K>) {
     let (device, _) = sim();
     let streams: Vec<_> = (0..THREADS).map(|_| Stream::new(&device).unwrap()).collect();
-    let beneath = Ledger::new(leaf(&device));
+    let beneath = BlockLedger::new(leaf(&device));
     let below = beneath.book();
-    let pool = Ledger::new(Pool::new(beneath, options).unwrap());
+    let pool = BlockLedger::new(Pool::new(beneath, options).unwrap());
     let contents = Contents::through_device(&device).unwrap();
     let program = Program::new(seed()).operations(operations / THREADS).max_live(64).max_align(4096);
     let model = Load::new(program, THREADS).run(&pool, &streams, &contents).unwrap();

@@ -3,20 +3,19 @@
 
 use crate::common::{free, sim_with};
 use crate::source::{islands, joined, unified};
+use cumem::error::{CudaErrorCode, Usage};
+use cumem::kernel::HostKernel;
 use cumem::sim::{FaultCall, Profile};
-use cumem::{
-    AllocError, AnyUpstream, Block, CudaErrorCode, Device, HostKernel, LayerExt, MemoryKind, MemoryResource, Stream,
-    Usage, layout,
-};
+use cumem::{AllocError, AnyUpstream, Block, Device, LayerExt, MemoryKind, MemoryResource, Stream, layout};
 use cumem_adaptors::pool::{Crossing, Pool, PoolOptions, PoolSnapshot, PoolState, RegionState, StreamStats};
-use cumem_conformance::{Ledger, LedgerBook};
+use cumem_conformance::{BlockLedger, LedgerBook};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const MIB: usize = 1 << 20;
 
 /// A pool with its upstream's ledger, three streams, and the blocks that the test holds.
 struct Scene<K: MemoryKind> {
-    pool: Pool<Ledger<AnyUpstream<K>>>,
+    pool: Pool<BlockLedger<AnyUpstream<K>>>,
     below: LedgerBook,
     streams: [Stream; 3],
     live: Vec<Option<Block>>,
@@ -24,7 +23,7 @@ struct Scene<K: MemoryKind> {
 
 impl<K: MemoryKind> Scene<K> {
     fn new(device: &Device, leaf: AnyUpstream<K>, options: PoolOptions) -> Self {
-        let upstream = Ledger::new(leaf);
+        let upstream = BlockLedger::new(leaf);
         let below = upstream.book();
         let pool = Pool::new(upstream, options).unwrap();
         Self { pool, below, streams: [(); 3].map(|()| Stream::new(device).unwrap()), live: Vec::new() }

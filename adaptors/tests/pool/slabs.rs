@@ -3,7 +3,8 @@
 
 use crate::common::{free, sim};
 use crate::source::Source;
-use cumem::{Block, CudaResource, DeallocReason, MemoryResource, PinnedResource, Stream, layout};
+use cumem::error::DeallocReason;
+use cumem::{Block, CudaResource, MemoryResource, PinnedResource, Stream, layout};
 use cumem_adaptors::{Pool, PoolOptions, ResourceExt};
 
 const KIB: usize = 1 << 10;

@@ -1,10 +1,11 @@
 //! An upstream that keeps a ledger, and refuses requests on demand.
 
+use cumem::error::TrimError;
 use cumem::kind;
 use cumem::layer::{Beneath, Layer};
 use cumem::{
     AllocError, AnyUpstream, Block, CudaResource, CudaVirtualResource, DeallocError, Device, DeviceError,
-    ManagedResource, MemoryResource, Stream, TrimError, Upstream,
+    ManagedResource, MemoryResource, Stream, Upstream,
 };
 use std::alloc::Layout;
 use std::any::Any;

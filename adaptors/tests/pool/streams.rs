@@ -2,7 +2,8 @@
 
 use crate::common::{free, sim};
 use crate::source::Source;
-use cumem::{AllocError, Buffer, CudaResource, Device, HostKernel, MemoryResource, Stream, layout};
+use cumem::kernel::HostKernel;
+use cumem::{AllocError, Buffer, CudaResource, Device, MemoryResource, Stream, layout};
 use cumem_adaptors::{Crossing, Pool, PoolOptions};
 use std::thread;
 

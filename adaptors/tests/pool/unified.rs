@@ -3,8 +3,9 @@
 
 use crate::common::{free, sim, sim_with};
 use crate::source::{Source, unified};
+use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
-use cumem::{AnyUpstream, Block, Device, HostKernel, LayerExt, ManagedResource, MemoryResource, Stream, kind, layout};
+use cumem::{AnyUpstream, Block, Device, LayerExt, ManagedResource, MemoryResource, Stream, kind, layout};
 use cumem_adaptors::pool::{Pool, PoolOptions, RegionState};
 use cumem_adaptors::{PoolState, ResourceExt, StackSpec};
 use std::sync::Arc;

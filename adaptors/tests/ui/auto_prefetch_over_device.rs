@@ -1,4 +1,5 @@
-use cumem::{AutoPrefetchOptions, CudaResource, Device};
+use cumem::unified::AutoPrefetchOptions;
+use cumem::{CudaResource, Device};
 use cumem_adaptors::AutoPrefetch;
 
 fn stack(device: &Device) {

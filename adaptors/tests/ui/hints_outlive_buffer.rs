@@ -1,4 +1,4 @@
-use cumem::hints::ManagedMemoryHints;
+use cumem::unified::ManagedMemoryHints;
 use cumem::{ManagedResource, UnifiedBuffer};
 
 fn hints(buffer: UnifiedBuffer<u8, ManagedResource>) -> ManagedMemoryHints<'static> {

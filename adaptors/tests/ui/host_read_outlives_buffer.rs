@@ -1,4 +1,5 @@
-use cumem::{DeviceError, HostRead, UnifiedBuffer};
+use cumem::buffer::HostRead;
+use cumem::{DeviceError, UnifiedBuffer};
 
 fn escape(buffer: UnifiedBuffer<f32>) -> Result<HostRead<'static, f32>, DeviceError> {
     buffer.host_read()

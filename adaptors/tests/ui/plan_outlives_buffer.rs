@@ -1,4 +1,4 @@
-use cumem::hints::PrefetchPlan;
+use cumem::unified::PrefetchPlan;
 use cumem::{ManagedResource, Stream, UnifiedBuffer};
 
 fn plan(stream: &Stream, buffer: UnifiedBuffer<u8, ManagedResource>) {

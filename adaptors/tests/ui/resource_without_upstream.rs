@@ -1,5 +1,6 @@
 use cumem::kind::Managed;
-use cumem::{AllocError, Beneath, Block, DeallocError, Device, Layer, MemoryResource, Stream};
+use cumem::layer::Beneath;
+use cumem::{AllocError, Block, DeallocError, Device, Layer, MemoryResource, Stream};
 use cumem_adaptors::ResourceExt;
 use std::alloc::Layout;
 use std::any::Any;
@@ -17,7 +18,7 @@ impl Layer for MyResource {
     fn state(&self) -> &dyn Any {
         &()
     }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, cumem::TrimError> {
+    fn trim_layer(&self, _keep: usize) -> Result<usize, cumem::error::TrimError> {
         Ok(0)
     }
 }

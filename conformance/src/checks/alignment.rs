@@ -1,6 +1,7 @@
 use crate::broken::{Broken, Outcome, ensure};
 use crate::subject::{Subject, bytes, check};
-use cumem::{AllocError, CUDA_ALLOCATION_ALIGNMENT, MemoryResource, layout};
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
+use cumem::{AllocError, MemoryResource, layout};
 
 /// Every alignment up to 256 is given; every block is aligned to at least 256.
 pub(super) fn alignments_up_to_256<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {

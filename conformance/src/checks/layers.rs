@@ -1,7 +1,8 @@
 use crate::broken::{Outcome, ensure};
 use crate::subject::Subject;
+use cumem::MemoryResource;
+use cumem::layer::Beneath;
 use cumem::layer::Described;
-use cumem::{Beneath, MemoryResource};
 use std::fmt::Display;
 
 /// A stack with more layers than this is taken for a cycle.

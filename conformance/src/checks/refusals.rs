@@ -1,8 +1,10 @@
 use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::live::BlockId;
 use crate::subject::{Subject, bytes, get, put};
+use cumem::error::DeallocReason;
+use cumem::resource::MakerId;
 use cumem::sim::Profile;
-use cumem::{AllocError, Block, DeallocReason, Device, DeviceError, MakerId, MemoryResource, Stream};
+use cumem::{AllocError, Block, Device, DeviceError, MemoryResource, Stream};
 use std::ptr::NonNull;
 
 /// A block of another instance is refused and returned, and the instance that made it still accepts it.

@@ -3,10 +3,8 @@
 use super::{Probe, pattern, windows};
 use crate::broken::{Broken, Outcome};
 use crate::kernels::Kernels;
-use cumem::{
-    AllocError, Block, Device, DeviceError, DriverError, HostKernel, KernelArg, LaunchConfig, MemoryResource,
-    PinnedResource, Stream, layout,
-};
+use cumem::kernel::{HostKernel, KernelArg, LaunchConfig};
+use cumem::{AllocError, Block, Device, DeviceError, DriverError, MemoryResource, PinnedResource, Stream, layout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -142,7 +140,7 @@ impl Drop for GpuProbe {
         let idle = self.stream.device().synchronize();
         // SAFETY: the device has finished all work that uses the result, and only this probe knows its address.
         let freed = unsafe { self.pinned.deallocate(&self.stream, found) };
-        cumem::record_drop_error("the cell of a probe", idle);
-        cumem::record_drop_error("the cell of a probe", freed);
+        cumem::error::record_drop_error("the cell of a probe", idle);
+        cumem::error::record_drop_error("the cell of a probe", freed);
     }
 }

@@ -2,17 +2,17 @@
 
 use crate::crooked::{Crooked, caught, free};
 use cumem::{AllocError, Block, DeallocError, MemoryResource, layout};
-use cumem_conformance::{AdaptorSuite, BoxError, Ledger, Place, Report, TestUpstream, adaptor_conformance};
+use cumem_conformance::{AdaptorSuite, BlockLedger, BoxError, Place, SuiteReport, TestUpstream, adaptor_conformance};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-fn report(make: impl Fn(TestUpstream) -> Crooked<TestUpstream>) -> Report {
+fn report(make: impl Fn(TestUpstream) -> Crooked<TestUpstream>) -> SuiteReport {
     AdaptorSuite::new(|upstream| Ok::<_, BoxError>(make(upstream))).run(&Place::simulated())
 }
 
 adaptor_conformance!(honest, |upstream| Crooked::over(upstream));
-adaptor_conformance!(doubles, |upstream| Ledger::new(Ledger::new(upstream)));
+adaptor_conformance!(doubles, |upstream| BlockLedger::new(BlockLedger::new(upstream)));
 
 #[test]
 fn leaks_when_the_second_of_two_fails() {

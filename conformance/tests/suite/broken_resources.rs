@@ -1,13 +1,16 @@
 //! Each resource here breaks one promise, and the suite must report it.
 
 use crate::crooked::{Crooked, caught, free};
+use cumem::error::CudaErrorCode;
 use cumem::error::InvalidLayout;
+use cumem::kernel::HostKernel;
+use cumem::resource::MakerId;
 use cumem::sim::Profile;
 use cumem::{
-    AllocError, Block, CudaErrorCode, CudaResource, DeallocError, Device, DriverError, HostKernel, LayerExt, MakerId,
-    ManagedResource, MemoryResource, Stream, Upstream, layout,
+    AllocError, Block, CudaResource, DeallocError, Device, DriverError, LayerExt, ManagedResource, MemoryResource,
+    Stream, Upstream, layout,
 };
-use cumem_conformance::{BoxError, Expectations, Place, Report, Suite};
+use cumem_conformance::{BoxError, Expectations, Place, Suite, SuiteReport};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::mem;
@@ -15,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-fn managed(make: impl Fn(ManagedResource) -> Crooked) -> Report {
+fn managed(make: impl Fn(ManagedResource) -> Crooked) -> SuiteReport {
     Suite::new(|device: &Device| Ok::<_, BoxError>(make(ManagedResource::new(device)?)))
         .through_host()
         .run(&Place::simulated())
@@ -316,7 +319,7 @@ fn gives_one_block_to_two_threads() {
 }
 
 /// Runs the suite on a resource that leaks a block when it is dropped, and declares so.
-fn keeper(crooked: fn(ManagedResource) -> Crooked) -> Report {
+fn keeper(crooked: fn(ManagedResource) -> Crooked) -> SuiteReport {
     let make = |device: &Device| {
         let crooked = crooked(ManagedResource::new(device)?);
         let _kept = crooked.allocate(&Stream::new(device)?, layout::bytes(64)?)?;

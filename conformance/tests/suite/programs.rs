@@ -3,7 +3,7 @@
 use cumem::sim::Profile;
 use cumem::{CudaResource, Device, ManagedResource, Stream};
 use cumem_conformance::effort::effort;
-use cumem_conformance::{Contents, FailNth, Ledger, Load, Op, Program};
+use cumem_conformance::{BlockLedger, Contents, FailNth, Load, Op, Program};
 
 fn device() -> Device {
     Device::simulated(Profile::default()).unwrap()
@@ -26,7 +26,7 @@ fn the_same_seed_gives_the_same_program() {
 #[test]
 fn the_model_is_observed_after_every_step() {
     let device = device();
-    let ledger = Ledger::new(ManagedResource::new(&device).unwrap());
+    let ledger = BlockLedger::new(ManagedResource::new(&device).unwrap());
     let (book, mut steps) = (ledger.book(), 0);
     let program = Program::new(3).operations(1000);
     let model = program.run(&ledger, &streams(&device, 3), &Contents::through_host(), |model| {
@@ -44,7 +44,7 @@ fn the_model_is_observed_after_every_step() {
 #[test]
 fn failures_are_counted_and_nothing_else() {
     let device = device();
-    let resource = FailNth::new(Ledger::new(CudaResource::new(&device)));
+    let resource = FailNth::new(BlockLedger::new(CudaResource::new(&device)));
     resource.faults().fail_one_allocation_in(10, 1);
     let contents = Contents::through_device(&device).unwrap();
     let model = Program::new(4).operations(1000).run(&resource, &streams(&device, 2), &contents, |_| ()).unwrap();
@@ -56,7 +56,7 @@ fn failures_are_counted_and_nothing_else() {
 #[test]
 fn eight_threads_on_eight_streams() {
     let device = device();
-    let ledger = Ledger::new(CudaResource::new(&device));
+    let ledger = BlockLedger::new(CudaResource::new(&device));
     let program = Program::new(5).operations(250 * effort()).max_live(50);
     let contents = Contents::through_device(&device).unwrap();
     let model = Load::new(program, 8).run(&ledger, &streams(&device, 8), &contents).unwrap();

@@ -1,10 +1,11 @@
 //! Replays on a simulated device.
 
 use cumem::error::InvalidLayout;
+use cumem::error::TrimError;
 use cumem::layer::{Beneath, Layer};
 use cumem::sim::{Profile, faults};
-use cumem::{AllocError, Block, DeallocError, Device, LayerExt, ManagedResource, MemoryResource, Stream, TrimError};
-use cumem_adaptors::{Counters, StackSpec};
+use cumem::{AllocError, Block, DeallocError, Device, LayerExt, ManagedResource, MemoryResource, Stream};
+use cumem_adaptors::{StackSpec, StatisticsState};
 use cumem_replay::{Player, Replay, ReplayError, Trace};
 use proptest::prelude::*;
 use std::alloc::Layout;
@@ -151,7 +152,7 @@ fn a_pooled_stack_gives_the_same_figures_every_time() {
             let device = Device::simulated(Profile::default()).unwrap();
             let stack = StackSpec::parse(text).unwrap().with_leaf_statistics().build(&device).unwrap();
             let figures = Replay::new(&trace).repeat(2).run(&stack).unwrap();
-            let counts = Vec::from_iter(stack.find_all::<Counters>().iter().map(|counters| counters.counts()));
+            let counts = Vec::from_iter(stack.find_all::<StatisticsState>().iter().map(|counters| counters.counts()));
             (figures.first().operations, figures.out_of_memory(), counts)
         };
         let (operations, out_of_memory, counts) = run();

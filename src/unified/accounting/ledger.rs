@@ -1,7 +1,7 @@
 //! [`Ledger`]: counts what is asked and what moves.
 
 use super::pattern::{AccessPattern, Step};
-use super::report::{Cause, Moved, MovedRow, Report, Row};
+use super::report::{Cause, LedgerReport, LedgerRow, Moved, MovedRow};
 use super::tags::{Tagged, Tags};
 use crate::device::Device;
 use crate::device::notice::{Interest, Listener, Notice};
@@ -97,9 +97,9 @@ impl Ledger {
     }
 
     /// What was counted so far.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> LedgerReport {
         let state = self.books.lock();
-        let row = |((tag, phase, cause, to), figures): (&Key, &Figures)| Row {
+        let row = |((tag, phase, cause, to), figures): (&Key, &Figures)| LedgerRow {
             tag: tag.to_string(),
             phase: phase.to_string(),
             cause: *cause,
@@ -115,7 +115,7 @@ impl Ledger {
             moved: *moved,
         };
         let moved = || state.moved.iter().map(moved_row).collect();
-        Report { rows, moved: self.device.is_simulated().then(moved) }
+        LedgerReport { rows, moved: self.device.is_simulated().then(moved) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Report`]: what a ledger counted, and its table.
+//! [`LedgerReport`]: what a ledger counted, and its table.
 
 use cumem_driver::Location;
 use cumem_driver::{MigrationCause, Movement};
@@ -45,7 +45,7 @@ impl fmt::Display for Cause {
 /// What was asked, of one tag and phase, for one cause and direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Row {
+pub struct LedgerRow {
     /// The tag of the memory; empty where it has none.
     pub tag: String,
     /// The innermost phase; empty outside of all.
@@ -62,7 +62,7 @@ pub struct Row {
     pub time: Option<Duration>,
 }
 
-impl Row {
+impl LedgerRow {
     /// Bytes per second, where the calls wait for their end.
     pub fn bandwidth(&self) -> Option<f64> {
         self.time.filter(|time| !time.is_zero()).map(|time| self.bytes as f64 / time.as_secs_f64())
@@ -166,14 +166,14 @@ pub struct MovedRow {
 /// What a ledger counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
+pub struct LedgerReport {
     /// What was asked, by tag, phase, cause and direction, in this order.
-    pub rows: Vec<Row>,
+    pub rows: Vec<LedgerRow>,
     /// What moved, by tag and phase, in this order. `None` on a GPU, whose driver does not say.
     pub moved: Option<Vec<MovedRow>>,
 }
 
-impl Report {
+impl LedgerReport {
     /// The sum of what moved over some rows, such as those of a phase; `None` on a GPU.
     pub fn sum_moved(&self, which: impl Fn(&MovedRow) -> bool) -> Option<Moved> {
         let rows = self.moved.as_ref()?.iter().filter(|row| which(row));
@@ -182,7 +182,7 @@ impl Report {
 }
 
 /// A table, and what moved under it.
-impl fmt::Display for Report {
+impl fmt::Display for LedgerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         writeln!(
@@ -191,7 +191,7 @@ impl fmt::Display for Report {
             "tag", "phase", "cause", "to", "calls", "bytes", "GB/s"
         )?;
         for row in &self.rows {
-            let Row { cause, calls, bytes, .. } = row;
+            let LedgerRow { cause, calls, bytes, .. } = row;
             let rate = row.bandwidth().map_or("-".into(), |rate| format!("{:.2}", rate / 1e9));
             let (tag, phase, to) = (or(&row.tag), or(&row.phase), row.to.to_string());
             writeln!(f, "{tag:16} {phase:16} {cause:12} {to:8} {calls:>8} {bytes:>16} {rate:>9}")?;

@@ -1,4 +1,4 @@
-//! [`AutoPrefetched`]: automatic prefetch for all buffers of a stack.
+//! [`AutoPrefetchState`]: automatic prefetch for all buffers of a stack.
 #![forbid(unsafe_code)]
 
 use super::ahead::Ahead;
@@ -14,13 +14,13 @@ use std::sync::Arc;
 /// [has it as its state](crate::Layer::state) turns it on for each [`Buffer`](crate::Buffer) that is made over it; such
 /// a layer is `AutoPrefetch` of `cumem-adaptors`.
 #[derive(Debug)]
-pub struct AutoPrefetched {
+pub struct AutoPrefetchState {
     options: AutoPrefetchOptions,
     /// Nothing, where nothing can be brought to the device.
     ahead: Option<Arc<Ahead>>,
 }
 
-impl AutoPrefetched {
+impl AutoPrefetchState {
     /// For buffers on `device`.
     ///
     /// # Errors

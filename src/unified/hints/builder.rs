@@ -1,7 +1,7 @@
 //! [`ManagedMemoryHints`]: several hints about one range, given together and undone together.
 
 use super::calls::{advise, pointless, prefetch, range_attributes, slice_of};
-use super::outcome::Outcome;
+use super::outcome::HintOutcome;
 use crate::block::Block;
 use crate::device::error::DeviceError;
 use crate::device::notice::{Listener, Notice};
@@ -14,13 +14,15 @@ use std::ops::Range;
 /// Collects hints about a block or a range of it, which it borrows, and gives them together.
 ///
 /// ```
-/// # use cumem::{Advice, Device, Location, ManagedResource, Outcome, Stream, UnifiedBuffer, sim::Profile};
+/// # use cumem::sim::Profile;
+/// # use cumem::unified::Advice;
+/// # use cumem::{Device, HintOutcome, Location, ManagedResource, Stream, UnifiedBuffer};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let device = Device::simulated(Profile::default())?;
 /// # let stream = Stream::new(&device)?;
 /// let table = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
 /// let hints = table.hints().read_mostly().accessed_by(Location::Host).prefetch(device.id()).apply()?;
-/// assert!(hints.outcomes().iter().all(|(_, outcome)| *outcome == Outcome::Applied));
+/// assert!(hints.outcomes().iter().all(|(_, outcome)| *outcome == HintOutcome::Applied));
 /// hints.undo(table.block(), &stream)?;
 /// assert!(!table.range_attributes()?.read_mostly);
 /// # Ok(())
@@ -121,7 +123,8 @@ impl<'a> ManagedMemoryHints<'a> {
             };
             match outcome {
                 Ok(outcome) => {
-                    if let (Some(observer), Hint::PrefetchTo(to), Outcome::Applied) = (self.observer, hint, outcome) {
+                    if let (Some(observer), Hint::PrefetchTo(to), HintOutcome::Applied) = (self.observer, hint, outcome)
+                    {
                         let addr = self.block.addr() + self.range.start as u64;
                         let notice = Notice::Prefetched { addr, bytes: self.range.len(), to: *to };
                         observer.hear(self.stream.device_id(), &notice);
@@ -161,12 +164,12 @@ pub struct AppliedHints {
     range: Range<usize>,
     /// What each part had been told.
     before: Vec<(Range<usize>, RangeAttributes)>,
-    outcomes: Vec<(Hint, Outcome)>,
+    outcomes: Vec<(Hint, HintOutcome)>,
 }
 
 impl AppliedHints {
     /// What became of each hint, in the order in which they were given.
-    pub fn outcomes(&self) -> &[(Hint, Outcome)] {
+    pub fn outcomes(&self) -> &[(Hint, HintOutcome)] {
         &self.outcomes
     }
 
@@ -183,7 +186,7 @@ impl AppliedHints {
             return Err(DeviceError::OtherBlock { expected: self.addr, found: block.addr() });
         }
         for (hint, outcome) in self.outcomes.iter().rev() {
-            let (Hint::Advise(advice), Outcome::Applied) = (hint, outcome) else { continue };
+            let (Hint::Advise(advice), HintOutcome::Applied) = (hint, outcome) else { continue };
             for (part, told) in &self.before {
                 let _given_where_it_was = advise(block, part.clone(), told.restoring(*advice), stream)?;
             }

@@ -1,6 +1,6 @@
 //! Single hints and questions, about a range of a block.
 
-use super::outcome::{Outcome, SkipReason};
+use super::outcome::{HintOutcome, SkipReason};
 use crate::block::Block;
 use crate::device::Device;
 use crate::device::error::DeviceError;
@@ -21,23 +21,23 @@ pub fn prefetch(
     range: Range<usize>,
     to: impl Into<Location>,
     stream: &Stream,
-) -> Result<Outcome, DeviceError> {
+) -> Result<HintOutcome, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     prefetch_span(ptr as u64, bytes, to.into(), stream)
 }
 
 /// Enqueues on `stream` the migration of `bytes` bytes at `addr` to a location.
-fn prefetch_span(addr: u64, bytes: usize, to: Location, stream: &Stream) -> Result<Outcome, DeviceError> {
+fn prefetch_span(addr: u64, bytes: usize, to: Location, stream: &Stream) -> Result<HintOutcome, DeviceError> {
     let device = stream.device();
     if let Some(reason) = pointless(device, bytes) {
-        return Ok(Outcome::Skipped(reason));
+        return Ok(HintOutcome::Skipped(reason));
     }
     let (ptr, raw) = (addr as *const u8, stream.raw()?);
     // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
     // allocated is refused.
     unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
     note_prefetch(device, addr, bytes, to);
-    Ok(Outcome::Applied)
+    Ok(HintOutcome::Applied)
 }
 
 /// Announces that a prefetch was enqueued.
@@ -67,7 +67,7 @@ pub fn prefetch_if_needed(
     range: Range<usize>,
     to: impl Into<Location>,
     stream: &Stream,
-) -> Result<Outcome, DeviceError> {
+) -> Result<HintOutcome, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     prefetch_span_if_needed(ptr as u64, bytes, to, stream)
 }
@@ -79,10 +79,10 @@ pub(crate) fn prefetch_span_if_needed(
     bytes: usize,
     to: impl Into<Location>,
     stream: &Stream,
-) -> Result<Outcome, DeviceError> {
+) -> Result<HintOutcome, DeviceError> {
     let (device, to) = (stream.device(), to.into());
     match bytes > 0 && Residency::of(device).has(device, addr, bytes, to) {
-        true => Ok(Outcome::Skipped(SkipReason::AlreadyThere)),
+        true => Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)),
         false => prefetch_span(addr, bytes, to, stream),
     }
 }
@@ -94,18 +94,18 @@ pub(crate) fn prefetch_span_if_needed(
 ///
 /// [`DeviceError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
 /// `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
-pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Stream) -> Result<Outcome, DeviceError> {
+pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Stream) -> Result<HintOutcome, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
     if let Some(reason) = pointless(device, bytes) {
-        return Ok(Outcome::Skipped(reason));
+        return Ok(HintOutcome::Skipped(reason));
     }
     // SAFETY: advice changes no byte, and a range that is not allocated is refused.
     unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
     // The books must be there to hear of it, because `ManagedMemoryHints` undoes advice by them.
     Residency::of(device);
     device.tell(&Notice::Advised { addr: ptr as u64, bytes });
-    Ok(Outcome::Applied)
+    Ok(HintOutcome::Applied)
 }
 
 /// Asks the driver what `range` (bytes of `block`) has been told.

@@ -1,4 +1,4 @@
-//! [`Outcome`]: what became of a hint.
+//! [`HintOutcome`]: what became of a hint.
 
 use cumem_driver::DeviceId;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::fmt;
 /// What became of a hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a hint may have been skipped"]
-pub enum Outcome {
+pub enum HintOutcome {
     /// The driver accepted it.
     Applied,
     /// It was not passed to the driver.
     Skipped(SkipReason),
 }
 
-impl Outcome {
+impl HintOutcome {
     /// Reports whether the hint was carried out.
     pub fn is_applied(self) -> bool {
         self == Self::Applied

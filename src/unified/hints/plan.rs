@@ -1,7 +1,7 @@
 //! [`PrefetchPlan`]: prefetches of many ranges, checked and merged before the first is enqueued.
 
 use super::calls::{device_without_migration, note_prefetch, pointless, slice_of};
-use super::outcome::{Outcome, SkipReason};
+use super::outcome::{HintOutcome, SkipReason};
 use super::ranges::{PlannedRange, Ranges};
 use crate::block::Block;
 use crate::device::error::DeviceError;
@@ -93,7 +93,7 @@ pub enum PlanError {
 #[non_exhaustive]
 pub struct PlanReport {
     /// What became of each entry, in the order in which they were added.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<HintOutcome>,
     /// The ranges that were enqueued, merged and in order.
     pub ranges: Vec<PrefetchRange>,
     /// Whether they went to the driver in one call.
@@ -191,21 +191,21 @@ impl<'a> PrefetchPlan<'a> {
         let take = |entry: &Result<PlannedRange, SkipReason>| {
             let range = match entry {
                 Ok(range) => range,
-                Err(reason) => return Outcome::Skipped(*reason),
+                Err(reason) => return HintOutcome::Skipped(*reason),
             };
             let bytes = accepted.missing(range);
             if bytes > left {
-                return Outcome::Skipped(SkipReason::OverBudget { bytes, left });
+                return HintOutcome::Skipped(SkipReason::OverBudget { bytes, left });
             }
             left -= bytes;
             accepted.insert(*range);
-            Outcome::Applied
+            HintOutcome::Applied
         };
         let outcomes: Vec<_> = self.entries.iter().map(take).collect();
         let ranges = accepted.to_vec();
         let batched = self.enqueue(&ranges)?;
         for &(entry, observer) in &self.observers {
-            if let (Ok(PlannedRange { range, .. }), Outcome::Applied) = (&self.entries[entry], outcomes[entry]) {
+            if let (Ok(PlannedRange { range, .. }), HintOutcome::Applied) = (&self.entries[entry], outcomes[entry]) {
                 let notice = Notice::Prefetched { addr: range.addr, bytes: range.bytes, to: range.to };
                 observer.hear(self.stream.device_id(), &notice);
             }

@@ -1,7 +1,8 @@
 //! Calls leave the thread's current context as it was, unless the thread had none.
 
 use super::gpu;
-use cumem::{CudaResource, Device, MemoryResource, take_drop_errors};
+use cumem::error::take_drop_errors;
+use cumem::{CudaResource, Device, MemoryResource};
 use cumem_test_support::own_process;
 use cust::context::legacy::{Context, ContextFlags};
 use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent};

@@ -1,10 +1,9 @@
 //! Modules and launches, of this library and of cust.
 
 use super::{PTX, code, fill, gpu, kernel, spin};
-use cumem::{
-    Buffer, CudaErrorCode, CudaResource, DeviceError, DriverError, HostKernel, KernelArg, LaunchConfig,
-    ManagedResource, Module, PinnedResource, Stream,
-};
+use cumem::error::CudaErrorCode;
+use cumem::kernel::{HostKernel, KernelArg, LaunchConfig, Module};
+use cumem::{Buffer, CudaResource, DeviceError, DriverError, ManagedResource, PinnedResource, Stream};
 use cust::launch;
 use std::time::Duration;
 

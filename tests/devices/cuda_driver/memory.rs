@@ -1,10 +1,10 @@
 //! Allocation, the driver's pools, pointer queries, and out of memory.
 
 use super::{code, gpu};
-use cumem::{
-    AllocError, Buffer, CudaAsyncOptions, CudaAsyncResource, CudaErrorCode, CudaResource, ManagedResource,
-    MemoryResource, MemoryType, PinnedResource, PoolSource,
-};
+use cumem::device::MemoryType;
+use cumem::error::CudaErrorCode;
+use cumem::resources::{CudaAsyncOptions, PoolSource};
+use cumem::{AllocError, Buffer, CudaAsyncResource, CudaResource, ManagedResource, MemoryResource, PinnedResource};
 use std::alloc::Layout;
 
 const MIB: usize = 1 << 20;

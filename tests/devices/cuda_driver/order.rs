@@ -1,7 +1,8 @@
 //! Order between streams, events, and measured time.
 
 use super::{code, fill, gpu, spin};
-use cumem::{Buffer, CudaErrorCode, CudaResource, Device, Event, Stream};
+use cumem::error::CudaErrorCode;
+use cumem::{Buffer, CudaResource, Device, Event, Stream};
 use cust::sys::{CUresult, CUstream, cuStreamGetFlags};
 use std::time::Duration;
 

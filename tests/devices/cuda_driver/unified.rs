@@ -1,10 +1,12 @@
 //! Hints about unified (managed) memory, and the range attributes that the driver then reports.
 
 use super::{code, fill, gpu};
-use cumem::hints::{self, SkipReason};
+use cumem::error::CudaErrorCode;
+use cumem::unified::{Advice, HintOutcome, RangeAttributes};
+use cumem::unified::{SkipReason, hints};
 use cumem::{
-    Advice, Block, CudaErrorCode, CudaResource, Device, DeviceError, DeviceId, DriverError, Location, ManagedResource,
-    MemoryResource, Outcome, RangeAttributes, Stream, UnifiedBuffer,
+    Block, CudaResource, Device, DeviceError, DeviceId, DriverError, Location, ManagedResource, MemoryResource, Stream,
+    UnifiedBuffer,
 };
 use std::alloc::Layout;
 use std::fs::File;
@@ -40,12 +42,12 @@ fn prefetch_is_remembered() {
     with_block(|device, stream, block| {
         assert_eq!(told(block, stream), RangeAttributes::default());
         for to in [Location::Device(device.id()), Location::Host] {
-            assert_eq!(hints::prefetch(block, 0..SIZE, to, stream).unwrap(), Outcome::Applied);
+            assert_eq!(hints::prefetch(block, 0..SIZE, to, stream).unwrap(), HintOutcome::Applied);
             stream.synchronize().unwrap();
             assert_eq!(told(block, stream).last_prefetch_location, Some(to));
         }
         let skipped = hints::prefetch(block, 5..5, Location::Host, stream).unwrap();
-        assert_eq!(skipped, Outcome::Skipped(SkipReason::EmptyRange));
+        assert_eq!(skipped, HintOutcome::Skipped(SkipReason::EmptyRange));
     });
 }
 
@@ -55,7 +57,7 @@ fn advice_is_remembered_and_withdrawn() {
     with_block(|device, stream, block| {
         let gpu = Location::Device(device.id());
         let advise = |advice| {
-            assert_eq!(hints::advise(block, 0..SIZE, advice, stream).unwrap(), Outcome::Applied);
+            assert_eq!(hints::advise(block, 0..SIZE, advice, stream).unwrap(), HintOutcome::Applied);
             told(block, stream)
         };
         assert!(advise(Advice::SetReadMostly).read_mostly);
@@ -80,7 +82,7 @@ fn a_mixed_range_has_no_location() {
     with_block(|device, stream, block| {
         let gpu = Location::Device(device.id());
         let advice = Advice::SetPreferredLocation(gpu);
-        assert_eq!(hints::advise(block, 0..SIZE / 2, advice, stream).unwrap(), Outcome::Applied);
+        assert_eq!(hints::advise(block, 0..SIZE / 2, advice, stream).unwrap(), HintOutcome::Applied);
         assert_eq!(told(block, stream).preferred_location, None);
         let half = hints::range_attributes(block, 0..SIZE / 2, stream).unwrap();
         assert_eq!(half.preferred_location, Some(gpu));
@@ -94,10 +96,10 @@ fn numa_nodes_need_a_new_driver() {
         let node = Location::HostNuma(0);
         match hints::advise(block, 0..SIZE, Advice::SetPreferredLocation(node), stream) {
             Ok(outcome) => {
-                assert_eq!(outcome, Outcome::Applied);
+                assert_eq!(outcome, HintOutcome::Applied);
                 // On a machine with one node, driver 580 accepts this advice and then reports no preferred location.
                 assert!([None, Some(node)].contains(&told(block, stream).preferred_location));
-                assert_eq!(hints::prefetch(block, 0..SIZE, node, stream).unwrap(), Outcome::Applied);
+                assert_eq!(hints::prefetch(block, 0..SIZE, node, stream).unwrap(), HintOutcome::Applied);
                 stream.synchronize().unwrap();
                 assert_eq!(told(block, stream).last_prefetch_location, Some(node));
             }

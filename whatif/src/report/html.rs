@@ -1,6 +1,6 @@
 //! One page of HTML that needs no other file, readable in light and dark color schemes.
 
-use super::{NOTE, Report, bytes, chart, map, time};
+use super::{NOTE, WhatIfReport, bytes, chart, map, time};
 use crate::dry_run::DryRun;
 use std::fmt::{self, Write};
 
@@ -25,14 +25,14 @@ svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; 
 ";
 
 /// Returns the page.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &WhatIfReport) -> String {
     let mut page = String::new();
     // Writing to a string cannot fail.
     write(report, &mut page).expect("a string takes everything");
     page
 }
 
-fn write(report: &Report, out: &mut String) -> fmt::Result {
+fn write(report: &WhatIfReport, out: &mut String) -> fmt::Result {
     let subject = escape(&report.subject);
     writeln!(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>")?;
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>")?;
@@ -45,7 +45,7 @@ fn write(report: &Report, out: &mut String) -> fmt::Result {
     writeln!(out, "</body>\n</html>")
 }
 
-fn table(report: &Report, out: &mut String) -> fmt::Result {
+fn table(report: &WhatIfReport, out: &mut String) -> fmt::Result {
     writeln!(out, "<div class=\"scroll\"><table>")?;
     for (name, values) in report.rows() {
         write!(out, "<tr><th>{name}</th>")?;

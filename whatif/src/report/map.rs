@@ -3,7 +3,7 @@
 use super::chart::{LEFT, WIDTH, x};
 use super::{bytes, time};
 use crate::dry_run::DryRun;
-use crate::timeline::Row;
+use crate::timeline::TimelineRow;
 use std::fmt::{self, Write};
 
 const ROW: f64 = 14.0;
@@ -15,7 +15,7 @@ pub(super) fn residency(run: &DryRun, out: &mut String) -> fmt::Result {
     }
     let height = ROW * map.rows.len() as f64 + 8.0;
     writeln!(out, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">")?;
-    writeln!(out, "<title>Residency over virtual time, simulated: green on the device, grey on the host</title>")?;
+    writeln!(out, "<title>LocationBytes over virtual time, simulated: green on the device, grey on the host</title>")?;
     for (i, row) in map.rows.iter().enumerate() {
         let y = 4.0 + ROW * i as f64;
         let label = format!("{} {}", row.kind, bytes(row.bytes));
@@ -33,7 +33,7 @@ pub(super) fn residency(run: &DryRun, out: &mut String) -> fmt::Result {
 }
 
 /// Returns the ranges of moments at which nothing changed.
-fn runs(row: &Row) -> Vec<(usize, usize)> {
+fn runs(row: &TimelineRow) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (i, at) in row.at.iter().enumerate().filter(|(_, at)| at.is_some()) {
         match runs.last_mut() {
@@ -45,7 +45,7 @@ fn runs(row: &Row) -> Vec<(usize, usize)> {
 }
 
 /// Draws a range of time: the share on the device from below, the share on the host from above.
-fn cell(run: &DryRun, row: &Row, first: usize, end: usize, y: f64, out: &mut String) -> fmt::Result {
+fn cell(run: &DryRun, row: &TimelineRow, first: usize, end: usize, y: f64, out: &mut String) -> fmt::Result {
     let [device, host] = row.at[first].unwrap_or_default();
     let at = &run.residency.at_ns;
     let (from, to) = (at[first], at.get(end).copied().unwrap_or(run.virtual_ns));

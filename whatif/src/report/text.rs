@@ -1,13 +1,13 @@
 //! Text for a terminal.
 
-use super::{NOTE, Report, bytes, time};
+use super::{NOTE, WhatIfReport, bytes, time};
 use crate::dry_run::DryRun;
 use std::fmt::{self, Formatter};
 
 /// Allocations out of memory that are listed for each run.
 const LISTED: usize = 5;
 
-pub(super) fn report(report: &Report, f: &mut Formatter<'_>) -> fmt::Result {
+pub(super) fn report(report: &WhatIfReport, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "{}", report.subject)?;
     writeln!(f, "{NOTE}\n")?;
     let rows = report.rows();

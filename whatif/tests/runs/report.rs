@@ -3,7 +3,7 @@
 use cumem::sim::Profile;
 use cumem_adaptors::StackSpec;
 use cumem_replay::Trace;
-use cumem_whatif::{Format, Report, Setting, replay};
+use cumem_whatif::{Format, Setting, WhatIfReport, replay};
 use roxmltree::{Document, ParsingOptions};
 
 const TRACE: &str = "\
@@ -15,13 +15,13 @@ Thread,Time,Action,Pointer,Size,Stream
 1,00:00:00:000004,free,0x2000,6291456,0
 ";
 
-fn report() -> Report {
+fn report() -> WhatIfReport {
     let trace = Trace::parse(TRACE.as_bytes(), "small").unwrap();
     let runs = ["device", "managed | pool"].map(|stack| {
         let setting = Setting::new(Profile::tiny(8 << 20), StackSpec::parse(stack).unwrap()).touched();
         replay(&trace, &setting).unwrap()
     });
-    Report::new("a <small> & \"odd\" name", runs.into())
+    WhatIfReport::new("a <small> & \"odd\" name", runs.into())
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::pool::chunks::Chunks;
 use crate::pool::fence::Fences;
-use cumem::{Alias, AliasError, CudaVirtualResource, DeviceError, Stream, UnmapError};
+use cumem::resources::{Alias, AliasError, UnmapError};
+use cumem::{CudaVirtualResource, DeviceError, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 

@@ -1,10 +1,10 @@
 //! A resource that wraps a correct one and breaks one promise.
 
+use cumem::error::TrimError;
+use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
-use cumem::{
-    AllocError, Beneath, Block, DeallocError, Layer, ManagedResource, MemoryResource, Stream, TrimError, Upstream,
-};
-use cumem_conformance::Report;
+use cumem::{AllocError, Block, DeallocError, Layer, ManagedResource, MemoryResource, Stream, Upstream};
+use cumem_conformance::SuiteReport;
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -92,7 +92,7 @@ impl<U: Upstream> fmt::Display for Crooked<U> {
 
 /// Asserts that each of these checks has failed.
 #[track_caller]
-pub(crate) fn caught(report: &Report, checks: &[&str]) {
+pub(crate) fn caught(report: &SuiteReport, checks: &[&str]) {
     println!("{report}");
     for check in checks {
         let found = report.failed().iter().any(|(name, _)| name == check);
