@@ -20,7 +20,11 @@ trap 'rm -rf "$packages"' EXIT
 target=${CARGO_TARGET_DIR:-target}
 rm -rf "$target/package"
 cargo publish --dry-run --workspace "${verify[@]}"
-cargo package --quiet --workspace --no-verify # the same packages, where they can be found
+# The same packages, where they can be found: all crates but those with `publish = false`.
+mapfile -t private < <(cargo metadata --no-deps --format-version 1 | python3 -c '
+import json, sys
+print(*("--exclude=" + p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] == []), sep="\n")')
+cargo package --quiet --workspace "${private[@]}" --no-verify
 
 mkdir "$packages/.cargo"
 echo '[patch.crates-io]' >"$packages/.cargo/config.toml"

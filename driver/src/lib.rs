@@ -19,6 +19,7 @@
 //! | `drop_error` | errors that a `drop` could not return |
 //! | `call_site` | the line of the program that a call comes from |
 //! | `cuda` | the implementation for the NVIDIA driver |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod advice;
 pub mod call_site;

@@ -6,7 +6,7 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 use cumem::sim::Profile;
-use cumem::{layout, Block, Device, LayerExt, MemoryResource, Stream};
+use cumem::{Block, Device, LayerExt, MemoryResource, Stream, layout};
 use cumem_adaptors::Pool;
 use cumem_conformance::BlockLedger;
 use cumem_fuzz::{Leaf, Options, steps};

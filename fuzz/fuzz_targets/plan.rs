@@ -4,10 +4,10 @@
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cumem::unified::{PlanError, PrefetchPlan};
 use cumem::sim::{Profile, Simulator};
 use cumem::unified::{HintOutcome, SkipReason};
-use cumem::{layout, AllocError, Block, DriverError, Location, ManagedResource, MemoryResource, Stream};
+use cumem::unified::{PlanError, PrefetchPlan};
+use cumem::{AllocError, Block, Device, DeviceError, Location, ManagedResource, MemoryResource, Stream, layout};
 use cumem_fuzz::steps;
 use libfuzzer_sys::fuzz_target;
 use std::ops::Range;
@@ -43,7 +43,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut bytes = Unstructured::new(bytes);
     let Ok(budget) = Option::<u16>::arbitrary(&mut bytes) else { return };
     let simulator = Simulator::new([Profile::tiny(64 << 20), Profile::tiny(64 << 20)]).unwrap();
-    let (device, second) = (simulator.device(0).unwrap(), simulator.device(1).unwrap());
+    let device_of = |ordinal| Device::of_simulator(&simulator, ordinal).unwrap();
+    let (device, second) = (device_of(0), device_of(1));
     let stream = Stream::new(&device).unwrap();
     let managed = ManagedResource::new(&device).unwrap();
     let allocate = || managed.allocate(&stream, layout::bytes(BYTES).unwrap());
@@ -60,7 +61,7 @@ fuzz_target!(|bytes: &[u8]| {
         let to = locations[to];
         let added = plan.add(&blocks[block], range.clone(), to).map(|_| ());
         let Some(bytes) = model[block].get(range.clone()) else {
-            let refused = matches!(added, Err(PlanError::Entry { source: DriverError::OutOfRange { .. }, .. }));
+            let refused = matches!(added, Err(PlanError::Entry { source: DeviceError::OutOfRange { .. }, .. }));
             assert!(refused, "{range:?}: {added:?}");
             continue;
         };

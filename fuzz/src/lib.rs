@@ -1,7 +1,7 @@
 //! What the targets have in common: how bytes become steps, and for pools the leaf and the options.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use cumem::{kind, AnyUpstream, CudaResource, CudaVirtualResource, Device, ManagedResource};
+use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, Device, ManagedResource, kind};
 use cumem_adaptors::{Crossing, PoolOptions, Size};
 
 /// Reads steps up to the end of the bytes: longer inputs are longer programs. Steps that the end cuts off are left out.
