@@ -1,6 +1,6 @@
 //! Automatic prefetch of a buffer, and the uses that it learns from.
 
-use super::Buffer;
+use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::device::notice::Notice;
 use crate::kind::Migratable;

@@ -1,6 +1,6 @@
 //! Copies between a buffer and the host, and between buffers.
 
-use super::Buffer;
+use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::resource::MemoryResource;
 use crate::transfer::{self, Direction, Transfer, TransferPath, Transfers};

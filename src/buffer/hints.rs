@@ -1,6 +1,6 @@
 //! Hints about a buffer of memory that migrates.
 
-use super::Buffer;
+use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::device::notice::{Listener, Notice};
 use crate::kind::Migratable;

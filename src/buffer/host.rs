@@ -1,6 +1,6 @@
 //! Host access to a buffer, where its kind allows.
 
-use super::Buffer;
+use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::device::host_gate::Closed;
 use crate::device::notice::Notice;

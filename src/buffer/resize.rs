@@ -1,6 +1,6 @@
 //! Length and capacity.
 
-use super::Buffer;
+use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::error::AllocError;
 use crate::layout::{self, InvalidLayout};

@@ -1,6 +1,6 @@
 //! Upload and download of unified memory, by the best path.
 
-use super::Buffer;
+use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::kind::Migratable;
 use crate::resource::MemoryResource;

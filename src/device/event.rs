@@ -1,7 +1,7 @@
 //! [`Event`]: a point in a stream's work that others can wait for.
 
-use crate::device::Device;
-use crate::device::error::DeviceError;
+use super::error::DeviceError;
+use super::handle::Device;
 use cumem_driver::DriverError;
 use cumem_driver::owned::OwnedEvent;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Kernels: [`Module`] and [`Function`] of a GPU, [`HostKernel`] in their place on a simulated device.
 
-use super::Device;
+use super::handle::Device;
 use cumem_driver::owned::OwnedModule;
 use cumem_driver::{DriverError, RawFunction};
 use std::fmt;

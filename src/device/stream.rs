@@ -1,8 +1,8 @@
 //! [`Stream`]: an order of work on a device.
 
-use super::Device;
 use super::error::DeviceError;
 use super::event::Event;
+use super::handle::Device;
 use super::host_gate::Closed;
 use super::machine::Machine;
 use super::module::Function;

@@ -1,7 +1,6 @@
 mod addresses;
 mod alias;
 
-use super::gaps::Gaps;
 use super::leaf::{Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
@@ -10,6 +9,7 @@ use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::kind;
 use crate::resource::MemoryResource;
+use crate::resources::gaps::Gaps;
 use addresses::{Addresses, used_up};
 use alias::Aliases;
 pub use alias::{Alias, AliasError, UnmapError};
@@ -161,5 +161,84 @@ impl Drop for CudaVirtualResource {
         let device = &self.leaf.device;
         self.addresses.release(device, self.lock().gaps.taken(), "blocks");
         self.aliases.release(device);
+    }
+}
+
+impl CudaVirtualResource {
+    /// Maps the memory of blocks a second time, one block after the other in the order given, so that memory which
+    /// lies in several places can be used as one range. Nothing is moved, and no memory is taken: the blocks stay
+    /// where they are and share their bytes with the alias, each all the granules that it was rounded up to. Blocks
+    /// of zero bytes are passed over.
+    ///
+    /// The addresses are none of [`addresses`](Self::addresses): as many are reserved for aliases, at the first one.
+    ///
+    /// # Errors
+    ///
+    /// [`AliasError::Foreign`] for a block of another resource, [`AliasError::NothingToMap`] if none of the blocks
+    /// has memory, or the driver's error ([`DriverError::MissingSymbol`] before CUDA 11.0). Nothing is mapped then.
+    ///
+    /// # Safety
+    ///
+    /// Until the alias is [unmapped](Self::unmap_alias):
+    ///
+    /// - the blocks stay live: none of them is given to [`deallocate`](crate::MemoryResource::deallocate);
+    /// - uses of a byte through either address are ordered, by streams and events, as uses through a single address
+    ///   have to be; what an operation writes is seen through the other address by operations that come after it
+    ///   in that order;
+    /// - no kernel uses a byte through both, unless it only reads it. Within a kernel the device keeps no order
+    ///   between the two (CUDA C++ Programming Guide, "Virtual Aliasing Support").
+    pub unsafe fn map_alias(&self, blocks: &[&Block]) -> Result<Alias, AliasError> {
+        let (device, maker) = (&self.leaf.device, self.leaf.maker);
+        if let Some(block) = blocks.iter().find(|block| block.maker() != maker) {
+            return Err(self.foreign("block", block.addr()));
+        }
+        let with_memory = blocks.iter().filter(|block| block.size() > 0);
+        let pieces: Vec<_> = with_memory.map(|block| (block.as_non_null(), self.mapped_bytes(block))).collect();
+        if pieces.is_empty() {
+            return Err(AliasError::NothingToMap { blocks: blocks.len() });
+        }
+        // A block may be there any number of times; more bytes than there are addresses are refused as such.
+        let size = pieces.iter().fold(0_usize, |size, (_, bytes)| size.saturating_add(*bytes));
+        let count = (size / self.granularity()) as u64;
+        let place = self.aliases.take(device, &self.addresses, count)?;
+        // SAFETY: each block was mapped by one call and is live; the addresses are reserved, and nobody else has them.
+        let mapped = unsafe { device.driver().map_again(device.ordinal(), place, &pieces) };
+        if mapped.is_err() {
+            self.aliases.give(place, count);
+        }
+        mapped.map(|()| Alias { addr: place.as_ptr() as u64, size, maker }).map_err(AliasError::Driver)
+    }
+
+    /// Unmaps an alias. Its blocks stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`UnmapError`] returns the alias, still mapped, if it is another resource's, or if the driver refuses.
+    ///
+    /// # Safety
+    ///
+    /// All work that uses the addresses of the alias has ended: the driver does not wait for it. Work that uses those
+    /// of the blocks may go on.
+    pub unsafe fn unmap_alias(&self, alias: Alias) -> Result<(), UnmapError> {
+        let device = &self.leaf.device;
+        if alias.maker != self.leaf.maker {
+            let reason = self.foreign("alias", alias.addr);
+            return Err(UnmapError { alias, reason });
+        }
+        let place = NonNull::new(std::ptr::with_exposed_provenance_mut(alias.addr as usize));
+        let place = place.expect("no addresses are reserved at 0");
+        // SAFETY: the alias is this resource's, mapped there by one call, and the work that uses it has ended.
+        match unsafe { device.driver().unmap(device.ordinal(), place, alias.size) } {
+            Ok(()) => {
+                self.aliases.give(place, (alias.size / self.granularity()) as u64);
+                Ok(())
+            }
+            Err(error) => Err(UnmapError { alias, reason: error.into() }),
+        }
+    }
+
+    #[cold]
+    fn foreign(&self, what: &'static str, addr: u64) -> AliasError {
+        AliasError::Foreign { layer: self.leaf.name, what, addr }
     }
 }

@@ -1,0 +1,377 @@
+//! [`Device`]: a shared handle to a GPU or a simulated device.
+
+use super::error::DeviceError;
+use super::host_gate::HostGate;
+use super::machine::Machine;
+use super::notice::{Interest, LeafMemory, Notice};
+use super::slots::Slots;
+use cumem_driver::owned::RawDevice;
+use cumem_driver::{Attributes, DeviceId, Driver, DriverError, Location, MemoryInfo, Model, PointerInfo};
+use cumem_sim::{Profile, ProfileError, Simulator};
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// A GPU, or a simulated one. A shared handle: clones name the same device.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::Device;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// println!("{device}: {} bytes of memory", device.attributes().total_memory);
+/// assert!(device.is_simulated());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+/// All handles to a device share one of these.
+struct Inner {
+    id: DeviceId,
+    attributes: Attributes,
+    /// Present if the device has no concurrent managed access.
+    gate: Option<HostGate>,
+    /// What services keep for the device as long as there is a handle to it.
+    slots: Slots,
+    machine: Arc<Machine>,
+    simulator: Option<Simulator>,
+    raw: RawDevice,
+}
+
+/// The devices of a machine that have handles.
+#[derive(Default)]
+struct Opened(Mutex<Vec<Weak<Inner>>>);
+
+impl Device {
+    /// Opens the driver's device `ordinal` and retains its primary context, which this library then shares with cust,
+    /// the CUDA runtime and every library built on it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::NoDriver`] without a driver (or without the feature `cuda`),
+    /// [`DriverError::NoSuchDevice`] if the driver lists fewer devices, or the driver's error.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), cumem::DriverError> {
+    /// let device = cumem::Device::open(0)?;
+    /// println!("{device}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(ordinal: u32) -> Result<Self, DriverError> {
+        Self::of_driver(RawDevice::new(Self::cuda_driver()?, ordinal)?, None)
+    }
+
+    /// Creates a simulated machine with one device of this profile. Two calls create two machines that share nothing;
+    /// [`Simulator::new`] creates one machine with several devices.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ProfileError::Unsound`] with the name of the field if the profile contradicts itself.
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::Device;
+    ///
+    /// let device = Device::simulated(Profile::a100())?;
+    /// assert_eq!(device.attributes().compute_capability, (8, 0));
+    /// # Ok::<_, cumem::sim::ProfileError>(())
+    /// ```
+    pub fn simulated(profile: Profile) -> Result<Self, ProfileError> {
+        let simulator = Simulator::new([profile])?;
+        Ok(Self::of_simulator(&simulator, 0).expect("a machine of one profile has device 0"))
+    }
+
+    /// Returns device `ordinal` of a simulated machine.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::NoSuchDevice`] if the machine has fewer devices.
+    ///
+    /// ```
+    /// use cumem::sim::{Profile, Simulator};
+    /// use cumem::Device;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let machine = Simulator::new([Profile::a100(), Profile::a100()])?;
+    /// let [first, second] = [Device::of_simulator(&machine, 0)?, Device::of_simulator(&machine, 1)?];
+    /// assert_eq!(first.sibling(1)?, second);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn of_simulator(simulator: &Simulator, ordinal: u32) -> Result<Self, DriverError> {
+        Self::of_driver(RawDevice::new(Arc::new(simulator.clone()), ordinal)?, Some(simulator))
+    }
+
+    /// Opens the first GPU, or creates a simulated device if there is none. A simulated device is named on standard
+    /// error, with the reason, because its figures are not those of a GPU.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error if there is a driver that refuses the device: that is no reason to simulate.
+    ///
+    /// ```
+    /// let device = cumem::Device::first_or_simulated()?;
+    /// println!("{device}");
+    /// # Ok::<_, cumem::DriverError>(())
+    /// ```
+    pub fn first_or_simulated() -> Result<Self, DriverError> {
+        match Self::open(0) {
+            Err(reason @ DriverError::NoDriver { .. }) => {
+                let device = Self::simulated(Profile::default()).expect("the default profile is sound");
+                tracing::warn!(%reason, device = %device, "no GPU: using a simulated device");
+                eprintln!("cumem: using {device}, because there is no GPU ({reason})");
+                Ok(device)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Returns the number of devices that the driver lists.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::NoDriver`] without a driver.
+    ///
+    /// ```
+    /// match cumem::Device::count() {
+    ///     Ok(count) => println!("{count} GPUs"),
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// ```
+    pub fn count() -> Result<u32, DriverError> {
+        Ok(Self::cuda_driver()?.device_count())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_driver() -> Result<Arc<dyn Driver>, DriverError> {
+        Ok(cumem_driver::cuda::driver()?)
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn cuda_driver() -> Result<Arc<dyn Driver>, DriverError> {
+        let reason = "cumem was built without its feature `cuda`; add `features = [\"cuda\"]` to the dependency".into();
+        Err(DriverError::NoDriver { reason, code: None })
+    }
+
+    fn of_driver(raw: RawDevice, simulator: Option<&Simulator>) -> Result<Self, DriverError> {
+        let machine = Machine::of(raw.driver());
+        let opened = machine.slots().get(Opened::default);
+        let mut opened = opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|inner| inner.strong_count() > 0);
+        let id = raw.id();
+        if let Some(inner) = opened.iter().filter_map(Weak::upgrade).find(|inner| inner.id == id) {
+            return Ok(Self { inner });
+        }
+        let attributes = raw.driver().attributes(raw.ordinal())?;
+        let gate = (!attributes.concurrent_managed_access).then(HostGate::default);
+        let (slots, machine, simulator) = (Slots::default(), Arc::clone(&machine), simulator.cloned());
+        let inner = Arc::new(Inner { id, attributes, gate, slots, machine, simulator, raw });
+        opened.push(Arc::downgrade(&inner));
+        Ok(Self { inner })
+    }
+
+    /// Returns the id of the device.
+    #[inline]
+    pub fn id(&self) -> DeviceId {
+        self.inner.id
+    }
+
+    /// Returns the facts about the device, which were read when the first handle to it was created.
+    #[inline]
+    pub fn attributes(&self) -> &Attributes {
+        &self.inner.attributes
+    }
+
+    /// Reports whether the device is a model rather than a GPU.
+    #[inline]
+    pub fn is_simulated(&self) -> bool {
+        self.id().is_simulated()
+    }
+
+    /// Returns the simulator that the device belongs to, if it is simulated.
+    pub fn simulator(&self) -> Option<&Simulator> {
+        self.inner.simulator.as_ref()
+    }
+
+    /// Returns the free and total bytes of the device's memory at this moment.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    pub fn memory_info(&self) -> Result<MemoryInfo, DriverError> {
+        self.driver().memory_info(self.ordinal())
+    }
+
+    /// Blocks the calling thread until the device has done all its work, on every stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error, errors of earlier work included.
+    pub fn synchronize(&self) -> Result<(), DriverError> {
+        self.driver().synchronize_device(self.ordinal())
+    }
+
+    /// Returns what a pointer points to, as far as the driver knows.
+    ///
+    /// # Errors
+    ///
+    /// Returns `CUDA_ERROR_INVALID_VALUE` for memory that the driver does not know, such as memory of `malloc`.
+    pub fn pointer_info(&self, ptr: *const u8) -> Result<PointerInfo, DriverError> {
+        self.driver().pointer_info(self.ordinal(), ptr)
+    }
+
+    /// Refuses an object `what` that belongs to another device than this one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DeviceError::WrongDevice`] with both ids unless `found` is this device.
+    #[inline]
+    pub fn check_device(&self, what: &'static str, found: DeviceId) -> Result<(), DeviceError> {
+        if found == self.id() { Ok(()) } else { Err(wrong_device(what, found, self.id())) }
+    }
+
+    /// Returns another device of the same driver or simulator.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::NoSuchDevice`], or the driver's error.
+    pub fn sibling(&self, ordinal: u32) -> Result<Self, DriverError> {
+        let raw = RawDevice::new(Arc::clone(self.inner.raw.shared_driver()), ordinal)?;
+        Self::of_driver(raw, self.simulator())
+    }
+
+    /// Enqueues work with `enqueue`. Refuses while the host is using managed memory that the work would make
+    /// inaccessible.
+    pub(crate) fn enqueue(&self, enqueue: impl FnOnce() -> Result<(), DriverError>) -> Result<(), DeviceError> {
+        match &self.inner.gate {
+            None => Ok(enqueue()?),
+            Some(gate) => gate.pass(self.id(), enqueue),
+        }
+    }
+
+    /// The gate that keeps host access and work apart, if the device has no concurrent managed access.
+    pub(crate) fn host_gate(&self) -> Option<&HostGate> {
+        self.inner.gate.as_ref()
+    }
+
+    /// Returns a device of the same machine if there is a handle to it.
+    pub(crate) fn opened_sibling(&self, ordinal: u32) -> Option<Self> {
+        let opened = self.machine().slots().get(Opened::default);
+        let opened = opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = opened.iter().filter_map(Weak::upgrade).find(|inner| inner.raw.ordinal() == ordinal);
+        drop(opened);
+        inner.map(|inner| Self { inner })
+    }
+
+    /// Sends a notice to the listeners of the machine.
+    #[inline]
+    pub(crate) fn tell(&self, notice: &Notice<'_>) {
+        self.machine().listeners.tell(self.id(), notice);
+    }
+
+    /// Reports whether a listener wants notices of a kind.
+    #[inline]
+    pub(crate) fn wants(&self, kind: Interest) -> bool {
+        self.machine().listeners.want(kind)
+    }
+
+    /// Counts memory that a leaf allocated, and announces it.
+    pub(crate) fn tell_allocated(&self, memory: LeafMemory, bytes: usize) {
+        self.machine().allocated().add(self.ordinal(), memory, bytes);
+        self.tell(&Notice::Allocated);
+    }
+
+    /// Counts memory that a leaf freed, and announces it.
+    pub(crate) fn tell_freed(&self, memory: LeafMemory, addr: u64, bytes: usize) {
+        self.machine().allocated().subtract(self.ordinal(), memory, bytes);
+        self.tell(&Notice::Freed { memory, addr, bytes });
+    }
+
+    /// Copies `bytes` bytes between the host and memory at `addr` with `copy`, and announces how long that took if it
+    /// succeeded: virtual time on a simulated device.
+    pub(crate) fn tell_copied<T, E>(
+        &self,
+        addr: u64,
+        bytes: usize,
+        to: Location,
+        copy: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        if !self.wants(Interest::COPIED) {
+            return copy();
+        }
+        let model = self.model();
+        let (start, virtual_start) = (Instant::now(), model.map(Model::clock));
+        let copied = copy()?;
+        let virtual_time = |start: Duration| model.map(|model| model.clock().saturating_sub(start));
+        let took = virtual_start.and_then(virtual_time).unwrap_or_else(|| start.elapsed());
+        self.tell(&Notice::Copied { addr, bytes, to, took });
+        Ok(copied)
+    }
+
+    /// Returns what this library knows of all devices of the driver or simulator.
+    #[inline]
+    pub(crate) fn machine(&self) -> &Arc<Machine> {
+        &self.inner.machine
+    }
+
+    /// Returns the values that services keep as long as there is a handle to the device.
+    #[inline]
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.inner.slots
+    }
+
+    /// Returns what only a simulated machine offers.
+    #[inline]
+    pub(crate) fn model(&self) -> Option<&dyn Model> {
+        self.driver().model()
+    }
+
+    #[inline]
+    pub(crate) fn driver(&self) -> &dyn Driver {
+        self.inner.raw.driver()
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> &RawDevice {
+        &self.inner.raw
+    }
+
+    #[inline]
+    pub(crate) fn ordinal(&self) -> u32 {
+        self.inner.raw.ordinal()
+    }
+}
+
+#[cold]
+fn wrong_device(what: &'static str, found: DeviceId, expected: DeviceId) -> DeviceError {
+    DeviceError::WrongDevice { what, found, expected }
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Device {}
+
+/// `cuda:0 (NVIDIA H100 80GB HBM3)`, `sim:0 (h100-pcie5, simulated)`.
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let simulated = if self.is_simulated() { ", simulated" } else { "" };
+        write!(f, "{} ({}{simulated})", self.id(), self.attributes().name)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({self})")
+    }
+}
