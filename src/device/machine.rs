@@ -90,7 +90,7 @@ impl Allocated {
 
 #[cfg(test)]
 mod tests {
-    use super::handle::Device;
+    use crate::device::Device;
     use super::*;
     use cumem_sim::Profile;
 
