@@ -1,7 +1,7 @@
-//! Stacks whose type was forgotten: [`AnyResource`] is finished, [`AnyUpstream`] may be wrapped again.
+//! [`AnyResource`] and [`AnyUpstream`]: stacks behind a pointer, without the type of the stack.
 //!
-//! Both keep the kind, so the type rules hold through erasure: no adaptor goes over an `AnyResource`,
-//! and `Prefetch` only over an `AnyUpstream<Managed>`.
+//! Both keep the kind of the memory, so the compiler still checks the order of a stack. It rejects every adaptor over an
+//! `AnyResource`, and `Prefetch` over any `AnyUpstream` other than `AnyUpstream<Managed>`.
 
 use crate::block::Block;
 use crate::device::stream::Stream;
@@ -28,7 +28,7 @@ macro_rules! erased {
             forward_layer!(self => self.0);
         }
 
-        // SAFETY: every block is the erased resource's, handed on unchanged.
+        // SAFETY: both methods forward to the erased resource and pass blocks on unchanged.
         unsafe impl<K: MemoryKind> MemoryResource for $name<K> {
             type Kind = K;
 
@@ -39,7 +39,7 @@ macro_rules! erased {
 
             #[inline]
             unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-                // SAFETY: this method's contract is the erased resource's.
+                // SAFETY: the caller upholds the contract of the erased resource, which is the same.
                 unsafe { self.0.deallocate(stream, block) }
             }
         }
@@ -59,18 +59,62 @@ macro_rules! erased {
 }
 
 erased! {
-    /// A finished stack of any type over memory of kind `K`.
+    /// A stack of any type over memory of kind `K` that no adaptor may wrap.
+    ///
+    /// The type is a shared handle, so clones allocate from the same stack.
+    ///
+    /// # Examples
+    ///
+    /// One type for stacks that are chosen at run time:
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyResource, Buffer, CudaAsyncResource, CudaResource, Device, Stream, kind};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource: AnyResource<kind::Device> = if device.attributes().memory_pools {
+    ///     AnyResource::new(CudaAsyncResource::new(&device)?)
+    /// } else {
+    ///     AnyResource::new(CudaResource::new(&device))
+    /// };
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, resource)?;
+    /// assert_eq!(numbers.resource().to_string(), format!("async on {}", device.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     AnyResource, MemoryResource
 }
 
 erased! {
     /// A stack of any type over memory of kind `K` that an adaptor may wrap.
+    ///
+    /// The type is a shared handle, so clones allocate from the same stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyUpstream, Device, LayerExt, ManagedResource, Upstream, kind};
+    ///
+    /// fn wrap<U: Upstream<Kind = kind::Managed>>(upstream: U) -> String {
+    ///     format!("an adaptor over {}", upstream.device().attributes().name)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let upstream = AnyUpstream::new(ManagedResource::new(&device)?);
+    /// assert_eq!(wrap(upstream), "an adaptor over h100-pcie5");
+    /// # Ok(())
+    /// # }
+    /// ```
     AnyUpstream, Upstream
 }
 
-// The constructors are not in the macro, so that an error in their use is told without it.
+// The constructors are outside of the macro, so that compile errors about their use do not mention the macro.
 impl<K: MemoryKind> AnyResource<K> {
-    /// Forgets the type of `resource`. Clones of the result share it.
+    /// Erases the type of `resource` and keeps its kind. Clones of the result share `resource`.
     pub fn new<R>(resource: R) -> Self
     where
         R: MemoryResource<Kind = K> + Send + Sync + 'static,
@@ -82,7 +126,7 @@ impl<K: MemoryKind> AnyResource<K> {
 impl<K: MemoryKind> Upstream for AnyUpstream<K> {}
 
 impl<K: MemoryKind> AnyUpstream<K> {
-    /// Forgets the type of `resource`, which may be wrapped again. Clones of the result share it.
+    /// Erases the type of `resource` and keeps its kind. Clones of the result share `resource`.
     pub fn new<R>(resource: R) -> Self
     where
         R: Upstream<Kind = K> + Send + Sync + 'static,
@@ -90,14 +134,45 @@ impl<K: MemoryKind> AnyUpstream<K> {
         Self(Arc::new(resource))
     }
 
-    /// The same stack, finished: nothing may wrap it any more.
+    /// Returns the same stack as an [`AnyResource`], which no adaptor may wrap.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyResource, AnyUpstream, Device, ManagedResource, kind};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let finished: AnyResource<kind::Managed> = AnyUpstream::new(ManagedResource::new(&device)?).finish();
+    /// assert_eq!(finished.to_string(), format!("managed on {}", device.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn finish(self) -> AnyResource<K> {
         AnyResource(self.0)
     }
 }
 
 impl AnyResource<Erased> {
-    /// Forgets the kind of `resource` too, keeping only that devices can reach its memory.
+    /// Erases the type and the kind of `resource`. The result keeps only that devices can access its memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyResource, CudaResource, Device, PinnedResource, kind};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stacks: [AnyResource<kind::Erased>; 2] = [
+    ///     AnyResource::erase_kind(CudaResource::new(&device)),
+    ///     AnyResource::erase_kind(PinnedResource::new(&device)),
+    /// ];
+    /// assert_eq!(stacks[1].to_string(), format!("pinned on {}", device.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn erase_kind<R>(resource: R) -> Self
     where
         R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
@@ -107,7 +182,24 @@ impl AnyResource<Erased> {
 }
 
 impl AnyUpstream<Erased> {
-    /// Forgets the kind of `resource` too, keeping only that devices can reach its memory.
+    /// Erases the type and the kind of `resource`. The result keeps only that devices can access its memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyUpstream, CudaResource, Device, PinnedResource, kind};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stacks: [AnyUpstream<kind::Erased>; 2] = [
+    ///     AnyUpstream::erase_kind(CudaResource::new(&device)),
+    ///     AnyUpstream::erase_kind(PinnedResource::new(&device)),
+    /// ];
+    /// assert_eq!(stacks[1].to_string(), format!("pinned on {}", device.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn erase_kind<R>(resource: R) -> Self
     where
         R: Upstream<Kind: DeviceAccessible> + Send + Sync + 'static,
@@ -122,8 +214,8 @@ impl<R: Layer> Layer for EraseKind<R> {
     forward_layer!(self => self.0);
 }
 
-// SAFETY: every block is the inner resource's, handed on unchanged; `Erased` claims nothing but
-// device access, which the bound on `R` grants.
+// SAFETY: both methods forward to the inner resource and pass blocks on unchanged. `Erased` promises only device access,
+// which the bound on `R` ensures.
 unsafe impl<R: MemoryResource<Kind: DeviceAccessible>> MemoryResource for EraseKind<R> {
     type Kind = Erased;
 
@@ -132,7 +224,7 @@ unsafe impl<R: MemoryResource<Kind: DeviceAccessible>> MemoryResource for EraseK
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        // SAFETY: this method's contract is the inner resource's.
+        // SAFETY: the caller upholds the contract of the inner resource, which is the same.
         unsafe { self.0.deallocate(stream, block) }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Block`]: what `allocate` returns and `deallocate` takes back.
+//! [`Block`]: one allocation. `allocate` returns blocks, and `deallocate` takes them back.
 
 use crate::device::stream::Stream;
 use cumem_driver::BlockEvent;
@@ -6,19 +6,27 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Who made a block: a leaf, or a suballocator such as a pool.
+/// The id of a resource that makes blocks: of a leaf, or of a suballocator such as a pool.
 ///
-/// Every resource that makes blocks of its own draws one at construction, puts it in its blocks, and
-/// refuses blocks that carry another.
+/// A resource that makes blocks creates an id at construction and stores it in each of its blocks. Its `deallocate`
+/// refuses blocks with another id.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::resource::MakerId;
+///
+/// assert_ne!(MakerId::unique(), MakerId::unique());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MakerId(u32);
 
 impl MakerId {
-    /// A number that no other maker of this process has.
+    /// Creates an id that no other maker of this process has.
     ///
     /// # Panics
     ///
-    /// After 2³² − 1 makers.
+    /// Panics after 2³² − 1 ids.
     pub fn unique() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
@@ -26,10 +34,29 @@ impl MakerId {
     }
 }
 
-/// One allocation: where it is, how large, and its maker's private tag.
+/// One allocation: its address, its size, and a private tag of its maker.
 ///
-/// Owned and never copied, so that freeing twice does not compile. Adaptors hand it on unchanged.
-/// Dropping a block leaks its memory, which is safe and never what you want.
+/// A block cannot be cloned, and `deallocate` takes it by value, so the compiler rejects a double free. Adaptors pass
+/// blocks on unchanged. Dropping a block leaks its memory.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = CudaResource::new(&device);
+/// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+/// assert_eq!(block.size(), 1000);
+/// assert!(block.addr().is_multiple_of(256));
+/// // SAFETY: the resource returned the block, and nothing has used it.
+/// unsafe { resource.deallocate(&stream, block) }?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a dropped block leaks its memory; give it back to `deallocate`"]
 #[derive(Debug)]
 pub struct Block {
@@ -40,24 +67,38 @@ pub struct Block {
     align_shift: u8,
 }
 
-// SAFETY: a block is an address and its description; nothing is reached through it without unsafe
-// code that states its own reason.
+// SAFETY: a block holds an address and numbers. No safe method of it accesses the memory.
 unsafe impl Send for Block {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// A block at `ptr` for `layout`, made by `maker`, with a `tag` that only the maker reads: where it
-    /// finds its bookkeeping again without a look-up by address.
+    /// Creates a block at `ptr` for a request of `layout`. `maker` is the id of the resource that makes the block. Only
+    /// the maker reads `tag`, for example to find its record of the block without a search by address.
     ///
-    /// For resources. Safe, because a block is only a description; giving one that no `allocate` returned to
-    /// `deallocate` is not.
+    /// Only code that implements a memory resource needs this function. It is safe because a block only describes
+    /// memory. Passing a block that no `allocate` returned to `deallocate` breaks the contract of `deallocate`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::resource::MakerId;
+    /// use cumem::{Block, layout};
+    /// use std::ptr::NonNull;
+    ///
+    /// let (maker, record) = (MakerId::unique(), 7);
+    /// let block = Block::new(maker, NonNull::dangling(), layout::bytes(1000)?, record);
+    /// assert_eq!((block.maker(), block.tag()), (maker, record));
+    /// assert_eq!(block.layout(), layout::bytes(1000)?);
+    /// # Ok::<_, layout::InvalidLayout>(())
+    /// ```
     #[inline]
     pub fn new(maker: MakerId, ptr: NonNull<u8>, layout: Layout, tag: u64) -> Self {
         Self { ptr, size: layout.size(), tag, maker, align_shift: layout.align().trailing_zeros() as u8 }
     }
 
-    /// The block of a request for zero bytes: aligned, dangling, never given to the driver.
+    /// Creates the block of a request for zero bytes. Its pointer is aligned and dangling, and no resource passes it to
+    /// the driver.
     #[inline]
     pub fn empty(maker: MakerId, layout: Layout) -> Self {
         let align = layout.align().max(crate::layout::CUDA_ALLOCATION_ALIGNMENT);
@@ -65,50 +106,51 @@ impl Block {
         Self::new(maker, ptr, layout, 0)
     }
 
-    /// The first byte. Whether the host may use it depends on the kind of the resource.
+    /// Returns a pointer to the first byte. The host may use it only if the kind of the resource is host accessible.
     #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()
     }
 
-    /// The first byte, as a non-null pointer.
+    /// Returns a non-null pointer to the first byte.
     #[inline]
     pub fn as_non_null(&self) -> NonNull<u8> {
         self.ptr
     }
 
-    /// The first byte's address, as kernels and the driver know it.
+    /// Returns the address of the first byte, as kernels and the driver use it.
     #[inline]
     pub fn addr(&self) -> u64 {
         self.ptr.as_ptr() as u64
     }
 
-    /// Bytes that were asked for. The memory behind it may be larger; only these may be used.
+    /// Returns the requested bytes. The underlying memory may be larger, but only these bytes may be used.
     #[inline]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The layout that was asked for.
+    /// Returns the requested layout.
     #[inline]
     pub fn layout(&self) -> Layout {
         // SAFETY: size and alignment were taken from a valid `Layout` in `new`.
         unsafe { Layout::from_size_align_unchecked(self.size, 1 << self.align_shift) }
     }
 
-    /// The maker's private tag.
+    /// Returns the private tag of the maker.
     #[inline]
     pub fn tag(&self) -> u64 {
         self.tag
     }
 
-    /// Who made it.
+    /// Returns the id of the resource that made the block.
     #[inline]
     pub fn maker(&self) -> MakerId {
         self.maker
     }
 
-    /// Tells the race detector of a simulated machine that the block is usable on `stream`, or about to be freed there.
+    /// Reports to the race detector of a simulated machine that the block was allocated, or is about to be freed, on
+    /// `stream`. Does nothing on a GPU.
     #[inline]
     pub(crate) fn declare(&self, stream: &Stream, event: BlockEvent) {
         if let Some(model) = stream.device().model()

@@ -1,11 +1,46 @@
-//! The default resource of each device, as RMM's `per_device_resource`.
+//! The default resource of each device, like RMM's `per_device_resource`.
 //!
-//! Libraries take what [`get`] gives; applications choose with [`set`], once, or with [`scoped`] for a while.
-//! At first it is plain device memory. What `get` returned stays good after a `set`: it is a handle,
-//! not a reference.
+//! - **Libraries** call [`get`] and allocate from the result. They do not call `set`, because the choice is the
+//!   application's.
+//! - **Applications** call [`set`] once at the start, for each device, or [`scoped`] for a part of the program.
 //!
-//! The registry is never torn down, so no resource in it is dropped while the process exits
-//! (RMM #2366: the driver may be gone by then). What was set keeps its device, and so a simulator, until [`reset`].
+//! The initial default allocates plain device memory from the driver, like [`CudaResource`]. The result of `get` is a
+//! shared handle. It remains usable after a later `set`, and then still allocates from the earlier resource.
+//!
+//! The defaults of GPUs are never dropped at process exit, because the driver may be shut down by then (RMM #2366). A
+//! resource that was set keeps its device, and thus a simulator, alive until [`reset`] or another [`set`].
+//!
+//! # Examples
+//!
+//! An application sets the defaults of two devices. A library function uses the default of its stream's device:
+//!
+//! ```
+//! use cumem::current::{self, DeviceResource};
+//! use cumem::sim::{Profile, Simulator};
+//! use cumem::{AllocError, Buffer, CudaAsyncResource, Device, ManagedResource, Stream};
+//!
+//! // The library: memory comes from the default of the device.
+//! fn zeros(stream: &Stream) -> Result<Buffer<u32, DeviceResource>, AllocError> {
+//!     Buffer::zeroed(1000, stream, current::get(stream.device()))
+//! }
+//!
+//! // The application: a machine with two devices, and one default for each.
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let machine = Simulator::new([Profile::a100(), Profile::a100()])?;
+//! let (first, second) = (Device::of_simulator(&machine, 0)?, Device::of_simulator(&machine, 1)?);
+//! current::set(&first, CudaAsyncResource::new(&first)?)?;
+//! current::set(&second, ManagedResource::new(&second)?)?;
+//!
+//! let on_first = zeros(&Stream::new(&first)?)?;
+//! let on_second = zeros(&Stream::new(&second)?)?;
+//! assert!(on_first.resource().to_string().starts_with("async on sim"));
+//! assert!(on_second.resource().to_string().starts_with("managed on sim"));
+//! # drop((on_first, on_second));
+//! # current::reset(&first);
+//! # current::reset(&second);
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::any::AnyResource;
 use crate::block::MakerId;
@@ -17,14 +52,15 @@ use crate::resource::MemoryResource;
 use crate::resources::CudaResource;
 use std::sync::{PoisonError, RwLock};
 
-/// The default resource of a device: any stack whose memory the device can reach.
+/// A default resource of a device: any stack whose memory the device can access.
 pub type DeviceResource = AnyResource<Erased>;
 
-/// The default resources of a machine, which the machine keeps.
+/// The default resources of a machine, stored in the slots of the machine.
 struct Defaults {
-    /// Those that were set, by device.
+    /// The resources that were set, by device. `None` stands for the initial default.
     set: RwLock<Vec<Option<DeviceResource>>>,
-    /// The makers of plain device memory, by device: all handles to it take back each other's blocks.
+    /// The maker ids of the initial defaults, by device. All resources that [`initial`] creates for a device share
+    /// one id, so each of them can deallocate the blocks of the others.
     makers: Box<[MakerId]>,
 }
 
@@ -38,7 +74,23 @@ impl Defaults {
     }
 }
 
-/// The default resource of `device`.
+/// Returns the default resource of `device`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, Device, Stream, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, current::get(&device))?;
+/// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+/// assert_eq!(current::get(&device).to_string(), format!("device on {}", device.id()));
+/// # Ok(())
+/// # }
+/// ```
 pub fn get(device: &Device) -> DeviceResource {
     let set = Defaults::of(device).set.read().unwrap_or_else(PoisonError::into_inner);
     let current = set[device.ordinal() as usize].clone();
@@ -46,11 +98,27 @@ pub fn get(device: &Device) -> DeviceResource {
     current.unwrap_or_else(|| initial(device))
 }
 
-/// Makes `resource` the default of the device that it allocates on, and returns the previous one.
+/// Makes `resource` the default resource of `device`, and returns the previous default.
 ///
 /// # Errors
 ///
-/// [`DeviceError::WrongDevice`] if `resource` belongs to another device than `device`.
+/// Returns [`DeviceError::WrongDevice`] if `resource` belongs to another device than `device`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaAsyncResource, Device, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let previous = current::set(&device, CudaAsyncResource::new(&device)?)?;
+/// assert_eq!(previous.to_string(), format!("device on {}", device.id()));
+/// assert_eq!(current::get(&device).to_string(), format!("async on {}", device.id()));
+/// # current::reset(&device);
+/// # Ok(())
+/// # }
+/// ```
 pub fn set<R>(device: &Device, resource: R) -> Result<DeviceResource, DeviceError>
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
@@ -58,17 +126,51 @@ where
     Ok(replace(device, resource)?.unwrap_or_else(|| initial(device)))
 }
 
-/// Makes plain device memory the default again, and returns the previous one.
+/// Makes plain device memory the default resource of `device` again, and returns the previous default.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// current::set(&device, ManagedResource::new(&device)?)?;
+/// let previous = current::reset(&device);
+/// assert_eq!(previous.to_string(), format!("managed on {}", device.id()));
+/// assert_eq!(current::get(&device).to_string(), format!("device on {}", device.id()));
+/// # Ok(())
+/// # }
+/// ```
 pub fn reset(device: &Device) -> DeviceResource {
     exchange(device, None).unwrap_or_else(|| initial(device))
 }
 
-/// Makes `resource` the default of `device` until the guard goes, which puts the previous one back,
-/// on that device, whichever is in use then.
+/// Makes `resource` the default resource of `device` until the returned guard is dropped.
+///
+/// The guard then restores the default that `scoped` replaced, even if [`set`] was called in the meantime.
 ///
 /// # Errors
 ///
-/// Those of [`set`].
+/// Returns [`DeviceError::WrongDevice`] if `resource` belongs to another device than `device`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, PinnedResource, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// {
+///     let _pinned = current::scoped(&device, PinnedResource::new(&device))?;
+///     assert_eq!(current::get(&device).to_string(), format!("pinned on {}", device.id()));
+/// }
+/// assert_eq!(current::get(&device).to_string(), format!("device on {}", device.id()));
+/// # Ok(())
+/// # }
+/// ```
 pub fn scoped<R>(device: &Device, resource: R) -> Result<ScopedDefault, DeviceError>
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
@@ -76,12 +178,14 @@ where
     Ok(ScopedDefault { previous: replace(device, resource)?, device: device.clone() })
 }
 
-/// Puts a device's previous default resource back when it goes. Guards of one device are meant to nest.
+/// A guard that restores the previous default resource of a device when it is dropped. [`scoped`] returns it.
+///
+/// Drop guards of the same device in the reverse order of their creation, as nested scopes do.
 #[derive(Debug)]
-#[must_use = "the previous resource comes back as soon as this goes"]
+#[must_use = "the previous resource is restored as soon as this guard is dropped"]
 pub struct ScopedDefault {
     device: Device,
-    /// If it had been set.
+    /// The resource that was set before; `None` stands for the initial default.
     previous: Option<DeviceResource>,
 }
 
@@ -99,13 +203,15 @@ where
     Ok(exchange(device, Some(AnyResource::erase_kind(resource))))
 }
 
-/// The lock is gone before the previous resource can be dropped, which may take driver calls.
+/// Replaces the resource that is set for `device`. The function releases the lock before it returns, so the caller
+/// drops the previous resource, which may call the driver, without the lock.
 fn exchange(device: &Device, resource: Option<DeviceResource>) -> Option<DeviceResource> {
     let mut set = Defaults::of(device).set.write().unwrap_or_else(PoisonError::into_inner);
     std::mem::replace(&mut set[device.ordinal() as usize], resource)
 }
 
-/// Made anew each time, so that the registry keeps no device; all take back each other's blocks.
+/// Creates the initial default of `device`. Each call creates a new resource, because a stored resource would keep the
+/// device alive. All of them have the same maker id, so each of them can deallocate the blocks of the others.
 fn initial(device: &Device) -> DeviceResource {
     let maker = Defaults::of(device).makers[device.ordinal() as usize];
     AnyResource::erase_kind(CudaResource::made_by(maker, device))

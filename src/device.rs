@@ -1,13 +1,15 @@
-//! Devices, streams, events and kernels, and the facts about a device.
+//! Devices, streams and events, and the properties of a device.
 //!
-//! | file | what it holds |
+//! # Files
+//!
+//! | file | what it contains |
 //! |---|---|
-//! | `handle` | [`Device`](crate::Device): a shared handle to a GPU or a simulated device |
+//! | `handle` | [`Device`]: a shared handle to a GPU or a simulated device |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
-//! | `machine` | what the library knows of all devices of one driver or simulator |
-//! | `slots` | values that services above keep for a machine or a device |
-//! | `notice` | what was done to memory, announced once to all listeners |
+//! | `machine` | the data that the library keeps about all devices of one driver or simulator |
+//! | `slots` | values that services store for a machine or a device |
+//! | `notice` | operations on memory, each announced once to all listeners |
 //! | `host_gate` | keeps host access and work apart on devices without concurrent managed access |
 
 pub(crate) mod error;

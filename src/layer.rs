@@ -1,42 +1,87 @@
-//! [`Layer`]: what a stack can be asked without allocating from it.
+//! [`Layer`]: one layer of a stack, with its description, its state and its unused memory.
 //!
-//! Every resource is a layer. Walking from the outermost inwards gives its name, its device, and the
-//! state of each adaptor in it, through any erasure: `stack.find::<Counters>()` reaches the statistics
-//! of an [`AnyResource`](crate::AnyResource).
+//! Every memory resource is a layer. [`LayerExt`] walks the layers of a stack from the outermost to the leaf. It returns
+//! the device and the state of each layer, also through an [`AnyResource`](crate::AnyResource). For example,
+//! `stack.find::<StatisticsState>()` returns the statistics of a stack (`cumem-adaptors`).
 
 use crate::device::Device;
 use crate::error::TrimError;
 use std::any::Any;
 use std::{fmt, iter};
 
-/// One layer of a stack. Required of every [`MemoryResource`](crate::MemoryResource).
+/// One layer of a stack. Every [`MemoryResource`](crate::MemoryResource) implements this trait.
+///
+/// # Examples
+///
+/// An adaptor of one's own describes itself and returns a state:
+///
+/// ```
+/// use cumem::error::TrimError;
+/// use cumem::layer::{Beneath, fmt_stack};
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, Layer, LayerExt};
+/// use std::{any::Any, fmt};
+///
+/// /// An adaptor with a label.
+/// struct Labelled<U> {
+///     upstream: U,
+///     label: String,
+/// }
+///
+/// impl<U: Layer> Layer for Labelled<U> {
+///     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+///         write!(f, "labelled({})", self.label)
+///     }
+///     fn beneath(&self) -> Beneath<'_> {
+///         Beneath::Layer(&self.upstream)
+///     }
+///     fn state(&self) -> &dyn Any {
+///         &self.label
+///     }
+///     fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+///         Ok(0)
+///     }
+/// }
+///
+/// impl<U: Layer> fmt::Display for Labelled<U> {
+///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+///         fmt_stack(self, f)
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = Labelled { upstream: CudaResource::new(&device), label: "weights".into() };
+/// assert_eq!(stack.to_string(), format!("labelled(weights) over device on {}", device.id()));
+/// assert_eq!(stack.find::<String>().map(String::as_str), Some("weights"));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Layer {
-    /// Writes this layer alone, in the words of the stack grammar: `limit(80%)`.
+    /// Writes this layer without the layers beneath it, in the stack grammar. For example, a limiter writes `limit(80%)`.
     ///
     /// # Errors
     ///
-    /// Those of the formatter.
+    /// Returns the errors of the formatter.
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
-    /// What this layer stands on.
+    /// Returns the upstream of this layer, or the device of a leaf.
     fn beneath(&self) -> Beneath<'_>;
 
-    /// What this layer lets itself be asked, for [`LayerExt::find`]; `&()` where there is nothing.
-    /// A type without the upstream in it, so that it can be named through an erased stack.
+    /// Returns the value that [`LayerExt::find`] finds for this layer, or `&()` if the layer has none. The type of the
+    /// value must not mention the upstream, so that callers can name the type on an erased stack.
     fn state(&self) -> &dyn Any;
 
-    /// Gives back what this layer itself keeps unused, for as long as it has more than `keep` bytes: the bytes that it
-    /// gave to what is beneath it. For all layers of a stack there is [`LayerExt::trim_stack`].
-    ///
-    /// `Ok(0)` from a layer that keeps nothing.
+    /// Frees unused memory of this layer to its upstream while the layer holds more than `keep` bytes, and returns the
+    /// freed bytes. A layer that holds no unused memory returns 0. [`LayerExt::trim_stack`] trims all layers of a stack.
     ///
     /// # Errors
     ///
-    /// [`TrimError`] if something could not be given back. The layer still has it.
+    /// Returns [`TrimError`] if memory could not be freed. The layer then still holds that memory.
     fn trim_layer(&self, keep: usize) -> Result<usize, TrimError>;
 }
 
-/// All methods of a [`Layer`] that only stands for another.
+/// All methods of a [`Layer`] that forwards to another layer, such as a pointer to it.
 macro_rules! forward_layer {
     ($self:ident => $layer:expr) => {
         fn describe(&$self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,14 +100,29 @@ macro_rules! forward_layer {
 }
 pub(crate) use forward_layer;
 
-/// What a layer stands on.
+/// The upstream of a layer, or the device of a leaf.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layer::Beneath;
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, Layer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let leaf = CudaResource::new(&device);
+/// assert!(matches!(leaf.beneath(), Beneath::Device(found) if *found == device));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub enum Beneath<'a> {
-    /// Another layer.
+    /// The layer has one upstream.
     Layer(&'a dyn Layer),
-    /// Two: a block is of the first, or else of the second.
+    /// The layer has two upstreams. Each block comes from one of them.
     Two(&'a dyn Layer, &'a dyn Layer),
-    /// A device: the layer is a leaf.
+    /// The layer is a leaf of this device.
     Device(&'a Device),
 }
 
@@ -76,9 +136,25 @@ impl fmt::Debug for Beneath<'_> {
     }
 }
 
-/// Questions to a whole stack.
+/// Methods that work on a whole stack. Every [`Layer`] has them.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{AnyResource, CudaAsyncResource, Device, LayerExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = AnyResource::new(CudaAsyncResource::new(&device)?);
+/// assert_eq!(stack.device(), &device);
+/// let leaf = stack.find::<CudaAsyncResource>().expect("the leaf of the stack");
+/// assert_eq!(leaf.usage()?.used, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub trait LayerExt: Layer {
-    /// The device at the bottom of the stack.
+    /// Returns the device of the leaf. If a layer has two upstreams, this is the device of the first.
     fn device(&self) -> &Device {
         let mut beneath = self.beneath();
         loop {
@@ -89,8 +165,25 @@ pub trait LayerExt: Layer {
         }
     }
 
-    /// All layers beneath this one, from the outermost inwards; where there are two, the first with all under it comes
-    /// before the second.
+    /// Returns all layers beneath this one, from the outermost to the leaf. If a layer has two upstreams, the first and
+    /// all layers beneath it come before the second.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::layer::Described;
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, LayerExt, ManagedResource};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stack = ManagedResource::new(&device)?.pool(PoolOptions::new())?.limit(1 << 30);
+    /// let names: Vec<_> = stack.layers_beneath().map(|layer| Described(layer).to_string()).collect();
+    /// assert_eq!(names, ["pool", "managed"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn layers_beneath(&self) -> impl Iterator<Item = &dyn Layer> {
         let mut seconds = Vec::new();
         let mut beneath = self.beneath();
@@ -108,28 +201,79 @@ pub trait LayerExt: Layer {
         })
     }
 
-    /// The state of type `T` of the outermost layer that has one: `find::<Counters>()` reaches the
-    /// statistics of a stack, `find::<Limit>()` its limiter. Each adaptor's page says what it answers to.
+    /// Returns the state of type `T` of the outermost layer that has one, or `None` if no layer has one. The
+    /// documentation of each adaptor names the type of its state. The state of a leaf is the leaf itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyResource, CudaResource, Device, LayerExt};
+    /// use cumem_adaptors::{LimiterState, ResourceExt, StatisticsState};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stack = AnyResource::new(CudaResource::new(&device).limit(1 << 30));
+    /// assert_eq!(stack.find::<LimiterState>().map(|limiter| limiter.limit()), Some(1 << 30));
+    /// assert!(stack.find::<StatisticsState>().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     fn find<T: Any>(&self) -> Option<&T> {
         let own = self.state().downcast_ref();
         own.or_else(|| self.layers_beneath().find_map(|layer| layer.state().downcast_ref()))
     }
 
-    /// All states of type `T`, outermost first.
+    /// Returns the states of type `T` of all layers, outermost first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device, LayerExt};
+    /// use cumem_adaptors::{LimiterState, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(2 << 30).limit(1 << 30);
+    /// let limits: Vec<_> = stack.find_all::<LimiterState>().iter().map(|limiter| limiter.limit()).collect();
+    /// assert_eq!(limits, [1 << 30, 2 << 30]);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn find_all<T: Any>(&self) -> Vec<&T> {
         let states = iter::once(self.state()).chain(self.layers_beneath().map(|layer| layer.state()));
         states.filter_map(|state| state.downcast_ref()).collect()
     }
 
-    /// Has each layer give back what it keeps unused, for as long as it has more than `keep` bytes, from the outermost
-    /// inwards: a pool, the driver's pool. `trim_stack(0)` gives back all that is unused.
+    /// Trims each layer, from the outermost to the leaf, and returns the sum of the freed bytes. Each layer, such as a
+    /// pool or a leaf with a pool of the driver, frees unused memory while it holds more than `keep` bytes.
+    /// `trim_stack(0)` frees all unused memory.
     ///
-    /// The sum of what they gave; with a pool over a pool, what went through both counts twice.
+    /// If a pool stands over another pool, memory that both free counts twice.
     ///
     /// # Errors
     ///
-    /// [`TrimError`] with that sum and the first reason, where a layer could not give something back. All of them are
-    /// asked, and nothing is lost.
+    /// Returns [`TrimError`] with the sum and the first error if a layer could not free memory. The remaining layers are
+    /// trimmed all the same, and each layer keeps the memory that it could not free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, LayerExt, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// drop(Buffer::<u8, _>::zeroed(64 << 20, &stream, &stack)?);
+    /// assert_eq!(stack.trim_stack(0)?, 64 << 20); // the pool had kept the memory
+    /// assert_eq!(stack.trim_stack(0)?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn trim_stack(&self, keep: usize) -> Result<usize, TrimError> {
         let (mut trimmed, mut refused) = (0, None);
         let mut count = |given: Result<usize, TrimError>| match given {
@@ -147,7 +291,23 @@ pub trait LayerExt: Layer {
 
 impl<L: Layer + ?Sized> LayerExt for L {}
 
-/// A layer's own word: `limit(1GiB)`.
+/// Displays one layer without the layers beneath it, for example `limit(1GiB)`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layer::Described;
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = CudaResource::new(&device).limit(1 << 30);
+/// assert_eq!(Described(&stack).to_string(), "limit(1GiB)");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Described<'a>(pub &'a dyn Layer);
 
@@ -163,9 +323,10 @@ impl fmt::Debug for Described<'_> {
     }
 }
 
-/// Writes a layer and everything under it, outermost first: `statistics over pool over managed on sim:0`.
+/// Writes a layer and all layers beneath it, outermost first, for example `statistics over pool over managed on sim:0`.
+/// If a layer has two upstreams, the second is left to that layer's [`describe`](Layer::describe).
 ///
-/// What every resource's `Display` calls.
+/// `Display` of every resource calls this function. For an example, see [`Layer`].
 pub fn fmt_stack(layer: &dyn Layer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     layer.describe(f)?;
     let mut beneath = layer.beneath();

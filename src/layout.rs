@@ -1,12 +1,32 @@
-//! Sizes and alignments: [`std::alloc::Layout`], with CUDA's floor and checked arithmetic.
+//! Sizes and alignments: functions that create a [`std::alloc::Layout`] with at least CUDA's alignment, and checked
+//! arithmetic.
+//!
+//! # Examples
+//!
+//! ```
+//! use cumem::layout;
+//!
+//! let layout = layout::array::<f32>(1000)?;
+//! assert_eq!((layout.size(), layout.align()), (4000, 256));
+//! # Ok::<_, layout::InvalidLayout>(())
+//! ```
 
 use std::alloc::Layout;
 
-/// Every device-accessible block is aligned to this many bytes, whatever less was asked for
+/// The least alignment of device-accessible blocks, in bytes. A smaller requested alignment is raised to it
 /// (CUDA programming guide, "device memory accesses"; RMM's `CUDA_ALLOCATION_ALIGNMENT`).
 pub const CUDA_ALLOCATION_ALIGNMENT: usize = 256;
 
-/// A size and an alignment that no memory can have.
+/// The error for a size and an alignment that no memory can have.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layout::{self, InvalidLayout};
+///
+/// let error = layout::aligned(100, 3).unwrap_err();
+/// assert_eq!(error, InvalidLayout { size: 100, alignment: 3 });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid layout: {size} bytes aligned to {alignment} (a power of two, and at most isize::MAX bytes)")]
 pub struct InvalidLayout {
@@ -16,32 +36,64 @@ pub struct InvalidLayout {
     pub alignment: usize,
 }
 
-/// A layout of `bytes` bytes at CUDA's alignment.
+/// Returns the layout of `bytes` bytes at CUDA's alignment.
 ///
 /// # Errors
 ///
-/// [`InvalidLayout`] past `isize::MAX` bytes.
+/// Returns [`InvalidLayout`] if `bytes`, rounded up to the alignment, exceeds `isize::MAX`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layout::{self, CUDA_ALLOCATION_ALIGNMENT};
+///
+/// let layout = layout::bytes(1000)?;
+/// assert_eq!((layout.size(), layout.align()), (1000, CUDA_ALLOCATION_ALIGNMENT));
+/// assert!(layout::bytes(usize::MAX).is_err());
+/// # Ok::<_, layout::InvalidLayout>(())
+/// ```
 #[inline]
 pub fn bytes(bytes: usize) -> Result<Layout, InvalidLayout> {
     aligned(bytes, CUDA_ALLOCATION_ALIGNMENT)
 }
 
-/// A layout of `bytes` bytes at `alignment`.
+/// Returns the layout of `bytes` bytes at `alignment`, in bytes.
 ///
 /// # Errors
 ///
-/// [`InvalidLayout`] if `alignment` is no power of two, or `bytes` rounded up to it passes
+/// Returns [`InvalidLayout`] if `alignment` is not a power of two, or if `bytes`, rounded up to `alignment`, exceeds
 /// `isize::MAX`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layout;
+///
+/// let page = layout::aligned(4096, 4096)?;
+/// assert_eq!((page.size(), page.align()), (4096, 4096));
+/// # Ok::<_, layout::InvalidLayout>(())
+/// ```
 #[inline]
 pub fn aligned(bytes: usize, alignment: usize) -> Result<Layout, InvalidLayout> {
     Layout::from_size_align(bytes, alignment).map_err(|_| InvalidLayout { size: bytes, alignment })
 }
 
-/// A layout of `len` elements of `T`, at CUDA's alignment or `T`'s, whichever is larger.
+/// Returns the layout of `len` elements of `T`, at the alignment of CUDA or of `T`, whichever is larger.
 ///
 /// # Errors
 ///
-/// [`InvalidLayout`] if the size in bytes overflows.
+/// Returns [`InvalidLayout`] if the size in bytes overflows.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layout::{self, InvalidLayout};
+///
+/// assert_eq!(layout::array::<u64>(10)?.size(), 80);
+/// let error = layout::array::<u64>(usize::MAX).unwrap_err();
+/// assert_eq!(error, InvalidLayout { size: usize::MAX, alignment: 256 });
+/// # Ok::<_, InvalidLayout>(())
+/// ```
 #[inline]
 pub fn array<T>(len: usize) -> Result<Layout, InvalidLayout> {
     let alignment = align_of::<T>().max(CUDA_ALLOCATION_ALIGNMENT);
@@ -49,7 +101,16 @@ pub fn array<T>(len: usize) -> Result<Layout, InvalidLayout> {
     aligned(size, alignment)
 }
 
-/// `n` rounded up to a multiple of `alignment`, a power of two; `None` on overflow.
+/// Returns `n` rounded up to a multiple of `alignment`, or `None` on overflow. `alignment` must be a power of two.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layout::align_up;
+///
+/// assert_eq!(align_up(1000, 256), Some(1024));
+/// assert_eq!(align_up(usize::MAX, 256), None);
+/// ```
 #[inline]
 pub const fn align_up(n: usize, alignment: usize) -> Option<usize> {
     debug_assert!(alignment.is_power_of_two());
@@ -59,7 +120,13 @@ pub const fn align_up(n: usize, alignment: usize) -> Option<usize> {
     }
 }
 
-/// `n` rounded down to a multiple of `alignment`, a power of two.
+/// Returns `n` rounded down to a multiple of `alignment`, which must be a power of two.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(cumem::layout::align_down(1000, 256), 768);
+/// ```
 #[inline]
 pub const fn align_down(n: usize, alignment: usize) -> usize {
     debug_assert!(alignment.is_power_of_two());

@@ -1,31 +1,34 @@
-//! Composable memory resources for CUDA, with unified memory and a simulated device.
+//! Composable memory resources for CUDA, with unified (managed) memory and a simulated device.
 //!
-//! A [`MemoryResource`] hands out [`Block`]s of memory in stream order. [Leaves](CudaResource) ask the driver; adaptors
-//! (in `cumem-adaptors`) stand on an [`Upstream`]; a [`Buffer`] is an owned, typed array of any of them.
+//! A [`MemoryResource`] allocates [`Block`]s of memory in stream order. A leaf, such as [`CudaResource`], allocates from
+//! the driver. An adaptor (crate `cumem-adaptors`) allocates from its [`Upstream`]. A [`Buffer`] is an owned, typed
+//! array that any of them allocated.
 //!
-//! | for | look at |
+//! | topic | where |
 //! |---|---|
-//! | a device and its streams | [`Device`], [`Stream`], [`Event`] |
-//! | what memory is and can do, as types | [`kind`] |
-//! | the contract of resources, and its terms | [`resource`] |
-//! | leaves | [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
-//! | what moved and why, and advice that follows | [`accounting`] |
-//! | arrays, host access, prefetch, advice | [`Buffer`], [`UnifiedBuffer`], [`hints`] |
-//! | one buffer for devices that migrate well and those that do not | [`PortableBuffer`], [`unified_or_pinned`] |
-//! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`]; of a stack [`AutoPrefetched`] |
-//! | looking into a stack | [`layer`], [`LayerExt`] |
-//! | stacks whose type was forgotten | [`AnyResource`], [`AnyUpstream`] |
+//! | devices, streams, events, facts about a device | [`device`]: [`Device`], [`Stream`], [`Event`] |
+//! | kinds of memory and their abilities, as types | [`kind`] |
+//! | the contract of memory resources, and its terms | [`resource`]: [`MemoryResource`], [`Upstream`], [`Block`] |
+//! | the leaves | [`resources`]: [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
+//! | arrays, copies, host access | [`buffer`]: [`Buffer`], [`UnifiedBuffer`] |
+//! | unified memory: prefetch, advice, residency | [`unified`], [`unified::hints`] |
+//! | migration accounting, and advice that follows from it | [`unified::accounting`] |
+//! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`] |
+//! | one buffer for devices that migrate well and for devices that do not | [`portable`] |
+//! | the layers of a stack: their state, and trimming them | [`layer`]: [`Layer`], [`LayerExt`] |
+//! | stacks without their type | [`AnyResource`], [`AnyUpstream`] |
 //! | the default resource of each device | [`current`] |
-//! | kernels | [`Module`], [`HostKernel`] |
-//! | a device where there is none | [`sim`] |
-//! | tests on it | [`assert_peak!`], [`assert_no_leak!`], [`assert_migrated!`], [`sim::faults`], [`sim::Simulator::detect_races`] |
+//! | sizes and alignments | [`layout`] |
+//! | kernels | [`kernel`] |
+//! | errors | [`error`]: [`AllocError`], [`DeallocError`], [`DeviceError`], [`DriverError`] |
+//! | simulated devices, and tests on them | [`sim`] |
 //!
 //! ```
 //! use cumem::sim::Profile;
 //! use cumem::{Buffer, CudaResource, Device, Stream};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let device = Device::simulated(Profile::default())?; // or `Device::open(0)?`, a GPU
+//! let device = Device::simulated(Profile::default())?; // `Device::open(0)?` opens a GPU
 //! let stream = Stream::new(&device)?;
 //! let squares = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(&device))?;
 //! assert_eq!(squares.to_vec()?, [1, 4, 9]);
@@ -33,8 +36,8 @@
 //! # }
 //! ```
 //!
-//! The feature `cuda` adds the NVIDIA driver, which is found at run time; without it there is the simulated device
-//! only.
+//! The feature `cuda` adds the NVIDIA driver, which is loaded at run time. Without the feature, all devices are
+//! simulated.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod any;
@@ -78,12 +81,12 @@ pub use resources::{
     CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource,
 };
 
-/// The README's code, compiled and run.
+/// Compiles and runs the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The guide's.
+/// Compiles and runs the code of the guide.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/managed-memory.md")]
 struct ManagedMemory;

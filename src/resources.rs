@@ -1,13 +1,13 @@
-//! The leaves: resources that ask the driver.
+//! The leaves: memory resources that allocate from the driver, or from the host's allocator.
 //!
-//! | resource | memory | driver call | stream order |
+//! | resource | memory | allocated by | freeing |
 //! |---|---|---|---|
-//! | [`CudaResource`] | device | `cuMemAlloc` | the free waits for the device |
-//! | [`CudaAsyncResource`] | device | `cuMemAllocFromPoolAsync` | by the driver |
-//! | [`CudaVirtualResource`] | device | `cuMemMap` | the free waits for the stream |
-//! | [`ManagedResource`] | unified | `cuMemAllocManaged` | the free waits for the device |
-//! | [`PinnedResource`] | page-locked host | `cuMemAllocHost` | the free waits for the stream |
-//! | [`HostResource`] | host | the global allocator | the free waits for the stream |
+//! | [`CudaResource`] | device | `cuMemAlloc` | waits for the device |
+//! | [`CudaAsyncResource`] | device | `cuMemAllocFromPoolAsync` | is stream-ordered |
+//! | [`CudaVirtualResource`] | device | `cuMemMap` | waits for the stream |
+//! | [`ManagedResource`] | unified (managed) | `cuMemAllocManaged` | waits for the device |
+//! | [`PinnedResource`] | page-locked host | `cuMemAllocHost` | waits for the stream |
+//! | [`HostResource`] | host | the global allocator | waits for the stream |
 
 mod cuda;
 mod cuda_async;

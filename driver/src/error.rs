@@ -7,6 +7,18 @@ use crate::location::DeviceId;
 use code::CudaErrorCode;
 
 /// The error of a call to a driver or a simulator.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+///
+/// let code = CudaErrorCode::OUT_OF_MEMORY;
+/// let error = DriverError::Call { call: "cuMemAlloc", device: DeviceId::cuda(0), code };
+/// assert_eq!(error.to_string(), "cuMemAlloc on cuda:0 failed: CUDA_ERROR_OUT_OF_MEMORY (2)");
+/// assert!(error.is_out_of_memory());
+/// assert_eq!((error.code(), error.device()), (Some(code), Some(DeviceId::cuda(0))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {
@@ -38,8 +50,9 @@ pub enum DriverError {
         /// The CUDA version that the driver reports.
         driver_version: String,
     },
-    /// This machine has no usable driver.
-    #[error("no CUDA driver: {reason}")]
+    /// This machine has no usable driver, or this program was built without the feature `cuda`. Simulated devices
+    /// need no driver: `Device::simulated` of `cumem` creates one, `Device::first_or_simulated` does if there is no GPU.
+    #[error("no CUDA driver: {reason}; without a GPU, use `Device::simulated` or `Device::first_or_simulated`")]
     NoDriver {
         /// The step that failed, and why.
         reason: String,
@@ -62,7 +75,7 @@ pub enum DriverError {
         /// The device that lacks the feature.
         device: DeviceId,
     },
-    /// Work on a simulated device did something that would crash or corrupt a process on a GPU.
+    /// Work on a simulated device did something that would crash or corrupt a process that uses a GPU.
     #[error("{device}: {message}")]
     Simulation {
         /// The simulated device.

@@ -1,4 +1,4 @@
-//! [`DeviceError`]: an operation on a device, a stream or memory that did not take place.
+//! [`DeviceError`]: the error of an operation on a device, a stream or memory.
 #![forbid(unsafe_code)]
 
 use crate::report::ErrorReport;
@@ -6,8 +6,9 @@ use cumem_driver::drop_error::DropError;
 use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 use cumem_sim::ProfileError;
 
-/// An operation on a device, a stream or memory that did not take place, because this library refused it or because
-/// the driver did.
+/// The error of an operation on a device, a stream or memory. This library refused the operation, or the driver did.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -26,13 +27,13 @@ use cumem_sim::ProfileError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The driver refused.
+    /// The driver returned an error.
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// A simulated device could not be created, because its profile contradicts itself.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// Two objects that were used together belong to different devices.
+    /// An object was used together with another object of a different device.
     #[error("{what} belongs to {found}, but {expected} is needed here")]
     WrongDevice {
         /// The object that does not fit.
@@ -42,13 +43,14 @@ pub enum DeviceError {
         /// The device that the object was used with.
         expected: DeviceId,
     },
-    /// Another thread than its own gave work to a per-thread default stream.
+    /// A thread used the per-thread default stream of another thread.
     #[error("a per-thread default stream of {device} was used by another thread than its own")]
     WrongThread {
         /// The stream's device.
         device: DeviceId,
     },
-    /// The host is using managed memory, and the device has no concurrent managed access, so nothing may run.
+    /// A host guard over managed memory is open, and the device has no concurrent managed access. No work may be enqueued
+    /// until the guard is dropped.
     #[error("{device} has no concurrent managed access, and {guards} host guards over managed memory are open")]
     HostAccess {
         /// The device.
@@ -56,7 +58,7 @@ pub enum DeviceError {
         /// The number of open guards.
         guards: usize,
     },
-    /// A range is not within the memory that it was applied to.
+    /// A range exceeds the memory that it was applied to.
     #[error("range {start}..{end} is not within {size} bytes or elements")]
     OutOfRange {
         /// The start of the range.
@@ -66,7 +68,7 @@ pub enum DeviceError {
         /// The length of the memory, in the unit of the range.
         size: usize,
     },
-    /// A slice or a buffer has another number of elements than the buffer that it was used with.
+    /// A slice or a buffer has a different number of elements than the buffer that it was used with.
     #[error("{found} elements were given, but the buffer has {expected}")]
     WrongLength {
         /// The number of elements of the buffer.
@@ -74,7 +76,7 @@ pub enum DeviceError {
         /// The number of elements given.
         found: usize,
     },
-    /// Hints were to be undone for another block than the one that they were given about.
+    /// The hints that were to be undone had been given about another block.
     #[error("the hints were given about the block at {expected:#x}, not about the one at {found:#x}")]
     OtherBlock {
         /// The address of the block that the hints were given about.
@@ -85,7 +87,7 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Returns the driver's error, if the driver refused.
+    /// Returns the driver's error, or `None` if this library refused the operation.
     pub fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::Driver(error) => Some(error),
@@ -93,12 +95,12 @@ impl DeviceError {
         }
     }
 
-    /// Returns the driver's code, if the driver answered with one.
+    /// Returns the driver's error code, or `None` if no driver returned one.
     pub fn code(&self) -> Option<CudaErrorCode> {
         self.driver()?.code()
     }
 
-    /// Returns the device that the error is about, if it is about one.
+    /// Returns the device that the error is about, or `None` if it is about none.
     pub fn device(&self) -> Option<DeviceId> {
         match self {
             Self::Driver(error) => error.device(),

@@ -1,4 +1,4 @@
-//! [`Event`]: a point in a stream's work that others can wait for.
+//! [`Event`]: a point in a stream's work that streams and the host can wait for.
 
 use super::error::DeviceError;
 use super::handle::Device;
@@ -7,27 +7,47 @@ use cumem_driver::owned::OwnedEvent;
 use std::fmt;
 use std::time::Duration;
 
-/// A point in a stream's work. Before its first [record](Self::record) it counts as reached.
+/// A point in a stream's work. An event that was never [recorded](Self::record) counts as done.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let (producer, consumer) = (Stream::new(&device)?, Stream::new(&device)?);
+/// let buffer = Buffer::<u8, _>::zeroed(64 << 20, &producer, CudaResource::new(&device))?;
+///
+/// let zeroed = Event::new(&device)?;
+/// zeroed.record(&producer)?;
+/// consumer.wait(&zeroed)?; // work on `consumer` runs after the buffer is zeroed
+/// zeroed.synchronize()?; // so does the host
+/// assert!(zeroed.is_done()?);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Event {
     owned: OwnedEvent,
     device: Device,
 }
 
 impl Event {
-    /// An event that only orders, without taking the time (`CU_EVENT_DISABLE_TIMING`).
+    /// Creates an event without timing (`CU_EVENT_DISABLE_TIMING`).
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, false)
     }
 
-    /// An event that takes the time, for [`elapsed_since`](Self::elapsed_since).
+    /// Creates an event that also records the time, for [`elapsed_since`](Self::elapsed_since).
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
     pub fn with_timing(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, true)
     }
@@ -36,36 +56,57 @@ impl Event {
         Ok(Self { owned: OwnedEvent::new(device.raw(), timing)?, device: device.clone() })
     }
 
-    /// Its device.
+    /// Returns the device of the event.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Whether the marked work is done, without waiting.
+    /// Reports whether the recorded work is done, without waiting.
     ///
     /// # Errors
     ///
-    /// What the driver answers, errors of earlier work included.
+    /// Returns the driver's error, errors of earlier work included.
     pub fn is_done(&self) -> Result<bool, DriverError> {
         self.owned.is_done()
     }
 
-    /// Waits until the marked work is done.
+    /// Waits until the recorded work is done.
     ///
     /// # Errors
     ///
-    /// What the driver answers, errors of earlier work included.
+    /// Returns the driver's error, errors of earlier work included.
     pub fn synchronize(&self) -> Result<(), DriverError> {
         self.owned.synchronize()
     }
 
-    /// Device time between the mark of `start` and this one, zero if this one was reached first; virtual time
-    /// on a simulated device.
+    /// Returns the device time between `start` and this event, or zero if this event was reached first. On a simulated
+    /// device this is virtual time.
     ///
     /// # Errors
     ///
-    /// `CUDA_ERROR_INVALID_HANDLE` if either was made without timing or never recorded,
-    /// `CUDA_ERROR_NOT_READY` if either mark is not reached yet.
+    /// Returns
+    /// - [`DeviceError::WrongDevice`] if `start` belongs to another device,
+    /// - `CUDA_ERROR_INVALID_HANDLE` if either event was created without timing or was never recorded,
+    /// - `CUDA_ERROR_NOT_READY` if either event is not done yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let [start, end] = [Event::with_timing(&device)?, Event::with_timing(&device)?];
+    /// start.record(&stream)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// end.record(&stream)?;
+    /// end.synchronize()?;
+    /// assert!(end.elapsed_since(&start)?.as_micros() > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn elapsed_since(&self, start: &Event) -> Result<Duration, DeviceError> {
         self.device.check_device("the event", start.device.id())?;
         // SAFETY: both events belong to this device.

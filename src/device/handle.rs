@@ -13,7 +13,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// A GPU, or a simulated one. A shared handle: clones name the same device.
+/// A GPU or a simulated device. The type is a shared handle, so clones refer to the same device.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -31,20 +33,20 @@ pub struct Device {
     inner: Arc<Inner>,
 }
 
-/// All handles to a device share one of these.
+/// The data of a device, shared by all handles to the device.
 struct Inner {
     id: DeviceId,
     attributes: Attributes,
-    /// Present if the device has no concurrent managed access.
+    /// `Some` if the device has no concurrent managed access.
     gate: Option<HostGate>,
-    /// What services keep for the device as long as there is a handle to it.
+    /// Values that services store for the device. They are dropped with the last handle to the device.
     slots: Slots,
     machine: Arc<Machine>,
     simulator: Option<Simulator>,
     raw: RawDevice,
 }
 
-/// The devices of a machine that have handles.
+/// The devices of a machine that a handle refers to.
 #[derive(Default)]
 struct Opened(Mutex<Vec<Weak<Inner>>>);
 
@@ -54,8 +56,13 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Returns [`DriverError::NoDriver`] without a driver (or without the feature `cuda`),
-    /// [`DriverError::NoSuchDevice`] if the driver lists fewer devices, or the driver's error.
+    /// Returns
+    /// - [`DriverError::NoDriver`] if this machine has no usable driver, or if `cumem` was built without the feature
+    ///   `cuda`,
+    /// - [`DriverError::NoSuchDevice`] if the driver lists fewer devices,
+    /// - otherwise the driver's error.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # fn main() -> Result<(), cumem::DriverError> {
@@ -68,12 +75,14 @@ impl Device {
         Self::of_driver(RawDevice::new(Self::cuda_driver()?, ordinal)?, None)
     }
 
-    /// Creates a simulated machine with one device of this profile. Two calls create two machines that share nothing;
+    /// Creates a simulated machine with one device of this profile. Each call creates another machine.
     /// [`Simulator::new`] creates one machine with several devices.
     ///
     /// # Errors
     ///
     /// Returns [`ProfileError::Unsound`] with the name of the field if the profile contradicts itself.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use cumem::sim::Profile;
@@ -94,6 +103,8 @@ impl Device {
     ///
     /// Returns [`DriverError::NoSuchDevice`] if the machine has fewer devices.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use cumem::sim::{Profile, Simulator};
     /// use cumem::Device;
@@ -109,12 +120,15 @@ impl Device {
         Self::of_driver(RawDevice::new(Arc::new(simulator.clone()), ordinal)?, Some(simulator))
     }
 
-    /// Opens the first GPU, or creates a simulated device if there is none. A simulated device is named on standard
-    /// error, with the reason, because its figures are not those of a GPU.
+    /// Opens the first GPU, or creates a simulated device if this machine has no usable driver. In the second case the
+    /// function writes the simulated device and the reason to standard error, because the figures of a simulated device
+    /// are not those of a GPU.
     ///
     /// # Errors
     ///
-    /// Returns the driver's error if there is a driver that refuses the device: that is no reason to simulate.
+    /// Returns the driver's error if the driver lists the device but refuses it. The function does not simulate then.
+    ///
+    /// # Examples
     ///
     /// ```
     /// let device = cumem::Device::first_or_simulated()?;
@@ -123,10 +137,10 @@ impl Device {
     /// ```
     pub fn first_or_simulated() -> Result<Self, DriverError> {
         match Self::open(0) {
-            Err(reason @ DriverError::NoDriver { .. }) => {
+            Err(DriverError::NoDriver { reason, .. }) => {
                 let device = Self::simulated(Profile::default()).expect("the default profile is sound");
-                tracing::warn!(%reason, device = %device, "no GPU: using a simulated device");
-                eprintln!("cumem: using {device}, because there is no GPU ({reason})");
+                tracing::warn!(%reason, device = %device, "no CUDA driver: using a simulated device");
+                eprintln!("cumem: using {device}, because there is no CUDA driver: {reason}");
                 Ok(device)
             }
             opened => opened,
@@ -137,7 +151,10 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Returns [`DriverError::NoDriver`] without a driver.
+    /// Returns [`DriverError::NoDriver`] if this machine has no usable driver, or if `cumem` was built without the
+    /// feature `cuda`.
+    ///
+    /// # Examples
     ///
     /// ```
     /// match cumem::Device::count() {
@@ -156,7 +173,7 @@ impl Device {
 
     #[cfg(not(feature = "cuda"))]
     fn cuda_driver() -> Result<Arc<dyn Driver>, DriverError> {
-        let reason = "cumem was built without its feature `cuda`; add `features = [\"cuda\"]` to the dependency".into();
+        let reason = "cumem was built without the feature `cuda`; for a GPU, add `features = [\"cuda\"]` to the dependency".into();
         Err(DriverError::NoDriver { reason, code: None })
     }
 
@@ -178,24 +195,60 @@ impl Device {
     }
 
     /// Returns the id of the device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    ///
+    /// let device = Device::simulated(Profile::default())?;
+    /// assert_eq!(device.id().ordinal(), 0);
+    /// assert!(device.id().is_simulated());
+    /// # Ok::<_, cumem::sim::ProfileError>(())
+    /// ```
     #[inline]
     pub fn id(&self) -> DeviceId {
         self.inner.id
     }
 
-    /// Returns the facts about the device, which were read when the first handle to it was created.
+    /// Returns the properties of the device. They are read when the first handle to the device is created.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    ///
+    /// let windows = Device::simulated(Profile::wsl())?;
+    /// assert!(windows.attributes().managed_memory);
+    /// assert!(!windows.attributes().concurrent_managed_access);
+    /// # Ok::<_, cumem::sim::ProfileError>(())
+    /// ```
     #[inline]
     pub fn attributes(&self) -> &Attributes {
         &self.inner.attributes
     }
 
-    /// Reports whether the device is a model rather than a GPU.
+    /// Reports whether the device is simulated.
     #[inline]
     pub fn is_simulated(&self) -> bool {
         self.id().is_simulated()
     }
 
-    /// Returns the simulator that the device belongs to, if it is simulated.
+    /// Returns the simulator that the device belongs to, or `None` for a GPU.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    ///
+    /// let device = Device::simulated(Profile::default())?;
+    /// let simulator = device.simulator().expect("the device is simulated");
+    /// println!("{:?} of simulated time", simulator.clock());
+    /// # Ok::<_, cumem::sim::ProfileError>(())
+    /// ```
     pub fn simulator(&self) -> Option<&Simulator> {
         self.inner.simulator.as_ref()
     }
@@ -205,50 +258,131 @@ impl Device {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let before = device.memory_info()?.free;
+    /// let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// assert!(device.memory_info()?.free <= before - buffer.size_bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn memory_info(&self) -> Result<MemoryInfo, DriverError> {
         self.driver().memory_info(self.ordinal())
     }
 
-    /// Blocks the calling thread until the device has done all its work, on every stream.
+    /// Waits until the device has done all work of all its streams.
     ///
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// device.synchronize()?;
+    /// assert!(stream.is_idle()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn synchronize(&self) -> Result<(), DriverError> {
         self.driver().synchronize_device(self.ordinal())
     }
 
-    /// Returns what a pointer points to, as far as the driver knows.
+    /// Returns the type and the device of the memory that a pointer points to.
     ///
     /// # Errors
     ///
-    /// Returns `CUDA_ERROR_INVALID_VALUE` for memory that the driver does not know, such as memory of `malloc`.
+    /// Returns `CUDA_ERROR_INVALID_VALUE` if the driver does not know the memory, for example memory of `malloc`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::device::MemoryType;
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u8, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// let info = device.pointer_info(buffer.as_ptr())?;
+    /// assert_eq!((info.memory_type, info.device), (MemoryType::Device, device.id()));
+    /// assert!(device.pointer_info(Box::new(7_u8).as_ref()).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pointer_info(&self, ptr: *const u8) -> Result<PointerInfo, DriverError> {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
-    /// Refuses an object `what` that belongs to another device than this one.
+    /// Checks that an object belongs to this device. `found` is the device of the object, and `what` names the object
+    /// in the error.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::WrongDevice`] with both ids unless `found` is this device.
+    /// Returns [`DeviceError::WrongDevice`] if `found` is another device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let [device, other] = [Device::simulated(Profile::a100())?, Device::simulated(Profile::a100())?];
+    /// let stream = Stream::new(&other)?;
+    /// let error = device.check_device("the stream", stream.device_id()).unwrap_err();
+    /// let text = format!("the stream belongs to {}, but {} is needed here", other.id(), device.id());
+    /// assert_eq!(error.to_string(), text);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn check_device(&self, what: &'static str, found: DeviceId) -> Result<(), DeviceError> {
         if found == self.id() { Ok(()) } else { Err(wrong_device(what, found, self.id())) }
     }
 
-    /// Returns another device of the same driver or simulator.
+    /// Returns device `ordinal` of the same driver or simulator.
     ///
     /// # Errors
     ///
-    /// Returns [`DriverError::NoSuchDevice`], or the driver's error.
+    /// Returns [`DriverError::NoSuchDevice`] if the driver or simulator has fewer devices, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// assert_eq!(device.sibling(0)?, device);
+    /// assert_eq!(device.sibling(1).unwrap_err().to_string(), "there is no device 1: the driver lists 1");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sibling(&self, ordinal: u32) -> Result<Self, DriverError> {
         let raw = RawDevice::new(Arc::clone(self.inner.raw.shared_driver()), ordinal)?;
         Self::of_driver(raw, self.simulator())
     }
 
-    /// Enqueues work with `enqueue`. Refuses while the host is using managed memory that the work would make
-    /// inaccessible.
+    /// Enqueues work with `enqueue`. Returns an error while a host guard over managed memory is open, because the work
+    /// would make the memory inaccessible to the host.
     pub(crate) fn enqueue(&self, enqueue: impl FnOnce() -> Result<(), DriverError>) -> Result<(), DeviceError> {
         match &self.inner.gate {
             None => Ok(enqueue()?),
@@ -256,12 +390,13 @@ impl Device {
         }
     }
 
-    /// The gate that keeps host access and work apart, if the device has no concurrent managed access.
+    /// Returns the gate that keeps host access and device work apart, or `None` if the device has concurrent managed
+    /// access.
     pub(crate) fn host_gate(&self) -> Option<&HostGate> {
         self.inner.gate.as_ref()
     }
 
-    /// Returns a device of the same machine if there is a handle to it.
+    /// Returns device `ordinal` of the same machine, or `None` if no handle refers to that device.
     pub(crate) fn opened_sibling(&self, ordinal: u32) -> Option<Self> {
         let opened = self.machine().slots().get(Opened::default);
         let opened = opened.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,8 +429,8 @@ impl Device {
         self.tell(&Notice::Freed { memory, addr, bytes });
     }
 
-    /// Copies `bytes` bytes between the host and memory at `addr` with `copy`, and announces how long that took if it
-    /// succeeded: virtual time on a simulated device.
+    /// Copies `bytes` bytes between the host and the memory at `addr` with `copy`. If the copy succeeds, the function
+    /// announces the copy with its duration, which is virtual time on a simulated device.
     pub(crate) fn tell_copied<T, E>(
         &self,
         addr: u64,
@@ -315,19 +450,19 @@ impl Device {
         Ok(copied)
     }
 
-    /// Returns what this library knows of all devices of the driver or simulator.
+    /// Returns the data that this library keeps about all devices of the driver or simulator.
     #[inline]
     pub(crate) fn machine(&self) -> &Arc<Machine> {
         &self.inner.machine
     }
 
-    /// Returns the values that services keep as long as there is a handle to the device.
+    /// Returns the values that services store for the device.
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.inner.slots
     }
 
-    /// Returns what only a simulated machine offers.
+    /// Returns the calls that only a simulated machine has, or `None` for a GPU.
     #[inline]
     pub(crate) fn model(&self) -> Option<&dyn Model> {
         self.driver().model()
@@ -362,7 +497,7 @@ impl PartialEq for Device {
 
 impl Eq for Device {}
 
-/// `cuda:0 (NVIDIA H100 80GB HBM3)`, `sim:0 (h100-pcie5, simulated)`.
+/// Writes, for example, `cuda:0 (NVIDIA H100 80GB HBM3)` or `sim:0 (h100-pcie5, simulated)`.
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let simulated = if self.is_simulated() { ", simulated" } else { "" };

@@ -1,16 +1,18 @@
-//! [`HostGate`]: on a device without concurrent managed access, the host touches unified memory only while nothing
-//! runs, and nothing starts while the host touches it.
+//! [`HostGate`]: keeps host access to managed memory and work apart on a device without concurrent managed access.
 //!
-//! There the driver unmaps all unified memory from the host whenever anything runs on the device, whatever it uses
-//! (CUDA programming guide, "coherency and concurrency"); a touch is a fault of the process. So a guard over such
-//! memory closes the gate, and what this library would enqueue meanwhile is refused.
+//! On such a device, the driver unmaps all managed memory from the host while anything runs on the device, whichever
+//! memory it uses (CUDA programming guide, "coherency and concurrency"). A host access then crashes the process. So a
+//! host guard over managed memory closes the gate: it waits for the device, and until the guard is dropped, this library
+//! refuses to enqueue work.
 
 use super::error::DeviceError;
 use cumem_driver::{DeviceId, DriverError};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Who is on which side, of one device. Only the figures are locked: in a call of a simulator the work of kernels may
-/// be done, and that may come here again.
+/// Counts the open host guards and the calls that are enqueueing work, for one device.
+///
+/// The lock protects only the two counters and is not held during a driver call. In a call of a simulator, the closures
+/// of kernels may run, and such a closure may use the gate again.
 #[derive(Debug, Default)]
 pub(crate) struct HostGate {
     figures: Mutex<Figures>,
@@ -19,14 +21,14 @@ pub(crate) struct HostGate {
 
 #[derive(Debug, Default)]
 struct Figures {
-    /// Host guards that are open, or wait for the device.
+    /// Number of host guards that are open or wait for the device.
     guards: usize,
-    /// Calls that are enqueueing something.
+    /// Number of calls that are enqueueing work.
     passing: usize,
 }
 
 impl HostGate {
-    /// Enqueues with `enqueue`, unless the host is at it.
+    /// Calls `enqueue`, or returns [`DeviceError::HostAccess`] if a host guard is open.
     pub(crate) fn pass<T>(
         &self,
         device: DeviceId,
@@ -43,14 +45,15 @@ impl HostGate {
         Ok(enqueue()?)
     }
 
-    /// Closes the gate, and waits with `wait` for what has passed it.
+    /// Closes the gate. Then calls `wait`, which waits for the work that was enqueued before.
     pub(crate) fn close(&self, wait: impl Fn() -> Result<(), DriverError>) -> Result<Closed<'_>, DriverError> {
         let (closed, passing) = {
             let mut figures = self.lock();
             figures.guards += 1;
             (Closed(self), figures.passing > 0)
         };
-        // First of all: within a kernel's work, which may be why somebody is still passing, it fails.
+        // `wait` comes before the wait for passing calls. Inside the closure of a kernel, whose enqueueing call may still
+        // be passing, `wait` returns an error. Waiting for that call first would deadlock.
         wait()?;
         if passing {
             let figures = self.passed.wait_while(self.lock(), |figures| figures.passing > 0);
@@ -65,7 +68,7 @@ impl HostGate {
     }
 }
 
-/// A call is between the check and the device's queue.
+/// Counts a call as passing from the check of the gate until its work is enqueued.
 struct Passing<'a>(&'a HostGate);
 
 impl Drop for Passing<'_> {
@@ -75,7 +78,7 @@ impl Drop for Passing<'_> {
     }
 }
 
-/// Keeps the gate closed.
+/// Keeps the gate closed until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Closed<'a>(&'a HostGate);
 
@@ -109,7 +112,7 @@ mod tests {
                 })
             });
             entered.recv().unwrap();
-            // The first wait comes too early for what is being enqueued; it is let go then.
+            // The first `wait` runs before the work is enqueued, and then lets the enqueueing thread continue.
             let waits = Mutex::new(Vec::new());
             let closed = gate.close(|| {
                 waits.lock().unwrap().push(enqueued.load(Ordering::Relaxed));

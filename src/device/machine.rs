@@ -1,4 +1,4 @@
-//! [`Machine`]: what this library knows of all devices of one driver, or of one simulator.
+//! [`Machine`]: the data that this library keeps about all devices of one driver or one simulator.
 
 use super::notice::{LeafMemory, Listener, Listeners};
 use super::slots::Slots;
@@ -6,9 +6,8 @@ use cumem_driver::Driver;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-/// What this library knows of all devices of one driver, or of one simulator. It is kept at the driver, and lives as
-/// long as the driver does: for the NVIDIA driver until the process ends, for a simulator until its last handle is
-/// dropped.
+/// The data that this library keeps about all devices of one driver or one simulator. The driver stores it and drops it
+/// with itself. The NVIDIA driver lives until the process ends, a simulator until its last handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
     slots: Slots,
@@ -16,16 +15,16 @@ pub(crate) struct Machine {
     allocated: Arc<Allocated>,
 }
 
-/// Bytes that the leaves of this library have from the driver.
+/// Bytes that the leaves of this library have allocated from the driver.
 #[derive(Debug)]
 pub(crate) struct Allocated {
     managed: AtomicUsize,
-    /// Device memory, by device.
+    /// Bytes of device memory, by device.
     plain: Box<[AtomicUsize]>,
 }
 
 impl Machine {
-    /// Returns the machine of a driver, which the first call creates.
+    /// Returns the machine of a driver. The first call creates it.
     pub(crate) fn of(driver: &dyn Driver) -> Arc<Self> {
         driver.extension().get_or_init(|| {
             let plain = (0..driver.device_count()).map(|_| AtomicUsize::new(0)).collect();
@@ -39,13 +38,13 @@ impl Machine {
         self.allocated.plain.len()
     }
 
-    /// Returns the values that services keep for this machine.
+    /// Returns the values that services store for this machine.
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
     }
 
-    /// Returns what the leaves of this library have from the driver.
+    /// Returns the counters of the bytes that the leaves of this library have allocated from the driver.
     pub(crate) fn allocated(&self) -> &Arc<Allocated> {
         &self.allocated
     }
@@ -62,12 +61,12 @@ impl Machine {
 }
 
 impl Allocated {
-    /// Bytes of managed memory.
+    /// Returns the bytes of managed memory.
     pub(crate) fn managed(&self) -> usize {
         self.managed.load(Relaxed)
     }
 
-    /// Bytes of device memory of device `d`.
+    /// Returns the bytes of device memory of device `d`.
     pub(crate) fn plain(&self, d: usize) -> usize {
         self.plain[d].load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Kernels: [`Module`] and [`Function`] of a GPU, [`HostKernel`] in their place on a simulated device.
+//! [`Module`] and [`Function`]: kernels of a GPU.
 
 use super::handle::Device;
 use cumem_driver::owned::OwnedModule;
@@ -6,7 +6,30 @@ use cumem_driver::{DriverError, RawFunction};
 use std::fmt;
 use std::sync::Arc;
 
-/// A loaded module. Functions keep it loaded.
+/// A module of kernels that is loaded on a GPU.
+///
+/// The type is a shared handle. The module is unloaded when the last handle and the last [`Function`] of it are
+/// dropped. A simulated device runs closures instead, see [`kernel`](crate::kernel).
+///
+/// # Examples
+///
+/// ```no_run
+/// use cumem::kernel::{KernelArg, LaunchConfig, Module};
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+///
+/// # fn example(ptx: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::open(0)?;
+/// let stream = Stream::new(&device)?;
+/// let numbers = Buffer::<u32, _>::zeroed(1000, &stream, CudaResource::new(&device))?;
+///
+/// let fill = Module::from_ptx(&device, ptx)?.function("fill")?;
+/// let arguments = [KernelArg::new(numbers.device_address()), KernelArg::new(1000_u32), KernelArg::new(7_u32)];
+/// // SAFETY: `fill` takes an address, a count and a value. It writes 1000 numbers, and the buffer holds 1000.
+/// unsafe { stream.launch_kernel(&fill, LaunchConfig::for_elements(1000, 256), &arguments) }?;
+/// assert_eq!(numbers.to_vec()?, [7; 1000]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Module {
     inner: Arc<Loaded>,
@@ -22,18 +45,31 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] on a simulated device, or what the driver answers
-    /// (`CUDA_ERROR_INVALID_PTX`, `CUDA_ERROR_UNSUPPORTED_PTX_VERSION`, ...).
+    /// Returns [`DriverError::NotSupported`] if the device is simulated, [`DriverError::Compile`] with the compiler's log
+    /// if the driver rejects the code, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::kernel::Module;
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, DriverError};
+    ///
+    /// let device = Device::simulated(Profile::default())?;
+    /// let error = Module::from_ptx(&device, "").unwrap_err();
+    /// assert!(matches!(error, DriverError::NotSupported { .. }));
+    /// # Ok::<_, cumem::sim::ProfileError>(())
+    /// ```
     pub fn from_ptx(device: &Device, ptx: &str) -> Result<Self, DriverError> {
         let owned = OwnedModule::load(device.raw(), ptx)?;
         Ok(Self { inner: Arc::new(Loaded { owned, device: device.clone() }) })
     }
 
-    /// The kernel called `name`.
+    /// Returns the kernel `name`.
     ///
     /// # Errors
     ///
-    /// `CUDA_ERROR_NOT_FOUND` if the module has none.
+    /// Returns `CUDA_ERROR_NOT_FOUND` if the module has no kernel of this name.
     pub fn function(&self, name: &str) -> Result<Function, DriverError> {
         Ok(Function { raw: self.inner.owned.function(name)?, module: self.clone() })
     }
@@ -45,7 +81,18 @@ impl fmt::Debug for Module {
     }
 }
 
-/// A kernel, for [`Stream::launch_kernel`](crate::Stream::launch_kernel).
+/// A kernel of a [`Module`], for [`Stream::launch_kernel`](crate::Stream::launch_kernel).
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn example(ptx: &str) -> Result<(), cumem::DriverError> {
+/// let device = cumem::Device::open(0)?;
+/// let fill = cumem::kernel::Module::from_ptx(&device, ptx)?.function("fill")?;
+/// assert_eq!(fill.device(), &device); // the module stays loaded as long as `fill` exists
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Function {
     raw: RawFunction,
@@ -53,7 +100,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// The device that it was loaded for.
+    /// Returns the device that the kernel was loaded for.
     pub fn device(&self) -> &Device {
         &self.module.inner.device
     }

@@ -1,7 +1,7 @@
 //! [`Notice`]: something that was done to memory, announced once to every listener.
 //!
-//! Devices, streams, leaves and buffers announce. Residency, migration accounting and automatic prefetch listen, each
-//! to the notices that it is interested in, so the code that announces names none of them.
+//! Devices, streams, leaves and buffers announce notices. Residency, migration accounting and automatic prefetch are
+//! listeners. Each receives the kinds of notices that it is interested in, so the announcing code depends on no listener.
 
 use cumem_driver::{Access, DeviceId, Location};
 use smallvec::SmallVec;
@@ -22,22 +22,22 @@ pub(crate) enum Notice<'a> {
     Prefetched { addr: u64, bytes: usize, to: Location },
     /// Advice was given.
     Advised { addr: u64, bytes: usize },
-    /// The host was given access; the pages may move to it.
+    /// The host was given access to the memory. Its pages may migrate to the host.
     HostAccess { addr: u64, bytes: usize, write: bool },
     /// The program declared that work on the device uses the memory.
     DeviceUse { addr: u64, bytes: usize },
-    /// A kernel was launched; a kernel of a simulated device says what it accesses.
+    /// A kernel was launched. `accesses` lists the accesses of a kernel of a simulated device, and is empty for a GPU.
     Launched { accesses: &'a [Access] },
     /// Bytes were copied between the host and a buffer, and the copy is complete.
     Copied { addr: u64, bytes: usize, to: Location, took: Duration },
 }
 
-/// The memory that a leaf allocates, as far as it counts against a device's memory.
+/// The memory of a leaf that counts against a device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeafMemory {
     /// Device memory.
     Plain,
-    /// Managed memory, which may be on any device.
+    /// Managed memory, whose pages may be on any device.
     Managed,
 }
 
@@ -81,7 +81,7 @@ impl Notice<'_> {
 
 /// Receives notices.
 pub(crate) trait Listener: Debug + Send + Sync {
-    /// Returns the kinds of notices to receive. The answer must not change.
+    /// Returns the kinds of notices to receive. All calls must return the same kinds.
     fn interest(&self) -> Interest;
 
     /// Receives one notice. `device` is the device that the work was done for or enqueued on. No lock of the
@@ -92,7 +92,8 @@ pub(crate) trait Listener: Debug + Send + Sync {
 /// The listeners of a machine.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    /// The union of their interests, which is read without the lock: a notice that no listener wants costs one load.
+    /// The union of the listeners' interests. It is read without the lock, so a notice that no listener wants costs one
+    /// load.
     interest: AtomicU32,
     list: RwLock<Vec<Weak<dyn Listener>>>,
 }
@@ -102,13 +103,13 @@ impl Listeners {
         self.change(|list| list.push(listener));
     }
 
-    /// Removes `listener`, and those that were dropped.
+    /// Removes `listener`, and all listeners that were dropped.
     pub(super) fn remove(&self, listener: &Weak<dyn Listener>) {
         self.change(|list| list.retain(|other| !other.ptr_eq(listener)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Weak<dyn Listener>>)) {
-        // Strong handles are dropped after the lock is released, because they may be the last ones.
+        // The strong handles are dropped after the lock is released, because one may be the last and drop its listener.
         let mut held: SmallVec<[Arc<dyn Listener>; 4]> = SmallVec::new();
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut list);

@@ -1,12 +1,12 @@
-//! [`Slots`]: values that services above keep for a machine or a device, at most one of each type.
+//! [`Slots`]: values that services store for a machine or a device, at most one of each type.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// At most one value of each type. A service asks for its value by type, so the owner of the slots names no service.
-/// Looking a value up takes no lock. Values are dropped with the slots.
+/// At most one value of each type. A service gets its value by type, so the owner of the slots does not depend on the
+/// services. Getting an existing value takes no lock. Values are dropped with the slots.
 #[derive(Default)]
 pub(crate) struct Slots(OnceLock<Box<Slot>>);
 
@@ -16,8 +16,7 @@ struct Slot {
 }
 
 impl Slots {
-    /// Returns the value of type `T`, which `make` creates at the first call. `make` must not ask these slots for
-    /// another value.
+    /// Returns the value of type `T`. The first call creates it with `make`, which must not call `get` on these slots.
     #[inline]
     pub(crate) fn get<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
         let mut slots = self;

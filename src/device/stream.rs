@@ -1,4 +1,4 @@
-//! [`Stream`]: an order of work on a device.
+//! [`Stream`]: an ordered queue of work on a device.
 
 use super::error::DeviceError;
 use super::event::Event;
@@ -16,8 +16,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 
-/// An order of work on a device. A shared handle: clones are the same stream, and the CUDA stream
-/// lives until the last of them is gone, so whoever keeps one (a buffer, a pool's free list) can rely on it.
+/// An ordered queue of work on a device.
+///
+/// The type is a shared handle, so clones refer to the same CUDA stream. The CUDA stream is destroyed with the last
+/// handle. A buffer or a pool keeps a handle to each stream that it uses.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+/// assert!(!stream.is_idle()?); // the zeroing is enqueued, and the host does not wait for it
+/// stream.synchronize()?;
+/// assert!(stream.is_idle()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Stream {
     inner: Arc<Inner>,
@@ -33,15 +52,29 @@ struct Inner {
 
 #[derive(Debug)]
 enum Origin {
-    /// Destroyed with the last handle.
+    /// A stream that this library created and destroys with the last handle.
     Owned(#[expect(dead_code, reason = "only dropped")] OwnedStream),
     Legacy,
     PerThread(ThreadId),
     Foreign,
 }
 
-/// A number that no other stream of this process has or will have, unlike the handle of the driver,
-/// which it reuses.
+/// A number that identifies a stream within the process. It is never reused, while the driver reuses its handles.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, Stream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let (stream, other) = (Stream::new(&device)?, Stream::new(&device)?);
+/// assert_eq!(stream.id(), stream.clone().id());
+/// assert_ne!(stream.id(), other.id());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u64);
 
@@ -51,7 +84,7 @@ impl StreamId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The number.
+    /// Returns the number.
     #[inline]
     pub fn as_u64(self) -> u64 {
         self.0
@@ -71,7 +104,7 @@ thread_local! {
     static PER_THREAD_IDS: RefCell<PerThreadIds> = const { RefCell::new(PerThreadIds(Vec::new())) };
 }
 
-/// The ids of the default streams of one thread, by machine and device.
+/// The ids of the per-thread default streams of one thread, by machine and device.
 struct PerThreadIds(Vec<(Weak<Machine>, u32, StreamId)>);
 
 impl PerThreadIds {
@@ -90,22 +123,21 @@ impl PerThreadIds {
 }
 
 impl Stream {
-    /// A new stream that does not synchronise with the legacy default stream
-    /// (`CU_STREAM_NON_BLOCKING`).
+    /// Creates a stream that does not synchronize with the legacy default stream (`CU_STREAM_NON_BLOCKING`).
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, false)
     }
 
-    /// A new stream that waits for the legacy default stream and is waited for by it
-    /// (`CU_STREAM_DEFAULT`), for programs that mix both.
+    /// Creates a stream that synchronizes with the legacy default stream (`CU_STREAM_DEFAULT`): work on either of them
+    /// waits for earlier work on the other. For programs that use both.
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
     pub fn blocking(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, true)
     }
@@ -115,33 +147,67 @@ impl Stream {
         Ok(Self::assemble(device, owned.raw(), StreamId::unique(), Origin::Owned(owned)))
     }
 
-    /// The legacy default stream of the device (`CU_STREAM_LEGACY`).
+    /// Returns the legacy default stream of the device (`CU_STREAM_LEGACY`).
     pub fn legacy_default(device: &Device) -> Self {
         let ids = device.machine().slots().get(|| LegacyIds::new(device.machine().devices()));
         let id = *ids.0[device.ordinal() as usize].get_or_init(StreamId::unique);
         Self::assemble(device, RawStream::LEGACY, id, Origin::Legacy)
     }
 
-    /// The calling thread's default stream (`CU_STREAM_PER_THREAD`). The handle may travel, but only
-    /// this thread may give it work: to the driver the same handle means another stream elsewhere.
+    /// Returns the calling thread's default stream (`CU_STREAM_PER_THREAD`).
+    ///
+    /// Other threads may keep the result, but only the calling thread may enqueue work on it: in another thread, the
+    /// driver's handle refers to that thread's stream. Calls of another thread return [`DeviceError::WrongThread`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, DeviceError, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::per_thread_default(&device);
+    /// stream.synchronize()?;
+    /// let elsewhere = std::thread::scope(|scope| scope.spawn(|| stream.synchronize()).join().unwrap());
+    /// assert_eq!(elsewhere, Err(DeviceError::WrongThread { device: device.id() }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn per_thread_default(device: &Device) -> Self {
         let id = PER_THREAD_IDS.try_with(|ids| ids.borrow_mut().of(device));
-        // While the thread ends its table may be gone; a new number is then as good, because the thread cannot have
-        // compared it with an earlier one.
+        // While the thread ends, its table may already be dropped. A new number is correct then, because the thread can
+        // no longer compare it with an earlier one.
         let id = id.unwrap_or_else(|_| StreamId::unique());
         let origin = Origin::PerThread(thread::current().id());
         Self::assemble(device, RawStream::PER_THREAD, id, origin)
     }
 
-    /// A stream that somebody else owns, by its `CUstream`. Never destroyed by this library. The handles of the default
-    /// streams (0, 1, 2) give those.
+    /// Returns a handle to a stream that other code created, such as the CUDA runtime, from its `CUstream`. This library
+    /// never destroys that stream. The handles 0, 1 and 2 refer to the default streams.
     ///
     /// # Safety
     ///
-    /// - `handle` is a stream of `device`, made in its primary context, which the CUDA runtime and this library use.
-    /// - It stays one until the last clone of the result, the buffers made on it, and the pools that blocks were given
-    ///   back to on it are gone.
-    /// - It is not being captured into a graph while this library uses it.
+    /// The caller must ensure that
+    /// - `handle` is a stream of `device`, created in its primary context, which the CUDA runtime and this library use,
+    /// - the stream is not destroyed before the last clone of the result is dropped, nor before the buffers on the
+    ///   stream and the pools that got blocks back on it are dropped,
+    /// - the stream is not captured into a graph while this library uses it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// // SAFETY: 1 is the handle of the legacy default stream, which always exists.
+    /// let stream = unsafe { Stream::from_raw(&device, 1) };
+    /// assert_eq!(stream, Stream::legacy_default(&device));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub unsafe fn from_raw(device: &Device, handle: u64) -> Self {
         match RawStream(handle) {
             RawStream(0) | RawStream::LEGACY => Self::legacy_default(device),
@@ -155,31 +221,49 @@ impl Stream {
         Self { inner: Arc::new(Inner { raw, id, device_id, origin, device: device.clone() }) }
     }
 
-    /// Its device.
+    /// Returns the device of the stream.
     #[inline]
     pub fn device(&self) -> &Device {
         &self.inner.device
     }
 
-    /// The id of its device, without the way to it.
+    /// Returns the id of the stream's device. Cheaper than `device().id()`, because the stream stores the id itself.
     #[inline]
     pub fn device_id(&self) -> DeviceId {
         self.inner.device_id
     }
 
-    /// Which stream this is.
+    /// Returns the id of the stream.
     #[inline]
     pub fn id(&self) -> StreamId {
         self.inner.id
     }
 
-    /// The driver's handle (`CUstream`), or the simulator's number. It is good as long as this stream is.
+    /// Returns the driver's handle (`CUstream`), or the simulator's number. It is valid until the last handle to the stream
+    /// is dropped.
     pub fn as_raw(&self) -> u64 {
         self.inner.raw.0
     }
 
-    /// How many handles of this library to this stream there are. At one, nobody else can give it work through this
-    /// library any more. A default stream can be named by anybody at any time, so it always counts as held by many.
+    /// Returns the number of handles to this stream. If it is one, no other code can enqueue work on the stream through
+    /// this library. For a default stream the result is `usize::MAX`, because any code can get a handle to it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let clone = stream.clone();
+    /// assert_eq!(stream.handles(), 2);
+    /// drop(clone);
+    /// assert_eq!(stream.handles(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handles(&self) -> usize {
         match self.inner.origin {
             Origin::Owned(_) | Origin::Foreign => Arc::strong_count(&self.inner),
@@ -191,30 +275,36 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What the driver answers, errors of earlier work included.
+    /// Returns [`DeviceError::WrongThread`] for another thread's default stream, or the driver's error, errors of
+    /// earlier work included.
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the handle is this stream's, which is alive.
         Ok(unsafe { device.driver().synchronize_stream(device.ordinal(), raw) }?)
     }
 
-    /// Whether the stream has done all its work, without waiting.
+    /// Reports whether the stream has done all its work, without waiting.
     ///
     /// # Errors
     ///
-    /// What the driver answers, errors of earlier work included.
+    /// Returns [`DeviceError::WrongThread`] for another thread's default stream, or the driver's error, errors of
+    /// earlier work included.
     pub fn is_idle(&self) -> Result<bool, DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the handle is this stream's, which is alive.
         Ok(unsafe { device.driver().query_stream(device.ordinal(), raw) }?)
     }
 
-    /// Makes work enqueued here from now on wait for the work before the last
-    /// [record](Event::record) of `event`. Does not block the host.
+    /// Makes the work that is enqueued on this stream from now on wait for `event`, as it was
+    /// [recorded](Event::record) last. Does not block the host.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongDevice`] if the event belongs to another simulator, or what the driver answers.
+    /// Returns [`DeviceError::WrongDevice`] if the event belongs to another simulator or driver, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// See [`Event`].
     pub fn wait(&self, event: &Event) -> Result<(), DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         if !event.device().id().same_machine(device.id()) {
@@ -224,11 +314,29 @@ impl Stream {
         Ok(unsafe { device.driver().wait_event(device.ordinal(), raw, event.owned().raw()) }?)
     }
 
-    /// Makes work enqueued here from now on wait for the work enqueued on `other` so far.
+    /// Makes the work that is enqueued on this stream from now on wait for the work enqueued on `other` so far. Does not
+    /// block the host.
     ///
     /// # Errors
     ///
-    /// Those of [`Event::new`], [`Event::record`] and [`Stream::wait`].
+    /// Returns the errors of [`Event::new`], [`Event::record`] and [`Stream::wait`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let (producer, consumer) = (Stream::new(&device)?, Stream::new(&device)?);
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &producer, CudaResource::new(&device))?;
+    /// consumer.wait_for(&producer)?;
+    /// consumer.synchronize()?;
+    /// assert!(producer.is_idle()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_for(&self, other: &Stream) -> Result<(), DeviceError> {
         if self.id() == other.id() {
             return Ok(());
@@ -238,17 +346,23 @@ impl Stream {
         self.wait(&event)
     }
 
-    /// Launches a kernel.
+    /// Launches a kernel. For an example, see [`Module`](crate::kernel::Module).
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongDevice`] if the function was loaded for another device, or what the driver
-    /// answers.
+    /// Returns
+    /// - [`DeviceError::WrongDevice`] if the function was loaded for another device,
+    /// - [`DeviceError::HostAccess`] while a host guard over managed memory is open on a device without concurrent
+    ///   managed access,
+    /// - [`DeviceError::WrongThread`] for another thread's default stream,
+    /// - otherwise the driver's error.
     ///
     /// # Safety
     ///
-    /// `args` are what the kernel takes, in number and type, and everything that the kernel touches is
-    /// valid, and used in no conflicting way, until the stream has passed it.
+    /// The caller must ensure that
+    /// - `args` match the kernel's parameters in number and types,
+    /// - all memory that the kernel uses stays valid, and is not used in a conflicting way, until the stream has passed
+    ///   the kernel.
     pub unsafe fn launch_kernel(
         &self,
         function: &Function,
@@ -257,36 +371,62 @@ impl Stream {
     ) -> Result<(), DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         device.check_device("the kernel", function.device().id())?;
-        // SAFETY: the caller vouches for the arguments; both handles are alive.
+        // SAFETY: the caller ensures that the arguments match; both handles are alive.
         device.enqueue(|| unsafe { device.driver().launch(device.ordinal(), function.raw(), config, args, raw) })?;
         device.tell(&Notice::Launched { accesses: &[] });
         Ok(())
     }
 
-    /// Enqueues work of a simulated device, which the host does when its turn comes.
+    /// Enqueues a kernel of a simulated device. The kernel is a closure, which the host runs when the stream reaches it.
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] on a GPU; what the simulator finds wrong.
+    /// Returns
+    /// - [`DriverError::NotSupported`] if the device is a GPU,
+    /// - [`DeviceError::HostAccess`] while a host guard over managed memory is open on a device without concurrent
+    ///   managed access,
+    /// - [`DeviceError::WrongThread`] for another thread's default stream,
+    /// - otherwise the simulator's error.
     ///
     /// # Safety
     ///
-    /// The ranges that the kernel declares stay valid, hold initialised bytes, and are used in no conflicting way,
-    /// until the stream has passed it.
+    /// The caller must ensure that the ranges that the kernel declares stay valid, hold initialized bytes, and are not
+    /// used in a conflicting way until the stream has passed the kernel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::kernel::HostKernel;
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let numbers = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+    /// let fill = HostKernel::new("fill", |memory| memory.write::<u32>(0).fill(7));
+    /// let fill = fill.writes(numbers.device_address(), numbers.size_bytes());
+    /// // SAFETY: the kernel writes the buffer, which lives until `to_vec` has waited for the kernel.
+    /// unsafe { stream.launch_host(fill) }?;
+    /// assert_eq!(numbers.to_vec()?, [7, 7, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub unsafe fn launch_host(&self, kernel: HostKernel) -> Result<(), DeviceError> {
         let _site = CallSite::here();
         let (raw, device) = (self.raw()?, self.device());
         let heard = device.wants(Interest::LAUNCHED);
         let accesses = if heard { kernel.accesses.clone() } else { Default::default() };
-        // SAFETY: the caller vouches for the declared ranges; the handle is alive.
+        // SAFETY: the caller ensures that the declared ranges are valid; the handle is alive.
         device.enqueue(|| unsafe { device.driver().launch_host(device.ordinal(), kernel, raw) })?;
         device.tell(&Notice::Launched { accesses: &accesses });
         Ok(())
     }
 
-    /// Waits for the work that a host access to memory of this stream must wait for: the work of the stream, or of the
-    /// device if it has no concurrent managed access. Such a device refuses other work for as long as the result lives.
+    /// Waits for the work that must be done before the host accesses memory of this stream. This is the work of the
+    /// stream, or of the whole device if the device has no concurrent managed access. Such a device refuses further work
+    /// until the result is dropped.
     pub(crate) fn host_access(&self) -> Result<Option<Closed<'_>>, DeviceError> {
         match self.device().host_gate() {
             None => self.synchronize().map(|()| None),
@@ -294,7 +434,7 @@ impl Stream {
         }
     }
 
-    /// The driver's handle, for use by the calling thread now.
+    /// Returns the driver's handle, or an error if the stream is the default stream of another thread.
     #[inline]
     pub(crate) fn raw(&self) -> Result<RawStream, DeviceError> {
         match self.inner.origin {
@@ -307,11 +447,30 @@ impl Stream {
 }
 
 impl Event {
-    /// Marks the end of the work enqueued on `stream` so far; the earlier mark is forgotten.
+    /// Records the event: it is done when the work enqueued on `stream` so far is done. A later record replaces an
+    /// earlier one.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongDevice`] if the stream belongs to another device, or what the driver answers.
+    /// Returns [`DeviceError::WrongDevice`] if the stream belongs to another device, [`DeviceError::WrongThread`] for
+    /// another thread's default stream, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let (stream, event) = (Stream::new(&device)?, Event::new(&device)?);
+    /// assert!(event.is_done()?); // never recorded
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// event.record(&stream)?;
+    /// assert!(!event.is_done()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn record(&self, stream: &Stream) -> Result<(), DeviceError> {
         self.device().check_device("the stream", stream.device_id())?;
         let raw = stream.raw()?;

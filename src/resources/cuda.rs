@@ -7,22 +7,37 @@ use crate::kind;
 use crate::resource::MemoryResource;
 use std::alloc::Layout;
 
-/// Device memory straight from the driver (`cuMemAlloc`, `cuMemFree`).
+/// A leaf of device memory (`cuMemAlloc`, `cuMemFree`).
 ///
-/// Simple and slow: about 65 µs per pair (`benches/README.md`, H100), and the free waits for the device. Put a pool over
-/// it.
+/// An allocation and its deallocation take about 65 µs together (`benches/README.md`, H100), and the deallocation waits
+/// for the device. Use a pool over this leaf.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let squares = Buffer::from_slice(&[1, 4, 9], &stream, CudaResource::new(&device))?;
+/// assert_eq!(squares.to_vec()?, [1, 4, 9]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct CudaResource {
     leaf: Leaf,
 }
 
 impl CudaResource {
-    /// Memory of `device`.
+    /// Creates a resource of `device`'s memory.
     pub fn new(device: &Device) -> Self {
         Self::made_by(MakerId::unique(), device)
     }
 
-    /// One of several that stand for the same resource.
+    /// Creates a resource with an existing maker id. Resources with the same id can deallocate each other's blocks.
     pub(crate) fn made_by(maker: MakerId, device: &Device) -> Self {
         Self { leaf: Leaf::made_by(maker, "device", Place::Device, device) }
     }
@@ -30,8 +45,8 @@ impl CudaResource {
 
 leaf_layer!(CudaResource);
 
-// SAFETY: cuMemAlloc returns memory of the device that nobody else has, aligned to 256 bytes or more,
-// valid until cuMemFree.
+// SAFETY: cuMemAlloc returns device memory that no other allocation has, aligned to 256 bytes or more, and valid until
+// cuMemFree.
 unsafe impl MemoryResource for CudaResource {
     type Kind = kind::Device;
 
@@ -42,7 +57,7 @@ unsafe impl MemoryResource for CudaResource {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
-        // SAFETY: the block is this leaf's, its uses are enqueued, and the call waits for them.
+        // SAFETY: this leaf made the block. All its uses are enqueued, and the call waits for them.
         self.leaf
             .deallocate(stream, block, |block| unsafe { device.driver().free(device.ordinal(), block.as_non_null()) })
     }

@@ -10,31 +10,76 @@ use cumem_driver::owned::OwnedPool;
 use cumem_driver::{DriverError, DriverPoolUsage, RawPool};
 use std::alloc::Layout;
 
-/// Device memory from a stream-ordered pool of the driver (`cuMemAllocFromPoolAsync`).
+/// A leaf of device memory from a stream-ordered pool of the driver (`cuMemAllocFromPoolAsync`).
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaAsyncResource, Device, Stream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = CudaAsyncResource::new(&device)?;
+/// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &resource)?;
+/// assert!(resource.usage()?.used >= numbers.size_bytes() as u64);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct CudaAsyncResource {
     pool: DriverPool,
     leaf: Leaf,
 }
 
-/// Which pool, and how much of it stays.
+/// The options of a [`CudaAsyncResource`]: the pool of the driver, and its release threshold.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::resources::{CudaAsyncOptions, PoolSource};
+/// use cumem::sim::Profile;
+/// use cumem::{CudaAsyncResource, Device};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let options = CudaAsyncOptions::new(PoolSource::Own).release_threshold(1 << 30);
+/// assert_eq!((options.get_source(), options.get_release_threshold()), (PoolSource::Own, Some(1 << 30)));
+/// let resource = CudaAsyncResource::with_options(&device, options)?;
+/// assert_eq!(resource.release_threshold()?, 1 << 30);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct CudaAsyncOptions {
-    /// The pool to draw from.
-    pub source: PoolSource,
-    /// Bytes that the pool keeps at a synchronisation instead of giving them back to the device.
-    /// `None` leaves the default pool as it is, and makes an own pool keep everything: the driver's own
-    /// default of 0 costs a stall at every synchronisation (RMM #2379, #2510).
-    pub release_threshold: Option<u64>,
+    source: PoolSource,
+    release_threshold: Option<u64>,
 }
 
-/// Where a [`CudaAsyncResource`] draws from.
+/// The pool of the driver that a [`CudaAsyncResource`] allocates from.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::resources::{CudaAsyncOptions, PoolSource};
+/// use cumem::sim::Profile;
+/// use cumem::{CudaAsyncResource, Device};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let own = CudaAsyncResource::new(&device)?;
+/// let shared = CudaAsyncResource::with_options(&device, CudaAsyncOptions::new(PoolSource::Default))?;
+/// assert_eq!(own.release_threshold()?, u64::MAX); // keeps all its memory
+/// assert_eq!(shared.release_threshold()?, 0); // the driver's default, left as it is
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolSource {
-    /// A pool of its own, destroyed with it.
+    /// A new pool, which is destroyed with the resource.
     Own,
-    /// The device's default pool, shared with every library of the process.
+    /// The device's default pool, which all libraries of the process share.
     Default,
 }
 
@@ -54,16 +99,29 @@ impl DriverPool {
 }
 
 impl CudaAsyncOptions {
-    /// This pool, as it is; one of its own keeps everything.
+    /// Creates options for this pool, without a release threshold.
     pub fn new(source: PoolSource) -> Self {
         Self { source, release_threshold: None }
     }
 
-    /// Bytes that the pool keeps at a synchronisation.
+    /// Sets the bytes that the pool keeps at a synchronization instead of freeing them to the device.
+    ///
+    /// Without this option, the threshold of the device's default pool is left as it is, and an own pool keeps all its
+    /// memory. The driver's default of 0 bytes would cost a stall at every synchronization (RMM #2379, #2510).
     #[must_use]
     pub fn release_threshold(mut self, bytes: u64) -> Self {
         self.release_threshold = Some(bytes);
         self
+    }
+
+    /// Returns the pool to allocate from.
+    pub fn get_source(&self) -> PoolSource {
+        self.source
+    }
+
+    /// Returns the bytes that the pool keeps at a synchronization, or `None` if they are not set.
+    pub fn get_release_threshold(&self) -> Option<u64> {
+        self.release_threshold
     }
 }
 
@@ -74,21 +132,21 @@ impl Default for CudaAsyncOptions {
 }
 
 impl CudaAsyncResource {
-    /// A pool of its own that keeps what it has.
+    /// Creates a resource with a new pool, which keeps all its memory.
     ///
     /// # Errors
     ///
-    /// Those of [`with_options`](Self::with_options).
+    /// Returns the errors of [`with_options`](Self::with_options).
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::with_options(device, CudaAsyncOptions::default())
     }
 
-    /// The pool that `options` name.
+    /// Creates a resource with these options. For an example, see [`CudaAsyncOptions`].
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] if the device has no pools (some virtual GPUs), or what the
-    /// driver answers.
+    /// Returns [`DriverError::NotSupported`] if the device has no stream-ordered pools (some virtual GPUs), or the
+    /// driver's error.
     pub fn with_options(device: &Device, options: CudaAsyncOptions) -> Result<Self, DriverError> {
         if !device.attributes().memory_pools {
             return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: device.id() });
@@ -105,43 +163,62 @@ impl CudaAsyncResource {
         Ok(Self { pool, leaf: Leaf::new("async", Place::Device, device) })
     }
 
-    /// What the pool has reserved and handed out.
+    /// Returns the bytes that the pool has reserved, and the bytes of them that are in live blocks.
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
     pub fn usage(&self) -> Result<DriverPoolUsage, DriverError> {
         let device = &self.leaf.device;
-        // SAFETY: the pool is there for as long as `self` is.
+        // SAFETY: the pool lives as long as `self`.
         unsafe { device.driver().pool_usage(device.ordinal(), self.pool.raw()) }
     }
 
-    /// The release threshold in force.
+    /// Returns the release threshold of the pool in bytes.
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
     pub fn release_threshold(&self) -> Result<u64, DriverError> {
         let device = &self.leaf.device;
-        // SAFETY: the pool is there for as long as `self` is.
+        // SAFETY: the pool lives as long as `self`.
         unsafe { device.driver().release_threshold(device.ordinal(), self.pool.raw()) }
     }
 
-    /// Gives free memory back to the device until the pool holds `keep` bytes or nothing more is free.
+    /// Frees unused memory of the pool to the device, until the pool holds `keep` bytes or no unused memory is left.
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaAsyncResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaAsyncResource::new(&device)?;
+    /// drop(Buffer::<u8, _>::zeroed(64 << 20, &stream, &resource)?);
+    /// stream.synchronize()?;
+    /// assert!(resource.usage()?.reserved >= 64 << 20); // the pool has kept the memory
+    /// resource.trim_to(0)?;
+    /// assert_eq!(resource.usage()?.reserved, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trim_to(&self, keep: usize) -> Result<(), DriverError> {
         let device = &self.leaf.device;
-        // SAFETY: the pool is there for as long as `self` is.
+        // SAFETY: the pool lives as long as `self`.
         unsafe { device.driver().trim_pool(device.ordinal(), self.pool.raw(), keep) }
     }
 }
 
 leaf_layer! {
     CudaAsyncResource,
-    /// What the driver's pool keeps.
+    /// Trims the pool of the driver.
     fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
         let nothing = |error| TrimError::new(0, error);
         let before = self.usage().map_err(nothing)?.reserved;
@@ -150,8 +227,8 @@ leaf_layer! {
     }
 }
 
-// SAFETY: cuMemAllocFromPoolAsync returns memory of the device that nobody else has in this stream's
-// order, aligned to 256 bytes or more, valid until the stream passes cuMemFreeAsync.
+// SAFETY: cuMemAllocFromPoolAsync returns device memory that no other allocation has in the order of this stream, aligned
+// to 256 bytes or more, and valid until the stream passes cuMemFreeAsync.
 unsafe impl MemoryResource for CudaAsyncResource {
     type Kind = kind::Device;
 
@@ -159,7 +236,7 @@ unsafe impl MemoryResource for CudaAsyncResource {
         let device = &self.leaf.device;
         self.leaf.allocate(stream, layout, |bytes| {
             let raw = stream.raw()?;
-            // SAFETY: pool and stream are alive, and of this device.
+            // SAFETY: pool and stream are alive and belong to this device.
             Ok::<_, DeviceError>(unsafe {
                 device.driver().allocate_async(device.ordinal(), self.pool.raw(), bytes, raw)
             }?)
@@ -170,7 +247,7 @@ unsafe impl MemoryResource for CudaAsyncResource {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
             let raw = stream.raw()?;
-            // SAFETY: the block is this leaf's, and its uses were enqueued before this point of the stream.
+            // SAFETY: this leaf made the block, and all its uses were enqueued before this point of the stream.
             Ok::<_, DeviceError>(unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }?)
         })
     }

@@ -19,26 +19,49 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Addresses that are reserved, in multiples of the device's memory: blocks of other sizes come and go, and a
-/// block needs addresses in one piece. They take no memory.
+/// The size of the reserved address range, as a multiple of the device's memory. A block needs addresses in one piece, and
+/// blocks of different sizes fragment the range, so the range is larger than the memory. Reserved addresses take no memory.
 const OVERCOMMIT: usize = 4;
 
-/// Device memory mapped behind one large range of reserved addresses (`cuMemAddressReserve`, `cuMemCreate`,
-/// `cuMemMap`): CUDA's virtual memory management, what PyTorch calls expandable segments.
+/// A leaf of device memory that is mapped into one large range of reserved addresses (`cuMemAddressReserve`,
+/// `cuMemCreate`, `cuMemMap`). CUDA calls this virtual memory management, PyTorch calls it expandable segments.
 ///
-/// Meant to lie under a pool. Each block is whole granules of 2 MiB, placed at the lowest addresses where it
-/// fits, so blocks that come one after the other touch, and **blocks that touch can be used as one range**: a
-/// pool over it ([`find`](crate::LayerExt::find), through any adaptors and erasure) grows by just what it misses
-/// and strands nothing in chunks. Without a pool, a small block takes 2 MiB and about 77 µs per pair
+/// Use a pool over this leaf. Each block consists of whole granules of 2 MiB, at the lowest free addresses where it fits.
+/// Blocks that are allocated one after the other therefore touch, and **blocks that touch can be used as one range**. A
+/// pool over this leaf grows by exactly the bytes that it lacks, and no memory is stranded between chunks. The pool finds
+/// the leaf with [`find`](crate::LayerExt::find), also through other adaptors and [`AnyUpstream`](crate::AnyUpstream).
+/// Without a pool, a small block takes 2 MiB, and its allocation and deallocation take about 77 µs together
 /// (`benches/README.md`, H100).
 ///
-/// Only the device itself can reach the memory; kernels of other devices cannot.
+/// Only kernels of this device can use the memory.
 ///
-/// Memory that lies in several places can be used as one range, too: [`map_alias`](Self::map_alias) maps it again, end
-/// to end.
+/// Memory at several places can also be used as one range: [`map_alias`](Self::map_alias) maps it a second time, in one
+/// piece.
 ///
-/// The resource must outlive its blocks and aliases. If it does not, their memory and all of the addresses stay taken,
-/// and that is recorded as drops' errors are ([`take_drop_errors`](crate::take_drop_errors)).
+/// The resource must outlive its blocks and aliases. Otherwise their memory and the whole address range stay reserved,
+/// and the resource records an error ([`take_drop_errors`](crate::error::take_drop_errors)).
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaVirtualResource, Device, MemoryResource, Stream, layout};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = CudaVirtualResource::new(&device)?;
+/// let granule = resource.granularity();
+/// let first = resource.allocate(&stream, layout::bytes(granule)?)?;
+/// let second = resource.allocate(&stream, layout::bytes(granule)?)?;
+/// assert_eq!(second.addr(), first.addr() + granule as u64); // both blocks can be used as one range
+/// for block in [first, second] {
+///     // SAFETY: the resource returned the block, and nothing has used it.
+///     unsafe { resource.deallocate(&stream, block) }?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct CudaVirtualResource {
     addresses: Addresses,
@@ -47,19 +70,21 @@ pub struct CudaVirtualResource {
     leaf: Leaf,
 }
 
-/// In granules from the start of the addresses.
+/// The free addresses. All numbers count granules from the start of the address range.
 #[derive(Debug)]
 struct Space {
     gaps: Gaps,
+    /// The place for the next block, from [`place_next_at`](CudaVirtualResource::place_next_at).
     next: Option<u64>,
 }
 
 impl CudaVirtualResource {
-    /// Reserves addresses for memory of `device`, four times as many as it has memory.
+    /// Creates a resource of `device`'s memory and reserves its address range, which is four times as large as the
+    /// device's memory.
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] if the device has no virtual memory management, or what the driver answers.
+    /// Returns [`DriverError::NotSupported`] if the device has no virtual memory management, or the driver's error.
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         if !device.attributes().virtual_memory_management {
             return Err(DriverError::NotSupported { what: "virtual memory management", device: device.id() });
@@ -73,25 +98,75 @@ impl CudaVirtualResource {
         Ok(Self { addresses, space, aliases: Aliases::default(), leaf })
     }
 
-    /// Bytes of a granule: blocks start at a multiple of it, and take a multiple of it.
+    /// Returns the bytes of a granule. The address and the memory of each block are multiples of it.
     pub fn granularity(&self) -> usize {
         self.addresses.granularity()
     }
 
-    /// The reserved addresses. Every block lies in them, and two blocks in them that touch can be used as one.
+    /// Returns the reserved address range. It contains all blocks, and two blocks that touch can be used as one range.
     pub fn addresses(&self) -> Range<u64> {
         self.addresses.range()
     }
 
-    /// The parts of the addresses that no block has, from below. They never touch.
+    /// Returns the parts of the address range that no block occupies, in ascending order. Two gaps never touch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaVirtualResource, Device, MemoryResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// let granule = resource.granularity() as u64;
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let addresses = resource.addresses();
+    /// assert_eq!(resource.gaps(), [addresses.start + granule..addresses.end]);
+    /// # // SAFETY: the resource returned the block, and nothing has used it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn gaps(&self) -> Vec<Range<u64>> {
         let addr = |at: u64| self.addresses().start + at * self.granularity() as u64;
         self.lock().gaps.iter().map(|gap| addr(gap.start)..addr(gap.end)).collect()
     }
 
-    /// Has the next block placed at `addr`, if a [gap](Self::gaps) that is large enough starts there then, and
-    /// otherwise as always. A wish, for whoever fills a place: it changes no promise, and somebody else's next block
-    /// may use it up.
+    /// Places the next block at `addr` if a [gap](Self::gaps) that is large enough starts there. Otherwise the block is
+    /// placed at the lowest addresses as usual.
+    ///
+    /// This is only a hint, for callers that want to fill a gap. The next allocation, by any caller, consumes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaVirtualResource, Device, MemoryResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// let granule = layout::bytes(resource.granularity())?;
+    /// let blocks = [(); 4].map(|()| resource.allocate(&stream, granule).unwrap());
+    /// let [first, second, third, fourth] = blocks;
+    /// let place = third.addr();
+    /// for block in [first, third] {
+    ///     // SAFETY: the resource returned the block, and nothing has used it.
+    ///     unsafe { resource.deallocate(&stream, block) }?;
+    /// }
+    /// resource.place_next_at(place); // otherwise the block would be placed where the first was
+    /// let block = resource.allocate(&stream, granule)?;
+    /// assert_eq!(block.addr(), place);
+    /// # for block in [second, fourth, block] {
+    /// #     // SAFETY: the resource returned the block, and nothing has used it.
+    /// #     unsafe { resource.deallocate(&stream, block) }?;
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn place_next_at(&self, addr: u64) {
         self.lock().next = self.addresses.granule(addr);
     }
@@ -100,12 +175,12 @@ impl CudaVirtualResource {
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a block of `bytes` takes, in granules.
+    /// Returns the number of granules of a block of `bytes` bytes.
     fn granules(&self, bytes: usize) -> u64 {
         bytes.div_ceil(self.granularity()) as u64
     }
 
-    /// The same in bytes.
+    /// Returns the bytes of the granules of a block.
     fn mapped_bytes(&self, block: &Block) -> usize {
         self.granules(block.size()) as usize * self.granularity()
     }
@@ -113,15 +188,15 @@ impl CudaVirtualResource {
     fn map(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let device = &self.leaf.device;
         let count = self.granules(bytes);
-        // The lock is not held while the driver works, so that others can be mapped and unmapped beside it.
+        // The lock is not held during the driver call, so that other threads can map and unmap blocks at the same time.
         let at = {
             let mut space = self.lock();
-            let wish = space.next.take();
-            let found = wish.and_then(|at| space.gaps.take_at(at, count)).or_else(|| space.gaps.take_lowest(count));
+            let hint = space.next.take();
+            let found = hint.and_then(|at| space.gaps.take_at(at, count)).or_else(|| space.gaps.take_lowest(count));
             found.ok_or_else(|| used_up(device))?
         };
         let place = self.addresses.place(at);
-        // SAFETY: the granules are reserved, and nobody else has them.
+        // SAFETY: the granules are reserved, and no other block has them.
         let mapped = unsafe { device.driver().map(device.ordinal(), place, count as usize * self.granularity()) };
         if mapped.is_err() {
             self.lock().gaps.give(at, count);
@@ -132,7 +207,7 @@ impl CudaVirtualResource {
 
 leaf_layer!(CudaVirtualResource);
 
-// SAFETY: cuMemMap puts memory of the device that nobody else has behind addresses that no other block has, aligned
+// SAFETY: cuMemMap maps device memory that no other allocation has at addresses that no other block has. They are aligned
 // to a granule and valid until cuMemUnmap.
 unsafe impl MemoryResource for CudaVirtualResource {
     type Kind = kind::Device;
@@ -144,10 +219,10 @@ unsafe impl MemoryResource for CudaVirtualResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
-            // The driver takes memory away without waiting for the work that uses it.
+            // The driver unmaps memory without waiting for the work that uses it.
             stream.synchronize()?;
             let bytes = self.mapped_bytes(block);
-            // SAFETY: the block is this leaf's, mapped in one piece, and the work that uses it has ended.
+            // SAFETY: this leaf mapped the block with one call, and the work that uses it has ended.
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;
             let at = self.addresses.granule(block.addr()).expect("a block of this leaf lies in its addresses");
             self.lock().gaps.give(at, self.granules(block.size()));
@@ -165,28 +240,60 @@ impl Drop for CudaVirtualResource {
 }
 
 impl CudaVirtualResource {
-    /// Maps the memory of blocks a second time, one block after the other in the order given, so that memory which
-    /// lies in several places can be used as one range. Nothing is moved, and no memory is taken: the blocks stay
-    /// where they are and share their bytes with the alias, each all the granules that it was rounded up to. Blocks
-    /// of zero bytes are passed over.
+    /// Maps the memory of blocks a second time, one block after the other in the given order, so that memory at several
+    /// places can be used as one range.
     ///
-    /// The addresses are none of [`addresses`](Self::addresses): as many are reserved for aliases, at the first one.
+    /// No bytes are copied and no memory is allocated. The blocks stay at their addresses and share their bytes with the
+    /// alias. Each block contributes all its granules. Blocks of zero bytes are skipped.
+    ///
+    /// The addresses of aliases are outside of [`addresses`](Self::addresses). The first alias reserves a second range of
+    /// the same size.
     ///
     /// # Errors
     ///
-    /// [`AliasError::Foreign`] for a block of another resource, [`AliasError::NothingToMap`] if none of the blocks
-    /// has memory, or the driver's error ([`DriverError::MissingSymbol`] before CUDA 11.0). Nothing is mapped then.
+    /// Returns
+    /// - [`AliasError::Foreign`] if another resource made one of the blocks,
+    /// - [`AliasError::NothingToMap`] if none of the blocks has memory,
+    /// - otherwise the driver's error ([`DriverError::MissingSymbol`] before CUDA 11.0).
+    ///
+    /// Nothing is mapped then.
     ///
     /// # Safety
     ///
-    /// Until the alias is [unmapped](Self::unmap_alias):
+    /// Until the alias is [unmapped](Self::unmap_alias), the caller must ensure that
+    /// - all blocks stay live: none of them is passed to [`deallocate`](crate::MemoryResource::deallocate),
+    /// - uses of a byte through both addresses are ordered by streams and events, like uses through a single address.
+    ///   Writes through one address are then visible through the other to later operations in that order,
+    /// - no kernel uses a byte through both addresses, unless it only reads the byte. Within a kernel, the device does
+    ///   not order accesses through the two addresses (CUDA C++ Programming Guide, "Virtual Aliasing Support").
     ///
-    /// - the blocks stay live: none of them is given to [`deallocate`](crate::MemoryResource::deallocate);
-    /// - uses of a byte through either address are ordered, by streams and events, as uses through a single address
-    ///   have to be; what an operation writes is seen through the other address by operations that come after it
-    ///   in that order;
-    /// - no kernel uses a byte through both, unless it only reads it. Within a kernel the device keeps no order
-    ///   between the two (CUDA C++ Programming Guide, "Virtual Aliasing Support").
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaVirtualResource, Device, MemoryResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// let granule = layout::bytes(resource.granularity())?;
+    /// let [first, between, last] = [(); 3].map(|()| resource.allocate(&stream, granule).unwrap());
+    ///
+    /// // `first` and `last` do not touch. The alias is one range over both.
+    /// // SAFETY: the blocks stay live until the alias is unmapped, and nothing uses their memory.
+    /// let alias = unsafe { resource.map_alias(&[&first, &last]) }?;
+    /// assert_eq!(alias.size(), 2 * resource.granularity());
+    ///
+    /// // SAFETY: no work uses the addresses of the alias.
+    /// unsafe { resource.unmap_alias(alias) }?;
+    /// # for block in [first, between, last] {
+    /// #     // SAFETY: the resource returned the block, and nothing has used it.
+    /// #     unsafe { resource.deallocate(&stream, block) }?;
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub unsafe fn map_alias(&self, blocks: &[&Block]) -> Result<Alias, AliasError> {
         let (device, maker) = (&self.leaf.device, self.leaf.maker);
         if let Some(block) = blocks.iter().find(|block| block.maker() != maker) {
@@ -197,11 +304,11 @@ impl CudaVirtualResource {
         if pieces.is_empty() {
             return Err(AliasError::NothingToMap { blocks: blocks.len() });
         }
-        // A block may be there any number of times; more bytes than there are addresses are refused as such.
+        // The list may contain a block more than once. `take` refuses a sum that exceeds the reserved addresses.
         let size = pieces.iter().fold(0_usize, |size, (_, bytes)| size.saturating_add(*bytes));
         let count = (size / self.granularity()) as u64;
         let place = self.aliases.take(device, &self.addresses, count)?;
-        // SAFETY: each block was mapped by one call and is live; the addresses are reserved, and nobody else has them.
+        // SAFETY: one call mapped each block, and all are live. The addresses are reserved, and no other alias has them.
         let mapped = unsafe { device.driver().map_again(device.ordinal(), place, &pieces) };
         if mapped.is_err() {
             self.aliases.give(place, count);
@@ -209,16 +316,18 @@ impl CudaVirtualResource {
         mapped.map(|()| Alias { addr: place.as_ptr() as u64, size, maker }).map_err(AliasError::Driver)
     }
 
-    /// Unmaps an alias. Its blocks stay as they are.
+    /// Unmaps an alias. Its blocks stay mapped at their own addresses. For an example, see
+    /// [`map_alias`](Self::map_alias).
     ///
     /// # Errors
     ///
-    /// [`UnmapError`] returns the alias, still mapped, if it is another resource's, or if the driver refuses.
+    /// Returns [`UnmapError`] with the alias, which is still mapped, if another resource made it, or if the driver
+    /// returns an error.
     ///
     /// # Safety
     ///
-    /// All work that uses the addresses of the alias has ended: the driver does not wait for it. Work that uses those
-    /// of the blocks may go on.
+    /// The caller must ensure that all work that uses the addresses of the alias has ended, because the driver does not
+    /// wait for it. Work that uses the addresses of the blocks may still run.
     pub unsafe fn unmap_alias(&self, alias: Alias) -> Result<(), UnmapError> {
         let device = &self.leaf.device;
         if alias.maker != self.leaf.maker {
@@ -227,7 +336,7 @@ impl CudaVirtualResource {
         }
         let place = NonNull::new(std::ptr::with_exposed_provenance_mut(alias.addr as usize));
         let place = place.expect("no addresses are reserved at 0");
-        // SAFETY: the alias is this resource's, mapped there by one call, and the work that uses it has ended.
+        // SAFETY: one call of this resource mapped the alias there, and the work that uses it has ended.
         match unsafe { device.driver().unmap(device.ordinal(), place, alias.size) } {
             Ok(()) => {
                 self.aliases.give(place, (alias.size / self.granularity()) as u64);

@@ -1,10 +1,10 @@
-//! [`Gaps`]: which of a range of numbers are free.
+//! [`Gaps`]: the free parts of a range of numbers.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Free stretches of `0..size`, none of which touch, by where they start.
+/// The free parts of `0..size`. Two of them never touch. The key is the start of a part, the value its length.
 #[derive(Debug)]
 pub(super) struct Gaps {
     free: BTreeMap<u64, u64>,
@@ -12,22 +12,22 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    /// All of `0..size` is free.
+    /// Creates the gaps of `0..size`, all of it free.
     pub(super) fn new(size: u64) -> Self {
         Self { free: BTreeMap::from([(0, size)]), taken: 0 }
     }
 
-    /// How many are not free.
+    /// Returns how many numbers are not free.
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// The free stretches, from below.
+    /// Returns the free parts in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
         self.free.iter().map(|(&at, &len)| at..at + len)
     }
 
-    /// Takes `count` at `at` if they start a free stretch that is long enough.
+    /// Takes the numbers `at..at + count` if a free part starts at `at` and is long enough. Returns `at`.
     pub(super) fn take_at(&mut self, at: u64, count: u64) -> Option<u64> {
         let len = *self.free.get(&at).filter(|&&len| len >= count)?;
         self.free.remove(&at);
@@ -38,13 +38,13 @@ impl Gaps {
         Some(at)
     }
 
-    /// Takes the lowest `count` that are in one stretch; where it starts.
+    /// Takes `count` numbers from the lowest free part that is long enough. Returns the first of them.
     pub(super) fn take_lowest(&mut self, count: u64) -> Option<u64> {
         let at = self.free.iter().find(|&(_, &len)| len >= count).map(|(&at, _)| at)?;
         self.take_at(at, count)
     }
 
-    /// Makes `count` from `at` on free again.
+    /// Makes the numbers `at..at + count` free again.
     pub(super) fn give(&mut self, at: u64, count: u64) {
         self.taken -= count;
         let (mut at, mut count) = (at, count);

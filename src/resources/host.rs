@@ -11,16 +11,36 @@ use cumem_driver::DriverError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// Ordinary host memory, from the process's global allocator, zeroed.
+/// A leaf of ordinary host memory from the process's global allocator. The memory is zeroed.
 ///
-/// For host-side staging behind the same interface, and for trying adaptors. Any alignment is given.
+/// Use it for staging memory on the host behind the interface of memory resources, and to test adaptors. It supports any
+/// alignment.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, HostResource, MemoryResource, Stream, layout};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = HostResource::new(&device);
+/// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+/// // SAFETY: the block is live host memory of 1000 bytes.
+/// assert_eq!(unsafe { *block.as_ptr() }, 0);
+/// // SAFETY: the resource returned the block, and nothing refers to its memory any more.
+/// unsafe { resource.deallocate(&stream, block) }?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct HostResource {
     leaf: Leaf,
 }
 
 impl HostResource {
-    /// Host memory for work with the streams of `device`.
+    /// Creates a resource of host memory for the streams of `device`.
     pub fn new(device: &Device) -> Self {
         Self { leaf: Leaf::new("host", Place::Host, device) }
     }
@@ -28,13 +48,13 @@ impl HostResource {
 
 leaf_layer!(HostResource);
 
-/// Where a block's memory came from: its layout, at least as aligned as device memory is.
+/// Returns the layout of the host allocation behind a block of `layout`: its alignment is at least that of device memory.
 fn actual(layout: Layout) -> Option<Layout> {
     layout.align_to(CUDA_ALLOCATION_ALIGNMENT).ok()
 }
 
-// SAFETY: the global allocator returns memory that nobody else has, of the layout asked for, zeroed,
-// valid until it is given back.
+// SAFETY: the global allocator returns zeroed memory of the requested layout that no other allocation has. It is valid
+// until it is deallocated.
 unsafe impl MemoryResource for HostResource {
     type Kind = kind::Host;
 
@@ -42,7 +62,7 @@ unsafe impl MemoryResource for HostResource {
         let invalid = InvalidLayout { size: layout.size(), alignment: layout.align() };
         let actual = actual(layout).ok_or(invalid)?;
         self.leaf.allocate_any_alignment(stream, layout, |_| {
-            // SAFETY: the leaf calls this for sizes other than zero only.
+            // SAFETY: the leaf calls this closure only for sizes other than zero.
             let ptr = unsafe { alloc_zeroed(actual) };
             NonNull::new(ptr).ok_or_else(|| DriverError::host_out_of_memory(self.leaf.device.id()))
         })
@@ -50,10 +70,10 @@ unsafe impl MemoryResource for HostResource {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         self.leaf.deallocate(stream, block, |block| {
-            // The allocator knows nothing of streams (RMM's system_memory_resource waits for the same reason).
+            // The allocator is not stream-ordered (RMM's system_memory_resource waits for the same reason).
             stream.synchronize()?;
             if let Some(actual) = actual(block.layout()) {
-                // SAFETY: the block is this leaf's, allocated with this layout; the work that uses it has ended.
+                // SAFETY: this leaf allocated the block with this layout, and the work that uses it has ended.
                 unsafe { dealloc(block.as_ptr(), actual) };
             }
             Ok::<_, DeviceError>(())

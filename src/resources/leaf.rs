@@ -1,4 +1,4 @@
-//! What all leaves check and say in the same way.
+//! [`Leaf`]: the checks and errors that all leaves have in common.
 
 use crate::block::{Block, MakerId};
 use crate::device::Device;
@@ -11,7 +11,7 @@ use cumem_driver::MemoryInfo;
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-/// A leaf's name, device and mark.
+/// The name, the device and the maker id of a leaf.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) name: &'static str,
@@ -20,7 +20,7 @@ pub(super) struct Leaf {
     pub(super) maker: MakerId,
 }
 
-/// Whose memory a leaf hands out.
+/// The memory that a leaf allocates.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Device,
@@ -29,7 +29,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// As what it counts of the device's memory.
+    /// Returns the kind of memory to count and announce, or `None` for host memory.
     fn taken(self) -> Option<LeafMemory> {
         match self {
             Self::Device => Some(LeafMemory::Plain),
@@ -48,8 +48,8 @@ impl Leaf {
         Self { name, device: device.clone(), place, maker }
     }
 
-    /// Checks the request, asks the driver with `allocate`, and turns its refusal into numbers. Zero
-    /// bytes never reach the driver.
+    /// Checks the request and calls `allocate`, which calls the driver. If the driver is out of memory, the error contains
+    /// the request and the free memory. Requests for zero bytes do not reach the driver.
     pub(super) fn allocate<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
@@ -59,7 +59,7 @@ impl Leaf {
         self.allocate_aligned(stream, layout, CUDA_ALLOCATION_ALIGNMENT, allocate)
     }
 
-    /// The same for a source of memory that is aligned to `maximum`.
+    /// Like [`allocate`](Self::allocate), for memory that is aligned to `maximum` bytes.
     pub(super) fn allocate_aligned<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
@@ -74,7 +74,7 @@ impl Leaf {
         self.allocate_any_alignment(stream, layout, allocate)
     }
 
-    /// The same for a source of memory that takes any alignment.
+    /// Like [`allocate`](Self::allocate), for memory of any alignment.
     pub(super) fn allocate_any_alignment<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
@@ -104,13 +104,13 @@ impl Leaf {
             Place::Device | Place::Managed => driver.memory_info(device.ordinal()),
             Place::Host => driver.host_memory_info(device.ordinal()),
         };
-        // The answer stands, whether or not the driver has numbers to it.
+        // The request is out of memory even if the driver does not report the free bytes.
         let unknown = MemoryInfo::new(0, device.attributes().total_memory);
         let MemoryInfo { free, total, .. } = info.unwrap_or(unknown);
         AllocError::OutOfMemory { layer: self.name, requested, free, total, device: device.id() }
     }
 
-    /// Checks the block, and frees it with `free` if there is memory behind it.
+    /// Checks that this leaf made the block, and frees its memory with `free`, unless the block has no bytes.
     pub(super) fn deallocate<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
@@ -136,7 +136,7 @@ impl Leaf {
     }
 }
 
-/// The parts of a leaf that every leaf has: its place in a stack, `Display`, and its right to be wrapped.
+/// The implementations of `Layer`, `Display` and `Upstream` for a leaf.
 macro_rules! leaf_layer {
     ($resource:ty) => {
         leaf_layer! {

@@ -8,23 +8,40 @@ use crate::resource::MemoryResource;
 use cumem_driver::DriverError;
 use std::alloc::Layout;
 
-/// Unified memory (`cuMemAllocManaged`, attached globally): one address on host and devices, pages
-/// that migrate to who touches them.
+/// A leaf of unified (managed) memory (`cuMemAllocManaged`, attached globally). Host and devices use the same address,
+/// and pages migrate to the processor that touches them.
 ///
-/// Costs nothing until touched, and may exceed the device's memory where the device has concurrent
-/// managed access. The driver's calls take 15 to 20 µs per pair (`benches/README.md`, H100); put a pool over
-/// it, and `Prefetch` outermost.
+/// A page takes no memory until it is touched. If the device has concurrent managed access, allocations may exceed the
+/// device's memory. An allocation and its deallocation take 15 to 20 µs together (`benches/README.md`, H100). Use a pool
+/// over this leaf, and `Prefetch` as the outermost adaptor.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let mut numbers = UnifiedBuffer::from_slice(&[1, 2, 3], &stream, ManagedResource::new(&device)?)?;
+/// numbers.host_write()?[1] = 20; // the host and kernels use the same address
+/// let _ = numbers.prefetch(device.id())?;
+/// assert_eq!(numbers.to_vec()?, [1, 20, 3]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ManagedResource {
     leaf: Leaf,
 }
 
 impl ManagedResource {
-    /// Unified memory, allocated in the context of `device`.
+    /// Creates a resource of managed memory, which is allocated in the context of `device`.
     ///
     /// # Errors
     ///
-    /// [`DriverError::NotSupported`] if the device cannot have any.
+    /// Returns [`DriverError::NotSupported`] if the device does not support managed memory.
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         if !device.attributes().managed_memory {
             return Err(DriverError::NotSupported { what: "unified memory", device: device.id() });
@@ -35,8 +52,8 @@ impl ManagedResource {
 
 leaf_layer!(ManagedResource);
 
-// SAFETY: cuMemAllocManaged returns memory that host and devices can use and nobody else has, aligned
-// to 256 bytes or more, valid until cuMemFree.
+// SAFETY: cuMemAllocManaged returns memory that host and devices can use and that no other allocation has, aligned to 256
+// bytes or more, and valid until cuMemFree.
 unsafe impl MemoryResource for ManagedResource {
     type Kind = kind::Managed;
 
@@ -47,7 +64,7 @@ unsafe impl MemoryResource for ManagedResource {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
-        // SAFETY: the block is this leaf's, its uses are enqueued, and the call waits for them.
+        // SAFETY: this leaf made the block. All its uses are enqueued, and the call waits for them.
         self.leaf
             .deallocate(stream, block, |block| unsafe { device.driver().free(device.ordinal(), block.as_non_null()) })
     }

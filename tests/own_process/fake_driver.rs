@@ -86,13 +86,17 @@ fn a_busy_device_is_refused_with_its_code() {
 
 fn no_device_is_no_driver() {
     let error = Device::open(0).unwrap_err();
-    assert_eq!(error.to_string(), "no CUDA driver: the driver lists no device");
+    assert_eq!(error.to_string(), no_driver("the driver lists no device"));
     assert_eq!(Device::count(), Err(error));
 }
 
 fn failed_initialisation_says_why() {
     let text = Device::open(0).unwrap_err().to_string();
-    assert_eq!(text, "no CUDA driver: cuInit of the driver for CUDA 13.0 failed: CUDA error 12345");
+    assert_eq!(text, no_driver("cuInit of the driver for CUDA 13.0 failed: CUDA error 12345"));
+}
+
+fn no_driver(reason: &str) -> String {
+    format!("no CUDA driver: {reason}; without a GPU, use `Device::simulated` or `Device::first_or_simulated`")
 }
 
 fn a_kernel_of_cust_may_take_pages_from_another_device() {

@@ -88,7 +88,9 @@ impl Site<'_> {
             Leaf::Async { default_pool, threshold } => {
                 let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
                 let mut options = CudaAsyncOptions::new(source);
-                options.release_threshold = threshold.map(|size| self.bytes(size) as u64);
+                if let Some(size) = threshold {
+                    options = options.release_threshold(self.bytes(size) as u64);
+                }
                 let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(word, e))?;
                 Built::Device(AnyUpstream::new(leaf))
             }

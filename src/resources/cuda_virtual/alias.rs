@@ -1,4 +1,4 @@
-//! [`Alias`]: memory of blocks at a second address.
+//! [`Alias`]: a second mapping of the memory of blocks.
 
 use super::addresses::{Addresses, used_up};
 use crate::block::MakerId;
@@ -9,9 +9,11 @@ use cumem_driver::DriverError;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Memory of blocks, mapped a second time, end to end: see [`CudaVirtualResource::map_alias`](crate::CudaVirtualResource::map_alias).
+/// A second mapping of the memory of blocks, one after the other in one address range. It is created by
+/// [`CudaVirtualResource::map_alias`](crate::CudaVirtualResource::map_alias), which has an example.
 ///
-/// Dropping it leaves the memory mapped, which is safe and never what you want.
+/// Dropping an alias leaves the memory mapped. Pass it to
+/// [`unmap_alias`](crate::CudaVirtualResource::unmap_alias) instead.
 #[must_use = "a dropped alias stays mapped; give it back to `unmap_alias`"]
 #[derive(Debug)]
 pub struct Alias {
@@ -21,27 +23,45 @@ pub struct Alias {
 }
 
 impl Alias {
-    /// The first byte's address, a multiple of the [granularity](crate::CudaVirtualResource::granularity).
+    /// Returns the address of the first byte, a multiple of the
+    /// [granularity](crate::CudaVirtualResource::granularity).
     pub fn addr(&self) -> u64 {
         self.addr
     }
 
-    /// Bytes, whole granules: those of all its blocks.
+    /// Returns the size in bytes: the granules of all blocks of the alias.
     pub fn size(&self) -> usize {
         self.size
     }
 }
 
-/// Memory that could not be mapped a second time, or an alias that could not be unmapped.
+/// The error of memory that could not be mapped a second time, or of an alias that could not be unmapped.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::resources::AliasError;
+/// use cumem::sim::Profile;
+/// use cumem::{CudaVirtualResource, Device};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let resource = CudaVirtualResource::new(&device)?;
+/// // SAFETY: there are no blocks.
+/// let error = unsafe { resource.map_alias(&[]) }.unwrap_err();
+/// assert_eq!(error, AliasError::NothingToMap { blocks: 0 });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AliasError {
     /// The resource did not make the block or the alias.
     #[error("{layer} did not make the {what} at {addr:#x}")]
     Foreign {
-        /// The resource that was asked.
+        /// The resource that refused.
         layer: &'static str,
-        /// `block` or `alias`.
+        /// The foreign object: `block` or `alias`.
         what: &'static str,
         /// The address of the block or alias.
         addr: u64,
@@ -52,7 +72,7 @@ pub enum AliasError {
         /// The number of blocks given.
         blocks: usize,
     },
-    /// The driver refused.
+    /// The driver returned an error.
     #[error(transparent)]
     Driver(#[from] DriverError),
 }
@@ -64,19 +84,19 @@ impl AliasError {
     }
 }
 
-/// An alias that could not be unmapped. It is still mapped, and in this error.
+/// The error of an alias that could not be unmapped. The alias is still mapped, and this error contains it.
 #[derive(Debug, thiserror::Error)]
 #[error("the alias of {} at {:#x} could not be unmapped", HumanBytes(alias.size()), alias.addr())]
 #[non_exhaustive]
 pub struct UnmapError {
-    /// The alias, as it was given.
+    /// The alias that was passed to `unmap_alias`.
     pub alias: Alias,
-    /// Why it was not unmapped.
+    /// The reason why the alias was not unmapped.
     #[source]
     pub reason: AliasError,
 }
 
-/// Addresses of aliases, reserved when the first is made.
+/// The address range for aliases. It is reserved when the first alias is mapped.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Mutex<Option<Space>>);
 
@@ -91,7 +111,7 @@ impl Aliases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many granules, of as many as there are in `like`.
+    /// Takes the addresses of `count` granules in one piece. The first call reserves a range as large as `like`.
     pub(super) fn take(&self, device: &Device, like: &Addresses, count: u64) -> Result<NonNull<u8>, DriverError> {
         let mut space = self.lock();
         if space.is_none() {
@@ -104,7 +124,7 @@ impl Aliases {
         taken.ok_or_else(|| used_up(device))
     }
 
-    /// Takes back what was taken together.
+    /// Makes the addresses free again that one call of [`take`](Self::take) returned.
     pub(super) fn give(&self, place: NonNull<u8>, count: u64) {
         if let Some(Space { addresses, gaps }) = &mut *self.lock() {
             let at = addresses.granule(place.as_ptr() as u64).expect("an alias lies in the addresses for aliases");
@@ -112,7 +132,8 @@ impl Aliases {
         }
     }
 
-    /// Gives the addresses back in a drop, unless there are aliases.
+    /// Frees the address range, for use in a `drop`. If aliases are still mapped, the range stays reserved, and the
+    /// function records an error.
     pub(super) fn release(&self, device: &Device) {
         if let Some(Space { addresses, gaps }) = self.lock().take() {
             addresses.release(device, gaps.taken(), "aliases");
