@@ -37,6 +37,7 @@
 //! only.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod adaptor_macro;
 mod any;
 mod block;
 pub mod buffer;
