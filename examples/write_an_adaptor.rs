@@ -5,17 +5,10 @@
 //! $ cargo run --release --example write_an_adaptor
 //! ```
 
-use cumem::error::TrimError;
-use cumem::layer::Beneath;
-use cumem::layer::fmt_stack;
-use cumem::{
-    AllocError, Block, Buffer, DeallocError, Device, Layer, ManagedResource, MemoryResource, Stream, Upstream,
-};
+use cumem::{AllocError, Block, Buffer, DeallocError, Device, ManagedResource, MemoryResource, Stream, Upstream};
 use cumem_adaptors::ResourceExt;
 use cumem_conformance::{AdaptorSuite, Place};
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 use std::sync::{Arc, Mutex};
 
 /// Calls `make_room` when `upstream` is out of memory, for as long as it says that it freed something.
@@ -24,28 +17,11 @@ struct MakeRoom<U, F> {
     upstream: U,
 }
 
-impl<U, F: Fn() -> bool> MakeRoom<U, F> {
-    fn new(upstream: U, make_room: F) -> Self
-    where
-        U: Upstream,
-    {
-        Self { make_room, upstream }
-    }
-}
-
-// How it is called, what it stands on, and what `find` answers.
-impl<U: Layer, F: Fn() -> bool> Layer for MakeRoom<U, F> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("make_room")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &()
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+// What the adaptor is called, and its place in a stack: any, because other adaptors may wrap it.
+cumem::adaptor_layer! {
+    impl[U, F: Fn() -> bool] Layer, Upstream for MakeRoom<U, F> {
+        upstream: U = upstream;
+        describe = "make_room";
     }
 }
 
@@ -69,22 +45,13 @@ unsafe impl<U: Upstream, F: Fn() -> bool> MemoryResource for MakeRoom<U, F> {
     }
 }
 
-// It may go under other adaptors.
-impl<U: Upstream, F: Fn() -> bool> Upstream for MakeRoom<U, F> {}
-
-impl<U: Layer, F: Fn() -> bool> fmt::Display for MakeRoom<U, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_stack(self, f)
-    }
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().finish();
     tracing::subscriber::with_default(log, || make_room_for_a_batch(&Device::first_or_simulated()?))?;
 
     // What every adaptor must pass, on a simulated device: contents, order, threads, refusals, and every driver call
     // failed in turn, which is why nothing is logged here.
-    AdaptorSuite::new(|upstream| Ok(MakeRoom::new(upstream, || false))).run(&Place::simulated()).assert();
+    AdaptorSuite::new(|upstream| Ok(MakeRoom { make_room: || false, upstream })).run(&Place::simulated()).assert();
     Ok(())
 }
 
@@ -99,7 +66,8 @@ fn make_room_for_a_batch(device: &Device) -> Result<(), Box<dyn std::error::Erro
     }
 
     // ... and makes room, entry by entry, when something needs 3 MiB.
-    let stack = MakeRoom::new(limited, || cache.lock().unwrap().pop().is_some()).statistics().prefetch(device.id())?;
+    let make_room = || cache.lock().unwrap().pop().is_some();
+    let stack = MakeRoom { make_room, upstream: limited }.statistics().prefetch(device.id())?;
     println!("stack:   {stack}");
     let batch = Buffer::<u8, _>::zeroed(3 << 20, &stream, &stack)?;
     println!("batch:   {} bytes, after {} of 8 cached results made room", batch.len(), 8 - cache.lock().unwrap().len());

@@ -40,6 +40,7 @@
 //! simulated.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod adaptor_macro;
 mod any;
 mod block;
 pub mod buffer;

@@ -1,13 +1,9 @@
 //! [`AutoPrefetch`] turns automatic prefetch on for the buffers of a stack.
 
-use cumem::error::TrimError;
 use cumem::kind::Migratable;
-use cumem::layer::Beneath;
 use cumem::unified::{AutoPrefetchOptions, AutoPrefetchState};
-use cumem::{AllocError, Block, DeallocError, DriverError, Layer, LayerExt, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, DriverError, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 
 /// An adaptor that observes each [`Buffer`](cumem::Buffer) made over the stack and prefetches the part that the buffer
 /// will use next. [`Buffer::auto_prefetch`](cumem::Buffer::auto_prefetch) does the same for one buffer.
@@ -39,7 +35,7 @@ impl<U> AutoPrefetch<U> {
     }
 
     /// Creates the adaptor, also for a device without concurrent managed access. On such a device it observes no
-    /// buffer. It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in
+    /// buffer. It reports this in a `tracing` warning now, in [`Display`](std::fmt::Display), and in
     /// [`AutoPrefetchState::passes_through`].
     ///
     /// # Errors
@@ -58,25 +54,20 @@ impl<U> AutoPrefetch<U> {
     }
 
     /// Returns the state that all buffers of the stack share, for example to read its report.
-    pub fn auto_prefetched(&self) -> &AutoPrefetchState {
+    pub fn state(&self) -> &AutoPrefetchState {
         &self.state
     }
 }
 
-impl<U: Layer> Layer for AutoPrefetch<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AutoPrefetchOptions { budget, uses_ahead, .. } = self.state.options();
-        let note = if self.state.passes_through() { ", passing through" } else { "" };
-        write!(f, "auto_prefetch(budget={}, ahead={uses_ahead}{note})", crate::Size::Bytes(budget))
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.state
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer for AutoPrefetch<U> {
+        upstream: U = upstream;
+        describe = |auto, f| {
+            let AutoPrefetchOptions { budget, uses_ahead, .. } = auto.state.options();
+            let note = if auto.state.passes_through() { ", passing through" } else { "" };
+            write!(f, "auto_prefetch(budget={}, ahead={uses_ahead}{note})", crate::Size::Bytes(budget))
+        };
+        state = state;
     }
 }
 
@@ -95,9 +86,3 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for AutoPrefetch<U> {
 }
 
 impl<U: Upstream<Kind: Migratable>> Upstream for AutoPrefetch<U> {}
-
-impl<U: Layer> fmt::Display for AutoPrefetch<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
-    }
-}

@@ -33,7 +33,7 @@
 //! let under = CudaResource::new(&device).statistics().pool(options)?;
 //! let request = layout::bytes(1000)?;
 //! let (a, b) = (over.allocate(&stream, request)?, under.allocate(&stream, request)?);
-//! assert_eq!(over.counters().counts().current_bytes, 1000); // the user's request
+//! assert_eq!(over.state().counts().current_bytes, 1000); // the user's request
 //! assert_eq!(under.find::<StatisticsState>().unwrap().counts().current_bytes, 64 << 20); // the pool's chunk
 //! # // SAFETY: nothing uses the blocks.
 //! # unsafe { over.deallocate(&stream, a) }?;

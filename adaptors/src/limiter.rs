@@ -2,13 +2,10 @@
 
 use crate::lock::BiasedLock;
 use crate::size::Size;
-use cumem::error::{DeallocReason, TrimError};
-use cumem::layer::Beneath;
+use cumem::error::DeallocReason;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
-use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream, layout};
+use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
@@ -20,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// `find::<LimiterState>()` returns its [`LimiterState`] from any stack.
 #[derive(Debug)]
 pub struct Limiter<U> {
-    limit: LimiterState,
+    state: LimiterState,
     upstream: U,
 }
 
@@ -44,8 +41,8 @@ impl<U> Limiter<U> {
         let size = limit.into();
         let bytes = size.bytes_of(upstream.device().attributes().total_memory);
         let (bytes, given) = (AtomicUsize::new(bytes), (size, bytes));
-        let limit = LimiterState { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
-        Self { limit, upstream }
+        let state = LimiterState { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
+        Self { state, upstream }
     }
 
     /// Returns the upstream.
@@ -53,10 +50,9 @@ impl<U> Limiter<U> {
         &self.upstream
     }
 
-    /// Returns the limit, to read it or to change it. (The name `limit` is taken by the extension method that creates a
-    /// limiter.)
-    pub fn get_limit(&self) -> &LimiterState {
-        &self.limit
+    /// Returns the limit, to read it or to change it.
+    pub fn state(&self) -> &LimiterState {
+        &self.state
     }
 }
 
@@ -124,20 +120,15 @@ fn counted(size: usize) -> usize {
     layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX)
 }
 
-impl<U: Layer> Layer for Limiter<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (given, bytes) = self.limit.given;
-        let now = self.limit.bytes();
-        write!(f, "limit({})", if now == bytes { given } else { Size::Bytes(now) })
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.limit
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Limiter<U> {
+        upstream: U = upstream;
+        describe = |limiter, f| {
+            let (given, bytes) = limiter.state.given;
+            let now = limiter.state.bytes();
+            write!(f, "limit({})", if now == bytes { given } else { Size::Bytes(now) })
+        };
+        state = state;
     }
 }
 
@@ -148,8 +139,8 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
     #[inline]
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let counted = counted(layout.size());
-        self.limit.reserve(counted, layout.size())?;
-        let reservation = Reservation { limit: &self.limit, counted };
+        self.state.reserve(counted, layout.size())?;
+        let reservation = Reservation { limit: &self.state, counted };
         let block = self.upstream.allocate(stream, layout)?;
         std::mem::forget(reservation);
         Ok(block)
@@ -158,7 +149,7 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let counted = counted(block.size());
-        let outstanding = self.limit.allocated();
+        let outstanding = self.state.allocated();
         // A block of this limiter stays counted until the upstream accepts it back. A block larger than the count is
         // therefore foreign.
         if counted > outstanding {
@@ -169,15 +160,7 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
         unsafe { self.upstream.deallocate(stream, block) }?;
         // Subtracted only after the upstream accepted the block. Until then its memory is allocated, and other threads
         // must not get its share of the limit.
-        self.limit.release(counted);
+        self.state.release(counted);
         Ok(())
-    }
-}
-
-impl<U: Upstream> Upstream for Limiter<U> {}
-
-impl<U: Layer> fmt::Display for Limiter<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }

@@ -1,17 +1,13 @@
 //! [`Prefetch`] moves each block to a device as it is allocated.
 
-use cumem::error::{TrimError, record_drop_error};
+use cumem::error::record_drop_error;
 use cumem::kind::Migratable;
-use cumem::layer::Beneath;
 use cumem::unified::hints::Prefetcher;
 use cumem::unified::{HintOutcome, SkipReason, hints};
 use cumem::{
-    AllocError, Block, DeallocError, DeviceError, DriverError, Layer, LayerExt, Location, MemoryResource, Stream,
-    Upstream,
+    AllocError, Block, DeallocError, DeviceError, DriverError, LayerExt, Location, MemoryResource, Stream, Upstream,
 };
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An adaptor that prefetches each block to a location as it is allocated, so that the first use there does not fault.
@@ -32,7 +28,7 @@ pub struct Prefetch<U> {
     passes_through: bool,
     always: bool,
     prefetcher: Prefetcher,
-    prefetched: PrefetchState,
+    state: PrefetchState,
     upstream: U,
 }
 
@@ -90,7 +86,7 @@ impl<U> Prefetch<U> {
     }
 
     /// Creates the adaptor, also for devices that cannot prefetch. On those it passes every block on unchanged.
-    /// It reports this in a `tracing` warning now, in [`Display`](fmt::Display), and in [`PrefetchState::skipped`].
+    /// It reports this in a `tracing` warning now, in [`Display`](std::fmt::Display), and in [`PrefetchState::skipped`].
     ///
     /// # Errors
     ///
@@ -113,8 +109,8 @@ impl<U> Prefetch<U> {
         U: Upstream,
     {
         let prefetcher = Prefetcher::new(upstream.device(), target);
-        let prefetched = PrefetchState::default();
-        Self { target, passes_through, always: false, prefetcher, prefetched, upstream }
+        let state = PrefetchState::default();
+        Self { target, passes_through, always: false, prefetcher, state, upstream }
     }
 
     /// Calls the driver at every allocation, even if the library knows where the pages are.
@@ -139,28 +135,23 @@ impl<U> Prefetch<U> {
     }
 
     /// Returns the counts of what this adaptor did.
-    pub fn prefetched(&self) -> &PrefetchState {
-        &self.prefetched
+    pub fn state(&self) -> &PrefetchState {
+        &self.state
     }
 }
 
-impl<U: Layer> Layer for Prefetch<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let note = match (self.passes_through, self.always) {
-            (true, _) => ", passing through",
-            (false, true) => ", always",
-            (false, false) => "",
+cumem::adaptor_layer! {
+    impl[U] Layer for Prefetch<U> {
+        upstream: U = upstream;
+        describe = |prefetch, f| {
+            let note = match (prefetch.passes_through, prefetch.always) {
+                (true, _) => ", passing through",
+                (false, true) => ", always",
+                (false, false) => "",
+            };
+            write!(f, "prefetch({}{note})", prefetch.target)
         };
-        write!(f, "prefetch({}{note})", self.target)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.prefetched
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+        state = state;
     }
 }
 
@@ -177,12 +168,12 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
         };
         match outcome {
             Ok(HintOutcome::Applied) => {
-                self.prefetched.calls.fetch_add(1, Relaxed);
-                self.prefetched.bytes.fetch_add(block.size() as u64, Relaxed);
+                self.state.calls.fetch_add(1, Relaxed);
+                self.state.bytes.fetch_add(block.size() as u64, Relaxed);
                 Ok(block)
             }
             Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)) => {
-                self.prefetched.avoided.fetch_add(1, Relaxed);
+                self.state.avoided.fetch_add(1, Relaxed);
                 Ok(block)
             }
             Ok(HintOutcome::Skipped(_)) => Ok(self.skip(block)),
@@ -205,13 +196,7 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
 
 impl<U> Prefetch<U> {
     fn skip(&self, block: Block) -> Block {
-        self.prefetched.skipped.fetch_add(1, Relaxed);
+        self.state.skipped.fetch_add(1, Relaxed);
         block
-    }
-}
-
-impl<U: Layer> fmt::Display for Prefetch<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }

@@ -7,10 +7,8 @@ pub use options::{PressureError, PressureOptions};
 pub use state::{PressureLevel, PressureState};
 
 use cumem::error::TrimError;
-use cumem::layer::Beneath;
 use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -71,9 +69,8 @@ impl<U> Pressure<U> {
         &self.upstream
     }
 
-    /// Returns the level and the counts. (The name `pressure` is taken by the extension method that creates this
-    /// adaptor.)
-    pub fn get_pressure(&self) -> &PressureState {
+    /// Returns the level and the counts.
+    pub fn state(&self) -> &PressureState {
         &self.state
     }
 }
@@ -97,18 +94,11 @@ impl<U: Layer> Pressure<U> {
     }
 }
 
-impl<U: Layer> Layer for Pressure<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.state.describe(f)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.state
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Pressure<U> {
+        upstream: U = upstream;
+        describe = |pressure, f| pressure.state.describe(f);
+        state = state;
     }
 }
 
@@ -134,14 +124,6 @@ unsafe impl<U: Upstream> MemoryResource for Pressure<U> {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
-    }
-}
-
-impl<U: Upstream> Upstream for Pressure<U> {}
-
-impl<U: Layer> fmt::Display for Pressure<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 /// answered by the first resource.
 #[derive(Debug)]
 pub struct Spill<P, S> {
-    spilled: SpillState,
+    state: SpillState,
     /// Sizes in bytes of the live spilled blocks, by address and maker. Blocks of zero bytes may have equal addresses,
     /// but only with different makers.
     out: Mutex<HashMap<(u64, MakerId), usize>>,
@@ -80,7 +80,7 @@ impl<P, S> Spill<P, S> {
         S: Upstream,
     {
         first.device().check_device("the resource to spill to", second.device().id())?;
-        Ok(Self { spilled: SpillState::default(), out: Mutex::default(), first, second })
+        Ok(Self { state: SpillState::default(), out: Mutex::default(), first, second })
     }
 
     /// Returns the first resource.
@@ -94,12 +94,12 @@ impl<P, S> Spill<P, S> {
     }
 
     /// Returns the counts of spilled blocks.
-    pub fn spilled(&self) -> &SpillState {
-        &self.spilled
+    pub fn state(&self) -> &SpillState {
+        &self.state
     }
 
     fn note(&self, block: &Block, why: &AllocError) {
-        let (bytes, spilled) = (block.size(), &self.spilled);
+        let (bytes, spilled) = (block.size(), &self.state);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), bytes);
         spilled.bytes.fetch_add(bytes, Ordering::Relaxed);
         spilled.total_blocks.fetch_add(1, Ordering::Relaxed);
@@ -111,14 +111,14 @@ impl<P, S> Spill<P, S> {
 
     /// Reports whether the block is a spilled one, and if so, stops counting it.
     fn take(&self, block: &Block) -> bool {
-        if self.spilled.blocks() == 0 {
+        if self.state.blocks() == 0 {
             return false;
         }
         let taken = self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(&(block.addr(), block.maker()));
         if let Some(bytes) = taken {
-            self.spilled.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            if self.spilled.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
-                tracing::info!(total_bytes = self.spilled.total_bytes(), "nothing is spilled any more");
+            self.state.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if self.state.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
+                tracing::info!(total_bytes = self.state.total_bytes(), "nothing is spilled any more");
             }
         }
         taken.is_some()
@@ -127,8 +127,8 @@ impl<P, S> Spill<P, S> {
     /// Counts a block again that the second resource did not take back.
     fn put_back(&self, block: &Block) {
         self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), block.size());
-        self.spilled.bytes.fetch_add(block.size(), Ordering::Relaxed);
-        self.spilled.blocks.fetch_add(1, Ordering::AcqRel);
+        self.state.bytes.fetch_add(block.size(), Ordering::Relaxed);
+        self.state.blocks.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -142,7 +142,7 @@ impl<P: Layer, S: Layer> Layer for Spill<P, S> {
         Beneath::Two(&self.first, &self.second)
     }
     fn state(&self) -> &dyn Any {
-        &self.spilled
+        &self.state
     }
     fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
         Ok(0)
@@ -171,7 +171,7 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
         match &spilled {
             Ok(block) => self.note(block, &why),
             Err(error) => {
-                self.spilled.refusals.fetch_add(1, Ordering::Relaxed);
+                self.state.refusals.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
             }
         }

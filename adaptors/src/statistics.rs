@@ -6,12 +6,9 @@ mod scope;
 pub use counters::{Counts, StatisticsState};
 pub use scope::Scope;
 
-use cumem::error::{DeallocReason, TrimError};
-use cumem::layer::Beneath;
-use cumem::{AllocError, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
+use cumem::error::DeallocReason;
+use cumem::{AllocError, Block, DeallocError, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
 /// under a pool, the chunks that the pool allocates.
@@ -19,7 +16,7 @@ use std::fmt;
 /// `find::<StatisticsState>()` returns its [`StatisticsState`] from any stack.
 #[derive(Debug)]
 pub struct Statistics<U> {
-    counters: StatisticsState,
+    state: StatisticsState,
     upstream: U,
 }
 
@@ -29,7 +26,7 @@ impl<U> Statistics<U> {
     where
         U: Upstream,
     {
-        Self { counters: StatisticsState::new(), upstream }
+        Self { state: StatisticsState::new(), upstream }
     }
 
     /// Returns the upstream.
@@ -38,23 +35,16 @@ impl<U> Statistics<U> {
     }
 
     /// Returns the counters.
-    pub fn counters(&self) -> &StatisticsState {
-        &self.counters
+    pub fn state(&self) -> &StatisticsState {
+        &self.state
     }
 }
 
-impl<U: Layer> Layer for Statistics<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("statistics")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.counters
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Statistics<U> {
+        upstream: U = upstream;
+        describe = "statistics";
+        state = state;
     }
 }
 
@@ -66,8 +56,8 @@ unsafe impl<U: Upstream> MemoryResource for Statistics<U> {
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let result = self.upstream.allocate(stream, layout);
         match &result {
-            Ok(_) => self.counters.allocated(layout.size()),
-            Err(_) => self.counters.failed(),
+            Ok(_) => self.state.allocated(layout.size()),
+            Err(_) => self.state.failed(),
         }
         result
     }
@@ -77,23 +67,15 @@ unsafe impl<U: Upstream> MemoryResource for Statistics<U> {
         let bytes = block.size();
         // Counted before the upstream is called, because the upstream may give the same memory to another thread at
         // once.
-        if let Err(outstanding) = self.counters.freed(bytes) {
+        if let Err(outstanding) = self.state.freed(bytes) {
             let reason = DeallocReason::NotOutstanding { layer: "statistics", outstanding, returned: bytes };
             return Err(DeallocError::new(block, reason));
         }
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         let result = unsafe { self.upstream.deallocate(stream, block) };
         if result.is_err() {
-            self.counters.not_freed(bytes);
+            self.state.not_freed(bytes);
         }
         result
-    }
-}
-
-impl<U: Upstream> Upstream for Statistics<U> {}
-
-impl<U: Layer> fmt::Display for Statistics<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }

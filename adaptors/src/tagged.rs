@@ -1,14 +1,10 @@
 //! [`Tagged`] counts the memory that passes through under a name in a ledger.
 
-use cumem::error::TrimError;
-use cumem::layer::Beneath;
 use cumem::resource::MakerId;
 use cumem::unified::accounting::{Ledger, Tag};
-use cumem::{AllocError, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
-use std::any::Any;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An adaptor that enters each block in a [`Ledger`] under a name, from its allocation until it is freed.
@@ -16,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// `find::<TaggedState>()` returns its [`TaggedState`] from any stack.
 #[derive(Debug)]
 pub struct Tagged<U> {
-    name: TaggedState,
+    state: TaggedState,
     ledger: Arc<Ledger>,
     tags: Mutex<HashMap<(u64, MakerId), Tag>>,
     upstream: U,
@@ -39,12 +35,17 @@ impl<U> Tagged<U> {
     where
         U: Upstream,
     {
-        Self { name: TaggedState(name.into()), ledger: Arc::clone(ledger), tags: Mutex::default(), upstream }
+        Self { state: TaggedState(name.into()), ledger: Arc::clone(ledger), tags: Mutex::default(), upstream }
     }
 
     /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
+    }
+
+    /// Returns the name.
+    pub fn state(&self) -> &TaggedState {
+        &self.state
     }
 
     fn tags(&self) -> MutexGuard<'_, HashMap<(u64, MakerId), Tag>> {
@@ -54,24 +55,17 @@ impl<U> Tagged<U> {
     /// Enters the block in the ledger. A block of zero bytes is skipped, because it has no bytes to count.
     fn tag(&self, block: &Block) {
         if block.size() > 0 {
-            let tag = self.ledger.tag(block.addr(), block.size(), &self.name.0);
+            let tag = self.ledger.tag(block.addr(), block.size(), &self.state.0);
             self.tags().insert((block.addr(), block.maker()), tag);
         }
     }
 }
 
-impl<U: Layer> Layer for Tagged<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tagged({})", self.name.0)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.name
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Tagged<U> {
+        upstream: U = upstream;
+        describe = |tagged, f| write!(f, "tagged({})", tagged.state.0);
+        state = state;
     }
 }
 
@@ -96,13 +90,5 @@ unsafe impl<U: Upstream> MemoryResource for Tagged<U> {
                 self.tag(&error.block);
             }
         })
-    }
-}
-
-impl<U: Upstream> Upstream for Tagged<U> {}
-
-impl<U: Layer> fmt::Display for Tagged<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
     }
 }

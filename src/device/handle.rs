@@ -173,7 +173,9 @@ impl Device {
 
     #[cfg(not(feature = "cuda"))]
     fn cuda_driver() -> Result<Arc<dyn Driver>, DriverError> {
-        let reason = "cumem was built without the feature `cuda`; for a GPU, add `features = [\"cuda\"]` to the dependency".into();
+        let reason =
+            "cumem was built without the feature `cuda`; for a GPU, add `features = [\"cuda\"]` to the dependency"
+                .into();
         Err(DriverError::NoDriver { reason, code: None })
     }
 

@@ -78,7 +78,7 @@ fn blocks_of_another_resource(device: &Device) {
     let block = one.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
     let error = free(&two, &stream, block).unwrap_err();
     assert_eq!(error.reason, DeallocReason::Foreign { layer: "pool" });
-    assert_eq!(two.counters().counts().current_bytes, 4096, "counted back");
+    assert_eq!(two.state().counts().current_bytes, 4096, "counted back");
     free(&one, &stream, error.block).unwrap();
     free(&two, &stream, other).unwrap();
 }

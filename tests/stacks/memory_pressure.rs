@@ -72,7 +72,7 @@ fn a_batch_is_halved_until_it_fits() {
     assert_eq!((done.items, done.value), (6250, 6250));
     assert_eq!(done.too_many, [100_000, 50_000, 25_000, 12_500]);
     assert!(log.contains("items=100000 fewer=50000") && log.contains("limit reached"), "{log}");
-    assert_eq!(memory.get_limit().allocated(), 0);
+    assert_eq!(memory.state().allocated(), 0);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
         {
             let stack = CudaResource::new(&device).pool(PoolOptions::default()).unwrap().limit(Size::Percent(80));
             // Each item takes a sixteenth of the limit, so the sixteen threads compete for it.
-            let per_item = stack.get_limit().bytes() / 16 / (4 << 20) * (4 << 20);
+            let per_item = stack.state().bytes() / 16 / (4 << 20) * (4 << 20);
             let others = CudaResource::new(&device);
             let processed = AtomicUsize::new(0);
             let batch = |items: usize, stream: &Stream| -> Result<usize, AllocError> {
@@ -177,7 +177,7 @@ fn sixteen_threads_on_cards_of_4_8_and_24_gb() {
                 }
             });
             assert_eq!(processed.into_inner(), 16 * ITEMS);
-            assert_eq!(stack.get_limit().allocated(), 0);
+            assert_eq!(stack.state().allocated(), 0);
         }
         assert!(device.simulator().unwrap().live_allocations().no_memory(), "{gib} GiB");
     }
@@ -198,7 +198,7 @@ fn levels_rise_and_fall_with_slack_between() {
     let level_with = |used: usize| {
         let block = get(&others, &stream, used);
         let probe = stack.allocate(&stream, layout::bytes(1000).unwrap());
-        let level = stack.get_pressure().level();
+        let level = stack.state().level();
         assert_eq!(probe.is_err(), level == PressureLevel::Refuse);
         if let Ok(probe) = probe {
             free(&stack, &stream, probe).unwrap();
@@ -285,7 +285,7 @@ fn what_runs_out_is_trimmed_and_asked_once_more() {
     let two = CudaResource::new(&device).pressure(PressureOptions::default().ask_after(64 * MIB)).unwrap();
     let two = two.trimming(move |_| Ok(reach.upstream().trim()?));
     let block = get(&two, &stream, 50 * MIB);
-    assert_eq!((two.get_pressure().trims(), two.get_pressure().trimmed_bytes()), (1, 40 * MIB as u64));
+    assert_eq!((two.state().trims(), two.state().trimmed_bytes()), (1, 40 * MIB as u64));
     assert_eq!(first.upstream().stats().reserved, 0);
     free(&two, &stream, block).unwrap();
 
@@ -302,7 +302,7 @@ fn a_trim_that_fails_is_said_and_not_fatal() {
     let first = get(&stack, &stream, 20 * MIB);
     let (second, log) = events(|| get(&stack, &stream, MIB));
     assert!(log.contains("not now"), "{log}");
-    assert_eq!((stack.get_pressure().level(), stack.get_pressure().trims()), (PressureLevel::Trim, 0));
+    assert_eq!((stack.state().level(), stack.state().trims()), (PressureLevel::Trim, 0));
     [first, second].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
 }
 
@@ -317,7 +317,7 @@ fn what_a_failing_trim_gave_back_counts() {
     // The pool keeps 80 MiB. The driver refuses to free one chunk, and freeing the others is enough.
     device.simulator().unwrap().fail_nth(FaultCall::Free, 2, CudaErrorCode::UNKNOWN);
     let probe = get(&stack, &stream, 8 * MIB);
-    let state = stack.get_pressure();
+    let state = stack.state();
     assert!(state.trimmed_bytes() >= 60 * MIB as u64, "{state:?}");
     assert_eq!(state.refusals(), 0);
     free(&stack, &stream, probe).unwrap();
@@ -357,7 +357,7 @@ fn spilled_memory_can_do_what_both_can() {
     let block = get(&stack, &stream, MIB);
     device.simulator().unwrap().fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
     let error = free(&stack, &stream, block).unwrap_err();
-    assert_eq!(stack.spilled().blocks(), 2);
+    assert_eq!(stack.state().blocks(), 2);
     free(&stack, &stream, error.block).unwrap();
-    assert_eq!(stack.spilled().blocks(), 1);
+    assert_eq!(stack.state().blocks(), 1);
 }

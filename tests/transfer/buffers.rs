@@ -87,7 +87,7 @@ fn growing_and_shrinking_keep_the_elements(device: &Device) {
     // SAFETY: the first 5 elements have been written.
     unsafe { buffer.set_len(5) };
     assert_eq!(buffer.to_vec().unwrap(), data[..5]);
-    assert_eq!(stack.counters().counts().current_bytes, 40);
+    assert_eq!(stack.state().counts().current_bytes, 40);
 }
 
 fn nothing_and_zero_sized_elements_take_no_memory(device: &Device) {
@@ -103,8 +103,8 @@ fn nothing_and_zero_sized_elements_take_no_memory(device: &Device) {
     assert_eq!((units.len(), units.size_bytes()), (77, 0));
     units.resize(1 << 40).unwrap();
     assert_eq!(units.host_read().unwrap().len(), 1 << 40);
-    assert_eq!(stack.counters().counts().total_bytes, 0);
-    assert_eq!(stack.counters().counts().current_blocks, 2);
+    assert_eq!(stack.state().counts().total_bytes, 0);
+    assert_eq!(stack.state().counts().current_blocks, 2);
 }
 
 fn copies_between_buffers_and_streams(device: &Device) {

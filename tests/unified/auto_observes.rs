@@ -255,7 +255,7 @@ fn a_stack_without_concurrent_access_is_refused_or_said_to_pass_through() {
     }
     let (device, options) = (common::simulated(), AutoPrefetchOptions::default());
     let stack = AutoPrefetch::or_pass_through(ManagedResource::new(&device).unwrap(), options).unwrap();
-    assert!(!stack.auto_prefetched().passes_through() && on_host(&stack).auto_prefetch_report().is_some());
+    assert!(!stack.state().passes_through() && on_host(&stack).auto_prefetch_report().is_some());
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn every_driver_call_may_fail() {
         buffer.reserve(SLAB)?;
         stream.synchronize()?;
         assert_eq!(buffer.host_read()?[0], 1);
-        assert_eq!(stack.auto_prefetched().report().uses, 5);
+        assert_eq!(stack.state().report().uses, 5);
         Ok(())
     });
     report.assert();

@@ -31,7 +31,7 @@ fn get(stack: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
 
 /// Returns the number of prefetch calls, and the number of those avoided.
 fn asked(stack: &Stack) -> (u64, u64) {
-    (stack.prefetched().calls(), stack.prefetched().avoided())
+    (stack.state().calls(), stack.state().avoided())
 }
 
 fn last_prefetch(block: &Block, stream: &Stream) -> Option<Location> {
@@ -100,7 +100,7 @@ fn memory_that_was_returned_is_noticed(device: &Device) {
     let stream = Stream::new(device).unwrap();
     for round in 1..=5 {
         let block = get(&stack, &stream, 4 * MIB);
-        assert_eq!((stack.prefetched().calls(), stack.prefetched().avoided()), (round, 0));
+        assert_eq!((stack.state().calls(), stack.state().avoided()), (round, 0));
         is_there(&block, &stream);
         free(&stack, &stream, block).unwrap();
     }
@@ -249,11 +249,11 @@ proptest! {
         for op in ops {
             match op {
                 Op::Allocate { bytes, stream } => {
-                    let avoided = stack.prefetched().avoided();
+                    let avoided = stack.state().avoided();
                     // If plain allocations take all memory, a prefetch fails when it runs.
                     let Ok(block) = stack.allocate(&streams[stream], layout::bytes(bytes).unwrap()) else { continue };
                     let done = streams[stream].synchronize();
-                    if stack.prefetched().avoided() > avoided {
+                    if stack.state().avoided() > avoided {
                         prop_assert!(done.is_ok());
                         is_there(&block, &streams[stream]);
                     }

@@ -20,8 +20,6 @@ use cumem::kind::Migratable;
 use cumem::layer::Beneath;
 use cumem::unified::{HintOutcome, SkipReason, hints};
 use cumem::{CudaVirtualResource, Layer, LayerExt, Location, ManagedResource, Upstream, layout};
-use std::any::Any;
-use std::fmt;
 use std::iter;
 
 /// A stream-ordered pool that allocates blocks from large chunks of its upstream.
@@ -171,6 +169,11 @@ impl<U> Pool<U> {
         &self.upstream
     }
 
+    /// Returns everything in the pool except its upstream.
+    pub fn state(&self) -> &PoolState {
+        &self.state
+    }
+
     /// Returns the pool's statistics at this moment.
     pub fn stats(&self) -> PoolStats {
         self.state.stats()
@@ -229,24 +232,12 @@ impl<U: Upstream> Pool<U> {
     }
 }
 
-impl<U: Layer> Layer for Pool<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pool{}", self.options)
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &self.state
-    }
-    fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
-        (self.trim)(self, keep)
-    }
-}
-
-impl<U: Layer> fmt::Display for Pool<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        cumem::layer::fmt_stack(self, f)
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Pool<U> {
+        upstream: U = upstream;
+        describe = |pool, f| write!(f, "pool{}", pool.options);
+        state = state;
+        trim_layer = |pool, keep| (pool.trim)(pool, keep);
     }
 }
 

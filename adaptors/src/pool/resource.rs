@@ -65,8 +65,6 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
     }
 }
 
-impl<U: Upstream> Upstream for Pool<U> {}
-
 impl<U: Upstream> Pool<U> {
     #[inline]
     fn check_device(&self, stream: &Stream) -> Result<(), DeviceError> {

@@ -11,23 +11,23 @@ fn refuses_past_the_limit_with_numbers_and_counts_in_256_bytes() {
     let (device, stream) = sim();
     let stack = CudaResource::new(&device).limit(1024);
     let a = stack.allocate(&stream, layout::bytes(257).unwrap()).unwrap();
-    assert_eq!(stack.get_limit().allocated(), 512);
+    assert_eq!(stack.state().allocated(), 512);
     assert_eq!(
         stack.allocate(&stream, layout::bytes(513).unwrap()).unwrap_err(),
         AllocError::LimitExceeded { requested: 513, allocated: 512, limit: 1024 }
     );
     let b = stack.allocate(&stream, layout::bytes(512).unwrap()).unwrap();
-    assert_eq!(stack.get_limit().remaining(), 0);
+    assert_eq!(stack.state().remaining(), 0);
     free(&stack, &stream, a).unwrap();
     free(&stack, &stream, b).unwrap();
-    assert_eq!(stack.get_limit().allocated(), 0);
+    assert_eq!(stack.state().allocated(), 0);
 }
 
 #[test]
 fn a_share_is_of_the_devices_memory() {
     let (device, _) = sim_with(Profile::tiny(1 << 30));
     let stack = CudaResource::new(&device).limit(Size::Percent(80));
-    assert_eq!(stack.get_limit().bytes(), (1_u64 << 30) as usize * 80 / 100);
+    assert_eq!(stack.state().bytes(), (1_u64 << 30) as usize * 80 / 100);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_failing_upstream_leaves_the_count_as_it_was() {
             stack.allocate(&stream, layout::bytes(1 << 30).unwrap()),
             Err(AllocError::OutOfMemory { layer: "device", requested, .. }) if requested == 1 << 30
         ));
-        assert_eq!(stack.get_limit().allocated(), 0);
+        assert_eq!(stack.state().allocated(), 0);
     }
 }
 
@@ -66,7 +66,7 @@ fn a_free_beyond_the_count_is_refused_and_returns_the_block() {
     let error = free(&two, &stream, block).unwrap_err();
     assert_eq!(error.reason, DeallocReason::NotOutstanding { layer: "limit", outstanding: 0, returned: 4096 });
     free(&one, &stream, error.block).unwrap();
-    assert_eq!((one.get_limit().allocated(), two.get_limit().allocated()), (0, 0));
+    assert_eq!((one.state().allocated(), two.state().allocated()), (0, 0));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn sixteen_threads_never_pass_the_limit_nor_block_each_other_in_vain() {
             });
         }
     });
-    let counts = stack.counters().counts();
+    let counts = stack.state().counts();
     assert!(counts.peak_bytes <= limit as i64, "{counts}");
-    assert_eq!((counts.current_bytes, stack.upstream().get_limit().allocated()), (0, 0));
+    assert_eq!((counts.current_bytes, stack.upstream().state().allocated()), (0, 0));
 }

@@ -70,7 +70,7 @@ fn zero_bytes_make_no_driver_call() {
     let block = stack.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
     free(&stack, &stream, block).unwrap();
     assert_eq!(simulator.calls(FaultCall::Any), before);
-    assert_eq!(stack.prefetched().skipped(), 1);
+    assert_eq!(stack.state().skipped(), 1);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_device_without_concurrent_access_is_refused_or_said_to_pass_through() {
     assert!(stack.passes_through());
     assert!(stack.to_string().starts_with(&format!("prefetch({}, passing through)", device.id())), "{stack}");
     let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
-    assert_eq!((stack.prefetched().calls(), stack.prefetched().skipped()), (0, 1));
+    assert_eq!((stack.state().calls(), stack.state().skipped()), (0, 1));
     free(&stack, &stream, block).unwrap();
 }
 

@@ -15,14 +15,14 @@ fn counts_bytes_blocks_peaks_totals_and_failures() {
     let empty = stack.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
     assert!(stack.allocate(&stream, layout::bytes(1 << 50).unwrap()).unwrap_err().is_out_of_memory());
 
-    let counts = stack.counters().counts();
+    let counts = stack.state().counts();
     assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_bytes), (500, 1500, 1500));
     assert_eq!((counts.current_blocks, counts.peak_blocks, counts.total_blocks), (2, 2, 3));
     assert_eq!(counts.failures, 1);
 
     free(&stack, &stream, b).unwrap();
     free(&stack, &stream, empty).unwrap();
-    let counts = stack.counters().counts();
+    let counts = stack.state().counts();
     assert_eq!((counts.current_bytes, counts.current_blocks, counts.peak_bytes), (0, 0, 1500));
 }
 
@@ -32,9 +32,9 @@ fn scopes_nest_and_end_in_any_order() {
     let stack = CudaResource::new(&device).statistics();
     let before = stack.allocate(&stream, layout::bytes(100).unwrap()).unwrap();
 
-    let outer = stack.counters().scope();
+    let outer = stack.state().scope();
     let a = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
-    let inner = stack.counters().scope();
+    let inner = stack.state().scope();
     let b = stack.allocate(&stream, layout::bytes(300).unwrap()).unwrap();
     free(&stack, &stream, a).unwrap();
     free(&stack, &stream, before).unwrap();
@@ -47,15 +47,15 @@ fn scopes_nest_and_end_in_any_order() {
 
     free(&stack, &stream, b).unwrap();
     assert_eq!(inner.end().current_bytes, -1100);
-    assert_eq!(stack.counters().counts().current_bytes, 0);
+    assert_eq!(stack.state().counts().current_bytes, 0);
 }
 
 #[test]
 fn a_thread_scope_counts_its_thread_only() {
     let (device, stream) = sim();
     let stack = CudaResource::new(&device).statistics();
-    let mine = stack.counters().thread_scope();
-    let everybody = stack.counters().scope();
+    let mine = stack.state().thread_scope();
+    let everybody = stack.state().scope();
     std::thread::scope(|threads| {
         threads.spawn(|| {
             let block = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
@@ -75,9 +75,9 @@ fn a_free_beyond_what_is_out_is_refused_and_returns_the_block() {
 
     let error = free(&two, &stream, block).unwrap_err();
     assert_eq!(error.reason, DeallocReason::NotOutstanding { layer: "statistics", outstanding: 0, returned: 4096 });
-    assert_eq!(two.counters().counts(), Default::default());
+    assert_eq!(two.state().counts(), Default::default());
     free(&one, &stream, error.block).unwrap();
-    assert_eq!(one.counters().counts().current_bytes, 0);
+    assert_eq!(one.state().counts().current_bytes, 0);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_refused_free_is_counted_back() {
 
     let error = free(&stack, &stream, block).unwrap_err();
     assert_eq!(error.reason, DeallocReason::Foreign { layer: "device" });
-    assert_eq!(stack.counters().counts().current_bytes, 4096);
+    assert_eq!(stack.state().counts().current_bytes, 4096);
     free(&foreign, &stream, error.block).unwrap();
     free(&stack, &stream, own).unwrap();
 }

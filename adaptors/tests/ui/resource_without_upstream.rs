@@ -1,3 +1,4 @@
+use cumem::error::InvalidLayout;
 use cumem::kind::Managed;
 use cumem::layer::Beneath;
 use cumem::{AllocError, Block, DeallocError, Device, Layer, MemoryResource, Stream};
@@ -27,7 +28,7 @@ unsafe impl MemoryResource for MyResource {
     type Kind = Managed;
 
     fn allocate(&self, _: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        Err(AllocError::InvalidLayout { size: layout.size(), alignment: layout.align() })
+        Err(InvalidLayout { size: layout.size(), alignment: layout.align() }.into())
     }
 
     unsafe fn deallocate(&self, _: &Stream, _: Block) -> Result<(), DeallocError> {
