@@ -33,7 +33,7 @@ use std::sync::Arc;
 /// Implementors promise, for every block that `allocate` returns:
 ///
 /// - it covers `layout.size()` bytes of memory that can do what [`Self::Kind`] says, aligned to `layout.align()` and,
-///   if the kind is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::CUDA_ALLOCATION_ALIGNMENT);
+///   if the kind is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT);
 /// - no byte of it belongs to another block that is [live](self#terms), and any use of the same bytes
 ///   by an earlier block was [enqueued before](self#terms) the point of the stream at which it is ready;
 /// - it stays valid until it is deallocated, also if the resource is moved.

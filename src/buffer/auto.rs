@@ -17,7 +17,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// as the use is declared. On a simulated device it also learns from the page faults of work that was not declared,
     /// or [as a whole only](Self::sparse_device_use); a GPU's driver does not say which pages fault.
     ///
-    /// Over a stack with [`AutoPrefetchState`](crate::AutoPrefetchState) it is on from the beginning.
+    /// Over a stack with [`AutoPrefetchState`](crate::unified::AutoPrefetchState) it is on from the beginning.
     ///
     /// Skipped on a device without concurrent managed access, to which nothing can be brought.
     ///

@@ -75,11 +75,11 @@ pub struct FaultReport {
 /// leave the device usable. The program asserts its other invariants itself, for example that no counter moved; a panic
 /// counts as wrong. There is one exception. If the failed call frees something, or is the wait before, that object may
 /// leak. The program must then report an error: as its result, or through
-/// [`take_drop_errors`](crate::take_drop_errors).
+/// [`take_drop_errors`](crate::error::take_drop_errors).
 ///
 /// `program` creates everything that it uses from the device that it receives, and drops it before it returns. It makes
 /// the same calls in every run, up to the one that fails. It can call
-/// [`pending_faults`](super::Simulator::pending_faults) to learn whether the failure has happened.
+/// [`pending_faults`](crate::sim::Simulator::pending_faults) to learn whether the failure has happened.
 pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> FaultReport {
     enumerate_on(std::slice::from_ref(profile), program)
 }
@@ -180,7 +180,7 @@ impl FaultReport {
         self.sentences(|_| true)
     }
 
-    /// Does the same as [`wrong`](Self::wrong) without [leaks](Outcome::Leaked), for programs that leak on purpose.
+    /// Does the same as [`wrong`](Self::wrong) without [leaks](FaultOutcome::Leaked), for programs that leak on purpose.
     pub fn wrong_besides_leaks(&self) -> Vec<String> {
         self.sentences(|outcome| !matches!(outcome, FaultOutcome::Leaked(_)))
     }

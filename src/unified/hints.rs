@@ -1,7 +1,7 @@
 //! Hints about unified memory: prefetch and advice, and what became of them.
 //!
-//! A hint that was carried out answers [`Applied`](Outcome::Applied); one that would mean nothing answers
-//! [`Skipped`](Outcome::Skipped) with the reason; one that the driver rejects is an error with its code.
+//! A hint that was carried out answers [`Applied`](HintOutcome::Applied); one that would mean nothing answers
+//! [`Skipped`](HintOutcome::Skipped) with the reason; one that the driver rejects is an error with its code.
 //!
 //! | for | use |
 //! |---|---|

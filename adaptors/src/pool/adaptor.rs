@@ -68,7 +68,7 @@ impl<U> Pool<U> {
     /// - [`PoolError::InitialAboveMaximum`] if the initial size is above the maximum;
     /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
     /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
-    /// - [`PoolError::Driver`] if the pool's own stream cannot be created.
+    /// - [`PoolError::Device`] if the pool's own stream cannot be created.
     pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
     where
         U: Upstream,

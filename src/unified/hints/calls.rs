@@ -195,7 +195,7 @@ pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<
 ///
 /// # Errors
 ///
-/// [`DeviceError::WrongDevice`] if the target belongs to another machine, [`DriverError::NoSuchDevice`] if there is
+/// [`DeviceError::WrongDevice`] if the target belongs to another machine, [`DriverError::NoSuchDevice`](crate::DriverError::NoSuchDevice) if there is
 /// none.
 pub fn device_without_migration(own: &Device, target: Location) -> Result<Option<DeviceId>, DeviceError> {
     let other = match target {
