@@ -3,6 +3,7 @@
 use cumem::error::{TrimError, record_drop_error};
 use cumem::kind::Migratable;
 use cumem::layer::Beneath;
+use cumem::unified::hints::Prefetcher;
 use cumem::unified::{HintOutcome, SkipReason, hints};
 use cumem::{
     AllocError, Block, DeallocError, DeviceError, DriverError, Layer, LayerExt, Location, MemoryResource, Stream,
@@ -30,6 +31,7 @@ pub struct Prefetch<U> {
     target: Location,
     passes_through: bool,
     always: bool,
+    prefetcher: Prefetcher,
     prefetched: PrefetchState,
     upstream: U,
 }
@@ -106,8 +108,13 @@ impl<U> Prefetch<U> {
         Ok(Self::build(upstream, target, incapable.is_some()))
     }
 
-    fn build(upstream: U, target: Location, passes_through: bool) -> Self {
-        Self { target, passes_through, always: false, prefetched: PrefetchState::default(), upstream }
+    fn build(upstream: U, target: Location, passes_through: bool) -> Self
+    where
+        U: Upstream,
+    {
+        let prefetcher = Prefetcher::new(upstream.device(), target);
+        let prefetched = PrefetchState::default();
+        Self { target, passes_through, always: false, prefetcher, prefetched, upstream }
     }
 
     /// Calls the driver at every allocation, even if the library knows where the pages are.
@@ -166,7 +173,7 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
         let outcome = match (self.passes_through, self.always) {
             (true, _) => return Ok(self.skip(block)),
             (false, true) => hints::prefetch(&block, 0..block.size(), self.target, stream),
-            (false, false) => hints::prefetch_if_needed(&block, 0..block.size(), self.target, stream),
+            (false, false) => self.prefetcher.prefetch_if_needed(&block, stream),
         };
         match outcome {
             Ok(HintOutcome::Applied) => {

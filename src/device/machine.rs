@@ -90,8 +90,8 @@ impl Allocated {
 
 #[cfg(test)]
 mod tests {
-    use crate::device::Device;
     use super::*;
+    use crate::device::Device;
     use cumem_sim::Profile;
 
     #[test]

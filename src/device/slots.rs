@@ -20,6 +20,19 @@ impl Slots {
     /// another value.
     #[inline]
     pub(crate) fn get<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
+        let mut slots = self;
+        while let Some(slot) = slots.0.get() {
+            if let Some(value) = slot.value.downcast_ref() {
+                return value;
+            }
+            slots = &slot.next;
+        }
+        slots.create(make)
+    }
+
+    /// Appends a value at the end of the chain, unless another thread has created one of this type in the meantime.
+    #[cold]
+    fn create<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> &T {
         let (mut slots, mut make) = (self, Some(make));
         loop {
             let slot = slots.0.get_or_init(|| {

@@ -20,7 +20,9 @@ mod ranges;
 
 pub use builder::{AppliedHints, Hint, ManagedMemoryHints};
 pub(crate) use calls::prefetch_span_if_needed;
-pub use calls::{advise, device_without_migration, prefetch, prefetch_if_needed, range_attributes, residency};
+pub use calls::{
+    Prefetcher, advise, device_without_migration, prefetch, prefetch_if_needed, range_attributes, residency,
+};
 pub use cumem_driver::{Advice, MemoryType, PrefetchRange, RangeAttributes, Residency};
 pub use outcome::{HintOutcome, SkipReason};
 pub use plan::{PlanError, PlanReport, PrefetchPlan};

@@ -61,31 +61,30 @@ pub(crate) struct Residency {
 }
 
 impl Residency {
-    /// Returns the books of a device's machine, and opens the book of the device.
+    /// Returns the books of a device's machine. The first call for a device opens the device's book.
     #[inline]
     pub(crate) fn of(device: &Device) -> &Arc<Self> {
-        let residency = device.machine().slots().get(|| {
+        // Kept at the device, because the machine keeps more and would take longer to ask.
+        device.slots().get(|| {
             let machine = device.machine();
-            let books = (0..machine.devices()).map(|_| Book::default()).collect();
-            let allocated = Arc::clone(machine.allocated());
-            let residency = Arc::new(Self { books, allocated, advised: AdvisedParts::default() });
-            let listener: Weak<Self> = Arc::downgrade(&residency);
-            machine.listen(listener);
-            residency
-        });
-        residency.open(device);
-        residency
+            let residency = machine.slots().get(|| {
+                let books = (0..machine.devices()).map(|_| Book::default()).collect();
+                let allocated = Arc::clone(machine.allocated());
+                let residency = Arc::new(Self { books, allocated, advised: AdvisedParts::default() });
+                let listener: Weak<Self> = Arc::downgrade(&residency);
+                machine.listen(listener);
+                residency
+            });
+            residency.open(device);
+            Arc::clone(residency)
+        })
     }
 
     /// Gives the device's book the size of the device's memory. Until then the book assumes nothing.
-    #[inline]
-    pub(crate) fn open(&self, device: &Device) {
-        let book = &self.books[device.ordinal() as usize];
+    fn open(&self, device: &Device) {
         let attributes = device.attributes();
-        let foreseeable =
-            attributes.concurrent_managed_access && !attributes.pageable_memory_access_uses_host_page_tables;
-        if foreseeable && !book.is_open() {
-            book.open(attributes.total_memory);
+        if attributes.concurrent_managed_access && !attributes.pageable_memory_access_uses_host_page_tables {
+            self.books[device.ordinal() as usize].open(attributes.total_memory);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::device::stream::Stream;
 use crate::unified::residency::Residency;
 use cumem_driver::{Advice, DeviceId, Location, RangeAttributes, Residency as PageResidency};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Enqueues on `stream` the migration of `range` (bytes of `block`) to a location.
 ///
@@ -42,12 +43,12 @@ fn prefetch_span(addr: u64, bytes: usize, to: Location, stream: &Stream) -> Resu
 
 /// Announces that a prefetch was enqueued.
 pub(super) fn note_prefetch(device: &Device, addr: u64, bytes: usize, to: Location) {
-    let residency = Residency::of(device);
+    Residency::of(device);
     if let Location::Device(id) = to
         && id != device.id()
         && let Some(target) = device.opened_sibling(id.ordinal())
     {
-        residency.open(&target);
+        Residency::of(&target);
     }
     device.tell(&Notice::Prefetched { addr, bytes, to });
 }
@@ -70,6 +71,56 @@ pub fn prefetch_if_needed(
 ) -> Result<HintOutcome, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     prefetch_span_if_needed(ptr as u64, bytes, to, stream)
+}
+
+/// Prefetches whole blocks to one location, each unless its pages are there. It is [`prefetch_if_needed`] for callers
+/// that prefetch often: what the function looks up at each call, this looks up once.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::unified::HintOutcome;
+/// use cumem::unified::hints::Prefetcher;
+/// use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let prefetcher = Prefetcher::new(&device, device.id());
+/// assert_eq!(prefetcher.prefetch_if_needed(buffer.block(), &stream)?, HintOutcome::Applied);
+/// assert_ne!(prefetcher.prefetch_if_needed(buffer.block(), &stream)?, HintOutcome::Applied);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Prefetcher {
+    residency: Arc<Residency>,
+    machine: DeviceId,
+    to: Location,
+}
+
+impl Prefetcher {
+    /// Creates a prefetcher to `to` for streams of the machine of `device`. Streams of another machine work too, and
+    /// take longer.
+    pub fn new(device: &Device, to: impl Into<Location>) -> Self {
+        Self { residency: Arc::clone(Residency::of(device)), machine: device.id(), to: to.into() }
+    }
+
+    /// Enqueues on `stream` the migration of a block, unless all its pages are assumed to be there.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`prefetch_if_needed`].
+    #[inline]
+    pub fn prefetch_if_needed(&self, block: &Block, stream: &Stream) -> Result<HintOutcome, DeviceError> {
+        let device = stream.device();
+        let (addr, bytes) = (block.addr(), block.size());
+        let known = device.id().same_machine(self.machine);
+        match known && bytes > 0 && self.residency.has(device, addr, bytes, self.to) {
+            true => Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)),
+            false => prefetch_if_needed(block, 0..bytes, self.to, stream),
+        }
+    }
 }
 
 /// The same for bytes at an address.

@@ -77,11 +77,6 @@ impl Table {
 }
 
 impl Book {
-    #[inline]
-    pub(super) fn is_open(&self) -> bool {
-        self.total.load(Ordering::Relaxed) > 0
-    }
-
     pub(super) fn open(&self, total: usize) {
         self.total.store(total, Ordering::Relaxed);
     }
