@@ -2,32 +2,19 @@
 
 use crate::broken::{Broken, Outcome, Verdict};
 use crate::expectations::Expectations;
-use crate::fail_nth::FailNth;
 use crate::faults::{FaultCheck, fault_checks};
-use crate::ledger::{BlockLedger, LedgerBook};
+use crate::ledger::LedgerBook;
 use crate::live::Violation;
 use crate::place::Place;
 use crate::report::SuiteReport;
 use crate::subject::BoxError;
 use crate::suite::{Suite, unless_it_panics};
+use crate::upstream::{TestUpstream, test_upstream};
 use cumem::kind::Managed;
-use cumem::{Device, ManagedResource, MemoryResource};
+use cumem::{Device, MemoryResource};
 use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::mem;
-
-/// The upstream of an adaptor under test: managed memory, over which every adaptor may be built, with a ledger over it
-/// and injected failures over that.
-pub type TestUpstream = FailNth<BlockLedger<ManagedResource>>;
-
-/// Creates a [`TestUpstream`] on `device`.
-///
-/// # Errors
-///
-/// Returns an error if the device has no managed memory.
-pub fn test_upstream(device: &Device) -> Result<TestUpstream, BoxError> {
-    Ok(FailNth::new(BlockLedger::new(ManagedResource::new(device)?)))
-}
 
 /// All checks for an adaptor: those of a [`Suite`], with a ledger under the adaptor that must balance after each check,
 /// and those in which the upstream fails.

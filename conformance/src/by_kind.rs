@@ -32,36 +32,36 @@ pub fn kind_of<R: MemoryResource>(_: &impl Fn(&Device) -> Result<R, BoxError>) -
 }
 
 /// First choice: the host accesses the memory through its pointer.
-pub trait ByHost<K> {
+pub trait ThroughHost<K> {
     /// Returns the function that creates the matching [`Contents`].
     fn touch(&self) -> Touch<K>;
 }
 
-impl<K: HostAccessible> ByHost<K> for &&ByKind<K> {
+impl<K: HostAccessible> ThroughHost<K> for &&ByKind<K> {
     fn touch(&self) -> Touch<K> {
         |_| Ok(Contents::through_host())
     }
 }
 
 /// Second choice: work on the device accesses the memory.
-pub trait ByDevice<K> {
+pub trait ThroughDevice<K> {
     /// Returns the function that creates the matching [`Contents`].
     fn touch(&self) -> Touch<K>;
 }
 
-impl<K: DeviceAccessible> ByDevice<K> for &ByKind<K> {
+impl<K: DeviceAccessible> ThroughDevice<K> for &ByKind<K> {
     fn touch(&self) -> Touch<K> {
         Contents::through_device
     }
 }
 
 /// Last choice: the memory is not accessed.
-pub trait ByNobody<K> {
+pub trait Untouched<K> {
     /// Returns the function that creates the matching [`Contents`].
     fn touch(&self) -> Touch<K>;
 }
 
-impl<K: MemoryKind> ByNobody<K> for ByKind<K> {
+impl<K: MemoryKind> Untouched<K> for ByKind<K> {
     fn touch(&self) -> Touch<K> {
         |_| Ok(Contents::untouched())
     }

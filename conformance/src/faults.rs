@@ -1,7 +1,6 @@
 //! Checks of an adaptor whose upstream keeps failing, or refuses a block: nothing is lost, nothing is counted, and the
 //! next request succeeds. (Failures of single driver calls are a check of every resource.)
 
-use crate::adaptor::{TestUpstream, test_upstream};
 use crate::broken::{Broken, Outcome, ensure};
 use crate::checks::faults::SIZES;
 use crate::contents::Contents;
@@ -11,6 +10,7 @@ use crate::ledger::LedgerBook;
 use crate::live::BlockId;
 use crate::program::Program;
 use crate::subject::{BoxError, bytes, check, get, put};
+use crate::upstream::{TestUpstream, test_upstream};
 use cumem::kind::Managed;
 use cumem::{Block, Device, MemoryResource, Stream};
 

@@ -18,7 +18,7 @@
 //! | [`conformance!`], [`Suite`] | the promises of [`MemoryResource`](cumem::MemoryResource), one check each |
 //! | [`adaptor_conformance!`], [`AdaptorSuite`] | the same, and an upstream that fails |
 //! | [`Expectations`] | where a resource may differ |
-//! | [`Program`], [`Load`] | random operations against a [`Model`], on one thread and on many |
+//! | [`Program`], [`Load`] | random operations and the [counts](ExpectedCounts) that they must lead to, on one thread and on many |
 //! | [`BlockLedger`] | finds leaks, wrong frees and overlaps, under or over an adaptor |
 //! | [`FailNth`] | makes the n-th call fail |
 //! | [`effort`] | `CUMEM_EFFORT` and `CUMEM_SEED` |
@@ -47,8 +47,9 @@ mod report;
 mod rng;
 mod subject;
 mod suite;
+mod upstream;
 
-pub use adaptor::{AdaptorSuite, TestUpstream, test_upstream};
+pub use adaptor::AdaptorSuite;
 pub use broken::Broken;
 pub use contents::Contents;
 pub use expectations::Expectations;
@@ -56,11 +57,12 @@ pub use fail_nth::{FailNth, Faults};
 pub use ledger::{BlockLedger, LedgerBook, Unsettled};
 pub use live::{BlockId, LiveBlocks, Violation};
 pub use place::Place;
-pub use program::{Load, Model, Op, Ops, Program};
+pub use program::{ExpectedCounts, Load, Op, Ops, Program};
 pub use report::SuiteReport;
 pub use rng::Rng;
 pub use subject::BoxError;
 pub use suite::Suite;
+pub use upstream::{TestUpstream, test_upstream};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -20,7 +20,7 @@ macro_rules! conformance {
     ($name:ident, |$device:ident| $body:expr, $expectations:expr $(,)?) => {
         $crate::tests_of!($name, |place| {
             #[allow(unused_imports)]
-            use $crate::by_kind::{ByDevice as _, ByHost as _, ByNobody as _};
+            use $crate::by_kind::{ThroughDevice as _, ThroughHost as _, Untouched as _};
             let make = $crate::by_kind::factory(|$device| {
                 let resource = $body;
                 ::core::result::Result::Ok(resource)

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The result of a run of the suite.
 #[derive(Debug, Clone)]
-#[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
+#[must_use = "a report that is dropped hides failed checks; call `assert`"]
 pub struct SuiteReport {
     subject: String,
     seed: u64,

@@ -7,7 +7,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::sim::Profile;
 use cumem::{Device, Stream};
 use cumem_adaptors::Pool;
-use cumem_conformance::{BlockLedger, Contents, Model, Op, Program};
+use cumem_conformance::{BlockLedger, Contents, ExpectedCounts, Op, Program};
 use cumem_fuzz::{Leaf, Options, steps};
 use libfuzzer_sys::fuzz_target;
 
@@ -34,9 +34,9 @@ fuzz_target!(|bytes: &[u8]| {
     let below = beneath.book();
     let pool = BlockLedger::new(Pool::new(beneath, options.of_pool()).unwrap());
     let contents = Contents::through_device(&device).unwrap();
-    let check = |model: &Model| assert_eq!(pool.upstream().stats().requested, model.bytes);
+    let check = |expected: &ExpectedCounts| assert_eq!(pool.upstream().stats().requested, expected.bytes);
     let model = Program::run_ops(steps(&mut bytes, op), &pool, &streams, &contents, check).unwrap();
-    assert_eq!((model.blocks, model.bytes), (0, 0));
+    assert_eq!((model.blocks, expected.bytes), (0, 0));
     assert!(simulator.take_races().is_empty());
     pool.book().settle().unwrap();
     pool.upstream().trim().unwrap();

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::DriverVersion;
+use crate::version::DriverVersion;
 
 /// The reason that no CUDA driver could be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum LoadError {
         symbol: &'static str,
     },
     /// The driver does not report its version. A toolkit's stub library behaves like this.
-    #[error("{} does not tell its version: CUDA error {code}", .library.display())]
+    #[error("{} does not report its version: CUDA error {code}", .library.display())]
     NoVersion {
         /// The file that was opened.
         library: PathBuf,

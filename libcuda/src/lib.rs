@@ -26,21 +26,26 @@
 //! | Module | What it contains |
 //! |---|---|
 //! | `library` | opening the driver, looking up symbols |
+//! | `load`    | loading the driver once per process |
 //! | `error`   | the errors of loading and of looking up |
 //! | `version` | the driver's version |
 //! | `table`   | the table, and the functions that jump through it |
+//! | `lazy`    | the routine that loads the driver at the first call of a function |
 //! | `symbols` | the names of the functions, generated |
 //!
 //! [`cust`]: https://docs.rs/cust
 #![deny(missing_docs)]
 
 mod error;
+mod lazy;
 mod library;
+mod load;
 mod symbols;
 mod table;
 mod version;
 
 pub use error::{LoadError, MissingSymbol};
-pub use library::{ENV, Library, load};
+pub use library::{ENV, Library};
+pub use load::load;
 pub use table::SYMBOLS;
 pub use version::DriverVersion;

@@ -3,9 +3,9 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 
-use crate::{DriverVersion, LoadError, MissingSymbol, table};
+use crate::error::{LoadError, MissingSymbol};
+use crate::version::DriverVersion;
 
 /// The environment variable that names a library to load instead of `libcuda.so.1`.
 ///
@@ -14,33 +14,12 @@ pub const ENV: &str = "CUMEM_LIBCUDA";
 
 const DEFAULT: &str = "libcuda.so.1";
 
-/// The CUDA driver library of this process. [`load`] returns it.
+/// The CUDA driver library of this process. [`load`](crate::load()) returns it.
 #[derive(Debug)]
 pub struct Library {
     handle: Handle,
     path: PathBuf,
     driver_version: DriverVersion,
-}
-
-/// Loads the CUDA driver library, once per process, and fills the table of [`SYMBOLS`].
-///
-/// Only the first call does this work. Every call returns the same result. A call of a driver function loads the
-/// library in the same way if nothing has loaded it before.
-///
-/// [`SYMBOLS`]: crate::SYMBOLS
-///
-/// # Errors
-///
-/// Returns [`LoadError`] if there is no library, or if the library is not a CUDA driver.
-pub fn load() -> Result<&'static Library, LoadError> {
-    static LIBRARY: OnceLock<Result<Library, LoadError>> = OnceLock::new();
-    // The table is filled before the result is published, so any thread that has the result can call the functions.
-    let answer = LIBRARY.get_or_init(|| {
-        let library = Library::open();
-        table::fill(library.as_ref().ok());
-        library
-    });
-    answer.as_ref().map_err(LoadError::clone)
 }
 
 impl Library {
@@ -79,7 +58,7 @@ impl Library {
         self.symbol(name).map(drop)
     }
 
-    fn open() -> Result<Self, LoadError> {
+    pub(crate) fn open() -> Result<Self, LoadError> {
         let name = std::env::var_os(ENV).filter(|name| !name.is_empty()).unwrap_or_else(|| OsString::from(DEFAULT));
         let handle =
             Handle::open(&name).map_err(|reason| LoadError::NotFound { library: PathBuf::from(&name), reason })?;

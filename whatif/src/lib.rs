@@ -34,6 +34,7 @@
 //! | [`WhatIfReport`] | several results side by side, as text, JSON, or one page of HTML |
 
 mod dry_run;
+mod figures;
 mod play;
 mod recommend;
 mod report;
@@ -41,7 +42,8 @@ mod setting;
 mod timeline;
 mod watch;
 
-pub use dry_run::{DryRun, LayerFigures, Provenances, Shortage, dry_run, replay};
+pub use dry_run::{dry_run, replay};
+pub use figures::{DryRun, LayerFigures, Provenances, Shortage};
 pub use recommend::{Recommendation, recommend};
 pub use report::{Format, WhatIfReport};
 pub use setting::{Setting, WhatIfError};

@@ -1,11 +1,10 @@
 //! [`Watch`]: an outermost layer that records the requests of a program.
 
-use crate::dry_run::Shortage;
+use crate::figures::Shortage;
 use crate::timeline::Timeline;
 use cumem::error::TrimError;
 use cumem::kernel::HostKernel;
-use cumem::layer::Beneath;
-use cumem::layer::fmt_stack;
+use cumem::layer::{Beneath, fmt_stack};
 use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream};
 use cumem_adaptors::StatisticsState;
 use std::alloc::Layout;
@@ -17,9 +16,9 @@ use std::time::Duration;
 /// The most out-of-memory events that are kept.
 const KEPT: usize = 100;
 
-/// What a [`Watch`] recorded.
+/// The record of a [`Watch`].
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Record {
     pub(crate) requests: u64,
     pub(crate) out_of_memory: Vec<Shortage>,
     pub(crate) out_of_memory_count: u64,
@@ -29,14 +28,14 @@ pub(crate) struct Seen {
 /// Passes every call on, and records the allocations that run out of memory.
 #[derive(Debug)]
 pub(crate) struct Watch<R> {
-    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) record: Arc<Mutex<Record>>,
     pub(crate) touches: bool,
     pub(crate) resource: R,
 }
 
 /// Locks the record.
-pub(crate) fn look(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<R: MemoryResource> Watch<R> {
@@ -44,19 +43,19 @@ impl<R: MemoryResource> Watch<R> {
         self.resource.device().simulator().map_or(Duration::ZERO, |simulator| simulator.clock())
     }
 
-    fn note(&self, seen: &mut Seen) {
+    fn note(&self, record: &mut Record) {
         let counters = self.resource.find_all::<StatisticsState>();
         let bytes =
             |counters: Option<&&StatisticsState>| counters.map_or(0, |c| c.counts().current_bytes.max(0) as u64);
-        seen.timeline.add(self.clock(), bytes(counters.first()), bytes(counters.last()));
+        record.timeline.add(self.clock(), bytes(counters.first()), bytes(counters.last()));
     }
 
-    fn refused(&self, seen: &mut Seen, bytes: usize, error: &AllocError) {
-        seen.out_of_memory_count += 1;
-        if seen.out_of_memory.len() < KEPT {
-            let error = without_machine(&error.to_string(), self.resource.device());
-            let request = seen.requests;
-            seen.out_of_memory.push(Shortage { request, line: None, bytes: bytes as u64, at: self.clock(), error });
+    fn refused(&self, record: &mut Record, bytes: usize, error: &AllocError) {
+        record.out_of_memory_count += 1;
+        if record.out_of_memory.len() < KEPT {
+            let error = without_device_id(&error.to_string(), self.resource.device());
+            let request = record.requests;
+            record.out_of_memory.push(Shortage { request, line: None, bytes: bytes as u64, at: self.clock(), error });
         }
     }
 
@@ -72,7 +71,7 @@ impl<R: MemoryResource> Watch<R> {
 }
 
 /// Returns an error's text without the number of the simulator, so that the text is the same in every run.
-pub(crate) fn without_machine(text: &str, device: &cumem::Device) -> String {
+pub(crate) fn without_device_id(text: &str, device: &cumem::Device) -> String {
     text.replace(&device.id().to_string(), "the device")
 }
 
@@ -97,14 +96,14 @@ unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let result = self.resource.allocate(stream, layout);
-        let mut seen = look(&self.seen);
-        seen.requests += 1;
+        let mut record = lock(&self.record);
+        record.requests += 1;
         match &result {
-            Ok(_) => self.note(&mut seen),
-            Err(error) if error.is_out_of_memory() => self.refused(&mut seen, layout.size(), error),
+            Ok(_) => self.note(&mut record),
+            Err(error) if error.is_out_of_memory() => self.refused(&mut record, layout.size(), error),
             Err(_) => {}
         }
-        drop(seen);
+        drop(record);
         let block = result?;
         match self.touch(stream, &block) {
             Ok(()) => Ok(block),
@@ -120,7 +119,7 @@ unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         // SAFETY: the caller upholds the contract of this method, which is the resource's.
         unsafe { self.resource.deallocate(stream, block) }?;
-        self.note(&mut look(&self.seen));
+        self.note(&mut lock(&self.record));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The probe that works on the device: kernels on a GPU, host closures on a simulated device.
 
-use super::{Probe, pattern, windows};
+use super::pattern::{pattern, windows};
+use super::probe::Probe;
 use crate::broken::{Broken, Outcome};
 use crate::kernels::Kernels;
 use cumem::kernel::{HostKernel, KernelArg, LaunchConfig};

@@ -1,4 +1,5 @@
-use super::{Probe, pattern, windows};
+use super::pattern::{pattern, windows};
+use super::probe::Probe;
 use crate::broken::{Outcome, ensure};
 use cumem::{Block, Stream};
 use std::slice;

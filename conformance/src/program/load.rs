@@ -1,7 +1,8 @@
 //! [`Load`]: programs on several threads at once.
 
+use super::counts::ExpectedCounts;
+use super::random::Program;
 use super::worker::{Shared, Worker};
-use super::{Model, Program};
 use crate::broken::Broken;
 use crate::contents::Contents;
 use crate::rng::Rng;
@@ -39,7 +40,7 @@ impl Load {
         resource: &R,
         streams: &[Stream],
         contents: &Contents<R::Kind>,
-    ) -> Result<Model, Broken> {
+    ) -> Result<ExpectedCounts, Broken> {
         let exchange = Some(Mutex::default());
         let shared = Shared { resource, contents, live: Mutex::default(), exchange };
         self.start(&shared, |_| streams.to_vec())
@@ -56,7 +57,7 @@ impl Load {
         resource: &R,
         stream: impl Fn(usize) -> Stream + Sync,
         contents: &Contents<R::Kind>,
-    ) -> Result<Model, Broken> {
+    ) -> Result<ExpectedCounts, Broken> {
         let shared = Shared { resource, contents, live: Mutex::default(), exchange: None };
         self.start(&shared, |thread| vec![stream(thread)])
     }
@@ -65,11 +66,11 @@ impl Load {
         &self,
         shared: &Shared<'_, R>,
         streams: impl Fn(usize) -> Vec<Stream> + Sync,
-    ) -> Result<Model, Broken> {
-        let (mut seeds, streams) = (Rng::new(self.program.seed), &streams);
+    ) -> Result<ExpectedCounts, Broken> {
+        let (mut seeds, streams) = (Rng::new(self.program.seed()), &streams);
         let results: Vec<_> = thread::scope(|scope| {
             let start = |(number, seed)| {
-                let program = Program { seed, ..self.program.clone() };
+                let program = self.program.clone().with_seed(seed);
                 scope.spawn(move || {
                     let streams = streams(number);
                     assert!(!streams.is_empty(), "a program needs a stream");
@@ -78,14 +79,16 @@ impl Load {
             };
             let threads = Vec::from_iter((0..self.threads).map(|number| (number, seeds.next_u64())).map(start));
             // All threads are joined before the first failure is returned.
-            let join = |thread: thread::ScopedJoinHandle<'_, Result<Model, Broken>>| {
+            let join = |thread: thread::ScopedJoinHandle<'_, Result<ExpectedCounts, Broken>>| {
                 thread.join().unwrap_or_else(|_| Err(Broken::new("a thread panicked")))
             };
             threads.into_iter().map(join).collect()
         });
-        let total = results.into_iter().try_fold(Model::default(), |sum, model| model.map(|model| sum.merge(model)));
+        let total = results
+            .into_iter()
+            .try_fold(ExpectedCounts::default(), |sum, counts| counts.map(|counts| sum.merge(counts)));
         total
-            .and_then(|model| shared.finish().map(|()| model))
-            .map_err(|broken| broken.at(format_args!("{} threads of seed {}", self.threads, self.program.seed)))
+            .and_then(|counts| shared.finish().map(|()| counts))
+            .map_err(|broken| broken.at(format_args!("{} threads of seed {}", self.threads, self.program.seed())))
     }
 }

@@ -1,9 +1,8 @@
-//! [`Op`]: one operation of a program.
+//! [`Op`]: one operation of a limits.
 
-use super::Program;
 use crate::rng::Rng;
 
-/// One operation of a program. Every sequence of operations is a valid program.
+/// One operation of a limits. Every sequence of operations is a valid limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Allocates a block.
@@ -35,7 +34,21 @@ pub enum Op {
     },
 }
 
-/// The operations of a [`Program`].
+/// The seed of a random program and its limits.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) seed: u64,
+    /// Number of operations.
+    pub(super) operations: usize,
+    /// Roughly the most blocks that are live at a time.
+    pub(super) max_live: usize,
+    /// The largest size in bytes.
+    pub(super) max_size: usize,
+    /// The largest alignment in bytes.
+    pub(super) max_align: usize,
+}
+
+/// The operations of a [`Program`](crate::Program).
 #[derive(Debug, Clone)]
 pub struct Ops {
     rng: Rng,
@@ -49,14 +62,14 @@ pub struct Ops {
 }
 
 impl Ops {
-    pub(super) fn new(program: &Program, streams: usize) -> Self {
+    pub(super) fn new(limits: &Limits, streams: usize) -> Self {
         Self {
-            rng: Rng::new(program.seed),
-            remaining: program.operations,
+            rng: Rng::new(limits.seed),
+            remaining: limits.operations,
             streams,
-            max_live: program.max_live.max(1),
-            max_size: program.max_size,
-            align_shifts: program.max_align.max(1).ilog2() as usize + 1,
+            max_live: limits.max_live.max(1),
+            max_size: limits.max_size,
+            align_shifts: limits.max_align.max(1).ilog2() as usize + 1,
             live: 0,
         }
     }

@@ -1,6 +1,7 @@
-//! Runs operations on a resource, and counts them in a model.
+//! Runs operations on a resource, and counts them.
 
-use super::{Model, Op};
+use super::counts::ExpectedCounts;
+use super::op::Op;
 use crate::broken::{Broken, Outcome, ensure};
 use crate::contents::Contents;
 use crate::live::{BlockId, LiveBlocks};
@@ -45,25 +46,25 @@ pub(super) struct Worker<'a, R: MemoryResource> {
     shared: &'a Shared<'a, R>,
     streams: &'a [Stream],
     live: Vec<Live>,
-    model: Model,
+    counts: ExpectedCounts,
     next_serial: u64,
 }
 
 impl<'a, R: MemoryResource> Worker<'a, R> {
     /// Creates the worker. `number` is different for each worker of a run, so that their serials differ.
     pub(super) fn new(shared: &'a Shared<'a, R>, streams: &'a [Stream], number: u64) -> Self {
-        Self { shared, streams, live: Vec::new(), model: Model::default(), next_serial: (number << 40) + 1 }
+        Self { shared, streams, live: Vec::new(), counts: ExpectedCounts::default(), next_serial: (number << 40) + 1 }
     }
 
     /// Runs `ops`, frees the blocks that this worker holds and those in the exchange, and waits for its streams.
     pub(super) fn run(
         mut self,
         ops: impl Iterator<Item = Op>,
-        mut observe: impl FnMut(&Model),
-    ) -> Result<Model, Broken> {
+        mut observe: impl FnMut(&ExpectedCounts),
+    ) -> Result<ExpectedCounts, Broken> {
         for (i, op) in ops.enumerate() {
             self.step(op).map_err(|broken| broken.at(format_args!("operation {i}, {op:?}")))?;
-            observe(&self.model);
+            observe(&self.counts);
         }
         if let Some(exchange) = &self.shared.exchange {
             for live in std::mem::take(&mut *lock(exchange)) {
@@ -73,12 +74,12 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
         while let Some(live) = self.live.pop() {
             let stream = live.stream;
             self.free(live, stream).map_err(|broken| broken.at("freeing what was left"))?;
-            observe(&self.model);
+            observe(&self.counts);
         }
         for stream in self.streams {
             stream.synchronize()?;
         }
-        Ok(self.model)
+        Ok(self.counts)
     }
 
     fn step(&mut self, op: Op) -> Outcome {
@@ -102,14 +103,14 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
         let block = match self.shared.resource.allocate(on, layout) {
             Ok(block) => block,
             Err(error) if may_refuse(&error) => {
-                self.model.failures += 1;
+                self.counts.failures += 1;
                 return Ok(());
             }
             Err(error) => return Err(Broken::new(format!("{size} bytes aligned to {align} were refused: {error}"))),
         };
         ensure!(block.layout() == layout, "asked for {layout:?}, got a block of {:?}", block.layout());
         lock(&self.shared.live).enter(BlockId::of(&block))?;
-        self.model.allocated(size);
+        self.counts.allocated(size);
         let serial = self.next_serial;
         self.next_serial += 1;
         // SAFETY: `contents` is of the resource's kind; the block was just allocated on `on` and overlaps no other.
@@ -129,14 +130,14 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
         lock(&self.shared.live).strike(id)?;
         // SAFETY: the block's uses were on `stream`, which `to` waits for, and on `to`; nothing else refers to it.
         unsafe { self.shared.resource.deallocate(to, block) }?;
-        self.model.freed(size);
+        self.counts.freed(size);
         Ok(())
     }
 
     fn exchange(&mut self, victim: usize) {
         let Some(exchange) = &self.shared.exchange else { return };
         let Some(given) = self.take(victim) else { return };
-        self.model.freed(given.block.size());
+        self.counts.freed(given.block.size());
         let mut exchange = lock(exchange);
         exchange.push(given);
         if exchange.len() > IN_TRANSIT {
@@ -147,7 +148,7 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
 
     /// Takes over a block that another worker may have allocated.
     fn hold(&mut self, live: Live) {
-        self.model.moved_in(live.block.size());
+        self.counts.moved_in(live.block.size());
         self.live.push(live);
     }
 

@@ -137,5 +137,5 @@ fn library_without_init_is_no_driver() {
 fn stub_library_is_no_driver() {
     let error = load().unwrap_err();
     assert!(matches!(error, LoadError::NoVersion { code: 34, .. }));
-    assert!(error.to_string().ends_with("does not tell its version: CUDA error 34"));
+    assert!(error.to_string().ends_with("does not report its version: CUDA error 34"));
 }

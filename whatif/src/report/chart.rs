@@ -1,7 +1,7 @@
 //! The chart of memory over time: requested by the program, reserved by the stack, and in use on the device.
 
-use super::{bytes, time};
-use crate::dry_run::DryRun;
+use super::units::{bytes, time};
+use crate::figures::DryRun;
 use std::fmt::{self, Write};
 
 /// The drawing area, in units of the SVG view box.

@@ -1,7 +1,9 @@
 //! One page of HTML that needs no other file, readable in light and dark color schemes.
 
-use super::{NOTE, WhatIfReport, bytes, chart, map, time};
-use crate::dry_run::DryRun;
+use super::data::WhatIfReport;
+use super::units::{NOTE, bytes, time};
+use super::{chart, map};
+use crate::figures::DryRun;
 use std::fmt::{self, Write};
 
 const STYLE: &str = "\

@@ -1,8 +1,8 @@
 //! The residency map: for each allocation of the driver, how much of it was on the device, over time.
 
 use super::chart::{LEFT, WIDTH, x};
-use super::{bytes, time};
-use crate::dry_run::DryRun;
+use super::units::{bytes, time};
+use crate::figures::DryRun;
 use crate::timeline::TimelineRow;
 use std::fmt::{self, Write};
 

@@ -1,7 +1,8 @@
 //! Text for a terminal.
 
-use super::{NOTE, WhatIfReport, bytes, time};
-use crate::dry_run::DryRun;
+use super::data::WhatIfReport;
+use super::units::{NOTE, bytes, time};
+use crate::figures::DryRun;
 use std::fmt::{self, Formatter};
 
 /// Allocations out of memory that are listed for each run.

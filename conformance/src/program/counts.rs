@@ -1,10 +1,10 @@
-//! [`Model`]: the expected values of a resource's counters.
+//! [`ExpectedCounts`]: the expected values of a resource's counters.
 
 /// The expected values of a resource's counters after the operations so far: requested bytes, and blocks including
 /// those of zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Model {
+pub struct ExpectedCounts {
     /// Live blocks.
     pub blocks: usize,
     /// Bytes of the live blocks.
@@ -21,7 +21,7 @@ pub struct Model {
     pub failures: usize,
 }
 
-impl Model {
+impl ExpectedCounts {
     pub(crate) fn allocated(&mut self, bytes: usize) {
         self.blocks += 1;
         self.bytes += bytes;
@@ -45,7 +45,7 @@ impl Model {
         self.peak_bytes = self.peak_bytes.max(self.bytes);
     }
 
-    /// Returns the sum of the models of programs that ran at the same time. Their peaks need not have coincided, so the
+    /// Returns the sum of the counts of programs that ran at the same time. Their peaks need not have coincided, so the
     /// sum's peaks are upper bounds.
     pub(crate) fn merge(self, other: Self) -> Self {
         Self {

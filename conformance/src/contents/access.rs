@@ -1,0 +1,130 @@
+//! [`Contents`]: writes a pattern into each block, and checks it before the block is freed.
+
+use super::device;
+use super::host::HostProbe;
+use super::probe::Probe;
+use crate::broken::Outcome;
+use cumem::kind::{DeviceAccessible, HostAccessible};
+use cumem::{Block, Device, DeviceError, MemoryKind, Stream};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Writes a different pattern into each block of kind `K`, and verifies it before the block is freed.
+///
+/// The host does this through the pointer, or kernels do it on the device, as the kind allows.
+pub struct Contents<K> {
+    probe: Option<Box<dyn Probe>>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: MemoryKind> Contents<K> {
+    /// Does not access the memory.
+    pub fn untouched() -> Self {
+        Self { probe: None, kind: PhantomData }
+    }
+
+    /// Accesses the memory through its pointer. Waits for the block's stream before each access.
+    pub fn through_host() -> Self
+    where
+        K: HostAccessible,
+    {
+        Self { probe: Some(Box::new(HostProbe)), kind: PhantomData }
+    }
+
+    /// Accesses the memory with kernels on the block's stream. The host does not wait for them, so memory that is
+    /// reused too early is detected.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error if the kernels cannot be loaded.
+    pub fn through_device(device: &Device) -> Result<Self, DeviceError>
+    where
+        K: DeviceAccessible,
+    {
+        Ok(Self { probe: Some(device::probe(device)?), kind: PhantomData })
+    }
+
+    /// # Safety
+    ///
+    /// The caller must ensure that:
+    ///
+    /// - the block was allocated by a resource of kind `K`, is live, and is ready on `stream`;
+    /// - nothing else uses it meanwhile.
+    pub(crate) unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
+        match &self.probe {
+            // SAFETY: the caller vouches for the block; the constructors tied the probe to the kind.
+            Some(probe) if block.size() > 0 => unsafe { probe.write(stream, block, serial) },
+            _ => Ok(()),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller must ensure the same as for [`write`](Self::write).
+    pub(crate) unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
+        match &self.probe {
+            // SAFETY: the caller vouches for the block; the constructors tied the probe to the kind.
+            Some(probe) if block.size() > 0 => unsafe { probe.verify(stream, block, serial) },
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all verifications. Every stream that was used must be idle.
+    pub(crate) fn settle(&self) -> Outcome {
+        self.probe.as_ref().map_or(Ok(()), |probe| probe.settle())
+    }
+}
+
+impl<K: MemoryKind> fmt::Debug for Contents<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.probe.is_some() { "verified" } else { "untouched" };
+        write!(f, "Contents<{}>({how})", K::NAME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pattern::WINDOW;
+    use super::*;
+    use cumem::sim::Profile;
+    use cumem::{CudaResource, LayerExt, ManagedResource, MemoryResource, layout};
+
+    /// Checks that a matching pattern passes and another pattern fails, at each end of a large block too.
+    fn notices<R: MemoryResource>(resource: &R, contents: &Contents<R::Kind>) {
+        let stream = Stream::new(resource.device()).unwrap();
+        for size in [1, 1000, 3 * WINDOW] {
+            let block = resource.allocate(&stream, layout::bytes(size).unwrap()).unwrap();
+            let verify = |serial| {
+                // SAFETY: the block is live, of this kind, and used on this stream only.
+                let outcome = unsafe { contents.verify(&stream, &block, serial) };
+                stream.synchronize().unwrap();
+                outcome.and_then(|()| contents.settle())
+            };
+            // SAFETY: the block is live, of this kind, and used on this stream only.
+            unsafe { contents.write(&stream, &block, 5) }.unwrap();
+            verify(5).unwrap();
+            verify(6).unwrap_err();
+            verify(5).unwrap();
+            // SAFETY: no work uses the block, and nothing refers to its memory.
+            unsafe { resource.deallocate(&stream, block) }.unwrap();
+        }
+    }
+
+    fn all_ways(device: &Device) {
+        notices(&CudaResource::new(device), &Contents::through_device(device).unwrap());
+        let managed = ManagedResource::new(device).unwrap();
+        notices(&managed, &Contents::through_device(device).unwrap());
+        notices(&managed, &Contents::through_host());
+    }
+
+    #[test]
+    fn changes_are_noticed_on_a_simulated_device() {
+        all_ways(&Device::simulated(Profile::default()).unwrap());
+    }
+
+    #[test]
+    #[ignore = "needs a CUDA device"]
+    fn changes_are_noticed_on_a_gpu() {
+        all_ways(&Device::open(0).unwrap());
+    }
+}
