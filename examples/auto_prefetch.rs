@@ -9,17 +9,21 @@
 //! Medians. The part of the fault stall that is hidden is `(t_faulting - t_auto) / (t_faulting - t_resident)`. Times on
 //! a simulated device are simulated.
 
+mod common;
+
 use clap::Parser;
 use cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
 use cumem::unified::{AutoPrefetchOptions, hints};
 use cumem::{Buffer, CudaResource, Device, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const PTX: &str = include_str!("kernels/stencil.ptx");
 const CONFIG: LaunchConfig = LaunchConfig::new((528, 1, 1), (256, 1, 1));
 const THREADS: usize = 528 * 256;
 
+/// Compares automatic prefetch with page faults and with resident pages, for several orders of use.
 #[derive(Parser)]
 struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
@@ -179,9 +183,11 @@ fn median(repeat: u32, mut run: impl FnMut() -> Result<Duration, Box<dyn Error>>
     Ok(times[times.len() / 2].as_secs_f64() * 1e3)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let args = Args::parse();
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,

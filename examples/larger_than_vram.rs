@@ -7,6 +7,8 @@
 //! On a simulated device only: more unified memory than a real GPU has can hang it
 //! (NVIDIA/open-gpu-kernel-modules#1223). All times are simulated.
 
+mod common;
+
 use clap::Parser;
 use cumem::kernel::HostKernel;
 use cumem::portable::{PortableBuffer, unified_or_pinned};
@@ -14,6 +16,7 @@ use cumem::sim::{DeviceStatistics, Profile};
 use cumem::unified::AutoPrefetchOptions;
 use cumem::{AllocError, Device, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Bytes of the device.
@@ -46,6 +49,7 @@ struct Way {
     after: DeviceStatistics,
 }
 
+/// Streams more data than a simulated device has memory through it, in four ways.
 #[derive(Parser)]
 struct Args {
     /// The device; there is one choice.
@@ -150,9 +154,12 @@ fn without_concurrent_access(capacity: usize) -> Profile {
     without
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    if Args::parse().device == "cuda" {
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    if args.device == "cuda" {
         return Err(
             "a working set larger than a GPU's memory can hang the GPU: this runs on a simulated device only".into()
         );

@@ -6,13 +6,17 @@
 //!
 //! On two GPUs where there are two, else on a simulated machine with two, whose times are simulated.
 
+mod common;
+
 use clap::Parser;
 use cumem::sim::{Profile, Simulator};
 use cumem::unified::hints;
 use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// Moves one buffer from one device to another, by page faults and by prefetch.
 #[derive(Parser)]
 struct Args {
     /// Two GPUs, two simulated devices, or GPUs if there are two.
@@ -50,9 +54,12 @@ fn whereabouts(buffer: &UnifiedBuffer<u32, ManagedResource>) -> Result<String, B
     Ok(format!("last sent to {told}; pages: {seen}"))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let [first, second] = devices(&Args::parse().device)?;
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let [first, second] = devices(&args.device)?;
     let simulated = if first.is_simulated() { "; all times are simulated" } else { "" };
     println!("devices {first} and {second}{simulated}");
     hand_over(&first, &second, 64 << 20)

@@ -4,20 +4,29 @@
 //! $ cargo run --release --example quickstart
 //! ```
 
+mod common;
+
+use clap::Parser;
 use cumem::unified::Advice;
 use cumem::{Device, LayerExt, Location, ManagedResource, Stream, UnifiedBuffer};
 use cumem_adaptors::{LimiterState, PoolOptions, PrefetchState, ResourceExt, Size, StatisticsState};
+use std::error::Error;
+use std::process::ExitCode;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+/// Builds a stack of memory resources, and shows what each layer does to one buffer.
+#[derive(Parser)]
+struct Args {}
 
-    // The first GPU, else a simulated one, with a warning.
-    let device = Device::first_or_simulated()?;
-    println!("device       {device}");
-    tour(&device)
+fn main() -> ExitCode {
+    common::main(|Args {}| {
+        // The first GPU, or a simulated device, which is named on standard error.
+        let device = Device::first_or_simulated()?;
+        println!("device       {device}");
+        tour(&device)
+    })
 }
 
-fn tour(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
+fn tour(device: &Device) -> Result<(), Box<dyn Error>> {
     let stream = Stream::new(device)?;
 
     // From the leaf outwards. Prefetch is last; anywhere else it does not compile.

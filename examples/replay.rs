@@ -4,6 +4,8 @@
 //! $ cargo run --release --example replay -- benches/traces/resnet.csv.xz --stack "device | pool"
 //! ```
 
+mod common;
+
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem::{Device, DeviceError, LayerExt};
@@ -67,14 +69,7 @@ struct Report<'a> {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|args: Args| run(&args))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
@@ -120,7 +115,7 @@ fn open(on: On) -> Result<Device, DeviceError> {
     })
 }
 
-/// On standard error, and only where somebody watches.
+/// Returns a progress bar on standard error, which draws only on a terminal.
 fn progress_bar(format: Format) -> ProgressBar {
     let target = match format {
         Format::Text => ProgressDrawTarget::stderr(),
@@ -177,5 +172,5 @@ fn print(report: &Report<'_>, trace: &Trace, figures: &Figures, simulated: bool)
             touched as f64 / report.peak_requested_bytes.max(1) as f64,
         );
     }
-    println!("failed  {} for want of memory", count(report.out_of_memory as usize, "allocation", "allocations"));
+    println!("failed  {} because memory ran out", count(report.out_of_memory as usize, "allocation", "allocations"));
 }

@@ -5,6 +5,8 @@
 //!       --profile h100-pcie5,gtx1080ti:1GiB --stack "device | pool,managed | pool | prefetch" --limit none,80%
 //! ```
 
+mod common;
+
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem_adaptors::{Size, StackSpec};
@@ -47,16 +49,10 @@ enum Print {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(report) => {
-            print!("{report}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|args: Args| {
+        print!("{}", run(&args)?);
+        Ok(())
+    })
 }
 
 fn run(args: &Args) -> Result<String, Box<dyn Error>> {

@@ -12,6 +12,8 @@
 
 mod bars;
 mod batches;
+#[path = "../common/mod.rs"]
+mod common;
 mod digits;
 mod exact;
 mod kernels;
@@ -27,6 +29,7 @@ use digits::Digits;
 use modes::{Job, Mode, Run};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Cosine similarity of every vector against all others, through a stack over unified memory.
 #[derive(Parser)]
@@ -55,9 +58,11 @@ struct Args {
     plot: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let args = Args::parse();
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if args.oversubscribe {
         return oversubscribe::compare(&Digits::read()?, args.plot.as_deref());
     }
@@ -69,11 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `Display` of a specification's error marks the word that is wrong.
     let stack = match StackSpec::parse(&args.stack).and_then(|spec| spec.build(&device)) {
         Ok(AnyStack::OverManaged(stack)) => stack,
-        Ok(other) => return Err(format!("{other} is no stack over unified memory; start it with `managed`").into()),
-        Err(error) => {
-            eprintln!("error: {error}");
-            std::process::exit(2);
-        }
+        Ok(other) => return Err(format!("{other} is not a stack over managed memory; start it with `managed`").into()),
+        Err(error) => return Err(error.into()),
     };
     let digits = Digits::read()?;
     let batches = match args.batch_mib {
