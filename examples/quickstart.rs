@@ -1,4 +1,4 @@
-//! The first stack: unified memory in a pool, limited, counted, and prefetched as it is allocated.
+//! A first stack: managed memory in a pool, with a limit, statistics, and a prefetch of each new block.
 //!
 //! ```console
 //! $ cargo run --release --example quickstart
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 fn tour(device: &Device) -> Result<(), Box<dyn Error>> {
     let stream = Stream::new(device)?;
 
-    // From the leaf outwards. Prefetch is last; anywhere else it does not compile.
+    // From the leaf outwards. Prefetch is the last layer; in another place it does not compile.
     let stack = ManagedResource::new(device)?
         .pool(PoolOptions::default())?
         .limit(Size::Percent(80))
@@ -66,7 +66,7 @@ fn tour(device: &Device) -> Result<(), Box<dyn Error>> {
     assert_eq!(squares.host_read()?[1000], 1e6);
 
     drop(squares);
-    memory("dropped: back in the pool, for the next one");
+    memory("dropped: the pool keeps the block for the next allocation");
     Ok(())
 }
 
