@@ -1,40 +1,44 @@
-//! Automatic prefetch beside faulting and beside pages that are there already, for several orders of use.
+//! Automatic prefetch, compared with page faults and with resident pages, for several orders of use.
 //!
 //! ```console
 //! $ cargo run --release --example auto_prefetch
 //! $ cargo run --release --example auto_prefetch -- --slab-mib 32 --slabs 32 --repeat 5    # for a GPU
 //! ```
 //!
-//! A buffer of slabs starts on the host, is worked on by a stencil slab by slab, and the host waits for the end.
-//! Medians. The part of the fault stall that is hidden is `(t_faulting - t_auto) / (t_faulting - t_resident)`. Times on
-//! a simulated device are simulated.
+//! The pages of a buffer start on the host. A stencil works on the buffer slab by slab, and the host waits for the end.
+//! Times are medians. The hidden part of the fault stall is `(t_faulting - t_auto) / (t_faulting - t_resident)`. Times
+//! on a simulated device are simulated.
+
+mod common;
 
 use clap::Parser;
 use cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
 use cumem::unified::{AutoPrefetchOptions, hints};
 use cumem::{Buffer, CudaResource, Device, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const PTX: &str = include_str!("kernels/stencil.ptx");
 const CONFIG: LaunchConfig = LaunchConfig::new((528, 1, 1), (256, 1, 1));
 const THREADS: usize = 528 * 256;
 
+/// Compares automatic prefetch with page faults and with resident pages, for several orders of use.
 #[derive(Parser)]
 struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
     device: String,
-    /// MiB of a slab.
+    /// Size of a slab in MiB.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=128))]
     slab_mib: u32,
-    /// Slabs; all together may take 4 GiB.
+    /// Number of slabs. All slabs together may take 4 GiB.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1024))]
     slabs: u32,
-    /// Steps of the stencil for each element: how long the work on a slab takes.
+    /// Steps of the stencil for each element; they determine how long the work on a slab takes.
     #[arg(long, default_value_t = 3000)]
     rounds: u32,
-    /// Runs of which the median is taken.
+    /// Number of runs, of which the median is printed.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
 }
@@ -44,7 +48,7 @@ enum Way {
     Faulting,
     Auto,
     Resident,
-    /// Resident, and observed all the same.
+    /// The pages are resident, and automatic prefetch observes the buffer.
     Observed,
 }
 
@@ -59,7 +63,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// With so many slabs of so many elements.
+    /// Creates the buffers: `slabs` slabs of `slab` elements.
     fn new(device: Device, slab: usize, slabs: usize, rounds: u32) -> Result<Self, Box<dyn Error>> {
         let stream = Stream::new(&device)?;
         let kernels = match device.is_simulated() {
@@ -74,7 +78,7 @@ impl Bench {
         Ok(Self { device, stream, kernels, buffer, out, slab, rounds })
     }
 
-    /// The time of one run over the slabs in `order`, and what came of automatic prefetch.
+    /// Returns the time of one run over the slabs in `order`, and the report of automatic prefetch.
     fn run(&mut self, order: &[usize], way: Way) -> Result<(Duration, String), Box<dyn Error>> {
         self.buffer.host_write()?.iter_mut().step_by(1024).for_each(|x| *x += 1.0);
         if matches!(way, Way::Resident | Way::Observed) {
@@ -95,7 +99,7 @@ impl Bench {
         Ok((time, report.unwrap_or_default()))
     }
 
-    /// The same for reads all over the buffer, which are declared as such.
+    /// Returns the time of random reads over the whole buffer, which are declared as sparse uses.
     fn run_sparse(&mut self, launches: u32, way: Way) -> Result<Duration, Box<dyn Error>> {
         self.buffer.host_write()?.iter_mut().step_by(1024).for_each(|x| *x += 1.0);
         if way == Way::Auto {
@@ -118,7 +122,8 @@ impl Bench {
         if let Some((stencil, _)) = &self.kernels {
             let args =
                 [KernelArg::new(from), KernelArg::new(to), KernelArg::new(n as u64), KernelArg::new(self.rounds)];
-            // SAFETY: the arguments are the kernel's; both ranges hold a slab, and live until the stream is waited for.
+            // SAFETY: the arguments are those of the kernel. Both ranges hold a slab and stay allocated until the wait
+            // for the stream.
             return Ok(unsafe { self.stream.launch_kernel(stencil, CONFIG, &args) }?);
         }
         let kernel = HostKernel::new("stencil", |_| ()).reads(from, 4 * n).writes(to, 4 * n);
@@ -156,7 +161,7 @@ impl Bench {
     }
 }
 
-/// A time of the host's, or of the simulated device's.
+/// A time on the host's clock, or on the virtual clock of a simulated device.
 #[derive(Clone, Copy)]
 enum Now {
     Host(Instant),
@@ -179,9 +184,11 @@ fn median(repeat: u32, mut run: impl FnMut() -> Result<Duration, Box<dyn Error>>
     Ok(times[times.len() / 2].as_secs_f64() * 1e3)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let args = Args::parse();
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,
@@ -227,10 +234,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Ok(time)
             })
         };
-        time(Way::Resident)?; // the first run does not count
+        time(Way::Resident)?; // the first run is not counted
         let (faulting, auto) = (time(Way::Faulting)?, time(Way::Auto)?);
         let (resident, observed) = (time(Way::Resident)?, time(Way::Observed)?);
-        // Shares of next to nothing say nothing.
+        // A share of a stall near zero has no meaning.
         let hidden = match faulting - resident {
             stall if stall < resident / 50.0 => "no stall".into(),
             stall => format!("{:.1} %", (faulting - auto) / stall * 100.0),

@@ -4,8 +4,10 @@
 //! $ cargo run --release --example larger_than_vram
 //! ```
 //!
-//! On a simulated device only: more unified memory than a real GPU has can hang it
+//! Runs on a simulated device only, because more managed memory than a GPU has can hang the GPU
 //! (NVIDIA/open-gpu-kernel-modules#1223). All times are simulated.
+
+mod common;
 
 use clap::Parser;
 use cumem::kernel::HostKernel;
@@ -14,30 +16,31 @@ use cumem::sim::{DeviceStatistics, Profile};
 use cumem::unified::AutoPrefetchOptions;
 use cumem::{AllocError, Device, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
-/// Bytes of the device.
+/// Bytes of memory of the device.
 const CAPACITY: usize = 64 << 20;
 
-/// What is done to the working set.
+/// The work on the working set.
 #[derive(Clone, Copy)]
 struct Job {
-    /// Elements of it.
+    /// Elements of the working set.
     len: usize,
-    /// Elements that are worked on at a time.
+    /// Elements of one chunk.
     chunk: usize,
     passes: u32,
 }
 
 impl Job {
-    /// For a device of so many bytes.
+    /// Creates the job for a device with `capacity` bytes: a working set three times as large, in 48 chunks.
     fn of(capacity: usize, passes: u32) -> Self {
         let elements = capacity / size_of::<u32>();
         Self { len: 3 * elements, chunk: elements / 16, passes }
     }
 }
 
-/// A way over the working set.
+/// One way over the working set, and its figures.
 struct Way {
     name: &'static str,
     /// Virtual time.
@@ -46,22 +49,23 @@ struct Way {
     after: DeviceStatistics,
 }
 
+/// Streams more data than a simulated device has memory through it, in four ways.
 #[derive(Parser)]
 struct Args {
-    /// The device; there is one choice.
+    /// The device. Only `sim` runs; `cuda` is refused with the reason.
     #[arg(long, value_parser = ["sim", "cuda"], default_value = "sim")]
     device: String,
 }
 
-/// A kernel that adds one to each element and computes for about as long as its bytes take over the link.
+/// Launches a kernel that adds one to each element. It computes for about as long as the link needs for its bytes.
 fn work(address: u64, len: usize, stream: &Stream) -> Result<(), cumem::DeviceError> {
     let kernel = HostKernel::new("add_one", |memory| memory.write::<u32>(0).iter_mut().for_each(|x| *x += 1));
     let kernel = kernel.writes(address, len * size_of::<u32>()).operations(5_000 * len as u64);
-    // SAFETY: the buffers here are waited for before they go, and kernels on one stream do not overlap.
+    // SAFETY: each buffer is synchronized before it is dropped, and kernels on one stream do not overlap.
     unsafe { stream.launch_host(kernel) }
 }
 
-/// What a way over the working set takes.
+/// Runs one way over the working set, and returns its figures.
 fn measure(
     name: &'static str,
     device: &Device,
@@ -91,7 +95,7 @@ fn print(Way { name, time, before, after }: Way) {
     );
 }
 
-/// Unified memory, chunk after chunk; the pages fault in, or are foreseen.
+/// Uses managed memory chunk after chunk. The pages migrate by faults, or by automatic prefetch.
 fn unified(job: Job, device: &Device, automatic: bool) -> Result<Way, Box<dyn Error>> {
     let stream = Stream::new(device)?;
     let mut buffer = UnifiedBuffer::<u32, _>::zeroed(job.len, &stream, ManagedResource::new(device)?)?;
@@ -114,7 +118,7 @@ fn unified(job: Job, device: &Device, automatic: bool) -> Result<Way, Box<dyn Er
     Ok(way)
 }
 
-/// `for_each_chunk`, over whichever memory the device gets.
+/// Uses `for_each_chunk`, over managed or pinned memory as the device allows.
 fn chunks(job: Job, device: &Device) -> Result<Way, Box<dyn Error>> {
     let stream = Stream::new(device)?;
     let choice = unified_or_pinned(device)?;
@@ -150,9 +154,12 @@ fn without_concurrent_access(capacity: usize) -> Profile {
     without
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    if Args::parse().device == "cuda" {
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    if args.device == "cuda" {
         return Err(
             "a working set larger than a GPU's memory can hang the GPU: this runs on a simulated device only".into()
         );

@@ -1,21 +1,26 @@
-//! One buffer, two devices: the pages go from one to the other by prefetch, or fault by fault.
+//! One buffer, two devices: the pages migrate from one device to the other by prefetch, or by page faults.
 //!
 //! ```console
 //! $ cargo run --release --example multi_gpu
 //! ```
 //!
-//! On two GPUs where there are two, else on a simulated machine with two, whose times are simulated.
+//! Runs on two GPUs, or on a simulated machine with two devices if there are fewer. Times of the simulation are
+//! simulated.
+
+mod common;
 
 use clap::Parser;
 use cumem::sim::{Profile, Simulator};
 use cumem::unified::hints;
 use cumem::{Buffer, CudaResource, Device, Location, ManagedResource, Stream, UnifiedBuffer};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// Moves one buffer from one device to another, by page faults and by prefetch.
 #[derive(Parser)]
 struct Args {
-    /// Two GPUs, two simulated devices, or GPUs if there are two.
+    /// The devices: two GPUs, two simulated devices, or GPUs if there are two.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
     device: String,
 }
@@ -36,12 +41,12 @@ fn now(device: &Device, start: Instant) -> Duration {
     device.simulator().map_or_else(|| start.elapsed(), |simulator| simulator.clock())
 }
 
-/// Where the pages were last sent, and where they are if that can be seen.
+/// Returns the target of the last prefetch and, on a simulated device, the locations of the pages.
 fn whereabouts(buffer: &UnifiedBuffer<u32, ManagedResource>) -> Result<String, Box<dyn Error>> {
     let told = buffer.range_attributes()?.last_prefetch_location;
     let told = told.map_or("nowhere".into(), |location| location.to_string());
     let seen = match hints::residency(buffer.block(), 0..buffer.size_bytes(), buffer.stream())? {
-        None => "not to be seen on a GPU".into(),
+        None => "unknown on a GPU".into(),
         Some(pages) => {
             let places = pages.locations().iter().filter(|(_, bytes)| *bytes > 0);
             places.map(|(at, bytes)| format!("{} MiB on {at}", bytes >> 20)).collect::<Vec<_>>().join(", ")
@@ -50,15 +55,18 @@ fn whereabouts(buffer: &UnifiedBuffer<u32, ManagedResource>) -> Result<String, B
     Ok(format!("last sent to {told}; pages: {seen}"))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let [first, second] = devices(&Args::parse().device)?;
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let [first, second] = devices(&args.device)?;
     let simulated = if first.is_simulated() { "; all times are simulated" } else { "" };
     println!("devices {first} and {second}{simulated}");
     hand_over(&first, &second, 64 << 20)
 }
 
-/// So many elements, from the first device to the second, in both ways.
+/// Moves `len` elements from the first device to the second, by page faults and then by prefetch.
 fn hand_over(first: &Device, second: &Device, len: usize) -> Result<(), Box<dyn Error>> {
     let (on_first, on_second) = (Stream::new(first)?, Stream::new(second)?);
     let expected: Vec<u32> = (0..len as u32).collect();
@@ -67,9 +75,9 @@ fn hand_over(first: &Device, second: &Device, len: usize) -> Result<(), Box<dyn 
     let start = Instant::now();
 
     for prefetch in [false, true] {
-        // The first device has the pages, and has written them.
+        // The first device writes the pages and holds them.
         shared.upload(&expected)?;
-        work.copy_from_buffer(&shared)?; // so that the first time is like the others
+        work.copy_from_buffer(&shared)?; // warms up, so that both ways start alike
         shared.upload(&expected)?;
         first.synchronize()?;
         second.synchronize()?;
@@ -77,7 +85,7 @@ fn hand_over(first: &Device, second: &Device, len: usize) -> Result<(), Box<dyn 
 
         let from = now(first, start);
         if prefetch {
-            // On the stream of the buffer; the copy below is ordered behind it.
+            // The prefetch is on the stream of the buffer. The copy below is ordered after it.
             let _ = shared.prefetch(Location::Device(second.id()))?;
         }
         work.copy_from_buffer(&shared)?;
@@ -92,7 +100,7 @@ fn hand_over(first: &Device, second: &Device, len: usize) -> Result<(), Box<dyn 
             (len * 4) as f64 / time.as_secs_f64() / 1e9
         );
         if work.to_vec()? != expected {
-            return Err("the second device did not get what the first had".into());
+            return Err("the second device read other elements than the first wrote".into());
         }
     }
     println!("\ncheck       every element arrived");

@@ -1,26 +1,35 @@
-//! The first stack: unified memory in a pool, limited, counted, and prefetched as it is allocated.
+//! A first stack: managed memory in a pool, with a limit, statistics, and a prefetch of each new block.
 //!
 //! ```console
 //! $ cargo run --release --example quickstart
 //! ```
 
+mod common;
+
+use clap::Parser;
 use cumem::unified::Advice;
 use cumem::{Device, LayerExt, Location, ManagedResource, Stream, UnifiedBuffer};
 use cumem_adaptors::{LimiterState, PoolOptions, PrefetchState, ResourceExt, Size, StatisticsState};
+use std::error::Error;
+use std::process::ExitCode;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+/// Builds a stack of memory resources, and shows what each layer does to one buffer.
+#[derive(Parser)]
+struct Args {}
 
-    // The first GPU, else a simulated one, with a warning.
-    let device = Device::first_or_simulated()?;
-    println!("device       {device}");
-    tour(&device)
+fn main() -> ExitCode {
+    common::main(|Args {}| {
+        // The first GPU, or a simulated device, which is named on standard error.
+        let device = Device::first_or_simulated()?;
+        println!("device       {device}");
+        tour(&device)
+    })
 }
 
-fn tour(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
+fn tour(device: &Device) -> Result<(), Box<dyn Error>> {
     let stream = Stream::new(device)?;
 
-    // From the leaf outwards. Prefetch is last; anywhere else it does not compile.
+    // From the leaf outwards. Prefetch is the last layer; in another place it does not compile.
     let stack = ManagedResource::new(device)?
         .pool(PoolOptions::default())?
         .limit(Size::Percent(80))
@@ -57,7 +66,7 @@ fn tour(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(squares.host_read()?[1000], 1e6);
 
     drop(squares);
-    memory("dropped: back in the pool, for the next one");
+    memory("dropped: the pool keeps the block for the next allocation");
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! $ cargo run --release --example replay -- benches/traces/resnet.csv.xz --stack "device | pool"
 //! ```
 
+mod common;
+
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem::{Device, DeviceError, LayerExt};
@@ -26,7 +28,7 @@ struct Args {
     /// The stack to allocate from: a leaf (device, async, virtual, managed, pinned, host), then adaptors.
     #[arg(long, value_name = "SPEC", default_value = "managed | pool | limit(80%) | statistics | prefetch")]
     stack: String,
-    /// Where: a GPU, the simulated device, or a GPU if there is one.
+    /// The device: a GPU, a simulated device, or a GPU if there is one.
     #[arg(long, value_enum, default_value_t = On::Auto)]
     device: On,
     /// Passes to measure, after the first.
@@ -50,7 +52,7 @@ enum Format {
     Json,
 }
 
-/// The line of JSON.
+/// The figures, as one line of JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     trace: &'a str,
@@ -60,28 +62,21 @@ struct Report<'a> {
     ns_per_operation: f64,
     peak_requested_bytes: u64,
     peak_reserved_bytes: u64,
-    /// Of unified memory, which takes nothing until it is used.
+    /// Only for managed memory, which occupies no memory before its first use.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_touched_bytes: Option<u64>,
     out_of_memory: u64,
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|args: Args| run(&args))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let spec = StackSpec::parse(&args.stack)?;
     let trace = Trace::read(&args.trace)?;
     let device = open(args.device)?;
-    // Counting directly over the leaf gives what the leaf has handed out; only calls that reach the leaf pay for it.
+    // Statistics directly over the leaf count what the leaf has allocated. Only calls that reach the leaf pay for them.
     let stack = spec.clone().with_leaf_statistics().build(&device)?;
 
     let bar = progress_bar(args.format);
@@ -120,7 +115,7 @@ fn open(on: On) -> Result<Device, DeviceError> {
     })
 }
 
-/// On standard error, and only where somebody watches.
+/// Returns a progress bar on standard error, which draws only on a terminal.
 fn progress_bar(format: Format) -> ProgressBar {
     let target = match format {
         Format::Text => ProgressDrawTarget::stderr(),
@@ -131,14 +126,14 @@ fn progress_bar(format: Format) -> ProgressBar {
     ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 
-/// The most that the leaf had handed out at once: the innermost statistics stand directly over it.
+/// Returns the peak of the leaf's allocations. The innermost statistics stand directly over the leaf.
 fn peak_reserved_bytes(stack: &AnyStack) -> u64 {
     let counters = stack.find_all::<StatisticsState>();
     counters.last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0).unsigned_abs())
 }
 
-/// The most of it that was ever in a block, in 2 MiB steps of the pool over the leaf: nothing where there is no such
-/// pool, or the leaf's memory is there whether it is used or not.
+/// Returns how much of the leaf's memory was ever in a block, in the 2 MiB steps of the pool over the leaf. Returns
+/// `None` without such a pool, and for a leaf whose memory is occupied from the allocation on.
 fn peak_touched_bytes(stack: &AnyStack) -> Option<u64> {
     let pools = stack.find_all::<PoolState>();
     let pool = pools.last().filter(|_| matches!(stack, AnyStack::OverManaged(_)))?;
@@ -173,9 +168,9 @@ fn print(report: &Report<'_>, trace: &Trace, figures: &Figures, simulated: bool)
     );
     if let Some(touched) = report.peak_touched_bytes {
         println!(
-            "        {touched} bytes of that were used at some time, and took memory: {:.3} times as much",
+            "        {touched} bytes of that were used, and occupied memory: {:.3} times as much",
             touched as f64 / report.peak_requested_bytes.max(1) as f64,
         );
     }
-    println!("failed  {} for want of memory", count(report.out_of_memory as usize, "allocation", "allocations"));
+    println!("failed  {} because memory ran out", count(report.out_of_memory as usize, "allocation", "allocations"));
 }

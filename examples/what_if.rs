@@ -1,9 +1,11 @@
-//! What would a trace take on another device, under another limit, on another stack? All of it simulated.
+//! The memory that a trace needs on another device, under another limit, or on another stack. Everything is simulated.
 //!
 //! ```console
 //! $ cargo run --release --example what_if -- benches/traces/resnet.csv.xz \
 //!       --profile h100-pcie5,gtx1080ti:1GiB --stack "device | pool,managed | pool | prefetch" --limit none,80%
 //! ```
+
+mod common;
 
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
@@ -16,22 +18,22 @@ use std::process::ExitCode;
 
 /// Replays an allocation trace on simulated devices, under limits and on stacks, and prints the figures side by side.
 ///
-/// A trace says nothing of what becomes of its blocks. With --touch the device writes each of them once, as it is
-/// allocated, so that unified memory faults, moves and is evicted.
+/// A trace does not record how its blocks are used. With --touch the device writes each block once after its
+/// allocation, so that managed memory faults, migrates and is evicted.
 #[derive(Parser)]
 struct Args {
     /// The trace (Thread,Time,Action,Pointer,Size,Stream; plain or .xz).
     trace: PathBuf,
-    /// Devices: names of profiles, each with a capacity if it is to be another; several with commas.
+    /// Devices: names of profiles, each optionally with another capacity; separated by commas.
     #[arg(long, value_name = "NAME[:SIZE],...", default_value = "h100-pcie5")]
     profile: String,
-    /// Stacks: a leaf, then adaptors; several with commas.
+    /// Stacks: a leaf, then adaptors; separated by commas.
     #[arg(long, value_name = "SPEC,...", default_value = "device | pool")]
     stack: String,
-    /// The most that a stack may have from the driver: sizes, shares of the device, or `none`; several with commas.
+    /// Limits of what a stack may allocate from the driver: sizes, shares of the device, or `none`; separated by commas.
     #[arg(long, value_name = "SIZE,...", default_value = "none")]
     limit: String,
-    /// The device writes each block once, as it is allocated.
+    /// The device writes each block once after its allocation.
     #[arg(long)]
     touch: bool,
     /// How to print the result.
@@ -47,23 +49,17 @@ enum Print {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(report) => {
-            print!("{report}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|args: Args| {
+        print!("{}", run(&args)?);
+        Ok(())
+    })
 }
 
 fn run(args: &Args) -> Result<String, Box<dyn Error>> {
     let settings = settings(args)?;
     let trace = Trace::read(&args.trace)?;
     let runs = settings.iter().map(|setting| replay(&trace, setting)).collect::<Result<_, _>>()?;
-    // The name alone: the same report wherever the trace lies.
+    // Only the file name, so that the report does not depend on the folder of the trace.
     let name = args.trace.file_name().map(Path::new).unwrap_or(&args.trace).display().to_string();
     let format = match args.format {
         Print::Text => Format::Text,
@@ -73,7 +69,7 @@ fn run(args: &Args) -> Result<String, Box<dyn Error>> {
     Ok(WhatIfReport::new(name, runs).write(format))
 }
 
-/// Each device with each stack under each limit.
+/// Returns the settings: each device with each stack under each limit.
 fn settings(args: &Args) -> Result<Vec<Setting>, Box<dyn Error>> {
     let mut settings = Vec::new();
     for profile in split(&args.profile).into_iter().map(profile) {
@@ -102,7 +98,7 @@ fn profile(text: &str) -> Result<Profile, Box<dyn Error>> {
     Ok(profile.with_capacity(bytes))
 }
 
-/// Parts between commas, of which those in parentheses are none.
+/// Splits at commas, except at those in parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut depth = 0;
     let parts = text.split(|c| {

@@ -1,4 +1,4 @@
-//! The modes as bars, in a file that any browser shows.
+//! A bar chart of the modes, as SVG.
 
 use crate::modes::Run;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ const LABEL: f64 = 150.0;
 const LONGEST: f64 = 420.0;
 const LINE: f64 = 34.0;
 
-/// The drawing, under a title.
+/// Returns the chart with `title`, as SVG.
 pub(crate) fn svg(title: &str, runs: &[Run]) -> String {
     let most = runs.iter().map(|run| run.time.as_secs_f64()).fold(f64::MIN_POSITIVE, f64::max);
     let (width, height) = (LABEL + LONGEST + 130.0, LINE * (runs.len() as f64 + 1.5));
@@ -20,7 +20,7 @@ pub(crate) fn svg(title: &str, runs: &[Run]) -> String {
     for (i, run) in runs.iter().enumerate() {
         let (y, length) = (LINE * (i as f64 + 1.0), LONGEST * run.time.as_secs_f64() / most);
         let (middle, name, time) = (y + 18.0, escape(run.mode.name()), run.time.as_secs_f64() * 1e3);
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "<text x=\"8\" y=\"{middle}\">{name}</text>\

@@ -1,27 +1,27 @@
-//! The input of all batches: vectors put together from digits.
+//! The input of all batches: vectors that are made from digits.
 
 use crate::digits::Digits;
 
-/// Vectors of one batch after the other, row-major, of small whole numbers.
+/// The vectors of all batches, one batch after the other, row-major, with small whole numbers.
 pub(crate) struct Batches {
     pub(crate) vectors: Vec<f32>,
     pub(crate) batches: usize,
-    /// Vectors of a batch.
+    /// Number of vectors in a batch.
     pub(crate) count: usize,
     pub(crate) dimensions: usize,
 }
 
-/// Digits side by side in a vector of a large batch.
+/// Number of digits in a vector of a large batch.
 const WIDE: usize = 16;
 
 impl Batches {
-    /// Each batch holds the digits, as they are.
+    /// Creates batches that each hold the digits.
     pub(crate) fn of_digits(digits: &Digits, batches: usize) -> Self {
         let (count, dimensions) = (digits.len(), digits.dimensions());
         Self { vectors: digits.vectors().repeat(batches), batches, count, dimensions }
     }
 
-    /// Batches of `bytes` bytes, whose vectors are 16 digits side by side, drawn at random.
+    /// Creates batches of `bytes` bytes. Each vector is 16 digits, chosen at random.
     pub(crate) fn wide(digits: &Digits, batches: usize, bytes: usize) -> Self {
         let dimensions = WIDE * digits.dimensions();
         let count = bytes / (dimensions * size_of::<f32>());
@@ -36,7 +36,7 @@ impl Batches {
         Self { vectors, batches, count, dimensions }
     }
 
-    /// Elements of a batch.
+    /// Returns the elements of a batch.
     pub(crate) fn elements(&self) -> usize {
         self.count * self.dimensions
     }

@@ -1,4 +1,4 @@
-//! The data: `examples/data/digits.csv.gz`, 64 pixels from 0 to 16 and the digit, a line each.
+//! The data, `examples/data/digits.csv.gz`: each line has 64 pixels from 0 to 16, and the digit.
 
 use flate2::read::GzDecoder;
 use std::error::Error;
@@ -26,7 +26,7 @@ impl Digits {
         Ok(Self { pixels, labels })
     }
 
-    /// Only the first `count`.
+    /// Keeps only the first `count` digits.
     #[cfg(test)]
     pub(crate) fn first(mut self, count: usize) -> Self {
         self.labels.truncate(count);
@@ -50,7 +50,7 @@ impl Digits {
         &self.pixels[index * PIXELS..][..PIXELS]
     }
 
-    /// All vectors, one after the other.
+    /// Returns all vectors, one after the other.
     pub(crate) fn vectors(&self) -> Vec<f32> {
         self.pixels.iter().map(|&pixel| pixel.into()).collect()
     }

@@ -1,16 +1,16 @@
-//! The two kernels of a batch, on a GPU or as closures of the host.
+//! The two kernels of a batch: on a GPU, or as closures on the host.
 
 use cumem_adaptors::cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
 use cumem_adaptors::cumem::{Device, DeviceError, Stream};
 
 const PTX: &str = include_str!("../kernels/cosine.ptx");
 
-/// The kernels, loaded ahead of the batches; nothing where the host does the work.
+/// The kernels, loaded before the batches. `None` on a simulated device, where the host does the work.
 pub(crate) struct Kernels {
     loaded: Option<(Function, Function)>,
 }
 
-/// Where a batch and its results are, for kernels.
+/// The addresses of a batch and its results.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
     pub(crate) vectors: u64,
@@ -34,13 +34,13 @@ impl Kernels {
     ///
     /// # Safety
     ///
-    /// The addresses are of memory of the sizes that the kernels want (examples/kernels/README.md), which lives, and is
-    /// used by nothing in conflict, until the stream has passed the work.
+    /// The addresses lead to memory of the sizes that the kernels need (examples/kernels/README.md). Until the stream has
+    /// executed the work, the memory stays allocated and has no conflicting use.
     pub(crate) unsafe fn launch(&self, at: Addresses, stream: &Stream) -> Result<(), DeviceError> {
         match &self.loaded {
-            // SAFETY: by this function's contract.
+            // SAFETY: the caller upholds this function's contract, which is the same.
             Some((squared_norms, nearest)) => unsafe { launch_on_gpu(at, squared_norms, nearest, stream) },
-            // SAFETY: by this function's contract.
+            // SAFETY: the caller upholds this function's contract, which is the same.
             None => unsafe { launch_on_host(at, stream) },
         }
     }
@@ -58,14 +58,14 @@ unsafe fn launch_on_gpu(
     let [vectors, norms, index, similarity] = [at.vectors, at.norms, at.index, at.similarity].map(KernelArg::new);
     let [n, d] = [at.count, at.dimensions].map(KernelArg::new);
     let config = LaunchConfig::new((at.count.div_ceil(8), 1, 1), (256, 1, 1));
-    // SAFETY: the arguments are those of the kernel, and the caller vouches for the memory.
+    // SAFETY: the arguments are those of the kernel, and the caller ensures that the memory is usable.
     unsafe { stream.launch_kernel(squared_norms, config, &[vectors, n, d, norms]) }?;
     let config = LaunchConfig::new((at.count.div_ceil(16), 1, 1), (16, 16, 1));
     // SAFETY: as above.
     unsafe { stream.launch_kernel(nearest, config, &[vectors, norms, n, d, index, similarity]) }
 }
 
-/// The two kernels as closures, in their arithmetic.
+/// Launches the two kernels as closures, with the same arithmetic.
 ///
 /// # Safety
 ///
@@ -81,7 +81,7 @@ unsafe fn launch_on_host(at: Addresses, stream: &Stream) -> Result<(), DeviceErr
     .reads(at.vectors, 4 * n * d)
     .writes(at.norms, 4 * n)
     .operations(2 * (n * d) as u64);
-    // SAFETY: by this function's contract.
+    // SAFETY: the caller upholds this function's contract, which is the same.
     unsafe { stream.launch_host(squared_norms) }?;
 
     let nearest = HostKernel::new("nearest_neighbours", move |memory| {
@@ -107,12 +107,12 @@ unsafe fn launch_on_host(at: Addresses, stream: &Stream) -> Result<(), DeviceErr
     .writes(at.index, 4 * n)
     .writes(at.similarity, 4 * n)
     .operations(2 * (n * n * d) as u64);
-    // SAFETY: by this function's contract.
+    // SAFETY: the caller upholds this function's contract, which is the same.
     unsafe { stream.launch_host(nearest) }
 }
 
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // Eight sums, so that the compiler may use vector instructions; on these integers every order is exact.
+    // Eight sums let the compiler use vector instructions. On these integers every order of addition is exact.
     let mut sums = [0.0_f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(x, y)| x * y).sum();

@@ -1,5 +1,5 @@
-//! Batch recall through unified memory: the nearest neighbour, by cosine similarity, of each vector of a batch among
-//! the others, batch by batch, with every way to get the batches to the device side by side.
+//! Batch recall through managed memory: finds for each vector of a batch its nearest neighbour in the batch, by cosine
+//! similarity. Compares all ways to get the batches to the device.
 //!
 //! ```console
 //! $ cargo run --release --example batch_recall                                    # 1,797 handwritten digits a batch
@@ -7,11 +7,13 @@
 //! $ cargo run --release --example batch_recall -- --oversubscribe --plot target/oversubscribe.svg
 //! ```
 //!
-//! On a GPU a kernel does the work (`examples/kernels/cosine.cu`), on a simulated device the host does; either
-//! way the results are checked against exact integer arithmetic. Times on a simulated device are simulated.
+//! On a GPU a kernel does the work (`examples/kernels/cosine.cu`), on a simulated device the host does. In both cases the
+//! results are checked against exact integer arithmetic. Times on a simulated device are simulated.
 
 mod bars;
 mod batches;
+#[path = "../common/mod.rs"]
+mod common;
 mod digits;
 mod exact;
 mod kernels;
@@ -27,8 +29,9 @@ use digits::Digits;
 use modes::{Job, Mode, Run};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-/// Cosine similarity of every vector against all others, through a stack over unified memory.
+/// Finds nearest neighbours by cosine similarity, through a stack over managed memory.
 #[derive(Parser)]
 struct Args {
     /// The stack to allocate from; it must stand on `managed`.
@@ -37,27 +40,29 @@ struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
     device: String,
-    /// Batches.
+    /// Number of batches.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
-    /// MiB of a batch, of vectors of 1,024 elements; else each batch is the 1,797 digits, of 64. All batches together
-    /// may take 4 GiB.
+    /// Size of a batch in MiB, of vectors with 1,024 elements. Without this option each batch is the 1,797 digits, with
+    /// 64 elements each. All batches together may take 4 GiB.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch_mib: Option<u32>,
-    /// The ways to get them to the device.
+    /// The ways to get the batches to the device.
     #[arg(long = "mode", value_enum, default_values_t = Mode::ALL)]
     modes: Vec<Mode>,
-    /// Compares instead what more data than memory costs on small simulated devices, and what helps.
+    /// Compares instead the cost of more data than memory on small simulated devices, and ways to reduce it.
     #[arg(long, conflicts_with_all = ["stack", "device", "batches", "batch_mib", "modes"])]
     oversubscribe: bool,
-    /// Where to draw the comparison, as SVG; `target/batch_recall.svg` for that of the ways.
+    /// File for a plot of the comparison, as SVG. The default for the comparison of the ways is `target/batch_recall.svg`.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
-    let args = Args::parse();
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if args.oversubscribe {
         return oversubscribe::compare(&Digits::read()?, args.plot.as_deref());
     }
@@ -69,11 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `Display` of a specification's error marks the word that is wrong.
     let stack = match StackSpec::parse(&args.stack).and_then(|spec| spec.build(&device)) {
         Ok(AnyStack::OverManaged(stack)) => stack,
-        Ok(other) => return Err(format!("{other} is no stack over unified memory; start it with `managed`").into()),
-        Err(error) => {
-            eprintln!("error: {error}");
-            std::process::exit(2);
-        }
+        Ok(other) => return Err(format!("{other} is not a stack over managed memory; start it with `managed`").into()),
+        Err(error) => return Err(error.into()),
     };
     let digits = Digits::read()?;
     let batches = match args.batch_mib {
@@ -142,7 +144,7 @@ fn table(runs: &[Run], simulated: bool) {
         (time(Mode::Naive), time(Mode::Automatic), time(Mode::Resident))
     {
         let stall = faulting - resident;
-        // Shares of next to nothing say nothing.
+        // A share of a stall near zero has no meaning.
         if stall < resident / 50.0 {
             println!("hidden  no stall to hide: t_faulting {faulting:.3} ms, t_resident {resident:.3} ms");
         } else {
@@ -158,7 +160,8 @@ fn table(runs: &[Run], simulated: bool) {
     }
 }
 
-/// All modes agree, and what they found is exact: for every vector of the digits, for some of large batches.
+/// Checks that all modes agree, and that the neighbours are exact: for each vector of the digits, and for some vectors of
+/// large batches.
 fn check(batches: &Batches, runs: &[Run], every: bool) -> Result<(), Box<dyn Error>> {
     let Some((first, others)) = runs.split_first() else { return Ok(()) };
     if let Some(run) = others.iter().find(|run| run.index != first.index) {

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 /// A way to get the batches to the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {
-    /// From page-locked memory to plain device memory, one batch after the other.
+    /// Copies from pinned memory to plain device memory, one batch after the other.
     Explicit,
-    /// Unified memory, and nothing said about it.
+    /// Managed memory without any hint.
     Naive,
-    /// Unified memory with advice: the vectors are read-mostly, the results belong to the device.
+    /// Managed memory with advice: the vectors are read-mostly, and the device is the preferred location of the results.
     Advised,
-    /// Unified memory, the next batch prefetched by hand while the present one is worked on.
+    /// Managed memory. The program prefetches the next batch during the work on the current one.
     Prefetched,
-    /// Unified memory with automatic prefetch.
+    /// Managed memory with automatic prefetch.
     Automatic,
-    /// Unified memory that is on the device already: what the others would take if nothing had to move.
+    /// Managed memory whose pages are on the device already: the time of the work without any migration.
     Resident,
 }
 
@@ -40,19 +40,19 @@ impl Mode {
     }
 }
 
-/// What came of a mode.
+/// The results of a mode.
 pub(crate) struct Run {
     pub(crate) mode: Mode,
-    /// From the first batch to the results of the last on the host.
+    /// Time from the first batch until the results of the last batch are on the host.
     pub(crate) time: Duration,
-    /// Page faults of a simulated device.
+    /// Page faults, if the device is simulated.
     pub(crate) faults: Option<u64>,
     pub(crate) auto: Option<AutoPrefetchReport>,
     pub(crate) index: Vec<u32>,
     pub(crate) mean_similarity: f32,
 }
 
-/// What all modes work with.
+/// The input of all modes.
 pub(crate) struct Job<'a> {
     pub(crate) batches: &'a Batches,
     pub(crate) kernels: &'a Kernels,
@@ -79,7 +79,7 @@ impl Job<'_> {
                 count: all.count as u32,
                 dimensions: all.dimensions as u32,
             };
-            // SAFETY: the buffers hold a batch each, or the results of all, and live until the results are read.
+            // SAFETY: each buffer holds a batch, or the results of all batches, and lives until the results are read.
             unsafe { self.kernels.launch(addresses, stream) }
         };
         let (time, faults, auto);
@@ -133,7 +133,7 @@ impl Job<'_> {
     }
 }
 
-/// The host's clock, or virtual time.
+/// Returns the time of the host's clock, or the virtual time of a simulated device.
 struct Clock {
     host: Instant,
     virtual_time: Option<Duration>,

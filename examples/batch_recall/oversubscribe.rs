@@ -1,8 +1,8 @@
-//! The job on simulated devices that are too small for it: what more data than memory costs, and what helps.
+//! The job on simulated devices that are too small for the data: the cost, and ways to reduce it.
 //!
-//! The data is a table of vectors, written by the host. Some queries go over all of it several times, each time finding
-//! the nearest vector of another digit than the query. With a limit, the table goes through device memory in pieces
-//! that fit, halved until they do, as an application that never oversubscribes has to do it.
+//! The data is a table of vectors that the host writes. Queries read the whole table several times, and each pass finds
+//! the nearest vector of another digit than the query. With a limit, the table passes through device memory in pieces.
+//! The pieces are halved until they fit, as in an application that never oversubscribes.
 
 use crate::digits::Digits;
 use crate::exact;
@@ -19,23 +19,23 @@ use std::path::Path;
 
 type Stack = AnyResource<kind::Managed>;
 
-/// Bytes of the device.
+/// Bytes of memory of the device.
 const CAPACITY: usize = 40 << 20;
-/// Sizes of all buffers together, in percent of it.
+/// Sizes of all buffers together, in percent of the device's memory.
 pub(crate) const SIZES: [usize; 6] = [50, 80, 100, 110, 125, 200];
 const QUERIES: usize = 8;
 const PASSES: usize = 3;
-/// Room for the queries and their answers.
+/// Bytes for the queries and their answers.
 const ROOM: usize = 64 << 10;
 
-/// What helps, or not.
+/// The measures that a way takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The table is prefetched before each pass.
     pub(crate) prefetch: bool,
     /// The table is read-mostly.
     pub(crate) advice: bool,
-    /// The stack has at most 80 % of the device.
+    /// The stack may allocate at most 80 % of the device's memory.
     pub(crate) limit: bool,
 }
 
@@ -57,7 +57,7 @@ impl Way {
     }
 }
 
-/// What came of one way at one size.
+/// The figures of one way at one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) percent: usize,
@@ -68,7 +68,7 @@ pub(crate) struct Figures {
     statistics: DeviceStatistics,
 }
 
-/// All sizes, all ways: a table, and a plot if there is a file for it.
+/// Runs all sizes and all ways, prints a table, and writes a plot if `plot` names a file.
 pub(crate) fn compare(digits: &Digits, plot: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let mib = CAPACITY >> 20;
     println!("{PASSES} passes of {QUERIES} queries over a table of vectors, on simulated devices of {mib} MiB");
@@ -83,7 +83,7 @@ pub(crate) fn compare(digits: &Digits, plot: Option<&Path>) -> Result<(), Box<dy
     Ok(())
 }
 
-/// How far the numbers go.
+/// Prints what the numbers show and what they do not.
 fn trust(profile: &Profile) -> String {
     let figures = profile.figures();
     let count = |p: Provenance| figures.iter().filter(|(_, _, figure)| figure.provenance == p).count();
@@ -116,10 +116,10 @@ fn all(digits: &Digits, capacity: usize, sizes: &[usize]) -> Result<Vec<Figures>
     Ok(all)
 }
 
-/// The digits over and over, so that all buffers have `bytes` bytes.
+/// Repeats the digits until all buffers together have `bytes` bytes.
 fn table_of(digits: &Digits, bytes: usize) -> Vec<f32> {
     let of_one = (digits.dimensions() + 1) * size_of::<f32>();
-    // A multiple of any number of pieces that it will be halved into.
+    // A multiple of each number of pieces that halving can give.
     let count = (bytes - ROOM) / of_one / 64 * 64;
     digits.vectors().into_iter().cycle().take(count * digits.dimensions()).collect()
 }
@@ -159,7 +159,7 @@ fn one(
     let bytes = capacity * percent / 100;
     let stack = match way.limit {
         false => format!("managed | pool(initial={bytes})"),
-        // Pools have whole pieces of 256 bytes.
+        // Pools round sizes up to 256 bytes.
         true => format!("managed | limit(80%) | pool(initial={})", bytes.min(capacity * 80 / 100 / 256 * 256)),
     };
     let AnyStack::OverManaged(stack) = StackSpec::parse(&stack)?.build(&device)? else {
@@ -201,7 +201,7 @@ fn one(
     Ok((Figures { percent, way, pieces, ns, statistics }, found))
 }
 
-/// What was counted in between; peaks and what is not shown stay as they are.
+/// Returns the counts between two moments. Peaks and counts that are not shown are left unchanged.
 fn difference(mut now: DeviceStatistics, before: DeviceStatistics) -> DeviceStatistics {
     now.faults -= before.faults;
     now.migrated_to_device -= before.migrated_to_device;
@@ -211,7 +211,8 @@ fn difference(mut now: DeviceStatistics, before: DeviceStatistics) -> DeviceStat
     now
 }
 
-/// The nearest vector of another digit for each query, in this piece, which begins at `base`, or an earlier one.
+/// Finds for each query the nearest vector of another digit, in this piece or an earlier one. The piece starts at
+/// vector `base`.
 fn search(buffers: &Buffers, base: usize, digits: &Digits, stream: &Stream) -> Result<(), DeviceError> {
     let (n, d) = (digits.len(), digits.dimensions());
     let Buffers { vectors, norms, queries, best, rank } = buffers;
@@ -226,7 +227,7 @@ fn search(buffers: &Buffers, base: usize, digits: &Digits, stream: &Stream) -> R
         .writes(norms.device_address(), norms.size_bytes())
         .in_flight(256)
         .operations(2 * vectors.len() as u64);
-    // SAFETY: the ranges are the buffers', which live until the results have been read.
+    // SAFETY: the ranges are those of the buffers, which live until the results have been read.
     unsafe { stream.launch_host(squared_norms) }?;
 
     let nearest = HostKernel::new("nearest_neighbours", move |memory| {
@@ -265,7 +266,7 @@ fn table(figures: &[Figures]) -> String {
             percent = *size;
             let heads = ["pieces", "time", "faults", "to device", "copied", "to host", "evictions"];
             let heads: Vec<_> = heads.iter().map(|head| format!("{head:>11}")).collect();
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{:<32}{}", format!("{size} % of the device"), heads.concat());
         }
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
@@ -298,7 +299,7 @@ mod tests {
         let last = one(&digits, &data, capacity, 125, Way::ALL[7]).unwrap().0;
         assert_eq!(figures.last(), Some(&last));
         for Figures { percent, way, pieces, statistics, .. } in &figures {
-            // With the limit nothing is ever evicted, and without it the table stays whole.
+            // With the limit nothing is evicted; without it the table is one piece.
             assert_eq!(*pieces > 1, way.limit && *percent > 80, "{percent} % {way:?}");
             assert_eq!(statistics.evictions > 0, *percent > 100 && !way.limit, "{percent} % {way:?}: {statistics:?}");
         }

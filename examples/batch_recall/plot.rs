@@ -1,4 +1,4 @@
-//! The times as a picture: one line for each way, on a scale of powers of ten.
+//! A plot of the times as SVG: one line for each way, on a logarithmic scale.
 
 use crate::oversubscribe::{Figures, SIZES, Way};
 use std::fmt::{self, Write};
@@ -10,13 +10,13 @@ const RIGHT: f64 = 620.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 370.0;
 
-/// Told apart by hue and, with a limit, by dashes.
+/// Colors distinguish the ways; dashes mark ways with a limit.
 const COLOURS: [&str; 4] = ["#c0262d", "#2467c9", "#c77700", "#1f8a4c"];
 
-/// A picture of all times, in SVG.
+/// Returns a plot of all times, as SVG.
 pub(crate) fn svg(figures: &[Figures]) -> String {
     let mut picture = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     draw(figures, &mut picture).expect("a string takes everything");
     picture
 }

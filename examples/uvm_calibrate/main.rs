@@ -6,6 +6,8 @@
 //! $ cargo run --release --example uvm_calibrate -- --device sim --against examples/data/uvm/h100/*.csv
 //! ```
 
+#[path = "../common/mod.rs"]
+mod common;
 mod measure;
 
 use clap::{Parser, ValueEnum};
@@ -69,13 +71,7 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|args: Args| run(&args))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {

@@ -7,6 +7,8 @@
 //!
 //! Of the experiments 8 to 16, which have figures, 8, 9 and 13 are what profiles were fitted to; the others are blind.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod exact;
 mod others;
 mod rig;
@@ -35,23 +37,16 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let run = || -> rig::Outcome<()> {
+    common::main(|args: Args| {
         let mut rows = Vec::new();
         for part in [exact::rows, timing::rows, others::rows, signs::rows] {
             rows.extend(part()?);
         }
         rows.sort_by_key(|row| row.experiment);
-        match Args::parse().format {
+        match args.format {
             Format::Json => println!("{}", serde_json::to_string(&rows)?),
             Format::Text => table::print(&rows),
         }
         Ok(())
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }

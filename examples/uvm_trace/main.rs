@@ -10,12 +10,14 @@
 //! comes out is one line per event, in order: `fault,PROCESSOR,NAME,OFFSET`, `transfer,h2d|d2h,NAME,OFFSET,BYTES`;
 //! then totals, of transfers with their bytes.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod trace;
 
 use clap::Parser;
 use cumem::sim::Profile;
 use std::error::Error;
-use std::io::{BufWriter, ErrorKind, Write, stdout};
+use std::io::{BufWriter, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trace::{Event, Totals, Trace};
@@ -35,28 +37,16 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 fn main() -> ExitCode {
-    let Args { accesses, profile } = Args::parse();
-    let run = || -> Result<Vec<Event>, Box<dyn Error>> {
-        // What is no UTF-8 is an error of its line, then.
-        let text = std::fs::read(&accesses)?;
-        Ok(Trace::parse(&String::from_utf8_lossy(&text))?.run(profile)?)
-    };
-    let events = match run() {
-        Ok(events) => events,
-        Err(error) => {
-            eprintln!("error: {}: {error}", accesses.display());
-            return ExitCode::FAILURE;
-        }
-    };
-    match print(&events) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: the events could not be written: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|args: Args| {
+        let events = run(&args).map_err(|error| format!("{}: {error}", args.accesses.display()))?;
+        Ok(print(&events)?)
+    })
+}
+
+fn run(args: &Args) -> Result<Vec<Event>, Box<dyn Error>> {
+    // Bytes that are not UTF-8 become an error of their line.
+    let text = std::fs::read(&args.accesses)?;
+    Ok(Trace::parse(&String::from_utf8_lossy(&text))?.run(args.profile.clone())?)
 }
 
 fn print(events: &[Event]) -> std::io::Result<()> {

@@ -1,0 +1,92 @@
+//! A default resource for each device: the application chooses it, and libraries use it without an argument.
+//!
+//! ```console
+//! $ cargo run --release --example device_defaults
+//! ```
+//!
+//! Runs on all GPUs, or on a simulated machine with two devices if there is no GPU.
+
+mod common;
+
+use clap::Parser;
+use cumem::sim::{Profile, Simulator};
+use cumem::{AllocError, AnyResource, Buffer, Device, LayerExt, ManagedResource, Stream, current, kind};
+use cumem_adaptors::{PoolOptions, ResourceExt, Size, StatisticsState};
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Sets a default resource for each device, and allocates from it as a library would.
+#[derive(Parser)]
+struct Args {}
+
+fn main() -> ExitCode {
+    common::main(|Args {}| {
+        let devices = devices()?;
+        choose(&devices)?;
+        devices.iter().try_for_each(show)
+    })
+}
+
+fn devices() -> Result<Vec<Device>, Box<dyn Error>> {
+    match Device::count() {
+        Ok(gpus @ 1..) => Ok((0..gpus).map(Device::open).collect::<Result<_, _>>()?),
+        _ => {
+            let simulator = Simulator::new([Profile::default(), Profile::default()])?;
+            Ok((0..2).map(|i| Device::of_simulator(&simulator, i)).collect::<Result<_, _>>()?)
+        }
+    }
+}
+
+/// What an application does once, at its start: each device gets its own pool, with a limit of its own memory.
+fn choose(devices: &[Device]) -> Result<(), Box<dyn Error>> {
+    for device in devices {
+        let stack = ManagedResource::new(device)?.pool(PoolOptions::default())?.limit(Size::Percent(80)).statistics();
+        current::set(device, stack)?; // returns the previous default: at first, plain device memory
+    }
+    Ok(())
+}
+
+/// What a library does. It has no argument for the resource.
+fn ones(len: usize, stream: &Stream) -> Result<Buffer<u32, AnyResource<kind::Erased>>, AllocError> {
+    Buffer::from_slice(&vec![1; len], stream, current::get(stream.device()))
+}
+
+fn show(device: &Device) -> Result<(), Box<dyn Error>> {
+    let stream = Stream::new(device)?;
+    println!("device  {device}");
+    println!("default {}", current::get(device));
+
+    let numbers = ones(1 << 20, &stream)?;
+    let default = current::get(device);
+    let counts = default.find::<StatisticsState>().ok_or("the default has statistics")?.counts();
+    println!("in use  {} bytes of this device's default", counts.current_bytes);
+
+    // Another default for a while, for example in a test or for one phase. The guard puts the old one back.
+    let scoped = current::scoped(device, ManagedResource::new(device)?)?;
+    println!("scoped  {}", current::get(device));
+    let more = ones(1 << 10, &stream)?;
+    drop(scoped);
+
+    // A buffer keeps the resource that it came from, whichever is the default when it is dropped.
+    println!("after   {}", current::get(device));
+    println!("from    {}\n", more.resource());
+    drop((numbers, more));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cumem::sim::faults;
+
+    #[test]
+    fn every_driver_call_may_fail() {
+        let report = faults::enumerate(&Profile::default(), |device| {
+            choose(std::slice::from_ref(device))?;
+            let shown = show(device);
+            current::reset(device); // the registry would keep the pool beyond the run
+            shown
+        });
+        report.assert();
+    }
+}
