@@ -53,6 +53,13 @@ impl<U> AutoPrefetch<U> {
         &self.upstream
     }
 
+    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
+    /// upstream's: deallocate them there. No [`Buffer`](cumem::Buffer) can be left, because each holds the adaptor that
+    /// it was made over.
+    pub fn into_upstream(self) -> U {
+        self.upstream
+    }
+
     /// Returns the state that all buffers of the stack share, for example to read its report.
     pub fn state(&self) -> &AutoPrefetchState {
         &self.state

@@ -94,7 +94,7 @@ pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, 
 pub use prefetch::{Prefetch, PrefetchState};
 pub use pressure::{Pressure, PressureError, PressureLevel, PressureOptions, PressureState};
 pub use size::{Size, SizeError};
-pub use spec::{AnyStack, SpecError, StackSpec};
+pub use spec::{AnyStack, NotDeviceAccessible, SpecError, StackSpec};
 pub use spill::{Spill, SpillState};
 pub use statistics::{Counts, Scope, Statistics, StatisticsState};
 pub use tagged::{Tagged, TaggedState};

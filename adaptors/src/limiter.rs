@@ -50,6 +50,12 @@ impl<U> Limiter<U> {
         &self.upstream
     }
 
+    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
+    /// upstream's: deallocate them there. The limit no longer applies.
+    pub fn into_upstream(self) -> U {
+        self.upstream
+    }
+
     /// Returns the limit, to read it or to change it.
     pub fn state(&self) -> &LimiterState {
         &self.state

@@ -124,6 +124,12 @@ impl<U> Prefetch<U> {
         &self.upstream
     }
 
+    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
+    /// upstream's: deallocate them there. The counts are lost.
+    pub fn into_upstream(self) -> U {
+        self.upstream
+    }
+
     /// Returns the location that blocks are prefetched to.
     pub fn target(&self) -> Location {
         self.target

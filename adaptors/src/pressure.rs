@@ -69,6 +69,12 @@ impl<U> Pressure<U> {
         &self.upstream
     }
 
+    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
+    /// upstream's: deallocate them there. The levels no longer apply.
+    pub fn into_upstream(self) -> U {
+        self.upstream
+    }
+
     /// Returns the level and the counts.
     pub fn state(&self) -> &PressureState {
         &self.state

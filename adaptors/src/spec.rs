@@ -24,7 +24,8 @@
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
-//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, or `80%` of the device's memory.
+//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, or `80%` of the device's memory. A number of bytes below
+//! 1 MiB needs its unit: `limit(80)` is an error, `limit(80B)` is 80 bytes.
 //!
 //! A stack over a `spill` is only known to be device-accessible, because its memory comes from either side.
 //! It cannot be prefetched, and neither side may be `host` memory. Options that take a function, such as
@@ -36,71 +37,46 @@ mod build;
 mod error;
 mod parse;
 mod stack;
+mod words;
+
+use error::one_line;
 
 pub use error::SpecError;
-pub use stack::AnyStack;
+pub use stack::{AnyStack, NotDeviceAccessible};
 
-use crate::{PoolOptions, PressureOptions, Size};
+use crate::Size;
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
+use words::{Adaptor, Layers, Outermost, Word};
 
 /// A parsed description of a stack. See the [module](self) for the grammar.
+///
+/// # Examples
+///
+/// From text to a buffer in device memory:
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, Device, LayerExt, Stream};
+/// use cumem_adaptors::{StackSpec, StatisticsState};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let spec: StackSpec = "device | pool(initial=64MiB) | limit(80%) | statistics".parse()?;
+/// let stack = spec.build(&device)?.into_device_accessible()?;
+/// let squares = Buffer::from_slice(&[1_u32, 4, 9], &stream, &stack)?;
+/// assert_eq!(squares.to_vec()?, [1, 4, 9]);
+/// assert_eq!(stack.find::<StatisticsState>().unwrap().counts().current_bytes, 12);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackSpec {
+    /// The caller's text, to which all ranges refer.
     text: String,
     layers: Layers,
     outermost: Option<Word<Outermost>>,
-}
-
-/// The layers of a stack that may be an upstream: the leaf and all adaptors but `prefetch`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Layers {
-    leaf: Word<Leaf>,
-    adaptors: Vec<Word<Adaptor>>,
-}
-
-/// A parsed word, and its range in the text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Word<T> {
-    span: Range<usize>,
-    value: T,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaf {
-    Device,
-    Async { default_pool: bool, threshold: Option<Size> },
-    Virtual,
-    Managed,
-    Pinned,
-    Host,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Adaptor {
-    Pool(PoolOptions),
-    Limit(Size),
-    Statistics,
-    Tagged(String),
-    Pressure(PressureOptions),
-    Spill(Layers),
-    AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize>, pass_through: bool },
-}
-
-/// The adaptor that must be outermost: `prefetch`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Outermost {
-    target: Target,
-    pass_through: bool,
-    always: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
-    Own,
-    Host,
-    Device(u32),
 }
 
 impl StackSpec {
@@ -109,12 +85,39 @@ impl StackSpec {
     /// # Errors
     ///
     /// Returns a [`SpecError`] that points at the wrong word.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_adaptors::StackSpec;
+    ///
+    /// assert!(StackSpec::parse("managed | pool | limit(80%) | prefetch").is_ok());
+    /// let error = StackSpec::parse("managed | limit(80)").unwrap_err(); // 80 bytes
+    /// assert_eq!(error.span(), 16..18);
+    /// assert!(StackSpec::parse("managed | limit(80B)").is_ok());
+    /// ```
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        parse::parse(text)
+        let (layers, outermost) = parse::stack(text, 0..text.len())?;
+        Ok(Self { text: text.into(), layers, outermost })
     }
 
     /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds what the stack takes from
     /// the driver. The second stack of a `spill` is not limited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    /// use cumem_adaptors::{Size, StackSpec};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let spec = StackSpec::parse("device | pool")?.with_leaf_limit(Size::Percent(50));
+    /// assert!(spec.build(&device)?.to_string().starts_with("pool over limit(50%) over device"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_leaf_limit(mut self, limit: Size) -> Self {
         let span = self.layers.leaf.span.clone();
         self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
@@ -123,6 +126,21 @@ impl StackSpec {
 
     /// Returns the same stack with `statistics` over each layer that has none yet, so that what each layer allocates
     /// can be read. `prefetch` gets none: it stays outermost and passes on the blocks of its upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    /// use cumem_adaptors::StackSpec;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let spec = StackSpec::parse("device | pool")?.with_statistics_between();
+    /// assert!(spec.build(&device)?.to_string().starts_with("statistics over pool over statistics over device"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_statistics_between(mut self) -> Self {
         let mut beneath = self.layers.leaf.span.clone();
         let mut adaptors = Vec::new();
@@ -143,6 +161,21 @@ impl StackSpec {
 
     /// Returns the same stack with `statistics` directly over the leaf. They count what the leaf allocates
     /// ("reserved"), and are the last element of [`find_all::<StatisticsState>()`](cumem::LayerExt::find_all).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, LayerExt};
+    /// use cumem_adaptors::{StackSpec, StatisticsState};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stack = StackSpec::parse("device | pool(initial=1MiB)")?.with_leaf_statistics().build(&device)?;
+    /// assert_eq!(stack.find_all::<StatisticsState>().last().unwrap().counts().current_bytes, 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_leaf_statistics(mut self) -> Self {
         let span = self.layers.leaf.span.clone();
         self.layers.adaptors.insert(0, Word { span, value: Adaptor::Statistics });
@@ -158,8 +191,9 @@ impl FromStr for StackSpec {
     }
 }
 
+/// Writes the caller's text in one line.
 impl fmt::Display for StackSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(one_line(&self.text).trim_end())
     }
 }

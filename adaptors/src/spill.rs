@@ -98,6 +98,16 @@ impl<P, S> Spill<P, S> {
         &self.state
     }
 
+    /// Removes this adaptor and returns the first and the second resource.
+    ///
+    /// # Errors
+    ///
+    /// Returns the adaptor itself while spilled blocks are live, because only the adaptor knows which of the two
+    /// resources a block came from.
+    pub fn into_upstreams(self) -> Result<(P, S), Self> {
+        if self.state.blocks() == 0 { Ok((self.first, self.second)) } else { Err(self) }
+    }
+
     fn note(&self, block: &Block, why: &AllocError) {
         let (bytes, spilled) = (block.size(), &self.state);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), bytes);

@@ -1,9 +1,11 @@
 //! [`Statistics`] counts the calls that pass through it.
 
 mod counters;
+mod counts;
 mod scope;
 
-pub use counters::{Counts, StatisticsState};
+pub use counters::StatisticsState;
+pub use counts::Counts;
 pub use scope::Scope;
 
 use cumem::error::DeallocReason;
@@ -32,6 +34,12 @@ impl<U> Statistics<U> {
     /// Returns the upstream.
     pub fn upstream(&self) -> &U {
         &self.upstream
+    }
+
+    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
+    /// upstream's: deallocate them there. The counts are lost.
+    pub fn into_upstream(self) -> U {
+        self.upstream
     }
 
     /// Returns the counters.

@@ -43,6 +43,13 @@ impl<U> Tagged<U> {
         &self.upstream
     }
 
+    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
+    /// upstream's: deallocate them there. The ledger no longer counts them under
+    /// the name.
+    pub fn into_upstream(self) -> U {
+        self.upstream
+    }
+
     /// Returns the name.
     pub fn state(&self) -> &TaggedState {
         &self.state

@@ -20,7 +20,8 @@ use cumem::kind::Migratable;
 use cumem::layer::Beneath;
 use cumem::unified::{HintOutcome, SkipReason, hints};
 use cumem::{CudaVirtualResource, Layer, LayerExt, Location, ManagedResource, Upstream, layout};
-use std::iter;
+use std::mem::ManuallyDrop;
+use std::{iter, ptr};
 
 /// A stream-ordered pool that allocates blocks from large chunks of its upstream.
 ///
@@ -184,6 +185,31 @@ impl<U: Upstream> Pool<U> {
     /// Returns all of the pool's memory at this moment, piece by piece.
     pub fn snapshot(&self) -> PoolSnapshot {
         self.state.snapshot()
+    }
+
+    /// Frees every chunk, removes the pool, and returns the upstream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the pool itself if it could not free every chunk: while a block of the pool is live, or if the upstream
+    /// refuses a chunk, for which [`trim`](Self::trim) returns the reason. The pool works as before, with the chunks
+    /// that are left.
+    #[expect(clippy::result_large_err, reason = "the caller owned the pool and gets it back")]
+    pub fn into_upstream(self) -> Result<U, Self> {
+        // The reason for a chunk that stays is the caller's to ask for; whether one stays shows below.
+        let _ = self.trim();
+        if self.stats().reserved > 0 {
+            return Err(self);
+        }
+        // `Drop` would only free chunks, of which there are none.
+        let mut pool = ManuallyDrop::new(self);
+        // SAFETY: `pool` is never dropped and not used after this line, so each of the two values has one owner: the
+        // upstream is moved out, the state is dropped in place. The other fields need no drop.
+        unsafe {
+            let upstream = ptr::read(&pool.upstream);
+            ptr::drop_in_place(&mut pool.state);
+            Ok(upstream)
+        }
     }
 
     /// Frees every chunk that has no live block, and returns the number of bytes freed.

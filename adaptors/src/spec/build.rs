@@ -1,6 +1,7 @@
 //! Builds a stack from the parsed words, with the constructors that code uses too.
 
-use super::{Adaptor, AnyStack, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
+use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
+use super::{AnyStack, SpecError, StackSpec};
 use crate::{AutoPrefetch, Prefetch, ResourceExt, Size};
 use cumem::kind;
 use cumem::kind::{Erased, Managed};
@@ -19,8 +20,23 @@ impl StackSpec {
     ///
     /// # Errors
     ///
-    /// Returns a [`SpecError`] that points at the layer that could not be created, with the reason of the device or the
-    /// driver. A `tagged` layer is such a layer, because it needs [a ledger](Self::build_with_ledger).
+    /// Returns a [`SpecError`] that points at the layer that could not be created, whose source is the error of the device or
+    /// the driver. A `tagged` layer is such a layer, because it needs [a ledger](Self::build_with_ledger).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Device;
+    /// use cumem::sim::Profile;
+    /// use cumem_adaptors::{AnyStack, StackSpec};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stack = StackSpec::parse("managed | pool | prefetch")?.build(&device)?;
+    /// assert!(matches!(stack, AnyStack::OverManaged(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build(&self, device: &Device) -> Result<AnyStack, SpecError> {
         Site { spec: self, device, ledger: None }.build()
     }
@@ -30,6 +46,26 @@ impl StackSpec {
     /// # Errors
     ///
     /// Returns the errors of [`build`](Self::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::unified::accounting::Ledger;
+    /// use cumem::{Buffer, Device, Stream};
+    /// use cumem_adaptors::StackSpec;
+    /// use std::sync::Arc;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let ledger = Arc::new(Ledger::new(&device));
+    /// let spec = StackSpec::parse("managed | tagged(weights)")?;
+    /// let stack = spec.build_with_ledger(&device, &ledger)?.into_device_accessible()?;
+    /// let _weights = Buffer::<f32, _>::zeroed(1024, &Stream::new(&device)?, &stack)?;
+    /// assert_eq!(ledger.report().rows[0].tag, "weights");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build_with_ledger(&self, device: &Device, ledger: &Arc<Ledger>) -> Result<AnyStack, SpecError> {
         Site { spec: self, device, ledger: Some(ledger) }.build()
     }

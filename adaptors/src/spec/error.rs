@@ -1,12 +1,32 @@
 //! [`SpecError`]: the word of a description that is wrong, and the reason.
 
+use cumem::error::ErrorReport;
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// An error in the description of a stack. `Display` prints several lines, with the wrong word marked.
-#[derive(Debug, Clone)]
+/// An error in the description of a stack. `Display` prints several lines, with the wrong word marked. `Debug` prints
+/// the same and the cause, so that a `main` that returns the error prints it for people.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::StackSpec;
+///
+/// let error = StackSpec::parse("managed | prefetch | statistics").unwrap_err();
+/// assert_eq!(error.message(), "`prefetch` cannot be the upstream of an adaptor");
+/// assert_eq!(error.span(), 10..18);
+/// assert_eq!(
+///     error.to_string(),
+///     "\
+/// `prefetch` cannot be the upstream of an adaptor
+///   managed | prefetch | statistics
+///             ^^^^^^^^ not an `Upstream`
+///   note: an adaptor that must be outermost, such as `prefetch`, is applied last"
+/// );
+/// ```
+#[derive(Clone)]
 pub struct SpecError {
     text: String,
     span: Range<usize>,
@@ -23,7 +43,8 @@ impl SpecError {
 
     /// Creates the error of a layer that could not be created because of `source`.
     pub(super) fn refused(text: &str, span: Range<usize>, source: impl Error + Send + Sync + 'static) -> Self {
-        let error = Self::new(text, span, source.to_string(), "could not be made");
+        let message = format!("`{}` could not be created", &text[span.clone()]);
+        let error = Self::new(text, span, message, "this layer");
         Self { source: Some(Arc::new(source)), ..error }
     }
 
@@ -37,18 +58,24 @@ impl SpecError {
         &self.message
     }
 
-    /// Returns the range of the wrong word, in bytes of the description.
+    /// Returns the range of the wrong word, in bytes of the text that was parsed.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
+    }
+
+    /// Returns the error and its causes, joined by `: `.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
     }
 }
 
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let column = self.text[..self.span.start].chars().count();
-        let width = self.text[self.span.clone()].chars().count().max(1);
+        // One line, so that the mark is directly below the word.
+        let column = one_line(&self.text[..self.span.start]).chars().count();
+        let width = one_line(&self.text[self.span.clone()]).chars().count().max(1);
         writeln!(f, "{}", self.message)?;
-        writeln!(f, "  {}", self.text)?;
+        writeln!(f, "  {}", one_line(&self.text).trim_end())?;
         write!(f, "  {:column$}{:^<width$} {}", "", "", self.label)?;
         match self.note {
             Some(note) => write!(f, "\n  note: {note}"),
@@ -57,9 +84,28 @@ impl fmt::Display for SpecError {
     }
 }
 
+impl fmt::Debug for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.report(), f)
+    }
+}
+
 impl Error for SpecError {
     /// Returns the error of the layer that could not be created, for example a [`PoolError`](crate::PoolError).
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
+}
+
+/// Returns `text` without white space at its beginning, and with one space for each other run of white space.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_whitespace() {
+            false => line.push(c),
+            true if line.is_empty() || line.ends_with(' ') => {}
+            true => line.push(' '),
+        }
+    }
+    line
 }

@@ -1,22 +1,16 @@
 //! Parses the text and checks the order rules.
 
-use super::{Adaptor, Layers, Leaf, Outermost, SpecError, StackSpec, Target, Word};
-use crate::{Crossing, PoolOptions, PressureOptions, Size};
+use super::error::SpecError;
+use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
+use crate::{Crossing, PoolOptions, PressureOptions, Size, SizeError};
 use std::ops::Range;
 use std::str::FromStr;
 
 const LEAVES: &str = "device, async, virtual, managed, pinned, host";
 const ADAPTORS: &str = "pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch";
 
-pub(super) fn parse(text: &str) -> Result<StackSpec, SpecError> {
-    // The text is joined to one line, so that the mark in an error is directly below its word.
-    let text = &text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let (layers, outermost) = stack(text, 0..text.len())?;
-    Ok(StackSpec { text: text.clone(), layers, outermost })
-}
-
 /// Parses the stack that the range `whole` of the text describes.
-fn stack(text: &str, whole: Range<usize>) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
+pub(super) fn stack(text: &str, whole: Range<usize>) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
     let mut terms = terms(text, whole.clone())?.into_iter();
     let Some(first) = terms.next() else {
         return Err(SpecError::new(text, whole, "the description is empty", "needs a leaf")
@@ -81,8 +75,11 @@ fn split<'t>(text: &'t str, whole: Range<usize>, separator: char) -> impl Iterat
 fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
     let whole = &text[span.clone()];
     if whole.is_empty() {
-        let around = span.start.saturating_sub(1)..(span.start + 1).min(text.len());
-        return Err(SpecError::new(text, around, "there is nothing before or after a `|`", "needs a layer"));
+        // The `|` after the empty piece, or else the one before it.
+        let after = text[span.start..].starts_with('|');
+        let at = if after { span.start } else { text[..span.start].rfind('|').unwrap_or(span.start) };
+        let bar = at..(at + 1).min(text.len());
+        return Err(SpecError::new(text, bar, "there is nothing before or after a `|`", "needs a layer"));
     }
     let Some(open) = whole.find('(') else {
         return Ok(Term { name: whole, span, inner: None, arguments: Vec::new() });
@@ -129,7 +126,7 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
             for argument in &term.arguments {
                 match (argument.key, argument.value) {
                     (None, "default") => default_pool = true,
-                    (Some("threshold"), _) => threshold = Some(value(text, argument)?),
+                    (Some("threshold"), _) => threshold = Some(size(text, argument)?),
                     _ => return Err(unknown_argument(text, argument, "`async` takes `default` and `threshold=SIZE`")),
                 }
             }
@@ -137,7 +134,9 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
         }
         name => {
             let message = match name {
-                "pool" | "limit" | "statistics" | "prefetch" => format!("`{name}` is an adaptor: it needs an upstream"),
+                "pool" | "limit" | "statistics" | "tagged" | "pressure" | "spill" | "auto_prefetch" | "prefetch" => {
+                    format!("`{name}` is an adaptor: it needs an upstream")
+                }
                 _ => format!("there is no leaf `{name}`; there are {LEAVES}"),
             };
             return Err(SpecError::new(text, term.span, message, "not a leaf")
@@ -152,7 +151,7 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
     let value = match term.name {
         "pool" => pool(text, &term)?,
         "limit" => match term.arguments.as_slice() {
-            [argument] if argument.key.is_none() => Adaptor::Limit(value(text, argument)?),
+            [argument] if argument.key.is_none() => Adaptor::Limit(size(text, argument)?),
             _ => return Err(SpecError::new(text, term.span, "`limit` takes one size: `limit(80%)`", "needs a size")),
         },
         "statistics" => {
@@ -177,8 +176,8 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             let (mut budget, mut uses_ahead, mut pass_through) = (None, None, false);
             for argument in &term.arguments {
                 match (argument.key, argument.value) {
-                    (Some("budget"), _) => budget = Some(value(text, argument)?),
-                    (Some("ahead"), _) => uses_ahead = Some(value(text, argument)?),
+                    (Some("budget"), _) => budget = Some(size(text, argument)?),
+                    (Some("ahead"), _) => uses_ahead = Some(number(text, argument)?),
                     (None, "pass_through") => pass_through = true,
                     _ => {
                         let takes = "`auto_prefetch` takes budget=, ahead= and `pass_through`";
@@ -205,13 +204,13 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
     let mut options = PoolOptions::new();
     for argument in &term.arguments {
         options = match (argument.key, argument.value) {
-            (Some("initial"), _) => options.initial(value::<Size>(text, argument)?),
-            (Some("maximum"), _) => options.maximum(value::<Size>(text, argument)?),
-            (Some("step"), _) => options.step(value::<Size>(text, argument)?),
-            (Some("release"), _) => options.release_threshold(value::<Size>(text, argument)?),
-            (Some("slack"), _) => options.slack(value::<Size>(text, argument)?),
-            (Some("up_to"), _) => options.up_to(value::<Size>(text, argument)?),
-            (Some("divisions"), _) => options.divisions(value::<u32>(text, argument)?),
+            (Some("initial"), _) => options.initial(size(text, argument)?),
+            (Some("maximum"), _) => options.maximum(size(text, argument)?),
+            (Some("step"), _) => options.step(size(text, argument)?),
+            (Some("release"), _) => options.release_threshold(size(text, argument)?),
+            (Some("slack"), _) => options.slack(size(text, argument)?),
+            (Some("up_to"), _) => options.up_to(size(text, argument)?),
+            (Some("divisions"), _) => options.divisions(number(text, argument)?),
             (None, "grow_first") => options.crossing(Crossing::GrowFirst),
             _ => {
                 let takes =
@@ -227,10 +226,10 @@ fn pressure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
     let mut options = PressureOptions::default();
     for argument in &term.arguments {
         options = match argument.key {
-            Some("trim") => options.trim_at(value::<Size>(text, argument)?),
-            Some("refuse") => options.refuse_at(value::<Size>(text, argument)?),
-            Some("slack") => options.slack(value::<Size>(text, argument)?),
-            Some("ask") => options.ask_after(value::<Size>(text, argument)?),
+            Some("trim") => options.trim_at(size(text, argument)?),
+            Some("refuse") => options.refuse_at(size(text, argument)?),
+            Some("slack") => options.slack(size(text, argument)?),
+            Some("ask") => options.ask_after(size(text, argument)?),
             _ => return Err(unknown_argument(text, argument, "`pressure` takes trim=, refuse=, slack= and ask=")),
         };
     }
@@ -297,9 +296,30 @@ fn prefetch(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Outermo
     Ok(Word { span: term.span, value })
 }
 
-fn value<T: FromStr<Err: ToString>>(text: &str, argument: &Argument<'_>) -> Result<T, SpecError> {
-    let fail = |error: T::Err| SpecError::new(text, argument.span.clone(), error.to_string(), "not understood");
-    argument.value.parse().map_err(fail)
+/// A number without a unit below this is an error, because its unit was probably left out: `limit(80)` for 80 % or 80
+/// MiB.
+const BARE_MIN: usize = 1 << 20;
+
+fn size(text: &str, argument: &Argument<'_>) -> Result<Size, SpecError> {
+    let size = argument
+        .value
+        .parse()
+        .map_err(|error: SizeError| SpecError::new(text, argument.span.clone(), error.to_string(), "not understood"))?;
+    match size {
+        Size::Bytes(bytes @ 1..BARE_MIN) if argument.value.ends_with(|c: char| c.is_ascii_digit()) => {
+            let message = format!("`{}` is {bytes} bytes, which is probably not meant", argument.value);
+            Err(SpecError::new(text, argument.span.clone(), message, "needs a unit")
+                .note("for example `80%` or `80MiB`; a number of bytes ends in B: `80B`"))
+        }
+        size => Ok(size),
+    }
+}
+
+fn number<T: FromStr>(text: &str, argument: &Argument<'_>) -> Result<T, SpecError> {
+    argument.value.parse().map_err(|_| {
+        let message = format!("`{}` is not a number, or too large", argument.value);
+        SpecError::new(text, argument.span.clone(), message, "not understood")
+    })
 }
 
 fn no_arguments(text: &str, term: &Term<'_>) -> Result<(), SpecError> {

@@ -13,6 +13,24 @@ use std::fmt;
 /// It is a [`MemoryResource`] of [`Unknown`] kind, so its type permits neither device nor host access.
 /// Match on the variants, or call [`into_device_accessible`](Self::into_device_accessible), to get a resource with a
 /// known kind.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, Device, Stream};
+/// use cumem_adaptors::{AnyStack, StackSpec};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// // The variant keeps the kind, for example for host access to managed memory.
+/// let AnyStack::OverManaged(managed) = StackSpec::parse("managed | pool")?.build(&device)? else { panic!() };
+/// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &managed)?;
+/// assert_eq!(*numbers.host_read()?, [1, 2, 3]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub enum AnyStack {
     /// Over device memory.
@@ -25,6 +43,37 @@ pub enum AnyStack {
     OverHost(AnyResource<Host>),
     /// Over memory of several kinds, because one stack spills to another. All of it is device-accessible.
     OverEither(AnyResource<Erased>),
+}
+
+/// The error of [`AnyStack::into_device_accessible`] for a stack over ordinary host memory. It holds the stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::Device;
+/// use cumem::sim::Profile;
+/// use cumem_adaptors::StackSpec;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let error = StackSpec::parse("host | statistics")?.build(&device)?.into_device_accessible().unwrap_err();
+/// assert!(error.to_string().starts_with("the memory of the stack `statistics over host"));
+/// let stack = error.into_stack();
+/// # drop(stack);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the memory of the stack `{stack}` is host memory, which devices cannot access")]
+pub struct NotDeviceAccessible {
+    stack: AnyStack,
+}
+
+impl NotDeviceAccessible {
+    /// Returns the stack.
+    pub fn into_stack(self) -> AnyStack {
+        self.stack
+    }
 }
 
 macro_rules! each {
@@ -44,14 +93,30 @@ impl AnyStack {
     ///
     /// # Errors
     ///
-    /// Returns the stack itself if its leaf is ordinary host memory.
-    pub fn into_device_accessible(self) -> Result<AnyResource<Erased>, Self> {
+    /// Returns [`NotDeviceAccessible`], which holds the stack, if its leaf is ordinary host memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, Device, Stream};
+    /// use cumem_adaptors::StackSpec;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stack = StackSpec::parse("pinned | pool")?.build(&device)?.into_device_accessible()?;
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &Stream::new(&device)?, &stack)?;
+    /// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_device_accessible(self) -> Result<AnyResource<Erased>, NotDeviceAccessible> {
         match self {
             Self::OverDevice(stack) => Ok(AnyResource::erase_kind(stack)),
             Self::OverManaged(stack) => Ok(AnyResource::erase_kind(stack)),
             Self::OverPinned(stack) => Ok(AnyResource::erase_kind(stack)),
             Self::OverEither(stack) => Ok(stack),
-            Self::OverHost(_) => Err(self),
+            Self::OverHost(_) => Err(NotDeviceAccessible { stack: self }),
         }
     }
 }

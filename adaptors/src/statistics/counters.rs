@@ -1,34 +1,14 @@
 //! The counters, all behind one lock: exact at any moment, for one atomic exchange per call.
 
+use super::counts::Counts;
 use super::scope::{Scope, Scopes};
 use crate::lock::BiasedLock;
-use std::fmt;
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 #[derive(Debug)]
 pub struct StatisticsState {
     counts: BiasedLock<Counts>,
     scopes: Scopes,
-}
-
-/// The counts of a [`StatisticsState`] or a [`Scope`], all read at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Bytes of live blocks. In a scope, the change since it began, negative if more was freed than allocated.
-    pub current_bytes: i64,
-    /// The largest value that [`current_bytes`](Self::current_bytes) has had.
-    pub peak_bytes: i64,
-    /// Bytes of all blocks that were allocated.
-    pub total_bytes: u64,
-    /// Live blocks. In a scope, the change since it began.
-    pub current_blocks: i64,
-    /// The largest value that [`current_blocks`](Self::current_blocks) has had.
-    pub peak_blocks: i64,
-    /// Blocks that were allocated.
-    pub total_blocks: u64,
-    /// Allocations that failed.
-    pub failures: u64,
 }
 
 impl StatisticsState {
@@ -86,39 +66,5 @@ impl StatisticsState {
     pub(super) fn failed(&self) {
         self.counts.lock().failures += 1;
         self.scopes.each(|counts| counts.failures += 1);
-    }
-}
-
-impl Counts {
-    #[inline]
-    fn allocated(&mut self, bytes: i64) {
-        self.current_bytes += bytes;
-        self.current_blocks += 1;
-        self.total_bytes += bytes as u64;
-        self.total_blocks += 1;
-        self.peak_bytes = self.peak_bytes.max(self.current_bytes);
-        self.peak_blocks = self.peak_blocks.max(self.current_blocks);
-    }
-
-    #[inline]
-    fn freed(&mut self, bytes: i64, blocks: i64) {
-        self.current_bytes -= bytes;
-        self.current_blocks -= blocks;
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} bytes in {} blocks now, {} in {} at most, {} in {} in all, {} failures",
-            self.current_bytes,
-            self.current_blocks,
-            self.peak_bytes,
-            self.peak_blocks,
-            self.total_bytes,
-            self.total_blocks,
-            self.failures
-        )
     }
 }

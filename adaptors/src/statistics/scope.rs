@@ -1,6 +1,6 @@
 //! Scopes: counts between two points in time, of all threads or of one.
 
-use super::counters::Counts;
+use super::counts::Counts;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};

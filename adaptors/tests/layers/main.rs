@@ -7,6 +7,7 @@ mod bookkeeping;
 mod conformance;
 mod faults;
 mod fit;
+mod into_upstream;
 mod limiter;
 mod prefetch;
 mod spec;

@@ -12,6 +12,7 @@ use cumem::{
 use cumem_adaptors::{
     AnyStack, PoolOptions, PoolState, ResourceExt, Size, SpillState, StackSpec, StatisticsState, TaggedState,
 };
+use std::error::Error;
 use std::sync::Arc;
 
 fn error(text: &str) -> String {
@@ -66,7 +67,8 @@ fn the_kind_comes_back() {
     assert!(matches!(build("managed | statistics"), AnyStack::OverManaged(_)));
     assert!(matches!(build("async | limit(1MiB)"), AnyStack::OverDevice(_)));
     assert!(build("pinned").into_device_accessible().is_ok());
-    assert!(build("host").into_device_accessible().is_err());
+    let error = build("host").into_device_accessible().unwrap_err();
+    assert!(error.to_string().contains("is host memory") && matches!(error.into_stack(), AnyStack::OverHost(_)));
     assert!(matches!(build("device | spill(managed)"), AnyStack::OverEither(_)));
     assert!(build("device | spill(managed)").into_device_accessible().is_ok());
 }
@@ -153,11 +155,19 @@ fn each_error_points_at_its_word() {
             "there is no adaptor `cache`; there are pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch",
             "cache",
         ),
-        ("managed | | pool", "there is nothing before or after a `|`", " |"),
+        ("managed | | pool", "there is nothing before or after a `|`", "|"),
+        ("managed |\u{3000}| pool", "there is nothing before or after a `|`", "|"),
+        ("| pool", "there is nothing before or after a `|`", "|"),
+        ("tagged(x)", "`tagged` is an adaptor: it needs an upstream", "tagged"),
+        ("managed | limit(80)", "`80` is 80 bytes, which is probably not meant", "80"),
+        ("managed | pool(initial=5)", "`5` is 5 bytes", "initial=5"),
+        ("managed | limit( 1048575 )", "`1048575` is 1048575 bytes", "1048575"),
+        ("managed  |  limit(\t80\n)", "`80` is 80 bytes", "80"),
+        ("  managed\n\t|  cache   (1)", "there is no adaptor `cache`", "cache"),
         ("managed |", "there is nothing before or after a `|`", "|"),
         ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
         ("managed | pool(size=1GiB)", "unknown argument `size=1GiB`: `pool` takes", "size=1GiB"),
-        ("managed | pool(divisions=few)", "invalid digit", "divisions=few"),
+        ("managed | pool(divisions=few)", "`few` is not a number", "divisions=few"),
         ("managed | limit", "`limit` takes one size: `limit(80%)`", "limit"),
         ("managed | limit(1GiB, 2GiB)", "`limit` takes one size", "limit"),
         ("managed | limit(80 percent)", "`80 percent` is no size: the unit", "80 percent"),
@@ -165,7 +175,7 @@ fn each_error_points_at_its_word() {
         ("managed(1)", "unknown argument `1`: it takes no arguments", "1"),
         ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
         ("managed | auto_prefetch(256MiB)", "unknown argument `256MiB`: `auto_prefetch` takes", "256MiB"),
-        ("managed | auto_prefetch(ahead=far)", "invalid digit", "ahead=far"),
+        ("managed | auto_prefetch(ahead=far)", "`far` is not a number", "ahead=far"),
         ("device | tagged", "`tagged` takes one name", "tagged"),
         ("device | tagged(one, two)", "`tagged` takes one name", "tagged"),
         ("device | pressure(80%)", "unknown argument `80%`: `pressure` takes trim=", "80%"),
@@ -186,8 +196,7 @@ fn each_error_points_at_its_word() {
     ] {
         let error = StackSpec::parse(text).unwrap_err();
         assert!(error.message().starts_with(message), "{text}: {error}");
-        let marked = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(&marked[error.span()], word, "{text}: {error}");
+        assert_eq!(&text[error.span()], word, "{text}: {error}");
     }
 }
 
@@ -195,9 +204,10 @@ fn each_error_points_at_its_word() {
 fn what_the_device_cannot_do_is_told_at_the_layer() {
     let (wsl, _) = sim_with(Profile::wsl());
     let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
-    assert!(error.message().contains("no concurrent managed access"), "{error}");
+    assert_eq!(error.message(), "`prefetch` could not be created");
+    assert!(error.report().to_string().contains("no concurrent managed access"), "{error:?}");
     assert_eq!(error.span(), 23..31);
-    let reason = std::error::Error::source(&error).unwrap().downcast_ref::<DeviceError>().unwrap();
+    let reason = error.source().unwrap().downcast_ref::<DeviceError>().unwrap();
     assert!(matches!(reason, DeviceError::Driver(DriverError::NotSupported { .. })), "{reason}");
     let stack = StackSpec::parse("managed | prefetch(pass_through)").unwrap().build(&wsl).unwrap();
     assert!(stack.to_string().contains("passing through"), "{stack}");
@@ -207,8 +217,50 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
 fn what_a_pool_cannot_be_told_at_its_word() {
     let (device, _) = sim();
     let error = StackSpec::parse("device | pool(divisions=6) | statistics").unwrap().build(&device).unwrap_err();
-    assert_eq!(error.message(), "a pool rounds to a power of two of divisions, not to 6");
+    assert_eq!(
+        format!("{error:?}"), // what `main` prints
+        "\
+`pool` could not be created
+  device | pool(divisions=6) | statistics
+           ^^^^ this layer: a pool rounds to a power of two of divisions, not to 6"
+    );
+    assert_eq!(error.source().unwrap().to_string(), "a pool rounds to a power of two of divisions, not to 6");
     assert_eq!(error.span(), 9..13);
+}
+
+#[test]
+fn a_text_of_several_lines_is_shown_in_one_and_its_spans_are_the_callers() {
+    let text = "\n  managed\n\t| pool\n\t| prefetch\n\t| statistics\n";
+    let error = StackSpec::parse(text).unwrap_err();
+    assert_eq!(&text[error.span()], "prefetch");
+    assert_eq!(
+        format!("{error}"),
+        "\
+`prefetch` cannot be the upstream of an adaptor
+  managed | pool | prefetch | statistics
+                   ^^^^^^^^ not an `Upstream`
+  note: an adaptor that must be outermost, such as `prefetch`, is applied last"
+    );
+    assert_eq!(format!("{error:?}"), format!("{error}"));
+    let spec = StackSpec::parse("managed\n|  pool ( divisions = 6 ) \n").unwrap();
+    assert_eq!(spec.to_string(), "managed | pool ( divisions = 6 )");
+    assert_eq!(spec.build(&sim().0).unwrap_err().span(), 11..15);
+}
+
+#[test]
+fn a_small_size_needs_a_unit() {
+    for text in ["limit(80B)", "limit(80%)", "limit(0)", "limit(1048576)", "pool(step=1.5KiB)", "pressure(ask=0)"] {
+        assert!(StackSpec::parse(&format!("device | {text}")).is_ok(), "{text}");
+    }
+    assert_eq!(
+        error("device | limit(80)"),
+        "\
+`80` is 80 bytes, which is probably not meant
+  device | limit(80)
+                 ^^ needs a unit
+  note: for example `80%` or `80MiB`; a number of bytes ends in B: `80B`
+"
+    );
 }
 
 #[test]
@@ -232,12 +284,12 @@ fn what_cannot_be_built_is_told_at_its_word() {
     let (device, _) = sim();
     let refused = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap_err();
     let error = refused("device | pressure(trim=90%, refuse=80%)");
-    assert!(error.message().starts_with("levels must be slack"), "{error}");
+    assert!(error.source().unwrap().to_string().starts_with("levels must be slack"), "{error}");
     assert_eq!(error.span(), 9..17);
     let (wsl, _) = sim_with(Profile::wsl());
     let spec = StackSpec::parse("device | spill(managed | auto_prefetch)").unwrap();
     let error = spec.build(&wsl).unwrap_err();
-    assert!(error.message().contains("no concurrent managed access"), "{error}");
+    assert!(error.report().to_string().contains("no concurrent managed access"), "{error:?}");
     assert_eq!(error.span(), 25..38);
     assert_eq!(
         refused("managed | tagged(weights)").to_string(),
@@ -312,7 +364,7 @@ fn a_stack_from_text_gives_back_what_it_keeps() {
         assert_eq!(stack.find::<PoolState>().unwrap().stats().free, 0, "{text}");
         free(&stack, &stream, kept).unwrap();
         let stack = AnyStack::into_device_accessible(stack);
-        let given = stack.map_or_else(|stack| stack.trim_stack(0), |stack| stack.trim_stack(0));
+        let given = stack.map_or_else(|error| error.into_stack().trim_stack(0), |stack| stack.trim_stack(0));
         assert_eq!(given, Ok(2 * MIB), "{text}");
     }
 }

@@ -1,0 +1,54 @@
+//! The parsed words of a description.
+
+use crate::{PoolOptions, PressureOptions, Size};
+use std::ops::Range;
+
+/// The layers of a stack that may be an upstream: the leaf and all adaptors but `prefetch`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layers {
+    pub(super) leaf: Word<Leaf>,
+    pub(super) adaptors: Vec<Word<Adaptor>>,
+}
+
+/// A parsed word, and its range in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Word<T> {
+    pub(super) span: Range<usize>,
+    pub(super) value: T,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    Device,
+    Async { default_pool: bool, threshold: Option<Size> },
+    Virtual,
+    Managed,
+    Pinned,
+    Host,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Adaptor {
+    Pool(PoolOptions),
+    Limit(Size),
+    Statistics,
+    Tagged(String),
+    Pressure(PressureOptions),
+    Spill(Layers),
+    AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize>, pass_through: bool },
+}
+
+/// The adaptor that must be outermost: `prefetch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outermost {
+    pub(super) target: Target,
+    pub(super) pass_through: bool,
+    pub(super) always: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Own,
+    Host,
+    Device(u32),
+}
