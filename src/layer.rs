@@ -13,7 +13,7 @@ use std::{fmt, iter};
 ///
 /// # Examples
 ///
-/// An adaptor of one's own describes itself and returns a state:
+/// A custom adaptor describes itself and returns a state:
 ///
 /// ```
 /// use cumem::error::TrimError;
@@ -214,7 +214,7 @@ pub trait LayerExt: Layer {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::simulated(Profile::default())?;
     /// let stack = AnyResource::new(CudaResource::new(&device).limit(1 << 30));
-    /// assert_eq!(stack.find::<LimiterState>().map(|limiter| limiter.limit()), Some(1 << 30));
+    /// assert_eq!(stack.find::<LimiterState>().map(|limiter| limiter.bytes()), Some(1 << 30));
     /// assert!(stack.find::<StatisticsState>().is_none());
     /// # Ok(())
     /// # }
@@ -236,7 +236,7 @@ pub trait LayerExt: Layer {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::simulated(Profile::default())?;
     /// let stack = CudaResource::new(&device).limit(2 << 30).limit(1 << 30);
-    /// let limits: Vec<_> = stack.find_all::<LimiterState>().iter().map(|limiter| limiter.limit()).collect();
+    /// let limits: Vec<_> = stack.find_all::<LimiterState>().iter().map(|limiter| limiter.bytes()).collect();
     /// assert_eq!(limits, [1 << 30, 2 << 30]);
     /// # Ok(())
     /// # }
