@@ -12,16 +12,17 @@ use std::fmt;
 ///
 /// ```
 /// use cumem::sim::Profile;
-/// use cumem::{AllocError, CudaResource, Device, MemoryResource, Stream, layout};
+/// use cumem::{AllocError, Buffer, CudaResource, Device, Stream};
 /// use cumem_adaptors::{PoolOptions, ResourceExt};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let device = Device::simulated(Profile::default())?;
 /// let stream = Stream::new(&device)?;
 /// let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(4 << 20).maximum(4 << 20))?;
-/// let error = pool.allocate(&stream, layout::bytes(8 << 20)?).unwrap_err();
+/// let _live = Buffer::<u8, _>::zeroed(1 << 20, &stream, &pool)?;
+/// let error = Buffer::<u8, _>::zeroed(8 << 20, &stream, &pool).unwrap_err();
 /// let AllocError::Exhausted { held, .. } = error else { panic!("the pool is at its maximum") };
-/// assert_eq!((held.reserved, held.free, held.maximum), (4 << 20, 4 << 20, Some(4 << 20)));
+/// assert_eq!((held.reserved, held.allocated, held.free), (4 << 20, 1 << 20, 3 << 20));
 /// # Ok(())
 /// # }
 /// ```
