@@ -51,8 +51,8 @@ pub enum AllocError {
         layer: &'static str,
         /// Bytes requested.
         requested: usize,
-        /// Free bytes of the device just after the failure, or of the host for host memory. 0 if the driver does not report
-        /// them.
+        /// Free bytes of the device just after the failure, or of the host for host memory. 0 if the driver does not
+        /// report them.
         free: usize,
         /// All bytes of the device, or of the host for host memory.
         total: usize,

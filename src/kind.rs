@@ -150,8 +150,8 @@ unsafe impl<A: DeviceAccessible, B: DeviceAccessible> DeviceAccessible for Eithe
 /// # Safety
 ///
 /// Every block of this kind must be readable and writable by the host for as long as it is
-/// [live](crate::resource#terms). Its bytes must be initialized, because safe code creates slices of them. Bytes that the
-/// driver populated count as initialized, whatever their values are.
+/// [live](crate::resource#terms). Its bytes must be initialized, because safe code creates slices of them. Bytes that
+/// the driver populated count as initialized, whatever their values are.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory is not accessible from the host",
     label = "needs host-accessible memory",

@@ -1,7 +1,7 @@
 //! [`Layer`]: one layer of a stack, with its description, its state and its unused memory.
 //!
-//! Every memory resource is a layer. [`LayerExt`] walks the layers of a stack from the outermost to the leaf. It returns
-//! the device and the state of each layer, also through an [`AnyResource`](crate::AnyResource). For example,
+//! Every memory resource is a layer. [`LayerExt`] walks the layers of a stack from the outermost to the leaf. It
+//! returns the device and the state of each layer, also through an [`AnyResource`](crate::AnyResource). For example,
 //! `stack.find::<StatisticsState>()` returns the statistics of a stack (`cumem-adaptors`).
 
 use crate::device::Device;
@@ -58,7 +58,8 @@ use std::{fmt, iter};
 /// # }
 /// ```
 pub trait Layer {
-    /// Writes this layer without the layers beneath it, in the stack grammar. For example, a limiter writes `limit(80%)`.
+    /// Writes this layer without the layers beneath it, in the stack grammar. For example, a limiter writes
+    /// `limit(80%)`.
     ///
     /// # Errors
     ///
@@ -73,7 +74,8 @@ pub trait Layer {
     fn state(&self) -> &dyn Any;
 
     /// Frees unused memory of this layer to its upstream while the layer holds more than `keep` bytes, and returns the
-    /// freed bytes. A layer that holds no unused memory returns 0. [`LayerExt::trim_stack`] trims all layers of a stack.
+    /// freed bytes. A layer that holds no unused memory returns 0. [`LayerExt::trim_stack`] trims all layers of a
+    /// stack.
     ///
     /// # Errors
     ///
@@ -254,8 +256,8 @@ pub trait LayerExt: Layer {
     ///
     /// # Errors
     ///
-    /// Returns [`TrimError`] with the sum and the first error if a layer could not free memory. The remaining layers are
-    /// trimmed all the same, and each layer keeps the memory that it could not free.
+    /// Returns [`TrimError`] with the sum and the first error if a layer could not free memory. The remaining layers
+    /// are trimmed all the same, and each layer keeps the memory that it could not free.
     ///
     /// # Examples
     ///

@@ -7,8 +7,8 @@ use std::fmt;
 /// Displays an error and all its causes in one line, separated by `: `.
 ///
 /// In all crates of this project an error displays one sentence, and [`source`](Error::source) returns its cause.
-/// Libraries that print the chain (anyhow, eyre, `tracing`) therefore print each cause once. If a program prints only one
-/// line, this type joins the chain. The error types of this project have a method `report` that returns it.
+/// Libraries that print the chain (anyhow, eyre, `tracing`) therefore print each cause once. If a program prints only
+/// one line, this type joins the chain. The error types of this project have a method `report` that returns it.
 ///
 /// # Examples
 ///

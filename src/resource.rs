@@ -10,8 +10,8 @@
 //!   [`Event`](crate::Event), or after the host has synchronized with the first.
 //! - A use is *enqueued before* a point of a stream if it was enqueued on that stream earlier. The same holds for a use
 //!   on another stream that the first was made to wait for, and for a use by the host that has ended.
-//! - A block *belongs to* a resource if the `allocate` of that resource returned it, or the `allocate` of a resource that
-//!   shares its state.
+//! - A block *belongs to* a resource if the `allocate` of that resource returned it, or the `allocate` of a resource
+//!   that shares its state.
 //!
 //! # Examples
 //!
@@ -114,7 +114,8 @@ use std::sync::Arc;
 ///
 /// Every block that `allocate` returns must satisfy the following:
 ///
-/// - It covers `layout.size()` bytes of memory of the kind [`Self::Kind`], aligned to `layout.align()` and, if the kind is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT).
+/// - It covers `layout.size()` bytes of memory of the kind [`Self::Kind`], aligned to `layout.align()` and, if the kind
+///   is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT).
 /// - None of its bytes belongs to another [live](self#terms) block. All uses of these bytes through earlier blocks were
 ///   [enqueued before](self#terms) the point of the stream at which the block is ready.
 /// - It stays valid until it is deallocated, even if the resource is moved.
@@ -124,13 +125,13 @@ pub unsafe trait MemoryResource: Layer {
 
     /// Allocates a block that is [ready](self#terms) on `stream`.
     ///
-    /// The block is aligned to `layout.align()` or 256 bytes, whichever is larger. Its contents are unspecified. A request
-    /// for zero bytes returns a block without memory, which must be deallocated like any other.
+    /// The block is aligned to `layout.align()` or 256 bytes, whichever is larger. Its contents are unspecified. A
+    /// request for zero bytes returns a block without memory, which must be deallocated like any other.
     ///
     /// # Errors
     ///
-    /// Returns [`AllocError`] with the layer that refused, and its figures. Nothing was allocated then, and no counter of
-    /// the stack has changed.
+    /// Returns [`AllocError`] with the layer that refused, and its figures. Nothing was allocated then, and no counter
+    /// of the stack has changed.
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError>;
 
     /// Deallocates a block. Work that is enqueued on `stream` from now on may reuse the memory.
@@ -152,9 +153,10 @@ pub unsafe trait MemoryResource: Layer {
 
 /// A memory resource that an adaptor may wrap.
 ///
-/// Adaptors require `U: Upstream`. Leaves and almost all adaptors implement this trait. An adaptor that must be outermost,
-/// such as `Prefetch`, implements only [`MemoryResource`], so the compiler rejects an adaptor over it. The trait is safe,
-/// because a wrong implementation only permits a useless order of adaptors. The [module](self) has an example.
+/// Adaptors require `U: Upstream`. Leaves and almost all adaptors implement this trait. An adaptor that must be
+/// outermost, such as `Prefetch`, implements only [`MemoryResource`], so the compiler rejects an adaptor over it. The
+/// trait is safe, because a wrong implementation only permits a useless order of adaptors. The [module](self) has an
+/// example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the upstream of an adaptor",
     label = "not an `Upstream`",

@@ -131,8 +131,8 @@ fn share(part: usize, whole: usize) -> f64 {
 /// The number of streams that an error lists. It only counts the others.
 const NAMED: usize = 4;
 
-/// `{}` displays the sums. `{:#}` also displays the fragmentation, the live blocks by size, and the streams with the most
-/// memory.
+/// `{}` displays the sums. `{:#}` also displays the fragmentation, the live blocks by size, and the streams with the
+/// most memory.
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reserved, allocated, free, largest_free, maximum, .. } = self;
