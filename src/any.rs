@@ -1,7 +1,7 @@
 //! [`AnyResource`] and [`AnyUpstream`]: stacks behind a pointer, without the type of the stack.
 //!
-//! Both keep the kind of the memory, so the compiler still checks the order of a stack. It rejects every adaptor over an
-//! `AnyResource`, and `Prefetch` over any `AnyUpstream` other than `AnyUpstream<Managed>`.
+//! Both keep the kind of the memory, so the compiler still checks the order of a stack. It rejects every adaptor over
+//! an `AnyResource`, and `Prefetch` over any `AnyUpstream` other than `AnyUpstream<Managed>`.
 
 use crate::block::Block;
 use crate::device::stream::Stream;
@@ -214,8 +214,8 @@ impl<R: Layer> Layer for EraseKind<R> {
     forward_layer!(self => self.0);
 }
 
-// SAFETY: both methods forward to the inner resource and pass blocks on unchanged. `Erased` promises only device access,
-// which the bound on `R` ensures.
+// SAFETY: both methods forward to the inner resource and pass blocks on unchanged. `Erased` promises only device
+// access, which the bound on `R` ensures.
 unsafe impl<R: MemoryResource<Kind: DeviceAccessible>> MemoryResource for EraseKind<R> {
     type Kind = Erased;
 

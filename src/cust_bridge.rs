@@ -93,7 +93,8 @@ impl Stream {
         let (device, function) = (self.device(), function.to_raw());
         let driver = cumem_driver::cuda::driver().map_err(|error| to_cust(&error.into()))?;
         let launch = || {
-            // SAFETY: the caller vouches for function and arguments, which the driver only reads; the stream is alive.
+            // SAFETY: the caller ensures that function and arguments are valid. The driver only reads them. The stream
+            // is alive.
             unsafe { driver.launch_pointers(device.ordinal(), function, config, args.as_ptr().cast_mut(), raw) }
         };
         device.enqueue(launch).map_err(|error| to_cust(&error))?;

@@ -1,12 +1,12 @@
-//! Errors: the request, the numbers that it met, and the layer that refused.
+//! Errors. An error of a memory resource contains the request, the figures at that moment, and the layer that refused.
 //!
-//! In all crates of this project an error says one sentence, and [`source`](std::error::Error::source) returns its
+//! In all crates of this project an error displays one sentence, and [`source`](std::error::Error::source) returns its
 //! cause. [`ErrorReport`] joins the chain where only one line is printed.
 //!
 //! | error | origin |
 //! |---|---|
-//! | [`DriverError`] | a call that the driver, or the simulator in its place, did not carry out |
-//! | [`DeviceError`] | an operation on a device, a stream or memory: refused by this library, or by the driver |
+//! | [`DriverError`] | a call to the driver or to a simulator |
+//! | [`DeviceError`] | an operation on a device, a stream or memory, refused by this library or by the driver |
 //! | [`AllocError`], [`DeallocError`], [`TrimError`] | memory resources |
 //! | [`ProfileError`] | profiles of simulated devices |
 
@@ -21,7 +21,9 @@ pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_error
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 pub use cumem_sim::ProfileError;
 
-/// A block that could not be allocated. Nothing was allocated, and no counter changed.
+/// The error of an allocation. Nothing was allocated, and no counter has changed.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -39,7 +41,7 @@ pub use cumem_sim::ProfileError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllocError {
-    /// The memory that a leaf allocates from has run out.
+    /// A leaf is out of memory.
     #[error(
         "out of memory: {layer} was asked for {}, and {} of {} are free on {device}",
         HumanBytes(*requested), HumanBytes(*free), HumanBytes(*total)
@@ -49,24 +51,25 @@ pub enum AllocError {
         layer: &'static str,
         /// Bytes requested.
         requested: usize,
-        /// Bytes free on the device (of the host, for host memory) just after the failure; 0 if the driver did not say.
+        /// Free bytes of the device just after the failure, or of the host for host memory. 0 if the driver does not
+        /// report them.
         free: usize,
-        /// Bytes that the device (the host) has.
+        /// All bytes of the device, or of the host for host memory.
         total: usize,
         /// The device.
         device: DeviceId,
     },
-    /// A suballocator has no free block that is large enough, and may not grow, or its upstream refused to let it grow.
+    /// A suballocator, such as a pool, has no free block that is large enough. It has reached its maximum, or its
+    /// upstream returned an error.
     #[error("out of memory: {layer} was asked for {}; {held}", HumanBytes(*requested))]
     Exhausted {
         /// The suballocator.
         layer: &'static str,
         /// Bytes requested.
         requested: usize,
-        /// The memory of the suballocator at that moment. `{:#}` displays the whole account: blocks by size and by
-        /// stream.
+        /// The memory of the suballocator at that moment. `{:#}` also displays the live blocks by size and by stream.
         held: Box<Usage>,
-        /// The upstream's error, if the upstream was asked.
+        /// The error of the upstream, or `None` if the suballocator did not call its upstream.
         #[source]
         upstream: Option<Box<AllocError>>,
     },
@@ -86,14 +89,14 @@ pub enum AllocError {
     /// No memory can have this size and alignment.
     #[error(transparent)]
     InvalidLayout(#[from] InvalidLayout),
-    /// The resource cannot give this alignment.
+    /// The resource does not support this alignment.
     #[error("{layer} aligns to at most {maximum} bytes, and {alignment} were requested")]
     UnsupportedAlignment {
         /// The resource.
         layer: &'static str,
         /// The alignment requested, in bytes.
         alignment: usize,
-        /// The largest alignment that the resource can give, in bytes.
+        /// The largest supported alignment, in bytes.
         maximum: usize,
     },
     /// The block was allocated but could not be prefetched, so it was freed again.
@@ -104,7 +107,7 @@ pub enum AllocError {
         /// The error of the prefetch.
         source: DeviceError,
     },
-    /// The device, its stream or the driver refused for another reason than a lack of memory.
+    /// An operation on a device or a stream failed for another reason than a lack of memory.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
@@ -122,7 +125,7 @@ impl From<ProfileError> for AllocError {
 }
 
 impl AllocError {
-    /// Reports whether memory ran out, or a limit or maximum was reached, so that a smaller request could succeed.
+    /// Reports whether the memory, a limit or a maximum was exceeded, so that a smaller request could succeed.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
             Self::OutOfMemory { .. } | Self::Exhausted { .. } | Self::LimitExceeded { .. } => true,
@@ -137,29 +140,49 @@ impl AllocError {
     }
 }
 
-/// A block that was not accepted back. The block is still live, and in this error.
+/// The error of a deallocation. The block is still live, and this error contains it.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let (owner, other) = (CudaResource::new(&device), CudaResource::new(&device));
+/// let block = owner.allocate(&stream, layout::bytes(1000)?)?;
+/// // SAFETY: a resource returned the block, and nothing has used it.
+/// let error = unsafe { other.deallocate(&stream, block) }.unwrap_err();
+/// assert_eq!(error.reason.to_string(), "device did not make this block");
+/// // SAFETY: as above.
+/// unsafe { owner.deallocate(&stream, error.block) }?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("the block of {} at {:#x} was not accepted back", HumanBytes(block.size()), block.addr())]
 #[non_exhaustive]
 pub struct DeallocError {
     /// The block that was passed to `deallocate`.
     pub block: Block,
-    /// Why the block was not accepted.
+    /// The reason why the block was refused.
     #[source]
     pub reason: DeallocReason,
 }
 
-/// Why a block was not accepted back.
+/// The reason of a [`DeallocError`] or a [`TrimError`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeallocReason {
     /// The resource did not make the block.
     #[error("{layer} did not make this block")]
     Foreign {
-        /// The resource that was asked.
+        /// The resource that refused the block.
         layer: &'static str,
     },
-    /// More would be returned than the adaptor counts as allocated.
+    /// The block is larger than the sum that the adaptor counts as allocated.
     #[error(
         "{layer} counts {} as allocated, and {} were to be returned",
         HumanBytes(*outstanding), HumanBytes(*returned)
@@ -172,7 +195,7 @@ pub enum DeallocReason {
         /// Bytes of the block.
         returned: usize,
     },
-    /// The device, its stream or the driver refused.
+    /// An operation on a device or a stream failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
@@ -183,20 +206,33 @@ impl From<DriverError> for DeallocReason {
     }
 }
 
-/// A layer could not free all of its unused memory. It still has the rest.
+/// The error of a layer that could not free all of its unused memory. The layer still holds the rest.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::error::TrimError;
+/// use cumem::{DeviceId, DriverError};
+///
+/// let reason = DriverError::NotSupported { what: "trimming", device: DeviceId::cuda(0) };
+/// let error = TrimError::new(2 << 20, reason);
+/// assert_eq!(error.trimmed, 2 << 20);
+/// let text = "2 MiB were freed, and then memory could not be freed: cuda:0 does not support trimming";
+/// assert_eq!(error.report().to_string(), text);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} were freed, and then memory could not be freed", HumanBytes(*trimmed))]
 #[non_exhaustive]
 pub struct TrimError {
-    /// Bytes that were freed all the same.
+    /// Bytes that were freed.
     pub trimmed: usize,
-    /// Why no more were freed: the first reason.
+    /// The first reason why the rest was not freed.
     #[source]
     pub reason: DeallocReason,
 }
 
 impl TrimError {
-    /// Creates the error of a trim that freed `trimmed` bytes, and no more for `reason`.
+    /// Creates the error of a trim that freed `trimmed` bytes and could not free the rest because of `reason`.
     #[cold]
     pub fn new(trimmed: usize, reason: impl Into<DeallocReason>) -> Self {
         Self { trimmed, reason: reason.into() }
@@ -209,13 +245,13 @@ impl TrimError {
 }
 
 impl DeallocError {
-    /// Creates the error of `block`, which was not accepted for `reason`.
+    /// Creates the error of `block`, which was refused because of `reason`.
     #[cold]
     pub fn new(block: Block, reason: impl Into<DeallocReason>) -> Self {
         Self { block, reason: reason.into() }
     }
 
-    /// Creates the error of `block`, which `layer` did not make.
+    /// Creates the error of `block`, which `layer` did not make. A resource returns it for a foreign block.
     #[cold]
     pub fn foreign(layer: &'static str, block: Block) -> Self {
         Self::new(block, DeallocReason::Foreign { layer })

@@ -1,10 +1,12 @@
-//! [`HumanBytes`]: a number of bytes, displayed for people.
+//! [`HumanBytes`]: a number of bytes, displayed with a unit.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-/// A number of bytes, displayed in the largest binary unit that it fills, with at most one decimal: `1000 bytes`,
-/// `64 MiB`, `12.3 GiB`. Errors display sizes so; their fields hold the exact numbers.
+/// A number of bytes, displayed in the largest binary unit that it fills, with at most one decimal. For example,
+/// `1000 bytes`, `64 MiB` or `12.3 GiB`. Errors display sizes in this way, and their fields hold the exact numbers.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::error::HumanBytes;

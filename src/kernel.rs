@@ -1,6 +1,8 @@
-//! Kernels: modules of PTX for a GPU, and closures of the host in their place for a simulated device.
+//! Kernels: modules of PTX for a GPU, and closures for a simulated device, which the host runs.
 //!
-//! One program can do both, and choose by [`Device::is_simulated`](crate::Device::is_simulated):
+//! # Examples
+//!
+//! One program can contain both, and choose with [`Device::is_simulated`](crate::Device::is_simulated):
 //!
 //! ```
 //! use cumem::kernel::{HostKernel, KernelArg, LaunchConfig, Module};
@@ -13,7 +15,7 @@
 //! let (addr, bytes) = (numbers.device_address(), numbers.size_bytes());
 //! if device.is_simulated() {
 //!     let fill = HostKernel::new("fill", |memory| memory.write::<u32>(0).fill(7)).writes(addr, bytes);
-//!     // SAFETY: the kernel writes the buffer, which lives until the copy below has waited for the kernel.
+//!     // SAFETY: the kernel writes the buffer, which lives until `to_vec` below has waited for the kernel.
 //!     unsafe { stream.launch_host(fill) }?;
 //! } else {
 //!     let fill = Module::from_ptx(&device, FILL)?.function("fill")?;

@@ -1,55 +1,99 @@
-//! What a block of memory is, as a type, and what each kind allows.
+//! Kinds of memory as types, and traits for the abilities of each kind.
 //!
-//! A kind is an associated type of every resource ([`MemoryResource::Kind`]) and every adaptor hands
-//! on its upstream's, so a stack never loses what its memory can do (RMM loses it: its pool over
-//! pinned memory is no longer host accessible).
+//! A kind is an associated type of every memory resource ([`MemoryResource::Kind`]). Every adaptor has the kind of its
+//! upstream, so a stack keeps the abilities of its memory. (In RMM, a pool over pinned memory is no longer host
+//! accessible.)
 //!
 //! | kind | allocated by | [`DeviceAccessible`] | [`HostAccessible`] | [`Migratable`] |
 //! |---|---|---|---|---|
 //! | [`Device`] | `cuMemAlloc`, stream-ordered pools | yes | | |
 //! | [`Managed`] | `cuMemAllocManaged` | yes | yes | yes |
 //! | [`Pinned`] | `cuMemAllocHost` | yes | yes | |
-//! | [`Host`] | the process's own allocator | | yes | |
-//! | [`Erased`] | any of the first three, known at run time | yes | | |
-//! | [`Either<A, B>`](Either) | either of two | if both are | if both are | if both are |
-//! | [`Unknown`] | any, known at run time | | | |
+//! | [`Host`] | the process's global allocator | | yes | |
+//! | [`Erased`] | one of the first three, known only at run time | yes | | |
+//! | [`Either<A, B>`](Either) | one of two resources | if both are | if both are | if both are |
+//! | [`Unknown`] | any of them, known only at run time | | | |
+//!
+//! # Examples
+//!
+//! A function over any memory that the host can access:
+//!
+//! ```
+//! use cumem::kind::HostAccessible;
+//! use cumem::sim::Profile;
+//! use cumem::{Buffer, Device, DeviceError, ManagedResource, MemoryResource, Stream};
+//!
+//! fn sum<R: MemoryResource<Kind: HostAccessible>>(numbers: &Buffer<u32, R>) -> Result<u32, DeviceError> {
+//!     Ok(numbers.host_read()?.iter().sum())
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::simulated(Profile::default())?;
+//! let stream = Stream::new(&device)?;
+//! let numbers = Buffer::from_slice(&[1, 2, 3], &stream, ManagedResource::new(&device)?)?;
+//! assert_eq!(sum(&numbers)?, 6);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The compiler rejects device memory:
+//!
+//! ```compile_fail,E0277
+//! # use cumem::kind::HostAccessible;
+//! # use cumem::{Buffer, CudaResource, DeviceError, MemoryResource};
+//! # fn sum<R: MemoryResource<Kind: HostAccessible>>(numbers: &Buffer<u32, R>) -> Result<u32, DeviceError> {
+//! #     Ok(numbers.host_read()?.iter().sum())
+//! # }
+//! fn sum_of_device_memory(numbers: &Buffer<u32, CudaResource>) {
+//!     let _ = sum(numbers); // `cumem::kind::Device` memory is not accessible from the host
+//! }
+//! ```
 //!
 //! [`MemoryResource::Kind`]: crate::MemoryResource::Kind
 
 use std::marker::PhantomData;
 
-/// A kind of memory. See the [module](self).
+/// A kind of memory. The [module](self) lists all kinds.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::kind::{Device, Managed, MemoryKind};
+///
+/// assert_eq!([Device::NAME, Managed::NAME], ["device", "managed"]);
+/// ```
 pub trait MemoryKind: 'static {
-    /// The word for it in messages and in stack specifications.
+    /// The name of the kind in messages and in stack specifications.
     const NAME: &'static str;
 }
 
-/// Memory of one GPU, which the host cannot touch.
+/// Memory of one device, which the host cannot access.
 #[derive(Debug, Clone, Copy)]
 pub enum Device {}
 
-/// Unified memory: one address on host and devices, pages that migrate.
+/// Unified (managed) memory: host and devices use the same address, and pages migrate.
 #[derive(Debug, Clone, Copy)]
 pub enum Managed {}
 
-/// Page-locked host memory, which devices reach over the link.
+/// Pinned (page-locked) host memory, which devices access over the link.
 #[derive(Debug, Clone, Copy)]
 pub enum Pinned {}
 
-/// Ordinary host memory, which no device can touch.
+/// Ordinary host memory, which devices cannot access.
 #[derive(Debug, Clone, Copy)]
 pub enum Host {}
 
-/// Device-accessible memory whose kind is only known at run time, as the per-device default resource
-/// hands out.
+/// Device-accessible memory whose kind is known only at run time, such as memory of the default resource of a device
+/// ([`current`](crate::current)).
 #[derive(Debug, Clone, Copy)]
 pub enum Erased {}
 
-/// Memory of which nothing is known before run time, as of a stack that was read from text.
+/// Memory whose kind and abilities are known only at run time, such as memory of a stack that was parsed from text.
 #[derive(Debug, Clone, Copy)]
 pub enum Unknown {}
 
-/// Memory of one kind or the other, as of a stack that spills from one resource to another: it can do what both can.
+/// Memory of one of two kinds, such as memory of a stack that spills from one resource to another. It has the abilities
+/// that both kinds have.
 #[derive(Debug, Clone, Copy)]
 pub struct Either<A, B>(PhantomData<(A, B)>);
 
@@ -79,8 +123,8 @@ impl MemoryKind for Unknown {
 ///
 /// # Safety
 ///
-/// Every block of this kind must be memory that the driver of its resource's device knows: the driver takes any other
-/// address for ordinary host memory, and copies from and to it.
+/// Every block of this kind must be memory that the driver of the resource's device knows. The driver treats any other
+/// address as ordinary host memory, and copies from and to it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory is not accessible from the device",
     label = "needs device-accessible memory",
@@ -88,7 +132,7 @@ impl MemoryKind for Unknown {
 )]
 pub unsafe trait DeviceAccessible: MemoryKind {}
 
-// SAFETY: the driver allocates it.
+// SAFETY: the driver allocates this memory.
 unsafe impl DeviceAccessible for Device {}
 // SAFETY: as above.
 unsafe impl DeviceAccessible for Managed {}
@@ -106,8 +150,8 @@ unsafe impl<A: DeviceAccessible, B: DeviceAccessible> DeviceAccessible for Eithe
 /// # Safety
 ///
 /// Every block of this kind must be readable and writable by the host for as long as it is
-/// [live](crate::resource#terms), and must hold initialised bytes: the driver's (of any value) or
-/// zeros. Safe code makes slices of it.
+/// [live](crate::resource#terms). Its bytes must be initialized, because safe code creates slices of them. Bytes that
+/// the driver populated count as initialized, whatever their values are.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory is not accessible from the host",
     label = "needs host-accessible memory",
@@ -126,9 +170,9 @@ unsafe impl HostAccessible for Host {}
 // SAFETY: every block is of one of the two kinds.
 unsafe impl<A: HostAccessible, B: HostAccessible> HostAccessible for Either<A, B> {}
 
-/// Pages of this memory migrate between host and devices, so that prefetch and advice mean something.
+/// Pages of this memory migrate between host and devices, so prefetch and advice have an effect.
 ///
-/// Not unsafe: a false claim costs an error code of the driver, not memory safety.
+/// The trait is safe: for a kind that implements it wrongly, the driver returns an error code.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory cannot be prefetched: its pages do not migrate",
     label = "needs migratable memory",

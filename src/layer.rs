@@ -1,7 +1,7 @@
 //! [`Layer`]: one layer of a stack, with its description, its state and its unused memory.
 //!
-//! Every memory resource is a layer. [`LayerExt`] walks the layers of a stack from the outermost to the leaf. It returns
-//! the device and the state of each layer, also through an [`AnyResource`](crate::AnyResource). For example,
+//! Every memory resource is a layer. [`LayerExt`] walks the layers of a stack from the outermost to the leaf. It
+//! returns the device and the state of each layer, also through an [`AnyResource`](crate::AnyResource). For example,
 //! `stack.find::<StatisticsState>()` returns the statistics of a stack (`cumem-adaptors`).
 
 use crate::device::Device;
@@ -13,7 +13,7 @@ use std::{fmt, iter};
 ///
 /// # Examples
 ///
-/// An adaptor of one's own describes itself and returns a state:
+/// A custom adaptor describes itself and returns a state:
 ///
 /// ```
 /// use cumem::error::TrimError;
@@ -58,7 +58,8 @@ use std::{fmt, iter};
 /// # }
 /// ```
 pub trait Layer {
-    /// Writes this layer without the layers beneath it, in the stack grammar. For example, a limiter writes `limit(80%)`.
+    /// Writes this layer without the layers beneath it, in the stack grammar. For example, a limiter writes
+    /// `limit(80%)`.
     ///
     /// # Errors
     ///
@@ -73,7 +74,8 @@ pub trait Layer {
     fn state(&self) -> &dyn Any;
 
     /// Frees unused memory of this layer to its upstream while the layer holds more than `keep` bytes, and returns the
-    /// freed bytes. A layer that holds no unused memory returns 0. [`LayerExt::trim_stack`] trims all layers of a stack.
+    /// freed bytes. A layer that holds no unused memory returns 0. [`LayerExt::trim_stack`] trims all layers of a
+    /// stack.
     ///
     /// # Errors
     ///
@@ -214,7 +216,7 @@ pub trait LayerExt: Layer {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::simulated(Profile::default())?;
     /// let stack = AnyResource::new(CudaResource::new(&device).limit(1 << 30));
-    /// assert_eq!(stack.find::<LimiterState>().map(|limiter| limiter.limit()), Some(1 << 30));
+    /// assert_eq!(stack.find::<LimiterState>().map(|limiter| limiter.bytes()), Some(1 << 30));
     /// assert!(stack.find::<StatisticsState>().is_none());
     /// # Ok(())
     /// # }
@@ -236,7 +238,7 @@ pub trait LayerExt: Layer {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::simulated(Profile::default())?;
     /// let stack = CudaResource::new(&device).limit(2 << 30).limit(1 << 30);
-    /// let limits: Vec<_> = stack.find_all::<LimiterState>().iter().map(|limiter| limiter.limit()).collect();
+    /// let limits: Vec<_> = stack.find_all::<LimiterState>().iter().map(|limiter| limiter.bytes()).collect();
     /// assert_eq!(limits, [1 << 30, 2 << 30]);
     /// # Ok(())
     /// # }
@@ -254,8 +256,8 @@ pub trait LayerExt: Layer {
     ///
     /// # Errors
     ///
-    /// Returns [`TrimError`] with the sum and the first error if a layer could not free memory. The remaining layers are
-    /// trimmed all the same, and each layer keeps the memory that it could not free.
+    /// Returns [`TrimError`] with the sum and the first error if a layer could not free memory. The remaining layers
+    /// are trimmed all the same, and each layer keeps the memory that it could not free.
     ///
     /// # Examples
     ///

@@ -1,8 +1,8 @@
 //! Composable memory resources for CUDA, with unified (managed) memory and a simulated device.
 //!
-//! A [`MemoryResource`] allocates [`Block`]s of memory in stream order. A leaf, such as [`CudaResource`], allocates from
-//! the driver. An adaptor (crate `cumem-adaptors`) allocates from its [`Upstream`]. A [`Buffer`] is an owned, typed
-//! array that any of them allocated.
+//! A [`MemoryResource`] allocates [`Block`]s of memory in stream order. A leaf, such as [`CudaResource`], allocates
+//! from the driver. An adaptor (crate `cumem-adaptors`) allocates from its [`Upstream`]. A [`Buffer`] is an owned,
+//! typed array that any of them allocated.
 //!
 //! | topic | where |
 //! |---|---|

@@ -6,22 +6,21 @@ use std::fmt;
 
 /// Displays an error and all its causes in one line, separated by `: `.
 ///
-/// In all crates of this project an error says one sentence, and [`source`](Error::source) returns its cause. Programs
-/// that print the chain (anyhow, eyre, `tracing`) therefore print each cause once. Where only one line is printed, this
-/// type joins the chain; each error type of this project has a method `report` that returns it.
+/// In all crates of this project an error displays one sentence, and [`source`](Error::source) returns its cause.
+/// Libraries that print the chain (anyhow, eyre, `tracing`) therefore print each cause once. If a program prints only
+/// one line, this type joins the chain. The error types of this project have a method `report` that returns it.
+///
+/// # Examples
 ///
 /// ```
-/// use cumem::error::ErrorReport;
-/// use cumem::sim::Profile;
-/// use cumem::{layout, AllocError, CudaResource, Device, MemoryResource, Stream};
+/// use cumem::error::{ErrorReport, TrimError};
+/// use cumem::{DeviceId, DriverError};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let device = Device::simulated(Profile::tiny(64 << 20))?;
-/// let stream = Stream::new(&device)?;
-/// let error = CudaResource::new(&device).allocate(&stream, layout::bytes(1 << 30)?).unwrap_err();
-/// println!("{}", ErrorReport::of(&error)); // or `error.report()`
-/// # Ok(())
-/// # }
+/// let reason = DriverError::NotSupported { what: "trimming", device: DeviceId::cuda(0) };
+/// let error = TrimError::new(0, reason);
+/// let text = "0 bytes were freed, and then memory could not be freed: cuda:0 does not support trimming";
+/// assert_eq!(ErrorReport::of(&error).to_string(), text);
+/// assert_eq!(error.report().to_string(), text); // the same
 /// ```
 #[derive(Clone, Copy)]
 pub struct ErrorReport<'a>(&'a (dyn Error + 'static));

@@ -1,17 +1,80 @@
-//! [`MemoryResource`], the trait of this library, and [`Upstream`], what an adaptor may draw from.
+//! [`MemoryResource`], the central trait of this library, and [`Upstream`], a resource that an adaptor may wrap.
 //!
 //! # Terms
 //!
-//! The contracts below and everywhere else use these words in this sense.
+//! All contracts of this library use these terms:
 //!
 //! - A block is *live* from the `allocate` that returned it until the `deallocate` that accepted it.
-//! - A block is *ready* on the stream it was allocated on: work enqueued there from then on may use it.
-//!   On another stream it is ready once that stream waits for the first (an [`Event`](crate::Event), or a
-//!   synchronisation of the host).
-//! - A use is *enqueued before* a point of a stream if it was enqueued on that stream earlier, or on
-//!   another stream that the first has been made to wait for, or was made by the host and has ended.
-//! - A block *belongs to* a resource if that resource's `allocate` returned it, or that of a resource
-//!   which shares its state.
+//! - A block is *ready* on the stream that it was allocated on: work that is enqueued there from then on may use it. On
+//!   another stream, the block is ready after that stream was made to wait for the first with an
+//!   [`Event`](crate::Event), or after the host has synchronized with the first.
+//! - A use is *enqueued before* a point of a stream if it was enqueued on that stream earlier. The same holds for a use
+//!   on another stream that the first was made to wait for, and for a use by the host that has ended.
+//! - A block *belongs to* a resource if the `allocate` of that resource returned it, or the `allocate` of a resource
+//!   that shares its state.
+//!
+//! # Examples
+//!
+//! A custom adaptor forwards to its upstream and counts the allocations:
+//!
+//! ```
+//! use cumem::error::{AllocError, DeallocError, TrimError};
+//! use cumem::layer::Beneath;
+//! use cumem::sim::Profile;
+//! use cumem::{Block, Buffer, CudaResource, Device, Layer, MemoryResource, Stream, Upstream};
+//! use std::alloc::Layout;
+//! use std::any::Any;
+//! use std::fmt;
+//! use std::sync::atomic::{AtomicUsize, Ordering};
+//!
+//! struct Counted<U> {
+//!     upstream: U,
+//!     allocations: AtomicUsize,
+//! }
+//!
+//! // SAFETY: both methods forward to the upstream and pass blocks on unchanged.
+//! unsafe impl<U: Upstream> MemoryResource for Counted<U> {
+//!     type Kind = U::Kind;
+//!
+//!     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+//!         let block = self.upstream.allocate(stream, layout)?;
+//!         self.allocations.fetch_add(1, Ordering::Relaxed);
+//!         Ok(block)
+//!     }
+//!
+//!     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+//!         // SAFETY: the caller upholds the contract of the upstream, which is the same.
+//!         unsafe { self.upstream.deallocate(stream, block) }
+//!     }
+//! }
+//!
+//! impl<U: Upstream> Layer for Counted<U> {
+//!     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+//!         f.write_str("counted")
+//!     }
+//!     fn beneath(&self) -> Beneath<'_> {
+//!         Beneath::Layer(&self.upstream)
+//!     }
+//!     fn state(&self) -> &dyn Any {
+//!         &self.allocations
+//!     }
+//!     fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
+//!         Ok(0)
+//!     }
+//! }
+//!
+//! impl<U: Upstream> Upstream for Counted<U> {} // adaptors may wrap it
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::simulated(Profile::default())?;
+//! let stream = Stream::new(&device)?;
+//! let counted = Counted { upstream: CudaResource::new(&device), allocations: AtomicUsize::new(0) };
+//! let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &counted)?;
+//! assert_eq!(counted.allocations.load(Ordering::Relaxed), 1);
+//! # drop(numbers);
+//! # Ok(())
+//! # }
+//! ```
 
 pub use crate::block::MakerId;
 
@@ -24,54 +87,76 @@ use std::alloc::Layout;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Hands out blocks of device-usable memory, in stream order.
+/// A memory resource: it allocates and deallocates blocks of memory in stream order.
 ///
-/// No method has a default: a wrapper cannot forget to forward one.
+/// No method has a default implementation, so a wrapper cannot forget to forward one. The [module](self) has an example
+/// of an implementation.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = CudaResource::new(&device);
+/// let block = resource.allocate(&stream, layout::array::<f32>(1000)?)?;
+/// assert_eq!(block.size(), 4000);
+/// // SAFETY: the resource returned the block, and nothing has used it.
+/// unsafe { resource.deallocate(&stream, block) }?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Safety
 ///
-/// Implementors promise, for every block that `allocate` returns:
+/// Every block that `allocate` returns must satisfy the following:
 ///
-/// - it covers `layout.size()` bytes of memory that can do what [`Self::Kind`] says, aligned to `layout.align()` and,
-///   if the kind is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT);
-/// - no byte of it belongs to another block that is [live](self#terms), and any use of the same bytes
-///   by an earlier block was [enqueued before](self#terms) the point of the stream at which it is ready;
-/// - it stays valid until it is deallocated, also if the resource is moved.
+/// - It covers `layout.size()` bytes of memory of the kind [`Self::Kind`], aligned to `layout.align()` and, if the kind
+///   is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT).
+/// - None of its bytes belongs to another [live](self#terms) block. All uses of these bytes through earlier blocks were
+///   [enqueued before](self#terms) the point of the stream at which the block is ready.
+/// - It stays valid until it is deallocated, even if the resource is moved.
 pub unsafe trait MemoryResource: Layer {
-    /// What its memory is.
+    /// The kind of the memory.
     type Kind: MemoryKind;
 
     /// Allocates a block that is [ready](self#terms) on `stream`.
     ///
-    /// The block is aligned to `layout.align()` or 256 bytes, whichever is more, and its contents are
-    /// unspecified. Zero bytes give a block without memory that must be given back like any other.
+    /// The block is aligned to `layout.align()` or 256 bytes, whichever is larger. Its contents are unspecified. A
+    /// request for zero bytes returns a block without memory, which must be deallocated like any other.
     ///
     /// # Errors
     ///
-    /// [`AllocError`] says which layer refused and with which numbers. Nothing was allocated then, and
-    /// every counter of the stack is as it was.
+    /// Returns [`AllocError`] with the layer that refused, and its figures. Nothing was allocated then, and no counter
+    /// of the stack has changed.
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError>;
 
-    /// Gives a block back; its memory may be reused by work enqueued on `stream` from now on.
+    /// Deallocates a block. Work that is enqueued on `stream` from now on may reuse the memory.
     ///
     /// # Errors
     ///
-    /// [`DeallocError`] returns the block, still live, if it [does not belong](self#terms) to this
-    /// resource (where the resource can tell), or if the driver refuses. Nothing was counted or freed.
+    /// Returns [`DeallocError`] with the block, which is still live, if the block [does not belong](self#terms) to this
+    /// resource and the resource can detect that, or if the driver returns an error. Nothing was freed then, and no
+    /// counter of the stack has changed.
     ///
     /// # Safety
     ///
-    /// - `block` is what the `allocate` of some resource returned, not one put together from its parts.
-    /// - Every use of the block was [enqueued before](self#terms) this point of `stream`.
-    /// - Nothing refers to its memory any more.
+    /// The caller must ensure that
+    /// - the `allocate` of a resource returned `block`; it was not created with [`Block::new`],
+    /// - every use of the block was [enqueued before](self#terms) this point of `stream`,
+    /// - nothing refers to the memory of the block any more.
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError>;
 }
 
-/// A resource that an adaptor may draw from.
+/// A memory resource that an adaptor may wrap.
 ///
-/// Adaptors ask for `U: Upstream`. Leaves and nearly all adaptors are one; an adaptor that must be
-/// outermost, such as `Prefetch`, is a [`MemoryResource`] and no `Upstream`, and the compiler does the
-/// rest. Not unsafe: a wrong opt-in costs a useless order, not memory safety.
+/// Adaptors require `U: Upstream`. Leaves and almost all adaptors implement this trait. An adaptor that must be
+/// outermost, such as `Prefetch`, implements only [`MemoryResource`], so the compiler rejects an adaptor over it. The
+/// trait is safe, because a wrong implementation only permits a useless order of adaptors. The [module](self) has an
+/// example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the upstream of an adaptor",
     label = "not an `Upstream`",
@@ -88,7 +173,7 @@ macro_rules! forward_to_pointee {
         }
 
         #[diagnostic::do_not_recommend]
-        // SAFETY: every block is the pointee's, handed on unchanged.
+        // SAFETY: both methods forward to the pointee and pass blocks on unchanged.
         unsafe impl<R: MemoryResource + ?Sized> MemoryResource for $pointer {
             type Kind = R::Kind;
 
@@ -99,7 +184,7 @@ macro_rules! forward_to_pointee {
 
             #[inline]
             unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-                // SAFETY: this method's contract is the pointee's.
+                // SAFETY: the caller upholds the contract of the pointee, which is the same.
                 unsafe { (**self).deallocate(stream, block) }
             }
         }

@@ -1,12 +1,12 @@
-//! The simulated machine, and what tests do with it.
+//! The simulated machine, and functions for tests on it.
 //!
-//! | for | use |
+//! | purpose | use |
 //! |---|---|
-//! | a device where there is no GPU, or one that you do not have | [`Device::simulated`](crate::Device::simulated) with a [`Profile`] |
+//! | a device on a machine without a GPU, or a model of another GPU | [`Device::simulated`](crate::Device::simulated) with a [`Profile`] |
 //! | a machine with several devices | [`Simulator::new`], [`Device::of_simulator`](crate::Device::of_simulator) |
-//! | tests of memory | [`assert_peak!`](crate::assert_peak!), [`assert_no_leak!`](crate::assert_no_leak!), [`assert_migrated!`](crate::assert_migrated!) |
-//! | each driver call of a program made to fail in turn | [`faults`] |
-//! | uses of memory whose order is not ensured | [`Simulator::detect_races`] |
+//! | tests of peak memory, leaks and migration | [`assert_peak!`](crate::assert_peak!), [`assert_no_leak!`](crate::assert_no_leak!), [`assert_migrated!`](crate::assert_migrated!) |
+//! | tests that make each driver call of a program fail in turn | [`faults`] |
+//! | detection of data races between streams | [`Simulator::detect_races`] |
 
 pub use crate::testing::{assertions, declare_allocation, declare_free, faults};
 pub use cumem_sim::*;

@@ -1,30 +1,49 @@
-//! [`Usage`]: the memory of a suballocator when it ran out, for its error.
+//! [`Usage`]: the memory of a suballocator at the moment when it was out of memory, for its error.
 
 use crate::device::stream::StreamId;
 use crate::human_bytes::HumanBytes;
 use std::fmt;
 
-/// The memory of a suballocator when it ran out, all of it at one moment. Numbers are bytes unless they say otherwise.
+/// The memory of a suballocator, such as a pool, at the moment when it was out of memory.
 ///
-/// `allocated + free = reserved`. The classes together hold all live blocks, and in a pool so do the streams.
+/// `allocated + free = reserved`. The classes together contain all live blocks. In a pool, the streams do as well.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{AllocError, Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::{PoolOptions, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(4 << 20).maximum(4 << 20))?;
+/// let _live = Buffer::<u8, _>::zeroed(1 << 20, &stream, &pool)?;
+/// let error = Buffer::<u8, _>::zeroed(8 << 20, &stream, &pool).unwrap_err();
+/// let AllocError::Exhausted { held, .. } = error else { panic!("the pool is at its maximum") };
+/// assert_eq!((held.reserved, held.allocated, held.free), (4 << 20, 1 << 20, 3 << 20));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Bytes that it has from its upstream.
+    /// Bytes that the suballocator has reserved from its upstream.
     pub reserved: usize,
     /// Bytes in live blocks.
     pub allocated: usize,
-    /// Bytes that were requested for the live blocks; rounding costs the rest of `allocated`.
+    /// Bytes that were requested for the live blocks. The rest of `allocated` was added by rounding.
     pub requested: usize,
     /// The number of live blocks.
     pub blocks: usize,
-    /// Bytes in no live block.
+    /// Reserved bytes that are in no live block.
     pub free: usize,
-    /// Bytes of `free` that only one stream can be served from.
+    /// Bytes of `free` that only one stream can get.
     pub cached: usize,
     /// Bytes of the largest free piece.
     pub largest_free: usize,
-    /// The most bytes that it may have from its upstream, if there is a maximum.
+    /// The most bytes that the suballocator may reserve, or `None` if there is no maximum.
     pub maximum: Option<usize>,
     /// The live blocks by size, in ascending order, without sizes that no block has.
     pub classes: Vec<SizeClass>,
@@ -45,13 +64,13 @@ pub struct SizeClass {
 }
 
 impl SizeClass {
-    /// A class of `blocks` blocks of together `bytes` bytes, each of at most `at_most` bytes.
+    /// Creates a class of `blocks` blocks. Each has at most `at_most` bytes, and together they have `bytes` bytes.
     pub const fn new(at_most: usize, blocks: usize, bytes: usize) -> Self {
         Self { at_most, blocks, bytes }
     }
 }
 
-/// The memory that a suballocator keeps together for one stream. Numbers are bytes unless they say otherwise.
+/// The memory of a suballocator that belongs to one stream.
 ///
 /// A pool counts a block under the stream that allocated it. If that stream's slot has been reassigned since, the block
 /// counts under the slot's new stream.
@@ -64,7 +83,7 @@ pub struct StreamStats {
     pub allocated: usize,
     /// Bytes that were requested for the live blocks.
     pub requested: usize,
-    /// Bytes that are free, and that only this stream can be served from.
+    /// Free bytes that only this stream can get.
     pub cached: usize,
     /// Bytes of the largest of these free pieces.
     pub largest_free: usize,
@@ -73,12 +92,33 @@ pub struct StreamStats {
 }
 
 impl Usage {
-    /// Returns the share of the memory in live blocks that was not requested, which rounding costs. 0 without live blocks.
+    /// Returns the share of `allocated` that rounding added: 0.25 if a quarter of the bytes in live blocks was not
+    /// requested. Returns 0 if there are no live blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::error::Usage;
+    ///
+    /// let mut usage = Usage::default();
+    /// (usage.allocated, usage.requested) = (1024, 768);
+    /// assert_eq!(usage.internal_fragmentation(), 0.25);
+    /// ```
     pub fn internal_fragmentation(&self) -> f64 {
         share(self.allocated.saturating_sub(self.requested), self.allocated)
     }
 
-    /// Returns the share of the free memory that is not in its largest piece. 0 without free memory.
+    /// Returns the share of the free memory that is outside of its largest piece. Returns 0 if there is no free memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::error::Usage;
+    ///
+    /// let mut usage = Usage::default();
+    /// (usage.free, usage.largest_free) = (1024, 256);
+    /// assert_eq!(usage.external_fragmentation(), 0.75);
+    /// ```
     pub fn external_fragmentation(&self) -> f64 {
         share(self.free.saturating_sub(self.largest_free), self.free)
     }
@@ -88,10 +128,11 @@ fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// How many streams an error names before it only counts them.
+/// The number of streams that an error lists. It only counts the others.
 const NAMED: usize = 4;
 
-/// `{}` displays the sums, `{:#}` also the fragmentation, the live blocks by size, and the streams that have the most.
+/// `{}` displays the sums. `{:#}` also displays the fragmentation, the live blocks by size, and the streams with the
+/// most memory.
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reserved, allocated, free, largest_free, maximum, .. } = self;

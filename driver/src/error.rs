@@ -51,7 +51,8 @@ pub enum DriverError {
         driver_version: String,
     },
     /// This machine has no usable driver, or this program was built without the feature `cuda`. Simulated devices
-    /// need no driver: `Device::simulated` of `cumem` creates one, `Device::first_or_simulated` does if there is no GPU.
+    /// need no driver: `Device::simulated` of `cumem` creates one, `Device::first_or_simulated` does if there is no
+    /// GPU.
     #[error("no CUDA driver: {reason}; without a GPU, use `Device::simulated` or `Device::first_or_simulated`")]
     NoDriver {
         /// The step that failed, and why.

@@ -49,8 +49,8 @@ pub enum DeviceError {
         /// The stream's device.
         device: DeviceId,
     },
-    /// A host guard over managed memory is open, and the device has no concurrent managed access. No work may be enqueued
-    /// until the guard is dropped.
+    /// A host guard over managed memory is open, and the device has no concurrent managed access. No work may be
+    /// enqueued until the guard is dropped.
     #[error("{device} has no concurrent managed access, and {guards} host guards over managed memory are open")]
     HostAccess {
         /// The device.

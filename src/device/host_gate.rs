@@ -2,8 +2,8 @@
 //!
 //! On such a device, the driver unmaps all managed memory from the host while anything runs on the device, whichever
 //! memory it uses (CUDA programming guide, "coherency and concurrency"). A host access then crashes the process. So a
-//! host guard over managed memory closes the gate: it waits for the device, and until the guard is dropped, this library
-//! refuses to enqueue work.
+//! host guard over managed memory closes the gate: it waits for the device, and until the guard is dropped, this
+//! library refuses to enqueue work.
 
 use super::error::DeviceError;
 use cumem_driver::{DeviceId, DriverError};
@@ -52,8 +52,8 @@ impl HostGate {
             figures.guards += 1;
             (Closed(self), figures.passing > 0)
         };
-        // `wait` comes before the wait for passing calls. Inside the closure of a kernel, whose enqueueing call may still
-        // be passing, `wait` returns an error. Waiting for that call first would deadlock.
+        // `wait` comes before the wait for passing calls. Inside the closure of a kernel, whose enqueueing call may
+        // still be passing, `wait` returns an error. Waiting for that call first would deadlock.
         wait()?;
         if passing {
             let figures = self.passed.wait_while(self.lock(), |figures| figures.passing > 0);

@@ -45,8 +45,8 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// Returns [`DriverError::NotSupported`] if the device is simulated, [`DriverError::Compile`] with the compiler's log
-    /// if the driver rejects the code, or the driver's error.
+    /// Returns [`DriverError::NotSupported`] if the device is simulated, [`DriverError::Compile`] with the compiler's
+    /// log if the driver rejects the code, or the driver's error.
     ///
     /// # Examples
     ///

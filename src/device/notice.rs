@@ -1,7 +1,8 @@
 //! [`Notice`]: something that was done to memory, announced once to every listener.
 //!
 //! Devices, streams, leaves and buffers announce notices. Residency, migration accounting and automatic prefetch are
-//! listeners. Each receives the kinds of notices that it is interested in, so the announcing code depends on no listener.
+//! listeners. Each receives the kinds of notices that it is interested in, so the announcing code depends on no
+//! listener.
 
 use cumem_driver::{Access, DeviceId, Location};
 use smallvec::SmallVec;

@@ -183,8 +183,8 @@ impl Stream {
         Self::assemble(device, RawStream::PER_THREAD, id, origin)
     }
 
-    /// Returns a handle to a stream that other code created, such as the CUDA runtime, from its `CUstream`. This library
-    /// never destroys that stream. The handles 0, 1 and 2 refer to the default streams.
+    /// Returns a handle to a stream that other code created, such as the CUDA runtime, from its `CUstream`. This
+    /// library never destroys that stream. The handles 0, 1 and 2 refer to the default streams.
     ///
     /// # Safety
     ///
@@ -239,8 +239,8 @@ impl Stream {
         self.inner.id
     }
 
-    /// Returns the driver's handle (`CUstream`), or the simulator's number. It is valid until the last handle to the stream
-    /// is dropped.
+    /// Returns the driver's handle (`CUstream`), or the simulator's number. It is valid until the last handle to the
+    /// stream is dropped.
     pub fn as_raw(&self) -> u64 {
         self.inner.raw.0
     }
@@ -314,8 +314,8 @@ impl Stream {
         Ok(unsafe { device.driver().wait_event(device.ordinal(), raw, event.owned().raw()) }?)
     }
 
-    /// Makes the work that is enqueued on this stream from now on wait for the work enqueued on `other` so far. Does not
-    /// block the host.
+    /// Makes the work that is enqueued on this stream from now on wait for the work enqueued on `other` so far. Does
+    /// not block the host.
     ///
     /// # Errors
     ///
@@ -377,7 +377,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Enqueues a kernel of a simulated device. The kernel is a closure, which the host runs when the stream reaches it.
+    /// Enqueues a kernel of a simulated device. The kernel is a closure, which the host runs when the stream reaches
+    /// it.
     ///
     /// # Errors
     ///
@@ -425,8 +426,8 @@ impl Stream {
     }
 
     /// Waits for the work that must be done before the host accesses memory of this stream. This is the work of the
-    /// stream, or of the whole device if the device has no concurrent managed access. Such a device refuses further work
-    /// until the result is dropped.
+    /// stream, or of the whole device if the device has no concurrent managed access. Such a device refuses further
+    /// work until the result is dropped.
     pub(crate) fn host_access(&self) -> Result<Option<Closed<'_>>, DeviceError> {
         match self.device().host_gate() {
             None => self.synchronize().map(|()| None),

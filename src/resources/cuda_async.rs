@@ -227,8 +227,8 @@ leaf_layer! {
     }
 }
 
-// SAFETY: cuMemAllocFromPoolAsync returns device memory that no other allocation has in the order of this stream, aligned
-// to 256 bytes or more, and valid until the stream passes cuMemFreeAsync.
+// SAFETY: cuMemAllocFromPoolAsync returns device memory that no other allocation has in the order of this stream,
+// aligned to 256 bytes or more, and valid until the stream passes cuMemFreeAsync.
 unsafe impl MemoryResource for CudaAsyncResource {
     type Kind = kind::Device;
 

@@ -19,19 +19,20 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The size of the reserved address range, as a multiple of the device's memory. A block needs addresses in one piece, and
-/// blocks of different sizes fragment the range, so the range is larger than the memory. Reserved addresses take no memory.
+/// The size of the reserved address range, as a multiple of the device's memory. A block needs addresses in one piece,
+/// and blocks of different sizes fragment the range, so the range is larger than the memory. Reserved addresses take no
+/// memory.
 const OVERCOMMIT: usize = 4;
 
 /// A leaf of device memory that is mapped into one large range of reserved addresses (`cuMemAddressReserve`,
 /// `cuMemCreate`, `cuMemMap`). CUDA calls this virtual memory management, PyTorch calls it expandable segments.
 ///
-/// Use a pool over this leaf. Each block consists of whole granules of 2 MiB, at the lowest free addresses where it fits.
-/// Blocks that are allocated one after the other therefore touch, and **blocks that touch can be used as one range**. A
-/// pool over this leaf grows by exactly the bytes that it lacks, and no memory is stranded between chunks. The pool finds
-/// the leaf with [`find`](crate::LayerExt::find), also through other adaptors and [`AnyUpstream`](crate::AnyUpstream).
-/// Without a pool, a small block takes 2 MiB, and its allocation and deallocation take about 77 µs together
-/// (`benches/README.md`, H100).
+/// Use a pool over this leaf. Each block consists of whole granules of 2 MiB, at the lowest free addresses where it
+/// fits. Blocks that are allocated one after the other therefore touch, and **blocks that touch can be used as one
+/// range**. A pool over this leaf grows by exactly the bytes that it lacks, and no memory is stranded between chunks.
+/// The pool finds the leaf with [`find`](crate::LayerExt::find), also through other adaptors and
+/// [`AnyUpstream`](crate::AnyUpstream). Without a pool, a small block takes 2 MiB, and its allocation and deallocation
+/// take about 77 µs together (`benches/README.md`, H100).
 ///
 /// Only kernels of this device can use the memory.
 ///
@@ -207,8 +208,8 @@ impl CudaVirtualResource {
 
 leaf_layer!(CudaVirtualResource);
 
-// SAFETY: cuMemMap maps device memory that no other allocation has at addresses that no other block has. They are aligned
-// to a granule and valid until cuMemUnmap.
+// SAFETY: cuMemMap maps device memory that no other allocation has at addresses that no other block has. They are
+// aligned to a granule and valid until cuMemUnmap.
 unsafe impl MemoryResource for CudaVirtualResource {
     type Kind = kind::Device;
 
@@ -243,11 +244,11 @@ impl CudaVirtualResource {
     /// Maps the memory of blocks a second time, one block after the other in the given order, so that memory at several
     /// places can be used as one range.
     ///
-    /// No bytes are copied and no memory is allocated. The blocks stay at their addresses and share their bytes with the
-    /// alias. Each block contributes all its granules. Blocks of zero bytes are skipped.
+    /// No bytes are copied and no memory is allocated. The blocks stay at their addresses and share their bytes with
+    /// the alias. Each block contributes all its granules. Blocks of zero bytes are skipped.
     ///
-    /// The addresses of aliases are outside of [`addresses`](Self::addresses). The first alias reserves a second range of
-    /// the same size.
+    /// The addresses of aliases are outside of [`addresses`](Self::addresses). The first alias reserves a second range
+    /// of the same size.
     ///
     /// # Errors
     ///
@@ -308,7 +309,8 @@ impl CudaVirtualResource {
         let size = pieces.iter().fold(0_usize, |size, (_, bytes)| size.saturating_add(*bytes));
         let count = (size / self.granularity()) as u64;
         let place = self.aliases.take(device, &self.addresses, count)?;
-        // SAFETY: one call mapped each block, and all are live. The addresses are reserved, and no other alias has them.
+        // SAFETY: one call mapped each block, and all are live. The addresses are reserved, and no other alias has
+        // them.
         let mapped = unsafe { device.driver().map_again(device.ordinal(), place, &pieces) };
         if mapped.is_err() {
             self.aliases.give(place, count);

@@ -13,8 +13,8 @@ use std::ptr::NonNull;
 
 /// A leaf of ordinary host memory from the process's global allocator. The memory is zeroed.
 ///
-/// Use it for staging memory on the host behind the interface of memory resources, and to test adaptors. It supports any
-/// alignment.
+/// Use it for staging memory on the host behind the interface of memory resources, and to test adaptors. It supports
+/// any alignment.
 ///
 /// # Examples
 ///
@@ -48,7 +48,8 @@ impl HostResource {
 
 leaf_layer!(HostResource);
 
-/// Returns the layout of the host allocation behind a block of `layout`: its alignment is at least that of device memory.
+/// Returns the layout of the host allocation behind a block of `layout`: its alignment is at least that of device
+/// memory.
 fn actual(layout: Layout) -> Option<Layout> {
     layout.align_to(CUDA_ALLOCATION_ALIGNMENT).ok()
 }

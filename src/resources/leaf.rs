@@ -48,8 +48,8 @@ impl Leaf {
         Self { name, device: device.clone(), place, maker }
     }
 
-    /// Checks the request and calls `allocate`, which calls the driver. If the driver is out of memory, the error contains
-    /// the request and the free memory. Requests for zero bytes do not reach the driver.
+    /// Checks the request and calls `allocate`, which calls the driver. If the driver is out of memory, the error
+    /// contains the request and the free memory. Requests for zero bytes do not reach the driver.
     pub(super) fn allocate<E: Into<DeviceError>>(
         &self,
         stream: &Stream,

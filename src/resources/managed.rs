@@ -12,8 +12,8 @@ use std::alloc::Layout;
 /// and pages migrate to the processor that touches them.
 ///
 /// A page takes no memory until it is touched. If the device has concurrent managed access, allocations may exceed the
-/// device's memory. An allocation and its deallocation take 15 to 20 µs together (`benches/README.md`, H100). Use a pool
-/// over this leaf, and `Prefetch` as the outermost adaptor.
+/// device's memory. An allocation and its deallocation take 15 to 20 µs together (`benches/README.md`, H100). Use a
+/// pool over this leaf, and `Prefetch` as the outermost adaptor.
 ///
 /// # Examples
 ///
@@ -52,8 +52,8 @@ impl ManagedResource {
 
 leaf_layer!(ManagedResource);
 
-// SAFETY: cuMemAllocManaged returns memory that host and devices can use and that no other allocation has, aligned to 256
-// bytes or more, and valid until cuMemFree.
+// SAFETY: cuMemAllocManaged returns memory that host and devices can use and that no other allocation has, aligned to
+// 256 bytes or more, and valid until cuMemFree.
 unsafe impl MemoryResource for ManagedResource {
     type Kind = kind::Managed;
 

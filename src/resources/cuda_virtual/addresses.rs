@@ -54,8 +54,8 @@ impl Addresses {
         NonNull::with_exposed_provenance(place)
     }
 
-    /// Returns the index of the granule that starts at an address, or `None` if no granule starts there. An address past
-    /// the end of the range gives an index past the last granule.
+    /// Returns the index of the granule that starts at an address, or `None` if no granule starts there. An address
+    /// past the end of the range gives an index past the last granule.
     pub(super) fn granule(&self, addr: u64) -> Option<u64> {
         let (offset, granularity) = (addr.checked_sub(self.base())?, self.granularity as u64);
         offset.is_multiple_of(granularity).then_some(offset / granularity)
