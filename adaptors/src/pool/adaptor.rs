@@ -203,13 +203,11 @@ impl<U: Upstream> Pool<U> {
         }
         // `Drop` would only free chunks, of which there are none.
         let mut pool = ManuallyDrop::new(self);
-        // SAFETY: `pool` is never dropped and not used after this line, so each of the two values has one owner: the
-        // upstream is moved out, the state is dropped in place. The other fields need no drop.
-        unsafe {
-            let upstream = ptr::read(&pool.upstream);
-            ptr::drop_in_place(&mut pool.state);
-            Ok(upstream)
-        }
+        // SAFETY: `pool` is never dropped, and its upstream is not used after this line, so the value has one owner.
+        let upstream = unsafe { ptr::read(&pool.upstream) };
+        // SAFETY: `pool` is never dropped, and its state is not used after this line. The other fields need no drop.
+        unsafe { ptr::drop_in_place(&mut pool.state) };
+        Ok(upstream)
     }
 
     /// Frees every chunk that has no live block, and returns the number of bytes freed.
