@@ -14,6 +14,24 @@ use std::alloc::Layout;
 /// whose pages migrate.
 ///
 /// `find::<AutoPrefetchState>()` returns its [`AutoPrefetchState`] from any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::unified::AutoPrefetchOptions;
+/// use cumem::{Buffer, Device, ManagedResource, Stream};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = ManagedResource::new(&device)?.auto_prefetch(AutoPrefetchOptions::default())?;
+/// let _buffer = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?;
+/// assert!(!memory.state().passes_through());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AutoPrefetch<U> {
     state: AutoPrefetchState,

@@ -10,6 +10,15 @@ use cumem::{Device, DeviceError, HostResource, Layer, LayerExt, ManagedResource,
 use std::any::Any;
 
 /// Options of [`fit_batch`]. By default no margin is held back and managed memory is not oversubscribed.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::{FitOptions, Size};
+///
+/// let options = FitOptions::default().margin(Size::Percent(5)).oversubscribe(true);
+/// assert_eq!((options.get_margin(), options.get_oversubscribe()), (Size::Percent(5), true));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "finds nothing by itself"]
 pub struct FitOptions {
@@ -48,6 +57,22 @@ pub struct Fit {
 /// # Errors
 ///
 /// Returns the driver's error if the query for free memory fails.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_adaptors::{ResourceExt, fit_batch};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let memory = CudaResource::new(&device).limit(1 << 20);
+/// let fit = fit_batch(&memory, 4096, 64 << 10, 1000)?; // items of 4 KiB, and 64 KiB besides
+/// assert_eq!((fit.items, fit.bytes), (240, 1 << 20));
+/// # Ok(())
+/// # }
+/// ```
 pub fn fit_batch(
     stack: &(impl Layer + ?Sized),
     bytes_per_item: usize,
@@ -69,11 +94,37 @@ impl FitOptions {
         Self { oversubscribe, ..self }
     }
 
+    /// Returns the memory to hold back.
+    pub fn get_margin(&self) -> Size {
+        self.margin
+    }
+
+    /// Returns whether managed memory may exceed the free memory of the device.
+    pub fn get_oversubscribe(&self) -> bool {
+        self.oversubscribe
+    }
+
     /// Returns the result of [`fit_batch`] with these options.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`fit_batch`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{FitOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let fit = FitOptions::default().margin(512 << 10).fit_batch(&memory, 4096, 0, 1000)?;
+    /// assert_eq!(fit.items, 128);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fit_batch(
         self,
         stack: &(impl Layer + ?Sized),

@@ -15,6 +15,26 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// allocate directly from the same upstream.
 ///
 /// `find::<LimiterState>()` returns its [`LimiterState`] from any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).limit(1 << 20);
+/// let _half = Buffer::<u8, _>::zeroed(512 << 10, &stream, &memory)?;
+/// let error = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory).unwrap_err();
+/// assert!(error.is_out_of_memory());
+/// memory.state().set_bytes(2 << 20);
+/// let _more = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Limiter<U> {
     state: LimiterState,
@@ -22,6 +42,22 @@ pub struct Limiter<U> {
 }
 
 /// A limit, and the bytes that count against it.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{AnyResource, CudaResource, Device, LayerExt};
+/// use cumem_adaptors::{LimiterState, ResourceExt, Size};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = AnyResource::new(CudaResource::new(&device).limit(Size::Percent(50)));
+/// let limit = stack.find::<LimiterState>().unwrap();
+/// assert_eq!(limit.remaining(), device.attributes().total_memory / 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct LimiterState {
     given: (Size, usize),
@@ -34,6 +70,21 @@ pub struct LimiterState {
 impl<U> Limiter<U> {
     /// Creates a limiter that lets at most `limit` be allocated at a time: bytes, or a share of the memory of the
     /// upstream's device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{Limiter, Size};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let memory = Limiter::new(CudaResource::new(&device), Size::Percent(80));
+    /// assert!(memory.to_string().starts_with("limit(80%) over device"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(upstream: U, limit: impl Into<Size>) -> Self
     where
         U: Upstream,
@@ -52,11 +103,43 @@ impl<U> Limiter<U> {
 
     /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
     /// upstream's: deallocate them there. The limit no longer applies.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let memory: CudaResource = CudaResource::new(&device).limit(1 << 20).into_upstream();
+    /// # let _ = memory;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
 
     /// Returns the limit, to read it or to change it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+    /// assert_eq!(memory.state().bytes(), 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn state(&self) -> &LimiterState {
         &self.state
     }
@@ -70,17 +153,70 @@ impl LimiterState {
     }
 
     /// Returns the allocated bytes, each block rounded up to 256.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+    /// assert_eq!(memory.state().allocated(), 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn allocated(&self) -> usize {
         self.allocated.load(Relaxed)
     }
 
     /// Returns the bytes that may still be allocated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+    /// assert_eq!(memory.state().remaining(), (1 << 20) - 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remaining(&self) -> usize {
         self.bytes().saturating_sub(self.allocated())
     }
 
     /// Changes the limit. If more is already allocated, blocks stay valid, and allocations fail until enough is freed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+    /// memory.state().set_bytes(512);
+    /// assert_eq!(memory.state().remaining(), 0);
+    /// assert!(memory.to_string().starts_with("limit(512B)"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_bytes(&self, bytes: usize) {
         self.bytes.store(bytes, Relaxed);
     }

@@ -22,14 +22,16 @@ impl OutOfMemory for DeviceError {
     }
 }
 
-/// True if the error or one of its sources is an [`AllocError`] or a [`DeviceError`] that is out of memory.
+/// True if the error or one of its sources is an [`AllocError`], a [`DeviceError`] or a [`DriverError`] that is out of
+/// memory.
 impl OutOfMemory for Box<dyn Error + Send + Sync> {
     fn is_out_of_memory(&self) -> bool {
         said_by(&**self)
     }
 }
 
-/// True if the error or one of its sources is an [`AllocError`] or a [`DeviceError`] that is out of memory.
+/// True if the error or one of its sources is an [`AllocError`], a [`DeviceError`] or a [`DriverError`] that is out of
+/// memory.
 impl OutOfMemory for Box<dyn Error> {
     fn is_out_of_memory(&self) -> bool {
         said_by(&**self)
@@ -38,8 +40,9 @@ impl OutOfMemory for Box<dyn Error> {
 
 fn said_by(error: &(dyn Error + 'static)) -> bool {
     let alloc = error.downcast_ref().is_some_and(AllocError::is_out_of_memory);
+    let device = error.downcast_ref().is_some_and(DeviceError::is_out_of_memory);
     let driver = error.downcast_ref().is_some_and(DriverError::is_out_of_memory);
-    alloc || driver || error.source().is_some_and(said_by)
+    alloc || device || driver || error.source().is_some_and(said_by)
 }
 
 /// The result of work, and the number of items with which it succeeded.
@@ -55,6 +58,27 @@ pub struct Recovered<T> {
 }
 
 /// The error of work that failed, whether or not it was retried with fewer items.
+///
+/// Its text contains the error of the last call, because [`source`](Error::source) cannot return one: a
+/// `Box<dyn Error>` is not an [`Error`].
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::{ResourceExt, with_oom_recovery};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).limit(1000);
+/// let failed = with_oom_recovery(4, 1, |items| Buffer::<u8, _>::zeroed(items * 4096, &stream, &memory).map(drop));
+/// let failed = failed.unwrap_err();
+/// assert_eq!((failed.items, failed.too_many), (1, vec![4, 2]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed with {items} items, after memory had run out for {too_many:?}: {error}")]
 pub struct NotRecovered<E> {

@@ -22,6 +22,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// not prefetch a block that is reused after an eviction. Its upstream must allocate memory whose pages migrate.
 ///
 /// `find::<PrefetchState>()` returns its [`PrefetchState`] from any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, Device, ManagedResource, Stream};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = ManagedResource::new(&device)?.prefetch(device.id())?;
+/// let _buffer = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?;
+/// assert_eq!((memory.state().calls(), memory.state().bytes()), (1, 1 << 20));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Prefetch<U> {
     target: Location,
@@ -33,6 +50,21 @@ pub struct Prefetch<U> {
 }
 
 /// Counts of what a [`Prefetch`] did.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{AnyResource, Device, LayerExt, ManagedResource};
+/// use cumem_adaptors::{PrefetchState, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = AnyResource::new(ManagedResource::new(&device)?.prefetch(device.id())?);
+/// assert_eq!(stack.find::<PrefetchState>().unwrap().calls(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct PrefetchState {
     calls: AtomicU64,
@@ -53,6 +85,25 @@ impl PrefetchState {
     }
 
     /// Returns the number of blocks whose pages were already at the target, so that the driver was not called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, Device, ManagedResource, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = ManagedResource::new(&device)?.pool(PoolOptions::new())?.prefetch(device.id())?;
+    /// for _ in 0..3 {
+    ///     drop(Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?);
+    /// }
+    /// assert_eq!((memory.state().calls(), memory.state().avoided()), (1, 2)); // the pool reuses the block
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn avoided(&self) -> u64 {
         self.avoided.load(Relaxed)
     }
@@ -73,6 +124,20 @@ impl<U> Prefetch<U> {
     ///   (before Pascal, Windows, WSL, Tegra). The driver rejects every prefetch there.
     /// - Returns [`DriverError::NoSuchDevice`] if the machine has no such device.
     /// - Returns [`DeviceError::WrongDevice`] if `target` is a device of another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, ManagedResource};
+    /// use cumem_adaptors::Prefetch;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::wsl())?; // cannot prefetch
+    /// assert!(Prefetch::new(ManagedResource::new(&device)?, device.id()).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(upstream: U, target: impl Into<Location>) -> Result<Self, DeviceError>
     where
         U: Upstream<Kind: Migratable>,
@@ -92,6 +157,21 @@ impl<U> Prefetch<U> {
     ///
     /// - Returns [`DriverError::NoSuchDevice`] if the machine has no such device.
     /// - Returns [`DeviceError::WrongDevice`] if `target` is a device of another machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, ManagedResource};
+    /// use cumem_adaptors::Prefetch;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::wsl())?; // cannot prefetch
+    /// let memory = Prefetch::or_pass_through(ManagedResource::new(&device)?, device.id())?;
+    /// assert!(memory.passes_through());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn or_pass_through(upstream: U, target: impl Into<Location>) -> Result<Self, DeviceError>
     where
         U: Upstream<Kind: Migratable>,
@@ -114,6 +194,23 @@ impl<U> Prefetch<U> {
     }
 
     /// Calls the driver at every allocation, even if the library knows where the pages are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, Device, ManagedResource, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = ManagedResource::new(&device)?.prefetch(device.id())?.always();
+    /// assert!(memory.to_string().contains("always"));
+    /// # let _ = Buffer::<u8, _>::zeroed(1, &stream, &memory)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn always(self) -> Self {
         Self { always: true, ..self }
@@ -131,6 +228,21 @@ impl<U> Prefetch<U> {
     }
 
     /// Returns the location that blocks are prefetched to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Location, ManagedResource};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let memory = ManagedResource::new(&device)?.prefetch(Location::Host)?;
+    /// assert_eq!(memory.target(), Location::Host);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn target(&self) -> Location {
         self.target
     }
@@ -141,6 +253,23 @@ impl<U> Prefetch<U> {
     }
 
     /// Returns the counts of what this adaptor did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, Device, ManagedResource, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let _empty = Buffer::<u8, _>::zeroed(0, &stream, &memory)?;
+    /// assert_eq!((memory.state().calls(), memory.state().skipped()), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn state(&self) -> &PrefetchState {
         &self.state
     }

@@ -29,6 +29,25 @@ use std::fmt;
 /// Each change of level, each trim and each series of refusals is a `tracing` event with its numbers.
 ///
 /// `find::<PressureState>()` returns its [`PressureState`] from any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::{PressureLevel, PressureOptions, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::tiny(64 << 20))?;
+/// let stream = Stream::new(&device)?;
+/// let options = PressureOptions::default().trim_at(32 << 20_usize).refuse_at(48 << 20_usize).ask_after(0);
+/// let memory = CudaResource::new(&device).pressure(options)?;
+/// let _most = Buffer::<u8, _>::zeroed(50 << 20, &stream, &memory)?;
+/// assert!(Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory).unwrap_err().is_out_of_memory());
+/// assert_eq!(memory.state().level(), PressureLevel::Refuse);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Pressure<U> {
     state: PressureState,
     trim: Option<Trim<U>>,

@@ -4,6 +4,17 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A number of bytes, or a share of a device's memory.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::Size;
+///
+/// assert_eq!("1.5GiB".parse(), Ok(Size::Bytes(3 << 29)));
+/// assert_eq!("80%".parse(), Ok(Size::Percent(80)));
+/// assert_eq!(Size::Bytes(64 << 20).to_string(), "64MiB");
+/// assert_eq!(Size::from(4096), Size::Bytes(4096));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// Bytes.
@@ -13,6 +24,15 @@ pub enum Size {
 }
 
 /// The error of a text that is no [`Size`].
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::Size;
+///
+/// let error = "1XB".parse::<Size>().unwrap_err();
+/// assert!(error.to_string().starts_with("`1XB` is no size: the unit is none of B"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no size: {reason}")]
 pub struct SizeError {
@@ -39,6 +59,15 @@ const UNITS: [(&str, u64); 14] = [
 
 impl Size {
     /// Returns the bytes of this size on a device with `total` bytes of memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_adaptors::Size;
+    ///
+    /// assert_eq!(Size::Percent(80).bytes_of(1000), 800);
+    /// assert_eq!(Size::Bytes(64).bytes_of(1000), 64);
+    /// ```
     pub fn bytes_of(self, total: usize) -> usize {
         match self {
             Self::Bytes(bytes) => bytes,

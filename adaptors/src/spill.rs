@@ -21,6 +21,24 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// `find::<SpillState>()` returns its [`SpillState`] from any stack. Its other queries, such as that for the device, are
 /// answered by the first resource.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+/// let _first = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?;
+/// let _second = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?;
+/// assert_eq!(memory.state().bytes(), 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Spill<P, S> {
     state: SpillState,

@@ -16,6 +16,24 @@ use std::alloc::Layout;
 /// under a pool, the chunks that the pool allocates.
 ///
 /// `find::<StatisticsState>()` returns its [`StatisticsState`] from any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).statistics();
+/// drop(Buffer::<u8, _>::zeroed(1000, &stream, &memory)?);
+/// let counts = memory.state().counts();
+/// assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_blocks), (0, 1000, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Statistics<U> {
     state: StatisticsState,

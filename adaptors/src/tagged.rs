@@ -10,6 +10,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// An adaptor that enters each block in a [`Ledger`] under a name, from its allocation until it is freed.
 ///
 /// `find::<TaggedState>()` returns its [`TaggedState`] from any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::unified::accounting::Ledger;
+/// use cumem::{Buffer, Device, ManagedResource, Stream};
+/// use cumem_adaptors::ResourceExt;
+/// use std::sync::Arc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let ledger = Arc::new(Ledger::new(&device));
+/// let memory = ManagedResource::new(&device)?.tagged(&ledger, "weights");
+/// let weights = Buffer::<f32, _>::zeroed(1024, &stream, &memory)?;
+/// weights.prefetch(device.id())?;
+/// assert_eq!(ledger.report().rows[0].tag, "weights"); // the row of that prefetch
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Tagged<U> {
     state: TaggedState,

@@ -38,6 +38,26 @@ use std::{iter, ptr};
 /// be in use. The leak is recorded as a drop error ([`cumem::error::take_drop_errors`]).
 ///
 /// `find::<PoolState>()` returns the [`PoolState`] in any stack.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::{PoolOptions, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+/// let first = Buffer::<f32, _>::zeroed(1000, &stream, &pool)?;
+/// let address = first.as_device_pointer();
+/// drop(first);
+/// let second = Buffer::<f32, _>::zeroed(1000, &stream, &pool)?;
+/// assert_eq!(second.as_device_pointer(), address); // the same memory, and no call of the driver
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Pool<U> {
     pub(super) state: PoolState,
@@ -70,6 +90,21 @@ impl<U> Pool<U> {
     /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
     /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
     /// - [`PoolError::Device`] if the pool's own stream cannot be created.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{Pool, PoolOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = Pool::new(CudaResource::new(&device), PoolOptions::new().initial(1 << 20))?;
+    /// assert_eq!(pool.stats().chunks, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(upstream: U, options: PoolOptions) -> Result<Self, PoolError>
     where
         U: Upstream,
@@ -141,6 +176,22 @@ impl<U> Pool<U> {
     /// # Errors
     ///
     /// Returns [`PoolError::NoPrefetch`] if the device has no concurrent managed access, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, ManagedResource};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = ManagedResource::new(&device)?.pool(PoolOptions::new().initial(1 << 20))?;
+    /// let pool = pool.prefetch_on_growth(device.id())?;
+    /// assert_eq!(pool.stats().touched, 1 << 20); // all pages are on the device
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn prefetch_on_growth(mut self, target: impl Into<Location>) -> Result<Self, PoolError>
     where
         U: Upstream<Kind: Migratable>,
@@ -171,11 +222,44 @@ impl<U> Pool<U> {
     }
 
     /// Returns everything in the pool except its upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().maximum(1 << 30))?;
+    /// assert_eq!(pool.state().maximum(), Some(1 << 30));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn state(&self) -> &PoolState {
         &self.state
     }
 
     /// Returns the pool's statistics at this moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &pool)?;
+    /// let stats = pool.stats();
+    /// assert_eq!((stats.requested, stats.allocated, stats.blocks), (1000, 1024, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> PoolStats {
         self.state.stats()
     }
@@ -183,6 +267,23 @@ impl<U> Pool<U> {
 
 impl<U: Upstream> Pool<U> {
     /// Returns all of the pool's memory at this moment, piece by piece.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::pool::RegionState;
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(1 << 20))?;
+    /// let snapshot = pool.snapshot();
+    /// assert_eq!(snapshot.regions[0].state, RegionState::Free);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn snapshot(&self) -> PoolSnapshot {
         self.state.snapshot()
     }
@@ -194,6 +295,24 @@ impl<U: Upstream> Pool<U> {
     /// Returns the pool itself if it could not free every chunk: while a block of the pool is live, or if the upstream
     /// refuses a chunk, for which [`trim`](Self::trim) returns the reason. The pool works as before, with the chunks
     /// that are left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// drop(Buffer::<u8, _>::zeroed(1000, &stream, &pool)?);
+    /// let leaf: CudaResource = pool.into_upstream().map_err(|_| "a block is live")?;
+    /// # let _ = leaf;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[expect(clippy::result_large_err, reason = "the caller owned the pool and gets it back")]
     pub fn into_upstream(self) -> Result<U, Self> {
         // The reason for a chunk that stays is the caller's to ask for; whether one stays shows below.
@@ -203,9 +322,9 @@ impl<U: Upstream> Pool<U> {
         }
         // `Drop` would only free chunks, of which there are none.
         let mut pool = ManuallyDrop::new(self);
-        // SAFETY: `pool` is never dropped, and its upstream is not used after this line, so the value has one owner.
+        // SAFETY: `pool` is never dropped, and its upstream is not used again, so the value has one owner.
         let upstream = unsafe { ptr::read(&pool.upstream) };
-        // SAFETY: `pool` is never dropped, and its state is not used after this line. The other fields need no drop.
+        // SAFETY: `pool` is never dropped, and its state is not used again. The other fields need no drop.
         unsafe { ptr::drop_in_place(&mut pool.state) };
         Ok(upstream)
     }
@@ -219,6 +338,24 @@ impl<U: Upstream> Pool<U> {
     ///
     /// Returns [`TrimError`] if the upstream refuses a chunk, or if an event cannot be recorded. The pool keeps every
     /// chunk that it could not free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().step(2 << 20))?;
+    /// drop(Buffer::<u8, _>::zeroed(1000, &stream, &pool)?);
+    /// assert_eq!(pool.trim()?, 2 << 20);
+    /// assert_eq!(pool.stats().reserved, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trim(&self) -> Result<usize, TrimError> {
         self.trim_to(0)
     }
@@ -229,6 +366,24 @@ impl<U: Upstream> Pool<U> {
     /// # Errors
     ///
     /// Returns the errors of [`trim`](Self::trim).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().step(2 << 20))?;
+    /// drop([(); 2].map(|()| Buffer::<u8, _>::zeroed(2 << 20, &stream, &pool)));
+    /// assert_eq!(pool.stats().reserved, 4 << 20);
+    /// assert_eq!(pool.trim_to(2 << 20)?, 2 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
         let mut shared = self.state.lock();
         if shared.chunks.reserved() <= keep {

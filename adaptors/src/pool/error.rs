@@ -7,6 +7,21 @@ use cumem::{AllocError, DeviceError, DriverError};
 use std::fmt;
 
 /// Why a pool could not be created, or could not prefetch its memory.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_adaptors::{PoolError, PoolOptions, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let refused = CudaResource::new(&device).pool(PoolOptions::new().divisions(6));
+/// assert_eq!(refused.unwrap_err(), PoolError::Divisions { divisions: 6 });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {

@@ -6,6 +6,16 @@ use std::fmt;
 /// How a [`Pool`](super::Pool) takes memory from its upstream, and when it frees that memory.
 ///
 /// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack).
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::{PoolOptions, Size};
+///
+/// let options = PoolOptions::new().initial(1 << 30).maximum(Size::Percent(80));
+/// assert_eq!(options.get_initial(), Some(Size::Bytes(1 << 30)));
+/// assert_eq!(options.to_string(), "(initial=1GiB, maximum=80%)"); // as in a stack's text
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolOptions {
     pub(super) initial: Option<Size>,
@@ -19,6 +29,14 @@ pub struct PoolOptions {
 }
 
 /// What a stream does if only memory that other streams still work on would fit.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::{Crossing, PoolOptions};
+///
+/// assert_eq!(PoolOptions::new().get_crossing(), Crossing::WaitFirst);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Crossing {
     /// The stream waits for that work, on the device. The pool stays as small as possible.
@@ -36,11 +54,41 @@ impl PoolOptions {
     /// MiB). Over unified (managed) memory on a device with concurrent managed access it grows by as much as is
     /// reserved already, because unused memory occupies no pages there ([`touched`](super::PoolStats::touched) counts
     /// the used memory).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// assert_eq!(pool.stats().reserved, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets the bytes that the pool allocates at construction.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(64 << 20))?;
+    /// assert_eq!((pool.stats().reserved, pool.stats().free), (64 << 20, 64 << 20));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn initial(mut self, bytes: impl Into<Size>) -> Self {
         self.initial = Some(bytes.into());
@@ -49,6 +97,23 @@ impl PoolOptions {
 
     /// Sets the most bytes that the pool ever holds from its upstream. Over mapped memory, the maximum is rounded down
     /// to whole granules.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().maximum(4 << 20))?;
+    /// let error = Buffer::<u8, _>::zeroed(8 << 20, &stream, &pool).unwrap_err();
+    /// assert!(error.is_out_of_memory());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn maximum(mut self, bytes: impl Into<Size>) -> Self {
         self.maximum = Some(bytes.into());
@@ -60,6 +125,23 @@ impl PoolOptions {
     ///
     /// Pinned memory takes the longest to allocate ([`PinnedResource`](cumem::PinnedResource)), so a larger step than
     /// the default can pay off there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().step(64 << 20))?;
+    /// let _small = Buffer::<u8, _>::zeroed(1000, &stream, &pool)?;
+    /// assert_eq!(pool.stats().reserved, 64 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn step(mut self, bytes: impl Into<Size>) -> Self {
         self.step = Some(bytes.into());
@@ -68,6 +150,23 @@ impl PoolOptions {
 
     /// Frees chunks as soon as all their blocks have been freed, while more than this is reserved. Without a threshold,
     /// the pool frees chunks only in [`trim`](super::Pool::trim), when it is out of memory, and when it is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().step(2 << 20).release_threshold(0))?;
+    /// drop(Buffer::<u8, _>::zeroed(1000, &stream, &pool)?);
+    /// assert_eq!(pool.stats().reserved, 0); // without the threshold, the pool keeps the 2 MiB
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn release_threshold(mut self, bytes: impl Into<Size>) -> Self {
         self.release_threshold = Some(bytes.into());
@@ -88,6 +187,22 @@ impl PoolOptions {
     /// for each other's memory before the pool touches more. The default is two thirds: on a trace with four streams
     /// that come and go (`benches/README.md`), a third takes 1.40 times the requested bytes instead of 1.61, and more
     /// time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaVirtualResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt, Size};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let options = PoolOptions::new().slack(Size::Percent(10));
+    /// let pool = CudaVirtualResource::new(&device)?.pool(options)?;
+    /// assert!(pool.to_string().starts_with("pool(slack=10%) over virtual"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn slack(mut self, slack: impl Into<Size>) -> Self {
         self.slack = Some(slack.into());
@@ -102,6 +217,23 @@ impl PoolOptions {
     /// If sizes differ from one step of a program to the next, freed blocks fit again. The added bytes count as
     /// internal fragmentation. Of four traces of real programs (`benches/README.md`), 16 divisions made two 4 % smaller
     /// over the chunks of `device`, and all four larger over mapped memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().divisions(4))?;
+    /// let _block = Buffer::<u8, _>::zeroed(1_100_000, &stream, &pool)?; // 1.05 MiB
+    /// assert_eq!(pool.stats().allocated, 1_310_720); // 1.25 MiB
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn divisions(mut self, divisions: u32) -> Self {
         self.divisions = Some(divisions);
@@ -116,6 +248,25 @@ impl PoolOptions {
     /// MiB at a time for small blocks. Of four traces of real programs (`benches/README.md`), two became up to 0.8 %
     /// smaller and two up to 0.5 % larger with slabs. Slabs are better if small blocks stay live while large ones come
     /// and go.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().up_to(64 << 10))?;
+    /// let _large = Buffer::<u8, _>::zeroed(1 << 20, &stream, &pool)?; // from the leaf
+    /// assert_eq!(pool.stats().reserved, 0);
+    /// let _small = Buffer::<u8, _>::zeroed(1000, &stream, &pool)?;
+    /// assert_eq!(pool.stats().allocated, 1024);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn up_to(mut self, bytes: impl Into<Size>) -> Self {
         self.up_to = Some(bytes.into());
@@ -123,10 +274,59 @@ impl PoolOptions {
     }
 
     /// Sets whether streams wait for each other before the pool grows, or after.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_adaptors::{Crossing, PoolOptions};
+    ///
+    /// let options = PoolOptions::new().crossing(Crossing::GrowFirst);
+    /// assert_eq!(options.to_string(), "(grow_first)");
+    /// ```
     #[must_use]
     pub fn crossing(mut self, crossing: Crossing) -> Self {
         self.crossing = crossing;
         self
+    }
+
+    /// Returns the bytes that the pool allocates at construction, if [set](Self::initial).
+    pub fn get_initial(&self) -> Option<Size> {
+        self.initial
+    }
+
+    /// Returns the most bytes that the pool ever holds, if [set](Self::maximum).
+    pub fn get_maximum(&self) -> Option<Size> {
+        self.maximum
+    }
+
+    /// Returns the bytes to grow by, if [set](Self::step).
+    pub fn get_step(&self) -> Option<Size> {
+        self.step
+    }
+
+    /// Returns the reserved bytes above which the pool frees chunks early, if [set](Self::release_threshold).
+    pub fn get_release_threshold(&self) -> Option<Size> {
+        self.release_threshold
+    }
+
+    /// Returns how much more than the live bytes the pool may hold, if [set](Self::slack).
+    pub fn get_slack(&self) -> Option<Size> {
+        self.slack
+    }
+
+    /// Returns the number of sizes between two powers of two, if [set](Self::divisions).
+    pub fn get_divisions(&self) -> Option<u32> {
+        self.divisions
+    }
+
+    /// Returns the largest request that the pool serves itself, if [set](Self::up_to).
+    pub fn get_up_to(&self) -> Option<Size> {
+        self.up_to
+    }
+
+    /// Returns whether streams wait for each other before the pool grows, or after.
+    pub fn get_crossing(&self) -> Crossing {
+        self.crossing
     }
 }
 

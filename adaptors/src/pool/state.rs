@@ -15,6 +15,22 @@ use smallvec::SmallVec;
 use std::sync::PoisonError;
 
 /// The state of a pool, which any stack can reach: `stack.find::<PoolState>()`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{AnyResource, CudaResource, Device, LayerExt};
+/// use cumem_adaptors::{PoolOptions, PoolState, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = CudaResource::new(&device).pool(PoolOptions::new().initial(1 << 20))?.statistics();
+/// let stack = AnyResource::new(stack); // its type no longer names the pool
+/// assert_eq!(stack.find::<PoolState>().unwrap().stats().reserved, 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PoolState {
     pub(super) device: Device,
@@ -33,11 +49,41 @@ impl PoolState {
     }
 
     /// Returns the most bytes that the pool may hold from its upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// assert_eq!(pool.state().maximum(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn maximum(&self) -> Option<usize> {
         self.maximum
     }
 
     /// Returns the pool's statistics at this moment. Other calls of the pool may block meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(1 << 20))?;
+    /// assert_eq!(pool.state().stats(), pool.stats());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> PoolStats {
         self.stats_with(&self.lock())
     }

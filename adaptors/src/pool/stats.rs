@@ -9,6 +9,25 @@ use std::fmt;
 /// The memory of a pool at one moment, in bytes unless stated otherwise.
 ///
 /// Always, `allocated + free = reserved` and `requested <= allocated`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::{PoolOptions, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let pool = CudaResource::new(&device).pool(PoolOptions::new().step(1 << 20))?;
+/// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &pool)?;
+/// let stats = pool.stats();
+/// assert_eq!(stats.allocated + stats.free, stats.reserved);
+/// println!("{stats}"); // two lines: what is reserved and allocated, and what is free
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -41,11 +60,43 @@ pub struct PoolStats {
 impl PoolStats {
     /// Returns the share of the bytes in live blocks that no caller requested, which is the cost of rounding up.
     /// Returns 0 if there are none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(768 + 128, &stream, &pool)?; // takes 1024 bytes
+    /// assert_eq!(pool.stats().internal_fragmentation(), 0.125);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn internal_fragmentation(&self) -> f64 {
         self.held().internal_fragmentation()
     }
 
     /// Returns the share of the free memory that is outside its largest piece. Returns 0 if there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(1 << 20))?;
+    /// assert_eq!(pool.stats().external_fragmentation(), 0.0); // the free memory is one piece
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn external_fragmentation(&self) -> f64 {
         self.held().external_fragmentation()
     }

@@ -5,6 +5,15 @@ use cumem::DeviceError;
 
 /// The levels of memory in use at which a [`Pressure`](super::Pressure) acts, and how often it queries the device.
 /// Shares are shares of the device's memory.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::{PressureOptions, Size};
+///
+/// let options = PressureOptions::default().trim_at(Size::Percent(70));
+/// assert_eq!((options.get_trim_at(), options.get_refuse_at()), (Size::Percent(70), Size::Percent(95)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "does nothing by itself"]
 pub struct PressureOptions {
@@ -44,6 +53,26 @@ impl PressureOptions {
     /// Sets how many bytes are allocated between two queries of the device. Default 1 %. 0 queries at every allocation.
     pub fn ask_after(self, bytes: impl Into<Size>) -> Self {
         Self { ask_after: bytes.into(), ..self }
+    }
+
+    /// Returns the bytes in use from which on memory is trimmed.
+    pub fn get_trim_at(&self) -> Size {
+        self.trim_at
+    }
+
+    /// Returns the bytes in use from which on allocations are refused.
+    pub fn get_refuse_at(&self) -> Size {
+        self.refuse_at
+    }
+
+    /// Returns how far below its threshold the memory in use must fall before a level is left.
+    pub fn get_slack(&self) -> Size {
+        self.slack
+    }
+
+    /// Returns how many bytes are allocated between two queries of the device.
+    pub fn get_ask_after(&self) -> Size {
+        self.ask_after
     }
 }
 

@@ -59,10 +59,10 @@ impl StackSpec {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::simulated(Profile::default())?;
     /// let ledger = Arc::new(Ledger::new(&device));
-    /// let spec = StackSpec::parse("managed | tagged(weights)")?;
+    /// let spec = StackSpec::parse("managed | tagged(weights) | prefetch")?;
     /// let stack = spec.build_with_ledger(&device, &ledger)?.into_device_accessible()?;
     /// let _weights = Buffer::<f32, _>::zeroed(1024, &Stream::new(&device)?, &stack)?;
-    /// assert_eq!(ledger.report().rows[0].tag, "weights");
+    /// assert_eq!(ledger.report().rows[0].tag, "weights"); // the row of the prefetch
     /// # Ok(())
     /// # }
     /// ```

@@ -5,6 +5,21 @@ use super::scope::{Scope, Scopes};
 use crate::lock::BiasedLock;
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{AnyResource, CudaResource, Device, LayerExt};
+/// use cumem_adaptors::{ResourceExt, StatisticsState};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stack = AnyResource::new(CudaResource::new(&device).statistics());
+/// assert_eq!(stack.find::<StatisticsState>().unwrap().counts().total_blocks, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StatisticsState {
     counts: BiasedLock<Counts>,
@@ -23,11 +38,50 @@ impl StatisticsState {
 
     /// Begins a scope that counts the calls of all threads from now on, until it is dropped.
     /// Scopes may nest and overlap in any order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// let _before = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+    /// let scope = memory.state().scope();
+    /// let _within = Buffer::<u8, _>::zeroed(24, &stream, &memory)?;
+    /// assert_eq!(scope.end().total_bytes, 24);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scope(&self) -> Scope<'_> {
         self.scopes.begin(None)
     }
 
     /// Begins a scope that counts the calls of the calling thread from now on, until it is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// let scope = memory.state().thread_scope();
+    /// std::thread::scope(|threads| {
+    ///     threads.spawn(|| Buffer::<u8, _>::zeroed(1000, &stream, &memory).map(drop));
+    /// });
+    /// assert_eq!(scope.end().total_blocks, 0); // the allocation was another thread's
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn thread_scope(&self) -> Scope<'_> {
         self.scopes.begin(Some(std::thread::current().id()))
     }

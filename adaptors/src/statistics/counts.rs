@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// The counts of a [`StatisticsState`](super::StatisticsState) or a [`Scope`](super::Scope), all read at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::Counts;
+///
+/// let none = Counts::default();
+/// assert_eq!(none.to_string(), "0 bytes in 0 blocks now, 0 in 0 at most, 0 in 0 in all, 0 failures");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {

@@ -55,6 +55,26 @@ impl Scopes {
 }
 
 /// A count from its beginning until it is dropped. Other scopes may begin and end meanwhile, in any order.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, CudaResource, Device, Stream};
+/// use cumem_adaptors::ResourceExt;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).statistics();
+/// let outer = memory.state().scope();
+/// let inner = memory.state().scope();
+/// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+/// assert_eq!(inner.end().peak_bytes, 1000);
+/// assert_eq!(outer.counts().current_blocks, 1); // goes on counting
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "counts until it goes"]
 pub struct Scope<'a> {
     scopes: &'a Scopes,

@@ -1,9 +1,13 @@
 //! `fit_batch`: a batch of the returned size can be allocated, and hardly more can.
 
 use crate::common::{free, sim_with};
+use cumem::error::CudaErrorCode;
 use cumem::sim::Profile;
-use cumem::{CudaAsyncResource, CudaResource, Device, Layer, ManagedResource, MemoryResource, PinnedResource, Stream};
-use cumem_adaptors::{FitOptions, PoolOptions, PressureOptions, ResourceExt, Size, StackSpec, fit_batch};
+use cumem::{
+    CudaAsyncResource, CudaResource, Device, DeviceError, DriverError, Layer, ManagedResource, MemoryResource,
+    PinnedResource, Stream,
+};
+use cumem_adaptors::{FitOptions, OutOfMemory, PoolOptions, PressureOptions, ResourceExt, Size, StackSpec, fit_batch};
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
@@ -186,5 +190,17 @@ proptest! {
             free(&stack, &stream, block).unwrap();
         }
         kept.into_iter().for_each(|(block, _)| free(&stack, &stream, block).unwrap());
+    }
+}
+
+#[test]
+fn a_boxed_error_still_says_that_memory_ran_out() {
+    let (device, _) = card(4);
+    let driver = |code| DriverError::Call { call: "cuMemAlloc", device: device.id(), code };
+    for (code, out_of_memory) in [(CudaErrorCode::OUT_OF_MEMORY, true), (CudaErrorCode::UNKNOWN, false)] {
+        let boxed: Box<dyn std::error::Error> = driver(code).into();
+        assert_eq!(boxed.is_out_of_memory(), out_of_memory);
+        let boxed: Box<dyn std::error::Error + Send + Sync> = DeviceError::from(driver(code)).into();
+        assert_eq!(boxed.is_out_of_memory(), out_of_memory);
     }
 }
