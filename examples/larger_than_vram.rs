@@ -104,7 +104,7 @@ fn unified(job: Job, device: &Device, automatic: bool) -> Result<Way, Box<dyn Er
         let options = AutoPrefetchOptions::default().budget(4 * job.chunk * size_of::<u32>()).uses_ahead(2);
         let _ = buffer.auto_prefetch(options)?;
     }
-    let name = if automatic { "unified, automatic prefetch" } else { "unified, faulting" };
+    let name = if automatic { "managed, automatic prefetch" } else { "managed, faulting" };
     let way = measure(name, device, || {
         for _ in 0..job.passes {
             for start in (0..job.len).step_by(job.chunk) {
@@ -124,7 +124,7 @@ fn chunks(job: Job, device: &Device) -> Result<Way, Box<dyn Error>> {
     let choice = unified_or_pinned(device)?;
     let mut buffer = PortableBuffer::<u32>::zeroed(job.len, &stream, &choice)?;
     buffer.host_write()?.fill(1);
-    let name = if choice.is_unified() { "unified, in chunks" } else { "page-locked, in chunks" };
+    let name = if choice.is_unified() { "managed, in chunks" } else { "pinned, in chunks" };
     let way = measure(name, device, || {
         for _ in 0..job.passes {
             buffer.for_each_chunk(job.chunk, |chunk| -> Result<(), AllocError> {

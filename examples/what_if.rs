@@ -30,7 +30,7 @@ struct Args {
     /// Stacks: a leaf, then adaptors; separated by commas.
     #[arg(long, value_name = "SPEC,...", default_value = "device | pool")]
     stack: String,
-    /// Limits of what a stack may allocate from the driver: sizes, shares of the device, or `none`; separated by commas.
+    /// Limits on what a stack allocates from the driver: sizes, shares of the device, or `none`, separated by commas.
     #[arg(long, value_name = "SIZE,...", default_value = "none")]
     limit: String,
     /// The device writes each block once after its allocation.

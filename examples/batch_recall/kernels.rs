@@ -34,8 +34,8 @@ impl Kernels {
     ///
     /// # Safety
     ///
-    /// The addresses lead to memory of the sizes that the kernels need (examples/kernels/README.md). Until the stream has
-    /// executed the work, the memory stays allocated and has no conflicting use.
+    /// The addresses lead to memory of the sizes that the kernels need (examples/kernels/README.md). The memory stays
+    /// allocated, and has no conflicting use, until the stream has executed the work.
     pub(crate) unsafe fn launch(&self, at: Addresses, stream: &Stream) -> Result<(), DeviceError> {
         match &self.loaded {
             // SAFETY: the caller upholds this function's contract, which is the same.

@@ -7,8 +7,8 @@
 //! $ cargo run --release --example batch_recall -- --oversubscribe --plot target/oversubscribe.svg
 //! ```
 //!
-//! On a GPU a kernel does the work (`examples/kernels/cosine.cu`), on a simulated device the host does. In both cases the
-//! results are checked against exact integer arithmetic. Times on a simulated device are simulated.
+//! On a GPU a kernel does the work (`examples/kernels/cosine.cu`), on a simulated device the host does. In both cases
+//! the results are checked against exact integer arithmetic. Times on a simulated device are simulated.
 
 mod bars;
 mod batches;
@@ -53,7 +53,7 @@ struct Args {
     /// Compares instead the cost of more data than memory on small simulated devices, and ways to reduce it.
     #[arg(long, conflicts_with_all = ["stack", "device", "batches", "batch_mib", "modes"])]
     oversubscribe: bool,
-    /// File for a plot of the comparison, as SVG. The default for the comparison of the ways is `target/batch_recall.svg`.
+    /// File for a plot of the comparison, as SVG. Without --oversubscribe, the default is `target/batch_recall.svg`.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
@@ -160,8 +160,8 @@ fn table(runs: &[Run], simulated: bool) {
     }
 }
 
-/// Checks that all modes agree, and that the neighbours are exact: for each vector of the digits, and for some vectors of
-/// large batches.
+/// Checks that all modes agree, and that the neighbours are exact: for each vector of the digits, and for some vectors
+/// of large batches.
 fn check(batches: &Batches, runs: &[Run], every: bool) -> Result<(), Box<dyn Error>> {
     let Some((first, others)) = runs.split_first() else { return Ok(()) };
     if let Some(run) = others.iter().find(|run| run.index != first.index) {

@@ -14,7 +14,7 @@ pub(crate) enum Mode {
     Explicit,
     /// Managed memory without any hint.
     Naive,
-    /// Managed memory with advice: the vectors are read-mostly, and the device is the preferred location of the results.
+    /// Managed memory with advice: the vectors are read-mostly; the results have the device as preferred location.
     Advised,
     /// Managed memory. The program prefetches the next batch during the work on the current one.
     Prefetched,

@@ -1,4 +1,4 @@
-//! How long unified memory takes, by size: on a GPU, and beside it what the simulated device says.
+//! Times of managed memory by size: measured on a GPU, beside those of the simulated device.
 //!
 //! ```console
 //! $ cargo run --release --example uvm_calibrate -- --device cuda --format csv > measured.csv
@@ -18,26 +18,26 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Times copies, prefetches and page faults by size. Unified memory of at most 2 GiB is in use at a time.
+/// Times copies, prefetches and page faults by size. At most 2 GiB of managed memory are in use at a time.
 #[derive(Parser)]
 struct Args {
-    /// Where. Figures of a simulated device are of virtual time.
+    /// The device. Times of a simulated device are virtual time.
     #[arg(long, value_enum, default_value_t = On::Sim)]
     device: On,
-    /// The simulated device, also beside a GPU.
+    /// The profile of the simulated device, also if it is compared with a GPU.
     #[arg(long, value_name = "NAME", default_value = "h100-pcie5", value_parser = profile)]
     profile: Profile,
-    /// Figures of a GPU that were taken earlier with --format csv, to compare a simulated device with; of several
-    /// files, the median of each figure.
+    /// Files of figures of a GPU, from --format csv, to compare the simulated device with. Of several files, the median
+    /// of each figure is used.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     against: Vec<PathBuf>,
-    /// How to print: a table of measured and simulated figures, or one CSV row for each figure of the device.
+    /// Output format: a table of measured and simulated figures, or one CSV row for each figure of the device.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Instead: let host and device fight over a page, so many times, and print how long each reading takes.
+    /// Instead, lets the host and the device read one page in turn, TURNS times, and prints the time of each read.
     #[arg(long, value_name = "TURNS")]
     fight: Option<usize>,
-    /// The largest size.
+    /// The largest size in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     most: usize,
 }
@@ -54,7 +54,7 @@ enum Format {
     Csv,
 }
 
-/// Sizes, and how often each is timed.
+/// Sizes in bytes, each with its number of repetitions.
 const SIZES: [(usize, usize); 8] = [
     (4 << 10, 31),
     (64 << 10, 31),
@@ -132,17 +132,17 @@ fn measure(device: Device, most: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let rig = Rig::new(device)?;
     let mut rows = Vec::new();
     for (bytes, repetitions) in SIZES.into_iter().filter(|(bytes, _)| *bytes <= most) {
-        // Virtual time is the same every time.
+        // Virtual time is the same in each repetition.
         let repetitions = if rig.device.is_simulated() { 1 } else { repetitions };
         rows.extend(rig.measure(bytes, repetitions)?);
     }
     Ok(rows)
 }
 
-/// Operation, bytes, nanoseconds.
+/// Rows of operation, bytes and nanoseconds.
 type Measured = Vec<(String, usize, u64)>;
 
-/// The middle one of the figures of an operation and a size, in microseconds.
+/// Returns the median of the figures of an operation and a size, in microseconds.
 fn median(measured: &Measured, operation: &str, bytes: usize) -> Option<f64> {
     let mut figures: Vec<_> =
         measured.iter().filter(|(name, size, _)| name == operation && *size == bytes).map(|(_, _, ns)| *ns).collect();
@@ -150,7 +150,7 @@ fn median(measured: &Measured, operation: &str, bytes: usize) -> Option<f64> {
     figures.get(figures.len() / 2).map(|ns| *ns as f64 / 1e3)
 }
 
-/// The rows of a file.
+/// Returns the rows of a file.
 fn earlier(text: &str) -> Result<Measured, String> {
     let mut measured = Vec::new();
     for (i, line) in text.lines().enumerate().skip(1) {

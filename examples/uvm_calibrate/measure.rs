@@ -11,7 +11,7 @@ type Unified = Buffer<u8, ManagedResource>;
 const PAGE: usize = 4096;
 const REST: Duration = Duration::from_millis(2);
 
-/// What is timed; each from a call to the end of a wait for the stream, unless it says otherwise.
+/// The timed operations. A time runs from the call to the end of a wait for the stream, unless the name says otherwise.
 pub(crate) const OPERATIONS: [&str; 10] = [
     "copy pinned to device",
     "copy device to pinned",
@@ -45,7 +45,7 @@ impl Row {
     }
 }
 
-/// A device and what is timed on it.
+/// A device, and the memory that is timed on it.
 pub(crate) struct Rig {
     pub(crate) device: Device,
     stream: Stream,
@@ -62,7 +62,7 @@ impl Rig {
         Ok(Self { stream: Stream::new(&device)?, device, touch, start: Instant::now() })
     }
 
-    /// Real time on a GPU, virtual time on a simulated device.
+    /// Returns real time on a GPU, and virtual time on a simulated device.
     fn now(&self) -> u64 {
         let elapsed = match self.device.simulator() {
             Some(simulator) => simulator.clock(),
@@ -71,11 +71,11 @@ impl Rig {
         elapsed.as_nanos() as u64
     }
 
-    /// Lets things calm down: the driver takes pages that go to and fro within half a millisecond for thrashing.
+    /// Waits, because the driver treats pages that migrate back and forth within half a millisecond as thrashing.
     fn rest(&self) {
         match self.device.simulator() {
             Some(simulator) => simulator.pass_time(REST),
-            // A thread that sleeps takes its time to wake up, and so do the caches.
+            // A sleeping thread wakes up late, and with cold caches.
             None => {
                 let start = Instant::now();
                 while start.elapsed() < REST {
@@ -92,7 +92,7 @@ impl Rig {
         Ok(self.now() - start)
     }
 
-    /// Times all operations on `bytes` bytes, `repetitions` times each, after one that is not counted.
+    /// Times all operations on `bytes` bytes, `repetitions` times each, after one run that is not counted.
     pub(crate) fn measure(&self, bytes: usize, repetitions: usize) -> Outcome<Vec<Row>> {
         let mut rows = Vec::new();
         for times in self.copies(bytes, repetitions)?.into_iter().chain(self.unified(bytes, repetitions)?) {
@@ -154,8 +154,8 @@ impl Rig {
         Ok(times)
     }
 
-    /// Device and host read the first byte of a 2 MiB buffer in turn, without rest: nanoseconds of each reading. The
-    /// driver takes that for thrashing.
+    /// Lets the device and the host read the first byte of a 2 MiB buffer in turn, without pauses, and returns the
+    /// nanoseconds of each read. The driver treats this as thrashing.
     pub(crate) fn fight(&self, turns: usize) -> Outcome<Vec<[u64; 2]>> {
         let mut buffer = self.zeroed(2 << 20)?;
         self.move_to(&buffer, Location::Host)?;
@@ -183,7 +183,7 @@ impl Rig {
         Ok(self.stream.synchronize()?)
     }
 
-    /// Zeroes all of it on the device.
+    /// Sets the whole buffer to zero on the device.
     fn fill(&self, buffer: &mut Unified) -> Outcome<()> {
         let len = buffer.len();
         // SAFETY: no element is left.
@@ -208,7 +208,7 @@ impl Rig {
     }
 }
 
-/// One byte of each page.
+/// Reads one byte of each page.
 fn host_reads(buffer: &Unified) -> Outcome<()> {
     let bytes = buffer.host_read()?;
     let sum = bytes.iter().step_by(PAGE).fold(0, |sum: u64, byte| sum + u64::from(*byte));

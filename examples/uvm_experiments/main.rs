@@ -1,11 +1,11 @@
-//! The simulated device against the 22 validation experiments: expected, simulated, error; misses included.
+//! The simulated device in the 22 validation experiments: expected and simulated figures and their error, with misses.
 //!
 //! ```console
 //! $ cargo run --release --example uvm_experiments
 //! $ cargo run --release --example uvm_experiments -- --format json
 //! ```
 //!
-//! Of the experiments 8 to 16, which have figures, 8, 9 and 13 are what profiles were fitted to; the others are blind.
+//! Experiments 8 to 16 have figures. The profiles were fitted to those of 8, 9 and 13; the others are predictions.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -22,10 +22,10 @@ mod trace;
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
 
-/// Prints what the simulated device makes of the 22 validation experiments, beside what is expected.
+/// Prints the results of the 22 validation experiments on the simulated device, beside the expected ones.
 #[derive(Parser)]
 struct Args {
-    /// How to print: a table, or one line of JSON.
+    /// Output format: a table, or one line of JSON.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }

@@ -1,4 +1,4 @@
-//! A simulated device, and what experiments do with it.
+//! A simulated device, and the operations of the experiments.
 
 use cumem::kernel::{AccessMode, HostKernel, Pattern};
 use cumem::sim::{DeviceStatistics, Profile};
@@ -52,14 +52,14 @@ impl Rig {
         Ok(self.simulator().access_from_host(start, range.len(), mode)?)
     }
 
-    /// One thread of the device does, unless the kernel says otherwise.
+    /// Touches the pages of a range from one thread of the device.
     pub(crate) fn device(&self, buffer: &Unified, range: Range<usize>, mode: AccessMode) -> Outcome<()> {
         self.run(touching(HostKernel::new("touch", |_| ()), buffer, range, mode))
     }
 
-    /// Runs a kernel that touches no byte.
+    /// Runs a kernel that declares accesses and reads no byte.
     pub(crate) fn run(&self, kernel: HostKernel) -> Outcome<()> {
-        // SAFETY: the buffers of an experiment live until its end, and no byte is touched.
+        // SAFETY: the buffers of an experiment live until its end, and the kernel accesses no byte.
         unsafe { self.stream.launch_host(kernel) }?;
         Ok(self.stream.synchronize()?)
     }
@@ -74,7 +74,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Bytes of a range that are at a location.
+    /// Returns the bytes of a range that are at a location.
     pub(crate) fn at(&self, buffer: &Unified, range: Range<usize>, location: Location) -> u64 {
         let start = buffer.as_ptr().wrapping_add(range.start);
         self.simulator().residency(start, range.len()).map_or(0, |residency| residency.on(location))
@@ -84,14 +84,14 @@ impl Rig {
         self.simulator().statistics(self.device.id()).expect("the device is the simulator's")
     }
 
-    /// Virtual microseconds that something takes.
+    /// Returns the virtual microseconds that `what` takes.
     pub(crate) fn micros(&self, what: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
         let before = self.simulator().clock();
         what()?;
         Ok((self.simulator().clock() - before).as_nanos() as f64 / 1e3)
     }
 
-    /// Waits long enough that nothing is taken for thrashing.
+    /// Waits long enough that no access counts as thrashing.
     pub(crate) fn rest(&self) {
         self.simulator().pass_time(Duration::from_millis(1));
     }
@@ -126,7 +126,7 @@ pub(crate) fn walk(buffer: &Unified, pattern: Pattern, in_flight: usize) -> Host
     touching(kernel, buffer, 0..buffer.capacity(), AccessMode::Write).in_order(pattern)
 }
 
-/// Whether the driver found no memory.
+/// Reports whether the driver was out of memory.
 pub(crate) fn out_of_memory<T>(result: Outcome<T>) -> bool {
     let error = result.err();
     error.and_then(|error| error.downcast::<cumem::AllocError>().ok()).is_some_and(|error| error.is_out_of_memory())

@@ -1,4 +1,4 @@
-//! Experiments 18 to 21: signs and orders.
+//! Experiments 18 to 21: the sign of a difference, or the order of results.
 
 use crate::rig::{MIB, Outcome, Rig};
 use crate::table::{Basis, Experiment, Row};

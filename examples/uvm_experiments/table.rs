@@ -1,8 +1,8 @@
-//! A row of the table: what was expected, what was simulated, and what the comparison is worth.
+//! A row of the table: the expected and the simulated figure, and the weight of the comparison.
 
 use serde::Serialize;
 
-/// What a comparison is worth.
+/// The weight of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Basis {
@@ -10,7 +10,7 @@ pub(crate) enum Basis {
     Exact,
     /// The profile was fitted to this figure.
     Calibrated,
-    /// It was not.
+    /// The profile was not fitted to this figure.
     Blind,
     /// Only a sign or an order was reported.
     Qualitative,
@@ -30,11 +30,11 @@ pub(crate) struct Row {
     pub(crate) tolerance_percent: f64,
     pub(crate) holds: bool,
     pub(crate) basis: Basis,
-    /// Who says what is expected, or why nothing is simulated.
+    /// The source of the expected figure, or the reason why none is simulated.
     pub(crate) source: &'static str,
 }
 
-/// The rows of one experiment, with what they have in common.
+/// The rows of one experiment, and their common fields.
 pub(crate) struct Experiment {
     number: u8,
     basis: Basis,
@@ -58,7 +58,7 @@ impl Experiment {
         self.add(what.into(), (expected.0, Some(expected.1)), Some(simulated))
     }
 
-    /// A figure that is expected to be so large, or larger.
+    /// Adds a figure with an expected minimum.
     pub(crate) fn at_least(self, what: impl Into<String>, expected: f64, simulated: f64) -> Self {
         self.add(what.into(), (expected, None), Some(simulated))
     }
@@ -98,7 +98,7 @@ impl Experiment {
     }
 }
 
-/// A number with as many digits as it deserves.
+/// Formats a number with the digits that are significant.
 fn short(value: f64) -> String {
     match value {
         v if v.fract() == 0.0 && v.abs() < 1e9 => format!("{v}"),
@@ -107,7 +107,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The table, for people.
+/// Prints the table for people.
 pub(crate) fn print(rows: &[Row]) {
     println!("Simulated figures beside expected ones. No simulated figure is a measurement.\n");
     println!(

@@ -1,14 +1,13 @@
-//! Which pages fault and which move, for an access order from a file: by the rules of the driver, on a simulated
-//! device.
+//! The page faults and transfers of an access order from a file, by the driver's rules, on a simulated device.
 //!
 //! ```console
 //! $ cargo run --release --example uvm_trace -- examples/data/uvm/p1.csv
 //! ```
 //!
 //! A file has lines `alloc,NAME,BYTES` and `access,PROCESSOR,NAME,OFFSET,BYTES,read|write`, with processor `cpu` or
-//! `gpu0` and decimal numbers; `#` starts a comment. An access touches each 4 KiB page of its bytes, ascending. What
-//! comes out is one line per event, in order: `fault,PROCESSOR,NAME,OFFSET`, `transfer,h2d|d2h,NAME,OFFSET,BYTES`;
-//! then totals, of transfers with their bytes.
+//! `gpu0` and decimal numbers; `#` starts a comment. An access touches each 4 KiB page of its bytes, ascending. The
+//! output is one line for each event, in order: `fault,PROCESSOR,NAME,OFFSET` or `transfer,h2d|d2h,NAME,OFFSET,BYTES`.
+//! Totals follow, those of transfers with their bytes.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -25,7 +24,7 @@ use trace::{Event, Totals, Trace};
 /// Prints the page faults and transfers that the simulated driver makes of an access order.
 #[derive(Parser)]
 struct Args {
-    /// The accesses.
+    /// The file of accesses.
     accesses: PathBuf,
     /// The simulated device.
     #[arg(long, value_name = "NAME", default_value = "gtx1080ti", value_parser = profile)]

@@ -1,4 +1,4 @@
-//! Access orders from text, and what the simulated driver makes of them.
+//! Access orders from text, and the faults and transfers that the simulated driver makes of them.
 
 use cumem::kernel::{AccessMode, HostKernel};
 use cumem::sim::{JournalEvent, Profile};
@@ -11,10 +11,10 @@ use std::time::Duration;
 /// after each: the driver's window is half a millisecond.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A line that means nothing, or that failed.
+/// A line that cannot be read, or whose access failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TraceError {
-    /// Seen when the text was read.
+    /// The line cannot be read.
     #[error("line {line}: {problem}")]
     Malformed { line: usize, problem: String },
     /// The simulated driver refused the allocation.
@@ -23,12 +23,12 @@ pub(crate) enum TraceError {
     /// The simulated driver refused the access.
     #[error("line {line}: the access failed")]
     Access { line: usize, source: DeviceError },
-    /// There is no such device.
+    /// The device does not exist.
     #[error("the simulated device could not be created")]
     Device(#[from] DeviceError),
 }
 
-/// Who touches memory.
+/// The processor that accesses memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Processor {
     Cpu,
@@ -44,7 +44,7 @@ impl fmt::Display for Processor {
     }
 }
 
-/// What one line says.
+/// The content of one line.
 #[derive(Debug)]
 enum Step {
     Alloc {
@@ -60,15 +60,15 @@ enum Step {
     },
 }
 
-/// An access order.
+/// An access order: allocations and accesses.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     steps: Vec<(usize, Step)>,
-    /// Of the allocations, in their order, with their sizes.
+    /// Names and sizes of the allocations, in order.
     names: Vec<(String, usize)>,
 }
 
-/// Something that happened; `of` is the allocation's name.
+/// A fault or a transfer; `of` is the allocation's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A processor touched a page that it could not reach.
@@ -136,7 +136,7 @@ impl Trace {
     /// a `#` mean nothing.
     pub(crate) fn parse(text: &str) -> Result<Self, TraceError> {
         let mut trace = Self::default();
-        // Some editors begin a file with a byte order mark.
+        // Some editors write a byte order mark at the start of a file.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (i, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -193,12 +193,12 @@ impl Trace {
         }
     }
 
-    /// Carries the accesses out on a device of this profile, one after the other.
+    /// Executes the accesses one after the other on a device of this profile.
     pub(crate) fn run(&self, profile: Profile) -> Result<Vec<Event>, TraceError> {
         self.run_on(&Device::simulated(profile).map_err(DeviceError::from)?)
     }
 
-    /// The same on a simulated device.
+    /// Executes the accesses on a simulated device.
     pub(crate) fn run_on(&self, device: &Device) -> Result<Vec<Event>, TraceError> {
         let stream = Stream::new(device).map_err(DeviceError::from)?;
         let resource = ManagedResource::new(device).map_err(DeviceError::from)?;
@@ -260,7 +260,7 @@ fn access(
         AccessMode::Read => kernel.reads(addr, range.len()),
         AccessMode::Write => kernel.writes(addr, range.len()),
     };
-    // SAFETY: the buffer is alive until after the wait; the kernel looks at no byte.
+    // SAFETY: the buffer lives until after the wait, and the kernel accesses no byte.
     unsafe { stream.launch_host(kernel) }?;
     stream.synchronize()
 }
