@@ -5,6 +5,7 @@
 //! ```
 
 use clap::{Parser, ValueEnum};
+use cumem::error::ErrorReport;
 use cumem::sim::Profile;
 use cumem::{Device, DeviceError, LayerExt};
 use cumem_adaptors::{AnyStack, PoolState, StackSpec, StatisticsState};
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", ErrorReport::of(error.as_ref()));
             ExitCode::FAILURE
         }
     }

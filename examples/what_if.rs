@@ -6,6 +6,7 @@
 //! ```
 
 use clap::{Parser, ValueEnum};
+use cumem::error::ErrorReport;
 use cumem::sim::Profile;
 use cumem_adaptors::{Size, StackSpec};
 use cumem_replay::Trace;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", ErrorReport::of(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -62,6 +62,6 @@ impl fmt::Display for SuiteReport {
         if !self.failed.is_empty() {
             write!(f, " (CUMEM_SEED={})", self.seed)?;
         }
-        self.failed.iter().try_for_each(|(check, broken)| write!(f, "\n  {check}: {broken}"))
+        self.failed.iter().try_for_each(|(check, broken)| write!(f, "\n  {check}: {}", broken.report()))
     }
 }

@@ -1,6 +1,6 @@
 //! [`Suite`]: the factory of a resource, the expectations, and the run of all checks.
 
-use crate::broken::{Broken, Outcome, Verdict, ensure};
+use crate::broken::{BoxError, Broken, Outcome, Verdict, ensure};
 use crate::checks::{Check, checks};
 use crate::contents::Contents;
 use crate::effort::seed;
@@ -8,7 +8,7 @@ use crate::expectations::Expectations;
 use crate::holdings::Holdings;
 use crate::place::Place;
 use crate::report::SuiteReport;
-use crate::subject::{BoxError, Subject};
+use crate::subject::Subject;
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::sim::Simulator;
 use cumem::{Device, DeviceError, MemoryResource, Stream};
@@ -99,7 +99,7 @@ where
     fn run_check(&self, check: &Check<R>, device: &Device) -> Result<Verdict, Broken> {
         let before = Holdings::of(device)?;
         let subject = Subject {
-            resource: (self.make)(device).map_err(|error| Broken::new(format!("was not made: {error}")))?,
+            resource: (self.make)(device).map_err(|error| Broken::new("the resource was not made").because(error))?,
             device: device.clone(),
             stream: Stream::new(device)?,
             contents: (self.touch)(device)?,

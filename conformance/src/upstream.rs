@@ -1,8 +1,8 @@
 //! [`TestUpstream`]: the upstream of an adaptor under test.
 
+use crate::broken::BoxError;
 use crate::fail_nth::FailNth;
 use crate::ledger::BlockLedger;
-use crate::subject::BoxError;
 use cumem::{Device, ManagedResource};
 
 /// The upstream of an adaptor under test: managed memory, over which every adaptor may be built, with a ledger over it

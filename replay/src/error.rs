@@ -1,6 +1,6 @@
 //! The errors of reading a trace and of replaying it.
 
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, ErrorReport};
 use cumem::{AllocError, DeviceError, DriverError};
 use std::io;
 
@@ -9,7 +9,7 @@ use std::io;
 #[non_exhaustive]
 pub enum TraceError {
     /// The file cannot be opened.
-    #[error("cannot open {name}: {source}")]
+    #[error("cannot open {name}")]
     Open {
         /// The trace.
         name: String,
@@ -17,7 +17,7 @@ pub enum TraceError {
         source: io::Error,
     },
     /// The file could not be read or unpacked to its end.
-    #[error("cannot read {name} past line {line}: {source}")]
+    #[error("cannot read {name} past line {line}")]
     Read {
         /// The trace.
         name: String,
@@ -27,13 +27,14 @@ pub enum TraceError {
         source: io::Error,
     },
     /// A line is malformed, or contradicts an earlier line.
-    #[error("{name}, line {line}: {problem}")]
+    #[error("{name} is malformed in line {line}")]
     Malformed {
         /// The trace.
         name: String,
         /// The line, counted from 1.
         line: u64,
         /// The problem of the line.
+        #[source]
         problem: Malformed,
     },
     /// The trace holds no allocation.
@@ -42,6 +43,13 @@ pub enum TraceError {
         /// The trace.
         name: String,
     },
+}
+
+impl TraceError {
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
+    }
 }
 
 /// The problem of a line of a trace.
@@ -126,7 +134,7 @@ pub enum Malformed {
 #[non_exhaustive]
 pub enum ReplayError {
     /// An allocation failed for another reason than running out of memory.
-    #[error("{trace}, line {line}: {size} bytes could not be allocated")]
+    #[error("{size} bytes could not be allocated in line {line} of {trace}")]
     Allocate {
         /// The trace.
         trace: String,
@@ -138,7 +146,7 @@ pub enum ReplayError {
         source: AllocError,
     },
     /// The resource did not take a block back.
-    #[error("{trace}, line {line}: a block could not be freed")]
+    #[error("a block could not be freed in line {line} of {trace}")]
     Deallocate {
         /// The trace.
         trace: String,
@@ -150,6 +158,13 @@ pub enum ReplayError {
     /// A stream could not be created, or reported an error of its work.
     #[error(transparent)]
     Device(#[from] DeviceError),
+}
+
+impl ReplayError {
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
+    }
 }
 
 impl From<DriverError> for ReplayError {

@@ -28,7 +28,7 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
     ///
     /// # Errors
     ///
-    /// Returns [`ReplayError::Driver`] if a stream cannot be created.
+    /// Returns [`ReplayError::Device`] if a stream cannot be created.
     pub fn new(trace: &'a Trace, resource: &'a R) -> Result<Self, ReplayError> {
         let device = resource.device();
         let streams = trace.streams().iter().map(|_| Stream::new(device)).collect::<Result<_, _>>()?;
@@ -45,7 +45,7 @@ impl<'a, R: MemoryResource + ?Sized> Player<'a, R> {
     ///
     /// - Returns [`ReplayError::Allocate`] if an allocation fails for another reason than running out of memory.
     /// - Returns [`ReplayError::Deallocate`] if the resource does not take a block back.
-    /// - Returns [`ReplayError::Driver`] if a stream reports an error.
+    /// - Returns [`ReplayError::Device`] if a stream reports an error.
     ///
     /// The first two name the line. Blocks that are live then are freed when the player is dropped.
     pub fn pass(&mut self, mut progress: impl FnMut(usize)) -> Result<Pass, ReplayError> {

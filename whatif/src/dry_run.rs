@@ -4,24 +4,25 @@ use crate::figures::{DryRun, LayerFigures, Provenances};
 use crate::setting::{Setting, WhatIfError};
 use crate::timeline::LocationBytes;
 use crate::watch::{Record, Watch, lock, without_device_id};
-use cumem::layer::Beneath;
-use cumem::layer::Described;
+use cumem::error::ErrorReport;
+use cumem::layer::{Beneath, Described};
 use cumem::sim::{LiveAllocations, Simulator};
 use cumem::{AnyResource, Device, Layer, MemoryResource};
 use cumem_adaptors::{AnyStack, LimiterState, StatisticsState};
 use cumem_replay::{Player, ReplayError, Trace};
-use std::fmt;
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 /// Runs `program` on the stack of the setting, on a new simulated device, and returns what the run needed.
 ///
-/// If memory runs out or the program fails, the result contains it; neither is an error of this function.
+/// If memory runs out or the program fails, the result contains the error with its causes; neither is an error of this
+/// function.
 /// The program must drop everything that it creates before it returns.
 ///
 /// # Errors
 ///
 /// Returns [`WhatIfError`] if the profile is not valid, or if the stack cannot be created on the device.
-pub fn dry_run<E: fmt::Display>(
+pub fn dry_run<E: Into<Box<dyn Error>>>(
     setting: &Setting,
     program: impl FnOnce(&AnyStack) -> Result<(), E>,
 ) -> Result<DryRun, WhatIfError> {
@@ -36,7 +37,8 @@ pub fn dry_run<E: fmt::Display>(
     let record = Arc::new(Mutex::new(Record::default()));
     let stack = watched(stack, &record, setting.touched);
 
-    let ended = program(&stack).map_err(|error| without_device_id(&error.to_string(), &device));
+    let ended =
+        program(&stack).map_err(|error| without_device_id(&ErrorReport::of(&*error.into()).to_string(), &device));
     let idle = device.synchronize().map_err(|error| without_device_id(&error.to_string(), &device));
 
     let snapshots = simulator.take_snapshots();

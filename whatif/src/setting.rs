@@ -1,5 +1,6 @@
 //! [`Setting`]: a device, a limit and a stack to try.
 
+use cumem::error::ErrorReport;
 use cumem::sim::{Profile, ProfileError};
 use cumem::{DeviceError, DriverError};
 use cumem_adaptors::{Size, SpecError, StackSpec};
@@ -43,6 +44,13 @@ pub enum WhatIfError {
     /// The profile is not valid, or a call to the device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+}
+
+impl WhatIfError {
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
+    }
 }
 
 impl From<ProfileError> for WhatIfError {

@@ -50,7 +50,7 @@ fn where_it_does_not_fit_the_refused_allocation_is_named() {
     // The program returns the error of its second allocation.
     assert_eq!((run.requests, run.out_of_memory_count), (2, 1));
     assert_eq!((run.out_of_memory[0].request, run.out_of_memory[0].bytes), (2, 8 << 20));
-    assert!(run.out_of_memory[0].error.ends_with("6291456 of 14680064 are free on the device"), "{run}");
+    assert!(run.out_of_memory[0].error.ends_with("6 MiB of 14 MiB are free on the device"), "{run}");
     assert_eq!(run.error.as_ref(), Some(&run.out_of_memory[0].error));
     assert_eq!(run.layers[0].failures, 1);
     assert_eq!(run.left_behind, None);
@@ -102,7 +102,7 @@ fn what_is_left_behind_is_said() {
 #[test]
 fn a_setting_that_cannot_be_is_an_error() {
     let error = dry_run(&setting(3 * MIB, "device"), program).unwrap_err();
-    assert!(matches!(&error, WhatIfError::Device(_)) && error.to_string().contains("capacity"), "{error}");
+    assert!(matches!(&error, WhatIfError::Device(_)) && error.report().to_string().contains("capacity"), "{error}");
     let wsl = Setting::new(Profile::wsl(), StackSpec::parse("managed | prefetch").unwrap());
     let error = dry_run(&wsl, program).unwrap_err();
     assert!(matches!(error, WhatIfError::Stack(_)), "{error}");
