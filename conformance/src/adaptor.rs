@@ -17,6 +17,13 @@ use std::mem;
 
 /// All checks for an adaptor: those of a [`Suite`], with a ledger under the adaptor that must balance after each check,
 /// and those in which the upstream fails.
+///
+/// ```
+/// use cumem_conformance::{AdaptorSuite, BlockLedger, Place};
+///
+/// let report = AdaptorSuite::new(|upstream| Ok(BlockLedger::new(upstream))).run(&Place::simulated());
+/// assert!(report.passed().contains(&"upstream_runs_dry"), "{report}");
+/// ```
 #[must_use = "a suite that does not run checks nothing"]
 pub struct AdaptorSuite<F> {
     make: F,

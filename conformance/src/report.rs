@@ -4,6 +4,15 @@ use crate::broken::{Broken, Verdict};
 use std::fmt;
 
 /// The result of a run of the suite.
+///
+/// ```
+/// use cumem::PinnedResource;
+/// use cumem_conformance::{Place, Suite};
+///
+/// let report = Suite::new(|device| Ok(PinnedResource::new(device))).run(&Place::simulated());
+/// report.assert(); // prints one line, or panics with the checks that failed
+/// assert!(report.passed().contains(&"zero_bytes"));
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a report that is dropped hides failed checks; call `assert`"]
 pub struct SuiteReport {

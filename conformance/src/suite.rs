@@ -22,6 +22,14 @@ pub(crate) type Touch<K> = fn(&Device) -> Result<Contents<K>, DeviceError>;
 ///
 /// The macros [`conformance!`](crate::conformance!) and [`adaptor_conformance!`](crate::adaptor_conformance!) create
 /// and run a suite in one line.
+///
+/// ```
+/// use cumem::CudaResource;
+/// use cumem_conformance::{Place, Suite};
+///
+/// let report = Suite::new(|device| Ok(CudaResource::new(device))).through_device().run(&Place::simulated());
+/// assert!(report.failed().is_empty(), "{report}");
+/// ```
 #[must_use = "a suite that does not run checks nothing"]
 pub struct Suite<R: MemoryResource, F> {
     make: F,

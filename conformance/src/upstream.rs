@@ -11,6 +11,20 @@ pub type TestUpstream = FailNth<BlockLedger<ManagedResource>>;
 
 /// Creates a [`TestUpstream`] on `device`.
 ///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, Device, MemoryResource, Stream};
+/// use cumem_conformance::test_upstream;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let upstream = test_upstream(&device)?;
+/// upstream.faults().fail_allocation(1);
+/// let stream = Stream::new(&device)?;
+/// assert!(upstream.allocate(&stream, layout::bytes(256)?).unwrap_err().is_out_of_memory());
+/// upstream.upstream().book().settle()?; // no block is live
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+///
 /// # Errors
 ///
 /// Returns an error if the device has no managed memory.

@@ -5,6 +5,15 @@ use cumem::{AllocError, DeviceError, DriverError};
 use std::io;
 
 /// The error of a trace that cannot be replayed.
+///
+/// ```
+/// use cumem_replay::{Malformed, Trace, TraceError};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,free,0x100,1024,0\n";
+/// let error = Trace::parse(log.as_bytes(), "log.csv").unwrap_err();
+/// assert_eq!(error.to_string(), "log.csv is malformed in line 2");
+/// assert!(matches!(error, TraceError::Malformed { problem: Malformed::NotAllocated { pointer: 0x100 }, .. }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
@@ -53,6 +62,17 @@ impl TraceError {
 }
 
 /// The problem of a line of a trace.
+///
+/// ```
+/// use cumem_replay::Trace;
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,realloc,0x100,1024,0\n";
+/// let error = Trace::parse(log.as_bytes(), "log.csv").unwrap_err();
+/// assert_eq!(
+///     error.report().to_string(),
+///     "log.csv is malformed in line 2: expected the action `allocate`, `free` or `allocate failure`, found `realloc`"
+/// );
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -130,6 +150,23 @@ pub enum Malformed {
 }
 
 /// The error of a replay that did not finish. It has no figures.
+///
+/// ```
+/// use cumem::error::CudaErrorCode;
+/// use cumem::sim::{FaultCall, Profile};
+/// use cumem::{CudaResource, Device};
+/// use cumem_replay::{Replay, ReplayError, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "log.csv")?;
+/// let device = Device::simulated(Profile::default())?;
+/// let simulator = device.simulator().expect("it is simulated");
+/// simulator.fail_nth(FaultCall::AllocateDevice, 1, CudaErrorCode::UNKNOWN);
+/// let error = Replay::new(&trace).run(&CudaResource::new(&device)).unwrap_err();
+/// assert_eq!(error.to_string(), "1024 bytes could not be allocated in line 2 of log.csv");
+/// assert!(matches!(error, ReplayError::Allocate { line: 2, size: 1024, .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
