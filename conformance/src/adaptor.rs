@@ -1,13 +1,12 @@
 //! [`AdaptorSuite`]: all checks for an adaptor, and for its behavior when its upstream fails.
 
-use crate::broken::{Broken, Outcome, Verdict};
+use crate::broken::{BoxError, Broken, Outcome, Verdict};
 use crate::expectations::Expectations;
 use crate::faults::{FaultCheck, fault_checks};
 use crate::ledger::LedgerBook;
 use crate::live::Violation;
 use crate::place::Place;
 use crate::report::SuiteReport;
-use crate::subject::BoxError;
 use crate::suite::{Suite, unless_it_panics};
 use crate::upstream::{TestUpstream, test_upstream};
 use cumem::kind::Managed;
@@ -18,6 +17,13 @@ use std::mem;
 
 /// All checks for an adaptor: those of a [`Suite`], with a ledger under the adaptor that must balance after each check,
 /// and those in which the upstream fails.
+///
+/// ```
+/// use cumem_conformance::{AdaptorSuite, BlockLedger, Place};
+///
+/// let report = AdaptorSuite::new(|upstream| Ok(BlockLedger::new(upstream))).run(&Place::simulated());
+/// assert!(report.passed().contains(&"upstream_runs_dry"), "{report}");
+/// ```
 #[must_use = "a suite that does not run checks nothing"]
 pub struct AdaptorSuite<F> {
     make: F,
@@ -76,7 +82,7 @@ fn settle(book: &LedgerBook, check: &str) -> Outcome {
     if unsettled.violations.is_empty() && unsettled.outstanding.is_empty() {
         return Ok(());
     }
-    Err(Broken::new(format!("beneath it, {unsettled}")))
+    Err(Broken::new("the adaptor used its upstream wrongly").because(unsettled))
 }
 
 impl<F> fmt::Debug for AdaptorSuite<F> {

@@ -1,49 +1,79 @@
 //! [`Broken`]: a sentence about a promise that a resource broke.
 
 use crate::live::Violation;
+use cumem::error::ErrorReport;
 use cumem::sim::ProfileError;
 use cumem::{DeallocError, DeviceError, DriverError};
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
-/// A broken promise of a resource's contract, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken(String);
+/// A promise of the contract that a resource broke.
+///
+/// Its sentence describes what the resource did. If the resource returned an error, that error is the
+/// [`source`](Error::source).
+///
+/// ```
+/// use cumem_conformance::Broken;
+///
+/// let broken = Broken::new("two live blocks overlap");
+/// assert_eq!(broken.to_string(), "two live blocks overlap");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Broken {
+    sentence: String,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
 
 impl Broken {
     /// Creates the error from a sentence that describes what the resource did.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), cause: None }
+    }
+
+    /// Sets the error that the resource returned.
+    pub(crate) fn because(self, cause: impl Into<BoxError>) -> Self {
+        Self { cause: Some(cause.into().into()), ..self }
     }
 
     /// Adds the place where it was found in front of the sentence.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
-        Self(format!("{place}: {}", self.0))
+        Self { sentence: format!("{place}: {}", self.sentence), ..self }
+    }
+
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
     }
 }
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.sentence)
     }
 }
 
-impl std::error::Error for Broken {}
+impl Error for Broken {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
 
 impl From<Violation> for Broken {
     fn from(violation: Violation) -> Self {
-        Self(violation.to_string())
+        Self::new(violation.to_string())
     }
 }
 
 impl From<DeallocError> for Broken {
     fn from(error: DeallocError) -> Self {
-        Self(format!("refused a block of its own: {}", error.report()))
+        Self::new("the resource refused a block that it made").because(error.reason)
     }
 }
 
 impl From<DeviceError> for Broken {
     fn from(error: DeviceError) -> Self {
-        Self(format!("the device failed: {}", error.report()))
+        Self::new("the device failed").because(error)
     }
 }
 
@@ -58,6 +88,9 @@ impl From<ProfileError> for Broken {
         DeviceError::from(error).into()
     }
 }
+
+/// The error of a factory.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The result of a check that cannot be skipped.
 pub(crate) type Outcome = Result<(), Broken>;

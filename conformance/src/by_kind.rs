@@ -4,8 +4,8 @@
 //! the compiler selects among three methods of the same name. It takes the first that applies, by the number of
 //! references.
 
+use crate::broken::BoxError;
 use crate::contents::Contents;
-use crate::subject::BoxError;
 use crate::suite::Touch;
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::{Device, MemoryKind, MemoryResource};

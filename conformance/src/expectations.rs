@@ -3,6 +3,16 @@
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 
 /// Where a resource may differ without breaking its contract. The default suits every resource of cumem.
+///
+/// ```
+/// use cumem::HostResource;
+/// use cumem_conformance::{Expectations, Place, Suite};
+///
+/// // Host memory can have larger alignments than CUDA's 256 bytes.
+/// let expectations = Expectations::default().max_alignment(1 << 20);
+/// let suite = Suite::new(|device| Ok(HostResource::new(device))).expecting(expectations);
+/// suite.run(&Place::simulated()).assert();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Expectations {
     pub(crate) max_alignment: usize,

@@ -13,6 +13,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// An adaptor that passes every call on, except for the calls that its [faults](Self::faults) make fail.
 ///
 /// An allocation that fails does not reach the upstream. A deallocation that fails returns the block.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, Device, ManagedResource, MemoryResource, Stream};
+/// use cumem_conformance::FailNth;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = FailNth::new(ManagedResource::new(&device)?);
+/// resource.faults().fail_allocation(1);
+/// assert!(resource.allocate(&stream, layout::bytes(64)?).unwrap_err().is_out_of_memory());
+/// let block = resource.allocate(&stream, layout::bytes(64)?)?; // only the first one fails
+/// # // SAFETY: no work uses the block, and nothing refers to its memory.
+/// # unsafe { resource.deallocate(&stream, block) }?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FailNth<U> {
     faults: Faults,
@@ -20,6 +36,23 @@ pub struct FailNth<U> {
 }
 
 /// The calls of a [`FailNth`] that fail. Clones share their state.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, Device, ManagedResource, MemoryResource, Stream};
+/// use cumem_conformance::FailNth;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let resource = FailNth::new(ManagedResource::new(&device)?);
+/// let faults = resource.faults();
+/// faults.fail_allocations_from(1);
+/// for _ in 0..3 {
+///     resource.allocate(&stream, layout::bytes(64)?).unwrap_err();
+/// }
+/// assert_eq!((faults.calls(), faults.fired()), ((3, 0), 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<Plan>>);
 

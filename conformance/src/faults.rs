@@ -1,7 +1,7 @@
 //! Checks of an adaptor whose upstream keeps failing, or refuses a block: nothing is lost, nothing is counted, and the
 //! next request succeeds. (Failures of single driver calls are a check of every resource.)
 
-use crate::broken::{Broken, Outcome, ensure};
+use crate::broken::{BoxError, Broken, Outcome, ensure};
 use crate::checks::faults::SIZES;
 use crate::contents::Contents;
 use crate::effort::{scaled, seed};
@@ -9,8 +9,9 @@ use crate::fail_nth::Faults;
 use crate::ledger::LedgerBook;
 use crate::live::BlockId;
 use crate::program::Program;
-use crate::subject::{BoxError, bytes, check, get, put};
+use crate::subject::{bytes, check, get, put};
 use crate::upstream::{TestUpstream, test_upstream};
+use cumem::error::ErrorReport;
 use cumem::kind::Managed;
 use cumem::{Block, Device, MemoryResource, Stream};
 
@@ -35,7 +36,7 @@ pub(crate) fn fault_checks<R: MemoryResource<Kind = Managed>>() -> [FaultCheck<R
 fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
     for n in 1..=8 {
         let run = with_upstream(device, |upstream, faults, stream| {
-            let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
+            let resource = make(upstream).map_err(|error| Broken::new("the resource was not made").because(error))?;
             faults.fail_allocations_from(n);
             let mut blocks = Vec::new();
             for size in SIZES {
@@ -43,7 +44,9 @@ fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: M
                 for _ in 0..2 {
                     match resource.allocate(stream, bytes(size)) {
                         Ok(block) => blocks.push(check(&block, bytes(size)).map(|()| block)?),
-                        Err(error) => ensure!(error.is_out_of_memory(), "no longer an out-of-memory: {error}"),
+                        Err(error) => {
+                            ensure!(error.is_out_of_memory(), "no longer an out-of-memory: {}", error.report())
+                        }
                     }
                 }
             }
@@ -60,7 +63,7 @@ fn upstream_runs_dry<R: MemoryResource<Kind = Managed>>(device: &Device, make: M
 /// The upstream refuses a block once. The adaptor returns the block unchanged, or did not pass it to the upstream.
 fn upstream_refuses_a_block<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
     with_upstream(device, |upstream, faults, stream| {
-        let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
+        let resource = make(upstream).map_err(|error| Broken::new("the resource was not made").because(error))?;
         let kept = get(&resource, stream, bytes(1000))?;
         for size in SIZES {
             let block = get(&resource, stream, bytes(size))?;
@@ -69,7 +72,7 @@ fn upstream_refuses_a_block<R: MemoryResource<Kind = Managed>>(device: &Device, 
             // SAFETY: no work uses the block, and nothing refers to its memory.
             if let Err(error) = unsafe { resource.deallocate(stream, block) } {
                 let back = BlockId::of(&error.block);
-                ensure!(faults.fired() > 0, "refused {id} without a reason: {}", error.reason);
+                ensure!(faults.fired() > 0, "refused {id} without a reason: {}", ErrorReport::of(&error.reason));
                 ensure!(back == id, "refused {id}, and returned {back}");
                 put(&resource, stream, error.block).map_err(|broken| broken.at("the second time"))?;
             }
@@ -82,7 +85,7 @@ fn upstream_refuses_a_block<R: MemoryResource<Kind = Managed>>(device: &Device, 
 /// A random program runs to its end while one upstream allocation in seven fails.
 fn random_program_with_failures<R: MemoryResource<Kind = Managed>>(device: &Device, make: Make<'_, R>) -> Outcome {
     with_upstream(device, |upstream, faults, stream| {
-        let resource = make(upstream).map_err(|error| Broken::new(format!("was not made: {error}")))?;
+        let resource = make(upstream).map_err(|error| Broken::new("the resource was not made").because(error))?;
         faults.fail_one_allocation_in(7, seed());
         let streams = [stream.clone(), Stream::new(device)?];
         let program = Program::new(seed()).operations(scaled(1000));
@@ -95,10 +98,10 @@ fn with_upstream<T>(
     device: &Device,
     run: impl FnOnce(TestUpstream, &Faults, &Stream) -> Result<T, Broken>,
 ) -> Result<T, Broken> {
-    let upstream = test_upstream(device).map_err(|error| Broken::new(error.to_string()))?;
+    let upstream = test_upstream(device).map_err(|error| Broken::new("the upstream was not made").because(error))?;
     let (book, faults): (LedgerBook, Faults) = (upstream.upstream().book(), upstream.faults());
     let answer = run(upstream, &faults, &Stream::new(device)?)?;
-    book.settle().map_err(|unsettled| Broken::new(format!("beneath it, {unsettled}")))?;
+    book.settle().map_err(|unsettled| Broken::new("the adaptor used its upstream wrongly").because(unsettled))?;
     Ok(answer)
 }
 

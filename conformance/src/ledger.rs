@@ -16,6 +16,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// It finds blocks that overlap, are misaligned, come back changed, come back twice, were never handed out, or never
 /// come back. It never panics: it records what it found in its [book](Self::book). The book outlives the ledger, so it
 /// also shows the leaks of a stack that has been dropped.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, CudaResource, Device, MemoryResource, Stream};
+/// use cumem_conformance::BlockLedger;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let ledger = BlockLedger::new(CudaResource::new(&device));
+/// let block = ledger.allocate(&stream, layout::bytes(1024)?)?;
+/// assert_eq!(ledger.book().outstanding_bytes(), 1024);
+/// // SAFETY: no work uses the block, and nothing refers to its memory.
+/// unsafe { ledger.deallocate(&stream, block) }?;
+/// ledger.book().settle()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct BlockLedger<U> {
     book: LedgerBook,
@@ -23,6 +39,21 @@ pub struct BlockLedger<U> {
 }
 
 /// The record of a [`BlockLedger`]. Clones share their state.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, CudaResource, Device, MemoryResource, Stream};
+/// use cumem_conformance::BlockLedger;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let ledger = BlockLedger::new(CudaResource::new(&device));
+/// let book = ledger.book();
+/// let block = ledger.allocate(&Stream::new(&device)?, layout::bytes(64)?)?;
+/// std::mem::forget((block, ledger)); // a leak
+/// let unsettled = book.settle().unwrap_err();
+/// assert_eq!(unsettled.outstanding[0].size, 64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct LedgerBook(Arc<Mutex<Page>>);
 

@@ -50,7 +50,7 @@ mod suite;
 mod upstream;
 
 pub use adaptor::AdaptorSuite;
-pub use broken::Broken;
+pub use broken::{BoxError, Broken};
 pub use contents::Contents;
 pub use expectations::Expectations;
 pub use fail_nth::{FailNth, Faults};
@@ -60,7 +60,6 @@ pub use place::Place;
 pub use program::{ExpectedCounts, Load, Op, Ops, Program};
 pub use report::SuiteReport;
 pub use rng::Rng;
-pub use subject::BoxError;
 pub use suite::Suite;
 pub use upstream::{TestUpstream, test_upstream};
 

@@ -7,6 +7,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// The description of a block. Unlike the block itself it can be copied and kept.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, CudaResource, Device, MemoryResource, Stream};
+/// use cumem_conformance::BlockId;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let block = CudaResource::new(&device).allocate(&Stream::new(&device)?, layout::bytes(1024)?)?;
+/// let id = BlockId::of(&block);
+/// assert_eq!((id.addr, id.size, id.align), (block.addr(), 1024, 256));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct BlockId {
@@ -84,6 +96,21 @@ pub enum Violation {
 }
 
 /// A set of live blocks that detects violations.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, CudaResource, Device, MemoryResource, Stream};
+/// use cumem_conformance::{BlockId, LiveBlocks, Violation};
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let block = CudaResource::new(&device).allocate(&Stream::new(&device)?, layout::bytes(64)?)?;
+/// let mut live = LiveBlocks::new();
+/// live.enter(BlockId::of(&block))?;
+/// live.strike(BlockId::of(&block))?;
+/// // The block comes back a second time.
+/// assert!(matches!(live.strike(BlockId::of(&block)), Err(Violation::Unknown { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct LiveBlocks {
     by_addr: BTreeMap<u64, BlockId>,

@@ -4,6 +4,15 @@ use cumem::sim::Profile;
 use cumem::{Device, DeviceError, DriverError};
 
 /// The devices that checks run on.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::CudaResource;
+/// use cumem_conformance::{Place, Suite};
+///
+/// let small = Place::Simulated(Box::new(Profile::tiny(256 << 20)));
+/// Suite::new(|device| Ok(CudaResource::new(device))).run(&small).assert();
+/// ```
 #[derive(Debug, Clone)]
 pub enum Place {
     /// Simulated devices of this profile, a new one for each check, with detection of [races](cumem::sim::Race).

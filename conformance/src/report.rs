@@ -4,6 +4,15 @@ use crate::broken::{Broken, Verdict};
 use std::fmt;
 
 /// The result of a run of the suite.
+///
+/// ```
+/// use cumem::PinnedResource;
+/// use cumem_conformance::{Place, Suite};
+///
+/// let report = Suite::new(|device| Ok(PinnedResource::new(device))).run(&Place::simulated());
+/// report.assert(); // prints one line, or panics with the checks that failed
+/// assert!(report.passed().contains(&"zero_bytes"));
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a report that is dropped hides failed checks; call `assert`"]
 pub struct SuiteReport {
@@ -62,6 +71,6 @@ impl fmt::Display for SuiteReport {
         if !self.failed.is_empty() {
             write!(f, " (CUMEM_SEED={})", self.seed)?;
         }
-        self.failed.iter().try_for_each(|(check, broken)| write!(f, "\n  {check}: {broken}"))
+        self.failed.iter().try_for_each(|(check, broken)| write!(f, "\n  {check}: {}", broken.report()))
     }
 }

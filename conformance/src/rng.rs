@@ -1,6 +1,14 @@
 //! [`Rng`]: a random number generator that gives the same numbers for a seed on every platform.
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
+///
+/// ```
+/// use cumem_conformance::Rng;
+///
+/// let (mut rng, mut same) = (Rng::new(1), Rng::new(1));
+/// assert_eq!(rng.next_u64(), same.next_u64());
+/// assert!(rng.below(10) < 10);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 

@@ -1,15 +1,11 @@
 //! [`Subject`]: a resource under a check, with the objects that checks need.
 
-use crate::broken::{Broken, Outcome, ensure};
+use crate::broken::{BoxError, Broken, Outcome, ensure};
 use crate::contents::Contents;
 use crate::expectations::Expectations;
 use crate::live::{BlockId, LiveBlocks};
 use cumem::{AllocError, Block, Device, MemoryResource, Stream, layout};
 use std::alloc::Layout;
-use std::error::Error;
-
-/// The error of a factory.
-pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A resource under a check. Created anew for each check.
 pub(crate) struct Subject<'a, R: MemoryResource> {
@@ -26,7 +22,7 @@ pub(crate) struct Subject<'a, R: MemoryResource> {
 impl<R: MemoryResource> Subject<'_, R> {
     /// Creates another resource like the one under the check.
     pub(crate) fn another(&self) -> Result<R, Broken> {
-        (self.make)(&self.device).map_err(|error| Broken::new(format!("a second resource was not made: {error}")))
+        (self.make)(&self.device).map_err(|error| Broken::new("a second resource was not made").because(error))
     }
 
     pub(crate) fn streams(&self, count: usize) -> Result<Vec<Stream>, Broken> {
@@ -43,7 +39,7 @@ impl<R: MemoryResource> Subject<'_, R> {
         match self.resource.allocate(stream, layout) {
             Ok(block) => check(&block, layout).map(|()| Some(block)),
             Err(error) if error.is_out_of_memory() => Ok(None),
-            Err(error) => Err(refused(layout, &error)),
+            Err(error) => Err(refused(layout, error)),
         }
     }
 
@@ -72,7 +68,7 @@ impl<R: MemoryResource> Subject<'_, R> {
 
 /// Allocates a block that the resource must provide, and checks the block.
 pub(crate) fn get<R: MemoryResource + ?Sized>(resource: &R, stream: &Stream, layout: Layout) -> Result<Block, Broken> {
-    let block = resource.allocate(stream, layout).map_err(|error| refused(layout, &error))?;
+    let block = resource.allocate(stream, layout).map_err(|error| refused(layout, error))?;
     check(&block, layout).map(|()| block)
 }
 
@@ -93,6 +89,6 @@ pub(crate) fn bytes(size: usize) -> Layout {
     layout::bytes(size).expect("a size below isize::MAX")
 }
 
-fn refused(layout: Layout, error: &AllocError) -> Broken {
-    Broken::new(format!("{} bytes aligned to {} were refused: {error}", layout.size(), layout.align()))
+fn refused(layout: Layout, error: AllocError) -> Broken {
+    Broken::new(format!("{} bytes aligned to {} were refused", layout.size(), layout.align())).because(error)
 }

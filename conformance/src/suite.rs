@@ -1,6 +1,6 @@
 //! [`Suite`]: the factory of a resource, the expectations, and the run of all checks.
 
-use crate::broken::{Broken, Outcome, Verdict, ensure};
+use crate::broken::{BoxError, Broken, Outcome, Verdict, ensure};
 use crate::checks::{Check, checks};
 use crate::contents::Contents;
 use crate::effort::seed;
@@ -8,7 +8,7 @@ use crate::expectations::Expectations;
 use crate::holdings::Holdings;
 use crate::place::Place;
 use crate::report::SuiteReport;
-use crate::subject::{BoxError, Subject};
+use crate::subject::Subject;
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::sim::Simulator;
 use cumem::{Device, DeviceError, MemoryResource, Stream};
@@ -22,6 +22,14 @@ pub(crate) type Touch<K> = fn(&Device) -> Result<Contents<K>, DeviceError>;
 ///
 /// The macros [`conformance!`](crate::conformance!) and [`adaptor_conformance!`](crate::adaptor_conformance!) create
 /// and run a suite in one line.
+///
+/// ```
+/// use cumem::CudaResource;
+/// use cumem_conformance::{Place, Suite};
+///
+/// let report = Suite::new(|device| Ok(CudaResource::new(device))).through_device().run(&Place::simulated());
+/// assert!(report.failed().is_empty(), "{report}");
+/// ```
 #[must_use = "a suite that does not run checks nothing"]
 pub struct Suite<R: MemoryResource, F> {
     make: F,
@@ -99,7 +107,7 @@ where
     fn run_check(&self, check: &Check<R>, device: &Device) -> Result<Verdict, Broken> {
         let before = Holdings::of(device)?;
         let subject = Subject {
-            resource: (self.make)(device).map_err(|error| Broken::new(format!("was not made: {error}")))?,
+            resource: (self.make)(device).map_err(|error| Broken::new("the resource was not made").because(error))?,
             device: device.clone(),
             stream: Stream::new(device)?,
             contents: (self.touch)(device)?,

@@ -1,8 +1,8 @@
 //! [`TestUpstream`]: the upstream of an adaptor under test.
 
+use crate::broken::BoxError;
 use crate::fail_nth::FailNth;
 use crate::ledger::BlockLedger;
-use crate::subject::BoxError;
 use cumem::{Device, ManagedResource};
 
 /// The upstream of an adaptor under test: managed memory, over which every adaptor may be built, with a ledger over it
@@ -10,6 +10,20 @@ use cumem::{Device, ManagedResource};
 pub type TestUpstream = FailNth<BlockLedger<ManagedResource>>;
 
 /// Creates a [`TestUpstream`] on `device`.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, Device, MemoryResource, Stream};
+/// use cumem_conformance::test_upstream;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let upstream = test_upstream(&device)?;
+/// upstream.faults().fail_allocation(1);
+/// let stream = Stream::new(&device)?;
+/// assert!(upstream.allocate(&stream, layout::bytes(256)?).unwrap_err().is_out_of_memory());
+/// upstream.upstream().book().settle()?; // no block is live
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 ///
 /// # Errors
 ///

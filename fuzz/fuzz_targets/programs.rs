@@ -35,8 +35,8 @@ fuzz_target!(|bytes: &[u8]| {
     let pool = BlockLedger::new(Pool::new(beneath, options.of_pool()).unwrap());
     let contents = Contents::through_device(&device).unwrap();
     let check = |expected: &ExpectedCounts| assert_eq!(pool.upstream().stats().requested, expected.bytes);
-    let model = Program::run_ops(steps(&mut bytes, op), &pool, &streams, &contents, check).unwrap();
-    assert_eq!((model.blocks, expected.bytes), (0, 0));
+    let counts = Program::run_ops(steps(&mut bytes, op), &pool, &streams, &contents, check).unwrap();
+    assert_eq!((counts.blocks, counts.bytes), (0, 0));
     assert!(simulator.take_races().is_empty());
     pool.book().settle().unwrap();
     pool.upstream().trim().unwrap();

@@ -3,6 +3,16 @@ use std::path::PathBuf;
 use crate::version::DriverVersion;
 
 /// The reason that no CUDA driver could be loaded.
+///
+/// ```
+/// use cumem_libcuda::LoadError;
+///
+/// match cumem_libcuda::load() {
+///     Ok(driver) => println!("CUDA driver {}", driver.driver_version()),
+///     Err(LoadError::NotFound { library, .. }) => println!("{} is not installed", library.display()),
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -37,6 +47,13 @@ pub enum LoadError {
 }
 
 /// The error for a symbol that the installed driver lacks.
+///
+/// ```
+/// if let Ok(driver) = cumem_libcuda::load() {
+///     let error = driver.require("cuNoSuchFunction").unwrap_err();
+///     assert_eq!(error.symbol, "cuNoSuchFunction");
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the installed CUDA driver (version {driver_version}) lacks {symbol}")]
 #[non_exhaustive]

@@ -15,6 +15,13 @@ pub const ENV: &str = "CUMEM_LIBCUDA";
 const DEFAULT: &str = "libcuda.so.1";
 
 /// The CUDA driver library of this process. [`load`](crate::load()) returns it.
+///
+/// ```
+/// if let Ok(driver) = cumem_libcuda::load() {
+///     println!("CUDA {} in {}", driver.driver_version(), driver.path().display());
+///     assert!(driver.require("cuInit").is_ok());
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Library {
     handle: Handle,

@@ -49,6 +49,10 @@ macro_rules! jump {
 macro_rules! define {
     ($($name:literal)*) => {
         /// The names of the functions that this crate defines: all that `cust_raw` 0.11.3 declares.
+        ///
+        /// ```
+        /// assert!(cumem_libcuda::SYMBOLS.contains(&"cuMemAlloc_v2"));
+        /// ```
         pub const SYMBOLS: &[&str] = &[$($name),*];
 
         std::arch::global_asm!(

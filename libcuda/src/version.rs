@@ -1,6 +1,13 @@
 use std::fmt;
 
 /// The CUDA version that an installed driver supports.
+///
+/// ```
+/// use cumem_libcuda::DriverVersion;
+///
+/// assert!(DriverVersion { major: 13, minor: 0 } > DriverVersion { major: 12, minor: 9 });
+/// assert_eq!(DriverVersion { major: 12, minor: 9 }.to_string(), "12.9");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DriverVersion {
     /// Major version, for example 13 in 13.0.

@@ -1,15 +1,24 @@
 //! The errors of reading a trace and of replaying it.
 
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, ErrorReport};
 use cumem::{AllocError, DeviceError, DriverError};
 use std::io;
 
 /// The error of a trace that cannot be replayed.
+///
+/// ```
+/// use cumem_replay::{Malformed, Trace, TraceError};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,free,0x100,1024,0\n";
+/// let error = Trace::parse(log.as_bytes(), "log.csv").unwrap_err();
+/// assert_eq!(error.to_string(), "log.csv is malformed in line 2");
+/// assert!(matches!(error, TraceError::Malformed { problem: Malformed::NotAllocated { pointer: 0x100 }, .. }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
     /// The file cannot be opened.
-    #[error("cannot open {name}: {source}")]
+    #[error("cannot open {name}")]
     Open {
         /// The trace.
         name: String,
@@ -17,7 +26,7 @@ pub enum TraceError {
         source: io::Error,
     },
     /// The file could not be read or unpacked to its end.
-    #[error("cannot read {name} past line {line}: {source}")]
+    #[error("cannot read {name} past line {line}")]
     Read {
         /// The trace.
         name: String,
@@ -27,13 +36,14 @@ pub enum TraceError {
         source: io::Error,
     },
     /// A line is malformed, or contradicts an earlier line.
-    #[error("{name}, line {line}: {problem}")]
+    #[error("{name} is malformed in line {line}")]
     Malformed {
         /// The trace.
         name: String,
         /// The line, counted from 1.
         line: u64,
         /// The problem of the line.
+        #[source]
         problem: Malformed,
     },
     /// The trace holds no allocation.
@@ -44,7 +54,25 @@ pub enum TraceError {
     },
 }
 
+impl TraceError {
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
+    }
+}
+
 /// The problem of a line of a trace.
+///
+/// ```
+/// use cumem_replay::Trace;
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,realloc,0x100,1024,0\n";
+/// let error = Trace::parse(log.as_bytes(), "log.csv").unwrap_err();
+/// assert_eq!(
+///     error.report().to_string(),
+///     "log.csv is malformed in line 2: expected the action `allocate`, `free` or `allocate failure`, found `realloc`"
+/// );
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -122,11 +150,28 @@ pub enum Malformed {
 }
 
 /// The error of a replay that did not finish. It has no figures.
+///
+/// ```
+/// use cumem::error::CudaErrorCode;
+/// use cumem::sim::{FaultCall, Profile};
+/// use cumem::{CudaResource, Device};
+/// use cumem_replay::{Replay, ReplayError, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "log.csv")?;
+/// let device = Device::simulated(Profile::default())?;
+/// let simulator = device.simulator().expect("it is simulated");
+/// simulator.fail_nth(FaultCall::AllocateDevice, 1, CudaErrorCode::UNKNOWN);
+/// let error = Replay::new(&trace).run(&CudaResource::new(&device)).unwrap_err();
+/// assert_eq!(error.to_string(), "1024 bytes could not be allocated in line 2 of log.csv");
+/// assert!(matches!(error, ReplayError::Allocate { line: 2, size: 1024, .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
     /// An allocation failed for another reason than running out of memory.
-    #[error("{trace}, line {line}: {size} bytes could not be allocated")]
+    #[error("{size} bytes could not be allocated in line {line} of {trace}")]
     Allocate {
         /// The trace.
         trace: String,
@@ -138,7 +183,7 @@ pub enum ReplayError {
         source: AllocError,
     },
     /// The resource did not take a block back.
-    #[error("{trace}, line {line}: a block could not be freed")]
+    #[error("a block could not be freed in line {line} of {trace}")]
     Deallocate {
         /// The trace.
         trace: String,
@@ -150,6 +195,13 @@ pub enum ReplayError {
     /// A stream could not be created, or reported an error of its work.
     #[error(transparent)]
     Device(#[from] DeviceError),
+}
+
+impl ReplayError {
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
+    }
 }
 
 impl From<DriverError> for ReplayError {

@@ -3,6 +3,19 @@
 use std::time::Duration;
 
 /// One pass over a trace.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_replay::{Player, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "two lines")?;
+/// let resource = CudaResource::new(&Device::simulated(Profile::default())?);
+/// let pass = Player::new(&trace, &resource)?.pass(|_| ())?;
+/// assert_eq!((pass.operations, pass.out_of_memory), (2, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     /// Operations that were made: all of the trace, except the frees of blocks whose allocation ran out of memory.
@@ -21,6 +34,19 @@ impl Pass {
 }
 
 /// The figures of a replay: a first pass, in which the stack takes its memory, and the passes after it.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_replay::{Replay, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "two lines")?;
+/// let resource = CudaResource::new(&Device::simulated(Profile::default())?);
+/// let figures = Replay::new(&trace).repeat(3).run(&resource)?;
+/// assert_eq!((figures.passes().len(), figures.out_of_memory()), (3, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
     pub(crate) first: Pass,

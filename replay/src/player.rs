@@ -14,6 +14,21 @@ const CHUNK: usize = 4096;
 /// The replay of a trace on a resource, with its streams and with slots for its live blocks.
 ///
 /// A pass allocates no host memory itself. Dropping a player frees the blocks that are still live.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_replay::{Player, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "two lines")?;
+/// let resource = CudaResource::new(&Device::simulated(Profile::default())?);
+/// let mut player = Player::new(&trace, &resource)?;
+/// for _ in 0..3 {
+///     println!("{:.0} ns per operation", player.pass(|_| ())?.ns_per_operation());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Player<'a, R: MemoryResource + ?Sized> {
     trace: &'a Trace,

@@ -11,6 +11,20 @@ use std::fmt;
 ///
 /// The first pass is not part of the median, because pools grow and caches fill in it.
 /// [`repeat`](Self::repeat) passes follow, which are.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource};
+/// use cumem_replay::{Replay, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "two lines")?;
+/// let device = Device::simulated(Profile::default())?;
+/// let figures = Replay::new(&trace).repeat(5).run(&ManagedResource::new(&device)?)?;
+/// println!("{:.0} ns per operation", figures.ns_per_operation());
+/// assert_eq!(figures.first().operations, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Replay<'a> {
     trace: &'a Trace,
     repeat: usize,
@@ -18,6 +32,20 @@ pub struct Replay<'a> {
 }
 
 /// The progress of a replay.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device};
+/// use cumem_replay::{Replay, Trace};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "two lines")?;
+/// let resource = CudaResource::new(&Device::simulated(Profile::default())?);
+/// let mut last = None;
+/// Replay::new(&trace).on_progress(|progress| last = Some(progress)).run(&resource)?;
+/// assert!(last.is_some_and(|progress| progress.done == progress.total));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Operations made so far, in all passes.

@@ -15,6 +15,16 @@ const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 ///
 /// Failed allocations in the log are counted but not replayed. Frees of the null pointer are not replayed.
 /// Zero-size allocations are replayed, also if they share a pointer.
+///
+/// ```
+/// use cumem_replay::Trace;
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,0\n1,1,free,0x100,1024,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "two lines")?; // or `Trace::read(path)?`
+/// assert_eq!((trace.operations(), trace.peak_requested_bytes(), trace.never_freed()), (2, 1024, 0));
+/// assert_eq!(trace.line_of_allocation(1), Some(2)); // the header is line 1
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trace {
     name: String,
     pub(crate) ops: Vec<Op>,

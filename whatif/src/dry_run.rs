@@ -4,24 +4,44 @@ use crate::figures::{DryRun, LayerFigures, Provenances};
 use crate::setting::{Setting, WhatIfError};
 use crate::timeline::LocationBytes;
 use crate::watch::{Record, Watch, lock, without_device_id};
-use cumem::layer::Beneath;
-use cumem::layer::Described;
+use cumem::error::ErrorReport;
+use cumem::layer::{Beneath, Described};
 use cumem::sim::{LiveAllocations, Simulator};
 use cumem::{AnyResource, Device, Layer, MemoryResource};
 use cumem_adaptors::{AnyStack, LimiterState, StatisticsState};
 use cumem_replay::{Player, ReplayError, Trace};
-use std::fmt;
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 /// Runs `program` on the stack of the setting, on a new simulated device, and returns what the run needed.
 ///
-/// If memory runs out or the program fails, the result contains it; neither is an error of this function.
+/// If memory runs out or the program fails, the result contains the error with its causes; neither is an error of this
+/// function.
 /// The program must drop everything that it creates before it returns.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, LayerExt, MemoryResource, Stream};
+/// use cumem_whatif::{Setting, dry_run};
+///
+/// let setting = Setting::new(Profile::tiny(64 << 20), "managed".parse()?); // 64 MiB of device memory
+/// let run = dry_run(&setting, |stack| {
+///     let stack = stack.clone().into_device_accessible().expect("managed memory is");
+///     let stream = Stream::new(stack.device())?;
+///     let block = stack.allocate(&stream, layout::bytes(100 << 20)?)?; // more than the device has
+///     // SAFETY: no work uses the block, and nothing refers to its memory.
+///     unsafe { stack.deallocate(&stream, block) }?;
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })?;
+/// assert!(run.fits());
+/// assert_eq!(run.peak_requested, 100 << 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
 /// Returns [`WhatIfError`] if the profile is not valid, or if the stack cannot be created on the device.
-pub fn dry_run<E: fmt::Display>(
+pub fn dry_run<E: Into<Box<dyn Error>>>(
     setting: &Setting,
     program: impl FnOnce(&AnyStack) -> Result<(), E>,
 ) -> Result<DryRun, WhatIfError> {
@@ -36,7 +56,8 @@ pub fn dry_run<E: fmt::Display>(
     let record = Arc::new(Mutex::new(Record::default()));
     let stack = watched(stack, &record, setting.touched);
 
-    let ended = program(&stack).map_err(|error| without_device_id(&error.to_string(), &device));
+    let ended =
+        program(&stack).map_err(|error| without_device_id(&ErrorReport::of(&*error.into()).to_string(), &device));
     let idle = device.synchronize().map_err(|error| without_device_id(&error.to_string(), &device));
 
     let snapshots = simulator.take_snapshots();
@@ -75,6 +96,18 @@ pub fn dry_run<E: fmt::Display>(
 }
 
 /// Replays a trace once on a setting. Streams and the waits between them are those of [`cumem_replay`].
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem_replay::Trace;
+/// use cumem_whatif::{Setting, replay};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,6291456,0\n1,1,free,0x100,6291456,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "one block of 6 MiB")?;
+/// let run = replay(&trace, &Setting::new(Profile::tiny(4 << 20), "device".parse()?))?;
+/// assert_eq!(run.out_of_memory[0].line, Some(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -7,6 +7,23 @@ use std::fmt;
 use std::time::Duration;
 
 /// The result of a program on one setting. All of it is simulated.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{layout, AllocError, LayerExt, MemoryResource, Stream};
+/// use cumem_whatif::{Setting, dry_run};
+///
+/// let run = dry_run(&Setting::new(Profile::tiny(64 << 20), "device | pool".parse()?), |stack| {
+///     let stack = stack.clone().into_device_accessible().expect("device memory is");
+///     let stream = Stream::new(stack.device())?;
+///     stack.allocate(&stream, layout::bytes(100 << 20)?).map(drop)?;
+///     Ok::<_, AllocError>(())
+/// })?;
+/// assert_eq!((run.fits(), run.out_of_memory_count), (false, 1));
+/// assert_eq!(run.out_of_memory[0].bytes, 100 << 20);
+/// assert_eq!(run.layers.last().unwrap().layer, "device");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DryRun {

@@ -1,6 +1,6 @@
 //! Playing a pattern on a simulated device, to see how long it takes.
 
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, ErrorReport};
 use cumem::kernel::{AccessMode, HostKernel};
 use cumem::sim::{Profile, Simulator};
 use cumem::unified::accounting::{AccessPattern, Processor, Step};
@@ -44,7 +44,9 @@ pub(crate) fn play(
         // SAFETY: the stream's work is done, and nothing refers to the memory.
         unsafe { resource.deallocate(&stream, block) }.map_err(|error| match error.reason {
             DeallocReason::Device(error) => error,
-            reason => DriverError::Simulation { device: device.id(), message: reason.to_string() }.into(),
+            reason => {
+                DriverError::Simulation { device: device.id(), message: ErrorReport::of(&reason).to_string() }.into()
+            }
         })?;
     }
     Ok(took)
@@ -80,7 +82,7 @@ impl Stage {
                     AccessMode::Write => kernel.writes(addr, bytes),
                 };
                 // SAFETY: the range is within a block that lives until the stream was waited for; its bytes are the
-                // simulator's, and nobody else uses them.
+                // simulator's, and no other code uses them.
                 unsafe { self.stream.launch_host(kernel) }
             }
             _ => Err(DriverError::NotSupported { what: "a step of this sort", device: self.device.id() }.into()),

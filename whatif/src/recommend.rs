@@ -1,4 +1,4 @@
-//! [`recommend`]: advice that made a pattern faster when it was replayed.
+//! [`recommend`]: policies that make an access pattern faster.
 
 use crate::play::play;
 use cumem::sim::Profile;
@@ -8,30 +8,30 @@ use cumem::{AllocError, DeviceId, Location};
 use std::fmt;
 use std::time::Duration;
 
-/// A policy for one memory of a pattern, and what it gained on a simulated device.
+/// A policy for one memory of a pattern, and the time that it saves on a simulated device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recommendation {
-    /// The memory's number in the pattern.
+    /// Index of the memory in the pattern.
     pub memory: usize,
-    /// Its name.
+    /// Name of the memory.
     pub name: String,
-    /// What to advise.
+    /// The policy.
     pub policy: MigrationPolicy,
-    /// Virtual time of the pattern without it, and with those recommended before it.
+    /// Virtual time of the pattern without this policy, but with the policies recommended before it.
     pub before: Duration,
-    /// Virtual time with it, the advice itself included.
+    /// Virtual time of the pattern with this policy, including the time of the advice itself.
     pub after: Duration,
 }
 
 impl Recommendation {
-    /// The share of the time that it saves.
+    /// Returns the share of the time that the policy saves, for example 0.4 for 40 %.
     pub fn gain(&self) -> f64 {
         1.0 - self.after.as_secs_f64() / self.before.as_secs_f64()
     }
 }
 
-/// `weights: read mostly, 41.2 % less time (1.2ms to 705.6µs, simulated)`.
+/// Prints `weights: read mostly, 41.2 % less time (1.2ms to 705.6µs, simulated)`.
 impl fmt::Display for Recommendation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, policy, before, after, .. } = self;
@@ -39,7 +39,7 @@ impl fmt::Display for Recommendation {
     }
 }
 
-/// The policies that are tried, the first of which is none.
+/// Returns the policies that are tried. The first is to give no advice.
 fn candidates(device: DeviceId) -> [MigrationPolicy; 7] {
     use MigrationPolicy::{AccessedBy, Default, PreferDevice, PreferHost, ReadMostly};
     [
@@ -53,17 +53,40 @@ fn candidates(device: DeviceId) -> [MigrationPolicy; 7] {
     ]
 }
 
-/// Replays `pattern` on a simulated device of `profile`, without advice and with each policy for each memory in turn,
-/// and answers the best one for each that saves at least `threshold` of the time (0.05 for 5 %), for use on `device`.
-/// Nothing where nothing helps so much.
+/// Returns the policies that make `pattern` faster, at most one for each memory, for use on `device`.
 ///
-/// The gain is that of the simulated device: as good as its [profile](Profile), which says of each figure where it is
-/// from. Policies are tried one memory after the other, in their order, each together with those already found.
+/// The function replays the pattern on a simulated device of `profile`: without advice, and with each policy for each
+/// memory in turn. It returns the best policy of a memory if that policy saves at least `threshold` of the time (0.05
+/// for 5 %). The memories are tried in their order, each together with the policies that were already found.
+///
+/// The gain is that of the simulated device, so it is as exact as the [profile](Profile), which states the origin of
+/// each of its figures.
+///
+/// ```
+/// use cumem::kernel::AccessMode;
+/// use cumem::sim::Profile;
+/// use cumem::unified::accounting::{AccessPattern, Processor};
+/// use cumem::Device;
+/// use cumem_whatif::recommend;
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let mut pattern = AccessPattern::new();
+/// let weights = pattern.memory("weights", 64 << 20);
+/// for _ in 0..4 {
+///     pattern.used(weights, 0..64 << 20, Processor::Device, AccessMode::Read);
+///     pattern.used(weights, 0..64 << 20, Processor::Host, AccessMode::Read);
+/// }
+/// let found = recommend(&pattern, &Profile::h100_pcie5(), device.id(), 0.05)?;
+/// assert_eq!(found[0].name, "weights");
+/// assert!(found[0].gain() > 0.05);
+/// println!("{}", found[0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
-/// What the simulated device answers: [`AllocError::Device`] with `NotSupported` if the profile has no unified
-/// memory, or want of memory.
+/// Returns the errors of the simulated device: [`AllocError::Device`] with `NotSupported` if the profile has no unified
+/// memory, or out of memory.
 pub fn recommend(
     pattern: &AccessPattern,
     profile: &Profile,

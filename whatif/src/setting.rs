@@ -1,10 +1,22 @@
 //! [`Setting`]: a device, a limit and a stack to try.
 
+use cumem::error::ErrorReport;
 use cumem::sim::{Profile, ProfileError};
 use cumem::{DeviceError, DriverError};
 use cumem_adaptors::{Size, SpecError, StackSpec};
 
 /// A device, a limit and a stack to try a program on.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem_whatif::{Setting, dry_run};
+///
+/// // A pool over device memory that may take 40 GiB from the driver.
+/// let setting = Setting::new(Profile::h100_pcie5(), "device | pool".parse()?).limit(40 << 30_usize);
+/// let run = dry_run(&setting, |_| Ok::<_, std::io::Error>(()))?;
+/// assert_eq!(run.limit, Some(40 << 30));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub(crate) profile: Profile,
@@ -34,6 +46,18 @@ impl Setting {
 }
 
 /// The error of a setting that cannot be tried.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem_whatif::{Setting, WhatIfError, dry_run};
+///
+/// let mut profile = Profile::default();
+/// profile.capacity.value = 0.0;
+/// let setting = Setting::new(profile, "device".parse()?);
+/// let error = dry_run(&setting, |_| Ok::<_, std::io::Error>(())).unwrap_err();
+/// assert!(matches!(error, WhatIfError::Device(_)), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WhatIfError {
@@ -43,6 +67,13 @@ pub enum WhatIfError {
     /// The profile is not valid, or a call to the device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+}
+
+impl WhatIfError {
+    /// Returns the error with all its causes in one line.
+    pub fn report(&self) -> ErrorReport<'_> {
+        ErrorReport::of(self)
+    }
 }
 
 impl From<ProfileError> for WhatIfError {

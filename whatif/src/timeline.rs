@@ -12,6 +12,17 @@ const MOST: usize = 512;
 const ROWS: usize = 40;
 
 /// The memory at one moment. Each figure is its maximum since the moment before.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem_replay::Trace;
+/// use cumem_whatif::{Setting, replay};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,4096,0\n1,1,free,0x100,4096,0\n";
+/// let run = replay(&Trace::parse(log.as_bytes(), "log")?, &Setting::new(Profile::default(), "device".parse()?))?;
+/// assert_eq!(run.timeline.iter().map(|moment| moment.requested).max(), Some(4096));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Moment {
@@ -58,6 +69,19 @@ fn merged(first: Moment, second: Moment) -> Moment {
 }
 
 /// Where the largest allocations of the driver were, over time.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem_replay::Trace;
+/// use cumem_whatif::{Setting, replay};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,4194304,0\n1,1,free,0x100,4194304,0\n";
+/// // `touched`: the device writes the block, so its pages migrate to the device.
+/// let setting = Setting::new(Profile::default(), "managed".parse()?).touched();
+/// let run = replay(&Trace::parse(log.as_bytes(), "log")?, &setting)?;
+/// assert_eq!(run.residency.on_device.iter().max(), Some(&(4 << 20)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 #[non_exhaustive]
 pub struct LocationBytes {

@@ -53,7 +53,7 @@ impl<R: MemoryResource> Watch<R> {
     fn refused(&self, record: &mut Record, bytes: usize, error: &AllocError) {
         record.out_of_memory_count += 1;
         if record.out_of_memory.len() < KEPT {
-            let error = without_device_id(&error.to_string(), self.resource.device());
+            let error = without_device_id(&error.report().to_string(), self.resource.device());
             let request = record.requests;
             record.out_of_memory.push(Shortage { request, line: None, bytes: bytes as u64, at: self.clock(), error });
         }

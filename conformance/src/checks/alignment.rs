@@ -30,7 +30,11 @@ pub(super) fn larger_alignments<R: MemoryResource>(subject: &Subject<'_, R>) -> 
                 ensure!(alignment == asked.align(), "was asked for alignment {}, refused {alignment}", asked.align());
                 ensure!(maximum < alignment, "refused alignment {alignment}, though it gives {maximum}");
             }
-            Err(error) => return Err(Broken::new(format!("alignment {} met another error: {error}", asked.align()))),
+            Err(error) => {
+                return Err(
+                    Broken::new(format!("alignment {} is refused for another reason", asked.align())).because(error)
+                );
+            }
         }
     }
     subject.round_trip(&subject.stream, bytes(1000))

@@ -14,7 +14,8 @@ pub(super) fn more_than_there_is<R: MemoryResource>(subject: &Subject<'_, R>) ->
 pub(super) fn nearly_the_address_space<R: MemoryResource>(subject: &Subject<'_, R>) -> Outcome {
     let largest = isize::MAX as usize;
     for (size, align) in [(largest, 1), (largest - 1, 2), (largest - 255, 256), (largest & !0xfff, 256)] {
-        let layout = layout::aligned(size, align).map_err(|error| Broken::new(error.to_string()))?;
+        let layout =
+            layout::aligned(size, align).map_err(|error| Broken::new("the request is not valid").because(error))?;
         // Rounding up may leave no valid layout; that error is accepted too.
         let fits = |error: &AllocError| error.is_out_of_memory() || matches!(error, AllocError::InvalidLayout { .. });
         refuses(subject, layout, fits)?;
@@ -59,7 +60,9 @@ fn refuses<R: MemoryResource>(subject: &Subject<'_, R>, layout: Layout, fits: im
                 subject.put(stream, block)?;
                 ensure!(!subject.expectations.runs_out, "{size} bytes were given");
             }
-            Err(error) => ensure!(fits(&error), "attempt {attempt} at {size} bytes is no out-of-memory: {error}"),
+            Err(error) => {
+                ensure!(fits(&error), "attempt {attempt} at {size} bytes is no out-of-memory: {}", error.report())
+            }
         }
         if subject.device.is_simulated() {
             // No other program uses a simulated device, so its free memory is comparable.

@@ -1,6 +1,7 @@
-use crate::broken::{Broken, Outcome, ensure};
+use crate::broken::{BoxError, Broken, Outcome, ensure};
 use crate::live::BlockId;
-use crate::subject::{BoxError, Subject, bytes, check, get, put};
+use crate::subject::{Subject, bytes, check, get, put};
+use cumem::error::ErrorReport;
 use cumem::sim::faults;
 use cumem::{Block, Device, MemoryResource, Stream};
 
@@ -15,7 +16,7 @@ pub(super) fn every_driver_call_fails<R: MemoryResource>(subject: &Subject<'_, R
     let report = faults::enumerate(&profile, |device| {
         let (resource, stream, other) = ((subject.make)(device)?, Stream::new(device)?, Stream::new(device)?);
         if let Err(broken) = blocks_come_and_go(device, &resource, [&stream, &other]) {
-            panic!("{broken}");
+            panic!("{}", broken.report());
         }
         Ok::<_, BoxError>(())
     });
@@ -33,7 +34,7 @@ fn blocks_come_and_go<R: MemoryResource>(device: &Device, resource: &R, streams:
             let block = match resource.allocate(stream, bytes(size)) {
                 Ok(block) => check(&block, bytes(size)).map(|()| block)?,
                 Err(error) => {
-                    ensure!(spent(device), "{size} bytes were refused without a reason: {error}");
+                    ensure!(spent(device), "{size} bytes were refused without a reason: {}", error.report());
                     get(resource, stream, bytes(size)).map_err(|broken| broken.at("after a failure"))?
                 }
             };
@@ -56,7 +57,7 @@ fn give_back<R: MemoryResource>(device: &Device, resource: &R, stream: &Stream, 
     let back = BlockId::of(&error.block);
     ensure!(back == id, "refused {id}, and returned {back}");
     if !spent(device) {
-        return Err(Broken::new(format!("refused {id} without a reason: {}", error.reason)));
+        return Err(Broken::new(format!("refused {id} without a reason: {}", ErrorReport::of(&error.reason))));
     }
     put(resource, stream, error.block).map_err(|broken| broken.at("the second time"))
 }

@@ -1,7 +1,7 @@
 use crate::broken::{Broken, Outcome, Verdict, ensure};
 use crate::live::BlockId;
 use crate::subject::{Subject, bytes, get, put};
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, ErrorReport};
 use cumem::resource::MakerId;
 use cumem::sim::Profile;
 use cumem::{AllocError, Block, Device, DeviceError, MemoryResource, Stream};
@@ -52,7 +52,7 @@ pub(super) fn wrong_device_on_allocate<R: MemoryResource>(subject: &Subject<'_, 
             Err(error) => error,
         };
         let found = wrong_device(&error);
-        ensure!(found.is_some(), "a stream of another device is refused with another reason: {error}");
+        ensure!(found.is_some(), "a stream of another device is refused with another reason: {}", error.report());
     }
     subject.round_trip(&subject.stream, bytes(1000))
 }
@@ -69,7 +69,7 @@ pub(super) fn wrong_device_on_deallocate<R: MemoryResource>(subject: &Subject<'_
             Err(error) => error,
         };
         let typed = matches!(error.reason, DeallocReason::Device(DeviceError::WrongDevice { .. }));
-        ensure!(typed, "a stream of another device is refused with another reason: {}", error.reason);
+        ensure!(typed, "a stream of another device is refused with another reason: {}", ErrorReport::of(&error.reason));
         let back = BlockId::of(&error.block);
         ensure!(back == id, "refused {id}, and returned {back}");
         subject.put(&subject.stream, error.block)?;
@@ -86,7 +86,7 @@ fn refused_as_foreign<R: MemoryResource>(resource: &R, stream: &Stream, block: B
         Err(error) => error,
     };
     let typed = matches!(error.reason, DeallocReason::Foreign { .. } | DeallocReason::NotOutstanding { .. });
-    ensure!(typed, "a foreign block is refused with another reason: {}", error.reason);
+    ensure!(typed, "a foreign block is refused with another reason: {}", ErrorReport::of(&error.reason));
     let back = BlockId::of(&error.block);
     ensure!(back == id, "refused {id}, and returned {back}");
     Ok(error.block)

@@ -12,6 +12,18 @@ use std::marker::PhantomData;
 /// Writes a different pattern into each block of kind `K`, and verifies it before the block is freed.
 ///
 /// The host does this through the pointer, or kernels do it on the device, as the kind allows.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, Stream};
+/// use cumem_conformance::{Contents, Program};
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let resource = ManagedResource::new(&device)?;
+/// // Each block of the program is written and verified by the host.
+/// Program::new(1).operations(50).run(&resource, &[Stream::new(&device)?], &Contents::through_host(), |_| ())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Contents<K> {
     probe: Option<Box<dyn Probe>>,
     kind: PhantomData<fn() -> K>,

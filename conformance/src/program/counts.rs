@@ -2,6 +2,19 @@
 
 /// The expected values of a resource's counters after the operations so far: requested bytes, and blocks including
 /// those of zero bytes.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, Stream};
+/// use cumem_conformance::{BlockLedger, Contents, Program};
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let ledger = BlockLedger::new(ManagedResource::new(&device)?);
+/// Program::new(1).operations(50).run(&ledger, &[Stream::new(&device)?], &Contents::untouched(), |expected| {
+///     assert_eq!(ledger.book().outstanding_bytes(), expected.bytes);
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ExpectedCounts {

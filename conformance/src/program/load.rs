@@ -11,6 +11,19 @@ use std::sync::Mutex;
 use std::thread;
 
 /// One [`Program`] per thread on one resource. The threads exchange blocks.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, Stream};
+/// use cumem_conformance::{Contents, Load, Program};
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let streams = [Stream::new(&device)?, Stream::new(&device)?];
+/// let load = Load::new(Program::new(1).operations(50), 4); // four threads, 50 operations each
+/// let counts = load.run(&ManagedResource::new(&device)?, &streams, &Contents::untouched())?;
+/// assert_eq!(counts.bytes, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Load {
     program: Program,

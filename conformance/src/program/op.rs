@@ -3,6 +3,19 @@
 use crate::rng::Rng;
 
 /// One operation of a limits. Every sequence of operations is a valid limits.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, Stream};
+/// use cumem_conformance::{Contents, Op, Program};
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let ops = [Op::Allocate { size: 1000, align: 256, stream: 0 }, Op::Deallocate { victim: 0, stream: 0 }];
+/// let resource = CudaResource::new(&device);
+/// let counts = Program::run_ops(ops, &resource, &[Stream::new(&device)?], &Contents::untouched(), |_| ())?;
+/// assert_eq!((counts.total_blocks, counts.peak_bytes), (1, 1000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Allocates a block.
@@ -49,6 +62,15 @@ pub(super) struct Limits {
 }
 
 /// The operations of a [`Program`](crate::Program).
+///
+/// ```
+/// use cumem_conformance::Program;
+///
+/// // The same seed gives the same operations.
+/// let program = Program::new(1).operations(10);
+/// assert!(program.ops(2).eq(program.ops(2)));
+/// assert_eq!(program.ops(2).count(), 10);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Ops {
     rng: Rng,

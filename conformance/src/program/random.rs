@@ -9,6 +9,20 @@ use cumem::{MemoryResource, Stream};
 use std::sync::Mutex;
 
 /// A sequence of random operations, determined by a seed and by limits.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, Stream};
+/// use cumem_conformance::{Contents, Program};
+///
+/// let device = Device::simulated(Profile::default())?;
+/// let streams = [Stream::new(&device)?, Stream::new(&device)?];
+/// let program = Program::new(7).operations(100).max_size(64 << 10);
+/// let counts = program.run(&CudaResource::new(&device), &streams, &Contents::untouched(), |_| ())?;
+/// assert_eq!(counts.blocks, 0); // the program has freed everything
+/// assert!(counts.peak_bytes <= counts.total_bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Program {
     limits: Limits,

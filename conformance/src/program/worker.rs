@@ -99,14 +99,17 @@ impl<'a, R: MemoryResource> Worker<'a, R> {
 
     fn allocate(&mut self, size: usize, align: usize, stream: usize) -> Outcome {
         let on = &self.streams[stream];
-        let layout = layout::aligned(size, align).map_err(|error| Broken::new(error.to_string()))?;
+        let layout =
+            layout::aligned(size, align).map_err(|error| Broken::new("the request is not valid").because(error))?;
         let block = match self.shared.resource.allocate(on, layout) {
             Ok(block) => block,
             Err(error) if may_refuse(&error) => {
                 self.counts.failures += 1;
                 return Ok(());
             }
-            Err(error) => return Err(Broken::new(format!("{size} bytes aligned to {align} were refused: {error}"))),
+            Err(error) => {
+                return Err(Broken::new(format!("{size} bytes aligned to {align} were refused")).because(error));
+            }
         };
         ensure!(block.layout() == layout, "asked for {layout:?}, got a block of {:?}", block.layout());
         lock(&self.shared.live).enter(BlockId::of(&block))?;

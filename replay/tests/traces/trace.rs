@@ -84,21 +84,24 @@ fn rows_that_contradict_the_rows_before() {
 fn messages_say_where_and_what() {
     let error = parse("1,t,allocate,0x10,8,0\n1,t,fre,0x10,8,0\n").unwrap_err();
     assert_eq!(
-        error.to_string(),
-        "log.csv, line 3: expected the action `allocate`, `free` or `allocate failure`, found `fre`"
+        error.report().to_string(),
+        "log.csv is malformed in line 3: expected the action `allocate`, `free` or `allocate failure`, found `fre`"
     );
     let error = parse("1,t,allocate,0x10,8,0\n1,t,free,0x10,80,0\n").unwrap_err();
-    assert_eq!(error.to_string(), "log.csv, line 3: 0x10 is freed with 80 bytes, but was allocated with 8 in line 2");
+    assert_eq!(
+        error.report().to_string(),
+        "log.csv is malformed in line 3: 0x10 is freed with 80 bytes, but was allocated with 8 in line 2"
+    );
     let error = Trace::parse("Thread,Time\n".as_bytes(), "x").unwrap_err();
     assert_eq!(
-        error.to_string(),
-        "x, line 1: expected a header with the columns Thread, Action, Pointer, Size and Stream, found no Action"
+        error.report().to_string(),
+        "x is malformed in line 1: expected a header with the columns Thread, Action, Pointer, Size and Stream, found no Action"
     );
     assert_eq!(Trace::parse(HEADER.as_bytes(), "x").unwrap_err().to_string(), "x holds no allocation");
     assert!(matches!(Trace::parse(&b""[..], "x").unwrap_err(), TraceError::Empty { .. }));
     assert!(matches!(
-        Trace::parse(&b"\xff\xfe\n"[..], "x").unwrap_err().to_string().as_str(),
-        "x, line 1: expected text, found bytes that are no UTF-8"
+        Trace::parse(&b"\xff\xfe\n"[..], "x").unwrap_err().report().to_string().as_str(),
+        "x is malformed in line 1: expected text, found bytes that are no UTF-8"
     ));
 }
 

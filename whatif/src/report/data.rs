@@ -5,6 +5,21 @@ use crate::figures::DryRun;
 use serde::Serialize;
 
 /// Runs of one program or trace, side by side.
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem_replay::Trace;
+/// use cumem_whatif::{Format, Setting, WhatIfReport, replay};
+///
+/// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,6291456,0\n1,1,free,0x100,6291456,0\n";
+/// let trace = Trace::parse(log.as_bytes(), "small.csv")?;
+/// let small = replay(&trace, &Setting::new(Profile::tiny(4 << 20), "device".parse()?))?;
+/// let large = replay(&trace, &Setting::new(Profile::tiny(8 << 20), "device".parse()?))?;
+/// let report = WhatIfReport::new("small.csv", vec![small, large]);
+/// assert!(report.write(Format::Text).contains("peak requested"));
+/// assert!(report.write(Format::Html).starts_with("<!DOCTYPE html>"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct WhatIfReport {

@@ -102,7 +102,7 @@ fn what_is_left_behind_is_said() {
 #[test]
 fn a_setting_that_cannot_be_is_an_error() {
     let error = dry_run(&setting(3 * MIB, "device"), program).unwrap_err();
-    assert!(matches!(&error, WhatIfError::Device(_)) && error.to_string().contains("capacity"), "{error}");
+    assert!(matches!(&error, WhatIfError::Device(_)) && error.report().to_string().contains("capacity"), "{error}");
     let wsl = Setting::new(Profile::wsl(), StackSpec::parse("managed | prefetch").unwrap());
     let error = dry_run(&wsl, program).unwrap_err();
     assert!(matches!(error, WhatIfError::Stack(_)), "{error}");
