@@ -1,14 +1,14 @@
-//! Unified memory where a device migrates well, page-locked memory with explicit copies where it does not, behind one
-//! buffer.
+//! One buffer for all devices: in unified (managed) memory if the device migrates pages well, and otherwise in pinned
+//! memory with explicit copies.
 //!
-//! [`unified_or_pinned`] decides by the device's attributes and says so, loudly. A [`PortableBuffer`] then does with
-//! either what the program asks:
+//! [`unified_or_pinned`] chooses the memory by the device's attributes, and logs the choice through `tracing`. The
+//! methods of a [`PortableBuffer`] then do the following:
 //!
-//! | asked for | unified | page-locked |
+//! | method | in unified memory | in pinned memory |
 //! |---|---|---|
-//! | [`host_read`](PortableBuffer::host_read), [`host_write`](PortableBuffer::host_write) | the pages come | the newer copy comes back first |
-//! | [`device_read`](PortableBuffer::device_read), [`device_write`](PortableBuffer::device_write) | a prefetch | a copy to a shadow in device memory |
-//! | [`for_each_chunk`](PortableBuffer::for_each_chunk) | the next chunk is prefetched meanwhile | two chunks of device memory, in turns |
+//! | [`host_read`](PortableBuffer::host_read), [`host_write`](PortableBuffer::host_write) | pages fault in on the host | the device's copy is copied back if it is newer |
+//! | [`device_read`](PortableBuffer::device_read), [`device_write`](PortableBuffer::device_write) | a prefetch | a copy to device memory if the host's copy is newer |
+//! | [`for_each_chunk`](PortableBuffer::for_each_chunk) | prefetches the next chunk | copies through two chunks of device memory in turns |
 
 mod buffer;
 mod choice;

@@ -1,12 +1,13 @@
-//! Managed (unified) memory: hints, where pages are, what moved and why, and prefetch that follows from use.
+//! Unified (managed) memory: prefetch and advice, the location of pages, accounting of migrations, and automatic
+//! prefetch.
 //!
-//! | for | use |
+//! | topic | where |
 //! |---|---|
-//! | prefetch and advice, one by one | [`hints`], [`Buffer::prefetch`](crate::Buffer::prefetch), [`Buffer::advise`](crate::Buffer::advise) |
+//! | single prefetches and advice | [`hints`], [`Buffer::prefetch`](crate::Buffer::prefetch), [`Buffer::advise`](crate::Buffer::advise) |
 //! | several hints about one range, given and undone together | [`ManagedMemoryHints`] |
-//! | how memory shall migrate, as a value | [`MigrationPolicy`] |
+//! | advice as a value | [`MigrationPolicy`] |
 //! | prefetches of many ranges in one call | [`PrefetchPlan`] |
-//! | what moved, why and for whom | [`accounting`] |
+//! | accounting of migrations, by cause, tag and phase | [`accounting`] |
 //! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`](crate::Buffer::auto_prefetch), [`AutoPrefetchState`] |
 
 pub mod accounting;

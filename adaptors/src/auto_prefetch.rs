@@ -88,7 +88,8 @@ cumem::adaptor_layer! {
     impl[U] Layer for AutoPrefetch<U> {
         upstream: U = upstream;
         describe = |auto, f| {
-            let AutoPrefetchOptions { budget, uses_ahead, .. } = auto.state.options();
+            let options = auto.state.options();
+            let (budget, uses_ahead) = (options.get_budget(), options.get_uses_ahead());
             let note = if auto.state.passes_through() { ", passing through" } else { "" };
             write!(f, "auto_prefetch(budget={}, ahead={uses_ahead}{note})", crate::Size::Bytes(budget))
         };

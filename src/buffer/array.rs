@@ -1,4 +1,4 @@
-//! [`Buffer`]: its fields, how it is created, and its drop.
+//! [`Buffer`]: its fields, its constructors, and its drop.
 
 use crate::any::AnyResource;
 use crate::block::Block;
@@ -21,40 +21,81 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An owned array of `T` in memory of the resource `R`, which it keeps: by value, by reference, or as
-/// a shared handle.
+/// An owned array of `T` in memory of the resource `R`. The buffer holds the resource by value, by reference, or as a
+/// shared handle.
 ///
-/// It belongs to a stream. Its own operations run there, in order, and it is given back there when it
-/// goes. Work of other streams must be ordered by its launcher: [`set_stream`](Self::set_stream) moves the buffer
-/// over with the order kept.
+/// Every buffer has a stream. The buffer's operations are enqueued there, in order, and its drop frees the memory
+/// there. If work on another stream uses the buffer, the code that launches the work must order the streams.
+/// [`set_stream`](Self::set_stream) moves the buffer to another stream and keeps the order.
 ///
-/// Elements of zero size, and no elements, take no memory and no driver call.
+/// A buffer without elements, or with elements of zero size, takes no memory and makes no driver call.
 ///
-/// Over memory that [migrates](crate::kind::Migratable) it also has hints: prefetch, advice, and what became
-/// of them. See [`UnifiedBuffer`].
+/// A buffer of memory that [migrates](crate::kind::Migratable) also accepts hints, which are prefetches and advice: see
+/// [`UnifiedBuffer`].
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Buffer, CudaResource, Device, Stream};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device);
+/// let mut numbers = Buffer::from_slice(&[1_u32, 2, 3], &stream, &memory)?;
+/// numbers.resize(5)?;
+/// assert_eq!(numbers.to_vec()?, [1, 2, 3, 0, 0]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub struct Buffer<T, R: MemoryResource> {
     pub(super) block: ManuallyDrop<Block>,
     pub(super) len: usize,
     pub(super) capacity: usize,
     pub(super) stream: Stream,
     pub(super) resource: R,
-    /// The last word on the pages was a prefetch of all elements to the host. Where others have moved them since, it
-    /// costs time, and nothing else.
+    /// True if the latest hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
+    /// host. If the pages have moved since, that copy is slower but still correct.
     pub(super) on_host: AtomicBool,
     pub(super) auto: Option<Box<AutoPrefetch>>,
     elements: PhantomData<T>,
 }
 
-/// A buffer of unified memory, over any stack that ends in a
-/// [`ManagedResource`](crate::ManagedResource); by default one whose type was erased.
+/// A buffer of unified (managed) memory, over any stack that ends in a [`ManagedResource`](crate::ManagedResource).
+/// Without a second type parameter, the type of the stack is erased.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let mut table = UnifiedBuffer::<u32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+/// table.host_write()?[0] = 7;
+/// assert!(table.prefetch(device.id())?.is_applied());
+/// assert!(table.prefetch(Location::Host)?.is_applied());
+/// assert_eq!(table.host_read()?[0], 7);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub type UnifiedBuffer<T, R = AnyResource<kind::Managed>> = Buffer<T, R>;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// An empty buffer with room for `capacity` elements.
+    /// Creates a buffer without elements, and allocates memory for `capacity` elements.
     ///
     /// # Errors
     ///
-    /// Those of the resource, and [`AllocError::InvalidLayout`] if the size in bytes overflows.
+    /// Returns the errors of the resource, and [`AllocError::InvalidLayout`] if the size in bytes overflows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::with_capacity(100, &stream, CudaResource::new(&device))?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (0, 100));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn with_capacity(capacity: usize, stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
@@ -79,11 +120,24 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(buffer)
     }
 
-    /// `len` elements of all zero bytes. The fill is enqueued, not waited for.
+    /// Creates a buffer of `len` elements whose bytes are all zero. The fill is enqueued; this function does not wait
+    /// for it.
     ///
     /// # Errors
     ///
-    /// Those of [`with_capacity`](Self::with_capacity), and what the driver answers to the fill.
+    /// Returns the errors of [`with_capacity`](Self::with_capacity), and the driver's error if it rejects the fill.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.to_vec()?, [0, 0, 0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn zeroed(len: usize, stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
@@ -96,11 +150,23 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(buffer)
     }
 
-    /// A copy of `data`, complete on return.
+    /// Creates a buffer with a copy of `data`. The copy is complete on return.
     ///
     /// # Errors
     ///
-    /// Those of [`with_capacity`](Self::with_capacity), and what the driver answers to the copy.
+    /// Returns the errors of [`with_capacity`](Self::with_capacity), and the driver's error if the copy fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.to_vec()?, [1, 4, 9]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn from_slice(data: &[T], stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
@@ -113,15 +179,29 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(buffer)
     }
 
-    /// `len` elements with whatever the memory held before.
+    /// Creates a buffer of `len` elements and leaves their bytes as the memory had them.
     ///
     /// # Errors
     ///
-    /// Those of [`with_capacity`](Self::with_capacity).
+    /// Returns the errors of [`with_capacity`](Self::with_capacity).
     ///
     /// # Safety
     ///
-    /// Every element is written before it is read.
+    /// The caller must ensure that every element is written before it is read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// // SAFETY: the copy below writes all three elements before anything reads them.
+    /// let mut buffer = unsafe { Buffer::<u32, _>::uninit(3, &stream, CudaResource::new(&device)) }?;
+    /// buffer.copy_from_slice(&[1, 2, 3])?;
+    /// assert_eq!(buffer.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub unsafe fn uninit(len: usize, stream: &Stream, resource: R) -> Result<Self, AllocError>
     where
@@ -132,73 +212,228 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(buffer)
     }
 
-    /// Elements in it.
+    /// Returns the number of elements.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.len(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no elements.
+    /// Reports whether the buffer has no elements.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::with_capacity(100, &stream, CudaResource::new(&device))?;
+    /// assert!(buffer.is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Elements that fit without another allocation.
+    /// Returns the number of elements that the allocated memory can hold.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(&device))?;
+    /// buffer.resize(1)?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (1, 3));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Bytes of its elements.
+    /// Returns the size of the elements, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<f64, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.size_bytes(), 800);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn size_bytes(&self) -> usize {
         self.len * size_of::<T>()
     }
 
-    /// Its stream.
+    /// Returns the buffer's stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.stream().id(), stream.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// Its device.
+    /// Returns the device of the buffer's stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.device().id(), device.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn device(&self) -> &Device {
         self.stream.device()
     }
 
-    /// The resource that it came from.
+    /// Returns the resource that allocated the buffer's memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+    /// let same_memory = Buffer::<u8, _>::zeroed(10, &stream, buffer.resource())?;
+    /// assert_eq!(same_memory.len(), 10);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resource(&self) -> &R {
         &self.resource
     }
 
-    /// The memory behind it.
+    /// Returns the buffer's memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// assert!(buffer.block().size() >= 400);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn block(&self) -> &Block {
         &self.block
     }
 
-    /// Its address, for kernels: `KernelArg::new(buffer.device_address())`.
+    /// Returns the address of the first element, for kernels.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::kernel::KernelArg;
+    ///
+    /// let buffer = Buffer::<u32, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// let arguments = [KernelArg::new(buffer.device_address()), KernelArg::new(buffer.len() as u32)];
+    /// assert_eq!(buffer.device_address() % 256, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn device_address(&self) -> u64 {
         self.block.addr()
     }
 
-    /// Its address as a pointer. Whether the host may use it is a matter of the kind.
+    /// Returns the address of the first element as a pointer. The host may dereference it only if the kind of memory is
+    /// [accessible to the host](crate::kind::HostAccessible).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.as_ptr() as u64, buffer.device_address());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn as_ptr(&self) -> *const T {
         self.block.as_ptr().cast()
     }
 
-    /// Its address as a pointer to write through.
+    /// Returns the address of the first element as a mutable pointer. The host may dereference it only if the kind of
+    /// memory is [accessible to the host](crate::kind::HostAccessible).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::<u32, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// assert_eq!(buffer.as_mut_ptr() as u64, buffer.device_address());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.block.as_ptr().cast()
     }
 
-    /// Moves the buffer to another stream of its device, which is made to wait for the work enqueued on the old one.
+    /// Moves the buffer to another stream of its device. The new stream waits for the work that is enqueued on the old
+    /// one.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongDevice`], or what the driver answers; the buffer stays where it was then.
+    /// Returns [`DeviceError::WrongDevice`] if the stream belongs to another device, and the driver's error if the wait
+    /// cannot be enqueued. The buffer then keeps its stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::<u32, _>::zeroed(3, &stream, CudaResource::new(&device))?;
+    /// let other = Stream::new(&device)?;
+    /// buffer.set_stream(&other)?; // work on `other` now finds the zeros
+    /// assert_eq!(buffer.stream().id(), other.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_stream(&mut self, stream: &Stream) -> Result<(), DeviceError> {
         self.device().check_device("the stream", stream.device_id())?;
         stream.wait_for(&self.stream)?;
@@ -208,8 +443,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 }
 
 impl<T, R: MemoryResource> Buffer<T, R> {
-    /// Announces something about this buffer's memory to the buffer's observer, if it has one.
-    pub(super) fn tell_observer(&self, notice: &Notice<'_>) {
+    /// Passes a notice about this buffer's memory to the buffer's automatic prefetch, if it is on.
+    pub(super) fn notify_observer(&self, notice: &Notice<'_>) {
         if let Some(auto) = &self.auto {
             auto.hear(self.stream.device_id(), notice);
         }
@@ -222,10 +457,11 @@ impl<T, R: MemoryResource> Buffer<T, R> {
 
 impl<T, R: MemoryResource> Drop for Buffer<T, R> {
     fn drop(&mut self) {
-        // SAFETY: the block is taken once, here.
+        // SAFETY: only this drop takes the block, and it runs once.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
         block.declare(&self.stream, BlockEvent::Freed);
-        // SAFETY: the buffer's work is on this stream or ordered before it, and nothing refers to it any more.
+        // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the block is
+        // left.
         let result = unsafe { self.resource.deallocate(&self.stream, block) };
         record_drop_error("a buffer", result);
     }

@@ -1,4 +1,4 @@
-//! Automatic prefetch of a buffer, and the uses that it learns from.
+//! Automatic prefetch of a buffer, and the declared uses that it learns from.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
@@ -11,19 +11,44 @@ use bytemuck::Pod;
 use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Turns automatic prefetch on for this buffer, or on anew with other options: from now on it learns from [declared
-    /// uses](Self::device_use), prefetches of the buffer and host guards which elements come next, and brings them to
-    /// the buffer's device ahead of their use, on a stream of its own. What a use needs and was not foreseen is brought
-    /// as the use is declared. On a simulated device it also learns from the page faults of work that was not declared,
-    /// or [as a whole only](Self::sparse_device_use); a GPU's driver does not say which pages fault.
+    /// Turns automatic prefetch on for this buffer. If it is on already, it starts anew with these options.
     ///
-    /// Over a stack with [`AutoPrefetchState`](crate::unified::AutoPrefetchState) it is on from the beginning.
+    /// Automatic prefetch predicts which elements the device uses next. It learns from [declared
+    /// uses](Self::device_use), from prefetches of the buffer, and from host guards. It prefetches the predicted
+    /// elements to the buffer's device on a separate stream. Elements of a declared use that were not predicted are
+    /// prefetched when the use is declared. On a simulated device, automatic prefetch also learns from the page faults
+    /// of work that was not declared, or that was [declared sparse](Self::sparse_device_use). A GPU's driver does not
+    /// report which pages fault.
     ///
-    /// Skipped on a device without concurrent managed access, to which nothing can be brought.
+    /// If the buffer's stack has an [`AutoPrefetchState`](crate::unified::AutoPrefetchState), automatic prefetch is on
+    /// from the start.
+    ///
+    /// The call is skipped on a device without concurrent managed access, because the driver rejects prefetches there.
     ///
     /// # Errors
     ///
-    /// What the driver answers to the making of a stream.
+    /// Returns the driver's error if a stream cannot be created.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::AutoPrefetchOptions;
+    ///
+    /// let memory = ManagedResource::new(&device)?;
+    /// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(4 << 20, &stream, memory)?;
+    /// assert!(buffer.auto_prefetch(AutoPrefetchOptions::default())?.is_applied());
+    /// for mib in 0..4 {
+    ///     let part = buffer.device_use(mib << 20..(mib + 1) << 20)?;
+    ///     let _address = part.device_address(); // launch a kernel that uses this part
+    /// }
+    /// let report = buffer.auto_prefetch_report().unwrap();
+    /// assert_eq!((report.uses, report.ahead_used), (4, 2 << 20)); // the first two uses show the order
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn auto_prefetch(&mut self, options: AutoPrefetchOptions) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -35,12 +60,45 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(HintOutcome::Applied)
     }
 
-    /// Turns it off, and says what came of it.
+    /// Turns automatic prefetch off and returns its report, or `None` if it was off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::AutoPrefetchOptions;
+    ///
+    /// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(buffer.auto_prefetch(AutoPrefetchOptions::default())?.is_applied());
+    /// assert!(buffer.stop_auto_prefetch().is_some());
+    /// assert!(buffer.stop_auto_prefetch().is_none());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop_auto_prefetch(&mut self) -> Option<AutoPrefetchReport> {
         self.auto.take().map(|auto| auto.report())
     }
 
-    /// What has come of automatic prefetch so far, if it is on.
+    /// Returns the figures of automatic prefetch so far, or `None` if it is off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::AutoPrefetchOptions;
+    ///
+    /// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(buffer.auto_prefetch_report().is_none());
+    /// assert!(buffer.auto_prefetch(AutoPrefetchOptions::default())?.is_applied());
+    /// drop(buffer.device_use(0..buffer.len())?);
+    /// assert_eq!(buffer.auto_prefetch_report().unwrap().uses, 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn auto_prefetch_report(&self) -> Option<AutoPrefetchReport> {
         self.auto.as_ref().map(|auto| auto.report())
     }
@@ -49,13 +107,29 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.auto.as_deref()
     }
 
-    /// Declares that work on the buffer's stream is about to use all of these elements, and gives their address. The
-    /// work is enqueued while the result is there; when it goes, what comes next is brought, if [automatic
-    /// prefetch](Self::auto_prefetch) is on.
+    /// Declares that work on the buffer's stream is about to use all of these elements. The caller enqueues that work
+    /// while it holds the returned [`DeviceUse`]. If [automatic prefetch](Self::auto_prefetch) is on, dropping the
+    /// `DeviceUse` prefetches the elements that are predicted next.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
+    /// Returns [`DeviceError::OutOfRange`] if `elements` is not within the length, and the driver's error if it rejects
+    /// a prefetch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<u32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// let part = buffer.device_use(100..200)?;
+    /// assert_eq!(part.device_address(), buffer.device_address() + 400);
+    /// // launch a kernel with this address
+    /// drop(part);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DeviceError> {
         let bytes = self.bytes_of(elements)?;
         let address = self.device_address() + bytes.start as u64;
@@ -68,12 +142,28 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(DeviceUse::new(address, self.observer()))
     }
 
-    /// The same for work that uses some of these elements, nobody knows which. Nothing is learnt from that and not all
-    /// of it brought, which would be more than is needed.
+    /// Declares that work on the buffer's stream is about to use some of these elements, but not which. Automatic
+    /// prefetch learns nothing from such a use, unless page faults show which elements it was. It prefetches nothing
+    /// for the use, because all elements would be more than the work needs.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] if `elements` are not within the length.
+    /// Returns [`DeviceError::OutOfRange`] if `elements` is not within the length.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let table = UnifiedBuffer::<u32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// let lookup = table.sparse_device_use(0..1000)?;
+    /// assert_eq!(lookup.device_address(), table.device_address());
+    /// // launch a kernel that looks up a few elements
+    /// drop(lookup);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sparse_device_use(&self, elements: Range<usize>) -> Result<DeviceUse<'_>, DeviceError> {
         let bytes = self.bytes_of(elements)?;
         if let Some(auto) = &self.auto {

@@ -1,4 +1,4 @@
-//! Hints about a buffer of memory that migrates.
+//! Prefetches and advice for a buffer of memory that migrates.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
@@ -11,11 +11,29 @@ use cumem_driver::{Advice, Location, RangeAttributes};
 use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Enqueues the migration of all elements to a location, on the buffer's stream.
+    /// Enqueues on the buffer's stream the migration of all elements to a location.
     ///
     /// # Errors
     ///
-    /// What the driver answers, such as `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
+    /// Returns the driver's error if it rejects the prefetch, for example `CUDA_ERROR_INVALID_DEVICE` for a device that
+    /// does not exist.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::hints;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(buffer.prefetch(device.id())?.is_applied());
+    /// stream.synchronize()?;
+    /// let pages = hints::residency(buffer.block(), 0..buffer.size_bytes(), &stream)?.unwrap();
+    /// assert_eq!(pages.on(device.id()), 1 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefetch(&self, to: impl Into<Location>) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -23,11 +41,28 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.prefetch_range(0..self.len, to)
     }
 
-    /// The same for some elements.
+    /// Enqueues on the buffer's stream the migration of some elements to a location. The driver migrates whole pages.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
+    /// Returns [`DeviceError::OutOfRange`] if `elements` is not within the length, and the driver's error if it rejects
+    /// the prefetch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::{HintOutcome, SkipReason};
+    ///
+    /// let buffer = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(buffer.prefetch_range(0..1 << 19, device.id())?.is_applied());
+    /// let empty = buffer.prefetch_range(0..0, device.id())?;
+    /// assert_eq!(empty, HintOutcome::Skipped(SkipReason::EmptyRange));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefetch_range(&self, elements: Range<usize>, to: impl Into<Location>) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -38,16 +73,31 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.note_on_host(whole && to == Location::Host);
         if outcome == HintOutcome::Applied {
             let addr = self.block.addr() + bytes.start as u64;
-            self.tell_observer(&Notice::Prefetched { addr, bytes: bytes.len(), to });
+            self.notify_observer(&Notice::Prefetched { addr, bytes: bytes.len(), to });
         }
         Ok(outcome)
     }
 
-    /// Tells the driver how all elements will be used. Takes effect at once.
+    /// Advises the driver how all elements will be used. Advice takes effect at once, not in stream order.
     ///
     /// # Errors
     ///
-    /// What the driver answers.
+    /// Returns the driver's error if it rejects the advice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::Advice;
+    ///
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(table.advise(Advice::SetReadMostly)?.is_applied());
+    /// assert!(table.range_attributes()?.read_mostly);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn advise(&self, advice: Advice) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -55,11 +105,27 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.advise_range(0..self.len, advice)
     }
 
-    /// The same for some elements. The driver works in whole pages.
+    /// Advises the driver how some elements will be used. The driver advises whole pages.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] if `elements` are not within the length, or what the driver answers.
+    /// Returns [`DeviceError::OutOfRange`] if `elements` is not within the length, and the driver's error if it rejects
+    /// the advice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::Advice;
+    ///
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(table.advise_range(0..1 << 19, Advice::SetReadMostly)?.is_applied());
+    /// assert!(!table.range_attributes()?.read_mostly); // holds for half of the pages only
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn advise_range(&self, elements: Range<usize>, advice: Advice) -> Result<HintOutcome, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -67,11 +133,24 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         hints::advise(&self.block, self.bytes_of(elements)?, advice, &self.stream)
     }
 
-    /// Asks the driver what the elements have been told.
+    /// Returns the advice and the last prefetch that the driver has recorded for all elements.
     ///
     /// # Errors
     ///
-    /// What the driver answers; `CUDA_ERROR_INVALID_VALUE` without elements.
+    /// Returns the driver's error, for example `CUDA_ERROR_INVALID_VALUE` if the buffer has no elements.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(buffer.prefetch(Location::Host)?.is_applied());
+    /// assert_eq!(buffer.range_attributes()?.last_prefetch_location, Some(Location::Host));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn range_attributes(&self) -> Result<RangeAttributes, DeviceError>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -79,7 +158,20 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         hints::range_attributes(&self.block, self.bytes_of(0..self.len)?, &self.stream)
     }
 
-    /// Hints about all elements, to be collected and given together. Borrows the buffer.
+    /// Returns a builder that collects hints about all elements and then gives them together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// let applied = table.hints().read_mostly().prefetch(device.id()).apply()?;
+    /// assert_eq!(applied.outcomes().len(), 2);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hints(&self) -> ManagedMemoryHints<'_>
     where
         R: MemoryResource<Kind: Migratable>,
@@ -87,7 +179,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         ManagedMemoryHints::about(&self.block, 0..self.size_bytes(), &self.stream, self.listener())
     }
 
-    /// The observer, as the listener that hears of prefetches by the user.
+    /// Returns the buffer's automatic prefetch as the listener that is notified of the user's prefetches.
     fn listener(&self) -> Option<&dyn Listener> {
         self.observer().map(|auto| auto as &dyn Listener)
     }
@@ -102,11 +194,27 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 }
 
 impl<'a> PrefetchPlan<'a> {
-    /// Adds some elements of a buffer.
+    /// Adds the prefetch of some elements of a buffer.
     ///
     /// # Errors
     ///
-    /// Those of [`add`](Self::add).
+    /// Returns the errors of [`add`](Self::add). [`DeviceError::OutOfRange`] counts in elements here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let buffer = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let mut plan = PrefetchPlan::new(&stream);
+    /// plan.add_buffer(&buffer, 0..1000, device.id())?.add_buffer(&buffer, 1000..2000, device.id())?;
+    /// assert_eq!(plan.execute()?.ranges.len(), 1); // the ranges touch, so they are merged
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add_buffer<T: Pod, R: MemoryResource<Kind: Migratable>>(
         &mut self,
         buffer: &'a Buffer<T, R>,

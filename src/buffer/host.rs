@@ -1,4 +1,4 @@
-//! Host access to a buffer, where its kind allows.
+//! Host guards: access of the host to a buffer whose kind of memory allows it.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
@@ -11,33 +11,60 @@ use cumem_driver::Model;
 use cumem_driver::call_site::CallSite;
 use std::ops::{Deref, DerefMut};
 
-/// The elements of a buffer, for the host to read. Borrowed: nothing safe can change them meanwhile.
+/// A guard through which the host reads the elements of a buffer. It borrows the buffer, so safe code cannot change the
+/// elements meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+/// let guard = buffer.host_read()?;
+/// assert_eq!(guard.iter().sum::<u32>(), 6);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct HostRead<'a, T> {
     elements: &'a [T],
-    _using: Using<'a>,
+    _access: HostAccess<'a>,
 }
 
-/// The elements of a buffer, for the host to read and write.
+/// A guard through which the host reads and writes the elements of a buffer.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let mut buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+/// buffer.host_write()?.reverse();
+/// assert_eq!(buffer.to_vec()?, [3, 2, 1]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct HostWrite<'a, T> {
     elements: &'a mut [T],
-    _using: Using<'a>,
+    _access: HostAccess<'a>,
 }
 
-/// The host is using memory, until this goes.
+/// An access of the host to memory, which ends when this value is dropped.
 #[derive(Debug)]
-struct Using<'a> {
-    /// Whom to tell.
+struct HostAccess<'a> {
+    /// The model of a simulated device, which is notified when the access ends.
     model: Option<&'a dyn Model>,
     addr: u64,
     bytes: usize,
     write: bool,
-    /// Opens after that.
+    /// Lets other work run again. Dropped after the model has been notified.
     _gate: Option<Closed<'a>>,
 }
 
-impl Drop for Using<'_> {
+impl Drop for HostAccess<'_> {
     fn drop(&mut self) {
         if let Some(model) = self.model {
             model.end_host_access(self.addr, self.bytes as u64, self.write);
@@ -46,36 +73,63 @@ impl Drop for Using<'_> {
 }
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// The elements, for the host to read, after waiting for the buffer's stream.
+    /// Waits for the buffer's stream, and returns a guard through which the host reads the elements.
     ///
-    /// Kernels that write the buffer must not be launched, on whichever stream, while the result is there;
-    /// their launch is where that is promised.
+    /// While the guard exists, no kernel that writes the buffer may be launched on any stream. A launch is `unsafe`,
+    /// and this is one of the conditions that the launching code must ensure.
     ///
-    /// On a device without concurrent managed access the host may touch unified memory only while nothing runs. There
-    /// it waits for the whole device, and work that is enqueued through this library while the result is there
+    /// On a device without concurrent managed access, the host may access unified memory only while the device is idle.
+    /// There the call waits for the whole device. Work that is enqueued through this library while the guard exists
     /// fails with [`DeviceError::HostAccess`].
     ///
     /// # Errors
     ///
-    /// What the driver answers to the wait, errors of earlier work included.
+    /// Returns the driver's error from the wait, which may be an error of earlier work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+    /// assert_eq!(buffer.host_read()?[..], [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn host_read(&self) -> Result<HostRead<'_, T>, DeviceError>
     where
         R: MemoryResource<Kind: HostAccessible>,
     {
         let _site = CallSite::here();
-        let using = self.wait_for_host(false)?;
-        // SAFETY: `HostAccessible` promises readable initialised bytes, the work that writes them has ended, the
+        let access = self.begin_host_access(false)?;
+        // SAFETY: `HostAccessible` promises readable initialized bytes. The work that writes the bytes has ended, the
         // elements are plain data, and the address is aligned for `T`.
         let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
-        Ok(HostRead { elements, _using: using })
+        Ok(HostRead { elements, _access: access })
     }
 
-    /// The same, for the host to read and write.
+    /// Waits for the buffer's stream, and returns a guard through which the host reads and writes the elements. While
+    /// the guard exists, no kernel that uses the buffer may be launched; see [`host_read`](Self::host_read) for the
+    /// other conditions.
     ///
     /// # Errors
     ///
-    /// Those of [`host_read`](Self::host_read).
+    /// Returns the errors of [`host_read`](Self::host_read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = UnifiedBuffer::<u32, _>::zeroed(3, &stream, ManagedResource::new(&device)?)?;
+    /// buffer.host_write()?[1] = 7;
+    /// assert_eq!(buffer.host_read()?[..], [0, 7, 0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError>
     where
@@ -83,22 +137,23 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     {
         let _site = CallSite::here();
         let start = self.as_mut_ptr();
-        let using = self.wait_for_host(true)?;
-        // SAFETY: as in `host_read`, and the buffer stays borrowed exclusively.
+        let access = self.begin_host_access(true)?;
+        // SAFETY: as in `host_read`; in addition, the guard borrows the buffer exclusively.
         let elements = unsafe { std::slice::from_raw_parts_mut(start, self.len) };
-        Ok(HostWrite { elements, _using: using })
+        Ok(HostWrite { elements, _access: access })
     }
 
-    fn wait_for_host(&self, write: bool) -> Result<Using<'_>, DeviceError> {
+    /// Waits until the host may use the memory, and announces the access.
+    fn begin_host_access(&self, write: bool) -> Result<HostAccess<'_>, DeviceError> {
         let device = self.device();
         let gate = self.stream.host_access()?;
         let (addr, bytes) = (self.block.addr(), self.size_bytes());
         if bytes > 0 {
-            self.tell_observer(&Notice::HostAccess { addr, bytes, write });
+            self.notify_observer(&Notice::HostAccess { addr, bytes, write });
             device.driver().host_access(device.ordinal(), self.block.as_ptr(), bytes, write)?;
             device.tell(&Notice::HostAccess { addr, bytes, write });
         }
-        Ok(Using { model: device.model(), addr, bytes, write, _gate: gate })
+        Ok(HostAccess { model: device.model(), addr, bytes, write, _gate: gate })
     }
 }
 

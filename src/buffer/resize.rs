@@ -1,4 +1,4 @@
-//! Length and capacity.
+//! Changes of a buffer's length and capacity.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
@@ -12,23 +12,53 @@ use std::mem;
 use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Makes room for at least `additional` more elements. The contents move, in stream order.
+    /// Makes the capacity at least `additional` elements more than the length. If that needs more memory, the elements
+    /// are copied to a new block, in stream order.
     ///
     /// # Errors
     ///
-    /// Those of the resource, [`AllocError::InvalidLayout`] on overflow, or what the driver answers to
-    /// the copy. The buffer is as before then.
+    /// Returns the errors of the resource, [`AllocError::InvalidLayout`] if the size overflows, and the driver's error
+    /// if it rejects the copy. The buffer is then unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::from_slice(&[1_u32, 2, 3], &stream, CudaResource::new(&device))?;
+    /// buffer.reserve(7)?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (3, 10));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reserve(&mut self, additional: usize) -> Result<(), AllocError> {
         let needed =
             self.len.checked_add(additional).ok_or(InvalidLayout { size: usize::MAX, alignment: align_of::<T>() })?;
         if needed > self.capacity { self.reallocate(needed) } else { Ok(()) }
     }
 
-    /// Changes the length to `len`. New elements are zero.
+    /// Changes the length to `len`. The bytes of new elements are zero.
     ///
     /// # Errors
     ///
-    /// Those of [`reserve`](Self::reserve); the length is as before then.
+    /// Returns the errors of [`reserve`](Self::reserve), and the driver's error if it rejects the fill. The length is
+    /// then unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::from_slice(&[1_u32, 2, 3], &stream, CudaResource::new(&device))?;
+    /// buffer.resize(4)?;
+    /// assert_eq!(buffer.to_vec()?, [1, 2, 3, 0]);
+    /// buffer.resize(1)?;
+    /// assert_eq!(buffer.to_vec()?, [1]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resize(&mut self, len: usize) -> Result<(), AllocError> {
         if len > self.len {
             self.reserve(len - self.len)?;
@@ -38,24 +68,53 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(())
     }
 
-    /// Gives back the room that the elements do not need.
+    /// Reduces the capacity to the length. The elements are copied to a smaller block, in stream order.
     ///
     /// # Errors
     ///
-    /// Those of [`reserve`](Self::reserve).
+    /// Returns the errors of [`reserve`](Self::reserve). The buffer is then unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::<u32, _>::zeroed(100, &stream, CudaResource::new(&device))?;
+    /// buffer.resize(10)?;
+    /// buffer.shrink_to_fit()?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (10, 10));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shrink_to_fit(&mut self) -> Result<(), AllocError> {
         if self.capacity > self.len { self.reallocate(self.len) } else { Ok(()) }
     }
 
-    /// Sets the length without touching the contents.
+    /// Sets the length and leaves the memory unchanged.
     ///
     /// # Panics
     ///
-    /// If `len` is more than the capacity.
+    /// Panics if `len` is greater than the capacity.
     ///
     /// # Safety
     ///
-    /// Every element up to `len` has been written, or will be before it is read.
+    /// The caller must ensure that every element below `len` has been written, or is written before it is read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::<u32, _>::with_capacity(3, &stream, CudaResource::new(&device))?;
+    /// // SAFETY: the copy below writes all three elements before anything reads them.
+    /// unsafe { buffer.set_len(3) };
+    /// buffer.copy_from_slice(&[1, 2, 3])?;
+    /// assert_eq!(buffer.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity, "length {len} is more than the capacity {}", self.capacity);
         self.note_on_host(false);
@@ -65,11 +124,11 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     fn reallocate(&mut self, capacity: usize) -> Result<(), AllocError> {
         let new = self.resource.allocate(&self.stream, layout::array::<T>(capacity)?)?;
         new.declare(&self.stream, BlockEvent::Allocated);
-        // SAFETY: both blocks are live, of `size_bytes` or more, and the stream orders the copy after what filled
-        // the old one and before what reuses it.
+        // SAFETY: both blocks are live and hold at least `size_bytes` bytes. The stream orders the copy after the work
+        // that wrote the old block, and before any reuse of the old block.
         let copied = unsafe { self.copy_raw(new.as_ptr(), self.block.as_ptr(), self.size_bytes()) };
         if let Err(error) = copied {
-            // SAFETY: nothing was enqueued that uses the new block.
+            // SAFETY: the copy was not enqueued, so no work uses the new block.
             let returned = unsafe { self.resource.deallocate(&self.stream, new) };
             record_drop_error("a buffer's new block", returned);
             return Err(error.into());
@@ -87,7 +146,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(())
     }
 
-    /// Zeroes elements within the capacity.
+    /// Enqueues a fill that zeroes elements within the capacity.
     pub(super) fn fill_zero(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
         let bytes = range.len() * size_of::<T>();
         if bytes == 0 {
@@ -96,7 +155,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.note_on_host(false);
         let start = self.block.as_ptr().wrapping_add(range.start * size_of::<T>());
         let (device, raw) = (self.device(), self.stream.raw()?);
-        // SAFETY: the range is within the block, which is live and this buffer's until its stream has passed.
+        // SAFETY: the range is within the block. The buffer owns the block, and frees it on the same stream after the
+        // fill.
         device.enqueue(|| unsafe { device.driver().fill_async(device.ordinal(), start, 0, bytes, raw) })
     }
 }

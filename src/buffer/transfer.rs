@@ -1,4 +1,4 @@
-//! Upload and download of unified memory, by the best path.
+//! Uploads to and downloads from unified memory, by the best path.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
@@ -12,19 +12,34 @@ use cumem_driver::call_site::CallSite;
 use std::sync::atomic::Ordering;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Copies `data` over all elements by the best path, complete on return, and says which one it was. The pages are
-    /// on the buffer's device afterwards.
+    /// Copies `data` over all elements by the best path, and returns that path. The copy is complete on return, and the
+    /// pages are then on the buffer's device.
     ///
-    /// The path follows from the size and from whose memory `data` is: page-locked memory, such as a
-    /// [guard](Self::host_read) over a buffer of a [`PinnedResource`](crate::PinnedResource), is read by the device
-    /// itself; memory of the process goes through page-locked memory of this library. Pages that are not known to be on
-    /// the device are moved there first, since copies to pages that have to come one by one take two to five times as
-    /// long.
+    /// The path follows from the size and from the kind of memory that `data` is in. The device reads pinned memory
+    /// directly, for example through a [guard](Self::host_read) over a buffer of a
+    /// [`PinnedResource`](crate::PinnedResource). Pageable memory goes through pinned memory that this library
+    /// allocates. Pages that are not known to be on the device are migrated there first, because a copy to pages that
+    /// fault in one by one takes two to five times as long.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers; any of the elements
-    /// may be those of `data` then. Nothing uses `data` any more in any case.
+    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
+    /// copy fails. After a failed copy, each element has either its old value or the one from `data`. Nothing accesses
+    /// `data` after the return, also after an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = UnifiedBuffer::<u32, _>::zeroed(3, &stream, ManagedResource::new(&device)?)?;
+    /// let path = buffer.upload(&[1, 2, 3])?;
+    /// println!("by the path: {path}");
+    /// assert_eq!(buffer.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn upload(&mut self, data: &[T]) -> Result<TransferPath, DeviceError>
     where
@@ -33,12 +48,27 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.upload_to(data, None)
     }
 
-    /// As [`upload`](Self::upload), but by `path` where this transfer can take it and otherwise by a copy call of the
-    /// driver: to see which is best on a machine (`cargo bench --bench paths`).
+    /// Does the same as [`upload`](Self::upload), but by `path`. If this transfer cannot take that path, one copy call
+    /// of the driver does it. This function is for measurements of which path is best (`cargo bench --bench paths`).
     ///
     /// # Errors
     ///
-    /// Those of [`upload`](Self::upload).
+    /// Returns the errors of [`upload`](Self::upload).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::buffer::TransferPath;
+    ///
+    /// let mut buffer = UnifiedBuffer::<u32, _>::zeroed(3, &stream, ManagedResource::new(&device)?)?;
+    /// assert_eq!(buffer.upload_by(TransferPath::Copy, &[1, 2, 3])?, TransferPath::Copy);
+    /// assert_eq!(buffer.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn upload_by(&mut self, path: TransferPath, data: &[T]) -> Result<TransferPath, DeviceError>
     where
@@ -51,21 +81,39 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     fn upload_to(&mut self, data: &[T], by: Option<TransferPath>) -> Result<TransferPath, DeviceError> {
         let _site = CallSite::here();
         self.expect_len(data.len())?;
-        // Where the pages cannot be moved the copy does what it can.
+        // If the device cannot take the pages, the hint is skipped and the copy works without it.
         let _skipped = hints::prefetch_if_needed(&self.block, 0..self.size_bytes(), self.device().id(), &self.stream)?;
-        // SAFETY: the slice has as many elements; it is borrowed until the copy is complete, and only read.
-        unsafe { self.carry(data.as_ptr().cast_mut().cast(), Direction::ToDevice, true, by) }
+        // SAFETY: the slice has as many elements as the buffer, and is borrowed until the copy is complete. The copy
+        // only reads it.
+        unsafe { self.transfer_all(data.as_ptr().cast_mut().cast(), Direction::ToDevice, true, by) }
     }
 
-    /// Copies all elements to `data` by the best path, complete on return, and says which one it was.
+    /// Copies all elements to `data` by the best path, and returns that path. The copy is complete on return.
     ///
-    /// The path is chosen as by [`upload`](Self::upload). The pages stay where they are; where the buffer's last word
-    /// on them was a [prefetch](Self::prefetch) of all to the host, the host copies.
+    /// The path is chosen as by [`upload`](Self::upload). The copy does not migrate the pages. If the buffer's latest
+    /// hint was a [prefetch](Self::prefetch) of all elements to the host, the host copies.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers; any of the elements
-    /// of `data` may be the buffer's then.
+    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
+    /// copy fails. After a failed copy, each element of `data` has either its old value or the one from the buffer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::buffer::TransferPath;
+    ///
+    /// let buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+    /// assert!(buffer.prefetch(Location::Host)?.is_applied());
+    /// let mut data = [0; 3];
+    /// assert_eq!(buffer.download(&mut data)?, TransferPath::HostPages);
+    /// assert_eq!(data, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn download(&self, data: &mut [T]) -> Result<TransferPath, DeviceError>
     where
@@ -79,21 +127,40 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             let (start, bytes) = (self.block.as_ptr(), self.size_bytes());
             return self.device().tell_copied(self.block.addr(), bytes, Location::Host, || {
                 self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
-                // SAFETY: the host may read the pages (`wait_for_host`), the slice has as many elements, and is not of
-                // the buffer, which would be borrowed.
+                // SAFETY: the host may read the pages, because `host_access` has waited for the work that writes them.
+                // The slice has as many elements. It does not overlap the buffer, because a guard over the buffer's
+                // elements that can write them borrows the buffer exclusively.
                 unsafe { transfer::host_copy(host, start, bytes) };
                 Ok(TransferPath::HostPages)
             });
         }
-        // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
-        unsafe { self.carry(host, Direction::ToHost, true, None) }
+        // SAFETY: the slice has as many elements as the buffer, and is borrowed mutably until the copy is complete.
+        unsafe { self.transfer_all(host, Direction::ToHost, true, None) }
     }
-    /// As [`download`](Self::download), but by the device, and by `path` where this transfer can take it, otherwise by
-    /// a copy call of the driver: to see which is best on a machine (`cargo bench --bench paths`).
+
+    /// Does the same as [`download`](Self::download), but by `path`, and never by a copy of the host. If this transfer
+    /// cannot take that path, one copy call of the driver does it. This function is for measurements of which path is
+    /// best (`cargo bench --bench paths`).
     ///
     /// # Errors
     ///
-    /// Those of [`download`](Self::download).
+    /// Returns the errors of [`download`](Self::download).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::buffer::TransferPath;
+    ///
+    /// let buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+    /// let mut data = [0; 3];
+    /// assert_eq!(buffer.download_by(TransferPath::Copy, &mut data)?, TransferPath::Copy);
+    /// assert_eq!(data, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn download_by(&self, path: TransferPath, data: &mut [T]) -> Result<TransferPath, DeviceError>
     where
@@ -101,7 +168,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     {
         let _site = CallSite::here();
         self.expect_len(data.len())?;
-        // SAFETY: the slice has as many elements, and is borrowed until the copy is complete.
-        unsafe { self.carry(data.as_mut_ptr().cast(), Direction::ToHost, true, Some(path)) }
+        // SAFETY: the slice has as many elements as the buffer, and is borrowed mutably until the copy is complete.
+        unsafe { self.transfer_all(data.as_mut_ptr().cast(), Direction::ToHost, true, Some(path)) }
     }
 }

@@ -1,4 +1,4 @@
-//! [`PortableBuffer`]: one interface over unified memory and over page-locked memory with a shadow on the device.
+//! [`PortableBuffer`]: one interface to unified memory, and to pinned memory with a shadow in device memory.
 
 use super::choice::{self, UnifiedOrPinned};
 use crate::any::AnyResource;
@@ -13,8 +13,30 @@ use std::fmt;
 
 /// An array that host and device use in turns, in the memory that [`UnifiedOrPinned`] chose.
 ///
-/// Kernels use it by the address of [`device_read`](Self::device_read) or [`device_write`](Self::device_write), which
-/// is asked for before each launch: over page-locked memory that is what brings the bytes to the device.
+/// Before each launch of a kernel, the program calls [`device_read`](Self::device_read) or
+/// [`device_write`](Self::device_write) and passes the returned address to the kernel. In pinned memory, that call
+/// enqueues the copy to the device.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::portable::{PortableBuffer, unified_or_pinned};
+/// use cumem::sim::Profile;
+/// use cumem::{Device, Stream};
+///
+/// for profile in [Profile::default(), Profile::wsl()] { // unified memory, and pinned memory
+///     let device = Device::simulated(profile)?;
+///     let stream = Stream::new(&device)?;
+///     let choice = unified_or_pinned(&device)?;
+///     let mut numbers = PortableBuffer::from_slice(&[1_u32, 2, 3], &stream, &choice)?;
+///     let _address = numbers.device_read()?; // launch a kernel that reads the numbers
+///     numbers.host_write()?[0] = 10;
+///     let mut sum = [0; 3];
+///     numbers.download(&mut sum)?;
+///     assert_eq!(sum, [10, 2, 3]);
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub struct PortableBuffer<T> {
     pub(super) memory: Memory<T>,
     choice: UnifiedOrPinned,
@@ -25,7 +47,7 @@ pub(super) enum Memory<T> {
     Pinned(Shadowed<T>),
 }
 
-/// Page-locked memory, and device memory of the same size once a kernel needs it.
+/// Pinned memory, and its shadow: device memory of the same size, allocated when a kernel needs it.
 pub(super) struct Shadowed<T> {
     pub(super) host: Buffer<T, AnyResource<kind::Pinned>>,
     shadow: Option<Buffer<T, AnyResource<kind::Device>>>,
@@ -33,6 +55,7 @@ pub(super) struct Shadowed<T> {
     newer: Newer,
 }
 
+/// The side that has the newer elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Newer {
     Neither,
@@ -41,11 +64,25 @@ enum Newer {
 }
 
 impl<T: Pod> PortableBuffer<T> {
-    /// `len` elements of all zero bytes.
+    /// Creates a buffer of `len` elements whose bytes are all zero.
     ///
     /// # Errors
     ///
-    /// Those of [`Buffer::zeroed`].
+    /// Returns the errors of [`Buffer::zeroed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::<u32>::zeroed(3, &stream, &unified_or_pinned(&device)?)?;
+    /// assert_eq!(buffer.host_read()?[..], [0, 0, 0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn zeroed(len: usize, stream: &Stream, choice: &UnifiedOrPinned) -> Result<Self, AllocError> {
         let memory = match &choice.memory {
             choice::Memory::Unified(stack) => Memory::Unified(UnifiedBuffer::zeroed(len, stream, stack.clone())?),
@@ -59,18 +96,46 @@ impl<T: Pod> PortableBuffer<T> {
         Ok(Self { memory, choice: choice.clone() })
     }
 
-    /// A copy of `data`, complete on return.
+    /// Creates a buffer with a copy of `data`. The copy is complete on return.
     ///
     /// # Errors
     ///
-    /// Those of [`Buffer::from_slice`].
+    /// Returns the errors of [`Buffer::from_slice`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::from_slice(&[1_u32, 2], &stream, &unified_or_pinned(&device)?)?;
+    /// assert_eq!(buffer.host_read()?[..], [1, 2]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_slice(data: &[T], stream: &Stream, choice: &UnifiedOrPinned) -> Result<Self, AllocError> {
         let mut buffer = Self::zeroed(data.len(), stream, choice)?;
         buffer.upload(data)?;
         Ok(buffer)
     }
 
-    /// Elements in it.
+    /// Returns the number of elements.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let buffer = PortableBuffer::<u32>::zeroed(3, &stream, &unified_or_pinned(&device)?)?;
+    /// assert_eq!(buffer.len(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         match &self.memory {
             Memory::Unified(buffer) => buffer.len(),
@@ -78,12 +143,40 @@ impl<T: Pod> PortableBuffer<T> {
         }
     }
 
-    /// Whether it has no elements.
+    /// Reports whether the buffer has no elements.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let buffer = PortableBuffer::<u32>::zeroed(0, &stream, &unified_or_pinned(&device)?)?;
+    /// assert!(buffer.is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Its stream.
+    /// Returns the buffer's stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let buffer = PortableBuffer::<u32>::zeroed(3, &stream, &unified_or_pinned(&device)?)?;
+    /// assert_eq!(buffer.stream().id(), stream.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stream(&self) -> &Stream {
         match &self.memory {
             Memory::Unified(buffer) => buffer.stream(),
@@ -91,47 +184,107 @@ impl<T: Pod> PortableBuffer<T> {
         }
     }
 
-    /// Which memory it is in, and why.
+    /// Returns the choice of memory, with the reason.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let buffer = PortableBuffer::<u32>::zeroed(3, &stream, &unified_or_pinned(&device)?)?;
+    /// assert!(buffer.choice().is_unified());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn choice(&self) -> &UnifiedOrPinned {
         &self.choice
     }
 
-    /// The elements, for the host to read, after waiting for the buffer's stream.
+    /// Waits for the buffer's stream, and returns a guard through which the host reads the elements. In pinned memory,
+    /// the elements are first copied from the device if they are newer there.
     ///
     /// # Errors
     ///
-    /// What the driver answers, errors of earlier work included.
+    /// Returns the driver's error from the wait or the copy, which may be an error of earlier work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::from_slice(&[1_u32, 2], &stream, &unified_or_pinned(&device)?)?;
+    /// assert_eq!(buffer.host_read()?.iter().sum::<u32>(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn host_read(&mut self) -> Result<HostRead<'_, T>, DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.host_read(),
             Memory::Pinned(memory) => {
-                memory.take_back()?;
+                memory.copy_from_shadow()?;
                 memory.host.host_read()
             }
         }
     }
 
-    /// The same, for the host to read and write.
+    /// Does the same as [`host_read`](Self::host_read), and returns a guard through which the host reads and writes.
     ///
     /// # Errors
     ///
-    /// Those of [`host_read`](Self::host_read).
+    /// Returns the errors of [`host_read`](Self::host_read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::<u32>::zeroed(2, &stream, &unified_or_pinned(&device)?)?;
+    /// buffer.host_write()?[0] = 7;
+    /// assert_eq!(buffer.host_read()?[..], [7, 0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.host_write(),
             Memory::Pinned(memory) => {
-                memory.take_back()?;
+                memory.copy_from_shadow()?;
                 memory.newer = Newer::Host;
                 memory.host.host_write()
             }
         }
     }
 
-    /// Copies `data` over all elements, complete on return.
+    /// Copies `data` over all elements. The copy is complete on return.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers.
+    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
+    /// copy fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::<u32>::zeroed(2, &stream, &unified_or_pinned(&device)?)?;
+    /// buffer.upload(&[1, 2])?;
+    /// assert_eq!(buffer.host_read()?[..], [1, 2]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upload(&mut self, data: &[T]) -> Result<(), DeviceError> {
         match &mut self.memory {
             Memory::Unified(buffer) => buffer.upload(data).map(|_| ()),
@@ -143,11 +296,28 @@ impl<T: Pod> PortableBuffer<T> {
         }
     }
 
-    /// Copies all elements to `data`, complete on return.
+    /// Copies all elements to `data`. The copy is complete on return.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::WrongLength`] unless `data` has as many elements, or what the driver answers.
+    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
+    /// copy fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::from_slice(&[1_u32, 2], &stream, &unified_or_pinned(&device)?)?;
+    /// let mut data = [0; 2];
+    /// buffer.download(&mut data)?;
+    /// assert_eq!(data, [1, 2]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn download(&mut self, data: &mut [T]) -> Result<(), DeviceError> {
         match &self.memory {
             Memory::Unified(buffer) => buffer.download(data).map(|_| ()),
@@ -156,12 +326,28 @@ impl<T: Pod> PortableBuffer<T> {
         }
     }
 
-    /// The address for a kernel that only reads the elements. What brings them to the device is enqueued on the
-    /// buffer's stream.
+    /// Returns the address for a kernel that only reads the elements, and enqueues on the buffer's stream the prefetch
+    /// or the copy that the kernel needs.
     ///
     /// # Errors
     ///
-    /// What the driver answers, or want of device memory for the shadow.
+    /// Returns the driver's error if it rejects the prefetch or the copy, and an allocation error if device memory for
+    /// the copy cannot be allocated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let mut buffer = PortableBuffer::from_slice(&[1_u32, 2], &stream, &unified_or_pinned(&device)?)?;
+    /// let address = buffer.device_read()?;
+    /// assert_ne!(address, 0); // launch a kernel with this address on the buffer's stream
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn device_read(&mut self) -> Result<u64, AllocError> {
         match &mut self.memory {
             Memory::Unified(buffer) => {
@@ -169,15 +355,35 @@ impl<T: Pod> PortableBuffer<T> {
                 let _there = hints::prefetch_if_needed(buffer.block(), bytes, to, buffer.stream())?;
                 Ok(buffer.device_address())
             }
-            Memory::Pinned(memory) => memory.bring(),
+            Memory::Pinned(memory) => memory.copy_to_shadow(),
         }
     }
 
-    /// The same for a kernel that may write them.
+    /// Does the same as [`device_read`](Self::device_read) for a kernel that may write the elements. The elements on
+    /// the device then count as newer than those on the host.
     ///
     /// # Errors
     ///
-    /// Those of [`device_read`](Self::device_read).
+    /// Returns the errors of [`device_read`](Self::device_read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::kernel::HostKernel;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    ///
+    /// # let device = Device::simulated(Profile::wsl())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = PortableBuffer::<u32>::zeroed(2, &stream, &unified_or_pinned(&device)?)?;
+    /// let address = buffer.device_write()?;
+    /// let fill = HostKernel::new("fill", |memory| memory.write::<u32>(0).fill(7)).writes(address, 8);
+    /// // SAFETY: the kernel writes the buffer, which lives until `host_read` has waited for the kernel.
+    /// unsafe { stream.launch_host(fill) }?;
+    /// assert_eq!(buffer.host_read()?[..], [7, 7]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn device_write(&mut self) -> Result<u64, AllocError> {
         let address = self.device_read()?;
         if let Memory::Pinned(memory) = &mut self.memory {
@@ -188,12 +394,13 @@ impl<T: Pod> PortableBuffer<T> {
 }
 
 impl<T: Pod> Shadowed<T> {
-    /// Enqueues the copy to the shadow that is still wanting.
-    fn bring(&mut self) -> Result<u64, AllocError> {
+    /// Enqueues the copy to the shadow if the host's elements are newer, and returns the address of the shadow.
+    fn copy_to_shadow(&mut self) -> Result<u64, AllocError> {
         let shadow = match self.shadow.take() {
             Some(shadow) => shadow,
             None => {
-                // SAFETY: the copy below writes every element.
+                // SAFETY: without a shadow the host's elements are the newer ones, so the copy below writes every
+                // element.
                 unsafe { Buffer::uninit(self.host.len(), self.host.stream(), self.device.clone()) }?
             }
         };
@@ -205,8 +412,8 @@ impl<T: Pod> Shadowed<T> {
         Ok(shadow.device_address())
     }
 
-    /// Enqueues the copy from the shadow that is still wanting.
-    pub(super) fn take_back(&mut self) -> Result<(), DeviceError> {
+    /// Enqueues the copy from the shadow if the shadow's elements are newer.
+    pub(super) fn copy_from_shadow(&mut self) -> Result<(), DeviceError> {
         if let (Newer::Shadow, Some(shadow)) = (self.newer, &self.shadow) {
             self.host.copy_from_buffer(shadow)?;
             self.newer = Newer::Neither;
@@ -214,7 +421,7 @@ impl<T: Pod> Shadowed<T> {
         Ok(())
     }
 
-    /// The host's memory is about to be changed by others than the shadow.
+    /// Records that the host's elements are about to change, so the shadow's elements are outdated.
     pub(super) fn host_is_newer(&mut self) {
         self.newer = Newer::Host;
     }

@@ -1,4 +1,4 @@
-//! [`UnifiedOrPinned`]: which memory a device gets, and why.
+//! [`UnifiedOrPinned`]: the choice of memory for a device, with the reason.
 
 use crate::any::AnyResource;
 use crate::device::Device;
@@ -7,7 +7,21 @@ use crate::kind;
 use crate::resources::{CudaResource, ManagedResource, PinnedResource};
 use std::fmt;
 
-/// Which memory a device gets, and from where. `Display` says it, with the reason.
+/// The choice between unified and pinned memory for a device, and the stacks to allocate from. Its `Display` writes the
+/// choice and the reason.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device};
+/// # let device = Device::simulated(Profile::default())?;
+/// use cumem::portable::unified_or_pinned;
+///
+/// let choice = unified_or_pinned(&device)?;
+/// assert!(choice.to_string().starts_with("unified memory"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct UnifiedOrPinned {
     device: Device,
@@ -20,13 +34,26 @@ pub(super) enum Memory {
     Pinned { host: AnyResource<kind::Pinned>, device: AnyResource<kind::Device>, reason: PinnedReason },
 }
 
-/// Why a device gets page-locked memory.
+/// The reason why a device gets pinned memory.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::Device;
+/// use cumem::portable::{PinnedReason, unified_or_pinned};
+/// use cumem::sim::Profile;
+///
+/// let choice = unified_or_pinned(&Device::simulated(Profile::wsl())?)?;
+/// assert_eq!(choice.reason(), Some(PinnedReason::NoConcurrentManagedAccess));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PinnedReason {
-    /// It can have no unified memory.
+    /// The device does not support unified memory.
     NoManagedMemory,
-    /// Its unified memory moves as a whole, at every launch, and must fit (Windows, WSL, Tegra, Maxwell).
+    /// The device's unified memory migrates as a whole at every launch, and must fit the device (Windows, WSL, Tegra,
+    /// Maxwell).
     NoConcurrentManagedAccess,
 }
 
@@ -41,12 +68,26 @@ impl fmt::Display for PinnedReason {
     }
 }
 
-/// Unified memory if the device has concurrent managed access, so that its pages migrate one by one while both sides
-/// work; else page-locked memory. Which it is, and why, goes to `tracing`: as a warning where it is not unified memory.
+/// Chooses unified memory if the device has concurrent managed access, because single pages then migrate while host and
+/// device work. Otherwise chooses pinned memory. The choice and its reason are logged through `tracing`, as a warning
+/// if it is pinned memory.
 ///
 /// # Errors
 ///
-/// What the driver answers.
+/// Returns the driver's error if a leaf cannot be created.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device};
+/// # let device = Device::simulated(Profile::default())?;
+/// use cumem::portable::unified_or_pinned;
+///
+/// assert!(unified_or_pinned(&device)?.is_unified());
+/// assert!(!unified_or_pinned(&Device::simulated(Profile::wsl())?)?.is_unified());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub fn unified_or_pinned(device: &Device) -> Result<UnifiedOrPinned, DeviceError> {
     let attributes = device.attributes();
     let reason = match (attributes.managed_memory, attributes.concurrent_managed_access) {
@@ -71,7 +112,23 @@ pub fn unified_or_pinned(device: &Device) -> Result<UnifiedOrPinned, DeviceError
 }
 
 impl UnifiedOrPinned {
-    /// Draws unified memory from this stack, if the device gets any.
+    /// Sets the stack that unified memory is allocated from. Has no effect if the device gets pinned memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{AnyResource, Device, ManagedResource, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::portable::{PortableBuffer, unified_or_pinned};
+    ///
+    /// let stack = AnyResource::new(ManagedResource::new(&device)?); // usually with adaptors, such as a pool
+    /// let choice = unified_or_pinned(&device)?.with_unified(stack);
+    /// let buffer = PortableBuffer::<u32>::zeroed(1000, &stream, &choice)?;
+    /// assert!(buffer.choice().is_unified());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_unified(mut self, stack: AnyResource<kind::Managed>) -> Self {
         if let Memory::Unified(resource) = &mut self.memory {
@@ -80,8 +137,22 @@ impl UnifiedOrPinned {
         self
     }
 
-    /// Draws page-locked memory and the device's from these stacks, if the device gets them: page-locked memory takes
-    /// the driver long to allocate.
+    /// Sets the stacks that pinned memory and the device's copy are allocated from. Has no effect if the device gets
+    /// unified memory. A pool for pinned memory saves time, because the driver takes long to allocate pinned memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::portable::unified_or_pinned;
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyResource, CudaResource, Device, PinnedResource};
+    ///
+    /// let device = Device::simulated(Profile::wsl())?;
+    /// let host = AnyResource::new(PinnedResource::new(&device)); // usually a pool over it
+    /// let choice = unified_or_pinned(&device)?.with_pinned(host, AnyResource::new(CudaResource::new(&device)));
+    /// assert!(choice.to_string().starts_with("page-locked memory"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_pinned(mut self, host: AnyResource<kind::Pinned>, device: AnyResource<kind::Device>) -> Self {
         if let Memory::Pinned { reason, .. } = self.memory {
@@ -90,17 +161,53 @@ impl UnifiedOrPinned {
         self
     }
 
-    /// The device.
+    /// Returns the device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// use cumem::portable::unified_or_pinned;
+    ///
+    /// assert_eq!(unified_or_pinned(&device)?.device().id(), device.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Whether it gets unified memory.
+    /// Reports whether the device gets unified memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// use cumem::portable::unified_or_pinned;
+    ///
+    /// assert!(unified_or_pinned(&device)?.is_unified());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_unified(&self) -> bool {
         self.reason().is_none()
     }
 
-    /// Why it does not.
+    /// Returns the reason why the device gets pinned memory, or `None` if it gets unified memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// use cumem::portable::unified_or_pinned;
+    ///
+    /// assert_eq!(unified_or_pinned(&device)?.reason(), None);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reason(&self) -> Option<PinnedReason> {
         match self.memory {
             Memory::Unified(_) => None,

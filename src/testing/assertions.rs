@@ -8,6 +8,16 @@ use std::fmt;
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 /// The value that a figure is expected to have: a number, or a range of numbers.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::assertions::Expected;
+///
+/// assert!(7_u64.allows(7));
+/// assert!((..=10_u64).allows(7));
+/// assert!(!(8_u64..).allows(7));
+/// ```
 pub trait Expected: fmt::Debug {
     /// Reports whether `found` is an expected value.
     fn allows(&self, found: u64) -> bool;
@@ -43,6 +53,8 @@ expected_range!(RangeInclusive<u64>, RangeToInclusive<u64>, RangeFrom<u64>);
 /// The memory that this library itself allocates for copies counts too. From 1 MiB on, copies from and to memory of the
 /// process take up to 64 MiB of pinned and 48 MiB of device memory.
 /// [`Device::trim_staging`](crate::Device::trim_staging) frees it.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -80,6 +92,8 @@ macro_rules! assert_peak {
 /// The macro first frees the memory that this library itself keeps for copies. Without a block, it ignores streams,
 /// events and reserved addresses, because a test usually still holds its own. With a block, they count, but objects
 /// that existed before the block do not. The value of the macro is then the block's value.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -119,6 +133,8 @@ macro_rules! assert_no_leak {
 /// A figure is a `u64`, or one of the ranges `a..=b`, `..=b` and `a..`. Without a block, the statistics are those since
 /// the creation of the machine. With a block, they are those of the block and of the work that it enqueues, and the
 /// value of the macro is the block's value.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;

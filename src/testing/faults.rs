@@ -1,5 +1,7 @@
 //! Makes every driver call of a program fail in turn, and checks what the program leaves behind.
 //!
+//! # Examples
+//!
 //! ```
 //! use cumem::sim::{faults, Profile};
 //! use cumem::{AllocError, Buffer, CudaResource, Stream};
@@ -22,6 +24,19 @@ use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A driver call that was made to fail.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::Stream;
+/// use cumem::sim::{Profile, faults};
+///
+/// let report = faults::enumerate(&Profile::default(), |device| Stream::new(device).map(drop));
+/// for (fault, outcome) in report.runs() {
+///     println!("{fault}: {outcome:?}");
+/// }
+/// assert!(report.runs().iter().all(|(fault, _)| fault.number >= 1));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// The kind of the call.
@@ -40,6 +55,17 @@ impl Display for Fault {
 }
 
 /// The outcome of one run of the program.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::Stream;
+/// use cumem::sim::faults::FaultOutcome;
+/// use cumem::sim::{Profile, faults};
+///
+/// let report = faults::enumerate(&Profile::default(), |device| Stream::new(device).map(drop));
+/// assert!(report.runs().iter().any(|(_, outcome)| matches!(outcome, FaultOutcome::Failed(_))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultOutcome {
@@ -57,6 +83,16 @@ pub enum FaultOutcome {
 }
 
 /// The outcomes of all runs.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::Stream;
+/// use cumem::sim::{Profile, faults};
+///
+/// let report = faults::enumerate(&Profile::default(), |device| Stream::new(device).map(drop));
+/// assert!(report.wrong().is_empty());
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
 pub struct FaultReport {
@@ -80,12 +116,41 @@ pub struct FaultReport {
 /// `program` creates everything that it uses from the device that it receives, and drops it before it returns. It makes
 /// the same calls in every run, up to the one that fails. It can call
 /// [`pending_faults`](crate::sim::Simulator::pending_faults) to learn whether the failure has happened.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::{Profile, faults};
+/// use cumem::{AllocError, Buffer, CudaResource, Stream};
+///
+/// let report = faults::enumerate(&Profile::default(), |device| {
+///     let stream = Stream::new(device)?;
+///     let squares = Buffer::from_slice(&[1_u32, 4, 9], &stream, CudaResource::new(device))?;
+///     assert_eq!(squares.to_vec()?, [1, 4, 9]);
+///     Ok::<_, AllocError>(())
+/// });
+/// report.assert();
+/// ```
 pub fn enumerate<E: Display>(profile: &Profile, program: impl FnMut(&Device) -> Result<(), E>) -> FaultReport {
     enumerate_on(std::slice::from_ref(profile), program)
 }
 
 /// Does the same as [`enumerate`] on a machine with one device for each profile. `program` receives the first device;
 /// its [simulator](Device::simulator) provides the others.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::{Profile, faults};
+/// use cumem::{Device, Stream};
+///
+/// let profiles = [Profile::default(), Profile::default()];
+/// let report = faults::enumerate_on(&profiles, |first| {
+///     let second = Device::of_simulator(first.simulator().unwrap(), 1)?;
+///     Stream::new(&second).map(drop)
+/// });
+/// report.assert();
+/// ```
 pub fn enumerate_on<E: Display>(
     profiles: &[Profile],
     mut program: impl FnMut(&Device) -> Result<(), E>,
@@ -143,7 +208,7 @@ fn run<E: Display>(
     let reported = drop_errors.count() > 0;
 
     let outcome = match (result, left) {
-        (Err(panic), _) => FaultOutcome::Wrong(format!("it panicked: {}", said(&*panic))),
+        (Err(panic), _) => FaultOutcome::Wrong(format!("it panicked: {}", panic_message(&*panic))),
         _ if usable.is_err() => FaultOutcome::Wrong(format!("the device is no longer usable: {usable:?}")),
         _ if !happened => FaultOutcome::Wrong("it did not make this call: its calls differ from run to run".into()),
         (Ok(result), Some(left)) => match fault {
@@ -159,28 +224,77 @@ fn run<E: Display>(
     Run { outcome, calls }
 }
 
-fn said(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a text")
 }
 
 impl FaultReport {
     /// Returns the number of calls of each kind that the program makes when no call fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Stream;
+    /// use cumem::sim::{FaultCall, Profile, faults};
+    ///
+    /// let report = faults::enumerate(&Profile::default(), |device| Stream::new(device).map(drop));
+    /// assert!(report.calls().contains(&(FaultCall::CreateStream, 1)));
+    /// ```
     pub fn calls(&self) -> &[(FaultCall, u64)] {
         &self.calls
     }
 
     /// Returns all runs with a failed call, and their outcomes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Stream;
+    /// use cumem::sim::{FaultCall, Profile, faults};
+    ///
+    /// let report = faults::enumerate(&Profile::default(), |device| Stream::new(device).map(drop));
+    /// assert!(report.runs().iter().any(|(fault, _)| fault.call == FaultCall::CreateStream));
+    /// ```
     pub fn runs(&self) -> &[(Fault, FaultOutcome)] {
         &self.runs
     }
 
     /// Returns one sentence for each run that went wrong. The list is empty if there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Stream;
+    /// use cumem::sim::{Profile, faults};
+    ///
+    /// let report = faults::enumerate(&Profile::default(), |device| {
+    ///     Stream::new(device).unwrap(); // panics if the call fails
+    ///     Ok::<_, String>(())
+    /// });
+    /// assert!(report.wrong()[0].contains("panicked"));
+    /// ```
     pub fn wrong(&self) -> Vec<String> {
         self.sentences(|_| true)
     }
 
-    /// Does the same as [`wrong`](Self::wrong) without [leaks](FaultOutcome::Leaked), for programs that leak on purpose.
+    /// Does the same as [`wrong`](Self::wrong) without [leaks](FaultOutcome::Leaked), for programs that leak on
+    /// purpose.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::{Profile, faults};
+    /// use cumem::{AllocError, Buffer, CudaResource, Stream};
+    ///
+    /// let report = faults::enumerate(&Profile::default(), |device| {
+    ///     let stream = Stream::new(device)?;
+    ///     std::mem::forget(Buffer::<u8, _>::zeroed(100, &stream, CudaResource::new(device))?);
+    ///     Ok::<_, AllocError>(())
+    /// });
+    /// assert!(!report.wrong().is_empty());
+    /// assert!(report.wrong_besides_leaks().is_empty());
+    /// ```
     pub fn wrong_besides_leaks(&self) -> Vec<String> {
         self.sentences(|outcome| !matches!(outcome, FaultOutcome::Leaked(_)))
     }
@@ -205,6 +319,15 @@ impl FaultReport {
     /// # Panics
     ///
     /// Panics with the whole report if a run went wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Stream;
+    /// use cumem::sim::{Profile, faults};
+    ///
+    /// faults::enumerate(&Profile::default(), |device| Stream::new(device).map(drop)).assert();
+    /// ```
     #[track_caller]
     pub fn assert(&self) {
         assert!(self.wrong().is_empty(), "{self}");

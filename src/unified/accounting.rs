@@ -1,10 +1,10 @@
-//! Migration accounting: what was asked of unified memory and what moved, by direction, cause, tag and phase; and
-//! advice that follows from it.
+//! Accounting of migrations: the requests about unified (managed) memory and the bytes that migrated, by direction,
+//! cause, tag and phase.
 //!
-//! A [`Ledger`] counts from when it is made until it is dropped. What is *asked* through this library is counted on
-//! every device: prefetches, host guards, uploads, downloads, and [uses](crate::Buffer::device_use) by kernels that are
-//! declared. What really *moved*, and the faults, only a simulated device tells, by tag and phase too; a GPU's driver
-//! does not, and the report says so.
+//! A [`Ledger`] counts from its creation until it is dropped. It counts *requests* that go through this library on
+//! every device: prefetches, host guards, uploads, downloads, and declared [uses](crate::Buffer::device_use) by
+//! kernels. It counts *migrations* and page faults, by tag and phase, on simulated devices only. A GPU's driver does
+//! not report them, and the report's text states that they are unknown.
 //!
 //! ```
 //! use cumem::unified::accounting::{Cause, Ledger};
@@ -27,8 +27,9 @@
 //! # }
 //! ```
 //!
-//! An [`AccessPattern`] is what a ledger [recorded](Ledger::write_down) or a program states. `recommend` of `cumem-whatif`
-//! replays it on a simulated device with and without advice, and returns the advice that gained time.
+//! An [`AccessPattern`] is the sequence of accesses that a ledger [recorded](Ledger::write_down), or that a program
+//! describes. `recommend` of the crate `cumem-whatif` replays a pattern on a simulated device with and without advice,
+//! and returns the advice that saved time.
 
 mod ledger;
 mod pattern;

@@ -1,11 +1,11 @@
-//! Prefetch that follows from how a buffer is used: what [`Buffer::auto_prefetch`](crate::Buffer::auto_prefetch) turns
-//! on.
+//! Automatic prefetch: prefetch that follows from how a buffer is used.
+//! [`Buffer::auto_prefetch`](crate::Buffer::auto_prefetch) turns it on.
 //!
-//! It sees the [uses](crate::Buffer::device_use) of a buffer that are declared, prefetches of it by the user, the
-//! host's guards over it, and what the library knows of where pages are; on a simulated device also the page faults of
-//! work that nobody declared, which a GPU's driver does not tell ([`faults`]). Of the uses it learns what comes next
-//! ([`predictor`]), and brings that on a stream of its own while the present work runs, so far ahead as its budget
-//! goes. Where its guesses are not used it stops bringing and only guesses, until they come true again.
+//! Automatic prefetch observes declared [uses](crate::Buffer::device_use) of a buffer, the user's prefetches of it,
+//! host guards over it, and the record of where pages are. On a simulated device it also observes the page faults of
+//! work that was not declared (`faults`); a GPU's driver does not report them. From the uses it predicts the next ones
+//! (`predictor`). It prefetches them on a separate stream while earlier work runs, as far as its budget allows. If the
+//! predictions are not used, it stops the prefetches and only predicts, until predictions are used again.
 #![forbid(unsafe_code)]
 
 mod ahead;

@@ -1,15 +1,17 @@
-//! Hints about unified memory: prefetch and advice, and what became of them.
+//! Hints about unified (managed) memory: prefetches and advice.
 //!
-//! A hint that was carried out answers [`Applied`](HintOutcome::Applied); one that would mean nothing answers
-//! [`Skipped`](HintOutcome::Skipped) with the reason; one that the driver rejects is an error with its code.
+//! A function that gives a hint returns [`Applied`](HintOutcome::Applied) if the driver accepted it. It returns
+//! [`Skipped`](HintOutcome::Skipped) with the reason if the hint would have no effect. If the driver rejects the hint,
+//! the function returns an error with the driver's code.
 //!
-//! | for | use |
+//! | task | where |
 //! |---|---|
 //! | one hint about a range of a block | [`prefetch`], [`prefetch_if_needed`], [`advise`] |
-//! | several hints about one range, all or none, to be undone | [`ManagedMemoryHints`] |
-//! | how memory shall migrate, as a value to keep and apply | [`MigrationPolicy`] |
+//! | many prefetches of whole blocks to one location | [`Prefetcher`] |
+//! | several hints about one range, all or none, which can be undone | [`ManagedMemoryHints`] |
+//! | advice as a value that can be stored and applied | [`MigrationPolicy`] |
 //! | prefetches of many ranges, checked and merged before the first is enqueued | [`PrefetchPlan`] |
-//! | what a range has been told, and where its pages are | [`range_attributes`], [`residency`] |
+//! | the advice for a range, and the location of its pages | [`range_attributes`], [`residency`] |
 
 mod builder;
 mod calls;

@@ -1,29 +1,37 @@
-//! [`LedgerReport`]: what a ledger counted, and its table.
+//! [`LedgerReport`]: the figures of a ledger, and their table.
 
 use cumem_driver::Location;
 use cumem_driver::{MigrationCause, Movement};
 use std::fmt;
 use std::time::Duration;
 
-/// Why bytes were to go somewhere.
+/// The cause of a request: the call or the access that needs the bytes at a location.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::unified::accounting::Cause;
+///
+/// assert_eq!(Cause::HostRead.to_string(), "host read");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Cause {
     /// A prefetch that the driver accepted.
     Prefetched,
-    /// The host was let read.
+    /// A host guard that reads.
     HostRead,
-    /// The host was let write.
+    /// A host guard that writes.
     HostWrite,
     /// A copy from the host into a buffer.
     Upload,
     /// A copy from a buffer to the host.
     Download,
-    /// A [use](crate::Buffer::device_use) by work on a device was declared.
+    /// A declared [use](crate::Buffer::device_use) by work on a device.
     DeviceUse,
-    /// A kernel of a simulated device said that it reads.
+    /// A read by a kernel of a simulated device. Such kernels list their accesses.
     KernelRead,
-    /// A kernel of a simulated device said that it writes.
+    /// A write by a kernel of a simulated device. Such kernels list their accesses.
     KernelWrite,
 }
 
@@ -42,35 +50,90 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What was asked, of one tag and phase, for one cause and direction.
+/// The requests of one tag and phase, with one cause and one target.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::accounting::{Cause, Ledger};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let ledger = Ledger::new(&device);
+/// let _outcome = buffer.prefetch(device.id())?;
+/// let row = &ledger.report().rows[0];
+/// assert_eq!((row.cause, row.calls, row.bytes), (Cause::Prefetched, 1, 1 << 20));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LedgerRow {
-    /// The tag of the memory; empty where it has none.
+    /// The tag of the memory; empty if it has none.
     pub tag: String,
-    /// The innermost phase; empty outside of all.
+    /// The innermost phase; empty outside of all phases.
     pub phase: String,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// Where the bytes were to go.
+    /// The location where the bytes were needed.
     pub to: Location,
-    /// How often.
+    /// The number of requests.
     pub calls: u64,
-    /// Bytes asked for. How many of them had to move is not known from this.
+    /// Bytes requested. Some of them may have been at the location already, so fewer bytes may have migrated.
     pub bytes: u64,
-    /// How long those calls took that wait for their end: uploads and downloads. Virtual time on a simulated device.
+    /// The total duration of uploads and downloads, which wait for their end; `None` for other causes. Virtual time on
+    /// a simulated device.
     pub time: Option<Duration>,
 }
 
 impl LedgerRow {
-    /// Bytes per second, where the calls wait for their end.
+    /// Returns the bytes per second of uploads and downloads, and `None` for other causes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::accounting::{Cause, Ledger};
+    ///
+    /// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let ledger = Ledger::new(&device);
+    /// buffer.upload(&vec![7; 1 << 20])?;
+    /// let report = ledger.report();
+    /// let upload = report.rows.iter().find(|row| row.cause == Cause::Upload).unwrap();
+    /// assert!(upload.bandwidth().unwrap() > 0.0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bandwidth(&self) -> Option<f64> {
         self.time.filter(|time| !time.is_zero()).map(|time| self.bytes as f64 / time.as_secs_f64())
     }
 }
 
-/// What moved on all devices of a simulated machine. Pages move whole; of those that hold memory of several tags, each
-/// counts its bytes.
+/// The page faults and the bytes that moved on all devices of a simulated machine. Pages migrate as a whole. If a page
+/// holds memory of several tags, each tag counts its own bytes.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::accounting::Ledger;
+///
+/// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// buffer.host_write()?.fill(7);
+/// let ledger = Ledger::new(&device);
+/// let _outcome = buffer.prefetch(device.id())?;
+/// stream.synchronize()?;
+/// let moved = ledger.report().sum_moved(|_| true).unwrap();
+/// assert_eq!((moved.prefetched_to_device, moved.faults), (1 << 20, 0));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Moved {
@@ -78,23 +141,23 @@ pub struct Moved {
     pub faults: u64,
     /// Page faults of the host.
     pub host_faults: u64,
-    /// Chunks of 2 MiB that were evicted; one that holds memory of several tags counts for the first.
+    /// Evicted pieces of 2 MiB. A piece that holds memory of several tags counts for the first of them.
     pub evictions: u64,
-    /// Bytes to devices by prefetches.
+    /// Bytes that prefetches migrated to devices.
     pub prefetched_to_device: u64,
-    /// Bytes to the host by prefetches.
+    /// Bytes that prefetches migrated to the host.
     pub prefetched_to_host: u64,
-    /// Bytes to devices because of faults.
+    /// Bytes that page faults migrated to devices.
     pub faulted_to_device: u64,
-    /// Bytes to the host because of faults.
+    /// Bytes that page faults migrated to the host.
     pub faulted_to_host: u64,
-    /// Bytes to the host by evictions.
+    /// Bytes that were evicted to the host.
     pub evicted_to_host: u64,
-    /// Bytes between devices.
+    /// Bytes that migrated from one device to another.
     pub between_devices: u64,
-    /// Bytes that copies took to devices.
+    /// Bytes that were copied to devices.
     pub copied_to_device: u64,
-    /// Bytes that copies took to host memory.
+    /// Bytes that were copied to host memory.
     pub copied_to_host: u64,
 }
 
@@ -117,7 +180,7 @@ macro_rules! each_figure {
 }
 
 impl Moved {
-    /// The figure that counts a movement: bytes of what moves, occurrences of faults and evictions.
+    /// Returns the figure that counts a movement. Faults and evictions are counted by occurrence, the rest in bytes.
     pub(super) fn figure(&mut self, movement: &Movement) -> &mut u64 {
         match *movement {
             Movement::Fault { by: Location::Device(_), .. } => &mut self.faults,
@@ -151,37 +214,94 @@ impl Moved {
     }
 }
 
-/// What moved of the memory of one tag, in one phase.
+/// The movements of the memory of one tag in one phase.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::accounting::Ledger;
+///
+/// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let ledger = Ledger::new(&device);
+/// let tag = ledger.tag(buffer.block().addr(), buffer.size_bytes(), "weights");
+/// buffer.host_write()?.fill(7);
+/// let moved = ledger.report().moved.unwrap();
+/// assert_eq!((moved[0].tag.as_str(), moved[0].phase.as_str()), ("weights", ""));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MovedRow {
-    /// The tag of the memory; empty where it has none.
+    /// The tag of the memory; empty if it has none.
     pub tag: String,
-    /// The innermost phase when the work was done; empty outside of all.
+    /// The innermost phase when the work was done; empty outside of all phases.
     pub phase: String,
-    /// What moved.
+    /// The figures.
     pub moved: Moved,
 }
 
-/// What a ledger counted.
+/// The figures of a ledger. Its `Display` writes them as a table.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::accounting::Ledger;
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let ledger = Ledger::new(&device);
+/// drop(buffer.host_read()?);
+/// let report = ledger.report();
+/// assert_eq!(report.rows.len(), 1);
+/// assert!(report.to_string().contains("host read"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LedgerReport {
-    /// What was asked, by tag, phase, cause and direction, in this order.
+    /// The requests, ordered by tag, phase, cause and target.
     pub rows: Vec<LedgerRow>,
-    /// What moved, by tag and phase, in this order. `None` on a GPU, whose driver does not say.
+    /// The movements, ordered by tag and phase. `None` on a GPU, because its driver does not report them.
     pub moved: Option<Vec<MovedRow>>,
 }
 
 impl LedgerReport {
-    /// The sum of what moved over some rows, such as those of a phase; `None` on a GPU.
+    /// Returns the sum of the movements over some rows, for example the rows of one phase. Returns `None` on a GPU.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::accounting::Ledger;
+    ///
+    /// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// buffer.host_write()?.fill(7);
+    /// let ledger = Ledger::new(&device);
+    /// let warming_up = ledger.phase("warming up");
+    /// let _outcome = buffer.prefetch(device.id())?;
+    /// stream.synchronize()?;
+    /// drop(warming_up);
+    /// let moved = ledger.report().sum_moved(|row| row.phase == "warming up").unwrap();
+    /// assert_eq!(moved.prefetched_to_device, 1 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sum_moved(&self, which: impl Fn(&MovedRow) -> bool) -> Option<Moved> {
         let rows = self.moved.as_ref()?.iter().filter(|row| which(row));
         Some(rows.fold(Moved::default(), |sum, row| sum.plus(&row.moved)))
     }
 }
 
-/// A table, and what moved under it.
+/// Writes a table of the requests, and the movements below it.
 impl fmt::Display for LedgerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };

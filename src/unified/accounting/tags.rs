@@ -1,4 +1,4 @@
-//! [`Tags`]: what memory is called.
+//! [`Tags`]: the names of ranges of memory.
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Which tags each byte has. Where several lie over each other, the latest counts: a block within a chunk has its own
-/// name, and memory that is handed out anew has its new one, even if whoever had it before has not let go of the old
-/// one yet.
+/// The tags of each byte. If several tags overlap, the latest counts. For example, a block within a chunk has its own
+/// name. Memory that was allocated again has its new name, even if the old tag has not been dropped yet.
 #[derive(Debug, Default)]
 pub(super) struct Tags {
     next: u64,
     tags: BTreeMap<u64, Tagged>,
-    /// Bytes that have the same tags, by their first one. None are empty, none overlap.
+    /// Pieces of memory whose bytes have the same tags, by the address of the first byte. No piece is empty, and no two
+    /// overlap.
     pieces: BTreeMap<u64, Piece>,
 }
 
@@ -21,19 +21,19 @@ pub(super) struct Tags {
 pub(super) struct Tagged {
     pub(super) bytes: Range<u64>,
     pub(super) name: Arc<str>,
-    /// Its number in the pattern that is written down.
+    /// The index of the memory in the pattern that is being recorded.
     pub(super) memory: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Piece {
     end: u64,
-    /// Its tags, the latest last.
+    /// The tags of the piece, the latest last.
     ids: SmallVec<[u64; 2]>,
 }
 
 impl Tags {
-    /// Adds a tag, and answers what to remove it by.
+    /// Adds a tag, and returns its id for [`remove`](Self::remove).
     pub(super) fn add(&mut self, tagged: Tagged) -> u64 {
         let (id, Range { start, end }) = (self.next, tagged.bytes.clone());
         self.next += 1;
@@ -55,7 +55,7 @@ impl Tags {
     pub(super) fn remove(&mut self, id: u64) {
         let Some(Tagged { bytes: Range { start, end }, .. }) = self.tags.remove(&id) else { return };
         self.pieces.range_mut(start..end).for_each(|(_, piece)| piece.ids.retain(|other| *other != id));
-        // Neighbours that are alike now become one, those at both ends included.
+        // Merge neighbouring pieces that now have the same tags, also with the pieces before and after the range.
         let firsts: Vec<u64> = self.pieces.range(start..=end).map(|(first, _)| *first).collect();
         for first in firsts {
             let Some(piece) = self.pieces.remove(&first).filter(|piece| !piece.ids.is_empty()) else { continue };
@@ -66,18 +66,18 @@ impl Tags {
         }
     }
 
-    /// The tag that counts for a byte.
+    /// Returns the tag that counts for a byte.
     pub(super) fn at(&self, addr: u64) -> Option<&Tagged> {
         self.run(addr..addr.saturating_add(1)).0
     }
 
-    /// The tag that counts for the first of these bytes that has one.
+    /// Returns the tag that counts for the first of these bytes that has one.
     pub(super) fn within(&self, bytes: Range<u64>) -> Option<&Tagged> {
         let after = || self.pieces.range(bytes.clone()).next().and_then(|(_, piece)| self.latest(piece));
         self.at(bytes.start).or_else(after)
     }
 
-    /// The tag that counts for the first of these bytes, and where the bytes end for which it does.
+    /// Returns the tag that counts for the first of these bytes, and the end of the bytes for which it counts.
     pub(super) fn run(&self, bytes: Range<u64>) -> (Option<&Tagged>, u64) {
         match self.pieces.range(..=bytes.start).next_back().filter(|(_, piece)| bytes.start < piece.end) {
             Some((_, piece)) => (self.latest(piece), piece.end.min(bytes.end)),
@@ -85,8 +85,8 @@ impl Tags {
         }
     }
 
-    /// Ends what their numbers meant: another pattern is written down.
-    pub(super) fn forget_numbers(&mut self) {
+    /// Clears the indices, because another pattern is recorded from now on.
+    pub(super) fn clear_indices(&mut self) {
         self.tags.values_mut().for_each(|tagged| tagged.memory = None);
     }
 
@@ -94,7 +94,7 @@ impl Tags {
         piece.ids.last().and_then(|id| self.tags.get(id))
     }
 
-    /// Makes a piece begin at a byte that lies within one.
+    /// Splits the piece that contains `at`, so that a piece starts there.
     fn split(&mut self, at: u64) {
         if let Some((_, piece)) = self.pieces.range_mut(..at).next_back()
             && at < piece.end

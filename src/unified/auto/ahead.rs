@@ -1,7 +1,7 @@
-//! [`Ahead`]: with what is brought ahead, for one buffer or for all buffers of a stack.
+//! [`Ahead`]: the stream and the budget for prefetches ahead of use, of one buffer or of all buffers of a stack.
 #![forbid(unsafe_code)]
 
-use super::budget::{Budget, Room};
+use super::budget::{Budget, Reservation};
 use super::options::AutoPrefetchOptions;
 use super::report::AutoPrefetchReport;
 use super::state::State;
@@ -10,62 +10,63 @@ use crate::device::stream::Stream;
 use cumem_driver::DriverError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// The options, one stream, one budget, and the books of those who share them.
+/// The options, the stream and the budget for prefetches ahead of use, and the figures of the buffers that share them.
 #[derive(Debug)]
 pub(super) struct Ahead {
     pub(super) options: AutoPrefetchOptions,
-    /// On which it is brought.
+    /// The stream of the prefetches.
     pub(super) stream: Stream,
     budget: Arc<Budget>,
-    books: Mutex<Books>,
+    observed: Mutex<Observed>,
 }
 
+/// The observed buffers, and the figures of buffers that were observed before.
 #[derive(Debug, Default)]
-struct Books {
-    /// The sum over buffers that are gone.
-    gone: AutoPrefetchReport,
-    there: Vec<Weak<Mutex<State>>>,
+struct Observed {
+    /// The sum over the buffers that were dropped.
+    finished: AutoPrefetchReport,
+    buffers: Vec<Weak<Mutex<State>>>,
 }
 
 impl Ahead {
     pub(super) fn new(device: &Device, options: AutoPrefetchOptions) -> Result<Self, DriverError> {
-        let (stream, budget) = (Stream::new(device)?, Arc::new(Budget::new(options.budget)));
-        Ok(Self { options, stream, budget, books: Mutex::default() })
+        let (stream, budget) = (Stream::new(device)?, Arc::new(Budget::new(options.get_budget())));
+        Ok(Self { options, stream, budget, observed: Mutex::default() })
     }
 
     pub(super) fn device(&self) -> &Device {
         self.stream.device()
     }
 
-    /// Room for `bytes` more, if the budget has it.
-    pub(super) fn room(&self, bytes: usize) -> Option<Room> {
-        self.budget.room(bytes)
+    /// Takes `bytes` bytes of the budget, if it has as many left.
+    pub(super) fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        self.budget.reserve(bytes)
     }
 
-    /// Another buffer is observed.
-    pub(super) fn enter(&self, state: &Arc<Mutex<State>>) {
-        self.books().there.push(Arc::downgrade(state));
+    /// Adds an observed buffer.
+    pub(super) fn add(&self, state: &Arc<Mutex<State>>) {
+        self.observed().buffers.push(Arc::downgrade(state));
     }
 
-    /// It no longer is: what came of it is kept.
-    pub(super) fn leave(&self, state: &Arc<Mutex<State>>, report: &AutoPrefetchReport) {
-        let mut books = self.books();
-        let leaving = Arc::downgrade(state);
-        books.there.retain(|other| !other.ptr_eq(&leaving));
-        books.gone.add(report);
+    /// Removes an observed buffer, and keeps its figures.
+    pub(super) fn remove(&self, state: &Arc<Mutex<State>>, report: &AutoPrefetchReport) {
+        let mut observed = self.observed();
+        let removed = Arc::downgrade(state);
+        observed.buffers.retain(|other| !other.ptr_eq(&removed));
+        observed.finished.add(report);
     }
 
-    /// What came of all.
+    /// Returns the sum over all buffers.
     pub(super) fn report(&self) -> AutoPrefetchReport {
-        let books = self.books();
-        let mut sum = books.gone.clone();
-        for state in books.there.iter().filter_map(Weak::upgrade) {
+        let observed = self.observed();
+        let mut sum = observed.finished.clone();
+        for state in observed.buffers.iter().filter_map(Weak::upgrade) {
             sum.add(&State::report(&state));
         }
         sum
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

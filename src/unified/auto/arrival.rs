@@ -1,7 +1,8 @@
-//! [`Arrivals`]: how much of what was brought ahead was there when the device came to its use.
+//! [`Arrivals`]: how much of a prefetch was complete when the device reached the use of its bytes.
 //!
-//! The host declares a use long before the device comes to it, so that is not known then. An event on the stream of the
-//! work takes the time at which it does, and two on the stream of the prefetch the times at which that began and ended.
+//! The host declares a use long before the device reaches it, so the answer is not known at that time. An event on the
+//! stream of the work records the time at which the device reaches the use. Two events on the stream of the prefetch
+//! record the times at which the prefetch began and ended.
 #![forbid(unsafe_code)]
 
 use super::report::AutoPrefetchReport;
@@ -12,43 +13,46 @@ use cumem_driver::CudaErrorCode;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Uses that are looked at when there are more, and the oldest of which are given up if none has come to its end.
+/// The most undecided uses that are kept. If there are more, the events are queried; if the uses are still undecided,
+/// the oldest are discarded.
 const MOST_UNDECIDED: usize = 64;
 
-/// A prefetch on its way, or done.
+/// The events before and after an enqueued prefetch.
 #[derive(Debug)]
-pub(super) struct Brought {
+pub(super) struct PrefetchEvents {
     begun: Event,
     done: Event,
 }
 
-/// The use of something that was on its way when the use was declared.
+/// The use of bytes whose prefetch was not complete when the use was declared.
 #[derive(Debug)]
 struct Arrival {
     bytes: u64,
-    brought: Brought,
-    /// The device comes to the use.
+    prefetch: PrefetchEvents,
+    /// The event that the device records when it reaches the use.
     reached: Event,
 }
 
-/// When the device comes to the use of something that was brought.
+/// The time at which the device reaches the use of prefetched bytes.
 #[derive(Debug)]
 pub(super) enum Reached {
-    /// After it was there.
+    /// After the prefetch was complete.
     Later,
+    /// At the time of this event.
     At(Event),
-    /// No event could be made that says so.
+    /// Unknown, because the event could not be created or recorded.
     Unknown,
 }
 
-/// Uses that the device has not come to, as far as is known.
+/// The uses that the device had not reached when the events were last queried.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     undecided: VecDeque<Arrival>,
 }
 
-impl Brought {
-    /// The prefetch that `enqueue` puts on `stream`, if it does.
+impl PrefetchEvents {
+    /// Records an event on `stream`, calls `enqueue`, and records the second event. Returns `None` if `enqueue` reports
+    /// that it enqueued nothing.
     pub(super) fn by(
         stream: &Stream,
         enqueue: impl FnOnce() -> Result<bool, DeviceError>,
@@ -62,8 +66,8 @@ impl Brought {
         Ok(Some(Self { begun, done }))
     }
 
-    /// Makes `stream` wait for it, unless it is done, and says when the stream begins to. The use does not depend on
-    /// whether that can be told.
+    /// Makes `stream` wait for the prefetch, unless it is done, and returns the time at which the wait begins. If that
+    /// time cannot be recorded, the wait is enqueued nevertheless.
     pub(super) fn awaited_by(&self, stream: &Stream) -> Result<Reached, DeviceError> {
         if matches!(self.done.is_done(), Ok(true)) {
             return Ok(Reached::Later);
@@ -72,13 +76,19 @@ impl Brought {
             .map_err(DeviceError::from)
             .and_then(|event| event.record(stream).map(|()| event));
         stream.wait(&self.done)?;
-        Ok(event.inspect_err(stays_unknown).map_or(Reached::Unknown, Reached::At))
+        Ok(event.inspect_err(log_unknown).map_or(Reached::Unknown, Reached::At))
     }
 }
 
 impl Arrivals {
-    /// `bytes` of what was brought are used.
-    pub(super) fn used(&mut self, bytes: u64, brought: Brought, reached: Reached, report: &mut AutoPrefetchReport) {
+    /// Counts a use of `bytes` prefetched bytes.
+    pub(super) fn used(
+        &mut self,
+        bytes: u64,
+        prefetch: PrefetchEvents,
+        reached: Reached,
+        report: &mut AutoPrefetchReport,
+    ) {
         report.ahead_used += bytes;
         let reached = match reached {
             Reached::Later => return report.ahead_in_time += bytes,
@@ -86,7 +96,7 @@ impl Arrivals {
             Reached::Unknown => return report.ahead_undecided += bytes,
         };
         report.ahead_undecided += bytes;
-        self.undecided.push_back(Arrival { bytes, brought, reached });
+        self.undecided.push_back(Arrival { bytes, prefetch, reached });
         if self.undecided.len() > MOST_UNDECIDED {
             self.decide(report);
             let excess = self.undecided.len().saturating_sub(MOST_UNDECIDED);
@@ -94,7 +104,7 @@ impl Arrivals {
         }
     }
 
-    /// Counts what the device has come to.
+    /// Counts the uses that the device has reached since the last call.
     pub(super) fn decide(&mut self, report: &mut AutoPrefetchReport) {
         self.undecided.retain(|arrival| match arrival.outcome() {
             Ok((in_time, waited)) => {
@@ -105,23 +115,23 @@ impl Arrivals {
             }
             Err(error) if error.code() == Some(CudaErrorCode::NOT_READY) => true,
             Err(error) => {
-                stays_unknown(&error);
+                log_unknown(&error);
                 false
             }
         });
     }
 }
 
-fn stays_unknown(error: &DeviceError) {
+fn log_unknown(error: &DeviceError) {
     tracing::debug!(%error, "whether it was in time stays unknown");
 }
 
 impl Arrival {
-    /// Bytes that were there when the device came to the use, the transfer taken as even, and for how long it waited
-    /// for the others.
+    /// Returns the bytes that had been migrated when the device reached the use, and how long the device waited for the
+    /// other bytes. The transfer is assumed to be even over its time.
     fn outcome(&self) -> Result<(u64, Duration), DeviceError> {
-        let waited = self.brought.done.elapsed_since(&self.reached)?;
-        let transfer = self.brought.done.elapsed_since(&self.brought.begun)?;
+        let waited = self.prefetch.done.elapsed_since(&self.reached)?;
+        let transfer = self.prefetch.done.elapsed_since(&self.prefetch.begun)?;
         let late = waited.as_secs_f64() / transfer.as_secs_f64().max(f64::MIN_POSITIVE);
         Ok(((self.bytes as f64 * (1.0 - late.min(1.0))) as u64, waited))
     }

@@ -11,9 +11,9 @@ pub(super) struct Budget {
     taken: AtomicUsize,
 }
 
-/// A part of the budget, until it is dropped.
+/// Bytes taken from the budget until this value is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -24,14 +24,14 @@ impl Budget {
     }
 
     /// Takes `bytes` bytes of the budget, if it has as many left.
-    pub(super) fn room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         let within = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.taken.fetch_update(Relaxed, Relaxed, within).ok()?;
-        Some(Room { budget: Arc::clone(self), bytes })
+        Some(Reservation { budget: Arc::clone(self), bytes })
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.taken.fetch_sub(self.bytes, Relaxed);
     }

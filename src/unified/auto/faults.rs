@@ -1,4 +1,4 @@
-//! [`Faults`]: page faults of the device in one buffer, where they can be read.
+//! [`Faults`]: page faults of the device in one buffer, on a simulated device.
 #![forbid(unsafe_code)]
 
 use crate::block::Block;
@@ -8,10 +8,10 @@ use cumem_driver::{MigrationCause, Movement, Watcher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Operations whose faults are kept until somebody looks; of more, the first are forgotten.
+/// The number of operations whose faults are kept until they are taken. If there are more, the oldest are discarded.
 const MOST_KEPT: usize = 64;
 
-/// A log that a simulator fills. A GPU's driver does not say which pages fault.
+/// A log of page faults that a simulator fills. A GPU's driver does not report which pages fault.
 #[derive(Debug)]
 pub(super) struct Faults {
     device: Location,
@@ -26,15 +26,17 @@ struct Log {
     operations: Vec<Faulted>,
 }
 
-/// What one operation faulted in: from the first byte to the last, and how many of these.
+/// The bytes of a buffer that one operation faulted in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Faulted {
+    /// From the first byte that faulted to the last.
     pub(super) bytes: Range<usize>,
+    /// The number of these bytes that migrated.
     pub(super) moved: usize,
 }
 
 impl Faults {
-    /// The faults of `device` in a block; `None` on a GPU.
+    /// Starts a log of the faults of `device` in a block. Returns `None` on a GPU.
     pub(super) fn of(device: &Device, block: &Block) -> Option<Arc<Self>> {
         let model = device.model()?;
         let (addr, end) = (block.addr(), block.addr() + block.size() as u64);
@@ -45,19 +47,19 @@ impl Faults {
         Some(faults)
     }
 
-    /// Another block is meant from now on.
+    /// Logs the faults in another block from now on.
     pub(super) fn follow(&self, block: &Block) {
         let mut log = self.log();
         (log.addr, log.end) = (block.addr(), block.addr() + block.size() as u64);
         log.operations.clear();
     }
 
-    /// Faults so far.
+    /// Returns the number of faults so far.
     pub(super) fn count(&self) -> u64 {
         self.log().count
     }
 
-    /// What was faulted in since the last time, by operation.
+    /// Removes and returns the bytes that were faulted in since the last call, by operation.
     pub(super) fn take(&self) -> Vec<Faulted> {
         std::mem::take(&mut self.log().operations)
     }

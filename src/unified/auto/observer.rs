@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ahead::Ahead;
-use super::arrival::{Brought, Reached};
+use super::arrival::{PrefetchEvents, Reached};
 use super::faults::Faults;
 use super::guesses::Guess;
 use super::options::AutoPrefetchOptions;
@@ -20,8 +20,8 @@ use cumem_driver::{DeviceId, Location};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Prefetches are made in pieces of this size: smaller ones hold the host for longer, and those of 128 MiB are no
-/// faster in every run (`benches/README.md`, H100, driver 580.159).
+/// Prefetches are divided into pieces of this many bytes. Smaller pieces block the host for longer. Pieces of 128 MiB
+/// are not faster in every run (`benches/README.md`, H100, driver 580.159).
 const PIECE: usize = 32 << 20;
 
 /// The observer of one buffer.
@@ -43,7 +43,7 @@ impl AutoPrefetch {
             ..State::default()
         };
         let state = Arc::new(Mutex::new(state));
-        ahead.enter(&state);
+        ahead.add(&state);
         Self { ahead: Arc::clone(ahead), state }
     }
 
@@ -51,112 +51,113 @@ impl AutoPrefetch {
         State::report(&self.state)
     }
 
-    /// All of `bytes` is about to be used by work on `stream`.
+    /// Records that work on `stream` is about to use all of `bytes`, and prefetches the bytes that were not predicted.
     pub(crate) fn used(&self, bytes: Range<usize>, stream: &Stream) -> Result<(), DeviceError> {
-        let uses_ahead = self.ahead.options.uses_ahead;
+        let uses_ahead = self.uses_ahead();
         let mut state = self.lock();
         let (addr, size) = state.memory;
         state.learn_from_faults(uses_ahead, size);
         let State { guesses, arrivals, report, .. } = &mut *state;
         report.uses += 1;
-        let mut brought = 0;
-        while let Some(index) = guesses.met_by(&bytes) {
-            let reached = match &guesses.get(index).brought {
-                Some(brought) => brought.awaited_by(stream)?,
+        let mut prefetched = 0;
+        while let Some(index) = guesses.overlapping(&bytes) {
+            let reached = match &guesses.get(index).prefetch {
+                Some(prefetch) => prefetch.awaited_by(stream)?,
                 None => Reached::Later,
             };
-            if let Some(Guess { bytes: guessed, brought: Some(prefetch), .. }) = guesses.take(index) {
+            if let Some(Guess { bytes: guessed, prefetch: Some(prefetch), .. }) = guesses.take(index) {
                 let used = overlap(&guessed, &bytes);
-                brought += used;
+                prefetched += used;
                 arrivals.used(used as u64, prefetch, reached, report);
             }
         }
         state.next_turn(uses_ahead);
-        let State { predictor, declared, promised, report, .. } = &mut *state;
-        let prepared: usize = promised.iter().map(|promise| overlap(promise, &bytes)).sum();
-        match promised.iter().position(|promise| *promise == bytes) {
-            // It was observed when the user prefetched it.
-            Some(index) => drop(promised.remove(index)),
+        let State { predictor, declared, user_prefetches, report, .. } = &mut *state;
+        let by_user: usize = user_prefetches.iter().map(|prefetched| overlap(prefetched, &bytes)).sum();
+        match user_prefetches.iter().position(|prefetched| *prefetched == bytes) {
+            // The predictor observed this range when the user prefetched it.
+            Some(index) => drop(user_prefetches.remove(index)),
             None => predictor.observe(bytes.clone()),
         }
         remember(declared, bytes.clone());
         let length = bytes.len();
-        // What was not foreseen comes at once, and not fault by fault.
-        if bring(addr, bytes, stream)? {
-            report.on_demand += length.saturating_sub(brought + prepared) as u64;
+        // A prefetch of the bytes that were not predicted is faster than their page faults.
+        if prefetch_in_pieces(addr, bytes, stream)? {
+            report.on_demand += length.saturating_sub(prefetched + by_user) as u64;
         }
         Ok(())
     }
 
-    /// Some of the buffer will be used, nobody knows which, unless faults have told.
+    /// Records a use of an unknown part of the buffer. Nothing is learned from it unless page faults show the part.
     pub(crate) fn used_sparsely(&self) {
-        let uses_ahead = self.ahead.options.uses_ahead;
+        let uses_ahead = self.uses_ahead();
         let mut state = self.lock();
         state.report.uses += 1;
         let size = state.memory.1;
-        let learnt = state.learn_from_faults(uses_ahead, size);
+        let learned = state.learn_from_faults(uses_ahead, size);
         state.next_turn(uses_ahead);
-        if learnt {
+        if learned {
             drop(state);
-            self.bring_ahead();
+            self.prefetch_ahead();
         }
     }
 
-    /// The user has enqueued a prefetch.
+    /// Records a prefetch by the user, and prefetches the ranges that are predicted after it.
     fn prefetched(&self, addr: u64, bytes: usize, to: Location) {
         let mut state = self.lock();
         let (start, size) = state.memory;
         let start = (addr - start) as usize;
         let bytes = start..start + bytes;
-        state.learn_from_faults(self.ahead.options.uses_ahead, size);
+        state.learn_from_faults(self.uses_ahead(), size);
         if to != Location::Device(self.ahead.device().id()) {
-            return state.sent_away(&bytes, bytes.len() == size && to == Location::Host);
+            return state.prefetched_elsewhere(&bytes, bytes.len() == size && to == Location::Host);
         }
-        let State { predictor, guesses, promised, report, .. } = &mut *state;
-        while let Some(guess) = guesses.met_by(&bytes).and_then(|index| guesses.take(index)) {
-            report.left_to_user += guess.bytes_brought();
+        let State { predictor, guesses, user_prefetches, report, .. } = &mut *state;
+        while let Some(guess) = guesses.overlapping(&bytes).and_then(|index| guesses.take(index)) {
+            report.left_to_user += guess.bytes_prefetched();
         }
         predictor.observe(bytes.clone());
-        remember(promised, bytes);
-        state.next_turn(self.ahead.options.uses_ahead);
+        remember(user_prefetches, bytes);
+        state.next_turn(self.uses_ahead());
         drop(state);
-        self.bring_ahead();
+        self.prefetch_ahead();
     }
 
-    /// The host has been at the buffer: what was brought may be gone.
+    /// Records an access by the host, after which prefetched pages may be on the host again.
     fn used_by_host(&self) {
-        self.lock().start_over();
+        self.lock().reset();
     }
 
-    /// The buffer has other memory.
+    /// Records that the buffer has moved to another block.
     pub(crate) fn moved_to(&self, block: &Block) {
         let mut state = self.lock();
-        state.start_over();
+        state.reset();
         state.memory = (block.addr(), block.size());
         state.faults.iter().for_each(|faults| faults.follow(block));
     }
 
-    /// Brings what is thought to come next, as far as the budget goes.
-    pub(super) fn bring_ahead(&self) {
+    /// Prefetches the ranges that are predicted next, as far as the budget allows.
+    pub(super) fn prefetch_ahead(&self) {
         let State { memory: (addr, size), predictor, guesses, turn, report, .. } = &mut *self.lock();
-        for bytes in predictor.next(self.ahead.options.uses_ahead, *size) {
+        for bytes in predictor.next(self.uses_ahead(), *size) {
             if guesses.contain(&bytes) {
                 continue;
             }
-            let Some(room) = self.ahead.room(bytes.len()) else { break };
-            let brought = match guesses.are_trusted() {
-                true => self.bring_one(*addr, &bytes),
+            let Some(reservation) = self.ahead.reserve(bytes.len()) else { break };
+            let prefetch = match guesses.are_trusted() {
+                true => self.prefetch_range(*addr, &bytes),
                 false => Ok(None),
             };
-            match brought {
-                Ok(brought) => {
-                    let _room = brought.is_some().then_some(room);
-                    let guess = Guess { bytes, made: *turn, brought, _room };
-                    report.ahead += guess.bytes_brought();
+            match prefetch {
+                Ok(prefetch) => {
+                    let _reservation = prefetch.is_some().then_some(reservation);
+                    let guess = Guess { bytes, made: *turn, prefetch, _reservation };
+                    report.ahead += guess.bytes_prefetched();
                     guesses.push(guess);
                 }
                 Err(error) => {
-                    // The work does without: its pages fault in, or come when the use is declared.
+                    // The error is not returned, because the work runs without the prefetch: its pages are prefetched
+                    // when the use is declared, or fault in.
                     tracing::debug!(%error, "nothing was brought ahead");
                     report.failed += 1;
                     break;
@@ -165,15 +166,19 @@ impl AutoPrefetch {
         }
     }
 
-    fn bring_one(&self, start: u64, bytes: &Range<usize>) -> Result<Option<Brought>, DeviceError> {
+    fn prefetch_range(&self, start: u64, bytes: &Range<usize>) -> Result<Option<PrefetchEvents>, DeviceError> {
         let device = self.ahead.device();
         let (addr, to) = (start + bytes.start as u64, device.id().into());
-        // Events around a prefetch of what is there would be for nothing.
+        // If all pages are on the device already, skip the events too.
         if Residency::of(device).has(device, addr, bytes.len(), to) {
             return Ok(None);
         }
         let stream = &self.ahead.stream;
-        Brought::by(stream, || bring(start, bytes.clone(), stream))
+        PrefetchEvents::by(stream, || prefetch_in_pieces(start, bytes.clone(), stream))
+    }
+
+    fn uses_ahead(&self) -> usize {
+        self.ahead.options.get_uses_ahead()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,7 +191,7 @@ impl Listener for AutoPrefetch {
         Interest::PREFETCHED | Interest::HOST_ACCESS
     }
 
-    /// Hears of prefetches by the user and of host access, of its own buffer only.
+    /// Receives the notices of the user's prefetches and of host access, for its own buffer only.
     fn hear(&self, _: DeviceId, notice: &Notice<'_>) {
         match *notice {
             Notice::Prefetched { addr, bytes, to } => self.prefetched(addr, bytes, to),
@@ -199,17 +204,18 @@ impl Listener for AutoPrefetch {
 impl Drop for AutoPrefetch {
     fn drop(&mut self) {
         let report = self.report();
-        self.ahead.leave(&self.state, &report);
+        self.ahead.remove(&self.state, &report);
     }
 }
 
-/// Prefetches a range of the memory at `start`, unless it is there; says whether it was prefetched.
-fn bring(start: u64, bytes: Range<usize>, stream: &Stream) -> Result<bool, DeviceError> {
+/// Prefetches a range of the memory at `start` to the stream's device, in pieces. Returns `false` if all pages were
+/// there already.
+fn prefetch_in_pieces(start: u64, bytes: Range<usize>, stream: &Stream) -> Result<bool, DeviceError> {
     let to = stream.device_id();
-    let mut brought = false;
+    let mut prefetched = false;
     for first in bytes.clone().step_by(PIECE) {
         let piece = bytes.end.min(first + PIECE) - first;
-        brought |= hints::prefetch_span_if_needed(start + first as u64, piece, to, stream)?.is_applied();
+        prefetched |= hints::prefetch_span_if_needed(start + first as u64, piece, to, stream)?.is_applied();
     }
-    Ok(brought)
+    Ok(prefetched)
 }

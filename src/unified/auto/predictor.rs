@@ -1,14 +1,14 @@
-//! [`Predictor`]: which range comes next.
+//! [`Predictor`]: predicts the next ranges of a buffer that the device uses.
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Uses that are remembered: the longest phase whose repetition is seen.
+/// The number of uses that are remembered. A longer sequence of uses is not recognized when it repeats.
 const REMEMBERED: usize = 256;
 
-/// The last uses of a buffer. `None` is the host's.
+/// The latest uses of a buffer. `None` stands for a use by the host.
 #[derive(Debug, Default)]
 pub(super) struct Predictor {
     uses: VecDeque<Option<Range<usize>>>,
@@ -19,7 +19,7 @@ impl Predictor {
         self.push(Some(bytes));
     }
 
-    /// The host has had the buffer, however often in a row.
+    /// Records a use by the host. Several in a row count as one.
     pub(super) fn observe_host(&mut self) {
         if !matches!(self.uses.back(), Some(None)) {
             self.push(None);
@@ -33,9 +33,11 @@ impl Predictor {
         self.uses.push_back(bytes);
     }
 
-    /// The next `count` ranges or so many as are remembered, of a buffer of `size` bytes: what followed the last two
-    /// uses when they came in this order before; else the next in line, where the last uses were equally far from each
-    /// other. Nothing beyond the host's next turn.
+    /// Predicts up to `count` next ranges (and at most [`REMEMBERED`]) of a buffer of `size` bytes.
+    ///
+    /// If the last two uses occurred in this order before, the prediction is the uses that followed them then.
+    /// Otherwise, if the last uses were equally far apart, the prediction continues with that distance. The prediction
+    /// ends before the next use by the host.
     pub(super) fn next(&self, count: usize, size: usize) -> SmallVec<[Range<usize>; 4]> {
         let count = count.min(REMEMBERED);
         match self.period() {
@@ -47,7 +49,7 @@ impl Predictor {
         }
     }
 
-    /// How many uses ago the last two came in this order before.
+    /// Returns how many uses ago the last two uses occurred in the same order.
     fn period(&self) -> Option<usize> {
         let n = self.uses.len();
         let (last, before) = (self.uses.back()?, self.uses.get(n.checked_sub(2)?)?);
@@ -60,15 +62,16 @@ impl Predictor {
         let mut at = last.start;
         let next = || {
             let jump = |by: isize| at.checked_add_signed(by).filter(within);
-            // At the buffer's end it goes on where it went on from there before.
+            // At the end of the buffer, jump as the earlier line jumped.
             at = jump(line.stride).or_else(|| line.jump.and_then(jump))?;
             Some(at..size.min(at + last.len()))
         };
         std::iter::from_fn(next).take(count).collect()
     }
 
-    /// In which line the last use is. Ranges that touch are in line at the second, others at the third; a line of three
-    /// that jumps is thought to go on from there as before.
+    /// Returns the line of uses at equal distances that the last use belongs to. Two uses are a line if their ranges
+    /// touch; otherwise it takes three. After a jump, a line of at least three uses is assumed to continue with its
+    /// stride.
     fn line(&self) -> Option<Line> {
         let length = self.uses.back()?.as_ref()?.len();
         let steps: SmallVec<[isize; 4]> = self.steps().take(4).collect();
@@ -82,14 +85,15 @@ impl Predictor {
         }
     }
 
-    /// The jump before the present line, from one with the same stride.
+    /// Returns the jump from the line before, if that line had the same stride.
     fn jump(&self, stride: isize) -> Option<isize> {
         let mut before = self.steps().skip_while(|step| *step == stride);
         let jump = before.next().filter(|jump| *jump != 0)?;
         (before.next() == Some(stride) && before.next() == Some(stride)).then_some(jump)
     }
 
-    /// How far each of the last uses was from the one before it, the last first: the device's, of equal length.
+    /// Returns the distance of each use from the use before it, the latest first, as far as the uses are by the device
+    /// and of equal length.
     fn steps(&self) -> impl Iterator<Item = isize> {
         let uses = || self.uses.iter().rev().map_while(Option::as_ref);
         let pairs = uses().zip(uses().skip(1)).take_while(|(later, earlier)| later.len() == earlier.len());
@@ -97,7 +101,7 @@ impl Predictor {
     }
 }
 
-/// Uses at equal distances, and a jump of theirs.
+/// Uses at equal distances, and the jump from the end of one line to the start of the next.
 struct Line {
     stride: isize,
     jump: Option<isize>,

@@ -1,63 +1,113 @@
-//! [`AutoPrefetchReport`]: what came of it.
+//! [`AutoPrefetchReport`]: the figures of automatic prefetch.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::time::Duration;
 
-/// What automatic prefetch has done for a buffer, in bytes unless said otherwise.
+/// The figures of automatic prefetch for a buffer or for all buffers of a stack. Figures are in bytes unless stated
+/// otherwise.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::AutoPrefetchOptions;
+///
+/// let memory = ManagedResource::new(&device)?;
+/// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(4 << 20, &stream, memory)?;
+/// assert!(buffer.auto_prefetch(AutoPrefetchOptions::default())?.is_applied());
+/// for mib in 0..4 {
+///     drop(buffer.device_use(mib << 20..(mib + 1) << 20)?);
+/// }
+/// let report = buffer.stop_auto_prefetch().unwrap();
+/// assert_eq!((report.ahead, report.on_demand), (2 << 20, 2 << 20));
+/// assert_eq!((report.coverage(), report.accuracy()), (Some(0.5), Some(1.0)));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct AutoPrefetchReport {
-    /// Uses that were declared.
+    /// The number of declared uses.
     pub uses: u64,
-    /// Brought ahead of their use.
+    /// Bytes that were prefetched ahead of their use.
     pub ahead: u64,
-    /// Of these, used.
+    /// Bytes of `ahead` that were used.
     pub ahead_used: u64,
-    /// Of these, there when the device came to their use. Of a transfer on its way the part counts that was over, by
-    /// its time.
+    /// Bytes of `ahead_used` that were on the device when the device reached their use. If a transfer was not complete
+    /// then, its bytes count by the part of its time that was over.
     pub ahead_in_time: u64,
-    /// Of these, used by work that the device has not come to yet, as far as is known, or of which the driver did not
-    /// say when it came to them.
+    /// Bytes of `ahead_used` for which it is unknown whether they were in time. The device has not reached their use
+    /// yet, or the driver did not report the time.
     pub ahead_undecided: u64,
-    /// For how long, in device time, work waited for what was on its way.
+    /// How long work waited for prefetches that were not complete, in device time.
     pub waited: Duration,
-    /// Brought when their use was declared.
+    /// Bytes that were prefetched when their use was declared.
     pub on_demand: u64,
-    /// Faulted in by work whose use nobody declared, where that can be read: on a simulated device.
+    /// Bytes that faulted in because of undeclared uses. Counted on simulated devices only.
     pub faulted: u64,
-    /// Brought ahead and then prefetched by the user: neither used nor wasted.
+    /// Bytes that were prefetched ahead and then prefetched by the user. They count neither as used nor as wasted.
     pub left_to_user: u64,
-    /// Brought ahead and not used before the guess was given up.
+    /// Bytes that were prefetched ahead, and whose prediction was given up before they were used.
     pub wasted: u64,
-    /// How often so many guesses in a row were wrong that no more was brought ahead.
+    /// How often wrong predictions in a row stopped the prefetches.
     pub backed_off: u64,
-    /// How often nothing could be brought ahead.
+    /// How often a prefetch ahead failed.
     pub failed: u64,
-    /// Page faults of the device in the buffer since it was turned on, where they can be read: on a simulated device.
+    /// Page faults of the device in the buffer since automatic prefetch was turned on. `None` on a GPU, because its
+    /// driver does not report them.
     pub faults: Option<u64>,
 }
 
 impl AutoPrefetchReport {
-    /// The part of what had to be brought that was brought ahead; `None` if nothing had to be. What the user prefetched
-    /// had not.
+    /// Returns the share of the needed bytes that were prefetched ahead: `ahead_used` divided by the sum of
+    /// `ahead_used`, `on_demand` and `faulted`. Returns `None` if that sum is 0. Bytes that the user prefetched do not
+    /// count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::AutoPrefetchReport;
+    ///
+    /// assert_eq!(AutoPrefetchReport::default().coverage(), None);
+    /// ```
     pub fn coverage(&self) -> Option<f64> {
         part(self.ahead_used, self.ahead_used + self.on_demand + self.faulted)
     }
 
-    /// The part of what was brought ahead and used or given up that was used; `None` if nothing was.
+    /// Returns the share of the prefetched bytes that were used: `ahead_used` divided by the sum of `ahead_used` and
+    /// `wasted`. Returns `None` if that sum is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::AutoPrefetchReport;
+    ///
+    /// assert_eq!(AutoPrefetchReport::default().accuracy(), None);
+    /// ```
     pub fn accuracy(&self) -> Option<f64> {
         part(self.ahead_used, self.ahead_used + self.wasted)
     }
 
-    /// The part of what was brought ahead and used that was there when the device came to its use; `None` while the
-    /// device has come to none. What it did not wait for counts, so that a prefetch that came late and hid half of its
-    /// transfer counts half. (Srinath et al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
+    /// Returns the share of the used prefetched bytes that were on the device in time: `ahead_in_time` divided by the
+    /// decided part of `ahead_used`. Returns `None` while no use is decided. A late prefetch counts in part: if half of
+    /// its transfer was over when the device reached the use, half of its bytes count. (Srinath et al., Feedback
+    /// Directed Prefetching, 2007, count late prefetches whole.)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::AutoPrefetchReport;
+    ///
+    /// assert_eq!(AutoPrefetchReport::default().timeliness(), None);
+    /// ```
     pub fn timeliness(&self) -> Option<f64> {
         part(self.ahead_in_time, self.ahead_used - self.ahead_undecided)
     }
 
-    /// Adds what came of another buffer.
+    /// Adds the figures of another buffer.
     pub(super) fn add(&mut self, other: &Self) {
         macro_rules! sum {
             ($($figure:ident),+) => { $(self.$figure += other.$figure;)+ };

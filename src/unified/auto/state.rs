@@ -1,4 +1,4 @@
-//! [`State`]: what is known of one observed buffer.
+//! [`State`]: the observations of one buffer.
 #![forbid(unsafe_code)]
 
 use super::arrival::Arrivals;
@@ -11,23 +11,23 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Declared uses, and prefetches by the user, that are remembered as such.
+/// The number of declared uses that are remembered, and the number of the user's prefetches.
 const REMEMBERED: usize = 32;
 
-/// What is known of one observed buffer.
+/// The observations of one buffer.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Address of the buffer's memory, and its length in bytes.
+    /// The address of the buffer's memory, and its length in bytes.
     pub(super) memory: (u64, usize),
     pub(super) predictor: Predictor,
     pub(super) guesses: Guesses,
     pub(super) arrivals: Arrivals,
-    /// The last declared uses: faults in them say nothing new.
+    /// The latest declared uses. The predictor knows them already, so faults in them are ignored.
     pub(super) declared: VecDeque<Range<usize>>,
-    /// What the user has prefetched and not used yet.
-    pub(super) promised: VecDeque<Range<usize>>,
+    /// The ranges that the user has prefetched to the device and not used yet.
+    pub(super) user_prefetches: VecDeque<Range<usize>>,
     pub(super) faults: Option<Arc<Faults>>,
-    /// Uses and prefetches so far.
+    /// The number of uses and of the user's prefetches so far.
     pub(super) turn: u64,
     pub(super) report: AutoPrefetchReport,
 }
@@ -43,47 +43,49 @@ impl State {
         AutoPrefetchReport { faults: faults.as_ref().map(|faults| faults.count()), ..report.clone() }
     }
 
-    /// Another use or prefetch: guesses that were made long before are given up.
+    /// Counts another use or prefetch, and gives up guesses that were made long before it.
     pub(super) fn next_turn(&mut self, uses_ahead: usize) {
         self.turn += 1;
         let oldest = self.turn.saturating_sub((uses_ahead as u64).saturating_mul(2).saturating_add(2));
         self.guesses.expire(oldest, &mut self.report);
     }
 
-    /// The user has prefetched these bytes elsewhere.
-    pub(super) fn sent_away(&mut self, bytes: &Range<usize>, hosts_turn: bool) {
-        self.promised.retain(|promise| overlap(promise, bytes) == 0);
-        self.report.wasted += self.guesses.forget(|guess| overlap(&guess.bytes, bytes) > 0);
-        // Parts that go to the host may be what the device is done with.
-        if hosts_turn {
+    /// Records that the user has prefetched these bytes to another location. `whole_to_host` is true if that was the
+    /// whole buffer, to the host.
+    pub(super) fn prefetched_elsewhere(&mut self, bytes: &Range<usize>, whole_to_host: bool) {
+        self.user_prefetches.retain(|prefetched| overlap(prefetched, bytes) == 0);
+        self.report.wasted += self.guesses.discard(|guess| overlap(&guess.bytes, bytes) > 0);
+        // A prefetch of a part to the host is no use by the host: the device may only be done with that part.
+        if whole_to_host {
             self.predictor.observe_host();
         }
     }
 
-    pub(super) fn start_over(&mut self) {
+    /// Discards all guesses after the host has used the buffer or the buffer has moved. The trust in guesses stays.
+    pub(super) fn reset(&mut self) {
         self.predictor.observe_host();
-        self.promised.clear();
-        // That is no fault of the guesses.
-        self.report.wasted += self.guesses.forget(|_| true);
+        self.user_prefetches.clear();
+        self.report.wasted += self.guesses.discard(|_| true);
     }
 
-    /// Whether faults could be read and told something new.
+    /// Learns from the page faults since the last call. Reports whether any were outside of declared uses.
     pub(super) fn learn_from_faults(&mut self, uses_ahead: usize, size: usize) -> bool {
         let taken = self.faults.as_ref().map(|faults| faults.take()).unwrap_or_default();
-        let new: Vec<_> = taken.into_iter().filter(|faulted| self.is_news(&faulted.bytes)).collect();
+        let new: Vec<_> = taken.into_iter().filter(|faulted| self.is_undeclared(&faulted.bytes)).collect();
         new.iter().for_each(|faulted| self.learn(faulted, uses_ahead, size));
         !new.is_empty()
     }
 
-    pub(super) fn is_news(&self, faulted: &Range<usize>) -> bool {
+    pub(super) fn is_undeclared(&self, faulted: &Range<usize>) -> bool {
         self.declared.iter().all(|declared| overlap(declared, faulted) == 0)
     }
 
-    /// Work that nobody declared has used memory. What lies in its way was there, or it would have faulted too.
+    /// Learns from an undeclared use that caused page faults. If the fault is in a range that was predicted for later,
+    /// the ranges predicted before it count as used: their pages were on the device, or they would have faulted too.
     pub(super) fn learn(&mut self, faulted: &Faulted, uses_ahead: usize, size: usize) {
         self.report.faulted += faulted.moved as u64;
         if faulted.moved < faulted.bytes.len() / 2 {
-            // Here and there: to bring all that lies between would be more than is needed.
+            // The faults are scattered. A prefetch of the whole range would migrate more than the work needs.
             return;
         }
         let expected = self.predictor.next(uses_ahead.saturating_mul(2), size);
@@ -93,8 +95,8 @@ impl State {
         };
         for range in &expected[..=reached] {
             let moved = if overlap(range, &faulted.bytes) > 0 { faulted.moved } else { 0 };
-            while let Some(guess) = self.guesses.met_by(range).and_then(|index| self.guesses.take(index)) {
-                let used = guess.bytes_brought().saturating_sub(moved as u64);
+            while let Some(guess) = self.guesses.overlapping(range).and_then(|index| self.guesses.take(index)) {
+                let used = guess.bytes_prefetched().saturating_sub(moved as u64);
                 self.report.ahead_used += used;
                 self.report.ahead_in_time += used;
             }
@@ -103,7 +105,7 @@ impl State {
     }
 }
 
-/// Appends a range, and forgets the oldest past [`REMEMBERED`].
+/// Appends a range, and removes the oldest one if there are more than [`REMEMBERED`].
 pub(super) fn remember(ranges: &mut VecDeque<Range<usize>>, bytes: Range<usize>) {
     if ranges.len() == REMEMBERED {
         ranges.pop_front();

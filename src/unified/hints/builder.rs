@@ -11,7 +11,9 @@ use cumem_driver::drop_error::record_drop_error;
 use cumem_driver::{Advice, Location, RangeAttributes};
 use std::ops::Range;
 
-/// Collects hints about a block or a range of it, which it borrows, and gives them together.
+/// A builder that collects hints about a block, or about a range of it, and gives them together: all or none.
+///
+/// # Examples
 ///
 /// ```
 /// # use cumem::sim::Profile;
@@ -34,27 +36,52 @@ pub struct ManagedMemoryHints<'a> {
     block: &'a Block,
     range: Range<usize>,
     stream: &'a Stream,
-    /// Who learns from prefetches.
+    /// The listener that is notified of the prefetches: automatic prefetch of a buffer.
     observer: Option<&'a dyn Listener>,
     hints: Vec<Hint>,
 }
 
-/// A hint of either sort.
+/// A prefetch or advice, as [`AppliedHints::outcomes`] lists them.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::Location;
+/// use cumem::unified::{Advice, Hint};
+///
+/// let hints = [Hint::Advise(Advice::SetReadMostly), Hint::PrefetchTo(Location::Host)];
+/// assert_ne!(hints[0], hints[1]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hint {
-    /// How the range will be used.
+    /// Advice about the range.
     Advise(Advice),
-    /// Where its pages shall go.
+    /// A prefetch of the range to this location.
     PrefetchTo(Location),
 }
 
 impl<'a> ManagedMemoryHints<'a> {
-    /// About all of a block. Prefetches will be enqueued on `stream`.
+    /// Creates a builder for hints about all of a block. Prefetches will be enqueued on `stream`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::ManagedMemoryHints;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let applied = ManagedMemoryHints::new(buffer.block(), &stream).read_mostly().apply()?;
+    /// assert!(applied.outcomes()[0].1.is_applied());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(block: &'a Block, stream: &'a Stream) -> Self {
         Self::about(block, 0..block.size(), stream, None)
     }
 
-    /// About a range that is within the block.
+    /// Creates a builder for hints about a range that is within the block.
     pub(crate) fn about(
         block: &'a Block,
         range: Range<usize>,
@@ -64,54 +91,152 @@ impl<'a> ManagedMemoryHints<'a> {
         Self { block, range, stream, observer, hints: Vec::new() }
     }
 
-    /// About these bytes of the block only.
+    /// Restricts all hints to these bytes of the block.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OutOfRange`] if they are not within it.
+    /// Returns [`DeviceError::OutOfRange`] if the range is not within the block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::hints;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = buffer.hints().range(0..4096)?.read_mostly().apply()?;
+    /// assert!(hints::range_attributes(buffer.block(), 0..4096, &stream)?.read_mostly);
+    /// assert!(!hints::range_attributes(buffer.block(), 0..8192, &stream)?.read_mostly);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn range(mut self, range: Range<usize>) -> Result<Self, DeviceError> {
         slice_of(self.block, &range)?;
         self.range = range;
         Ok(self)
     }
 
-    /// Adds an advice.
+    /// Adds advice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::Advice;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = buffer.hints().advise(Advice::SetReadMostly).apply()?;
+    /// assert!(buffer.range_attributes()?.read_mostly);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn advise(mut self, advice: Advice) -> Self {
         self.hints.push(Hint::Advise(advice));
         self
     }
 
     /// Adds [`Advice::SetReadMostly`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = buffer.hints().read_mostly().apply()?;
+    /// assert!(buffer.range_attributes()?.read_mostly);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_mostly(self) -> Self {
         self.advise(Advice::SetReadMostly)
     }
 
     /// Adds [`Advice::SetPreferredLocation`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = buffer.hints().preferred_location(Location::Host).apply()?;
+    /// assert_eq!(buffer.range_attributes()?.preferred_location, Some(Location::Host));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn preferred_location(self, at: impl Into<Location>) -> Self {
         self.advise(Advice::SetPreferredLocation(at.into()))
     }
 
     /// Adds [`Advice::SetAccessedBy`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = buffer.hints().accessed_by(device.id()).apply()?;
+    /// assert_eq!(buffer.range_attributes()?.accessed_by[..], [Location::Device(device.id())]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn accessed_by(self, by: impl Into<Location>) -> Self {
         self.advise(Advice::SetAccessedBy(by.into()))
     }
 
     /// Adds a prefetch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = buffer.hints().prefetch(Location::Host).apply()?;
+    /// assert_eq!(buffer.range_attributes()?.last_prefetch_location, Some(Location::Host));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn prefetch(mut self, to: impl Into<Location>) -> Self {
         self.hints.push(Hint::PrefetchTo(to.into()));
         self
     }
 
-    /// Gives the hints, in the order in which they were added.
+    /// Gives the hints to the driver, in the order in which they were added.
     ///
     /// # Errors
     ///
-    /// What the driver answers to the first hint that it rejects, such as `CUDA_ERROR_INVALID_VALUE` for memory that is
-    /// not unified. Advice that was given before it has been undone then; prefetches stand.
+    /// Returns the driver's error for the first hint that it rejects, for example `CUDA_ERROR_INVALID_VALUE` for memory
+    /// that is not unified. Advice that was given before that hint is undone. Prefetches that were enqueued before it
+    /// stay enqueued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let missing = Location::HostNuma(99); // this NUMA node does not exist
+    /// assert!(buffer.hints().read_mostly().prefetch(missing).apply().is_err());
+    /// assert!(!buffer.range_attributes()?.read_mostly); // undone
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn apply(self) -> Result<AppliedHints, DeviceError> {
         let advises = self.hints.iter().any(|hint| matches!(hint, Hint::Advise(_)));
         let before = match pointless(self.stream.device(), self.range.len()) {
-            None if advises => self.told_by_parts()?,
+            None if advises => self.attributes_by_part()?,
             _ => Vec::new(),
         };
         let addr = self.block.addr();
@@ -141,54 +266,100 @@ impl<'a> ManagedMemoryHints<'a> {
         Ok(applied)
     }
 
-    /// What each part of the range has been told. Neighbours that have been told the same are one.
-    fn told_by_parts(&self) -> Result<Vec<(Range<usize>, RangeAttributes)>, DeviceError> {
+    /// Returns the attributes of each part of the range. Neighbouring parts with the same advice are merged.
+    fn attributes_by_part(&self) -> Result<Vec<(Range<usize>, RangeAttributes)>, DeviceError> {
         let advised = Residency::of(self.stream.device()).advised();
         let mut parts: Vec<(Range<usize>, RangeAttributes)> = Vec::new();
         for part in advised.within(self.block.addr(), self.range.clone()) {
-            let told = range_attributes(self.block, part.clone(), self.stream)?;
+            let attributes = range_attributes(self.block, part.clone(), self.stream)?;
             match parts.last_mut() {
-                Some((last, same)) if same.advises_as(&told) => last.end = part.end,
-                _ => parts.push((part, told)),
+                Some((last, same)) if same.advises_as(&attributes) => last.end = part.end,
+                _ => parts.push((part, attributes)),
             }
         }
         Ok(parts)
     }
 }
 
-/// What became of hints that were given together, and how to undo them.
+/// The outcomes of hints that were given together, and the advice that held before them.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+/// let applied = table.hints().read_mostly().apply()?;
+/// applied.undo(table.block(), &stream)?;
+/// assert!(!table.range_attributes()?.read_mostly);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "hints may have been skipped"]
 pub struct AppliedHints {
     addr: u64,
     range: Range<usize>,
-    /// What each part had been told.
+    /// The attributes of each part before the hints.
     before: Vec<(Range<usize>, RangeAttributes)>,
     outcomes: Vec<(Hint, HintOutcome)>,
 }
 
 impl AppliedHints {
-    /// What became of each hint, in the order in which they were given.
+    /// Returns each hint with its outcome, in the order in which the hints were given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::{Hint, HintOutcome};
+    ///
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// let applied = table.hints().prefetch(device.id()).apply()?;
+    /// assert_eq!(applied.outcomes(), [(Hint::PrefetchTo(device.id().into()), HintOutcome::Applied)]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn outcomes(&self) -> &[(Hint, HintOutcome)] {
         &self.outcomes
     }
 
-    /// Takes the advice back, the last first: what the range had been told before holds again, for each part of it that
-    /// was advised through this library. What others told the driver about parts only is not known, and is gone. Pages
-    /// stay where prefetches brought them.
+    /// Undoes the advice, the last first. Each part of the range that was advised through this library gets the advice
+    /// back that it had before. Advice that other code gave about a part of the range is unknown to this library, and
+    /// is lost. Pages stay where prefetches migrated them.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::OtherBlock`] if it was given about another block, or what the driver answers; what was taken
-    /// back until then stays so.
+    /// Returns [`DeviceError::OtherBlock`] if the hints were given about another block. Returns the driver's error if
+    /// it rejects advice; the advice that was undone before stays undone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::Advice;
+    ///
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// assert!(table.advise(Advice::SetReadMostly)?.is_applied());
+    /// let applied = table.hints().advise(Advice::UnsetReadMostly).apply()?;
+    /// applied.undo(table.block(), &stream)?;
+    /// assert!(table.range_attributes()?.read_mostly); // as before
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn undo(&self, block: &Block, stream: &Stream) -> Result<(), DeviceError> {
         if block.addr() != self.addr || block.size() < self.range.end {
             return Err(DeviceError::OtherBlock { expected: self.addr, found: block.addr() });
         }
         for (hint, outcome) in self.outcomes.iter().rev() {
             let (Hint::Advise(advice), HintOutcome::Applied) = (hint, outcome) else { continue };
-            for (part, told) in &self.before {
-                let _given_where_it_was = advise(block, part.clone(), told.restoring(*advice), stream)?;
+            for (part, attributes) in &self.before {
+                let _applied = advise(block, part.clone(), attributes.restoring(*advice), stream)?;
             }
         }
         Ok(())

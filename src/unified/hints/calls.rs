@@ -1,4 +1,4 @@
-//! Single hints and questions, about a range of a block.
+//! Single hints about a range of a block, and queries of its advice and pages.
 
 use super::outcome::{HintOutcome, SkipReason};
 use crate::block::Block;
@@ -15,8 +15,23 @@ use std::sync::Arc;
 ///
 /// # Errors
 ///
-/// [`DeviceError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
-/// `CUDA_ERROR_INVALID_VALUE` if the block is no unified memory.
+/// Returns [`DeviceError::OutOfRange`] if the range is not within the block. Returns the driver's error if it rejects
+/// the prefetch, for example `CUDA_ERROR_INVALID_VALUE` if the block is not unified memory.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::hints;
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let outcome = hints::prefetch(buffer.block(), 0..1 << 20, device.id(), &stream)?;
+/// assert!(outcome.is_applied());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub fn prefetch(
     block: &Block,
     range: Range<usize>,
@@ -34,14 +49,14 @@ fn prefetch_span(addr: u64, bytes: usize, to: Location, stream: &Stream) -> Resu
         return Ok(HintOutcome::Skipped(reason));
     }
     let (ptr, raw) = (addr as *const u8, stream.raw()?);
-    // SAFETY: the stream's handle is alive; a migration moves pages and changes no byte, and a range that is not
-    // allocated is refused.
+    // SAFETY: the stream's handle is alive. A migration moves pages and changes no byte, and the driver rejects a range
+    // that is not allocated.
     unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
     note_prefetch(device, addr, bytes, to);
     Ok(HintOutcome::Applied)
 }
 
-/// Announces that a prefetch was enqueued.
+/// Announces to all listeners that a prefetch was enqueued.
 pub(super) fn note_prefetch(device: &Device, addr: u64, bytes: usize, to: Location) {
     Residency::of(device);
     if let Location::Device(id) = to
@@ -53,15 +68,37 @@ pub(super) fn note_prefetch(device: &Device, addr: u64, bytes: usize, to: Locati
     device.tell(&Notice::Prefetched { addr, bytes, to });
 }
 
-/// The same, but asks nothing of the driver if all pages are [assumed](SkipReason::AlreadyThere) to be there. What is
-/// assumed is kept by this library from prefetches, host guards, launches on other devices and what is returned to
-/// the driver, up to the size of the device's memory, and only while nothing can be evicted. Pages that others moved
-/// without a word (raw pointers on the host, kernels of other libraries) fault in at their first use. Nothing is
-/// assumed of pages on the host.
+/// Does the same as [`prefetch`], but makes no driver call if all pages are assumed to be at the location already. The
+/// result is then [`SkipReason::AlreadyThere`].
+///
+/// This library records which pages are on a device. The record follows prefetches, host guards, launches on other
+/// devices, and memory that is freed to the driver. It covers as many bytes as the device has memory, and is used only
+/// while no page can be evicted. Other code may move pages without this library, for example through raw pointers on
+/// the host, or in kernels that another library launches. Such pages fault in at their first use. Nothing is assumed
+/// about pages on the host, so a prefetch to the host always reaches the driver.
 ///
 /// # Errors
 ///
-/// Those of [`prefetch`]; if the driver is not asked, it does not notice a block that is no longer allocated.
+/// Returns the errors of [`prefetch`]. A skipped prefetch does not detect a block that is no longer allocated, because
+/// it makes no driver call.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::{HintOutcome, SkipReason, hints};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let bytes = 0..buffer.size_bytes();
+/// let first = hints::prefetch_if_needed(buffer.block(), bytes.clone(), device.id(), &stream)?;
+/// let again = hints::prefetch_if_needed(buffer.block(), bytes, device.id(), &stream)?;
+/// assert_eq!(first, HintOutcome::Applied);
+/// assert_eq!(again, HintOutcome::Skipped(SkipReason::AlreadyThere));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[inline]
 pub fn prefetch_if_needed(
     block: &Block,
@@ -73,8 +110,11 @@ pub fn prefetch_if_needed(
     prefetch_span_if_needed(ptr as u64, bytes, to, stream)
 }
 
-/// Prefetches whole blocks to one location, each unless its pages are there. It is [`prefetch_if_needed`] for callers
-/// that prefetch often: what the function looks up at each call, this looks up once.
+/// Prefetches whole blocks to one location, and skips blocks whose pages are assumed to be there. For callers that
+/// prefetch often, a `Prefetcher` is faster than [`prefetch_if_needed`], because it looks up the record of pages once
+/// and not at each call.
+///
+/// # Examples
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -100,17 +140,48 @@ pub struct Prefetcher {
 }
 
 impl Prefetcher {
-    /// Creates a prefetcher to `to` for streams of the machine of `device`. Streams of another machine work too, and
-    /// take longer.
+    /// Creates a prefetcher to `to` for streams of the machine of `device`. Streams of another machine work too, but
+    /// every prefetch then looks up the record of pages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::hints::Prefetcher;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let prefetcher = Prefetcher::new(&device, device.id());
+    /// assert!(prefetcher.prefetch_if_needed(buffer.block(), &stream)?.is_applied());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device, to: impl Into<Location>) -> Self {
         Self { residency: Arc::clone(Residency::of(device)), machine: device.id(), to: to.into() }
     }
 
-    /// Enqueues on `stream` the migration of a block, unless all its pages are assumed to be there.
+    /// Enqueues on `stream` the migration of a block, unless all its pages are assumed to be at the location.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`prefetch_if_needed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::hints::Prefetcher;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let prefetcher = Prefetcher::new(&device, device.id());
+    /// assert!(prefetcher.prefetch_if_needed(buffer.block(), &stream)?.is_applied());
+    /// assert!(!prefetcher.prefetch_if_needed(buffer.block(), &stream)?.is_applied());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn prefetch_if_needed(&self, block: &Block, stream: &Stream) -> Result<HintOutcome, DeviceError> {
         let device = stream.device();
@@ -123,7 +194,7 @@ impl Prefetcher {
     }
 }
 
-/// The same for bytes at an address.
+/// Does the same as [`prefetch_if_needed`] for `bytes` bytes at `addr`.
 #[inline]
 pub(crate) fn prefetch_span_if_needed(
     addr: u64,
@@ -138,46 +209,95 @@ pub(crate) fn prefetch_span_if_needed(
     }
 }
 
-/// Tells the driver how `range` (bytes of `block`) will be used. Takes effect at once, not in stream order;
-/// `stream` only says which device's context speaks.
+/// Advises the driver how `range` (bytes of `block`) will be used. Advice takes effect at once, not in stream order.
+/// `stream` only selects the device whose context makes the call.
 ///
 /// # Errors
 ///
-/// [`DeviceError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
-/// `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
+/// Returns [`DeviceError::OutOfRange`] if the range is not within the block. Returns the driver's error if it rejects
+/// the advice, for example `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::{Advice, hints};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let outcome = hints::advise(buffer.block(), 0..4096, Advice::SetReadMostly, &stream)?;
+/// assert!(outcome.is_applied());
+/// assert!(hints::range_attributes(buffer.block(), 0..4096, &stream)?.read_mostly);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Stream) -> Result<HintOutcome, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
     if let Some(reason) = pointless(device, bytes) {
         return Ok(HintOutcome::Skipped(reason));
     }
-    // SAFETY: advice changes no byte, and a range that is not allocated is refused.
+    // SAFETY: advice changes no byte, and the driver rejects a range that is not allocated.
     unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
-    // The books must be there to hear of it, because `ManagedMemoryHints` undoes advice by them.
+    // The residency record must exist before the notice, because `ManagedMemoryHints` needs it to undo advice.
     Residency::of(device);
     device.tell(&Notice::Advised { addr: ptr as u64, bytes });
     Ok(HintOutcome::Applied)
 }
 
-/// Asks the driver what `range` (bytes of `block`) has been told.
+/// Returns the advice and the last prefetch that the driver has recorded for `range` (bytes of `block`).
 ///
 /// # Errors
 ///
-/// [`DeviceError::OutOfRange`] if the range is not within the block, or what the driver answers, such as
+/// Returns [`DeviceError::OutOfRange`] if the range is not within the block. Returns the driver's error, for example
 /// `CUDA_ERROR_INVALID_VALUE` for an empty range or for memory that is not unified.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::{Advice, hints};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let half = 0..1 << 19;
+/// assert!(hints::advise(buffer.block(), half.clone(), Advice::SetReadMostly, &stream)?.is_applied());
+/// assert!(hints::range_attributes(buffer.block(), half, &stream)?.read_mostly);
+/// assert!(!hints::range_attributes(buffer.block(), 0..1 << 20, &stream)?.read_mostly);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub fn range_attributes(block: &Block, range: Range<usize>, stream: &Stream) -> Result<RangeAttributes, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
     Ok(device.driver().range_attributes(device.ordinal(), ptr, bytes)?)
 }
 
-/// Where the pages of `range` (bytes of `block`) are, by the work that has been done. `None` on a GPU, whose driver
-/// does not say; the simulator does.
+/// Returns the locations of the pages of `range` (bytes of `block`), after the work that has been done so far. Returns
+/// `None` on a GPU, because its driver does not report them.
 ///
 /// # Errors
 ///
-/// [`DeviceError::OutOfRange`] if the range is not within the block; on a simulated device `CUDA_ERROR_INVALID_VALUE`
-/// if the block is not of its machine.
+/// Returns [`DeviceError::OutOfRange`] if the range is not within the block. On a simulated device, returns
+/// `CUDA_ERROR_INVALID_VALUE` if the block belongs to another machine.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::hints;
+///
+/// let mut buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// buffer.host_write()?.fill(7);
+/// let pages = hints::residency(buffer.block(), 0..1 << 20, &stream)?;
+/// assert_eq!(pages.unwrap().on(Location::Host), 1 << 20);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<Option<PageResidency>, DeviceError> {
     let (ptr, bytes) = slice_of(block, &range)?;
     let device = stream.device();
@@ -185,18 +305,32 @@ pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<
     if bytes == 0 {
         return Ok(Some(PageResidency::default()));
     }
-    // What the simulator does not know is refused as the driver refuses it.
+    // Returns the driver's error for an address that the simulator has not allocated.
     device.pointer_info(ptr)?;
     Ok(model.residency(ptr, bytes))
 }
 
-/// Which of the devices in question, `own` or the target, has no concurrent managed access, so that prefetches to
-/// `target` through a stream of `own` mean nothing.
+/// Returns the device that makes prefetches to `target` through streams of `own` useless, or `None` if they work. It is
+/// the first of `own` and the target that has no concurrent managed access.
 ///
 /// # Errors
 ///
-/// [`DeviceError::WrongDevice`] if the target belongs to another machine, [`DriverError::NoSuchDevice`](crate::DriverError::NoSuchDevice) if there is
-/// none.
+/// Returns [`DeviceError::WrongDevice`] if the target belongs to another machine, and
+/// [`DriverError::NoSuchDevice`](crate::DriverError::NoSuchDevice) if the target does not exist.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::unified::hints::device_without_migration;
+/// use cumem::{Device, Location};
+///
+/// let gpu = Device::simulated(Profile::default())?;
+/// assert_eq!(device_without_migration(&gpu, Location::Host)?, None);
+/// let old = Device::simulated(Profile::maxwell())?;
+/// assert_eq!(device_without_migration(&old, Location::Host)?, Some(old.id()));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub fn device_without_migration(own: &Device, target: Location) -> Result<Option<DeviceId>, DeviceError> {
     let other = match target {
         Location::Device(id) if !id.same_machine(own.id()) => {
@@ -210,7 +344,7 @@ pub fn device_without_migration(own: &Device, target: Location) -> Result<Option
     Ok([Some(own), other.as_ref()].into_iter().flatten().find(without).map(Device::id))
 }
 
-/// Why a hint about `bytes` bytes would mean nothing.
+/// Returns the reason why a hint about `bytes` bytes would have no effect, or `None` if it has one.
 pub(super) fn pointless(device: &Device, bytes: usize) -> Option<SkipReason> {
     match bytes {
         0 => Some(SkipReason::EmptyRange),
@@ -219,6 +353,7 @@ pub(super) fn pointless(device: &Device, bytes: usize) -> Option<SkipReason> {
     }
 }
 
+/// Returns the address and the length of `range` (bytes of `block`), after a check that it is within the block.
 pub(super) fn slice_of(block: &Block, range: &Range<usize>) -> Result<(*const u8, usize), DeviceError> {
     if range.start > range.end || range.end > block.size() {
         return Err(DeviceError::OutOfRange { start: range.start, end: range.end, size: block.size() });

@@ -1,40 +1,73 @@
-//! [`HintOutcome`]: what became of a hint.
+//! [`HintOutcome`]: whether a hint was applied or skipped.
 
 use cumem_driver::DeviceId;
 use std::fmt;
 
-/// What became of a hint.
+/// The outcome of a hint: applied, or skipped with the reason.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::{HintOutcome, SkipReason};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// assert_eq!(buffer.prefetch(device.id())?, HintOutcome::Applied);
+/// let empty = buffer.prefetch_range(0..0, device.id())?;
+/// assert_eq!(empty, HintOutcome::Skipped(SkipReason::EmptyRange));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a hint may have been skipped"]
 pub enum HintOutcome {
-    /// The driver accepted it.
+    /// The driver accepted the hint.
     Applied,
-    /// It was not passed to the driver.
+    /// The hint was not passed to the driver.
     Skipped(SkipReason),
 }
 
 impl HintOutcome {
-    /// Reports whether the hint was carried out.
+    /// Reports whether the driver accepted the hint.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::{HintOutcome, SkipReason};
+    ///
+    /// assert!(HintOutcome::Applied.is_applied());
+    /// assert!(!HintOutcome::Skipped(SkipReason::EmptyRange).is_applied());
+    /// ```
     pub fn is_applied(self) -> bool {
         self == Self::Applied
     }
 }
 
-/// Why a hint was not passed to the driver.
+/// The reason why a hint was not passed to the driver.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::unified::SkipReason;
+///
+/// assert_eq!(SkipReason::EmptyRange.to_string(), "the range is empty");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SkipReason {
     /// The range has no bytes.
     EmptyRange,
-    /// A device in question has no concurrent managed access, where the driver rejects hints.
+    /// This device, the stream's or the target, has no concurrent managed access. The driver rejects hints there.
     NoConcurrentManagedAccess(DeviceId),
-    /// All pages are there already, by what this library knows.
+    /// All pages are at the location already, according to this library's record.
     AlreadyThere,
-    /// The range would have taken a plan past its budget.
+    /// The range does not fit the rest of the plan's [budget](crate::unified::PrefetchPlan::budget).
     OverBudget {
-        /// Bytes that it would have added.
+        /// Bytes that the range would have added.
         bytes: usize,
-        /// Bytes that were left.
+        /// Bytes that were left of the budget.
         left: usize,
     },
 }

@@ -13,123 +13,246 @@ use cumem_driver::{MemoryType, RawStream};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Prefetches that belong together. It borrows the blocks, so a freed one is not in it.
+/// A plan of prefetches of many ranges, which are enqueued together. The plan borrows the blocks, so none of them can
+/// be freed before it.
 ///
-/// Each entry is checked when it is added, and one that cannot be is refused and leaves the plan as it was. When the
-/// plan is executed, entries that overlap are merged, and the ranges go to the driver ordered by address: in one call
-/// where it has one (`cuMemPrefetchBatchAsync`, CUDA 13, on any stream but the legacy default one), else one by one.
+/// Each entry is checked when it is added. An entry that fails a check is not added. [`execute`](Self::execute) merges
+/// entries that overlap or touch within a block, and passes the ranges to the driver in the order of their addresses.
+/// It makes one driver call (`cuMemPrefetchBatchAsync`) if the driver has that function (CUDA 13) and the stream is not
+/// the legacy default stream. Otherwise it makes one call for each range.
 ///
-/// All of it is enqueued on the plan's stream. A migration changes no byte, so the streams of the buffers need not
-/// wait for it.
+/// All prefetches are enqueued on the plan's stream. A migration changes no byte, so the streams of the buffers need
+/// not wait for the prefetches.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::PrefetchPlan;
+///
+/// let memory = ManagedResource::new(&device)?;
+/// let weights = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, &memory)?;
+/// let results = UnifiedBuffer::<f32, _>::zeroed(1 << 20, &stream, &memory)?;
+/// let mut plan = PrefetchPlan::new(&stream);
+/// plan.add_buffer(&weights, 0..1 << 20, device.id())?.add_buffer(&results, 0..1 << 20, Location::Host)?;
+/// let report = plan.execute()?;
+/// assert_eq!(report.bytes(), 8 << 20);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PrefetchPlan<'a> {
     stream: &'a Stream,
     budget: usize,
     entries: Vec<Result<PlannedRange, SkipReason>>,
     ranges: Ranges,
-    /// Entries from which automatic prefetch learns, with the observer.
+    /// The positions of entries whose buffers have automatic prefetch, each with the listener to notify.
     observers: Vec<(usize, &'a dyn Listener)>,
     blocks: PhantomData<&'a Block>,
 }
 
-/// Why an entry is not in a plan, or a plan was not carried out.
+/// The error for an entry that cannot be added to a plan, and for a plan that was not executed to its end.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::{PlanError, PrefetchPlan};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(4096, &stream, ManagedResource::new(&device)?)?;
+/// let mut plan = PrefetchPlan::new(&stream);
+/// plan.add_buffer(&buffer, 0..4096, device.id())?;
+/// let error = plan.add_buffer(&buffer, 0..100, Location::Host).unwrap_err();
+/// assert!(matches!(error, PlanError::Conflict { entry: 1, .. }));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The entry was not added: its range, its target or the driver's answer about its memory.
+    /// The entry was not added because of its range, its target, or a driver error for its memory.
     #[error("entry {entry} cannot be in the plan")]
     Entry {
-        /// Its number, from 0.
+        /// The position of the entry, counted from 0.
         entry: usize,
-        /// Why not.
+        /// The cause.
         source: DeviceError,
     },
-    /// The entry was not added: its memory does not migrate.
+    /// The entry was not added because its memory does not migrate.
     #[error(
         "entry {entry} cannot be in the plan: {bytes} bytes at {addr:#x} are {memory_type} memory, which does not migrate"
     )]
     NotUnified {
-        /// Its number, from 0.
+        /// The position of the entry, counted from 0.
         entry: usize,
-        /// The first byte.
+        /// The address of the first byte.
         addr: u64,
-        /// Bytes.
+        /// The length of the entry, in bytes.
         bytes: usize,
-        /// What memory they are.
+        /// The type of the memory, according to the driver.
         memory_type: MemoryType,
     },
-    /// The entry was not added: another one sends some of its bytes elsewhere.
+    /// The entry was not added because an earlier entry prefetches some of its bytes to another location.
     #[error(
         "entry {entry} sends {bytes} bytes at {addr:#x} to {to}, but an earlier one sends some of them to {earlier}"
     )]
     Conflict {
-        /// Its number, from 0.
+        /// The position of the entry, counted from 0.
         entry: usize,
-        /// The first byte.
+        /// The address of the first byte.
         addr: u64,
-        /// Bytes.
+        /// The length of the entry, in bytes.
         bytes: usize,
-        /// Its target.
+        /// The target of the entry.
         to: Location,
-        /// The earlier entry's.
+        /// The target of the earlier entry.
         earlier: Location,
     },
-    /// The driver refused a range while the plan was carried out: those before it were enqueued, those after it were
-    /// not.
+    /// The driver rejected a range during [`execute`](PrefetchPlan::execute). The ranges before it were enqueued, and
+    /// the ranges after it were not.
     #[error("range {enqueued} of {} was refused, those before it were enqueued", ranges.len())]
     Stopped {
-        /// The merged ranges, in order.
+        /// The merged ranges, in the order of their addresses.
         ranges: Vec<PrefetchRange>,
-        /// How many of them were enqueued: none, if they went to the driver in one call.
+        /// The number of ranges that were enqueued; 0 if the plan used one driver call for all.
         enqueued: usize,
-        /// The driver's answer.
+        /// The driver's error.
         source: DeviceError,
     },
 }
 
-/// What became of a plan.
+/// The outcome of a plan that was executed.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::{HintOutcome, PrefetchPlan};
+///
+/// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+/// let mut plan = PrefetchPlan::new(&stream);
+/// plan.add_buffer(&buffer, 0..1 << 20, device.id())?;
+/// let report = plan.execute()?;
+/// assert_eq!((report.outcomes, report.batched), (vec![HintOutcome::Applied], false));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "entries may have been skipped"]
 #[non_exhaustive]
 pub struct PlanReport {
-    /// What became of each entry, in the order in which they were added.
+    /// The outcome of each entry, in the order in which the entries were added.
     pub outcomes: Vec<HintOutcome>,
-    /// The ranges that were enqueued, merged and in order.
+    /// The ranges that were enqueued, merged, in the order of their addresses.
     pub ranges: Vec<PrefetchRange>,
-    /// Whether they went to the driver in one call.
+    /// Whether one driver call enqueued all ranges.
     pub batched: bool,
 }
 
 impl PlanReport {
-    /// Bytes that were enqueued, each once.
+    /// Returns the number of bytes that were enqueued. Bytes of several entries count once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let mut plan = PrefetchPlan::new(&stream);
+    /// plan.add_buffer(&buffer, 0..3000, device.id())?.add_buffer(&buffer, 2000..5000, device.id())?;
+    /// assert_eq!(plan.execute()?.bytes(), 5000);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.ranges.iter().map(|range| range.bytes).sum()
     }
 }
 
 impl<'a> PrefetchPlan<'a> {
-    /// An empty plan, to be enqueued on `stream`.
+    /// Creates an empty plan whose prefetches will be enqueued on `stream`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let plan = PrefetchPlan::new(&stream);
+    /// assert!(plan.is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(stream: &'a Stream) -> Self {
         let (ranges, observers) = (Ranges::default(), Vec::new());
         Self { stream, budget: usize::MAX, entries: Vec::new(), ranges, observers, blocks: PhantomData }
     }
 
-    /// Enqueues at most `bytes` bytes: entries are taken in the order in which they were added, those that no longer
-    /// fit are skipped whole.
+    /// Limits the plan to `bytes` bytes. Entries are enqueued in the order in which they were added, and an entry that
+    /// does not fit the rest of the budget is skipped as a whole.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::{HintOutcome, PrefetchPlan, SkipReason};
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let mut plan = PrefetchPlan::new(&stream).budget(5000);
+    /// plan.add_buffer(&buffer, 0..4000, device.id())?.add_buffer(&buffer, 4000..8000, device.id())?;
+    /// let skipped = HintOutcome::Skipped(SkipReason::OverBudget { bytes: 4000, left: 1000 });
+    /// assert_eq!(plan.execute()?.outcomes, [HintOutcome::Applied, skipped]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn budget(mut self, bytes: usize) -> Self {
         self.budget = bytes;
         self
     }
 
-    /// Adds `range` (bytes of `block`).
+    /// Adds the prefetch of `range` (bytes of `block`) to a location.
     ///
     /// # Errors
     ///
-    /// [`PlanError::Entry`] with [`DeviceError::OutOfRange`], [`DriverError::NoSuchDevice`],
-    /// [`DeviceError::WrongDevice`] for a target of another machine, or what the driver answers about the memory;
-    /// [`PlanError::NotUnified`]; [`PlanError::Conflict`]. The plan is as it was then. A NUMA node is only known to
-    /// the driver, which answers when the plan is executed.
+    /// The plan is unchanged after an error.
+    /// - Returns [`PlanError::Entry`] if the range is not within the block, if the target does not exist or belongs to
+    ///   another machine, and if the driver's query of the memory fails.
+    /// - Returns [`PlanError::NotUnified`] if the memory does not migrate.
+    /// - Returns [`PlanError::Conflict`] if an earlier entry prefetches some of the bytes to another location.
+    ///
+    /// A NUMA node that does not exist is an error of [`execute`](Self::execute), because only the driver knows the
+    /// nodes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let mut plan = PrefetchPlan::new(&stream);
+    /// plan.add(buffer.block(), 0..4096, device.id())?;
+    /// assert!(plan.add(buffer.block(), 0..2 << 20, device.id()).is_err()); // out of range
+    /// assert_eq!(plan.len(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add(
         &mut self,
         block: &'a Block,
@@ -160,31 +283,80 @@ impl<'a> PrefetchPlan<'a> {
         Ok(self)
     }
 
-    /// Has `observer` hear of the entry that was added last, when it is enqueued.
+    /// Registers `observer` to be notified when the entry that was added last is enqueued.
     pub(crate) fn observe(&mut self, observer: Option<&'a dyn Listener>) {
         self.observers.extend(observer.map(|observer| (self.entries.len() - 1, observer)));
     }
 
-    /// The number of the entry that is added next.
+    /// Returns the position that the next entry will have.
     pub(crate) fn next_entry(&self) -> usize {
         self.entries.len()
     }
 
-    /// Entries in it.
+    /// Returns the number of entries. Entries that will be skipped count too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let mut plan = PrefetchPlan::new(&stream);
+    /// plan.add_buffer(&buffer, 0..4096, device.id())?;
+    /// assert_eq!(plan.len(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it has none.
+    /// Reports whether the plan has no entries.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let plan = PrefetchPlan::new(&stream);
+    /// assert!(plan.is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Enqueues it, within its budget. It may be executed again.
+    /// Enqueues the prefetches, within the budget. A plan may be executed several times.
     ///
     /// # Errors
     ///
-    /// [`PlanError::Stopped`] with the driver's answer, and what was enqueued and what was not.
+    /// Returns [`PlanError::Stopped`] if the driver rejects a range. The error lists the ranges and the number of them
+    /// that were enqueued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::PrefetchPlan;
+    ///
+    /// let buffer = UnifiedBuffer::<u8, _>::zeroed(1 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let mut plan = PrefetchPlan::new(&stream);
+    /// plan.add_buffer(&buffer, 0..1 << 20, device.id())?;
+    /// for _step in 0..3 {
+    ///     assert_eq!(plan.execute()?.bytes(), 1 << 20);
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn execute(&self) -> Result<PlanReport, PlanError> {
         let mut accepted = Ranges::default();
         let mut left = self.budget;
@@ -213,7 +385,7 @@ impl<'a> PrefetchPlan<'a> {
         Ok(PlanReport { outcomes, ranges, batched })
     }
 
-    /// Whether it went in one call.
+    /// Enqueues the ranges, and reports whether one driver call enqueued all of them.
     fn enqueue(&self, ranges: &[PrefetchRange]) -> Result<bool, PlanError> {
         if ranges.is_empty() {
             return Ok(false);
@@ -222,13 +394,14 @@ impl<'a> PrefetchPlan<'a> {
         let device = self.stream.device();
         let stream = self.stream.raw().map_err(|source| stopped(0, source))?;
         if stream != RawStream::LEGACY && ranges.len() > 1 {
-            // SAFETY: the stream's handle is alive, and the blocks are borrowed; a migration changes no byte.
+            // SAFETY: the stream's handle is alive, and the plan borrows the blocks, so they are allocated. A migration
+            // changes no byte.
             match unsafe { device.driver().prefetch_batch(device.ordinal(), ranges, stream) } {
                 Ok(()) => {
                     ranges.iter().for_each(|range| note_prefetch(device, range.addr, range.bytes, range.to));
                     return Ok(true);
                 }
-                // An older driver, or a device in the machine that has no concurrent managed access.
+                // The driver is older than CUDA 13, or a device of the machine has no concurrent managed access.
                 Err(DriverError::MissingSymbol { .. }) => {}
                 Err(error) if error.code() == Some(CudaErrorCode::NOT_SUPPORTED) => {}
                 Err(error) => return Err(stopped(0, error.into())),
@@ -236,7 +409,7 @@ impl<'a> PrefetchPlan<'a> {
         }
         for (enqueued, range) in ranges.iter().enumerate() {
             let ptr = range.addr as *const u8;
-            // SAFETY: as above.
+            // SAFETY: as for the batch call above.
             unsafe { device.driver().prefetch(device.ordinal(), ptr, range.bytes, range.to, stream) }
                 .map_err(|error| stopped(enqueued, error.into()))?;
             note_prefetch(device, range.addr, range.bytes, range.to);

@@ -1,4 +1,4 @@
-//! [`MigrationPolicy`]: how memory shall migrate, as a value.
+//! [`MigrationPolicy`]: advice as a value.
 
 use super::builder::{AppliedHints, ManagedMemoryHints};
 use crate::block::Block;
@@ -9,31 +9,57 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Range;
 
-/// How the pages of a range shall migrate. It owns the locations that it names, so it means the same wherever it is
-/// applied.
+/// Advice about how the pages of a range migrate, as a value that can be stored and applied. A policy contains the
+/// locations that it names, so it has the same meaning for every block and stream.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// use cumem::unified::MigrationPolicy;
+///
+/// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+/// let policy = MigrationPolicy::ReadMostly.and(MigrationPolicy::PreferDevice(device.id()));
+/// let _applied = policy.apply(table.block(), 0..table.size_bytes(), &stream)?;
+/// assert!(table.range_attributes()?.read_mostly);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum MigrationPolicy {
-    /// As the driver does on its own: pages come to who touches them. No advice.
+    /// No advice. Pages migrate to the processor that accesses them, which is the driver's default.
     #[default]
     Default,
-    /// Reads make local copies; for what is hardly ever written.
+    /// Each processor that reads a page gets a local copy of it. For memory that is seldom written.
     ReadMostly,
-    /// Pages stay on, and come back to, a device.
+    /// Pages stay on this device, and migrate back to it.
     PreferDevice(DeviceId),
-    /// Pages stay in host memory where the device can use them there.
+    /// Pages stay in host memory if the device can access them there.
     PreferHost,
-    /// Pages stay on one NUMA node of the host (drivers from 12.2).
+    /// Pages stay on this NUMA node of the host (drivers from 12.2).
     PreferHostNuma(u32),
-    /// Pages stay mapped for a processor, wherever they are.
+    /// Pages stay mapped for this processor, wherever they are.
     AccessedBy(Location),
-    /// Several at once. The driver's precedence is read-mostly, then preferred location, then accessed-by; of several
-    /// preferred locations the last is meant.
+    /// Several policies together. The driver's precedence is read-mostly, then preferred location, then accessed-by. Of
+    /// several preferred locations, the last holds.
     All(Vec<Self>),
 }
 
 impl MigrationPolicy {
-    /// Both.
+    /// Combines two policies.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::Location;
+    /// use cumem::unified::MigrationPolicy;
+    ///
+    /// let policy = MigrationPolicy::ReadMostly.and(MigrationPolicy::AccessedBy(Location::Host));
+    /// assert_eq!(policy.to_string(), "read mostly and accessed by host");
+    /// ```
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -46,7 +72,16 @@ impl MigrationPolicy {
         }
     }
 
-    /// The advices that it stands for, each once.
+    /// Returns the advice of this policy. Each piece of advice occurs once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::{Advice, MigrationPolicy};
+    ///
+    /// assert_eq!(MigrationPolicy::ReadMostly.advices()[..], [Advice::SetReadMostly]);
+    /// assert!(MigrationPolicy::Default.advices().is_empty());
+    /// ```
     pub fn advices(&self) -> SmallVec<[Advice; 4]> {
         let mut advices = SmallVec::new();
         self.collect(&mut advices);
@@ -71,18 +106,36 @@ impl MigrationPolicy {
         }
     }
 
-    /// Gives its advices about `range` (bytes of `block`), all or none; what became of each is in the answer, which
-    /// also [undoes](AppliedHints::undo) them.
+    /// Gives the policy's advice about `range` (bytes of `block`): all of it or none. The result lists the outcomes,
+    /// and can [undo](AppliedHints::undo) the advice.
     ///
     /// # Errors
     ///
-    /// Those of [`ManagedMemoryHints::apply`].
+    /// Returns [`DeviceError::OutOfRange`] if the range is not within the block, and the errors of
+    /// [`ManagedMemoryHints::apply`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Location, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::MigrationPolicy;
+    ///
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// let applied = MigrationPolicy::PreferHost.apply(table.block(), 0..4000, &stream)?;
+    /// assert_eq!(table.range_attributes()?.preferred_location, Some(Location::Host));
+    /// applied.undo(table.block(), &stream)?;
+    /// assert_eq!(table.range_attributes()?.preferred_location, None);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn apply(&self, block: &Block, range: Range<usize>, stream: &Stream) -> Result<AppliedHints, DeviceError> {
         ManagedMemoryHints::new(block, stream).range(range)?.policy(self).apply()
     }
 }
 
-/// `default`, `prefer sim:0`, `read mostly and accessed by host`.
+/// Writes, for example, `default`, `prefer sim:0`, or `read mostly and accessed by host`.
 impl fmt::Display for MigrationPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let advices = self.advices();
@@ -94,6 +147,21 @@ impl fmt::Display for MigrationPolicy {
 
 impl ManagedMemoryHints<'_> {
     /// Adds the advice of a policy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// use cumem::unified::MigrationPolicy;
+    ///
+    /// let table = UnifiedBuffer::<f32, _>::zeroed(1000, &stream, ManagedResource::new(&device)?)?;
+    /// let _applied = table.hints().policy(&MigrationPolicy::ReadMostly).prefetch(device.id()).apply()?;
+    /// assert!(table.range_attributes()?.read_mostly);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn policy(self, policy: &MigrationPolicy) -> Self {
         policy.advices().into_iter().fold(self, Self::advise)
     }

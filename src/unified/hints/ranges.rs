@@ -1,10 +1,10 @@
-//! [`Ranges`]: ranges of addresses, each with a target, merged and in order.
+//! [`Ranges`]: ranges of addresses, each with a target, merged and ordered by address.
 
 use cumem_driver::PrefetchRange;
 use std::collections::BTreeMap;
 
-/// A range of a plan, and the first byte of the block that it lies in: ranges of two blocks that touch are not merged,
-/// because they may belong to two allocations.
+/// A range of a plan, with the address of its block. Touching ranges of two blocks are not merged, because they may
+/// belong to two allocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlannedRange {
     pub(super) range: PrefetchRange,
@@ -21,12 +21,12 @@ impl PlannedRange {
     }
 }
 
-/// Disjoint ranges, by their first byte.
+/// Disjoint ranges, by the address of their first byte.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ranges(BTreeMap<u64, PlannedRange>);
 
 impl Ranges {
-    /// Those that overlap `range` or touch it, in order.
+    /// Returns the ranges that overlap or touch `range`, in the order of their addresses.
     fn near(&self, range: &PlannedRange) -> impl Iterator<Item = &PlannedRange> {
         let (start, end) = (range.addr(), range.end());
         let first = self.0.range(..=start).next_back().map_or(start, |(first, _)| *first);
@@ -38,18 +38,19 @@ impl Ranges {
         self.near(range).filter(move |near| near.addr() < end && near.end() > start)
     }
 
-    /// One that overlaps and has another target.
+    /// Returns a range that overlaps `range` and has another target.
     pub(super) fn conflicting(&self, range: &PlannedRange) -> Option<&PlannedRange> {
         self.overlapping(range).find(|other| other.range.to != range.range.to)
     }
 
-    /// Bytes of `range` that none of these has.
+    /// Returns the number of bytes of `range` that are in none of the ranges.
     pub(super) fn missing(&self, range: &PlannedRange) -> usize {
         let shared = |other: &PlannedRange| other.end().min(range.end()) - other.addr().max(range.addr());
         range.range.bytes - self.overlapping(range).map(shared).sum::<u64>() as usize
     }
 
-    /// Adds `range`, which conflicts with none, merged with those of its block that it overlaps or touches.
+    /// Adds `range`, and merges it with the ranges of the same block and target that it overlaps or touches. `range`
+    /// must not conflict with another.
     pub(super) fn insert(&mut self, mut range: PlannedRange) {
         let joins = |near: &&PlannedRange| near.block == range.block && near.range.to == range.range.to;
         let joined: Vec<PlannedRange> = self.near(&range).filter(joins).copied().collect();
@@ -62,7 +63,7 @@ impl Ranges {
         self.0.insert(range.addr(), range);
     }
 
-    /// All of them, in order.
+    /// Returns all ranges, in the order of their addresses.
     pub(super) fn to_vec(&self) -> Vec<PrefetchRange> {
         self.0.values().map(|planned| planned.range).collect()
     }

@@ -1,39 +1,39 @@
-//! [`AdvisedParts`]: where advice that went through this library began and ended.
+//! [`AdvisedParts`]: the ends of the ranges that were advised through this library.
 //!
-//! The driver says of a range only what all of its pages have been told. To learn what parts of it have been told, it
-//! is asked about each part by itself; this knows where they end, and the driver what they were told.
+//! The driver reports only advice that holds for all pages of a range. If the parts of a range have different advice,
+//! each part must be queried by itself. This type remembers where the parts end, and the driver knows their advice.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The driver takes advice for whole pages, of at least so many bytes.
+/// The size of the smallest pages, in bytes. The driver advises whole pages.
 const PAGE: u64 = 4096;
 
-/// Addresses at which advice changes, or did.
+/// The addresses at which advice changes, or has changed before.
 #[derive(Debug, Default)]
 pub(crate) struct AdvisedParts(Mutex<BTreeSet<u64>>);
 
 impl AdvisedParts {
-    /// Advice was given about these bytes.
+    /// Records that advice was given about these bytes.
     pub(crate) fn advised(&self, addr: u64, bytes: usize) {
         let end = addr.saturating_add(bytes as u64);
         self.lock().extend([addr - addr % PAGE, end.next_multiple_of(PAGE)]);
     }
 
-    /// These bytes went back to the driver, which forgets what it was told about them.
-    pub(crate) fn forget(&self, addr: u64, bytes: usize) {
+    /// Removes the addresses in these bytes, because the memory was freed to the driver and its advice ended.
+    pub(crate) fn remove(&self, addr: u64, bytes: usize) {
         let mut ends = self.lock();
         if !ends.is_empty() {
-            let gone: Vec<u64> = ends.range(addr..=addr.saturating_add(bytes as u64)).copied().collect();
-            for end in gone {
+            let removed: Vec<u64> = ends.range(addr..=addr.saturating_add(bytes as u64)).copied().collect();
+            for end in removed {
                 ends.remove(&end);
             }
         }
     }
 
-    /// The parts of `range` (bytes from `addr`) whose pages were always told the same.
+    /// Divides `range` (bytes from `addr`) into parts, so that all advice covered either all pages of a part or none.
     pub(crate) fn within(&self, addr: u64, range: Range<usize>) -> Vec<Range<usize>> {
         if range.is_empty() {
             return vec![range];
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_end_where_advice_did_and_are_forgotten_with_their_memory() {
+    fn parts_end_where_advice_did_and_are_removed_with_their_memory() {
         let parts = AdvisedParts::default();
         let within = |start, end| {
             let parts = parts.within(0x10000, start..end);
@@ -65,9 +65,9 @@ mod tests {
         assert_eq!(within(0, 9000), [(0, 4096), (4096, 8192), (8192, 9000)], "whole pages");
         assert_eq!(within(4096, 8192), [(4096, 8192)]);
         assert_eq!(within(7, 7), [(7, 7)]);
-        parts.forget(0x11000, 1);
+        parts.remove(0x11000, 1);
         assert_eq!(within(0, 9000), [(0, 8192), (8192, 9000)]);
-        parts.forget(0x10000, 0x2000);
+        parts.remove(0x10000, 0x2000);
         assert_eq!(within(0, 9000), [(0, 9000)]);
     }
 }

@@ -1,30 +1,31 @@
-//! Addresses to pages: 2 MiB pages, and the 4 KiB pages within each as bits.
+//! Conversions of addresses to pages of 2 MiB, and to bits for the pages of 4 KiB within them.
 
 use std::ops::Range;
 
-/// Bytes that one entry is about.
+/// The bytes that one table entry covers.
 pub(super) const LARGE: u64 = 2 << 20;
-/// Bytes of a bit. Prefetches are rounded out to the host's pages, which are this or larger.
+/// The bytes that one bit covers. Prefetches migrate whole pages of the host, which have at least this size.
 const SMALL: u64 = 4096;
 
-/// The bits of one 2 MiB page.
+/// The number of words that hold the bits of one 2 MiB page.
 pub(super) const WORDS: usize = (LARGE / SMALL / 64) as usize;
 
-/// The bytes of the 2 MiB pages that bytes lie in, which are the blocks that the driver manages (`UVM_VA_BLOCK_SIZE`).
+/// Rounds a range out to whole 2 MiB pages, the blocks that the driver manages (`UVM_VA_BLOCK_SIZE`).
 pub(super) fn blocks(addr: u64, bytes: usize) -> (u64, usize) {
     let first = addr / LARGE * LARGE;
     let end = addr.saturating_add(bytes as u64).checked_next_multiple_of(LARGE).unwrap_or(u64::MAX);
     (first, (end - first) as usize)
 }
 
-/// The 2 MiB pages that bytes lie in, each with the 4 KiB pages within it.
+/// Returns the 2 MiB pages that contain bytes of a range, each with the range's 4 KiB pages within it.
 pub(super) fn pages(addr: u64, bytes: usize) -> impl Iterator<Item = (u64, Range<u32>)> {
     let end = addr.saturating_add(bytes as u64);
     let last = if bytes == 0 { addr / LARGE } else { (end - 1) / LARGE + 1 };
     (addr / LARGE..last).map(move |page| (page, within(page, addr, end)))
 }
 
-/// The 4 KiB pages within 2 MiB page `page` that bytes `addr..end`, some of which are in it, lie in.
+/// Returns the 4 KiB pages within 2 MiB page `page` that contain bytes of `addr..end`. At least one byte must be in the
+/// page.
 pub(super) fn within(page: u64, addr: u64, end: u64) -> Range<u32> {
     let first = page * LARGE;
     let start = addr.max(first) - first;
@@ -32,7 +33,7 @@ pub(super) fn within(page: u64, addr: u64, end: u64) -> Range<u32> {
     (start / SMALL) as u32..end.div_ceil(SMALL) as u32
 }
 
-/// The words that `bits`, which are not none, are in, each with those of its bits.
+/// Returns the words that contain `bits`, each with a mask of those bits. `bits` must not be empty.
 pub(super) fn words(bits: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     (bits.start / 64..bits.end.div_ceil(64)).map(move |word| {
         let first = word * 64;
