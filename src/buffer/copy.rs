@@ -18,7 +18,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
-    /// copy fails. After a failed copy, each element has either its old value or the one from `data`.
+    /// copy fails. After a failed copy, some elements may have the new values.
     ///
     /// # Examples
     ///
@@ -48,7 +48,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
-    /// copy fails. After a failed copy, each element of `data` has either its old value or the one from the buffer.
+    /// copy fails. After a failed copy, some elements of `data` may have the new values.
     ///
     /// # Examples
     ///

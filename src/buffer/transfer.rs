@@ -24,8 +24,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
-    /// copy fails. After a failed copy, each element has either its old value or the one from `data`. Nothing accesses
-    /// `data` after the return, also after an error.
+    /// copy fails. After a failed copy, some elements may have the new values. Nothing accesses `data` after
+    /// the return, also after an error.
     ///
     /// # Examples
     ///
@@ -96,7 +96,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
-    /// copy fails. After a failed copy, each element of `data` has either its old value or the one from the buffer.
+    /// copy fails. After a failed copy, some elements of `data` may have the new values.
     ///
     /// # Examples
     ///
