@@ -3,7 +3,7 @@
 use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::resource::MemoryResource;
-use crate::transfer::{self, Direction, Transfer, TransferPath, Transfers};
+use crate::transfer::{self, Direction, Ends, Transfer, TransferPath, Transfers};
 use bytemuck::Pod;
 use cumem_driver::Location;
 use cumem_driver::call_site::CallSite;
@@ -182,8 +182,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if bytes == 0 {
             return Ok(());
         }
-        let (device, raw) = (self.device(), self.stream.raw()?);
-        // SAFETY: the contract of this function is the contract of the driver's copy.
-        device.enqueue(|| unsafe { device.driver().copy_async(device.ordinal(), dst, src, bytes, raw) })
+        // SAFETY: the contract of this function is the contract of the copy, which is enqueued on the buffer's stream.
+        unsafe { transfer::enqueue_copy(Ends { to: dst, from: src, bytes }, self.stream.raw()?, &self.stream) }
     }
 }

@@ -8,9 +8,8 @@ use super::slots::Slots;
 use cumem_driver::owned::RawDevice;
 use cumem_driver::{Attributes, DeviceId, Driver, DriverError, Location, MemoryInfo, Model, PointerInfo};
 use cumem_sim::{Profile, ProfileError, Simulator};
-
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A GPU or a simulated device. The type is a shared handle, so clones refer to the same device.
@@ -46,9 +45,19 @@ struct Inner {
     raw: RawDevice,
 }
 
-/// The devices of a machine that a handle refers to.
-#[derive(Default)]
-struct Opened(Mutex<Vec<Weak<Inner>>>);
+/// The devices of a machine that handles refer to, by ordinal.
+struct Opened(Box<[Mutex<Weak<Inner>>]>);
+
+impl Opened {
+    fn of(machine: &Machine) -> &Self {
+        machine.slots().get(|| Self((0..machine.devices()).map(|_| Mutex::default()).collect()))
+    }
+
+    /// Returns the place of one device, locked, or `None` if the machine has no such device.
+    fn lock(&self, ordinal: u32) -> Option<MutexGuard<'_, Weak<Inner>>> {
+        Some(self.0.get(ordinal as usize)?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 impl Device {
     /// Opens the driver's device `ordinal` and retains its primary context, which this library then shares with cust,
@@ -181,18 +190,16 @@ impl Device {
 
     fn of_driver(raw: RawDevice, simulator: Option<&Simulator>) -> Result<Self, DriverError> {
         let machine = Machine::of(raw.driver());
-        let opened = machine.slots().get(Opened::default);
-        let mut opened = opened.0.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.retain(|inner| inner.strong_count() > 0);
-        let id = raw.id();
-        if let Some(inner) = opened.iter().filter_map(Weak::upgrade).find(|inner| inner.id == id) {
+        let mut opened = Opened::of(&machine).lock(raw.ordinal()).expect("the driver has the device of a `RawDevice`");
+        if let Some(inner) = opened.upgrade() {
             return Ok(Self { inner });
         }
+        let id = raw.id();
         let attributes = raw.driver().attributes(raw.ordinal())?;
         let gate = (!attributes.concurrent_managed_access).then(HostGate::default);
         let (slots, machine, simulator) = (Slots::default(), Arc::clone(&machine), simulator.cloned());
         let inner = Arc::new(Inner { id, attributes, gate, slots, machine, simulator, raw });
-        opened.push(Arc::downgrade(&inner));
+        *opened = Arc::downgrade(&inner);
         Ok(Self { inner })
     }
 
@@ -400,11 +407,8 @@ impl Device {
 
     /// Returns device `ordinal` of the same machine, or `None` if no handle refers to that device.
     pub(crate) fn opened_sibling(&self, ordinal: u32) -> Option<Self> {
-        let opened = self.machine().slots().get(Opened::default);
-        let opened = opened.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let inner = opened.iter().filter_map(Weak::upgrade).find(|inner| inner.raw.ordinal() == ordinal);
-        drop(opened);
-        inner.map(|inner| Self { inner })
+        let inner = Opened::of(self.machine()).lock(ordinal)?.upgrade()?;
+        Some(Self { inner })
     }
 
     /// Sends a notice to the listeners of the machine.

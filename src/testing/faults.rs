@@ -94,7 +94,7 @@ pub enum FaultOutcome {
 /// assert!(report.wrong().is_empty());
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a report that nobody reads is a test that cannot fail; call `assert`"]
+#[must_use = "a report that is not checked is a test that cannot fail; call `assert`"]
 pub struct FaultReport {
     calls: Vec<(FaultCall, u64)>,
     /// The outcome of the run in which no call fails.

@@ -1,8 +1,7 @@
 //! [`AccessPattern`]: a sequence of accesses to memory.
 
 use super::report::Cause;
-use cumem_driver::AccessMode;
-use cumem_driver::Location;
+use cumem_driver::{AccessMode, Location};
 use std::ops::Range;
 
 /// The processor that accesses memory.

@@ -1,7 +1,6 @@
 //! [`LedgerReport`]: the figures of a ledger, and their table.
 
-use cumem_driver::Location;
-use cumem_driver::{MigrationCause, Movement};
+use cumem_driver::{Location, MigrationCause, Movement};
 use std::fmt;
 use std::time::Duration;
 

@@ -3,8 +3,7 @@
 
 use crate::block::Block;
 use crate::device::Device;
-use cumem_driver::Location;
-use cumem_driver::{MigrationCause, Movement, Watcher};
+use cumem_driver::{Location, MigrationCause, Movement, Watcher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 

@@ -184,12 +184,10 @@ impl Prefetcher {
     /// ```
     #[inline]
     pub fn prefetch_if_needed(&self, block: &Block, stream: &Stream) -> Result<HintOutcome, DeviceError> {
-        let device = stream.device();
         let (addr, bytes) = (block.addr(), block.size());
-        let known = device.id().same_machine(self.machine);
-        match known && bytes > 0 && self.residency.has(device, addr, bytes, self.to) {
-            true => Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)),
-            false => prefetch_if_needed(block, 0..bytes, self.to, stream),
+        match stream.device_id().same_machine(self.machine) {
+            true => prefetch_span_unless_there(&self.residency, addr, bytes, self.to, stream),
+            false => prefetch_span_if_needed(addr, bytes, self.to, stream),
         }
     }
 }
@@ -202,8 +200,20 @@ pub(crate) fn prefetch_span_if_needed(
     to: impl Into<Location>,
     stream: &Stream,
 ) -> Result<HintOutcome, DeviceError> {
-    let (device, to) = (stream.device(), to.into());
-    match bytes > 0 && Residency::of(device).has(device, addr, bytes, to) {
+    prefetch_span_unless_there(Residency::of(stream.device()), addr, bytes, to.into(), stream)
+}
+
+/// Prefetches bytes at an address, unless `residency`, which is that of the stream's machine, has all their pages at
+/// the target.
+#[inline]
+fn prefetch_span_unless_there(
+    residency: &Residency,
+    addr: u64,
+    bytes: usize,
+    to: Location,
+    stream: &Stream,
+) -> Result<HintOutcome, DeviceError> {
+    match bytes > 0 && residency.has(stream.device(), addr, bytes, to) {
         true => Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)),
         false => prefetch_span(addr, bytes, to, stream),
     }

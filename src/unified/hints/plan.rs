@@ -7,9 +7,7 @@ use crate::block::Block;
 use crate::device::error::DeviceError;
 use crate::device::notice::{Listener, Notice};
 use crate::device::stream::Stream;
-use cumem_driver::CudaErrorCode;
-use cumem_driver::{DriverError, Location, PrefetchRange};
-use cumem_driver::{MemoryType, RawStream};
+use cumem_driver::{CudaErrorCode, DriverError, Location, MemoryType, PrefetchRange, RawStream};
 use std::marker::PhantomData;
 use std::ops::Range;
 
