@@ -126,6 +126,22 @@ impl From<ProfileError> for AllocError {
 
 impl AllocError {
     /// Reports whether the memory, a limit or a maximum was exceeded, so that a smaller request could succeed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let bytes = device.attributes().total_memory + 1;
+    /// let error = Buffer::<u8, _>::zeroed(bytes, &stream, CudaResource::new(&device)).unwrap_err();
+    /// assert!(error.is_out_of_memory()); // a program can now free memory, or try a smaller size
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_out_of_memory(&self) -> bool {
         match self {
             Self::OutOfMemory { .. } | Self::Exhausted { .. } | Self::LimitExceeded { .. } => true,
@@ -135,6 +151,22 @@ impl AllocError {
     }
 
     /// Returns the error with all its causes in one line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let bytes = device.attributes().total_memory + 1;
+    /// let error = Buffer::<u8, _>::zeroed(bytes, &stream, CudaResource::new(&device)).unwrap_err();
+    /// assert!(error.report().to_string().starts_with("out of memory: device was asked for"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn report(&self) -> ErrorReport<'_> {
         ErrorReport::of(self)
     }
@@ -252,6 +284,20 @@ impl DeallocError {
     }
 
     /// Creates the error of `block`, which `layer` did not make. A resource returns it for a foreign block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::error::{DeallocError, DeallocReason};
+    /// use cumem::resource::MakerId;
+    /// use cumem::{Block, layout};
+    ///
+    /// let block = Block::empty(MakerId::unique(), layout::bytes(0)?);
+    /// let error = DeallocError::foreign("arena", block);
+    /// assert_eq!(error.reason, DeallocReason::Foreign { layer: "arena" });
+    /// assert_eq!(error.block.size(), 0); // the error returns the block
+    /// # Ok::<_, cumem::AllocError>(())
+    /// ```
     #[cold]
     pub fn foreign(layer: &'static str, block: Block) -> Self {
         Self::new(block, DeallocReason::Foreign { layer })

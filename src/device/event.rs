@@ -39,6 +39,20 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Event};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let event = Event::new(&device)?;
+    /// assert!(event.is_done()?); // never recorded
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, false)
     }
@@ -48,6 +62,23 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let event = Event::with_timing(&device)?;
+    /// event.record(&stream)?;
+    /// event.synchronize()?;
+    /// assert!(event.elapsed_since(&event)?.is_zero());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_timing(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, true)
     }
@@ -66,6 +97,25 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// let zeroed = Event::new(&device)?;
+    /// zeroed.record(&stream)?;
+    /// assert!(!zeroed.is_done()?); // the device still fills the buffer
+    /// stream.synchronize()?;
+    /// assert!(zeroed.is_done()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_done(&self) -> Result<bool, DriverError> {
         self.owned.is_done()
     }
@@ -75,6 +125,24 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// let zeroed = Event::new(&device)?;
+    /// zeroed.record(&stream)?;
+    /// zeroed.synchronize()?; // waits for the fill, but not for work that was enqueued later
+    /// assert!(zeroed.is_done()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn synchronize(&self) -> Result<(), DriverError> {
         self.owned.synchronize()
     }

@@ -244,6 +244,19 @@ impl Device {
     }
 
     /// Reports whether the device is simulated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::Device;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// assert!(device.is_simulated());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn is_simulated(&self) -> bool {
         self.id().is_simulated()

@@ -100,11 +100,45 @@ impl CudaVirtualResource {
     }
 
     /// Returns the bytes of a granule. The address and the memory of each block are multiples of it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::Device;
+    /// use cumem::resources::CudaVirtualResource;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// assert_eq!(resource.granularity(), 2 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn granularity(&self) -> usize {
         self.addresses.granularity()
     }
 
     /// Returns the reserved address range. It contains all blocks, and two blocks that touch can be used as one range.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, MemoryResource, Stream, layout};
+    /// use cumem::resources::CudaVirtualResource;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// let block = resource.allocate(&stream, layout::bytes(2 << 20)?)?;
+    /// assert!(resource.addresses().contains(&block.addr()));
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn addresses(&self) -> Range<u64> {
         self.addresses.range()
     }
