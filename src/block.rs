@@ -57,7 +57,7 @@ impl MakerId {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a dropped block leaks its memory; give it back to `deallocate`"]
+#[must_use = "a dropped block leaks its memory; pass the block to `deallocate`"]
 #[derive(Debug)]
 pub struct Block {
     ptr: NonNull<u8>,

@@ -91,6 +91,6 @@ fn migrations_are_exact() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn a_gpu_has_no_exact_figures() {
-    let device = Device::open(0).expect("this test needs a CUDA device, and was run with --include-ignored");
+    let device = Device::open(0).expect("this test needs a CUDA device");
     assert!(said(|| assert_no_leak!(device)).contains("only a simulated device can be asked exactly"));
 }
