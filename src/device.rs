@@ -2,7 +2,7 @@
 //!
 //! # Files
 //!
-//! | file | what it contains |
+//! | file | contents |
 //! |---|---|
 //! | `handle` | [`Device`]: a shared handle to a GPU or a simulated device |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
