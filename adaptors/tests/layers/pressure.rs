@@ -19,8 +19,8 @@ fn the_device_is_queried_when_all_threads_together_have_allocated_enough() {
     let used: Vec<usize> = (0..17)
         .map(|_| {
             std::thread::scope(|threads| {
-                let allocate = || std::mem::forget(stack.allocate(&stream, layout::bytes(PAGE).unwrap()).unwrap());
-                threads.spawn(allocate).join().unwrap();
+                let allocate = || stack.allocate(&stream, layout::bytes(PAGE).unwrap()).unwrap().size();
+                assert_eq!(threads.spawn(allocate).join().unwrap(), PAGE);
                 stack.state().used() / PAGE
             })
         })
