@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Mutation tests of the pool and its lock. The script breaks one rule at a time in a copy of the repository, runs the tests, and prints
+# Mutation tests of the pool, its lock and the counters. The script breaks one rule at a time in a copy of the repository, runs the tests, and prints
 # which tests fail. It fails if no test detects a break, or if a break no longer applies to the source.
 #
-#   ci/break.sh          runs the tests of threads, streams and stitches, the conformance suite, and loom
+#   ci/break.sh          all breaks; runs the tests of threads, streams, stitches and counters, the conformance suite, and loom
+#   ci/break.sh WORDS    the breaks whose description contains WORDS
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+only=${1-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
@@ -29,6 +31,8 @@ fails() { # NAME, then a test command. Succeeds if the command fails.
 detected() { # Succeeds if any test fails.
     local by=1
     fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
+    fails counters cargo test --release -p cumem-adaptors --lib -- headroom && by=0
+    fails layers cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics && by=0
     fails conformance cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool && by=0
     fails stitching cargo test --release -p cumem --test stacks -- stitching && by=0
     LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$CARGO_TARGET_DIR-loom \
@@ -38,6 +42,7 @@ detected() { # Succeeds if any test fails.
 
 break_() { # WHAT, FILE in adaptors/src, PATTERN (a Perl regex over the whole file), REPLACEMENT
     local what=$1 file=$copy/adaptors/src/$2
+    [[ $what == *"$only"* ]] || return 0
     printf '%s\n' "$what"
     cp "$file" "$copy/whole"
     PATTERN=$3 REPLACEMENT=$4 perl -0pi -e 's/$ENV{PATTERN}/$ENV{REPLACEMENT}/ or die "nothing to break\n"' "$file"
@@ -86,4 +91,31 @@ break_ 'a thread inside one lock as its owner enters another as its owner' \
     lock.rs 'if me\.inside\.is_free\(\) \{' 'if true {'
 break_ 'two threads share one presence' \
     lock/presence.rs '\.pop\(\)' '.last().copied()'
+break_ 'headroom: a shard decides alone that a limit is reached' \
+    headroom/refill.rs '\n        self\.on_everything\(number, &step\)' "\n        Err(self.read(|_| ()))"
+break_ 'headroom: a shortage is decided one shard after the other' \
+    headroom/refill.rs 'used\.iter\(\)\.for_each\(\|number\| shards\[number\] = Some\(self\.shards\.lock\(number\)\)\);' \
+    'used.iter().for_each(|number| { let mut shard = self.shards.lock(number); shard.end(&mut self.rest.lock().balance); shards[number] = Some(shard); shards.iter_mut().rev().skip(1).for_each(|other| *other = None); });'
+break_ 'headroom: a peak rises by the whole request' \
+    headroom/rest.rs 'amount\.saturating_sub\(\*room\)' '*amount'
+break_ 'headroom: a peak rises in all dimensions' \
+    headroom/rest.rs 'let missing = amount\.saturating_sub\(\*room\);' 'let missing = amount.saturating_sub(*room).max(1);'
+break_ 'headroom: a free below a lower limit makes room at once' \
+    headroom/rest.rs '\*room \+= amount - reduced;' '*room += amount;'
+break_ 'headroom: a debt does not keep the shards empty' \
+    headroom/rest.rs 'self\.debt == \[0; D\] && ' ''
+break_ 'headroom: a lower limit leaves what shards have' \
+    headroom.rs 'all\.collect\(\);\n        all\.rest\.set_ceiling' 'all.rest.set_ceiling'
+break_ 'headroom: a step on the rest while shards have amounts' \
+    headroom/rest.rs 'fn is_distributed\(&self\) -> bool \{\n        self\.distributed' 'fn is_distributed(&self) -> bool {\n        false'
+break_ 'headroom: what moves between shards is copied' \
+    headroom/balance.rs '\.min\(\*others\);\n                \*others -= part;' '.min(*others);'
+break_ 'headroom: a shard of which nothing is known is not locked' \
+    headroom/refill.rs 'self\.shards\.mark_used\(thread\);' ''
+break_ 'headroom: a free of more than is outstanding is counted' \
+    headroom/rest.rs '_ => return Err\(self\.totals\(&self\.balance\)\)' '(Side::Out, _) => self.balance.add(Side::Out, &step.amounts),\n                    _ => return Err(self.totals(&self.balance))'
+break_ 'headroom: what is being freed makes room before the upstream accepts it' \
+    limiter.rs 'mine\.take\(Side::Out, \[counted\]\)' 'mine.free([counted])'
+break_ 'headroom: the queries of pressure are not counted from the last one' \
+    headroom.rs 'all\.rest\.reset\(\);' ''
 exit $undetected

@@ -93,6 +93,13 @@ impl<const D: usize, T> Headroom<D, T> {
         all.collect();
         all.rest.set_ceiling(ceiling);
     }
+
+    /// Makes all of the ceiling headroom again. Only for a headroom that no amount is returned to.
+    pub(crate) fn reset(&self) {
+        let mut all = self.lock_all();
+        all.collect();
+        all.rest.reset();
+    }
 }
 
 /// The calling thread's way to its shard, which is worth keeping between two steps.

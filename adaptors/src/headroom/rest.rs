@@ -97,6 +97,12 @@ impl<const D: usize> Rest<D> {
         }
     }
 
+    /// Makes all of the ceiling headroom. The shards must be empty.
+    pub(super) fn reset(&mut self) {
+        self.balance = Balance::of_room(self.ceiling);
+        self.debt = [0; D];
+    }
+
     /// Returns all amounts, where `balance` is the sum of the rest's and the shards' balances.
     pub(super) fn totals(&self, balance: &Balance<D>) -> Totals<D> {
         let room = balance.get(Side::Room);
