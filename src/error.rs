@@ -3,6 +3,8 @@
 //! In all crates of this project an error displays one sentence, and [`source`](std::error::Error::source) returns its
 //! cause. [`ErrorReport`] joins the chain where only one line is printed.
 //!
+//! The examples of some items name `cumem_driver`. In a program that depends on `cumem`, write `cumem::error` instead.
+//!
 //! | error | origin |
 //! |---|---|
 //! | [`DriverError`] | a call to the driver or to a simulator |
