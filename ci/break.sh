@@ -62,6 +62,14 @@ break_ 'memory of a busy stream is taken as if the stream were idle' \
     pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'free memory of busy streams is collected as if the streams were idle' \
     pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
+break_ 'a stream waits for the work of other streams for ever' \
+    pool/patience.rs 'self\.waits >= self\.most' 'false'
+break_ 'the pool grows for a stream that waits once' \
+    pool/patience.rs 'const WAITS: u32 = 3;' 'const WAITS: u32 = 0;'
+break_ 'a refused growth is tried again at each miss' \
+    pool/patience.rs 'waits: 0, most: \(self' 'waits: self.waits, most: 0 * (self'
+break_ 'a stream that would rather grow does not wait for the chunk' \
+    pool/grow_in_place.rs 'self\.waited \|= fences\.wait_on\(stream\)\?;' ''
 break_ 'untouched memory loses the fences of its chunk' \
     pool/shared.rs 'arena\.insert\(addr, units, boundary, fences\)' 'arena.insert(addr, units, boundary, { drop(fences); Default::default() })'
 break_ 'stitched memory loses its fences' \

@@ -21,7 +21,9 @@
 //! - a piece for which it has to wait;
 //! - a piece made by joining all free memory.
 //!
-//! Only then does the pool grow. With [`Crossing::GrowFirst`], it grows before the stream waits.
+//! Only then does the pool grow. With [`Crossing::GrowFirst`], it grows before the stream waits. A stream that has waited
+//! a few times gets the same treatment (`pool/patience.rs`): the pool grows until each stream has the memory of its own
+//! working set.
 //!
 //! How the pool grows depends on its upstream:
 //!
@@ -77,6 +79,7 @@ mod heap;
 mod limits;
 mod miss;
 mod options;
+mod patience;
 mod refusal;
 mod request;
 mod resource;

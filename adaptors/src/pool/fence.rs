@@ -77,13 +77,15 @@ impl Fences {
         self.0.len() < before
     }
 
-    /// Makes `stream` wait for each fence of another stream that has not been reached.
-    pub(super) fn wait_on(&self, stream: &Stream) -> Result<(), DeviceError> {
+    /// Makes `stream` wait for each fence of another stream that has not been reached. Returns whether there was any.
+    pub(super) fn wait_on(&self, stream: &Stream) -> Result<bool, DeviceError> {
+        let mut waits = false;
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
                 stream.wait(&fence.event)?;
+                waits = true;
             }
         }
-        Ok(())
+        Ok(waits)
     }
 }

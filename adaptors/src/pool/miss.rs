@@ -28,11 +28,34 @@ pub(super) struct Miss<'a, U> {
     pub(super) shared: &'a mut Shared,
     pub(super) upstream: &'a U,
     pub(super) limits: &'a Limits,
+    /// What the stream does if only memory that other streams still work on would fit.
+    pub(super) crossing: Crossing,
+    /// The stream was made to wait for the work of another stream.
+    pub(super) waited: bool,
 }
 
 impl<U: Upstream> Miss<'_, U> {
-    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
+    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it. A stream that has
+    /// waited too often makes the pool grow first.
     pub(super) fn serve(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        units: u32,
+        align: u64,
+        requested: usize,
+    ) -> Result<Piece, AllocError> {
+        if self.state.slots.make(index).lock().patience.is_over() {
+            self.crossing = Crossing::GrowFirst;
+        }
+        let piece = self.find_piece(stream, index, units, align, requested);
+        if self.waited {
+            self.state.slots.make(index).lock().patience.waited();
+        }
+        piece
+    }
+
+    fn find_piece(
         &mut self,
         stream: &Stream,
         index: usize,
@@ -67,11 +90,13 @@ impl<U: Upstream> Miss<'_, U> {
             return Ok(piece);
         }
         let mut refused = None;
-        if self.limits.crossing == Crossing::GrowFirst {
+        if self.crossing == Crossing::GrowFirst {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = Some(refusal.unless_fatal()?),
             }
+            self.crossing = Crossing::WaitFirst;
+            self.state.slots.make(index).lock().patience.growth_refused();
         }
         if let Some(piece) = self.shared.arena.take(request, stream.id(), true) {
             return self.make_ready(stream, piece);
@@ -169,7 +194,10 @@ impl<U: Upstream> Miss<'_, U> {
 
     pub(super) fn make_ready(&mut self, stream: &Stream, piece: Piece) -> Result<Piece, AllocError> {
         match piece.fences.wait_on(stream) {
-            Ok(()) => Ok(piece),
+            Ok(waits) => {
+                self.waited |= waits;
+                Ok(piece)
+            }
             Err(error) => {
                 self.shared.arena.insert_region(piece.region, piece.fences);
                 Err(error.into())

@@ -8,6 +8,7 @@
 //! more than this table.
 
 use super::heap::Heap;
+use super::patience::Patience;
 use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
@@ -33,9 +34,15 @@ pub(super) struct StreamHeap {
     pub(super) blocks: u64,
     /// Bytes that were requested for the live blocks.
     pub(super) requested: u64,
+    pub(super) patience: Patience,
 }
 
 impl StreamHeap {
+    const fn unbound() -> Self {
+        let patience = Patience::NEW;
+        Self { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0, patience }
+    }
+
     #[inline]
     pub(super) fn serves(&self, stream: StreamId) -> bool {
         self.owner == stream.as_u64()
@@ -77,7 +84,10 @@ impl StreamHeap {
 
     /// Gives the heap to another stream, or to none. Returns the previous stream.
     pub(super) fn set_stream(&mut self, stream: Option<Stream>) -> Option<Stream> {
-        self.owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
+        let owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
+        if std::mem::replace(&mut self.owner, owner) != owner {
+            self.patience = Patience::NEW;
+        }
         std::mem::replace(&mut self.stream, stream)
     }
 }
@@ -147,8 +157,7 @@ impl Slots {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
             self.made_in_order.push(index);
-            let stream_heap = StreamHeap { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
-            Box::new(Slot(BiasedLock::new(stream_heap)))
+            Box::new(Slot(BiasedLock::new(StreamHeap::unbound())))
         })
     }
 

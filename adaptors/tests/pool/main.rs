@@ -8,6 +8,7 @@ mod growth;
 mod model;
 mod programs;
 mod refusals;
+mod serialising;
 mod slabs;
 mod source;
 mod streams;
