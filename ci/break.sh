@@ -56,12 +56,18 @@ break_ 'every stream may use a piece at once, whatever its fences' \
     pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
 break_ 'no event is recorded when a heap is folded' \
     pool/state.rs 'if is_idle\(stream\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
+break_ 'no event of the device is waited for where a stream cannot be used' \
+    pool/state.rs 'fences\.prune\(\);' 'fences = Fences::default();'
+break_ 'a stream that cannot be used counts as idle' \
+    pool/idle.rs 'fence\.is_ok_and\(\|fence\| fence\.is_reached\(\)\)' 'fence.is_ok()'
+break_ 'streams that are gone keep their slots' \
+    pool/state.rs 'is_some_and\(KeptStream::is_abandoned\)' 'is_none()'
 break_ 'a piece taken from another stream has no fences' \
     pool/state.rs 'return Some\(Piece \{ region, fences \}\);' 'return Some(Piece { region, fences: Fences::default() });'
 break_ 'memory of a busy stream is taken as if the stream were idle' \
-    pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
+    pool/state.rs 'query\.is_idle\(&stream\)\.then\(Fences::default\)' 'query.is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'free memory of busy streams is collected as if the streams were idle' \
-    pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
+    pool/state.rs 'is_none_or\(\|stream\| query\.is_idle\(&stream\)\)' 'is_none_or(|stream| query.is_idle(&stream) || true)'
 break_ 'a stream waits for the work of other streams for ever' \
     pool/patience.rs 'self\.waits >= self\.most' 'false'
 break_ 'the pool grows for a stream that waits once' \

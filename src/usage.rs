@@ -1,6 +1,6 @@
 //! [`Usage`]: the memory of a suballocator at the moment when it was out of memory, for its error.
 
-use crate::device::stream::StreamId;
+use crate::device::stream_ids::StreamId;
 use crate::human_bytes::HumanBytes;
 use std::fmt;
 

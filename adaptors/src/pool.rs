@@ -58,8 +58,10 @@
 //! - *Deallocate* on a stream makes the block free in that stream's heap. Invariant 2 holds by the caller's promise. If
 //!   the node is in another heap, it moves under both locks. No event is recorded in either case.
 //! - *Folding* takes free memory out of a heap and, unless the stream is idle, records one event for it: 2 becomes 3.
-//!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when it holds the last handle
-//!   of a stream, and when a slot is given to another stream. Freed memory gets an event in no other case.
+//!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when no code can use the stream
+//!   any more, and when a slot is given to another stream. Freed memory gets an event in no other case. The pool cannot
+//!   use another thread's default stream, and must not use a foreign stream, which its owner may have destroyed. For
+//!   these the event is one of the whole device.
 //! - *Serving a miss* makes the stream wait for those fences of the piece that the driver does not report as reached.
 //!   Then the piece enters the stream's heap: 3 becomes 2.
 //! - *Stitching* and unstitching give memory of the arena another address. The fences stay with the memory. The old
@@ -76,6 +78,7 @@ mod error;
 mod fence;
 mod grow_in_place;
 mod heap;
+mod idle;
 mod limits;
 mod miss;
 mod options;

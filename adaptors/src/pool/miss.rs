@@ -8,6 +8,7 @@ use super::refusal::{Refusal, Released, exhausted};
 use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::state::PoolState;
+use super::streams::StreamHeap;
 use super::units::{Extent, UNIT};
 use cumem::error::DeallocReason;
 use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream, layout};
@@ -153,24 +154,26 @@ impl<U: Upstream> Miss<'_, U> {
     }
 
     /// Moves the arena memory that the stream may use to its heap, where it joins adjacent memory, and takes a piece
-    /// from there.
+    /// from there. Both happen under one lock, so that no other thread of the stream gets the memory in between.
     pub(super) fn pull_and_take(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
-        if self.pull_usable(stream, index) { self.take_from_own_heap(index, request) } else { None }
+        let regions = self.shared.arena.take_usable(stream.id());
+        if regions.is_empty() {
+            return None;
+        }
+        let mut stream_heap = self.state.slots.make(index).lock();
+        stream_heap.attach_all(regions);
+        take_from(&mut stream_heap, request)
     }
 
-    /// Moves the arena memory that the stream may use to its heap. Returns whether there was any.
-    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) -> bool {
+    /// Moves the arena memory that the stream may use to its heap.
+    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) {
         let regions = self.shared.arena.take_usable(stream.id());
-        let any = !regions.is_empty();
         self.state.slots.make(index).lock().attach_all(regions);
-        any
     }
 
     /// Takes a piece from the stream's own heap.
     fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
-        let mut stream_heap = self.state.slots.get(index)?.lock();
-        let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
-        Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
+        take_from(&mut self.state.slots.get(index)?.lock(), request)
     }
 
     /// Joins all free memory, first that of other streams and then all of it, and takes a piece.
@@ -285,4 +288,10 @@ impl<U: Upstream> Miss<'_, U> {
         }
         released
     }
+}
+
+/// Takes a piece from the heap of the stream that misses.
+fn take_from(stream_heap: &mut StreamHeap, request: Request) -> Option<Piece> {
+    let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
+    Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
 }

@@ -2,7 +2,7 @@
 
 use super::streams::StreamHeap;
 use super::units::UNIT;
-use cumem::Stream;
+use cumem::device::KeptStream;
 use cumem::error::{StreamStats, Usage};
 use std::fmt;
 
@@ -118,7 +118,7 @@ impl PoolStats {
 /// Returns the memory of one stream, or `None` for a slot without a stream and without a block.
 pub(super) fn of_stream(stream_heap: &mut StreamHeap) -> Option<StreamStats> {
     let mut own = StreamStats::default();
-    own.stream = stream_heap.stream().map(Stream::id);
+    own.stream = stream_heap.stream().map(KeptStream::id);
     own.allocated = stream_heap.heap.live_units() as usize * UNIT;
     own.requested = stream_heap.requested as usize;
     own.cached = stream_heap.heap.free_units() as usize * UNIT;

@@ -13,8 +13,8 @@ use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use super::units::{Region, UNIT};
-use cumem::device::StreamId;
-use cumem::{Block, Stream};
+use cumem::Block;
+use cumem::device::{KeptStream, StreamId};
 use std::sync::atomic::Ordering;
 
 // Under loom there are so few slots that they are given to other streams.
@@ -25,8 +25,8 @@ const UNBOUND: u64 = 0;
 /// The memory of one stream.
 #[derive(Debug)]
 pub(super) struct StreamHeap {
-    /// The stream that may use all free memory of `heap`. The handle keeps the stream alive.
-    stream: Option<Stream>,
+    /// The stream that may use all free memory of `heap`.
+    stream: Option<KeptStream>,
     /// The stream's number, which can be compared without following the handle.
     owner: u64,
     pub(super) heap: Heap,
@@ -48,7 +48,7 @@ impl StreamHeap {
         self.owner == stream.as_u64()
     }
 
-    pub(super) fn stream(&self) -> Option<&Stream> {
+    pub(super) fn stream(&self) -> Option<&KeptStream> {
         self.stream.as_ref()
     }
 
@@ -83,7 +83,7 @@ impl StreamHeap {
     }
 
     /// Gives the heap to another stream, or to none. Returns the previous stream.
-    pub(super) fn set_stream(&mut self, stream: Option<Stream>) -> Option<Stream> {
+    pub(super) fn set_stream(&mut self, stream: Option<KeptStream>) -> Option<KeptStream> {
         let owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
         if std::mem::replace(&mut self.owner, owner) != owner {
             self.patience = Patience::NEW;
