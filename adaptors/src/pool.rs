@@ -36,6 +36,9 @@
 //! If growth fails too, the host waits where the driver cannot make a stream wait. Whole free chunks are then returned,
 //! so that the upstream can allocate differently.
 //!
+//! The pool remembers a request that no memory could serve (`pool/futile.rs`). Until a block is freed, it refuses such a
+//! request at once, and touches no other stream's heap. If less is free than the request needs, it does so in any case.
+//!
 //! Taking memory from other streams' heaps costs time but no memory. Streams that are all a little short can take from
 //! each other forever. One thread can afford that. If threads keep waiting for each other over it, the pool grows
 //! instead.
@@ -76,6 +79,7 @@ mod classes;
 mod cross_stream_free;
 mod error;
 mod fence;
+mod futile;
 mod grow_in_place;
 mod heap;
 mod idle;

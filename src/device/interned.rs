@@ -41,34 +41,41 @@ impl<T> Registry<T> {
 
 /// The objects that one thread used last. A lookup takes no lock, and reads nothing that other threads write often.
 #[derive(Debug)]
-pub(super) struct Recent<T>([Option<(u64, Weak<T>)>; 1 << BITS]);
+pub(super) struct Recent<T>([[Entry<T>; 2]; 1 << BITS]);
 
-const BITS: u32 = 3;
+/// A handle and its object.
+type Entry<T> = Option<(u64, Weak<T>)>;
+
+/// The logarithm of the number of sets. A handle has two places, so that two handles of one set do not displace each
+/// other at each call.
+const BITS: u32 = 4;
 
 impl<T> Recent<T> {
     pub(super) const fn new() -> Self {
-        Self([const { None }; 1 << BITS])
+        Self([const { [const { None }; 2] }; 1 << BITS])
     }
 
     /// Returns the object of `handle` if the thread used it lately, the object still exists, and it satisfies `is`.
     #[inline]
     pub(super) fn find(&self, handle: u64, is: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
-        let (known, object) = self.0[place(handle)].as_ref()?;
-        if *known != handle {
-            return None;
-        }
+        let mut entries = self.0[set(handle)].iter().flatten();
+        let (_, object) = entries.find(|(known, _)| *known == handle)?;
         object.upgrade().filter(|object| is(object))
     }
 
-    /// Remembers the object of a handle, and forgets another one.
+    /// Remembers the object of a handle, and forgets the older one of two others.
     pub(super) fn remember(&mut self, handle: u64, object: &Arc<T>) {
-        self.0[place(handle)] = Some((handle, Arc::downgrade(object)));
+        let [newer, older] = &mut self.0[set(handle)];
+        if newer.as_ref().is_none_or(|(known, _)| *known != handle) {
+            *older = newer.take();
+        }
+        *newer = Some((handle, Arc::downgrade(object)));
     }
 }
 
-/// Returns the place of a handle, from the upper bits of a product: handles are addresses, whose lower bits are equal.
+/// Returns the set of a handle, from the upper bits of a product: handles are addresses, whose lower bits are equal.
 #[inline]
-fn place(handle: u64) -> usize {
+fn set(handle: u64) -> usize {
     (handle.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BITS)) as usize
 }
 
@@ -101,9 +108,16 @@ mod tests {
         assert!(recent.find(0, |_| true).is_none());
         recent.remember(0x2c2_2b10, &object);
         assert!(recent.find(0x2c2_2b10, |_| true).is_some() && recent.find(0x2c2_2b10, |_| false).is_none());
-        // Every other handle is another one, also where two have one place.
+        // Every other handle is another one, also in the same set.
         assert!((0..1000).map(|n| 0x2c2_2b10 + 16 * (n + 1)).all(|handle| recent.find(handle, |_| true).is_none()));
-        drop(object);
+        // A second object of the same handle replaces the first, and another handle of the set does not.
+        let second = Arc::new(2);
+        recent.remember(0x2c2_2b10, &second);
+        let other = (1..).map(|n| 0x2c2_2b10 + n).find(|&other| set(other) == set(0x2c2_2b10)).unwrap();
+        recent.remember(other, &object);
+        let found = [0x2c2_2b10, other].map(|handle| recent.find(handle, |_| true).as_deref().copied());
+        assert_eq!(found, [Some(2), Some(1)]);
+        drop(second);
         assert!(recent.find(0x2c2_2b10, |_| true).is_none());
     }
 }

@@ -2,6 +2,7 @@
 //! use at once, memory that it has to wait for, and the upstream.
 
 use super::fence::Fences;
+use super::futile::{Futile, Moment};
 use super::limits::Limits;
 use super::options::Crossing;
 use super::refusal::{Refusal, Released, exhausted};
@@ -49,7 +50,13 @@ impl<U: Upstream> Miss<'_, U> {
         if self.state.slots.make(index).lock().patience.is_over() {
             self.crossing = Crossing::GrowFirst;
         }
-        let piece = self.find_piece(stream, index, units, align, requested);
+        let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
+        let request = Request { units, align, preferred };
+        let before = self.moment();
+        let piece = match self.shared.futile {
+            Some(futile) if futile.rules_out(request, before) => self.only_grow(stream, index, request, requested),
+            _ => self.find_piece(stream, index, request, requested, before),
+        };
         if self.waited {
             self.state.slots.make(index).lock().patience.waited();
         }
@@ -60,16 +67,14 @@ impl<U: Upstream> Miss<'_, U> {
         &mut self,
         stream: &Stream,
         index: usize,
-        units: u32,
-        align: u64,
+        request: Request,
         requested: usize,
+        before: Moment,
     ) -> Result<Piece, AllocError> {
-        let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
-        let request = Request { units, align, preferred };
         if let Some(piece) = self.shared.arena.take(request, stream.id(), false) {
             return Ok(piece);
         }
-        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > units {
+        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > request.units {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refusal.unless_fatal().map(drop)?,
@@ -115,7 +120,28 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
-        self.last_resort(stream, index, request, requested, refused)
+        self.last_resort(stream, index, request, requested, refused, before)
+    }
+
+    fn moment(&self) -> Moment {
+        let (frees, requested) = self.state.frees_and_requested();
+        Moment { frees, reserved: self.shared.chunks.reserved(), requested }
+    }
+
+    /// Serves a request for which the pool has no memory. A full pool therefore answers at once, and disturbs no other
+    /// stream. The upstream may have memory again.
+    fn only_grow(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        request: Request,
+        requested: usize,
+    ) -> Result<Piece, AllocError> {
+        let refused = match self.grow(stream, index, request) {
+            Ok(piece) => return Ok(piece),
+            Err(refusal) => refusal.unless_fatal()?,
+        };
+        Err(exhausted(self.state, self.shared, requested, refused))
     }
 
     /// The upstream is out of memory, or the pool is at its maximum. The pool joins all free memory, even if the host
@@ -127,12 +153,13 @@ impl<U: Upstream> Miss<'_, U> {
         request: Request,
         requested: usize,
         mut refused: Refusal,
+        before: Moment,
     ) -> Result<Piece, AllocError> {
         if let Some(piece) = self.gather(stream, index, request, true) {
             return self.make_ready(stream, piece);
         }
         // The stream's own free memory may fill whole chunks, too. A heap that cannot be folded keeps its memory.
-        let _ = self.state.fold_all(self.shared, None, true);
+        let folded = self.state.fold_all(self.shared, None, true);
         if let Some(piece) = self.touch(stream, index, request, true)? {
             return Ok(piece);
         }
@@ -144,11 +171,17 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
-        if self.release(0, true).bytes > 0 {
+        let released = self.release(0, true);
+        if released.bytes > 0 {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
+        }
+        // If the driver refused a part of the search, the next one may find more.
+        if folded.is_ok() && released.refused.is_none() {
+            let (reserved, smallest) = (self.shared.chunks.reserved(), self.shared.chunks.smallest().unwrap_or(0));
+            self.shared.futile = Some(Futile::new(request, before, reserved, smallest));
         }
         Err(exhausted(self.state, self.shared, requested, refused))
     }

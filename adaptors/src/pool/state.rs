@@ -46,7 +46,7 @@ impl PoolState {
     pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
         let (arena, chunks, stitches) = Default::default();
-        let shared = Shared { arena, chunks, stitches, service, contended_misses: 0 };
+        let shared = Shared { arena, chunks, stitches, service, contended_misses: 0, futile: None };
         Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), shared: Mutex::new(shared) })
     }
 
@@ -91,47 +91,64 @@ impl PoolState {
     }
 
     pub(super) fn stats_with(&self, shared: &Shared) -> PoolStats {
-        self.stats_while_locked(shared, |_| ())
+        self.stats_while_locked(shared, |_, _| ())
     }
 
     /// Adds up the statistics, and calls `visit` with each slot's heap while all slots are locked.
-    pub(super) fn stats_while_locked(&self, shared: &Shared, visit: impl FnMut(&mut StreamHeap)) -> PoolStats {
-        let mut stream_heaps: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
-        let largest =
-            stream_heaps.iter_mut().map(|stream_heap| u64::from(stream_heap.heap.largest_free())).max().unwrap_or(0);
+    pub(super) fn stats_while_locked(
+        &self,
+        shared: &Shared,
+        mut visit: impl FnMut(&Slot, &mut StreamHeap),
+    ) -> PoolStats {
+        let mut locked: Vec<_> = self.slots.iter().map(|(_, slot)| (slot, slot.lock())).collect();
+        let largest = locked.iter_mut().map(|(_, own)| u64::from(own.heap.largest_free())).max().unwrap_or(0);
         let sum =
-            |of: fn(&StreamHeap) -> u64| stream_heaps.iter().map(|stream_heap| of(stream_heap)).sum::<u64>() as usize;
-        let cached = sum(|stream_heap| stream_heap.heap.free_units()) * UNIT;
+            |of: fn(&Slot, &StreamHeap) -> u64| locked.iter().map(|(slot, own)| of(slot, own)).sum::<u64>() as usize;
+        let cached = sum(|_, own| own.heap.free_units()) * UNIT;
         let untouched = &shared.chunks.untouched;
         let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
         let (touched, peak_touched) = shared.chunks.touched();
         let stats = PoolStats {
             reserved: shared.chunks.reserved(),
-            allocated: sum(|stream_heap| stream_heap.heap.live_units()) * UNIT,
-            requested: sum(|stream_heap| stream_heap.requested),
+            allocated: sum(|_, own| own.heap.live_units()) * UNIT,
+            requested: sum(|slot, _| slot.requested()),
             free: (shared.arena.units() + untouched.units()) as usize * UNIT + cached,
             cached,
             largest_free: largest.max(shared.arena.largest()).max(largest_untouched) as usize * UNIT,
             touched,
             peak_touched,
-            blocks: sum(|stream_heap| stream_heap.blocks),
+            blocks: sum(Slot::blocks),
             chunks: shared.chunks.count(),
-            streams: stream_heaps.iter().filter(|stream_heap| stream_heap.stream().is_some()).count(),
+            streams: locked.iter().filter(|(_, own)| own.stream().is_some()).count(),
         };
-        stream_heaps.iter_mut().map(|stream_heap| &mut **stream_heap).for_each(visit);
+        locked.iter_mut().for_each(|(slot, own)| visit(slot, own));
         stats
     }
 
     /// Returns the pool's usage, down to the size of each block, for the error of a request that found no memory.
     pub(super) fn held(&self, shared: &Shared) -> Usage {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
-        let stats = self.stats_while_locked(shared, |stream_heap| {
-            streams.extend(of_stream(stream_heap));
-            stream_heap.heap.live_sizes().for_each(|units| classes.count(units));
+        let stats = self.stats_while_locked(shared, |slot, own| {
+            streams.extend(of_stream(slot, own));
+            own.heap.live_sizes().for_each(|units| classes.count(units));
         });
         let mut usage = stats.held();
         (usage.maximum, usage.classes, usage.streams) = (self.maximum, classes.counted(), streams);
         usage
+    }
+
+    /// Returns what can be read without a lock of any slot, for the error of a request whose refusal is not reported.
+    pub(super) fn held_in_part(&self, shared: &Shared) -> Usage {
+        let mut usage = Usage::default();
+        (usage.reserved, usage.maximum, usage.partial) = (shared.chunks.reserved(), self.maximum, true);
+        usage
+    }
+
+    /// Returns how many blocks were ever freed, and the bytes that were requested for live blocks. Locks no slot.
+    pub(super) fn frees_and_requested(&self) -> (u64, usize) {
+        let counts = self.slots.iter().map(|(_, slot)| (slot.freed(), slot.requested()));
+        let (frees, requested) = counts.fold((0, 0), |sum: (u64, u64), own| (sum.0 + own.0, sum.1.wrapping_add(own.1)));
+        (frees, requested as usize)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -5,6 +5,7 @@ mod common;
 mod contract;
 mod ended;
 mod figures;
+mod full;
 mod growth;
 mod model;
 mod programs;
