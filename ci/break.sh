@@ -111,7 +111,7 @@ break_ 'the owner enters the lock without a barrier' \
 break_ 'a revoking thread does not wait for the owner' \
     lock.rs 'owner\.inside\.wait_while_in\(self\.id\(\)\);' ''
 break_ 'a thread inside one lock as its owner enters another as its owner' \
-    lock.rs '\n            && me\.inside\.is_free\(\)' ''
+    lock.rs 'if me\.inside\.is_free\(\) \{' 'if true {'
 break_ 'two threads share one presence' \
     lock/presence.rs '\.pop\(\)' '.last().copied()'
 exit $undetected

@@ -10,6 +10,7 @@
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
+//! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
 //! | `slots` | values that services store for a machine or a device |
 //! | `notice` | operations on memory, each announced once to all listeners |
@@ -17,6 +18,7 @@
 
 pub(crate) mod error;
 pub(crate) mod event;
+mod fallback_notice;
 pub(crate) mod handle;
 pub(crate) mod host_gate;
 pub(crate) mod interned;

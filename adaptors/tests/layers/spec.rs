@@ -244,6 +244,7 @@ fn a_text_of_several_lines_is_shown_in_one_and_its_spans_are_the_callers() {
     assert_eq!(format!("{error:?}"), format!("{error}"));
     let spec = StackSpec::parse("managed\n|  pool ( divisions = 6 ) \n").unwrap();
     assert_eq!(spec.to_string(), "managed | pool ( divisions = 6 )");
+    assert_eq!(StackSpec::parse("device | pool \n").unwrap(), StackSpec::parse("device | pool").unwrap());
     assert_eq!(spec.build(&sim().0).unwrap_err().span(), 11..15);
 }
 
