@@ -12,3 +12,4 @@ mod limiter;
 mod prefetch;
 mod spec;
 mod statistics;
+mod trim;
