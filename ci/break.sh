@@ -30,7 +30,7 @@ fails() { # NAME, then a test command. Succeeds if the command fails.
 
 detected() { # Succeeds if any test fails.
     local by=1
-    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
+    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising && by=0
     fails counters cargo test --release -p cumem-adaptors --lib -- headroom && by=0
     fails layers cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics && by=0
     fails conformance cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool && by=0
@@ -61,12 +61,26 @@ break_ 'every stream may use a piece at once, whatever its fences' \
     pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
 break_ 'no event is recorded when a heap is folded' \
     pool/state.rs 'if is_idle\(stream\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
+break_ 'no event of the device is waited for where a stream cannot be used' \
+    pool/state.rs 'fences\.prune\(\);' 'fences = Fences::default();'
+break_ 'a stream that cannot be used counts as idle' \
+    pool/idle.rs 'fence\.is_ok_and\(\|fence\| fence\.is_reached\(\)\)' 'fence.is_ok()'
+break_ 'streams that are gone keep their slots' \
+    pool/state.rs 'is_some_and\(KeptStream::is_abandoned\)' 'is_none()'
 break_ 'a piece taken from another stream has no fences' \
     pool/state.rs 'return Some\(Piece \{ region, fences \}\);' 'return Some(Piece { region, fences: Fences::default() });'
 break_ 'memory of a busy stream is taken as if the stream were idle' \
-    pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
+    pool/state.rs 'query\.is_idle\(&stream\)\.then\(Fences::default\)' 'query.is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'free memory of busy streams is collected as if the streams were idle' \
-    pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
+    pool/state.rs 'is_none_or\(\|stream\| query\.is_idle\(&stream\)\)' 'is_none_or(|stream| query.is_idle(&stream) || true)'
+break_ 'a stream waits for the work of other streams for ever' \
+    pool/patience.rs 'self\.waits >= self\.most' 'false'
+break_ 'the pool grows for a stream that waits once' \
+    pool/patience.rs 'const WAITS: u32 = 3;' 'const WAITS: u32 = 0;'
+break_ 'a refused growth is tried again at each miss' \
+    pool/patience.rs 'waits: 0, most: \(self' 'waits: self.waits, most: 0 * (self'
+break_ 'a stream that would rather grow does not wait for the chunk' \
+    pool/grow_in_place.rs 'self\.waited \|= fences\.wait_on\(stream\)\?;' ''
 break_ 'untouched memory loses the fences of its chunk' \
     pool/shared.rs 'arena\.insert\(addr, units, boundary, fences\)' 'arena.insert(addr, units, boundary, { drop(fences); Default::default() })'
 break_ 'stitched memory loses its fences' \
@@ -83,6 +97,20 @@ break_ 'a stream allocates from a slot that it was bound to before' \
     pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its old heap' \
     pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?= && stream_heap\.has_live)' 'true'
+break_ 'a full pool searches again although too little is free' \
+    pool/futile.rs 'let too_little = .*;' 'let too_little = false;'
+break_ 'a refused request is searched again although nothing was freed' \
+    pool/futile.rs '\(no_smaller && now\.frees == self\.before\.frees\)' 'false'
+break_ 'a refusal is remembered although a block was freed' \
+    pool/futile.rs 'now\.frees == self\.before\.frees' 'true'
+break_ 'a refusal is remembered although the pool has other chunks' \
+    pool/futile.rs 'now\.reserved != self\.reserved' 'false'
+break_ 'a refusal is remembered for smaller requests' \
+    pool/futile.rs 'request\.units >= self\.units' 'true'
+break_ 'a refusal is remembered although a chunk may be free' \
+    pool/futile.rs '\.min\(self\.smallest_chunk\)' ''
+break_ 'a spill pays for the account of a refusal' \
+    spill.rs 'unreported\(\|\| self\.first\.allocate\(stream, layout\)\)' 'self.first.allocate(stream, layout)'
 break_ 'the owner enters the lock without a barrier' \
     lock.rs 'barrier::light\(\);' ''
 break_ 'a revoking thread does not wait for the owner' \

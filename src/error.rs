@@ -18,6 +18,7 @@ pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
 pub use crate::report::ErrorReport;
+pub use crate::unreported::{is_reported, unreported};
 pub use crate::usage::{SizeClass, StreamStats, Usage};
 pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_errors};
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};

@@ -103,7 +103,7 @@ impl<T> BiasedLock<T> {
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         match presence::mine_if_known() {
             Some(me) => self.lock_with(me),
-            None => self.lock_without_ownership(),
+            None => self.guard(self.lock_without_ownership()),
         }
     }
 
@@ -126,20 +126,22 @@ impl<T> BiasedLock<T> {
             }
             me.inside.leave();
         }
-        self.lock_without_ownership()
+        // The guard is made here, so that the compiler sees which lock it belongs to: a caller then needs one pointer for
+        // the lock, its value and what lies beside it.
+        self.guard(self.lock_without_ownership())
     }
 
     #[inline(never)]
-    fn lock_without_ownership(&self) -> Guard<'_, T> {
+    fn lock_without_ownership(&self) -> &InsideMark {
         self.held.enter_when_free(self.id());
         let owner = self.owner.load(Relaxed);
         if owner != NO_OWNER {
             // SAFETY: a presence is never freed.
             self.revoke_ownership(unsafe { &*owner });
         } else if let Some(inside) = self.count_section() {
-            return self.guard(inside);
+            return inside;
         }
-        self.guard(&self.held)
+        &self.held
     }
 
     /// Returns the lock's number for an [`InsideMark`]. No two locks that exist at the same time have this field at one

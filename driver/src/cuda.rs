@@ -95,6 +95,10 @@ impl Driver for CudaDriver {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.record_event(event, stream) }
     }
+    unsafe fn record_event_on_device(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
+        // SAFETY: this method has the same contract as the one that it calls.
+        unsafe { self.on(d)?.record_event_on_device(event) }
+    }
     unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool, DriverError> {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.query_event(event) }

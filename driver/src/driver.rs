@@ -98,6 +98,14 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// `event` and `stream` are live on device `d`.
     unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<(), DriverError>;
+    /// Records the event: it is reached when all work enqueued on the device so far is done, on whichever stream
+    /// (`cuCtxRecordEvent`, CUDA 12.5). The streams may have been destroyed in the meantime, and their threads may have
+    /// ended. An event with timing or of another device is rejected.
+    ///
+    /// # Safety
+    ///
+    /// `event` is live on device `d`.
+    unsafe fn record_event_on_device(&self, d: u32, event: RawEvent) -> Result<(), DriverError>;
     /// Reports whether the last record of the event is reached (`cuEventQuery`). Returns true if the event was never
     /// recorded.
     ///

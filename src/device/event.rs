@@ -92,6 +92,37 @@ impl Event {
         &self.device
     }
 
+    /// Records the event: it is done when all work enqueued on the device so far is done, on whichever stream
+    /// (`cuCtxRecordEvent`). Unlike [`record`](Self::record), this needs no stream: the streams may have been destroyed
+    /// in the meantime, and their threads may have ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::MissingSymbol`] for a driver before CUDA 12.5, or the driver's error. The driver refuses
+    /// the call while any stream of the device is captured into a graph. The simulator refuses an event with timing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// let event = Event::new(&device)?;
+    /// event.record_on_device()?;
+    /// assert!(!event.is_done()?);
+    /// event.synchronize()?;
+    /// assert!(stream.is_idle()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record_on_device(&self) -> Result<(), DriverError> {
+        self.owned.record_on_device()
+    }
+
     /// Reports whether the recorded work is done, without waiting.
     ///
     /// # Errors

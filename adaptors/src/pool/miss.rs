@@ -2,12 +2,14 @@
 //! use at once, memory that it has to wait for, and the upstream.
 
 use super::fence::Fences;
+use super::futile::{Futile, Moment};
 use super::limits::Limits;
 use super::options::Crossing;
 use super::refusal::{Refusal, Released, exhausted};
 use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::state::PoolState;
+use super::streams::StreamHeap;
 use super::units::{Extent, UNIT};
 use cumem::error::DeallocReason;
 use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream, layout};
@@ -28,10 +30,15 @@ pub(super) struct Miss<'a, U> {
     pub(super) shared: &'a mut Shared,
     pub(super) upstream: &'a U,
     pub(super) limits: &'a Limits,
+    /// What the stream does if only memory that other streams still work on would fit.
+    pub(super) crossing: Crossing,
+    /// The stream was made to wait for the work of another stream.
+    pub(super) waited: bool,
 }
 
 impl<U: Upstream> Miss<'_, U> {
-    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
+    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it. A stream that has
+    /// waited too often makes the pool grow first.
     pub(super) fn serve(
         &mut self,
         stream: &Stream,
@@ -40,12 +47,34 @@ impl<U: Upstream> Miss<'_, U> {
         align: u64,
         requested: usize,
     ) -> Result<Piece, AllocError> {
+        if self.state.slots.make(index).lock().patience.is_over() {
+            self.crossing = Crossing::GrowFirst;
+        }
         let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
         let request = Request { units, align, preferred };
+        let before = self.moment();
+        let piece = match self.shared.futile {
+            Some(futile) if futile.rules_out(request, before) => self.only_grow(stream, index, request, requested),
+            _ => self.find_piece(stream, index, request, requested, before),
+        };
+        if self.waited {
+            self.state.slots.make(index).lock().patience.waited();
+        }
+        piece
+    }
+
+    fn find_piece(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        request: Request,
+        requested: usize,
+        before: Moment,
+    ) -> Result<Piece, AllocError> {
         if let Some(piece) = self.shared.arena.take(request, stream.id(), false) {
             return Ok(piece);
         }
-        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > units {
+        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > request.units {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refusal.unless_fatal().map(drop)?,
@@ -67,11 +96,13 @@ impl<U: Upstream> Miss<'_, U> {
             return Ok(piece);
         }
         let mut refused = None;
-        if self.limits.crossing == Crossing::GrowFirst {
+        if self.crossing == Crossing::GrowFirst {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = Some(refusal.unless_fatal()?),
             }
+            self.crossing = Crossing::WaitFirst;
+            self.state.slots.make(index).lock().patience.growth_refused();
         }
         if let Some(piece) = self.shared.arena.take(request, stream.id(), true) {
             return self.make_ready(stream, piece);
@@ -89,7 +120,28 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
-        self.last_resort(stream, index, request, requested, refused)
+        self.last_resort(stream, index, request, requested, refused, before)
+    }
+
+    fn moment(&self) -> Moment {
+        let (frees, requested) = self.state.frees_and_requested();
+        Moment { frees, reserved: self.shared.chunks.reserved(), requested }
+    }
+
+    /// Serves a request for which the pool has no memory. A full pool therefore answers at once, and disturbs no other
+    /// stream. The upstream may have memory again.
+    fn only_grow(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        request: Request,
+        requested: usize,
+    ) -> Result<Piece, AllocError> {
+        let refused = match self.grow(stream, index, request) {
+            Ok(piece) => return Ok(piece),
+            Err(refusal) => refusal.unless_fatal()?,
+        };
+        Err(exhausted(self.state, self.shared, requested, refused))
     }
 
     /// The upstream is out of memory, or the pool is at its maximum. The pool joins all free memory, even if the host
@@ -101,12 +153,13 @@ impl<U: Upstream> Miss<'_, U> {
         request: Request,
         requested: usize,
         mut refused: Refusal,
+        before: Moment,
     ) -> Result<Piece, AllocError> {
         if let Some(piece) = self.gather(stream, index, request, true) {
             return self.make_ready(stream, piece);
         }
         // The stream's own free memory may fill whole chunks, too. A heap that cannot be folded keeps its memory.
-        let _ = self.state.fold_all(self.shared, None, true);
+        let folded = self.state.fold_all(self.shared, None, true);
         if let Some(piece) = self.touch(stream, index, request, true)? {
             return Ok(piece);
         }
@@ -118,34 +171,42 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
-        if self.release(0, true).bytes > 0 {
+        let released = self.release(0, true);
+        if released.bytes > 0 {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
+        // If the driver refused a part of the search, the next one may find more.
+        if folded.is_ok() && released.refused.is_none() {
+            let (reserved, smallest) = (self.shared.chunks.reserved(), self.shared.chunks.smallest().unwrap_or(0));
+            self.shared.futile = Some(Futile::new(request, before, reserved, smallest));
+        }
         Err(exhausted(self.state, self.shared, requested, refused))
     }
 
     /// Moves the arena memory that the stream may use to its heap, where it joins adjacent memory, and takes a piece
-    /// from there.
+    /// from there. Both happen under one lock, so that no other thread of the stream gets the memory in between.
     pub(super) fn pull_and_take(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
-        if self.pull_usable(stream, index) { self.take_from_own_heap(index, request) } else { None }
+        let regions = self.shared.arena.take_usable(stream.id());
+        if regions.is_empty() {
+            return None;
+        }
+        let mut stream_heap = self.state.slots.make(index).lock();
+        stream_heap.attach_all(regions);
+        take_from(&mut stream_heap, request)
     }
 
-    /// Moves the arena memory that the stream may use to its heap. Returns whether there was any.
-    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) -> bool {
+    /// Moves the arena memory that the stream may use to its heap.
+    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) {
         let regions = self.shared.arena.take_usable(stream.id());
-        let any = !regions.is_empty();
         self.state.slots.make(index).lock().attach_all(regions);
-        any
     }
 
     /// Takes a piece from the stream's own heap.
     fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
-        let mut stream_heap = self.state.slots.get(index)?.lock();
-        let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
-        Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
+        take_from(&mut self.state.slots.get(index)?.lock(), request)
     }
 
     /// Joins all free memory, first that of other streams and then all of it, and takes a piece.
@@ -169,7 +230,10 @@ impl<U: Upstream> Miss<'_, U> {
 
     pub(super) fn make_ready(&mut self, stream: &Stream, piece: Piece) -> Result<Piece, AllocError> {
         match piece.fences.wait_on(stream) {
-            Ok(()) => Ok(piece),
+            Ok(waits) => {
+                self.waited |= waits;
+                Ok(piece)
+            }
             Err(error) => {
                 self.shared.arena.insert_region(piece.region, piece.fences);
                 Err(error.into())
@@ -257,4 +321,10 @@ impl<U: Upstream> Miss<'_, U> {
         }
         released
     }
+}
+
+/// Takes a piece from the heap of the stream that misses.
+fn take_from(stream_heap: &mut StreamHeap, request: Request) -> Option<Piece> {
+    let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
+    Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
 }

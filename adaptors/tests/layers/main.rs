@@ -14,3 +14,4 @@ mod prefetch;
 mod pressure;
 mod spec;
 mod statistics;
+mod trim;

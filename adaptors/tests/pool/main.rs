@@ -3,11 +3,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
+mod ended;
 mod figures;
+mod full;
 mod growth;
 mod model;
 mod programs;
 mod refusals;
+mod serialising;
 mod slabs;
 mod source;
 mod streams;
