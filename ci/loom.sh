@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the pool and the lock under loom, which tries all interleavings of a few threads.
+# Runs the pool, the lock and the counters under loom, which tries all interleavings of a few threads.
 #
 #   ci/loom.sh                  all such tests
 #   ci/loom.sh NAME             those whose names contain NAME

@@ -11,7 +11,11 @@ use std::alloc::Layout;
 ///
 /// It counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default.
 /// Under a pool it caps the pool's chunks; over a pool it caps the users' blocks. It does not count blocks that others
-/// allocate directly from the same upstream.
+/// allocate directly from the same upstream. A request of zero bytes is never refused.
+///
+/// The limit is exact with any number of threads: it is never passed, and a request is refused only if it does not fit
+/// at one moment. Each thread counts in a part of its own, so threads wait for each other only when one of them has
+/// used up its part. Near the limit this happens at every call.
 ///
 /// `find::<LimiterState>()` returns its [`LimiterState`] from any stack.
 ///
@@ -147,7 +151,8 @@ impl LimiterState {
         self.counted.ceiling()[0] as usize
     }
 
-    /// Returns the allocated bytes, each block rounded up to 256.
+    /// Returns the allocated bytes, each block rounded up to 256. They are those of one moment. Reading them stops all
+    /// threads that use this limiter for that moment.
     ///
     /// # Examples
     ///
@@ -169,7 +174,7 @@ impl LimiterState {
         self.counted.read(|()| ()).allocated[0] as usize
     }
 
-    /// Returns the bytes that may still be allocated.
+    /// Returns the bytes that may still be allocated, as [`allocated`](Self::allocated) does: at one moment.
     ///
     /// # Examples
     ///
@@ -192,7 +197,8 @@ impl LimiterState {
         totals.ceiling[0].saturating_sub(totals.allocated[0]) as usize
     }
 
-    /// Changes the limit. If more is already allocated, blocks stay valid, and allocations fail until enough is freed.
+    /// Changes the limit. If more is already allocated, blocks stay valid, and allocations of more than zero bytes fail
+    /// until enough is freed.
     ///
     /// # Examples
     ///

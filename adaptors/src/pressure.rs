@@ -19,7 +19,7 @@ use std::fmt;
 /// |---|---|---|---|
 /// | normal | | | |
 /// | trim | `trim_at` bytes in use | `trim_at` less the slack | the upstream's memory is trimmed, once on entering |
-/// | refuse | `refuse_at` bytes in use | `refuse_at` less the slack | after another trim, allocations fail with [`AllocError::LimitExceeded`] |
+/// | refuse | `refuse_at` bytes in use | `refuse_at` less the slack | after another trim, allocations of more than zero bytes fail with [`AllocError::LimitExceeded`] |
 ///
 /// A [`Spill`](crate::Spill) over this adaptor turns refused allocations into blocks of another kind of memory.
 ///

@@ -15,6 +15,11 @@ use std::alloc::Layout;
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
 /// under a pool, the chunks that the pool allocates.
 ///
+/// The counts are exact with any number of threads, peaks included. Each thread counts in a part of its own, so threads
+/// wait for each other only when one of them has used up its part of the distance to a peak. While a peak rises this
+/// happens at every call. While a [`scope`](StatisticsState::scope) is open, all threads wait for each other at every
+/// call. A [`thread_scope`](StatisticsState::thread_scope) delays only its own thread.
+///
 /// `find::<StatisticsState>()` returns its [`StatisticsState`] from any stack.
 ///
 /// # Examples

@@ -149,9 +149,9 @@ impl PressureState {
         Ok(())
     }
 
-    /// Refuses the allocation if the level is [`PressureLevel::Refuse`].
+    /// Refuses the allocation if the level is [`PressureLevel::Refuse`]. Zero bytes use no memory and are not refused.
     pub(super) fn admit(&self, requested: usize) -> Result<(), AllocError> {
-        if self.level() < PressureLevel::Refuse {
+        if self.level() < PressureLevel::Refuse || requested == 0 {
             return Ok(());
         }
         let (allocated, limit) = (self.used(), self.refuse_at);

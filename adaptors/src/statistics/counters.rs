@@ -40,7 +40,7 @@ impl StatisticsState {
         Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new() }
     }
 
-    /// Returns all counts, read at one moment.
+    /// Returns all counts, read at one moment. All threads that use these statistics wait for that moment.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         let totals = self.counted.read(|sums| {

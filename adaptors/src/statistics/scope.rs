@@ -2,14 +2,28 @@
 
 use super::counts::Counts;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
+/// Thread scopes are in one of this many lists, so that threads with a scope each rarely wait for each other.
+const LISTS: usize = 64;
+
 /// The open scopes of one [`StatisticsState`](super::StatisticsState).
 #[derive(Debug)]
 pub(super) struct Scopes {
-    // Read without the lock, so that a call costs one load while no scope is open.
+    // Read without a lock, so that a call costs one load while no scope is open.
+    open: AtomicUsize,
+    of_all_threads: List,
+    of_one_thread: Box<[List]>,
+}
+
+/// Aligned to two cache lines, because some processors fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct List {
+    /// The number of the entries.
     open: AtomicUsize,
     entries: Mutex<Vec<Entry>>,
 }
@@ -23,15 +37,19 @@ struct Entry {
 
 impl Scopes {
     pub(super) fn new() -> Self {
-        Self { open: AtomicUsize::new(0), entries: Mutex::new(Vec::new()) }
+        let of_one_thread = (0..LISTS).map(|_| List::default()).collect();
+        Self { open: AtomicUsize::new(0), of_all_threads: List::default(), of_one_thread }
     }
 
     pub(super) fn begin(&self, thread: Option<ThreadId>) -> Scope<'_> {
-        let mut entries = self.lock();
-        let id = entries.last().map_or(0, |last| last.id + 1);
-        entries.push(Entry { id, thread, counts: Counts::default() });
-        self.open.store(entries.len(), Relaxed);
-        Scope { scopes: self, id }
+        let list = thread.map_or(&self.of_all_threads, |thread| self.of_thread(thread));
+        let id = list.change(|entries| {
+            let id = entries.last().map_or(0, |last| last.id + 1);
+            entries.push(Entry { id, thread, counts: Counts::default() });
+            id
+        });
+        self.open.fetch_add(1, Relaxed);
+        Scope { scopes: self, list, id }
     }
 
     /// Applies `tell` to the counts of every open scope that counts the calling thread.
@@ -45,8 +63,29 @@ impl Scopes {
     #[cold]
     fn each_open(&self, tell: impl Fn(&mut Counts)) {
         let caller = thread::current().id();
+        for list in [&self.of_all_threads, self.of_thread(caller)] {
+            if list.open.load(Relaxed) > 0 {
+                let mut entries = list.lock();
+                entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| tell(&mut e.counts));
+            }
+        }
+    }
+
+    /// Returns the list for the scopes of a thread. Threads may share a list.
+    fn of_thread(&self, thread: ThreadId) -> &List {
+        let mut hasher = DefaultHasher::new();
+        thread.hash(&mut hasher);
+        &self.of_one_thread[hasher.finish() as usize % LISTS]
+    }
+}
+
+impl List {
+    /// Adds or removes an entry.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
         let mut entries = self.lock();
-        entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| tell(&mut e.counts));
+        let result = change(&mut entries);
+        self.open.store(entries.len(), Relaxed);
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -78,13 +117,14 @@ impl Scopes {
 #[must_use = "counts until it goes"]
 pub struct Scope<'a> {
     scopes: &'a Scopes,
+    list: &'a List,
     id: usize,
 }
 
 impl Scope<'_> {
     /// Returns the counts so far.
     pub fn counts(&self) -> Counts {
-        let entries = self.scopes.lock();
+        let entries = self.list.lock();
         entries.iter().find(|entry| entry.id == self.id).map(|entry| entry.counts).unwrap_or_default()
     }
 
@@ -96,9 +136,8 @@ impl Scope<'_> {
 
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
-        let mut entries = self.scopes.lock();
-        entries.retain(|entry| entry.id != self.id);
-        self.scopes.open.store(entries.len(), Relaxed);
+        self.list.change(|entries| entries.retain(|entry| entry.id != self.id));
+        self.scopes.open.fetch_sub(1, Relaxed);
     }
 }
 

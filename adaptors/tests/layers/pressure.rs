@@ -37,3 +37,16 @@ fn zero_queries_at_every_allocation() {
     assert_eq!(stack.state().used(), PAGE);
     [block, empty].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
 }
+
+/// Zero bytes use no memory.
+#[test]
+fn zero_bytes_are_never_refused() {
+    let (device, stream) = sim_with(Profile::tiny(64 * MIB as u64));
+    let options = PressureOptions::default().trim_at(16 * MIB).refuse_at(32 * MIB).slack(0).ask_after(0);
+    let stack = CudaResource::new(&device).pressure(options).unwrap();
+    let full = stack.allocate(&stream, layout::bytes(32 * MIB).unwrap()).unwrap();
+    assert!(stack.allocate(&stream, layout::bytes(1).unwrap()).is_err());
+    let empty = stack.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
+    assert_eq!(stack.state().refusals(), 1);
+    [full, empty].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+}

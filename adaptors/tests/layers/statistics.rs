@@ -66,6 +66,33 @@ fn a_thread_scope_counts_its_thread_only() {
     assert_eq!(everybody.end().total_blocks, 1);
 }
 
+/// Each scope counts its own thread, from its beginning to its end, also where another thread ends it.
+#[test]
+fn threads_with_a_scope_each() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).statistics();
+    let totals: Vec<_> = std::thread::scope(|threads| {
+        let work = |blocks: u64| {
+            let (stack, stream) = (&stack, &stream);
+            move || {
+                let [ended, kept] = [(); 2].map(|()| stack.state().thread_scope());
+                for step in 0..blocks {
+                    let block = stack.allocate(stream, layout::bytes(256).unwrap()).unwrap();
+                    assert_eq!(kept.counts().current_blocks, 1);
+                    assert_eq!(ended.counts().total_blocks, step + 1);
+                    free(stack, stream, block).unwrap();
+                }
+                drop(ended);
+                kept
+            }
+        };
+        let workers = Vec::from_iter((1..=8).map(|blocks| threads.spawn(work(blocks))));
+        workers.into_iter().map(|worker| worker.join().unwrap().end().total_blocks).collect()
+    });
+    assert_eq!(totals, Vec::from_iter(1..=8));
+    assert_eq!(stack.state().counts().total_blocks, 36);
+}
+
 #[test]
 fn a_free_beyond_what_is_out_is_refused_and_returns_the_block() {
     let (device, stream) = sim();
