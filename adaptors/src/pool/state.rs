@@ -270,17 +270,22 @@ impl PoolState {
     /// The function takes the piece first and queries the stream afterwards: if the stream is idle then, it is done
     /// with the piece. It queries each stream once, because a query takes as long as everything else here.
     pub(super) fn steal(&self, _locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
-        let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
+        let mut victims: SmallVec<[(bool, u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {
             let mut stream_heap = slot.lock();
-            if stream_heap.heap.free_units() >= u64::from(request.units) && stream_heap.stream().is_some() {
-                victims.extend(stream_heap.heap.room_for(request.units, request.align).map(|room| (room, index)));
+            let (free, units) = (stream_heap.heap.free_units(), u64::from(request.units));
+            if free >= units && stream_heap.stream().is_some() {
+                let room = stream_heap.heap.room_for(request.units, request.align);
+                // `Heap::take` takes the whole of such a piece.
+                let emptied = |room: u32| free == u64::from(room) && free / 2 <= units;
+                victims.extend(room.map(|room| (emptied(room), room, index)));
             }
         }
-        // Of equal fits, the oldest slot: the sort is stable.
-        victims.sort_by_key(|&(room, _)| room);
+        // First the streams that keep a piece: a stream that loses its last one would take the next stream's last one,
+        // and so on for ever. Of equal fits, the oldest slot: the sort is stable.
+        victims.sort_by_key(|&(emptied, room, _)| (emptied, room));
         let mut query = IdleQuery::new(&self.device);
-        for (_, index) in victims {
+        for (.., index) in victims {
             let slot = self.slots.get(index).expect("just seen");
             let (region, stream) = {
                 let mut stream_heap = slot.lock();
