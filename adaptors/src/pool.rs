@@ -85,6 +85,7 @@ mod shared;
 mod snapshot;
 mod state;
 mod stats;
+mod step;
 mod stitch;
 mod streams;
 mod sync;

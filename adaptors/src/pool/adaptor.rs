@@ -1,5 +1,6 @@
 //! [`Pool`], the adaptor: its fields, how it is created, trimmed and dropped, and its place in a stack.
 
+use super::chunks::KEPT_RATIO;
 use super::error::{PoolError, Unreturned};
 use super::fence::Fences;
 use super::grow_in_place::MAPPING_MAX;
@@ -146,7 +147,9 @@ impl<U> Pool<U> {
             forwards_larger: options.up_to.is_some(),
             lazy,
         };
-        let state = PoolState::new(device, maximum)?;
+        // Adjacent mapped chunks are joined, so that no chunk has to stay whole.
+        let whole_shift = if granularity.is_some() || lazy { u32::BITS - 1 } else { KEPT_RATIO.ilog2() };
+        let state = PoolState::new(device, maximum, whole_shift)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut shared = pool.state.lock();
         let Shared { arena, chunks, service, .. } = &mut *shared;
@@ -154,7 +157,7 @@ impl<U> Pool<U> {
         let mut left = initial;
         while left > 0 {
             let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
-            let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
+            let grown = chunks.grow(&pool.upstream, service, &[bytes], 0, None).map_err(PoolError::Initial)?;
             // The pool owns the chunk before any later step can fail, so that dropping the pool frees it.
             if pool.limits.lazy {
                 chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());

@@ -8,16 +8,13 @@ use super::refusal::{Refusal, Released, exhausted};
 use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::state::PoolState;
+use super::step::{GRANULARITY, Growth, default_step};
 use super::units::{Extent, UNIT};
 use cumem::error::DeallocReason;
-use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream, layout};
+use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream};
 
-/// The multiple that growth is rounded up to if no leaf reports one: the driver takes this much of the device at a
-/// time. In bytes.
-pub(super) const GRANULARITY: usize = 2 << 20;
 /// A small request moves this many bytes to its stream's heap, so that the next requests hit.
 pub(super) const PREFERRED_BYTES: usize = 2 << 20;
-const STEP_MAX: usize = 256 << 20;
 /// After this many contended misses the pool grows, if the request is smaller than [`PREFERRED_BYTES`]: growing takes
 /// about as long as taking this many pieces of other streams.
 pub(super) const CONTENDED_MISSES_MAX: u32 = 64;
@@ -41,8 +38,8 @@ impl<U: Upstream> Miss<'_, U> {
         requested: usize,
     ) -> Result<Piece, AllocError> {
         let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
-        let request = Request { units, align, preferred };
-        if let Some(piece) = self.shared.arena.take(request, stream.id(), false) {
+        let request = Request { units, align, preferred, cuts_kept: false };
+        if let Some(piece) = self.shared.take(request, stream.id(), false) {
             return Ok(piece);
         }
         if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > units {
@@ -56,7 +53,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         self.state.fold_abandoned(self.shared);
         self.shared.arena.drop_reached();
-        let ready = self.shared.arena.take(request, stream.id(), false);
+        let ready = self.shared.take(request, stream.id(), false);
         if let Some(piece) = ready.or_else(|| self.pull_and_take(stream, index, request)) {
             return Ok(piece);
         }
@@ -73,13 +70,7 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refused = Some(refusal.unless_fatal()?),
             }
         }
-        if let Some(piece) = self.shared.arena.take(request, stream.id(), true) {
-            return self.make_ready(stream, piece);
-        }
-        if let Some(piece) = self.state.steal(self.shared, index, request, true) {
-            return self.make_ready(stream, piece);
-        }
-        if let Some(piece) = self.gather(stream, index, request, false) {
+        if let Some(piece) = self.search(stream, index, request) {
             return self.make_ready(stream, piece);
         }
         let refused = match refused {
@@ -89,7 +80,21 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
+        let request = Request { cuts_kept: true, ..request };
+        if self.shared.chunks.keeps_any(units)
+            && let Some(piece) = self.search(stream, index, request)
+        {
+            return self.make_ready(stream, piece);
+        }
         self.last_resort(stream, index, request, requested, refused)
+    }
+
+    /// Finds a piece in the memory that the pool has, even if the stream has to wait for the piece.
+    fn search(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
+        self.shared
+            .take(request, stream.id(), true)
+            .or_else(|| self.state.steal(self.shared, index, request, true))
+            .or_else(|| self.gather(stream, index, request, false))
     }
 
     /// The upstream is out of memory, or the pool is at its maximum. The pool joins all free memory, even if the host
@@ -144,7 +149,8 @@ impl<U: Upstream> Miss<'_, U> {
     /// Takes a piece from the stream's own heap.
     fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
         let mut stream_heap = self.state.slots.get(index)?.lock();
-        let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
+        let admits = |addr, units| self.shared.chunks.admits(addr, units, request);
+        let piece = stream_heap.heap.allocate_thorough(request.units, request.align, admits)?;
         Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
     }
 
@@ -164,7 +170,7 @@ impl<U: Upstream> Miss<'_, U> {
             return None;
         }
         let _ = self.state.fold(self.shared, index, force);
-        self.shared.arena.take(request, stream.id(), true).or_else(|| self.shared.arena.take_run(request))
+        self.shared.take(request, stream.id(), true).or_else(|| self.shared.take_run(request))
     }
 
     pub(super) fn make_ready(&mut self, stream: &Stream, piece: Piece) -> Result<Piece, AllocError> {
@@ -199,14 +205,16 @@ impl<U: Upstream> Miss<'_, U> {
         if least > room {
             return Err(Refusal::AtMaximum);
         }
-        let step = self.limits.step.unwrap_or_else(|| match self.limits.lazy {
+        let default_step = match self.limits.lazy {
             // As much as is reserved already: addresses cost nothing, and no block lies in two chunks.
             true => reserved.max(GRANULARITY),
-            false => (reserved / 8).clamp(GRANULARITY, STEP_MAX),
-        });
-        let granularity = self.limits.granularity.unwrap_or(GRANULARITY);
-        let bytes = layout::align_up(least.max(step), granularity).unwrap_or(least).min(room).max(least);
-        let grown = self.shared.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
+            false => default_step(self.shared.chunks.reserved_for(request.units), self.shared.chunks.step_most()),
+        };
+        let Limits { step, granularity, prefetch, .. } = *self.limits;
+        let sizes = Growth { least, step, default_step, room, granularity }.sizes();
+        // Unified (managed) memory has room for large blocks elsewhere, because addresses cost nothing there.
+        let made_for = if self.limits.lazy { 0 } else { request.units.into() };
+        let grown = self.shared.chunks.grow(self.upstream, stream, &sizes, made_for, prefetch)?;
         match self.state.fence(stream, false) {
             Ok(fences) if self.limits.lazy => {
                 self.shared.chunks.untouched.insert(grown.addr..grown.addr + grown.units, fences);
@@ -216,7 +224,7 @@ impl<U: Upstream> Miss<'_, U> {
             Ok(fences) => {
                 let boundary = self.shared.chunks.is_boundary(grown.addr);
                 self.shared.arena.insert(grown.addr, grown.units, boundary, fences);
-                let piece = self.shared.arena.take(request, stream.id(), false);
+                let piece = self.shared.take(request, stream.id(), false);
                 Ok(piece.expect("the chunk was made for it"))
             }
             Err(error) => {

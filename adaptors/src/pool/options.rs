@@ -50,8 +50,11 @@ impl PoolOptions {
     /// Creates the default options: no initial memory, no maximum, no release before [`trim`](super::Pool::trim), and
     /// streams wait before the pool grows.
     ///
-    /// By default the pool grows by the missing bytes, and at least by an eighth of the reserved bytes (2 MiB to 256
-    /// MiB). Over unified (managed) memory on a device with concurrent managed access it grows by as much as is
+    /// By default the pool grows by about an eighth of the reserved bytes (2 MiB to 512 MiB), rounded to a whole number
+    /// of blocks like the requested one, and a block of 50 MiB and more has a chunk of its own. If the upstream has no
+    /// more than that, the pool grows by the requested block only. A wholly free chunk is kept for blocks of at least
+    /// 1/256 of the size that the chunk was allocated for, unless the pool cannot grow: a small block would make the
+    /// chunk useless for a large one. Over unified (managed) memory on a device with concurrent managed access it grows by as much as is
     /// reserved already, because unused memory occupies no pages there ([`touched`](super::PoolStats::touched) counts
     /// the used memory).
     ///
@@ -121,7 +124,8 @@ impl PoolOptions {
     }
 
     /// Sets the bytes to grow by, if the request needs no more. If the upstream refuses, the pool tries half of that,
-    /// and half again, down to the bytes that the request needs.
+    /// and half again, down to the bytes that the request needs. The pool does not fit such a chunk to the request: with
+    /// a step of 64 MiB, a block of 40 MiB leaves 24 MiB for smaller blocks.
     ///
     /// Pinned memory takes the longest to allocate ([`PinnedResource`](cumem::PinnedResource)), so a larger step than
     /// the default can pay off there.

@@ -3,6 +3,7 @@
 use super::adaptor::Pool;
 use super::heap::Placed;
 use super::refusal::{Refusal, exhausted};
+use super::request::Request;
 use super::streams::StreamHeap;
 use super::tag::Tag;
 use super::units::UNIT;
@@ -103,7 +104,9 @@ impl<U: Upstream> Pool<U> {
         // try every node.
         {
             let mut stream_heap = slot.lock();
-            if let Some(placed) = stream_heap.heap.allocate_thorough(units, align) {
+            let request = Request { units, align, preferred: units, cuts_kept: false };
+            let admits = |addr, units| shared.chunks.admits(addr, units, request);
+            if let Some(placed) = stream_heap.heap.allocate_thorough(units, align, admits) {
                 return Ok(self.make_block(&mut stream_heap, index, placed, layout));
             }
         }

@@ -1,5 +1,6 @@
 //! [`PoolState`]: everything in a pool except its upstream.
 
+use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::request::{Piece, Request};
@@ -41,11 +42,17 @@ pub struct PoolState {
 }
 
 impl PoolState {
-    pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DeviceError> {
+    pub(super) fn new(device: Device, maximum: Option<usize>, whole_shift: u32) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
-        let (arena, chunks, stitches) = Default::default();
-        let shared = Shared { arena, chunks, stitches, service, contended_misses: 0 };
-        Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), shared: Mutex::new(shared) })
+        let (arena, stitches) = Default::default();
+        let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0 };
+        Ok(Self {
+            device,
+            maker: MakerId::unique(),
+            maximum,
+            slots: Slots::new(whole_shift),
+            shared: Mutex::new(shared),
+        })
     }
 
     /// Returns the most bytes that the pool may hold from its upstream.
@@ -103,7 +110,11 @@ impl PoolState {
         let untouched = &shared.chunks.untouched;
         let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
         let (touched, peak_touched) = shared.chunks.touched();
+        let peak_reserved = shared.chunks.peak_reserved();
         let stats = PoolStats {
+            peak_reserved,
+            peak_allocated_at_most: (sum(|stream_heap| stream_heap.peak_units) * UNIT).min(peak_reserved),
+            peak_requested_at_most: sum(|stream_heap| stream_heap.peak_requested).min(peak_reserved),
             reserved: shared.chunks.reserved(),
             allocated: sum(|stream_heap| stream_heap.heap.live_units()) * UNIT,
             requested: sum(|stream_heap| stream_heap.requested),
@@ -245,12 +256,14 @@ impl PoolState {
     ///
     /// The function takes the piece first and queries the stream afterwards: if the stream is idle then, it is done
     /// with the piece. It queries each stream once, because a query takes as long as everything else here.
-    pub(super) fn steal(&self, _locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
+    pub(super) fn steal(&self, locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
+        let admits = |addr, units| locked.chunks.admits(addr, units, request);
         let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {
             let mut stream_heap = slot.lock();
             if stream_heap.heap.free_units() >= u64::from(request.units) && stream_heap.stream().is_some() {
-                victims.extend(stream_heap.heap.room_for(request.units, request.align).map(|room| (room, index)));
+                victims
+                    .extend(stream_heap.heap.room_for(request.units, request.align, admits).map(|room| (room, index)));
             }
         }
         // Of equal fits, the oldest slot: the sort is stable.
@@ -260,7 +273,7 @@ impl PoolState {
             let (region, stream) = {
                 let mut stream_heap = slot.lock();
                 let Some(stream) = stream_heap.stream().cloned() else { continue };
-                let Some(region) = stream_heap.heap.take(request.units, request.align) else { continue };
+                let Some(region) = stream_heap.heap.take(request.units, request.align, admits) else { continue };
                 (region, stream)
             };
             let fences = if wait { self.fence(&stream, false).ok() } else { is_idle(&stream).then(Fences::default) };

@@ -33,9 +33,18 @@ pub(super) struct StreamHeap {
     pub(super) blocks: u64,
     /// Bytes that were requested for the live blocks.
     pub(super) requested: u64,
+    /// The most units that were ever live at once.
+    pub(super) peak_units: u64,
+    /// The most bytes that were ever requested for the blocks that were live at once.
+    pub(super) peak_requested: u64,
 }
 
 impl StreamHeap {
+    fn new(whole_shift: u32) -> Self {
+        let heap = Heap::new(whole_shift);
+        Self { stream: None, owner: UNBOUND, heap, blocks: 0, requested: 0, peak_units: 0, peak_requested: 0 }
+    }
+
     #[inline]
     pub(super) fn serves(&self, stream: StreamId) -> bool {
         self.owner == stream.as_u64()
@@ -60,6 +69,14 @@ impl StreamHeap {
     pub(super) fn count(&mut self, bytes: usize) {
         self.blocks += 1;
         self.requested += bytes as u64;
+        // Branches, because the peaks are seldom passed, and a store that is skipped costs nothing.
+        if self.requested > self.peak_requested {
+            self.peak_requested = self.requested;
+        }
+        let units = self.heap.live_units();
+        if units > self.peak_units {
+            self.peak_units = units;
+        }
     }
 
     #[inline]
@@ -104,15 +121,18 @@ pub(super) struct Slots {
     made: [AtomicU64; (SETS * WAYS).div_ceil(64)],
     /// The same slots, in the order in which they were first bound.
     made_in_order: OnceList,
+    whole_shift: u32,
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
+    /// Creates an empty table for heaps with this `whole_shift` ([`Heap::new`]).
+    pub(super) fn new(whole_shift: u32) -> Self {
         Self {
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
             made: Default::default(),
             made_in_order: OnceList::new(WAYS * SETS),
+            whole_shift,
         }
     }
 
@@ -147,8 +167,7 @@ impl Slots {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
             self.made_in_order.push(index);
-            let stream_heap = StreamHeap { stream: None, owner: UNBOUND, heap: Heap::new(), blocks: 0, requested: 0 };
-            Box::new(Slot(BiasedLock::new(stream_heap)))
+            Box::new(Slot(BiasedLock::new(StreamHeap::new(self.whole_shift))))
         })
     }
 
