@@ -90,7 +90,8 @@ impl<U> Limiter<U> {
         U: Upstream,
     {
         let size = limit.into();
-        let bytes = size.bytes_of(upstream.device().attributes().total_memory);
+        // If the driver does not report the free memory, none of it may be allocated.
+        let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let (bytes, given) = (AtomicUsize::new(bytes), (size, bytes));
         let state = LimiterState { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
         Self { state, upstream }

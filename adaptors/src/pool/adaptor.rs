@@ -88,9 +88,10 @@ impl<U> Pool<U> {
     /// Returns
     ///
     /// - [`PoolError::InitialAboveMaximum`] if the initial size is above the maximum;
+    /// - [`PoolError::Slack`] if the slack is a share of the free memory;
     /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
     /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
-    /// - [`PoolError::Device`] if the pool's own stream cannot be created.
+    /// - [`PoolError::Device`] if the pool's own stream cannot be created, or if the query for free memory fails.
     ///
     /// # Examples
     ///
@@ -111,9 +112,11 @@ impl<U> Pool<U> {
         U: Upstream,
     {
         let device = upstream.device().clone();
-        let total = device.attributes().total_memory;
-        let bytes = |size: Option<Size>| size.map(|size| size.bytes_of(total));
-        let (initial, maximum) = (bytes(options.initial).unwrap_or(0), bytes(options.maximum));
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes_on(&device)).transpose();
+        let (initial, maximum) = (bytes(options.initial)?.unwrap_or(0), bytes(options.maximum)?);
+        if let Some(slack @ Size::PercentOfFree(_)) = options.slack {
+            return Err(PoolError::Slack { slack });
+        }
         if let Some(maximum) = maximum
             && initial > maximum
         {
@@ -137,19 +140,19 @@ impl<U> Pool<U> {
         let lazy = concurrent && is_managed(&upstream);
         let limits = Limits {
             maximum,
-            step: bytes(options.step),
-            release_threshold: bytes(options.release_threshold),
+            step: bytes(options.step)?,
+            release_threshold: bytes(options.release_threshold)?,
             slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
             crossing: options.crossing,
             prefetch: None,
             granularity,
-            rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
+            rounding: bytes(options.up_to)?.map_or(rounding, |bytes| rounding.up_to(bytes)),
             forwards_larger: options.up_to.is_some(),
             lazy,
         };
         // Adjacent mapped chunks are joined, so that no chunk has to stay whole.
         let whole_shift = if granularity.is_some() || lazy { u32::BITS - 1 } else { KEPT_RATIO.ilog2() };
-        let state = PoolState::new(device, maximum, whole_shift)?;
+        let state = PoolState::new(device, maximum, limits.rounding, limits.forwards_larger, whole_shift)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut shared = pool.state.lock();
         let Shared { arena, chunks, service, .. } = &mut *shared;

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// How a [`Pool`](super::Pool) takes memory from its upstream, and when it frees that memory.
 ///
-/// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack).
+/// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack), and `50% free`
+/// is a share of what is free when the pool is created.
 ///
 /// # Examples
 ///
@@ -76,7 +77,8 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// Sets the bytes that the pool allocates at construction.
+    /// Sets the bytes that the pool allocates at construction. If other users have most of the device, ask for a share
+    /// of the rest: [`Size::PercentOfFree`].
     ///
     /// # Examples
     ///

@@ -4,6 +4,7 @@ use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::request::{Piece, Request};
+use super::rounding::Rounding;
 use super::shared::Shared;
 use super::stats::{PoolStats, of_stream};
 use super::streams::{Slot, Slots, StreamHeap};
@@ -11,7 +12,7 @@ use super::sync::{Mutex, MutexGuard};
 use super::units::UNIT;
 use cumem::error::Usage;
 use cumem::resource::MakerId;
-use cumem::{Device, DeviceError, Stream};
+use cumem::{Device, DeviceError, Stream, layout};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 
@@ -37,12 +38,22 @@ pub struct PoolState {
     pub(super) device: Device,
     pub(super) maker: MakerId,
     maximum: Option<usize>,
+    rounding: Rounding,
+    /// Whether requests that are larger than any block of this pool are passed on to the upstream.
+    forwards_larger: bool,
     pub(super) slots: Slots,
     shared: Mutex<Shared>,
 }
 
 impl PoolState {
-    pub(super) fn new(device: Device, maximum: Option<usize>, whole_shift: u32) -> Result<Self, DeviceError> {
+    /// Creates the state of a pool without memory. `whole_shift` is that of the heaps ([`Heap::new`](super::heap::Heap)).
+    pub(super) fn new(
+        device: Device,
+        maximum: Option<usize>,
+        rounding: Rounding,
+        forwards_larger: bool,
+        whole_shift: u32,
+    ) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0 };
@@ -50,6 +61,8 @@ impl PoolState {
             device,
             maker: MakerId::unique(),
             maximum,
+            rounding,
+            forwards_larger,
             slots: Slots::new(whole_shift),
             shared: Mutex::new(shared),
         })
@@ -93,6 +106,17 @@ impl PoolState {
     /// ```
     pub fn stats(&self) -> PoolStats {
         self.stats_with(&self.lock())
+    }
+
+    /// Returns the bytes of the largest block that the pool can allocate, if its upstream can allocate one of `room`
+    /// bytes, and the pool grows by multiples of `granule`.
+    pub(crate) fn largest_block(&self, room: usize, granule: usize) -> usize {
+        let stats = self.stats();
+        let growth = self.maximum.map_or(usize::MAX, |most| most.saturating_sub(stats.reserved));
+        let growth = layout::align_down(room.min(growth), granule);
+        let own = self.rounding.largest_within(stats.largest_free.max(growth));
+        // The upstream serves what is too large for this pool.
+        if self.forwards_larger && room > own { room } else { own }
     }
 
     pub(super) fn stats_with(&self, shared: &Shared) -> PoolStats {

@@ -4,7 +4,7 @@ use crate::common::{free, sim_with};
 use crate::source::Source;
 use cumem::sim::Profile;
 use cumem::{Block, CudaResource, LayerExt, MemoryResource, Stream, layout};
-use cumem_adaptors::{AnyStack, Pool, PoolOptions, PoolState, StackSpec};
+use cumem_adaptors::{AnyStack, LimiterState, Pool, PoolError, PoolOptions, PoolState, Size, StackSpec};
 use cumem_conformance::Rng;
 
 const KIB: usize = 1 << 10;
@@ -159,4 +159,26 @@ fn a_small_step_is_kept() {
         assert_eq!(stack.find::<PoolState>().unwrap().stats().reserved, reserved);
         free_all(&stack, &stream, blocks);
     }
+}
+
+#[test]
+fn a_share_of_what_is_free_can_be_reserved() {
+    let (device, stream) = sim_with(Profile::default().with_capacity(8 * GIB as u64));
+    let others = CudaResource::new(&device);
+    let taken = others.allocate(&stream, layout::bytes(6 * GIB).unwrap()).unwrap();
+    let build = |text: &str| StackSpec::parse(text).unwrap().build(&device);
+    assert!(build("device | pool(initial=50%)").is_err(), "half of all memory is more than a quarter");
+    let stack = build("device | pool(initial=50%free, maximum=75% free) | limit(100% free)").unwrap();
+    // The limit is built after the pool has reserved its half.
+    let words = "limit(100% free) over pool(initial=50% free, maximum=75% free) over device";
+    assert!(stack.to_string().starts_with(words), "{stack}");
+    assert_eq!(stack.find::<LimiterState>().unwrap().bytes(), GIB);
+    let pool = stack.find::<PoolState>().unwrap();
+    assert_eq!((pool.stats().reserved, pool.maximum()), (GIB, Some(3 * GIB / 2)));
+    free(&others, &stream, taken).unwrap();
+
+    let refused = Pool::new(CudaResource::new(&device), PoolOptions::new().slack(Size::PercentOfFree(10))).unwrap_err();
+    assert_eq!(refused, PoolError::Slack { slack: Size::PercentOfFree(10) });
+    let error = StackSpec::parse("device | pool(initial=50% used)").unwrap_err().to_string();
+    assert!(error.starts_with("`50% used` is no size: a share is of all memory, as in `50%`, or"), "{error}");
 }
