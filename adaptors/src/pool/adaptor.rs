@@ -150,27 +150,28 @@ impl<U> Pool<U> {
             forwards_larger: options.up_to.is_some(),
             lazy,
         };
-        // Adjacent mapped chunks are joined, so that no chunk has to stay whole.
-        let whole_shift = if granularity.is_some() || lazy { u32::BITS - 1 } else { KEPT_RATIO.ilog2() };
+        // A pool with a maximum decides about each whole chunk, because it may replace the chunk. Adjacent mapped chunks
+        // are joined, so that none has to stay whole.
+        let whole_shift = match maximum {
+            Some(_) => 0,
+            None if granularity.is_none() && !lazy => KEPT_RATIO.ilog2(),
+            None => u32::BITS - 1,
+        };
         let state = PoolState::new(device, maximum, limits.rounding, limits.forwards_larger, whole_shift)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut shared = pool.state.lock();
-        let Shared { arena, chunks, service, .. } = &mut *shared;
-        chunks.set_joinable(addresses.unwrap_or_default());
+        shared.chunks.set_joinable(addresses.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
             let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
+            let Shared { chunks, service, .. } = &mut *shared;
             let grown = chunks.grow(&pool.upstream, service, &[bytes], 0, None).map_err(PoolError::Initial)?;
             // The pool owns the chunk before any later step can fail, so that dropping the pool frees it.
-            if pool.limits.lazy {
-                chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
-            } else {
-                arena.insert(grown.addr, grown.units, chunks.is_boundary(grown.addr), Fences::default());
-            }
+            shared.add_chunk(grown, Fences::default(), pool.limits.lazy);
             left -= bytes;
         }
         if initial > 0 {
-            service.synchronize()?;
+            shared.service.synchronize()?;
         }
         drop(shared);
         Ok(pool)

@@ -107,6 +107,11 @@ impl Chunks {
         self.made_for.values().any(|&made_for| is_much_larger(made_for, request))
     }
 
+    /// Reports whether the pool has one chunk, which was not allocated for a single request.
+    pub(super) fn is_one_for_all(&self) -> bool {
+        self.blocks.len() == 1 && self.made_for.is_empty()
+    }
+
     /// Returns the bytes of the chunks that are not kept for larger requests than one of `request` units.
     pub(super) fn reserved_for(&self, request: u32) -> usize {
         let kept = self.made_for.iter().filter(|&(_, &made_for)| is_much_larger(made_for, request));

@@ -85,7 +85,7 @@ impl Heap {
     #[inline(always)]
     fn may_be_kept(&self, node: u32, units: u32) -> bool {
         let &Node { units: free, prev, next, .. } = &self.nodes[node];
-        free >> self.whole_shift > units && free > CUT_AT_ONCE_MAX && prev == next
+        free >> self.whole_shift >= units && free > CUT_AT_ONCE_MAX && prev == next
     }
 
     #[inline]

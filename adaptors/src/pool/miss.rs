@@ -38,7 +38,8 @@ impl<U: Upstream> Miss<'_, U> {
         requested: usize,
     ) -> Result<Piece, AllocError> {
         let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
-        let request = Request { units, align, preferred, cuts_kept: false };
+        // Unified (managed) memory has room for large blocks elsewhere, because addresses cost nothing there.
+        let request = Request { units, align, preferred, cuts_kept: self.limits.lazy };
         if let Some(piece) = self.shared.take(request, stream.id(), false) {
             return Ok(piece);
         }
@@ -80,10 +81,9 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
+        let is_kept = !request.cuts_kept && self.shared.chunks.keeps_any(units);
         let request = Request { cuts_kept: true, ..request };
-        if self.shared.chunks.keeps_any(units)
-            && let Some(piece) = self.search(stream, index, request)
-        {
+        if is_kept && let Some(piece) = self.search(stream, index, request) {
             return self.make_ready(stream, piece);
         }
         self.last_resort(stream, index, request, requested, refused)
@@ -212,30 +212,28 @@ impl<U: Upstream> Miss<'_, U> {
         };
         let Limits { step, granularity, prefetch, .. } = *self.limits;
         let sizes = Growth { least, step, default_step, room, granularity }.sizes();
-        // Unified (managed) memory has room for large blocks elsewhere, because addresses cost nothing there.
-        let made_for = if self.limits.lazy { 0 } else { request.units.into() };
-        let grown = self.shared.chunks.grow(self.upstream, stream, &sizes, made_for, prefetch)?;
+        let grown = self.shared.chunks.grow(self.upstream, stream, &sizes, request.units.into(), prefetch)?;
         match self.state.fence(stream, false) {
-            Ok(fences) if self.limits.lazy => {
-                self.shared.chunks.untouched.insert(grown.addr..grown.addr + grown.units, fences);
-                let piece = self.touch(stream, index, request, false)?;
-                Ok(piece.expect("the chunk was made for it"))
-            }
             Ok(fences) => {
-                let boundary = self.shared.chunks.is_boundary(grown.addr);
-                self.shared.arena.insert(grown.addr, grown.units, boundary, fences);
-                let piece = self.shared.take(request, stream.id(), false);
+                self.shared.add_chunk(grown, fences, self.limits.lazy);
+                let piece = match self.limits.lazy {
+                    true => self.touch(stream, index, request, false)?,
+                    false => self.shared.take(request, stream.id(), false),
+                };
                 Ok(piece.expect("the chunk was made for it"))
             }
             Err(error) => {
-                // No event could be recorded for the chunk, so other streams cannot know when they may use it. It
-                // enters this stream's heap, with all other memory that the stream may use, before any other stream can
-                // see it.
-                let boundary = self.shared.chunks.is_boundary(grown.addr);
-                self.shared.arena.insert(grown.addr, grown.units, boundary, Fences::default());
-                self.pull_and_take(stream, index, request).ok_or(Refusal::Upstream(error.into()))
+                self.add_to_heap(stream, index, grown);
+                self.take_from_own_heap(index, request).ok_or(Refusal::Upstream(error.into()))
             }
         }
+    }
+
+    /// Adds a chunk for which no event could be recorded, so that other streams cannot know when they may use it. It
+    /// enters this stream's heap, with all other memory that the stream may use, before any other stream can see it.
+    pub(super) fn add_to_heap(&mut self, stream: &Stream, index: usize, grown: Extent) {
+        self.shared.add_chunk(grown, Fences::default(), false);
+        self.pull_usable(stream, index);
     }
 
     /// Frees chunks that are wholly free and in the arena, the highest first, until at most `keep` bytes are reserved.

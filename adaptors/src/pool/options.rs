@@ -103,6 +103,10 @@ impl PoolOptions {
     /// Sets the most bytes that the pool ever holds from its upstream. Over mapped memory, the maximum is rounded down
     /// to whole granules.
     ///
+    /// Several chunks can each leave a hole that no block fits into. If all blocks of such a pool have been freed, and
+    /// its options have no [`step`](Self::step), the next block therefore replaces the chunks by one. Its size is the
+    /// maximum, a half of it, or a half of that, and so on.
+    ///
     /// # Examples
     ///
     /// ```

@@ -100,11 +100,12 @@ impl<U: Upstream> Pool<U> {
         };
         let mut shared = self.state.lock_for_miss();
         let (index, slot) = self.state.bind(&mut shared, stream)?;
+        self.miss(&mut shared).recut(stream, index, u64::from(units) + align - 1);
         // Another thread of the stream may have missed just before and left enough memory. The fast path also does not
         // try every node.
         {
             let mut stream_heap = slot.lock();
-            let request = Request { units, align, preferred: units, cuts_kept: false };
+            let request = Request { units, align, preferred: units, cuts_kept: self.limits.lazy };
             let admits = |addr, units| shared.chunks.admits(addr, units, request);
             if let Some(placed) = stream_heap.heap.allocate_thorough(units, align, admits) {
                 return Ok(self.make_block(&mut stream_heap, index, placed, layout));

@@ -2,8 +2,10 @@
 
 use super::arena::Arena;
 use super::chunks::Chunks;
+use super::fence::Fences;
 use super::request::{Piece, Request};
 use super::stitch::stitches::Stitches;
+use super::units::Extent;
 use cumem::Stream;
 use cumem::device::StreamId;
 
@@ -31,6 +33,16 @@ impl Shared {
     pub(super) fn take_run(&mut self, request: Request) -> Option<Piece> {
         let Self { arena, chunks, .. } = self;
         arena.take_run(request, |addr, units| chunks.admits(addr, units, request))
+    }
+
+    /// Adds the memory of a new chunk: as untouched memory if it occupies no pages yet (`lazy`), otherwise to the arena.
+    pub(super) fn add_chunk(&mut self, grown: Extent, fences: Fences, lazy: bool) {
+        let Extent { addr, units } = grown;
+        if lazy {
+            self.chunks.untouched.insert(addr..addr + units, fences);
+        } else {
+            self.arena.insert(addr, units, self.chunks.is_boundary(addr), fences);
+        }
     }
 
     /// Takes the first `units` of the untouched part at `addr` into use. They enter the arena.

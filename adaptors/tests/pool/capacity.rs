@@ -182,3 +182,57 @@ fn a_share_of_what_is_free_can_be_reserved() {
     let error = StackSpec::parse("device | pool(initial=50% used)").unwrap_err().to_string();
     assert!(error.starts_with("`50% used` is no size: a share is of all memory, as in `50%`, or"), "{error}");
 }
+
+const FULL: usize = 64 * MIB;
+
+/// Returns the bytes of the blocks of one size that fit into a pool with a maximum of 64 MiB.
+fn fits(leaf: &str, initial: usize, block: usize) -> usize {
+    let text = format!("{leaf} | pool(initial={initial}B, maximum=64MiB)");
+    count(&text, GIB, std::iter::repeat(block)) * block
+}
+
+#[test]
+fn a_pool_reaches_its_maximum() {
+    for leaf in ["device", "async", "virtual", "pinned", "managed", "host"] {
+        for initial in [0, 1_000_192, 6 * MIB, 33 * MIB, FULL] {
+            for block in [KIB, 64 * KIB, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, 32 * MIB, FULL] {
+                // A block that does not fit into the initial chunk is not beside it either.
+                let exact = initial % block == 0 || initial < block || matches!(leaf, "virtual");
+                if exact {
+                    assert_eq!(fits(leaf, initial, block), FULL, "{leaf}, {initial} initial bytes, blocks of {block}");
+                }
+            }
+        }
+    }
+}
+
+/// Allocates and frees blocks of random sizes, and frees all of them at the end.
+fn random_history(stack: &AnyStack, stream: &Stream, rng: &mut Rng, largest: usize) {
+    let mut live = Vec::new();
+    for _ in 0..100 {
+        if rng.below(5) < 2 && !live.is_empty() {
+            let block = live.swap_remove(rng.below(live.len()));
+            free(stack, stream, block).unwrap();
+        } else {
+            live.extend(stack.allocate(stream, layout::bytes(rng.below(largest) + 1).unwrap()).ok());
+        }
+    }
+    free_all(stack, stream, live);
+}
+
+#[test]
+fn a_pool_reaches_its_maximum_after_any_history() {
+    for leaf in ["device", "async", "virtual", "pinned", "managed"] {
+        for (initial, largest) in [(0, 20 * MIB), (1_000_192, 20 * MIB), (0, 3 * MIB), (0, FULL)] {
+            let (stack, stream) = stack(&format!("{leaf} | pool(initial={initial}B, maximum=64MiB)"), GIB);
+            let mut rng = Rng::new(1);
+            for history in 0..20 {
+                random_history(&stack, &stream, &mut rng, largest);
+                let blocks = fill(&stack, &stream, std::iter::repeat(4 * MIB));
+                let count = blocks.len();
+                free_all(&stack, &stream, blocks);
+                assert_eq!(count, 16, "{leaf}, {initial} initial bytes, blocks up to {largest}, history {history}");
+            }
+        }
+    }
+}

@@ -42,7 +42,7 @@ pub(in crate::pool) struct Heap {
 
 impl Heap {
     /// Creates an empty heap. The fast search does not cut a span that is one free node, and may thus be a whole chunk,
-    /// for a request of fewer units than the span's units shifted right by `whole_shift`. The pool decides whether such
+    /// for a request of at most the span's units shifted right by `whole_shift`. The pool decides whether such
     /// a chunk is cut.
     pub(in crate::pool) const fn new(whole_shift: u32) -> Self {
         Self {
