@@ -23,7 +23,9 @@ fn pairs(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for spec in common::stacks(&format!("{}; device; managed", common::STACKS)) {
         let own = SIZES.map(|(name, bytes)| (name, bytes, 0));
-        for (name, bytes, before) in own.into_iter().chain([("64 KiB, handed on", 64 << 10, BEFORE)]) {
+        for (name, bytes, before) in
+            own.into_iter().chain([("64 KiB, stack and stream of an ended thread", 64 << 10, BEFORE)])
+        {
             let stack = common::build(&spec, &device);
             let stream = Stream::new(&device).unwrap_or_else(|error| common::give_up(error));
             let layout = common::layout(bytes);

@@ -9,11 +9,11 @@ mod common;
 
 use common::rng::Engine;
 use cumem::sim::Profile;
-use cumem::{CudaResource, Device, ManagedResource, MemoryResource, Stream, UnifiedBuffer};
+use cumem::{CudaAsyncResource, CudaResource, Device, ManagedResource, MemoryResource, Stream, UnifiedBuffer};
 use cumem_adaptors::{PoolOptions, ResourceExt};
 use std::hint::black_box;
 
-const OPERATIONS: [&str; 5] = ["pair", "stack", "random_allocations", "warm_prefetch", "small_upload"];
+const OPERATIONS: [&str; 6] = ["pair", "stack", "random_allocations", "driver_pool", "warm_prefetch", "small_upload"];
 
 fn pairs<R: MemoryResource>(resource: &R, stream: &Stream, repetitions: usize) {
     let layout = common::layout(64 << 10);
@@ -48,6 +48,7 @@ fn run(operation: &str, repetitions: usize) -> Result<(), Box<dyn std::error::Er
         "random_allocations" => {
             random_allocations(&CudaResource::new(&device).pool(options)?, &stream, repetitions);
         }
+        "driver_pool" => pairs(&CudaAsyncResource::new(&device)?, &stream, repetitions),
         "warm_prefetch" => {
             let stack = ManagedResource::new(&device)?.pool(options)?.prefetch(device.id())?;
             pairs(&stack, &stream, repetitions);

@@ -124,9 +124,9 @@ fn of_size(device: &Device, arena: &RefCell<Arena>, bytes: usize, turns: usize) 
     let pinned = RefCell::new(done(pinned.host_write()));
     let unified = done(UnifiedBuffer::zeroed(bytes, stream, done(ManagedResource::new(device))));
     let plain = done(Buffer::zeroed(bytes, stream, CudaResource::new(device)));
-    let mut ends = Ends { stream, plain: plain.into(), unified: unified.into(), memory: "page-locked", bytes };
+    let mut ends = Ends { stream, plain: plain.into(), unified: unified.into(), memory: "pinned", bytes };
     for (memory, lend) in [
-        ("page-locked", &(|run: &mut dyn FnMut(&mut [u8]) -> TransferPath| run(&mut pinned.borrow_mut())) as Lend<'_>),
+        ("pinned", &(|run: &mut dyn FnMut(&mut [u8]) -> TransferPath| run(&mut pinned.borrow_mut())) as Lend<'_>),
         ("pageable", &|run| run(arena.borrow_mut().other(bytes))),
     ] {
         ends.memory = memory;

@@ -41,9 +41,9 @@ fn of_size(device: &Device, arena: &RefCell<Arena>, bytes: usize, turns: usize) 
     {
         let source: HostRead<'_, u8> = done(pinned.host_read());
         let mut ways = [
-            Way::new("page-locked to device, copy", || copied(plain.copy_from_slice(&source))),
-            Way::new("page-locked to unified, copy", || copied(by_call.copy_from_slice(&source))),
-            Way::new("page-locked to unified, upload", || done(by_path.borrow_mut().upload(&source))),
+            Way::new("pinned to device, copy", || copied(plain.copy_from_slice(&source))),
+            Way::new("pinned to unified, copy", || copied(by_call.copy_from_slice(&source))),
+            Way::new("pinned to unified, upload", || done(by_path.borrow_mut().upload(&source))),
         ];
         let taken = compare(device, turns, &mut ways);
         print("up", bytes, &ways, &taken);
@@ -55,9 +55,9 @@ fn of_size(device: &Device, arena: &RefCell<Arena>, bytes: usize, turns: usize) 
         // SAFETY: each call is complete before the next one starts, and only the current call uses the memory.
         let target = |i: usize| unsafe { std::slice::from_raw_parts_mut(targets[i], bytes) };
         let mut ways = [
-            Way::new("device to page-locked, copy", || copied(plain.copy_to_slice(target(0)))),
-            Way::new("unified to page-locked, copy", || copied(by_call.copy_to_slice(target(1)))),
-            Way::new("unified to page-locked, download", || done(by_path.borrow().download(target(2)))),
+            Way::new("device to pinned, copy", || copied(plain.copy_to_slice(target(0)))),
+            Way::new("unified to pinned, copy", || copied(by_call.copy_to_slice(target(1)))),
+            Way::new("unified to pinned, download", || done(by_path.borrow().download(target(2)))),
         ];
         let taken = compare(device, turns, &mut ways);
         print("down", bytes, &ways, &taken);

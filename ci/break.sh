@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Mutation tests of the pool and its lock. The script breaks one rule at a time in a copy of the repository, runs the tests, and prints
+# Mutation tests of the pool, its lock and the counters. The script breaks one rule at a time in a copy of the repository, runs the tests, and prints
 # which tests fail. It fails if no test detects a break, or if a break no longer applies to the source.
 #
-#   ci/break.sh          runs the tests of threads, streams and stitches, the conformance suite, and loom
+#   ci/break.sh          all breaks; runs the tests of threads, streams, stitches and counters, the conformance suite, and loom
+#   ci/break.sh WORDS    the breaks whose description contains WORDS
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+only=${1-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
@@ -28,7 +30,9 @@ fails() { # NAME, then a test command. Succeeds if the command fails.
 
 detected() { # Succeeds if any test fails.
     local by=1
-    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs && by=0
+    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising && by=0
+    fails counters cargo test --release -p cumem-adaptors --lib -- headroom && by=0
+    fails layers cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics && by=0
     fails conformance cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool && by=0
     fails stitching cargo test --release -p cumem --test stacks -- stitching && by=0
     LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$CARGO_TARGET_DIR-loom \
@@ -38,6 +42,7 @@ detected() { # Succeeds if any test fails.
 
 break_() { # WHAT, FILE in adaptors/src, PATTERN (a Perl regex over the whole file), REPLACEMENT
     local what=$1 file=$copy/adaptors/src/$2
+    [[ $what == *"$only"* ]] || return 0
     printf '%s\n' "$what"
     cp "$file" "$copy/whole"
     PATTERN=$3 REPLACEMENT=$4 perl -0pi -e 's/$ENV{PATTERN}/$ENV{REPLACEMENT}/ or die "nothing to break\n"' "$file"
@@ -56,12 +61,26 @@ break_ 'every stream may use a piece at once, whatever its fences' \
     pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
 break_ 'no event is recorded when a heap is folded' \
     pool/state.rs 'if is_idle\(stream\)(?= \{\n            return Ok)' 'if stream.is_idle().is_ok()'
+break_ 'no event of the device is waited for where a stream cannot be used' \
+    pool/state.rs 'fences\.prune\(\);' 'fences = Fences::default();'
+break_ 'a stream that cannot be used counts as idle' \
+    pool/idle.rs 'fence\.is_ok_and\(\|fence\| fence\.is_reached\(\)\)' 'fence.is_ok()'
+break_ 'streams that are gone keep their slots' \
+    pool/state.rs 'is_some_and\(KeptStream::is_abandoned\)' 'is_none()'
 break_ 'a piece taken from another stream has no fences' \
     pool/state.rs 'return Some\(Piece \{ region, fences \}\);' 'return Some(Piece { region, fences: Fences::default() });'
 break_ 'memory of a busy stream is taken as if the stream were idle' \
-    pool/state.rs 'is_idle\(&stream\)\.then\(Fences::default\)' 'is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
+    pool/state.rs 'query\.is_idle\(&stream\)\.then\(Fences::default\)' 'query.is_idle(&stream).then(Fences::default).or_else(|| Some(Fences::default()))'
 break_ 'free memory of busy streams is collected as if the streams were idle' \
-    pool/state.rs 'is_none_or\(\|stream\| is_idle\(&stream\)\)' 'is_none_or(|stream| stream.is_idle().is_ok())'
+    pool/state.rs 'is_none_or\(\|stream\| query\.is_idle\(&stream\)\)' 'is_none_or(|stream| query.is_idle(&stream) || true)'
+break_ 'a stream waits for the work of other streams for ever' \
+    pool/patience.rs 'self\.waits >= self\.most' 'false'
+break_ 'the pool grows for a stream that waits once' \
+    pool/patience.rs 'const WAITS: u32 = 3;' 'const WAITS: u32 = 0;'
+break_ 'a refused growth is tried again at each miss' \
+    pool/patience.rs 'waits: 0, most: \(self' 'waits: self.waits, most: 0 * (self'
+break_ 'a stream that would rather grow does not wait for the chunk' \
+    pool/grow_in_place.rs 'self\.waited \|= fences\.wait_on\(stream\)\?;' ''
 break_ 'untouched memory loses the fences of its chunk' \
     pool/shared.rs 'arena\.insert\(addr, units, boundary, fences\)' 'arena.insert(addr, units, boundary, { drop(fences); Default::default() })'
 break_ 'stitched memory loses its fences' \
@@ -78,12 +97,53 @@ break_ 'a stream allocates from a slot that it was bound to before' \
     pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?=\n                && let Some)' 'true'
 break_ 'a block freed on another stream stays in its old heap' \
     pool/resource.rs 'stream_heap\.serves\(stream\.id\(\)\)(?= && stream_heap\.has_live)' 'true'
+break_ 'a full pool searches again although too little is free' \
+    pool/futile.rs 'let too_little = .*;' 'let too_little = false;'
+break_ 'a refused request is searched again although nothing was freed' \
+    pool/futile.rs '\(no_smaller && now\.frees == self\.before\.frees\)' 'false'
+break_ 'a refusal is remembered although a block was freed' \
+    pool/futile.rs 'now\.frees == self\.before\.frees' 'true'
+break_ 'a refusal is remembered although the pool has other chunks' \
+    pool/futile.rs 'now\.reserved != self\.reserved' 'false'
+break_ 'a refusal is remembered for smaller requests' \
+    pool/futile.rs 'request\.units >= self\.units' 'true'
+break_ 'a refusal is remembered although a chunk may be free' \
+    pool/futile.rs '\.min\(self\.smallest_chunk\)' ''
+break_ 'a spill pays for the account of a refusal' \
+    spill.rs 'unreported\(\|\| self\.first\.allocate\(stream, layout\)\)' 'self.first.allocate(stream, layout)'
 break_ 'the owner enters the lock without a barrier' \
     lock.rs 'barrier::light\(\);' ''
 break_ 'a revoking thread does not wait for the owner' \
     lock.rs 'owner\.inside\.wait_while_in\(self\.id\(\)\);' ''
 break_ 'a thread inside one lock as its owner enters another as its owner' \
-    lock.rs '\n            && me\.inside\.is_free\(\)' ''
+    lock.rs 'if me\.inside\.is_free\(\) \{' 'if true {'
 break_ 'two threads share one presence' \
     lock/presence.rs '\.pop\(\)' '.last().copied()'
+break_ 'headroom: a shard decides alone that a limit is reached' \
+    headroom/refill.rs '\n        self\.on_everything\(number, &step\)' "\n        Err(self.read(|_| ()))"
+break_ 'headroom: a shortage is decided one shard after the other' \
+    headroom/refill.rs 'used\.iter\(\)\.for_each\(\|number\| shards\[number\] = Some\(self\.shards\.lock\(number\)\)\);' \
+    'used.iter().for_each(|number| { let mut shard = self.shards.lock(number); shard.end(&mut self.rest.lock().balance); shards[number] = Some(shard); shards.iter_mut().rev().skip(1).for_each(|other| *other = None); });'
+break_ 'headroom: a peak rises by the whole request' \
+    headroom/rest.rs 'amount\.saturating_sub\(\*room\)' '*amount'
+break_ 'headroom: a peak rises in all dimensions' \
+    headroom/rest.rs 'let missing = amount\.saturating_sub\(\*room\);' 'let missing = amount.saturating_sub(*room).max(1);'
+break_ 'headroom: a free below a lower limit makes room at once' \
+    headroom/rest.rs '\*room \+= amount - reduced;' '*room += amount;'
+break_ 'headroom: a debt does not keep the shards empty' \
+    headroom/rest.rs 'self\.debt == \[0; D\] && ' ''
+break_ 'headroom: a lower limit leaves what shards have' \
+    headroom.rs 'all\.collect\(\);\n        all\.rest\.set_ceiling' 'all.rest.set_ceiling'
+break_ 'headroom: a step on the rest while shards have amounts' \
+    headroom/rest.rs 'fn is_distributed\(&self\) -> bool \{\n        self\.distributed' 'fn is_distributed(&self) -> bool {\n        false'
+break_ 'headroom: what moves between shards is copied' \
+    headroom/balance.rs '\.min\(\*others\);\n                \*others -= part;' '.min(*others);'
+break_ 'headroom: a shard of which nothing is known is not locked' \
+    headroom/refill.rs 'self\.shards\.mark_used\(thread\);' ''
+break_ 'headroom: a free of more than is outstanding is counted' \
+    headroom/rest.rs '_ => return Err\(self\.totals\(&self\.balance\)\)' '(Side::Out, _) => self.balance.add(Side::Out, &step.amounts),\n                    _ => return Err(self.totals(&self.balance))'
+break_ 'headroom: what is being freed makes room before the upstream accepts it' \
+    limiter.rs 'mine\.take\(Side::Out, \[counted\]\)' 'mine.free([counted])'
+break_ 'headroom: the queries of pressure are not counted from the last one' \
+    headroom.rs 'all\.rest\.reset\(\);' ''
 exit $undetected

@@ -9,7 +9,7 @@
 The floors stand in ARCHITECTURE.md between `<!-- floors: begin -->` and `<!-- floors: end -->`: for each crate a line with
 its source folder in backticks, such as "cumem-driver, `driver/src`", and a table. Each row is a room:
 
-    | floor | room | files | what is in it |
+    | floor | room | files | contents |
     |---|---|---|---|
     | 1 | words | `location` `error` | names that every room uses |
     | 2 | interface | `driver.rs` | the trait |

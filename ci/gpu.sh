@@ -16,25 +16,30 @@ run() {
     "$@" || { echo "FAILED with $?: $*"; failed=1; }
 }
 
-# One test at a time: together they could take more unified memory than is decent on a shared GPU.
+# One test at a time, because tests that run together can use much managed memory of a GPU that others share.
 tests() {
     for test in "$bin"/test.*; do
         run "$test" --include-ignored --test-threads=1
     done
 }
 
+# Every example that runs on a GPU, except replay (see traces). uvm_calibrate uses the most managed memory: 2 GiB.
+# what_if, larger_than_vram, uvm_trace and uvm_experiments run on the simulated device only.
 examples() {
     run "$bin/example.examples-quickstart"
+    run "$bin/example.examples-device_defaults"
     run "$bin/example.examples-batch_recall" --device cuda
     run "$bin/example.examples-batch_recall" --device sim
     run "$bin/example.examples-batch_recall" --device cuda --batch-mib 100 --batches 16
     run "$bin/example.examples-multi_gpu"
     run "$bin/example.examples-auto_prefetch" --device cuda --slab-mib 32 --slabs 32 --repeat 3
     run "$bin/example.examples-write_an_adaptor"
+    run "$bin/example.examples-uvm_calibrate" --device cuda
+    run "$bin/example.examples-uvm_calibrate" --device cuda --fight 40
 }
 
-# Unified memory on a GPU that others may share: at most 4 GiB of it at a time. What a trace takes is known from
-# the simulated device, which is asked first.
+# A replay on the GPU uses less than 4 GiB of managed memory, because others may share the GPU. The size is known from a
+# replay on the simulated device, which runs first.
 most=$((4 << 30))
 
 traces() {
@@ -46,7 +51,7 @@ traces() {
             cat .gpu/simulated
             reserved=$(sed -n 's/.*"peak_reserved_bytes":\([0-9]*\).*/\1/p' .gpu/simulated)
             if [ "${stack%% *}" = managed ] && [ "${reserved:-$most}" -ge "$most" ]; then
-                echo "skipped on the GPU: $trace takes $reserved bytes of unified memory, more than 4 GiB"
+                echo "skipped on the GPU: $trace reserves $reserved bytes of managed memory, 4 GiB or more"
                 continue
             fi
             run "$replay" "$trace" --stack "$stack" --device cuda --repeat 3 --format json

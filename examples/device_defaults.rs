@@ -37,7 +37,8 @@ fn devices() -> Result<Vec<Device>, Box<dyn Error>> {
     }
 }
 
-/// What an application does once, at its start: each device gets its own pool, with a limit of its own memory.
+/// The part of an application, which runs once at the start: each device gets its own pool, with a limit of its own
+/// memory.
 fn choose(devices: &[Device]) -> Result<(), Box<dyn Error>> {
     for device in devices {
         let stack = ManagedResource::new(device)?.pool(PoolOptions::default())?.limit(Size::Percent(80)).statistics();
@@ -46,7 +47,7 @@ fn choose(devices: &[Device]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a library does. It has no argument for the resource.
+/// The part of a library, without an argument for the resource.
 fn ones(len: usize, stream: &Stream) -> Result<Buffer<u32, AnyResource<kind::Erased>>, AllocError> {
     Buffer::from_slice(&vec![1; len], stream, current::get(stream.device()))
 }
@@ -67,7 +68,7 @@ fn show(device: &Device) -> Result<(), Box<dyn Error>> {
     let more = ones(1 << 10, &stream)?;
     drop(scoped);
 
-    // A buffer keeps the resource that it came from, whichever is the default when it is dropped.
+    // A buffer keeps its resource, also if the default is another one when the buffer is dropped.
     println!("after   {}", current::get(device));
     println!("from    {}\n", more.resource());
     drop((numbers, more));

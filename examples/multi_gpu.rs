@@ -43,8 +43,8 @@ fn now(device: &Device, start: Instant) -> Duration {
 
 /// Returns the target of the last prefetch and, on a simulated device, the locations of the pages.
 fn whereabouts(buffer: &UnifiedBuffer<u32, ManagedResource>) -> Result<String, Box<dyn Error>> {
-    let told = buffer.range_attributes()?.last_prefetch_location;
-    let told = told.map_or("nowhere".into(), |location| location.to_string());
+    let target = buffer.range_attributes()?.last_prefetch_location;
+    let target = target.map_or("nowhere".into(), |location| location.to_string());
     let seen = match hints::residency(buffer.block(), 0..buffer.size_bytes(), buffer.stream())? {
         None => "unknown on a GPU".into(),
         Some(pages) => {
@@ -52,7 +52,7 @@ fn whereabouts(buffer: &UnifiedBuffer<u32, ManagedResource>) -> Result<String, B
             places.map(|(at, bytes)| format!("{} MiB on {at}", bytes >> 20)).collect::<Vec<_>>().join(", ")
         }
     };
-    Ok(format!("last sent to {told}; pages: {seen}"))
+    Ok(format!("last prefetched to {target}; pages: {seen}"))
 }
 
 fn main() -> ExitCode {

@@ -62,7 +62,7 @@ fn tour(device: &Device) -> Result<(), Box<dyn Error>> {
 
     println!("read-mostly: {:?}", squares.advise(Advice::SetReadMostly)?);
     println!("prefetch to the device again: {:?}", squares.prefetch(Location::Device(device.id()))?);
-    println!("the driver says: {:?}", squares.range_attributes()?);
+    println!("the driver reports: {:?}", squares.range_attributes()?);
     assert_eq!(squares.host_read()?[1000], 1e6);
 
     drop(squares);

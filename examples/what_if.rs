@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_their_cause() {
         for (option, value, message) in [
             ("--profile", "h200", "there is no profile `h200`; there are h100-pcie5, "),
             ("--profile", "a100:much", "`much` is no size"),

@@ -115,6 +115,25 @@ erased! {
 // The constructors are outside of the macro, so that compile errors about their use do not mention the macro.
 impl<K: MemoryKind> AnyResource<K> {
     /// Erases the type of `resource` and keeps its kind. Clones of the result share `resource`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{AnyResource, CudaResource, Device, kind};
+    /// use cumem::resources::CudaVirtualResource;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// // One type for both, although the resources have different types.
+    /// let resources: [AnyResource<kind::Device>; 2] = [
+    ///     AnyResource::new(CudaResource::new(&device)),
+    ///     AnyResource::new(CudaVirtualResource::new(&device)?),
+    /// ];
+    /// assert_eq!(resources[1].to_string(), format!("virtual on {}", device.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new<R>(resource: R) -> Self
     where
         R: MemoryResource<Kind = K> + Send + Sync + 'static,

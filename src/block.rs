@@ -57,7 +57,7 @@ impl MakerId {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a dropped block leaks its memory; give it back to `deallocate`"]
+#[must_use = "a dropped block leaks its memory; pass the block to `deallocate`"]
 #[derive(Debug)]
 pub struct Block {
     ptr: NonNull<u8>,
@@ -99,6 +99,18 @@ impl Block {
 
     /// Creates the block of a request for zero bytes. Its pointer is aligned and dangling, and no resource passes it to
     /// the driver.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::resource::MakerId;
+    /// use cumem::{Block, layout};
+    ///
+    /// let block = Block::empty(MakerId::unique(), layout::bytes(0)?);
+    /// assert_eq!(block.size(), 0);
+    /// assert!(block.addr().is_multiple_of(256));
+    /// # Ok::<_, cumem::AllocError>(())
+    /// ```
     #[inline]
     pub fn empty(maker: MakerId, layout: Layout) -> Self {
         let align = layout.align().max(crate::layout::CUDA_ALLOCATION_ALIGNMENT);
@@ -107,6 +119,28 @@ impl Block {
     }
 
     /// Returns a pointer to the first byte. The host may use it only if the kind of the resource is host accessible.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, MemoryResource, PinnedResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = PinnedResource::new(&device);
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// stream.synchronize()?;
+    /// // SAFETY: the host may access pinned memory, the block has 1000 bytes, and no other work uses the block.
+    /// unsafe { block.as_ptr().write_bytes(7, 1000) };
+    /// // SAFETY: as above, and the bytes are initialized.
+    /// assert_eq!(unsafe { block.as_ptr().add(999).read() }, 7);
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()
@@ -131,6 +165,26 @@ impl Block {
     }
 
     /// Returns the requested layout.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device, MemoryResource, Stream};
+    /// use std::alloc::Layout;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaResource::new(&device);
+    /// let requested = Layout::array::<f32>(100)?;
+    /// let block = resource.allocate(&stream, requested)?;
+    /// assert_eq!(block.layout(), requested); // the address may have a larger alignment
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn layout(&self) -> Layout {
         // SAFETY: size and alignment were taken from a valid `Layout` in `new`.
@@ -144,6 +198,28 @@ impl Block {
     }
 
     /// Returns the id of the resource that made the block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaResource::new(&device);
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let second = CudaResource::new(&device);
+    /// let other = second.allocate(&stream, layout::bytes(1000)?)?;
+    /// assert_ne!(block.maker(), other.maker()); // each resource accepts only its own blocks
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # // SAFETY: as above.
+    /// # unsafe { second.deallocate(&stream, other) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn maker(&self) -> MakerId {
         self.maker

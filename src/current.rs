@@ -181,6 +181,23 @@ where
 /// A guard that restores the previous default resource of a device when it is dropped. [`scoped`] returns it.
 ///
 /// Drop guards of the same device in the reverse order of their creation, as nested scopes do.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let before = current::get(&device).to_string();
+/// let scope = current::scoped(&device, ManagedResource::new(&device)?)?;
+/// assert_ne!(current::get(&device).to_string(), before);
+/// drop(scope);
+/// assert_eq!(current::get(&device).to_string(), before);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the previous resource is restored as soon as this guard is dropped"]
 pub struct ScopedDefault {

@@ -2,11 +2,15 @@
 //!
 //! # Files
 //!
-//! | file | what it contains |
+//! | file | contents |
 //! |---|---|
 //! | `handle` | [`Device`]: a shared handle to a GPU or a simulated device |
+//! | `stream_ids` | [`StreamId`], and the ids of default streams |
+//! | `kept_stream` | [`KeptStream`]: keeps a stream for memory that was freed on it |
+//! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
+//! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
 //! | `slots` | values that services store for a machine or a device |
 //! | `notice` | operations on memory, each announced once to all listeners |
@@ -14,14 +18,19 @@
 
 pub(crate) mod error;
 pub(crate) mod event;
+mod fallback_notice;
 pub(crate) mod handle;
 pub(crate) mod host_gate;
+pub(crate) mod interned;
+pub(crate) mod kept_stream;
 pub(crate) mod machine;
 pub(crate) mod module;
 pub(crate) mod notice;
 pub(crate) mod slots;
 pub(crate) mod stream;
+pub(crate) mod stream_ids;
 
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub use handle::Device;
-pub use stream::StreamId;
+pub use kept_stream::KeptStream;
+pub use stream_ids::StreamId;

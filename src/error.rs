@@ -3,6 +3,8 @@
 //! In all crates of this project an error displays one sentence, and [`source`](std::error::Error::source) returns its
 //! cause. [`ErrorReport`] joins the chain where only one line is printed.
 //!
+//! The examples of some items name `cumem_driver`. In a program that depends on `cumem`, write `cumem::error` instead.
+//!
 //! | error | origin |
 //! |---|---|
 //! | [`DriverError`] | a call to the driver or to a simulator |
@@ -16,6 +18,7 @@ pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
 pub use crate::report::ErrorReport;
+pub use crate::unreported::{is_reported, unreported};
 pub use crate::usage::{SizeClass, StreamStats, Usage};
 pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_errors};
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
@@ -126,6 +129,22 @@ impl From<ProfileError> for AllocError {
 
 impl AllocError {
     /// Reports whether the memory, a limit or a maximum was exceeded, so that a smaller request could succeed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let bytes = device.attributes().total_memory + 1;
+    /// let error = Buffer::<u8, _>::zeroed(bytes, &stream, CudaResource::new(&device)).unwrap_err();
+    /// assert!(error.is_out_of_memory()); // a program can now free memory, or try a smaller size
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_out_of_memory(&self) -> bool {
         match self {
             Self::OutOfMemory { .. } | Self::Exhausted { .. } | Self::LimitExceeded { .. } => true,
@@ -135,6 +154,22 @@ impl AllocError {
     }
 
     /// Returns the error with all its causes in one line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let bytes = device.attributes().total_memory + 1;
+    /// let error = Buffer::<u8, _>::zeroed(bytes, &stream, CudaResource::new(&device)).unwrap_err();
+    /// assert!(error.report().to_string().starts_with("out of memory: device was asked for"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn report(&self) -> ErrorReport<'_> {
         ErrorReport::of(self)
     }
@@ -252,6 +287,20 @@ impl DeallocError {
     }
 
     /// Creates the error of `block`, which `layer` did not make. A resource returns it for a foreign block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::error::{DeallocError, DeallocReason};
+    /// use cumem::resource::MakerId;
+    /// use cumem::{Block, layout};
+    ///
+    /// let block = Block::empty(MakerId::unique(), layout::bytes(0)?);
+    /// let error = DeallocError::foreign("arena", block);
+    /// assert_eq!(error.reason, DeallocReason::Foreign { layer: "arena" });
+    /// assert_eq!(error.block.size(), 0); // the error returns the block
+    /// # Ok::<_, cumem::AllocError>(())
+    /// ```
     #[cold]
     pub fn foreign(layer: &'static str, block: Block) -> Self {
         Self::new(block, DeallocReason::Foreign { layer })

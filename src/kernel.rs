@@ -1,5 +1,7 @@
 //! Kernels: modules of PTX for a GPU, and closures for a simulated device, which the host runs.
 //!
+//! The examples of some items name `cumem_driver`. In a program that depends on `cumem`, write `cumem::kernel` instead.
+//!
 //! # Examples
 //!
 //! One program can contain both, and choose with [`Device::is_simulated`](crate::Device::is_simulated):

@@ -5,7 +5,7 @@
 //! `stack.find::<StatisticsState>()` returns the statistics of a stack (`cumem-adaptors`).
 
 use crate::device::Device;
-use crate::error::TrimError;
+use crate::error::{DeallocReason, TrimError};
 use std::any::Any;
 use std::{fmt, iter};
 
@@ -248,11 +248,12 @@ pub trait LayerExt: Layer {
         states.filter_map(|state| state.downcast_ref()).collect()
     }
 
-    /// Trims each layer, from the outermost to the leaf, and returns the sum of the freed bytes. Each layer, such as a
-    /// pool or a leaf with a pool of the driver, frees unused memory while it holds more than `keep` bytes.
-    /// `trim_stack(0)` frees all unused memory.
+    /// Trims each layer, from the outermost to the leaf, and returns the bytes that the device got back. Each layer, such
+    /// as a pool or a leaf with a pool of the driver, frees unused memory while it holds more than `keep` bytes.
+    /// `trim_stack(0)` frees all unused memory. The host waits for work that still uses the memory.
     ///
-    /// If a pool stands over another pool, memory that both free counts twice.
+    /// Memory that a pool frees to another pool counts once, as what the inner pool frees. If the inner pool frees
+    /// nothing, what the outer one freed counts, although the inner pool has it now.
     ///
     /// # Errors
     ///
@@ -277,17 +278,40 @@ pub trait LayerExt: Layer {
     /// # }
     /// ```
     fn trim_stack(&self, keep: usize) -> Result<usize, TrimError> {
-        let (mut trimmed, mut refused) = (0, None);
-        let mut count = |given: Result<usize, TrimError>| match given {
-            Ok(bytes) => trimmed += bytes,
-            Err(error) => {
-                trimmed += error.trimmed;
-                refused.get_or_insert(error.reason);
-            }
-        };
-        count(self.trim_layer(keep));
-        self.layers_beneath().for_each(|layer| count(layer.trim_layer(keep)));
+        let mut refused = None;
+        let own = freed(self.trim_layer(keep), &mut refused);
+        let trimmed = trim_beneath(own, self.beneath(), keep, &mut refused);
         refused.map_or(Ok(trimmed), |reason| Err(TrimError::new(trimmed, reason)))
+    }
+}
+
+/// Returns the bytes that a layer freed, and keeps the first reason for what it did not free.
+fn freed(trimmed: Result<usize, TrimError>, refused: &mut Option<DeallocReason>) -> usize {
+    trimmed.unwrap_or_else(|error| {
+        refused.get_or_insert(error.reason);
+        error.trimmed
+    })
+}
+
+/// Trims the layers beneath one that has freed `above` bytes to them. Returns the bytes that reached the device.
+fn trim_beneath(above: usize, beneath: Beneath<'_>, keep: usize, refused: &mut Option<DeallocReason>) -> usize {
+    let (mut trimmed, mut beneath) = (above, beneath);
+    loop {
+        match beneath {
+            Beneath::Device(_) => return trimmed,
+            Beneath::Layer(layer) => {
+                let own = freed(layer.trim_layer(keep), refused);
+                trimmed = if own > 0 { own } else { trimmed };
+                beneath = layer.beneath();
+            }
+            Beneath::Two(first, second) => {
+                let both = [first, second].map(|layer| {
+                    let own = freed(layer.trim_layer(keep), refused);
+                    trim_beneath(own, layer.beneath(), keep, refused)
+                });
+                return trimmed.max(both[0] + both[1]);
+            }
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub mod sim;
 pub mod testing;
 mod transfer;
 pub mod unified;
+mod unreported;
 mod usage;
 
 pub use any::{AnyResource, AnyUpstream};

@@ -5,11 +5,11 @@
 //! All contracts of this library use these terms:
 //!
 //! - A block is *live* from the `allocate` that returned it until the `deallocate` that accepted it.
-//! - A block is *ready* on the stream that it was allocated on: work that is enqueued there from then on may use it. On
+//! - A block is *ready* on the stream of its allocation: work that is enqueued there from then on may use it. On
 //!   another stream, the block is ready after that stream was made to wait for the first with an
 //!   [`Event`](crate::Event), or after the host has synchronized with the first.
-//! - A use is *enqueued before* a point of a stream if it was enqueued on that stream earlier. The same holds for a use
-//!   on another stream that the first was made to wait for, and for a use by the host that has ended.
+//! - A use is *enqueued before* a point of a stream if the use was enqueued on that stream earlier. The same holds for
+//!   a use on another stream that the first was made to wait for, and for a use by the host that has ended.
 //! - A block *belongs to* a resource if the `allocate` of that resource returned it, or the `allocate` of a resource
 //!   that shares its state.
 //!
@@ -87,7 +87,7 @@ use std::alloc::Layout;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A memory resource: it allocates and deallocates blocks of memory in stream order.
+/// A resource that allocates and deallocates blocks of memory in stream order.
 ///
 /// No method has a default implementation, so a wrapper cannot forget to forward one. The [module](self) has an example
 /// of an implementation.
@@ -114,11 +114,11 @@ use std::sync::Arc;
 ///
 /// Every block that `allocate` returns must satisfy the following:
 ///
-/// - It covers `layout.size()` bytes of memory of the kind [`Self::Kind`], aligned to `layout.align()` and, if the kind
-///   is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT).
+/// - The block covers `layout.size()` bytes of memory of the kind [`Self::Kind`], aligned to `layout.align()` and, if
+///   the kind is device accessible, to [`CUDA_ALLOCATION_ALIGNMENT`](crate::layout::CUDA_ALLOCATION_ALIGNMENT).
 /// - None of its bytes belongs to another [live](self#terms) block. All uses of these bytes through earlier blocks were
 ///   [enqueued before](self#terms) the point of the stream at which the block is ready.
-/// - It stays valid until it is deallocated, even if the resource is moved.
+/// - The block stays valid until its deallocation, even if the resource is moved.
 pub unsafe trait MemoryResource: Layer {
     /// The kind of the memory.
     type Kind: MemoryKind;
@@ -145,7 +145,7 @@ pub unsafe trait MemoryResource: Layer {
     /// # Safety
     ///
     /// The caller must ensure that
-    /// - the `allocate` of a resource returned `block`; it was not created with [`Block::new`],
+    /// - the `allocate` of a resource returned `block`, which was not created with [`Block::new`],
     /// - every use of the block was [enqueued before](self#terms) this point of `stream`,
     /// - nothing refers to the memory of the block any more.
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError>;
@@ -154,9 +154,9 @@ pub unsafe trait MemoryResource: Layer {
 /// A memory resource that an adaptor may wrap.
 ///
 /// Adaptors require `U: Upstream`. Leaves and almost all adaptors implement this trait. An adaptor that must be
-/// outermost, such as `Prefetch`, implements only [`MemoryResource`], so the compiler rejects an adaptor over it. The
-/// trait is safe, because a wrong implementation only permits a useless order of adaptors. The [module](self) has an
-/// example.
+/// outermost, such as `Prefetch`, implements only [`MemoryResource`], so the compiler rejects an adaptor over
+/// `Prefetch`. The trait is safe, because a wrong implementation only permits a useless order of adaptors. The
+/// [module](self) has an example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the upstream of an adaptor",
     label = "not an `Upstream`",

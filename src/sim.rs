@@ -1,5 +1,7 @@
 //! The simulated machine, and functions for tests on it.
 //!
+//! The examples of some items name `cumem_sim`. In a program that depends on `cumem`, write `cumem::sim` instead.
+//!
 //! | purpose | use |
 //! |---|---|
 //! | a device on a machine without a GPU, or a model of another GPU | [`Device::simulated`](crate::Device::simulated) with a [`Profile`] |

@@ -1,9 +1,9 @@
 //! Copies between the host and a buffer, each by its fastest path.
 //!
-//! [`Transfers`] is what a device keeps for such copies. For each transfer it chooses a path by size, direction and
-//! memory, and borrows the staging memory that this path needs.
+//! [`Transfers`] holds the objects that a device keeps for such copies. For each transfer, the type chooses a path by
+//! size, direction and memory, and borrows the staging memory that this path needs.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
 //! | `request` | a transfer: its ends, its direction, its path, and the contract of the functions that run it |
 //! | `sizes` | sizes of staging memory that several files use |
@@ -15,9 +15,9 @@
 //! | `pipeline` | the order in which threads of the host copy the pieces of a transfer |
 //! | `device_staging` | large copies of pinned memory: through plain device memory, which copy engines write |
 //! | `host_ring` | copies of pageable memory: through pinned memory, with host copies and link copies overlapped |
-//! | `kernel_copy` | small copies of pinned memory: by a kernel that writes a word to pinned memory when it is done |
+//! | `kernel_copy` | small copies of pinned memory: by a kernel that writes a word to pinned memory at its end |
 //! | `copy.cu`, `copy.ptx` | that kernel |
-//! | `transfers` | what a device keeps for transfers, and how it runs one |
+//! | `transfers` | the objects that a device keeps for transfers, and the run of a transfer |
 
 mod copy_threads;
 mod device_staging;

@@ -1,6 +1,6 @@
 //! [`Usage`]: the memory of a suballocator at the moment when it was out of memory, for its error.
 
-use crate::device::stream::StreamId;
+use crate::device::stream_ids::StreamId;
 use crate::human_bytes::HumanBytes;
 use std::fmt;
 
@@ -49,6 +49,9 @@ pub struct Usage {
     pub classes: Vec<SizeClass>,
     /// The memory of each stream.
     pub streams: Vec<StreamStats>,
+    /// Only `reserved` and `maximum` are filled in, because the caller of the allocation does not report its refusal
+    /// ([`unreported`](crate::error::unreported)).
+    pub partial: bool,
 }
 
 /// The live blocks of one size class.
@@ -137,11 +140,14 @@ impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reserved, allocated, free, largest_free, maximum, .. } = self;
         let [held, used, unused, largest] = [*reserved, *allocated, *free, *largest_free].map(HumanBytes);
-        write!(f, "it holds {held}: {used} in use, {unused} free, of which the largest piece is {largest}")?;
+        write!(f, "it holds {held}")?;
+        if !self.partial {
+            write!(f, ": {used} in use, {unused} free, of which the largest piece is {largest}")?;
+        }
         if let Some(maximum) = maximum {
             write!(f, "; it may hold at most {}", HumanBytes(*maximum))?;
         }
-        if f.alternate() { self.fmt_details(f) } else { Ok(()) }
+        if f.alternate() && !self.partial { self.fmt_details(f) } else { Ok(()) }
     }
 }
 
@@ -205,6 +211,7 @@ mod tests {
             maximum: Some(16384),
             classes: vec![class(256, 8), class(2048, 1)],
             streams: vec![own(256, 1), own(2048, 1), own(512, 2), own(256, 1), own(1024, 4)],
+            partial: false,
         };
         let sums =
             "it holds 8 KiB: 4 KiB in use, 4 KiB free, of which the largest piece is 1 KiB; it may hold at most 16 KiB";

@@ -24,7 +24,8 @@ pub trait ResourceExt: MemoryResource + Sized {
         Pool::new(self, options)
     }
 
-    /// Adds a limit: bytes, or a share of the device's memory. Allocations that would exceed it fail.
+    /// Adds a limit. Allocations that would exceed it fail. `limit` is a number of bytes; for a share of the device's
+    /// memory write [`Size::Percent(80)`](Size::Percent).
     /// See [`Limiter::new`].
     fn limit(self, limit: impl Into<Size>) -> Limiter<Self>
     where

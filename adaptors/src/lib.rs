@@ -71,6 +71,7 @@
 pub mod auto_prefetch;
 mod ext;
 pub mod fit;
+mod headroom;
 pub mod limiter;
 mod lock;
 pub mod oom;

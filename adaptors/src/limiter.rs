@@ -1,12 +1,11 @@
 //! [`Limiter`] refuses allocations past a limit.
 
-use crate::lock::BiasedLock;
+use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
 use cumem::error::DeallocReason;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
@@ -61,10 +60,7 @@ pub struct Limiter<U> {
 #[derive(Debug)]
 pub struct LimiterState {
     given: (Size, usize),
-    bytes: AtomicUsize,
-    /// Written only while `turn` is locked, read without the lock.
-    allocated: AtomicUsize,
-    turn: BiasedLock<()>,
+    counted: Headroom<1>,
 }
 
 impl<U> Limiter<U> {
@@ -92,8 +88,8 @@ impl<U> Limiter<U> {
         let size = limit.into();
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
-        let (bytes, given) = (AtomicUsize::new(bytes), (size, bytes));
-        let state = LimiterState { given, bytes, allocated: AtomicUsize::new(0), turn: BiasedLock::new(()) };
+        let counted = Headroom::new([bytes as u64], Shortage::Refuses);
+        let state = LimiterState { given: (size, bytes), counted };
         Self { state, upstream }
     }
 
@@ -148,9 +144,8 @@ impl<U> Limiter<U> {
 
 impl LimiterState {
     /// Returns the limit: the most bytes that may be allocated at a time.
-    #[inline]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.counted.ceiling()[0] as usize
     }
 
     /// Returns the allocated bytes, each block rounded up to 256.
@@ -171,9 +166,8 @@ impl LimiterState {
     /// # Ok(())
     /// # }
     /// ```
-    #[inline]
     pub fn allocated(&self) -> usize {
-        self.allocated.load(Relaxed)
+        self.counted.read(|()| ()).allocated[0] as usize
     }
 
     /// Returns the bytes that may still be allocated.
@@ -195,7 +189,8 @@ impl LimiterState {
     /// # }
     /// ```
     pub fn remaining(&self) -> usize {
-        self.bytes().saturating_sub(self.allocated())
+        let totals = self.counted.read(|()| ());
+        totals.ceiling[0].saturating_sub(totals.allocated[0]) as usize
     }
 
     /// Changes the limit. If more is already allocated, blocks stay valid, and allocations fail until enough is freed.
@@ -219,28 +214,27 @@ impl LimiterState {
     /// # }
     /// ```
     pub fn set_bytes(&self, bytes: usize) {
-        self.bytes.store(bytes, Relaxed);
+        self.counted.set_ceiling([bytes as u64]);
     }
 
     /// Counts `counted` bytes if they fit. If they do not fit, the count does not change, so other threads never see
     /// the refused request.
     #[inline]
-    fn reserve(&self, counted: usize, requested: usize) -> Result<(), AllocError> {
-        let limit = self.bytes();
-        let _turn = self.turn.lock();
-        let allocated = self.allocated();
-        let sum = allocated.checked_add(counted).filter(|&sum| sum <= limit);
-        let sum = sum.ok_or(AllocError::LimitExceeded { requested, allocated, limit })?;
-        self.allocated.store(sum, Relaxed);
-        Ok(())
+    fn reserve(&self, counted: u64, requested: usize) -> Result<(), AllocError> {
+        self.counted.mine().allocate([counted], |()| ()).map_err(|totals| {
+            let (allocated, limit) = (totals.allocated[0] as usize, totals.ceiling[0] as usize);
+            AllocError::LimitExceeded { requested, allocated, limit }
+        })
     }
 
-    /// Subtracts `counted` bytes. The count stops at 0, because the upstream may have accepted a block that this
-    /// limiter never counted.
-    #[inline]
-    fn release(&self, counted: usize) {
-        let _turn = self.turn.lock();
-        self.allocated.store(self.allocated().saturating_sub(counted), Relaxed);
+    /// Undoes `reserve`. The count stops at 0, because the upstream may have accepted a block that this limiter never
+    /// counted.
+    #[cold]
+    fn release(&self, counted: u64) {
+        let mut rest = counted;
+        while let Err(totals) = self.counted.mine().free([rest]) {
+            rest = totals.outstanding[0];
+        }
     }
 }
 
@@ -248,7 +242,7 @@ impl LimiterState {
 /// fail or panic.
 struct Reservation<'a> {
     limit: &'a LimiterState,
-    counted: usize,
+    counted: u64,
 }
 
 impl Drop for Reservation<'_> {
@@ -258,9 +252,9 @@ impl Drop for Reservation<'_> {
 }
 
 #[inline]
-fn counted(size: usize) -> usize {
+fn counted(size: usize) -> u64 {
     // A layout's size is at most `isize::MAX`, so rounding it up cannot overflow.
-    layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX)
+    layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX) as u64
 }
 
 cumem::adaptor_layer! {
@@ -291,19 +285,24 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
 
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        let counted = counted(block.size());
-        let outstanding = self.state.allocated();
+        let (counted, mine) = (counted(block.size()), self.state.counted.mine());
         // A block of this limiter stays counted until the upstream accepts it back. A block larger than the count is
         // therefore foreign.
-        if counted > outstanding {
-            let reason = DeallocReason::NotOutstanding { layer: "limit", outstanding, returned: counted };
-            return Err(DeallocError::new(block, reason));
+        if let Err(totals) = mine.take(Side::Out, [counted]) {
+            let (outstanding, returned) = (totals.outstanding[0] as usize, counted as usize);
+            return Err(DeallocError::new(
+                block,
+                DeallocReason::NotOutstanding { layer: "limit", outstanding, returned },
+            ));
         }
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
-        unsafe { self.upstream.deallocate(stream, block) }?;
-        // Subtracted only after the upstream accepted the block. Until then its memory is allocated, and other threads
-        // must not get its share of the limit.
-        self.state.release(counted);
+        if let Err(error) = unsafe { self.upstream.deallocate(stream, block) } {
+            mine.put(Side::Out, [counted]);
+            return Err(error);
+        }
+        // The bytes fit again only after the upstream accepted the block. Until then its memory is allocated, and other
+        // threads must not get its share of the limit.
+        mine.put(Side::Room, [counted]);
         Ok(())
     }
 }

@@ -44,7 +44,33 @@ const SECTIONS_TO_OWN: u32 = if cfg!(all(loom, test)) { 1 } else { 64 };
 const SECTIONS_TO_OWN_MAX: u32 = 1 << 14;
 const NO_OWNER: *mut Presence = ptr::null_mut();
 
+/// The calling thread, for [`BiasedLock::lock_as`].
+#[cfg(not(all(loom, test)))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ThisThread {
+    presence: &'static Presence,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+#[cfg(not(all(loom, test)))]
+impl ThisThread {
+    #[inline]
+    pub(crate) fn get() -> Self {
+        let presence = presence::mine_if_known().unwrap_or_else(presence::mine_or_shared);
+        Self { presence, _of_this_thread: PhantomData }
+    }
+
+    /// Returns the number of the thread. Threads are numbered from 0. No two threads that exist at the same time have
+    /// the same number, except that each thread has the number 0 while it ends.
+    #[inline]
+    pub(crate) fn number(self) -> usize {
+        self.presence.number
+    }
+}
+
 /// A value that one thread at a time may use.
+// In this order, because the address of `owner` is used as often as the value.
+#[repr(C)]
 pub(crate) struct BiasedLock<T> {
     /// The thread that enters without `held`. Changed only by the thread that has `held`.
     owner: AtomicPtr<Presence>,
@@ -75,10 +101,24 @@ impl<T> BiasedLock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
-        if let Some(me) = presence::mine_if_known()
-            && ptr::eq(self.owner.load(Relaxed), me)
-            && me.inside.is_free()
-        {
+        match presence::mine_if_known() {
+            Some(me) => self.lock_with(me),
+            None => self.guard(self.lock_without_ownership()),
+        }
+    }
+
+    /// As `lock`, for a caller that has looked up the thread already.
+    #[cfg(not(all(loom, test)))]
+    #[inline]
+    pub(crate) fn lock_as(&self, thread: ThisThread) -> Guard<'_, T> {
+        self.lock_with(thread.presence)
+    }
+
+    #[inline]
+    fn lock_with(&self, me: &'static Presence) -> Guard<'_, T> {
+        if me.inside.is_free() {
+            // Also by a thread that does not own the lock: the mark of such a thread has no effect, and the owner needs
+            // only one comparison.
             me.inside.enter(self.id());
             barrier::light();
             if ptr::eq(self.owner.load(Relaxed), me) {
@@ -86,20 +126,22 @@ impl<T> BiasedLock<T> {
             }
             me.inside.leave();
         }
-        self.lock_without_ownership()
+        // The guard is made here, so that the compiler sees which lock it belongs to: a caller then needs one pointer for
+        // the lock, its value and what lies beside it.
+        self.guard(self.lock_without_ownership())
     }
 
     #[inline(never)]
-    fn lock_without_ownership(&self) -> Guard<'_, T> {
+    fn lock_without_ownership(&self) -> &InsideMark {
         self.held.enter_when_free(self.id());
         let owner = self.owner.load(Relaxed);
         if owner != NO_OWNER {
             // SAFETY: a presence is never freed.
             self.revoke_ownership(unsafe { &*owner });
         } else if let Some(inside) = self.count_section() {
-            return self.guard(inside);
+            return inside;
         }
-        self.guard(&self.held)
+        &self.held
     }
 
     /// Returns the lock's number for an [`InsideMark`]. No two locks that exist at the same time have this field at one

@@ -21,7 +21,9 @@
 //! - a piece for which it has to wait;
 //! - a piece made by joining all free memory.
 //!
-//! Only then does the pool grow. With [`Crossing::GrowFirst`], it grows before the stream waits.
+//! Only then does the pool grow. With [`Crossing::GrowFirst`], it grows before the stream waits. A stream that has waited
+//! a few times gets the same treatment (`pool/patience.rs`): the pool grows until each stream has the memory of its own
+//! working set.
 //!
 //! How the pool grows depends on its upstream:
 //!
@@ -37,6 +39,9 @@
 //!
 //! If growth fails too, the host waits where the driver cannot make a stream wait. Whole free chunks are then returned,
 //! so that the upstream can allocate differently.
+//!
+//! The pool remembers a request that no memory could serve (`pool/futile.rs`). Until a block is freed, it refuses such a
+//! request at once, and touches no other stream's heap. If less is free than the request needs, it does so in any case.
 //!
 //! Taking memory from other streams' heaps costs time but no memory. Streams that are all a little short can take from
 //! each other forever. One thread can afford that. If threads keep waiting for each other over it, the pool grows
@@ -60,8 +65,10 @@
 //! - *Deallocate* on a stream makes the block free in that stream's heap. Invariant 2 holds by the caller's promise. If
 //!   the node is in another heap, it moves under both locks. No event is recorded in either case.
 //! - *Folding* takes free memory out of a heap and, unless the stream is idle, records one event for it: 2 becomes 3.
-//!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when it holds the last handle
-//!   of a stream, and when a slot is given to another stream. Freed memory gets an event in no other case.
+//!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when no code can use the stream
+//!   any more, and when a slot is given to another stream. Freed memory gets an event in no other case. The pool cannot
+//!   use another thread's default stream, and must not use a foreign stream, which its owner may have destroyed. For
+//!   these the event is one of the whole device.
 //! - *Serving a miss* makes the stream wait for those fences of the piece that the driver does not report as reached.
 //!   Then the piece enters the stream's heap: 3 becomes 2.
 //! - *Stitching* and unstitching give memory of the arena another address. The fences stay with the memory. The old
@@ -76,11 +83,14 @@ mod classes;
 mod cross_stream_free;
 mod error;
 mod fence;
+mod futile;
 mod grow_in_place;
 mod heap;
+mod idle;
 mod limits;
 mod miss;
 mod options;
+mod patience;
 mod recut;
 mod refusal;
 mod request;

@@ -98,6 +98,8 @@ impl StackSpec {
     /// assert!(StackSpec::parse("managed | limit(80B)").is_ok());
     /// ```
     pub fn parse(text: &str) -> Result<Self, SpecError> {
+        // `Display` prints no space at the end, and a printed description must equal the one that it was printed from.
+        let text = text.trim_end();
         let (layers, outermost) = parse::stack(text, 0..text.len())?;
         Ok(Self { text: text.into(), layers, outermost })
     }

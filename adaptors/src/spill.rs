@@ -1,6 +1,6 @@
 //! [`Spill`] allocates from a second resource when the first is out of memory.
 
-use cumem::error::TrimError;
+use cumem::error::{TrimError, unreported};
 use cumem::kind::Either;
 use cumem::layer::Beneath;
 use cumem::resource::MakerId;
@@ -191,7 +191,7 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
     type Kind = Either<P::Kind, S::Kind>;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        let why = match self.first.allocate(stream, layout) {
+        let why = match unreported(|| self.first.allocate(stream, layout)) {
             Err(error) if error.is_out_of_memory() => error,
             allocated => return allocated,
         };

@@ -98,10 +98,10 @@ unsafe impl<U: Upstream> MemoryResource for Statistics<U> {
             return Err(DeallocError::new(block, reason));
         }
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
-        let result = unsafe { self.upstream.deallocate(stream, block) };
-        if result.is_err() {
+        if let Err(error) = unsafe { self.upstream.deallocate(stream, block) } {
             self.state.not_freed(bytes);
+            return Err(error);
         }
-        result
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ impl Holdings {
             all.extend([
                 ("blocks of device memory", live.device.blocks),
                 ("blocks of unified memory", live.managed.blocks),
-                ("blocks of page-locked memory", live.pinned.blocks),
+                ("blocks of pinned memory", live.pinned.blocks),
                 ("stream-ordered blocks", live.stream_ordered.blocks),
                 ("mapped pieces", live.mapped.blocks),
                 ("ranges of reserved addresses", live.reserved.blocks),

@@ -1,4 +1,4 @@
-//! [`BlockLedger`]: an adaptor that records every block, and refuses blocks that it did not hand out.
+//! [`BlockLedger`]: an adaptor that records every block, and refuses foreign blocks.
 
 use crate::live::{BlockId, LiveBlocks, Violation};
 use cumem::error::TrimError;
@@ -10,12 +10,12 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An adaptor that records every block that passes through. Under an adaptor it checks that adaptor;
-/// over a resource it checks that resource.
+/// An adaptor that records every block. Under an adaptor, the ledger checks that adaptor. Over a resource, the ledger
+/// checks that resource.
 ///
-/// It finds blocks that overlap, are misaligned, come back changed, come back twice, were never handed out, or never
-/// come back. It never panics: it records what it found in its [book](Self::book). The book outlives the ledger, so it
-/// also shows the leaks of a stack that has been dropped.
+/// The ledger finds blocks that overlap, are misaligned, return changed, return twice, were never allocated, or never
+/// return. The ledger never panics, and records violations in its [book](Self::book). The book outlives the ledger, and
+/// therefore also shows the leaks of a stack that has been dropped.
 ///
 /// ```
 /// use cumem::sim::Profile;

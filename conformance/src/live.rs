@@ -88,7 +88,7 @@ pub enum Violation {
         live: BlockId,
     },
     /// The block is not live: it was never handed out, or it has been freed before.
-    #[error("{block} is not live: never handed out here, or given back before")]
+    #[error("{block} is not live: this resource did not allocate the block, or has freed it already")]
     Unknown {
         /// The block.
         block: BlockId,

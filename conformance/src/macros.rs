@@ -79,7 +79,7 @@ macro_rules! tests_of {
             #[ignore = "needs a CUDA device"]
             fn gpu() {
                 let gpu = $crate::Place::gpu();
-                report(&gpu.expect("a test for a GPU was asked for")).assert();
+                report(&gpu.expect("this test needs a CUDA device")).assert();
             }
         }
     };

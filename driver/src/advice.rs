@@ -23,6 +23,15 @@ pub enum Advice {
 
 impl Advice {
     /// Returns the location that the advice names, or `None` if it names none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{Advice, Location};
+    ///
+    /// assert_eq!(Advice::SetPreferredLocation(Location::Host).location(), Some(Location::Host));
+    /// assert_eq!(Advice::SetReadMostly.location(), None);
+    /// ```
     pub fn location(self) -> Option<Location> {
         match self {
             Self::SetPreferredLocation(at) | Self::SetAccessedBy(at) | Self::UnsetAccessedBy(at) => Some(at),

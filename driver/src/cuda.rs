@@ -3,7 +3,7 @@
 //! Devices, primary contexts and the types of kernels are cust's. The module declares the driver's functions itself
 //! where the error code matters, or where cust lacks the function.
 //!
-//! | Module | What it contains |
+//! | module | contents |
 //! |---|---|
 //! | `sys` | the declarations of the driver's functions, and their result type |
 //! | `state` | the loaded driver, its devices and contexts, and calls that not every driver has |
@@ -68,19 +68,19 @@ impl Driver for CudaDriver {
         self.on(d)?.create_stream(blocking)
     }
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.destroy_stream(stream) }
     }
     unsafe fn synchronize_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.synchronize_stream(stream) }
     }
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool, DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.query_stream(stream) }
     }
     unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.wait_event(stream, event) }
     }
 
@@ -88,23 +88,27 @@ impl Driver for CudaDriver {
         self.on(d)?.create_event(timing)
     }
     unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.destroy_event(event) }
     }
     unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.record_event(event, stream) }
     }
-    unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool, DriverError> {
+    unsafe fn record_event_on_device(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
         // SAFETY: this method has the same contract as the one that it calls.
+        unsafe { self.on(d)?.record_event_on_device(event) }
+    }
+    unsafe fn query_event(&self, d: u32, event: RawEvent) -> Result<bool, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.query_event(event) }
     }
     unsafe fn synchronize_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.synchronize_event(event) }
     }
     unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration, DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.elapsed(start, end) }
     }
 
@@ -115,14 +119,14 @@ impl Driver for CudaDriver {
         self.on(d)?.allocate_managed(bytes)
     }
     unsafe fn free(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.free(ptr) }
     }
     fn allocate_pinned(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         self.on(d)?.allocate_pinned(bytes)
     }
     unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.free_pinned(ptr) }
     }
 
@@ -133,23 +137,23 @@ impl Driver for CudaDriver {
         self.on(d)?.create_pool()
     }
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.destroy_pool(pool) }
     }
     unsafe fn set_release_threshold(&self, d: u32, pool: RawPool, bytes: u64) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.set_release_threshold(pool, bytes) }
     }
     unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64, DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.release_threshold(pool) }
     }
     unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage, DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.pool_usage(pool) }
     }
     unsafe fn trim_pool(&self, d: u32, pool: RawPool, keep: usize) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.trim_pool(pool, keep) }
     }
     unsafe fn allocate_async(
@@ -159,11 +163,11 @@ impl Driver for CudaDriver {
         bytes: usize,
         stream: RawStream,
     ) -> Result<NonNull<u8>, DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.allocate_async(pool, bytes, stream) }
     }
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.free_async(ptr, stream) }
     }
 
@@ -174,19 +178,19 @@ impl Driver for CudaDriver {
         self.on(d)?.reserve_addresses(bytes)
     }
     unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.release_addresses(ptr, bytes) }
     }
     unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.map(ptr, bytes) }
     }
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.map_again(ptr, pieces) }
     }
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.unmap(ptr, bytes) }
     }
 
@@ -198,7 +202,7 @@ impl Driver for CudaDriver {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.copy_async(dst, src, bytes, stream) }
     }
     unsafe fn fill_async(
@@ -209,11 +213,11 @@ impl Driver for CudaDriver {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.fill_async(dst, value, bytes, stream) }
     }
     unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.write_value(at, value, stream) }
     }
 
@@ -225,15 +229,15 @@ impl Driver for CudaDriver {
         to: Location,
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.prefetch(ptr, bytes, to, stream) }
     }
     unsafe fn prefetch_batch(&self, d: u32, ranges: &[PrefetchRange], stream: RawStream) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.prefetch_batch(ranges, stream) }
     }
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.advise(ptr, bytes, advice) }
     }
     fn range_attributes(&self, d: u32, ptr: *const u8, bytes: usize) -> Result<RangeAttributes, DriverError> {
@@ -251,11 +255,11 @@ impl Driver for CudaDriver {
         self.on(d)?.load_module(ptx)
     }
     unsafe fn unload_module(&self, d: u32, module: RawModule) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.unload_module(module) }
     }
     unsafe fn function(&self, d: u32, module: RawModule, name: &str) -> Result<RawFunction, DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.function(module, name) }
     }
     unsafe fn launch(
@@ -266,7 +270,7 @@ impl Driver for CudaDriver {
         args: &[KernelArg],
         stream: RawStream,
     ) -> Result<(), DriverError> {
-        // SAFETY: this method has the same contract as the one that it calls.
+        // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.launch(function, config, args, stream) }
     }
     unsafe fn launch_host(&self, d: u32, _kernel: HostKernel, _stream: RawStream) -> Result<(), DriverError> {

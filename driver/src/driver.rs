@@ -34,11 +34,11 @@ use std::time::Duration;
 ///
 /// The `# Safety` sections use two terms:
 ///
-/// - A handle is *live* on device `d` if this driver returned it for `d` and it has not been destroyed. The default
-///   streams are always live.
+/// - A handle is *live* on device `d` if this driver returned the handle for `d` and the handle has not been destroyed.
+///   The default streams are always live.
 /// - A range is *usable until the stream has passed* an operation if two conditions hold until the stream has
-///   executed the operation: the memory stays allocated, and no other thread, stream or device uses it in a conflicting
-///   way.
+///   executed the operation: the memory stays allocated, and no other thread, stream or device makes a conflicting use
+///   of the memory.
 pub trait Driver: Debug + Send + Sync {
     /// Returns the number of devices. Their ordinals are `0..device_count`.
     fn device_count(&self) -> u32;
@@ -85,20 +85,29 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Creates an event (`cuEventCreate`). It records times only if `timing` is true.
     fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent, DriverError>;
-    /// Destroys an event (`cuEventDestroy`). Waits for it that were enqueued before remain in force.
+    /// Destroys an event (`cuEventDestroy`). Earlier enqueued waits for the event remain in force.
     ///
     /// # Safety
     ///
     /// `event` is live, and is not used afterwards.
     unsafe fn destroy_event(&self, d: u32, event: RawEvent) -> Result<(), DriverError>;
-    /// Records the event: it is reached when all work enqueued on `stream` so far is done (`cuEventRecord`). An event
-    /// of another device is rejected.
+    /// Records the event, which is reached when all work enqueued on `stream` so far is done (`cuEventRecord`). An
+    /// event of another device is rejected.
     ///
     /// # Safety
     ///
     /// `event` and `stream` are live on device `d`.
     unsafe fn record_event(&self, d: u32, event: RawEvent, stream: RawStream) -> Result<(), DriverError>;
-    /// Reports whether the last record of the event is reached (`cuEventQuery`). Returns true if it was never recorded.
+    /// Records the event: it is reached when all work enqueued on the device so far is done, on whichever stream
+    /// (`cuCtxRecordEvent`, CUDA 12.5). The streams may have been destroyed in the meantime, and their threads may have
+    /// ended. An event with timing or of another device is rejected.
+    ///
+    /// # Safety
+    ///
+    /// `event` is live on device `d`.
+    unsafe fn record_event_on_device(&self, d: u32, event: RawEvent) -> Result<(), DriverError>;
+    /// Reports whether the last record of the event is reached (`cuEventQuery`). Returns true if the event was never
+    /// recorded.
     ///
     /// # Safety
     ///
@@ -125,7 +134,7 @@ pub trait Driver: Debug + Send + Sync {
     /// memory.
     fn allocate_managed(&self, d: u32, bytes: usize) -> Result<NonNull<u8>, DriverError>;
     /// Frees memory that [`allocate_device`](Self::allocate_device) or [`allocate_managed`](Self::allocate_managed)
-    /// returned, after waiting for the enqueued work that uses it (`cuMemFree`).
+    /// returned, after waiting for enqueued work that uses the memory (`cuMemFree`).
     ///
     /// # Safety
     ///
@@ -153,7 +162,7 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// # Safety
     ///
-    /// `pool` is live on device `d`, and no memory is allocated from it afterwards.
+    /// `pool` is live on device `d`, and no memory is allocated from this pool afterwards.
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<(), DriverError>;
     /// Sets the bytes of reserved memory that the pool keeps at a synchronization (`cuMemPoolSetAttribute`,
     /// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`).
@@ -199,7 +208,7 @@ pub trait Driver: Debug + Send + Sync {
     /// # Safety
     ///
     /// `ptr` was returned by [`allocate_async`](Self::allocate_async) and not freed. `stream` is live on device `d`,
-    /// and all uses of the memory come before this point of it.
+    /// and all uses of the memory come before this point of the stream.
     unsafe fn free_async(&self, d: u32, ptr: NonNull<u8>, stream: RawStream) -> Result<(), DriverError>;
 
     /// Returns the granularity of mappings in bytes (`cuMemGetAllocationGranularity`). Refused on a device without
@@ -215,22 +224,22 @@ pub trait Driver: Debug + Send + Sync {
     /// The range is what one call of [`reserve_addresses`](Self::reserve_addresses) returned, and nothing is mapped in
     /// it.
     unsafe fn release_addresses(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
-    /// Allocates device memory and maps it at reserved addresses, accessible to device `d` only (`cuMemCreate`,
-    /// `cuMemMap`, `cuMemSetAccess`). `ptr` and `bytes` are multiples of the granularity. If the call fails, it maps
+    /// Allocates device memory and maps the memory at reserved addresses, accessible to device `d` only (`cuMemCreate`,
+    /// `cuMemMap`, `cuMemSetAccess`). `ptr` and `bytes` are multiples of the granularity. A failed call maps
     /// nothing.
     ///
     /// # Safety
     ///
-    /// The range lies in reserved addresses of device `d`, and nothing is mapped in it.
+    /// The range lies in reserved addresses of device `d`, and nothing is mapped in the range.
     unsafe fn map(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
     /// Maps memory that is mapped already at further reserved addresses (`cuMemRetainAllocationHandle`, `cuMemMap`,
     /// `cuMemSetAccess`). The pieces follow one another from `ptr` on. Each piece is the address and the bytes of one
-    /// whole call of [`map`](Self::map). If the call fails, it maps nothing.
+    /// whole call of [`map`](Self::map). A failed call maps nothing.
     ///
     /// # Safety
     ///
     /// Each piece is mapped, and is what one call of `map` mapped. The target range lies in reserved addresses of
-    /// device `d`, and nothing is mapped in it.
+    /// device `d`, and nothing is mapped in the range.
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError>;
     /// Removes mappings (`cuMemUnmap`). The range covers one or more whole calls of [`map`](Self::map), or one or more
     /// whole pieces of [`map_again`](Self::map_again). Unmapping a range of `map` frees its memory; the further
@@ -273,7 +282,7 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// # Safety
     ///
-    /// `stream` is live on device `d`. The word is aligned. It stays allocated, and nothing else writes it, until the
+    /// `stream` is live on device `d`. The word is aligned, stays allocated, and is written by nothing else until the
     /// stream has passed the write.
     unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError>;
 
@@ -312,13 +321,13 @@ pub trait Driver: Debug + Send + Sync {
     /// Returns the type and the device of the memory that a pointer points to (`cuPointerGetAttributes`). Rejects
     /// memory that the driver does not know.
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo, DriverError>;
-    /// Announces that the host is about to access a range: to read it or, if `write` is true, to write it. The caller
+    /// Announces that the host is about to read a range or, if `write` is true, to write a range. The caller
     /// has waited for the work that must come before. The NVIDIA driver needs no such call, because pages migrate when
     /// the host touches them. A simulated device migrates the pages here, and rejects an access that would crash a real
     /// process.
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<(), DriverError>;
 
-    /// Compiles PTX and loads it as a module (`cuModuleLoadDataEx`). Refused on a simulated device.
+    /// Compiles PTX and loads the result as a module (`cuModuleLoadDataEx`). Refused on a simulated device.
     fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError>;
     /// Unloads a module (`cuModuleUnload`).
     ///
@@ -349,8 +358,8 @@ pub trait Driver: Debug + Send + Sync {
         args: &[KernelArg],
         stream: RawStream,
     ) -> Result<(), DriverError>;
-    /// Enqueues a host kernel: Rust code that the simulated device runs on the host when the stream reaches it. Refused
-    /// on a real device.
+    /// Enqueues a host kernel: Rust code that the simulated device runs on the host when the stream reaches the kernel.
+    /// Refused on a real device.
     ///
     /// # Safety
     ///

@@ -88,6 +88,17 @@ pub enum DriverError {
 
 impl DriverError {
     /// Returns the driver's code, or `None` if no driver returned one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+    ///
+    /// let error = DriverError::host_out_of_memory(DeviceId::cuda(0));
+    /// assert_eq!(error.code(), Some(CudaErrorCode::OUT_OF_MEMORY));
+    /// let error = DriverError::NoSuchDevice { ordinal: 3, count: 1 };
+    /// assert_eq!(error.code(), None); // the library checked the ordinal, and made no driver call
+    /// ```
     pub fn code(&self) -> Option<CudaErrorCode> {
         match self {
             Self::NoDriver { code, .. } => *code,
@@ -97,6 +108,15 @@ impl DriverError {
     }
 
     /// Returns the device that the error is about, or `None` if it is about none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{DeviceId, DriverError};
+    ///
+    /// let error = DriverError::NotSupported { what: "managed memory", device: DeviceId::cuda(1) };
+    /// assert_eq!(error.device(), Some(DeviceId::cuda(1)));
+    /// ```
     pub fn device(&self) -> Option<DeviceId> {
         match self {
             Self::Call { device, .. }
@@ -113,6 +133,16 @@ impl DriverError {
     }
 
     /// Reports whether the driver returned `CUDA_ERROR_OUT_OF_MEMORY`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+    ///
+    /// let failed = |code| DriverError::Call { call: "cuMemAlloc", device: DeviceId::cuda(0), code };
+    /// assert!(failed(CudaErrorCode::OUT_OF_MEMORY).is_out_of_memory());
+    /// assert!(!failed(CudaErrorCode::INVALID_VALUE).is_out_of_memory());
+    /// ```
     pub fn is_out_of_memory(&self) -> bool {
         self.code() == Some(CudaErrorCode::OUT_OF_MEMORY)
     }

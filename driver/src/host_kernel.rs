@@ -122,6 +122,16 @@ impl HostKernel {
     /// # Panics
     ///
     /// Panics if no range was declared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{HostKernel, Pattern};
+    ///
+    /// let one_byte_a_page = Pattern::Strided { stride: 4096 };
+    /// let kernel = HostKernel::new("scan", |_| {}).reads(0x10_0000, 1 << 20).in_order(one_byte_a_page.clone());
+    /// assert_eq!(kernel.accesses[0].pattern, one_byte_a_page);
+    /// ```
     pub fn in_order(mut self, pattern: Pattern) -> Self {
         self.accesses.last_mut().expect("a range is declared before its order").pattern = pattern;
         self
@@ -130,6 +140,15 @@ impl HostKernel {
     /// Sets the number of page faults that the kernel's threads can have outstanding at a time. The driver serves
     /// outstanding faults together, at most one batch at a time. The default is 1: each fault is served before the next
     /// one happens.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::HostKernel;
+    ///
+    /// let kernel = HostKernel::new("scan", |_| {}).reads(0x10_0000, 1 << 20).in_flight(256);
+    /// assert_eq!(kernel.in_flight, 256);
+    /// ```
     pub fn in_flight(mut self, threads: usize) -> Self {
         self.in_flight = threads;
         self
@@ -174,6 +193,18 @@ impl<'a> KernelMemory<'a> {
     ///
     /// Panics if there is no such range, if it was declared with [`HostKernel::writes`], or if it is not a whole number
     /// of aligned values of type `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{HostKernel, KernelMemory};
+    ///
+    /// let input = [1_u32, 2, 3];
+    /// let kernel = HostKernel::new("sum", |_| {}).reads(input.as_ptr() as u64, 12);
+    /// // SAFETY: the range is valid and initialized, and nothing writes it.
+    /// let memory = unsafe { KernelMemory::new(&kernel.accesses) };
+    /// assert_eq!(memory.read::<u32>(0), [1, 2, 3]);
+    /// ```
     pub fn read<T: Pod>(&self, index: usize) -> &'a [T] {
         let access = self.declared(index, AccessMode::Read);
         // SAFETY: the contract of `new` makes the range valid. Only written ranges are returned as mutable, and no
@@ -188,6 +219,18 @@ impl<'a> KernelMemory<'a> {
     ///
     /// Panics if there is no such range, if it was declared with [`HostKernel::reads`] or was taken before, if it is
     /// not a whole number of aligned values of type `T`, or if `index` is 64 or more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{HostKernel, KernelMemory};
+    ///
+    /// let mut output = [0_u32; 3];
+    /// let kernel = HostKernel::new("fill", |_| {}).writes(output.as_mut_ptr() as u64, 12);
+    /// // SAFETY: the range is valid and initialized, and nothing else uses it before the assertion.
+    /// unsafe { KernelMemory::new(&kernel.accesses) }.write::<u32>(0).fill(7);
+    /// assert_eq!(output, [7; 3]);
+    /// ```
     pub fn write<T: Pod>(&self, index: usize) -> &'a mut [T] {
         let access = self.declared(index, AccessMode::Write);
         let bit = 1_u64.checked_shl(index as u32).expect("a host kernel writes to its first 64 ranges only");

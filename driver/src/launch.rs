@@ -18,6 +18,15 @@ pub struct LaunchConfig {
 impl LaunchConfig {
     /// Creates a configuration of `grid` blocks with `block` threads each, in x, y and z, without dynamic shared
     /// memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::LaunchConfig;
+    ///
+    /// let tiles = LaunchConfig::new((16, 16, 1), (32, 8, 1)).shared_bytes(4096);
+    /// assert_eq!((tiles.grid, tiles.block, tiles.shared_bytes), ((16, 16, 1), (32, 8, 1), 4096));
+    /// ```
     pub const fn new(grid: (u32, u32, u32), block: (u32, u32, u32)) -> Self {
         Self { grid, block, shared_bytes: 0 }
     }
@@ -49,6 +58,16 @@ impl LaunchConfig {
 }
 
 /// One argument of a kernel, of up to 16 bytes.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::KernelArg;
+///
+/// let (addr, count, factor) = (0x10_0000_u64, 1000_u32, 0.5_f32);
+/// let arguments = [KernelArg::new(addr), KernelArg::new(count), KernelArg::new(factor)];
+/// assert_eq!(arguments.len(), 3); // in the order of the kernel's parameters
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(16))]
 pub struct KernelArg([u8; 16]);

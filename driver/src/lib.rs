@@ -4,6 +4,9 @@
 //! plain handles. The trait has two implementations: `cuda` in this crate (feature `cuda`), and the simulated machine
 //! of the crate `cumem-sim`. Applications use the crate `cumem`, which re-exports the types that they need.
 //!
+//! The examples here name `cumem_driver`. In a program that depends on `cumem`, write `cumem::kernel` for kernels,
+//! `cumem::error` for errors, and `cumem` for `DeviceId` and `Location`.
+//!
 //! # Files
 //!
 //! | file | what it contains |

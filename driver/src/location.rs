@@ -5,6 +5,17 @@ use std::fmt;
 /// The id of a device: of a GPU, or of a simulated device.
 ///
 /// Devices of two simulators never have the same id, so code can detect objects of different machines by comparing ids.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::DeviceId;
+///
+/// let (gpu, simulated) = (DeviceId::cuda(1), DeviceId::simulated(1, 0));
+/// assert_eq!([gpu.to_string(), simulated.to_string()], ["cuda:1", "sim:0"]);
+/// assert!(simulated.is_simulated() && !gpu.same_machine(simulated));
+/// assert_eq!(gpu.sibling(0), DeviceId::cuda(0));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId {
     machine: u32,
@@ -61,6 +72,16 @@ impl fmt::Debug for DeviceId {
 }
 
 /// A place where pages of managed memory can be (`CUmemLocation`).
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{DeviceId, Location};
+///
+/// let target: Location = DeviceId::cuda(0).into();
+/// assert_eq!(target, Location::Device(DeviceId::cuda(0)));
+/// assert_eq!(target.to_string(), "cuda:0");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Location {

@@ -110,6 +110,17 @@ impl Movement {
 }
 
 /// The locations of the pages of a range.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{DeviceId, Location, Residency};
+///
+/// // Of 3 MiB, one is on the host, one on the device, and one was never accessed.
+/// let device = DeviceId::cuda(0);
+/// let pages = Residency::new(vec![(Location::Host, 1 << 20), (device.into(), 1 << 20)], 1 << 20);
+/// assert_eq!([pages.on(Location::Host), pages.on(device), pages.nowhere()], [1 << 20; 3]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Residency {
     at: Vec<(Location, u64)>,

@@ -170,6 +170,16 @@ impl OwnedEvent {
         unsafe { self.device.driver.record_event(self.device.d, self.raw, stream) }
     }
 
+    /// Records the event at the end of all work enqueued on the device so far, on whichever stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::MissingSymbol`] for a driver before CUDA 12.5, or the driver's error.
+    pub fn record_on_device(&self) -> Result<(), DriverError> {
+        // SAFETY: the event is live.
+        unsafe { self.device.driver.record_event_on_device(self.device.d, self.raw) }
+    }
+
     /// Makes work that is enqueued on `stream` from now on wait for the last record.
     ///
     /// # Errors

@@ -20,12 +20,34 @@ pub struct RangeAttributes {
 
 impl RangeAttributes {
     /// Reports whether both have the same advice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{Location, RangeAttributes};
+    ///
+    /// let mut prefetched = RangeAttributes::default();
+    /// prefetched.last_prefetch_location = Some(Location::Host);
+    /// assert!(prefetched.advises_as(&RangeAttributes::default())); // a prefetch is no advice
+    /// ```
     pub fn advises_as(&self, other: &Self) -> bool {
         (self.read_mostly, self.preferred_location, &self.accessed_by)
             == (other.read_mostly, other.preferred_location, &other.accessed_by)
     }
 
     /// Returns the advice that undoes `advice` on a range that had these attributes before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::{Advice, Location, RangeAttributes};
+    ///
+    /// let mut before = RangeAttributes::default();
+    /// assert_eq!(before.restoring(Advice::SetReadMostly), Advice::UnsetReadMostly);
+    /// before.preferred_location = Some(Location::Host);
+    /// let undo = before.restoring(Advice::UnsetPreferredLocation);
+    /// assert_eq!(undo, Advice::SetPreferredLocation(Location::Host));
+    /// ```
     pub fn restoring(&self, advice: Advice) -> Advice {
         match advice {
             Advice::SetReadMostly | Advice::UnsetReadMostly => match self.read_mostly {

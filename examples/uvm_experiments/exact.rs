@@ -133,7 +133,7 @@ fn policy() -> Outcome<Experiment> {
     let kept = told(0..BLOCK)?.last_prefetch_location == Some(rig.here());
     let mixed = told(0..2 * BLOCK)?.last_prefetch_location.is_none();
     Ok(exact(4, DRIVER)
-        .row("cases of where a page goes that are right, of 12", 12.0, right as f64)
+        .row("pages that migrate to the documented place, of 12 cases", 12.0, right as f64)
         .row("the last prefetch location is what was asked, not where pages are", 1.0, f64::from(kept))
         .row("and none where a range is mixed", 1.0, f64::from(mixed)))
 }
@@ -158,7 +158,7 @@ fn victims() -> Outcome<Experiment> {
     rig.prefetch(&buffer, part(6), rig.here())?;
     let hit_goes = !there(0) && there(1);
     Ok(exact(5, DRIVER)
-        .row("a chunk without pages goes first", 1.0, f64::from(unused_first))
+        .row("a chunk without pages is evicted first", 1.0, f64::from(unused_first))
         .row("then a discarded one, without a copy", 1.0, f64::from(discarded_next))
         .row("then the one used longest ago: a hit does not refresh, a prefetch does", 1.0, f64::from(hit_goes)))
 }

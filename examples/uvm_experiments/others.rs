@@ -112,7 +112,7 @@ fn oversubscribed(pages: usize, passes: usize, percent: usize) -> Outcome<(f64, 
 }
 
 fn cliff() -> Outcome<Experiment> {
-    let why = "the logs do not say how often the program goes over its data, in which order";
+    let why = "the logs do not record how often, and in which order, the program reads its data";
     let mut experiment = Experiment::new(16, Basis::Blind, 30.0, LOGS);
     for (percent, ratio, written) in [(110, 4.7, 56.0), (125, 5.6, 76.0)] {
         let (streaming, _) = oversubscribed(6785, 1, percent)?;

@@ -96,7 +96,7 @@ impl Rig {
         self.simulator().pass_time(Duration::from_millis(1));
     }
 
-    /// Virtual microseconds of a copy from page-locked memory to the device and, if `back`, of one back.
+    /// Virtual microseconds of a copy from pinned memory to the device and, if `back`, of one back.
     pub(crate) fn explicit(&self, bytes: usize, back: bool) -> Outcome<f64> {
         let mut device = Buffer::<u8, _>::zeroed(bytes, &self.stream, CudaResource::new(&self.device))?;
         let mut pinned = Buffer::<u8, _>::zeroed(bytes, &self.stream, PinnedResource::new(&self.device))?;

@@ -5,7 +5,7 @@ use super::events::EventState;
 use super::handles::Key;
 use super::injection::FaultCall;
 use super::memory::AllocationKind;
-use super::operation::Action;
+use super::operation::{Action, StreamPoint};
 use super::pools::DriverPool;
 use super::profile::Profile;
 use super::races::{AccessKind, used_range};
@@ -17,6 +17,7 @@ use cumem_driver::{
     KernelArg, LaunchConfig, Location, MemoryInfo, MemoryType, Model, PointerInfo, PrefetchRange, RangeAttributes,
     RawEvent, RawFunction, RawModule, RawPool, RawStream,
 };
+use smallvec::{SmallVec, smallvec};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -142,16 +143,15 @@ impl Driver for Simulator {
         let mut state = self.machine().begin_call(d, FaultCall::WaitEvent, call, |p| ns(p.call_wait))?;
         let key = state.stream(d, stream, call)?;
         let (event, found) = state.event(d, event, call)?;
-        if let Some(point) = found.point {
-            state.race_event_waited(Some(key), event);
-            state.enqueue_wait(key, point);
-        }
+        let points = found.points.clone();
+        state.race_event_waited(Some(key), event);
+        points.into_iter().for_each(|point| state.enqueue_wait(key, point));
         Ok(())
     }
 
     fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent> {
         let mut state = self.machine().begin_call(d, FaultCall::CreateEvent, "cuEventCreate", |p| ns(p.call_event))?;
-        let event = EventState { device: d, timing, point: None, reached: None };
+        let event = EventState { device: d, timing, points: SmallVec::new(), reached: None };
         Ok(RawEvent(state.events.insert(event).handle()))
     }
 
@@ -179,8 +179,22 @@ impl Driver for Simulator {
             point = state.enqueue(stream, ready, call, Action::Record(key));
         }
         let found = state.event(d, event, call)?.1;
-        (found.point, found.reached) = (Some(point), None);
+        (found.points, found.reached) = (smallvec![point], None);
         state.race_event_recorded(key, stream);
+        Ok(())
+    }
+
+    unsafe fn record_event_on_device(&self, d: u32, event: RawEvent) -> Result<()> {
+        let call = "cuCtxRecordEvent";
+        let mut state = self.machine().begin_call(d, FaultCall::RecordEvent, call, |p| ns(p.call_record))?;
+        let (key, found) = state.event(d, event, call)?;
+        if found.device != d || found.timing {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
+        }
+        let busy = state.streams.iter().filter(|(_, stream)| stream.device == d && !stream.is_idle());
+        let points = busy.map(|(stream, busy)| StreamPoint { stream, seq: busy.submitted }).collect();
+        state.event(d, event, call)?.1.points = points;
+        state.race_event_recorded_on_device(key, d);
         Ok(())
     }
 
@@ -188,7 +202,8 @@ impl Driver for Simulator {
         let call = "cuEventQuery";
         let mut state = self.machine().begin_query(d, call)?;
         let (event, found) = state.event(d, event, call)?;
-        let done = found.point.is_none_or(|point| state.streams.passed(point));
+        let points = found.points.clone();
+        let done = points.into_iter().all(|point| state.streams.passed(point));
         if done {
             state.race_event_waited(None, event);
         }
@@ -200,9 +215,12 @@ impl Driver for Simulator {
         let (call, machine) = ("cuEventSynchronize", self.machine());
         let mut state = machine.begin_call(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
         let (event, found) = state.event(d, event, call)?;
-        let Some(point) = found.point else { return Ok(()) };
+        let points = found.points.clone();
         state.race_event_waited(None, event);
-        machine.wait(state, d, Until::Point(point)).map(drop)
+        for point in points {
+            state = machine.wait(state, d, Until::Point(point))?;
+        }
+        Ok(())
     }
 
     unsafe fn elapsed(&self, d: u32, start: RawEvent, end: RawEvent) -> Result<Duration> {
@@ -211,7 +229,7 @@ impl Driver for Simulator {
         let mut times = [0; 2];
         for (time, event) in times.iter_mut().zip([start, end]) {
             let event = state.event(d, event, call)?.1;
-            let (unusable, reached) = (!event.timing || event.point.is_none(), event.reached);
+            let (unusable, reached) = (!event.timing || event.points.is_empty(), event.reached);
             if unusable {
                 return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
             }

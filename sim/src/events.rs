@@ -2,14 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::operation::StreamPoint;
+use smallvec::SmallVec;
 
 /// The state of an event.
 #[derive(Debug)]
 pub(super) struct EventState {
     pub(super) device: u32,
     pub(super) timing: bool,
-    /// The point that was recorded last. An event without one is complete.
-    pub(super) point: Option<StreamPoint>,
+    /// The points that were recorded last: one of a stream, or one of each busy stream of the device. An event without
+    /// a point is complete.
+    pub(super) points: SmallVec<[StreamPoint; 1]>,
     /// Virtual time at which the point was reached, for events with timing.
     pub(super) reached: Option<u64>,
 }

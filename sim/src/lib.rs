@@ -6,6 +6,8 @@
 //! and a copy whose pinned source is reused too early copies the wrong bytes. The same program takes the same virtual
 //! time and produces the same bytes in every run.
 //!
+//! The examples here name `cumem_sim`. In a program that depends on `cumem`, write `cumem::sim` instead.
+//!
 //! # Files
 //!
 //! Data comes before the behaviour that works on it: no two files import each other, not even through others.

@@ -116,7 +116,7 @@ impl MachineState {
                     let (event, time) = (*event, self.time);
                     let point = StreamPoint { stream: key, seq: stream.completed + 1 };
                     // An event that was recorded again since ignores this record.
-                    if let Some(event) = self.events.get_mut(event).filter(|event| event.point == Some(point)) {
+                    if let Some(event) = self.events.get_mut(event).filter(|event| event.points[..] == [point]) {
                         event.reached = Some(time);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Automatic prefetch of a buffer, and the declared uses that it learns from.
+//! Automatic prefetch of a buffer, and the declared uses that teach the predictor.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
@@ -11,14 +11,15 @@ use bytemuck::Pod;
 use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Turns automatic prefetch on for this buffer. If it is on already, it starts anew with these options.
+    /// Turns automatic prefetch on for this buffer. If automatic prefetch is on already, the call starts
+    /// anew with these options.
     ///
-    /// Automatic prefetch predicts which elements the device uses next. It learns from [declared
-    /// uses](Self::device_use), from prefetches of the buffer, and from host guards. It prefetches the predicted
-    /// elements to the buffer's device on a separate stream. Elements of a declared use that were not predicted are
-    /// prefetched when the use is declared. On a simulated device, automatic prefetch also learns from the page faults
-    /// of work that was not declared, or that was [declared sparse](Self::sparse_device_use). A GPU's driver does not
-    /// report which pages fault.
+    /// Automatic prefetch predicts which elements the device uses next. The prediction learns from [declared
+    /// uses](Self::device_use), from prefetches of the buffer, and from host guards. The library prefetches the
+    /// predicted elements to the buffer's device on a separate stream. Elements of a declared use that were not
+    /// predicted are prefetched when the use is declared. On a simulated device, automatic prefetch also learns from
+    /// the page faults of work that was not declared, or that was [declared sparse](Self::sparse_device_use). A GPU's
+    /// driver does not report which pages fault.
     ///
     /// If the buffer's stack has an [`AutoPrefetchState`](crate::unified::AutoPrefetchState), automatic prefetch is on
     /// from the start.
@@ -60,7 +61,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(HintOutcome::Applied)
     }
 
-    /// Turns automatic prefetch off and returns its report, or `None` if it was off.
+    /// Turns automatic prefetch off. Returns the report, or `None` if automatic prefetch was off.
     ///
     /// # Examples
     ///
@@ -81,7 +82,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.auto.take().map(|auto| auto.report())
     }
 
-    /// Returns the figures of automatic prefetch so far, or `None` if it is off.
+    /// Returns the figures of automatic prefetch so far, or `None` while automatic prefetch is off.
     ///
     /// # Examples
     ///
@@ -108,13 +109,13 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     /// Declares that work on the buffer's stream is about to use all of these elements. The caller enqueues that work
-    /// while it holds the returned [`DeviceUse`]. If [automatic prefetch](Self::auto_prefetch) is on, dropping the
+    /// while holding the returned [`DeviceUse`]. If [automatic prefetch](Self::auto_prefetch) is on, dropping the
     /// `DeviceUse` prefetches the elements that are predicted next.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::OutOfRange`] if `elements` is not within the length, and the driver's error if it rejects
-    /// a prefetch.
+    /// Returns [`DeviceError::OutOfRange`] if `elements` is not within the length, and the driver's error if a prefetch
+    /// fails.
     ///
     /// # Examples
     ///
@@ -143,8 +144,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     /// Declares that work on the buffer's stream is about to use some of these elements, but not which. Automatic
-    /// prefetch learns nothing from such a use, unless page faults show which elements it was. It prefetches nothing
-    /// for the use, because all elements would be more than the work needs.
+    /// prefetch learns nothing from such a use, unless page faults show which elements were used. Nothing is
+    /// prefetched for the use, because all elements would be more than the work needs.
     ///
     /// # Errors
     ///

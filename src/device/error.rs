@@ -88,6 +88,17 @@ pub enum DeviceError {
 
 impl DeviceError {
     /// Returns the driver's error, or `None` if this library refused the operation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::{DeviceError, DeviceId, DriverError};
+    ///
+    /// let failed = DriverError::NotSupported { what: "managed memory", device: DeviceId::cuda(0) };
+    /// assert_eq!(DeviceError::from(failed.clone()).driver(), Some(&failed));
+    /// let refused = DeviceError::WrongThread { device: DeviceId::cuda(0) };
+    /// assert_eq!(refused.driver(), None); // this library refused the operation
+    /// ```
     pub fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::Driver(error) => Some(error),
@@ -96,6 +107,17 @@ impl DeviceError {
     }
 
     /// Returns the driver's error code, or `None` if no driver returned one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::error::CudaErrorCode;
+    /// use cumem::{DeviceError, DeviceId, DriverError};
+    ///
+    /// let error = DeviceError::from(DriverError::host_out_of_memory(DeviceId::cuda(0)));
+    /// assert_eq!(error.code(), Some(CudaErrorCode::OUT_OF_MEMORY));
+    /// assert!(error.is_out_of_memory());
+    /// ```
     pub fn code(&self) -> Option<CudaErrorCode> {
         self.driver()?.code()
     }
@@ -117,6 +139,15 @@ impl DeviceError {
     }
 
     /// Returns the error with all its causes in one line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::{DeviceError, DeviceId};
+    ///
+    /// let error = DeviceError::WrongThread { device: DeviceId::cuda(0) };
+    /// assert_eq!(error.report().to_string(), error.to_string()); // the error has no further cause
+    /// ```
     pub fn report(&self) -> ErrorReport<'_> {
         ErrorReport::of(self)
     }

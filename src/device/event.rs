@@ -39,6 +39,20 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Event};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let event = Event::new(&device)?;
+    /// assert!(event.is_done()?); // never recorded
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, false)
     }
@@ -48,6 +62,23 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let event = Event::with_timing(&device)?;
+    /// event.record(&stream)?;
+    /// event.synchronize()?;
+    /// assert!(event.elapsed_since(&event)?.is_zero());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_timing(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, true)
     }
@@ -61,11 +92,61 @@ impl Event {
         &self.device
     }
 
+    /// Records the event: it is done when all work enqueued on the device so far is done, on whichever stream
+    /// (`cuCtxRecordEvent`). Unlike [`record`](Self::record), this needs no stream: the streams may have been destroyed
+    /// in the meantime, and their threads may have ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::MissingSymbol`] for a driver before CUDA 12.5, or the driver's error. The driver refuses
+    /// the call while any stream of the device is captured into a graph. The simulator refuses an event with timing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// let event = Event::new(&device)?;
+    /// event.record_on_device()?;
+    /// assert!(!event.is_done()?);
+    /// event.synchronize()?;
+    /// assert!(stream.is_idle()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record_on_device(&self) -> Result<(), DriverError> {
+        self.owned.record_on_device()
+    }
+
     /// Reports whether the recorded work is done, without waiting.
     ///
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// let zeroed = Event::new(&device)?;
+    /// zeroed.record(&stream)?;
+    /// assert!(!zeroed.is_done()?); // the device still fills the buffer
+    /// stream.synchronize()?;
+    /// assert!(zeroed.is_done()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_done(&self) -> Result<bool, DriverError> {
         self.owned.is_done()
     }
@@ -75,6 +156,24 @@ impl Event {
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Event, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// let zeroed = Event::new(&device)?;
+    /// zeroed.record(&stream)?;
+    /// zeroed.synchronize()?; // waits for the fill, but not for work that was enqueued later
+    /// assert!(zeroed.is_done()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn synchronize(&self) -> Result<(), DriverError> {
         self.owned.synchronize()
     }

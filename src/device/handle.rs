@@ -1,6 +1,7 @@
 //! [`Device`]: a shared handle to a GPU or a simulated device.
 
 use super::error::DeviceError;
+use super::fallback_notice;
 use super::host_gate::HostGate;
 use super::machine::Machine;
 use super::notice::{Interest, LeafMemory, Notice};
@@ -129,9 +130,11 @@ impl Device {
         Self::of_driver(RawDevice::new(Arc::new(simulator.clone()), ordinal)?, Some(simulator))
     }
 
-    /// Opens the first GPU, or creates a simulated device if this machine has no usable driver. In the second case the
-    /// function writes the simulated device and the reason to standard error, because the figures of a simulated device
-    /// are not those of a GPU.
+    /// Opens the first GPU, or creates a simulated device if this machine has no usable driver.
+    ///
+    /// In the second case the function reports the simulated device and the reason, because the figures of a simulated
+    /// device are not those of a GPU. The report is a warning event if a `tracing` subscriber accepts warnings of this
+    /// library. Otherwise the report is a line on standard error.
     ///
     /// # Errors
     ///
@@ -148,8 +151,9 @@ impl Device {
         match Self::open(0) {
             Err(DriverError::NoDriver { reason, .. }) => {
                 let device = Self::simulated(Profile::default()).expect("the default profile is sound");
-                tracing::warn!(%reason, device = %device, "no CUDA driver: using a simulated device");
-                eprintln!("cumem: using {device}, because there is no CUDA driver: {reason}");
+                if let Some(line) = fallback_notice::report(&device, &reason) {
+                    eprintln!("{line}");
+                }
                 Ok(device)
             }
             opened => opened,
@@ -240,6 +244,19 @@ impl Device {
     }
 
     /// Reports whether the device is simulated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::Device;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// assert!(device.is_simulated());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn is_simulated(&self) -> bool {
         self.id().is_simulated()

@@ -98,7 +98,7 @@ mod tests {
     const HERE: DeviceId = DeviceId::cuda(0);
 
     #[test]
-    fn the_host_waits_for_whoever_is_passing() {
+    fn the_host_waits_for_the_thread_that_enqueues() {
         let (gate, enqueued) = (&HostGate::default(), &AtomicBool::new(false));
         let (inside, entered) = mpsc::channel();
         let (go, gone) = mpsc::channel();

@@ -4,16 +4,17 @@ use super::error::DeviceError;
 use super::event::Event;
 use super::handle::Device;
 use super::host_gate::Closed;
-use super::machine::Machine;
+use super::interned::{Recent, Registry};
 use super::module::Function;
 use super::notice::{Interest, Notice};
+use super::stream_ids::{Ended, LegacyIds, PerThreadIds, StreamId};
 use cumem_driver::call_site::CallSite;
 use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DeviceId, DriverError, HostKernel, KernelArg, LaunchConfig, RawStream};
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 /// An ordered queue of work on a device.
@@ -48,6 +49,8 @@ struct Inner {
     device_id: DeviceId,
     origin: Origin,
     device: Device,
+    /// How many of the handles only keep the stream ([`KeptStream`](super::kept_stream::KeptStream)).
+    kept: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -55,71 +58,13 @@ enum Origin {
     /// A stream that this library created and destroys with the last handle.
     Owned(#[expect(dead_code, reason = "only dropped")] OwnedStream),
     Legacy,
-    PerThread(ThreadId),
+    PerThread(ThreadId, Ended),
+    /// A stream of other code, which may destroy it once no user has a handle.
     Foreign,
 }
 
-/// A number that identifies a stream within the process. It is never reused, while the driver reuses its handles.
-///
-/// # Examples
-///
-/// ```
-/// use cumem::sim::Profile;
-/// use cumem::{Device, Stream};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let device = Device::simulated(Profile::default())?;
-/// let (stream, other) = (Stream::new(&device)?, Stream::new(&device)?);
-/// assert_eq!(stream.id(), stream.clone().id());
-/// assert_ne!(stream.id(), other.id());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(u64);
-
-impl StreamId {
-    fn unique() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Returns the number.
-    #[inline]
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
-}
-
-/// The ids of the legacy default streams of a machine, by device.
-struct LegacyIds(Box<[OnceLock<StreamId>]>);
-
-impl LegacyIds {
-    fn new(devices: usize) -> Self {
-        Self((0..devices).map(|_| OnceLock::new()).collect())
-    }
-}
-
 thread_local! {
-    static PER_THREAD_IDS: RefCell<PerThreadIds> = const { RefCell::new(PerThreadIds(Vec::new())) };
-}
-
-/// The ids of the per-thread default streams of one thread, by machine and device.
-struct PerThreadIds(Vec<(Weak<Machine>, u32, StreamId)>);
-
-impl PerThreadIds {
-    fn of(&mut self, device: &Device) -> StreamId {
-        let known = |(machine, ordinal, _): &&(Weak<Machine>, u32, _)| {
-            std::ptr::eq(machine.as_ptr(), Arc::as_ptr(device.machine())) && *ordinal == device.ordinal()
-        };
-        if let Some((.., id)) = self.0.iter().find(known) {
-            return *id;
-        }
-        self.0.retain(|(machine, ..)| machine.strong_count() > 0);
-        let id = StreamId::unique();
-        self.0.push((Arc::downgrade(device.machine()), device.ordinal(), id));
-        id
-    }
+    static RECENT: RefCell<Recent<Inner>> = const { RefCell::new(Recent::new()) };
 }
 
 impl Stream {
@@ -149,9 +94,10 @@ impl Stream {
 
     /// Returns the legacy default stream of the device (`CU_STREAM_LEGACY`).
     pub fn legacy_default(device: &Device) -> Self {
-        let ids = device.machine().slots().get(|| LegacyIds::new(device.machine().devices()));
-        let id = *ids.0[device.ordinal() as usize].get_or_init(StreamId::unique);
-        Self::assemble(device, RawStream::LEGACY, id, Origin::Legacy)
+        Self::recent(device, RawStream::LEGACY).unwrap_or_else(|| {
+            let stream = Self::assemble(device, RawStream::LEGACY, LegacyIds::of(device), Origin::Legacy);
+            stream.remembered()
+        })
     }
 
     /// Returns the calling thread's default stream (`CU_STREAM_PER_THREAD`).
@@ -175,23 +121,30 @@ impl Stream {
     /// # }
     /// ```
     pub fn per_thread_default(device: &Device) -> Self {
-        let id = PER_THREAD_IDS.try_with(|ids| ids.borrow_mut().of(device));
-        // While the thread ends, its table may already be dropped. A new number is correct then, because the thread can
-        // no longer compare it with an earlier one.
-        let id = id.unwrap_or_else(|_| StreamId::unique());
-        let origin = Origin::PerThread(thread::current().id());
-        Self::assemble(device, RawStream::PER_THREAD, id, origin)
+        Self::recent(device, RawStream::PER_THREAD).unwrap_or_else(|| {
+            let (id, ended) = PerThreadIds::current(device);
+            let origin = Origin::PerThread(thread::current().id(), ended);
+            Self::assemble(device, RawStream::PER_THREAD, id, origin).remembered()
+        })
     }
 
     /// Returns a handle to a stream that other code created, such as the CUDA runtime, from its `CUstream`. This
     /// library never destroys that stream. The handles 0, 1 and 2 refer to the default streams.
     ///
+    /// All results for one handle are the same stream, with one [`id`](Self::id), as long as one of them exists or a
+    /// pool has memory of the stream. A program may therefore call this function at each allocation and free, and keep
+    /// no result: that costs a few nanoseconds.
+    ///
+    /// A pool may still have memory of a stream that its owner has destroyed. The pool never uses the handle of such a
+    /// stream. Before another stream gets the memory, that stream waits for all work that the device has at that time.
+    ///
     /// # Safety
     ///
     /// The caller must ensure that
     /// - `handle` is a stream of `device`, created in its primary context, which the CUDA runtime and this library use,
-    /// - the stream is not destroyed before the last clone of the result is dropped, nor before the buffers on the
-    ///   stream and the pools that got blocks back on it are dropped,
+    /// - the stream is not destroyed before the last clone of the result and the buffers on the stream are dropped,
+    /// - when the stream is destroyed, its work with memory of this library is done, because the driver gives the
+    ///   handle to the next stream that is created,
     /// - the stream is not captured into a graph while this library uses it.
     ///
     /// # Examples
@@ -212,13 +165,39 @@ impl Stream {
         match RawStream(handle) {
             RawStream(0) | RawStream::LEGACY => Self::legacy_default(device),
             RawStream::PER_THREAD => Self::per_thread_default(device),
-            raw => Self::assemble(device, raw, StreamId::unique(), Origin::Foreign),
+            raw => Self::recent(device, raw).unwrap_or_else(|| Self::foreign(device, raw)),
         }
+    }
+
+    /// Returns the stream of a handle that the calling thread used lately, if that stream still exists.
+    #[inline]
+    fn recent(device: &Device, raw: RawStream) -> Option<Self> {
+        let same = |inner: &Inner| inner.device_id == device.id();
+        let found = RECENT.try_with(|recent| recent.borrow().find(raw.0, same));
+        // While the thread ends, its table may already be dropped.
+        found.ok().flatten().map(|inner| Self { inner })
+    }
+
+    /// Makes [`recent`](Self::recent) return the stream.
+    fn remembered(self) -> Self {
+        let remember = |recent: &RefCell<Recent<Inner>>| recent.borrow_mut().remember(self.inner.raw.0, &self.inner);
+        // While the thread ends, its table may already be dropped. The next call then searches again.
+        let _ = RECENT.try_with(remember);
+        self
+    }
+
+    #[cold]
+    fn foreign(device: &Device, raw: RawStream) -> Self {
+        let streams = device.machine().slots().get(Registry::<Inner>::new);
+        let create = || Self::assemble(device, raw, StreamId::unique(), Origin::Foreign).inner;
+        Self { inner: streams.get(device.ordinal(), raw.0, create) }.remembered()
     }
 
     fn assemble(device: &Device, raw: RawStream, id: StreamId, origin: Origin) -> Self {
         let device_id = device.id();
-        Self { inner: Arc::new(Inner { raw, id, device_id, origin, device: device.clone() }) }
+        Self {
+            inner: Arc::new(Inner { raw, id, device_id, origin, device: device.clone(), kept: AtomicUsize::new(0) }),
+        }
     }
 
     /// Returns the device of the stream.
@@ -245,8 +224,9 @@ impl Stream {
         self.inner.raw.0
     }
 
-    /// Returns the number of handles to this stream. If it is one, no other code can enqueue work on the stream through
-    /// this library. For a default stream the result is `usize::MAX`, because any code can get a handle to it.
+    /// Returns the number of handles to this stream, without those that only [keep](Self::keep) it. If it is one, no
+    /// other code can enqueue work on the stream through this library. For a default stream the result is `usize::MAX`,
+    /// because any code can get a handle to it.
     ///
     /// # Examples
     ///
@@ -266,8 +246,37 @@ impl Stream {
     /// ```
     pub fn handles(&self) -> usize {
         match self.inner.origin {
-            Origin::Owned(_) | Origin::Foreign => Arc::strong_count(&self.inner),
-            Origin::Legacy | Origin::PerThread(_) => usize::MAX,
+            Origin::Owned(_) | Origin::Foreign => {
+                Arc::strong_count(&self.inner).saturating_sub(self.inner.kept.load(Ordering::Acquire))
+            }
+            Origin::Legacy | Origin::PerThread(..) => usize::MAX,
+        }
+    }
+
+    pub(super) fn add_kept(&self) {
+        self.inner.kept.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn remove_kept(&self) {
+        self.inner.kept.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Reports whether no code can enqueue work on the stream any more.
+    pub(super) fn has_no_users(&self) -> bool {
+        match &self.inner.origin {
+            Origin::Owned(_) => self.handles() == 0,
+            Origin::PerThread(_, ended) => ended.has_ended(),
+            Origin::Legacy | Origin::Foreign => false,
+        }
+    }
+
+    /// Reports whether the calling thread may use the driver's handle as long as this handle exists, also when the
+    /// program has no other handle.
+    pub(super) fn handle_outlives_users(&self) -> bool {
+        match &self.inner.origin {
+            Origin::Owned(_) | Origin::Legacy => true,
+            Origin::PerThread(owner, _) => *owner == thread::current().id(),
+            Origin::Foreign => false,
         }
     }
 
@@ -439,7 +448,7 @@ impl Stream {
     #[inline]
     pub(crate) fn raw(&self) -> Result<RawStream, DeviceError> {
         match self.inner.origin {
-            Origin::PerThread(owner) if owner != thread::current().id() => {
+            Origin::PerThread(owner, _) if owner != thread::current().id() => {
                 Err(DeviceError::WrongThread { device: self.device_id() })
             }
             _ => Ok(self.inner.raw),
@@ -490,6 +499,6 @@ impl Eq for Stream {}
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stream({} {:?} on {})", self.id().0, self.inner.origin, self.device_id())
+        write!(f, "Stream({} {:?} on {})", self.id().as_u64(), self.inner.origin, self.device_id())
     }
 }

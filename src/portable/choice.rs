@@ -150,7 +150,7 @@ impl UnifiedOrPinned {
     /// let device = Device::simulated(Profile::wsl())?;
     /// let host = AnyResource::new(PinnedResource::new(&device)); // usually a pool over it
     /// let choice = unified_or_pinned(&device)?.with_pinned(host, AnyResource::new(CudaResource::new(&device)));
-    /// assert!(choice.to_string().starts_with("page-locked memory"));
+    /// assert!(choice.to_string().starts_with("pinned memory"));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -220,12 +220,12 @@ impl fmt::Display for UnifiedOrPinned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.memory {
             Memory::Unified(stack) => {
-                write!(f, "unified memory ({stack}), since {} has concurrent managed access", self.device)
+                write!(f, "unified memory ({stack}), because {} has concurrent managed access", self.device)
             }
             Memory::Pinned { host, device, reason } => {
                 write!(
                     f,
-                    "page-locked memory ({host}) and copies to the device's ({device}), since {} {reason}",
+                    "pinned memory ({host}) and copies to device memory ({device}), because {} {reason}",
                     self.device
                 )
             }

@@ -9,6 +9,7 @@ use crate::resource::MemoryResource;
 use cumem_driver::owned::OwnedPool;
 use cumem_driver::{DriverError, DriverPoolUsage, RawPool};
 use std::alloc::Layout;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A leaf of device memory from a stream-ordered pool of the driver (`cuMemAllocFromPoolAsync`).
 ///
@@ -31,6 +32,8 @@ use std::alloc::Layout;
 pub struct CudaAsyncResource {
     pool: DriverPool,
     leaf: Leaf,
+    /// A block was freed since a trim last waited for the device. The driver frees no memory whose free is pending.
+    may_be_pending: AtomicBool,
 }
 
 /// The options of a [`CudaAsyncResource`]: the pool of the driver, and its release threshold.
@@ -160,7 +163,8 @@ impl CudaAsyncResource {
             // SAFETY: the pool is alive.
             unsafe { driver.set_release_threshold(d, pool.raw(), bytes) }?;
         }
-        Ok(Self { pool, leaf: Leaf::new("async", Place::Device, device) })
+        let leaf = Leaf::new("async", Place::Device, device);
+        Ok(Self { pool, leaf, may_be_pending: AtomicBool::new(false) })
     }
 
     /// Returns the bytes that the pool has reserved, and the bytes of them that are in live blocks.
@@ -186,6 +190,8 @@ impl CudaAsyncResource {
     }
 
     /// Frees unused memory of the pool to the device, until the pool holds `keep` bytes or no unused memory is left.
+    /// Memory counts as unused once the stream has passed its free. [`LayerExt::trim_stack`](crate::LayerExt::trim_stack)
+    /// waits for that; this function does not wait.
     ///
     /// # Errors
     ///
@@ -218,12 +224,26 @@ impl CudaAsyncResource {
 
 leaf_layer! {
     CudaAsyncResource,
-    /// Trims the pool of the driver.
+    /// Trims the pool of the driver. If that leaves more than `keep` bytes, the host waits for frees that are pending.
     fn trim_layer(&self, keep: usize) -> Result<usize, TrimError> {
+        let reserved = || self.usage().map(|usage| usage.reserved as usize);
         let nothing = |error| TrimError::new(0, error);
-        let before = self.usage().map_err(nothing)?.reserved;
-        self.trim_to(keep).map_err(nothing)?;
-        Ok(before.saturating_sub(self.usage().map_err(nothing)?.reserved) as usize)
+        let before = reserved().map_err(nothing)?;
+        let trim = || {
+            self.trim_to(keep)?;
+            reserved()
+        };
+        let left = trim().map_err(nothing)?;
+        let trimmed = before.saturating_sub(left);
+        if left <= keep || !self.may_be_pending.swap(false, Relaxed) {
+            return Ok(trimmed);
+        }
+        let waited = self.leaf.device.synchronize().map_err(DeviceError::from).and_then(|()| Ok(trim()?));
+        let left = waited.map_err(|error| {
+            self.may_be_pending.store(true, Relaxed);
+            TrimError::new(trimmed, error)
+        })?;
+        Ok(before.saturating_sub(left))
     }
 }
 
@@ -248,7 +268,9 @@ unsafe impl MemoryResource for CudaAsyncResource {
         self.leaf.deallocate(stream, block, |block| {
             let raw = stream.raw()?;
             // SAFETY: this leaf made the block, and all its uses were enqueued before this point of the stream.
-            Ok::<_, DeviceError>(unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }?)
+            unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }?;
+            self.may_be_pending.store(true, Relaxed);
+            Ok::<_, DeviceError>(())
         })
     }
 }

@@ -27,17 +27,17 @@ const OVERCOMMIT: usize = 4;
 /// A leaf of device memory that is mapped into one large range of reserved addresses (`cuMemAddressReserve`,
 /// `cuMemCreate`, `cuMemMap`). CUDA calls this virtual memory management, PyTorch calls it expandable segments.
 ///
-/// Use a pool over this leaf. Each block consists of whole granules of 2 MiB, at the lowest free addresses where it
-/// fits. Blocks that are allocated one after the other therefore touch, and **blocks that touch can be used as one
-/// range**. A pool over this leaf grows by exactly the bytes that it lacks, and no memory is stranded between chunks.
-/// The pool finds the leaf with [`find`](crate::LayerExt::find), also through other adaptors and
+/// Use a pool over this leaf. Each block consists of whole granules of 2 MiB, at the lowest free addresses with enough
+/// room. Blocks that are allocated one after the other therefore touch, and **blocks that touch can be used as one
+/// range**. A pool over this leaf grows by exactly the missing bytes, and no memory is stranded between chunks. The
+/// pool finds the leaf with [`find`](crate::LayerExt::find), also through other adaptors and
 /// [`AnyUpstream`](crate::AnyUpstream). Without a pool, a small block takes 2 MiB, and its allocation and deallocation
 /// take about 77 µs together (`benches/README.md`, H100).
 ///
 /// Only kernels of this device can use the memory.
 ///
-/// Memory at several places can also be used as one range: [`map_alias`](Self::map_alias) maps it a second time, in one
-/// piece.
+/// Memory at several places can also be used as one range: [`map_alias`](Self::map_alias) maps the places a second
+/// time, in one piece.
 ///
 /// The resource must outlive its blocks and aliases. Otherwise their memory and the whole address range stay reserved,
 /// and the resource records an error ([`take_drop_errors`](crate::error::take_drop_errors)).
@@ -99,12 +99,47 @@ impl CudaVirtualResource {
         Ok(Self { addresses, space, aliases: Aliases::default(), leaf })
     }
 
-    /// Returns the bytes of a granule. The address and the memory of each block are multiples of it.
+    /// Returns the bytes of a granule. The address and the memory of each block are multiples of a granule.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::Device;
+    /// use cumem::resources::CudaVirtualResource;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// assert_eq!(resource.granularity(), 2 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn granularity(&self) -> usize {
         self.addresses.granularity()
     }
 
-    /// Returns the reserved address range. It contains all blocks, and two blocks that touch can be used as one range.
+    /// Returns the reserved address range. The range contains all blocks, and two blocks that touch can be used as one
+    /// range.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, MemoryResource, Stream, layout};
+    /// use cumem::resources::CudaVirtualResource;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = CudaVirtualResource::new(&device)?;
+    /// let block = resource.allocate(&stream, layout::bytes(2 << 20)?)?;
+    /// assert!(resource.addresses().contains(&block.addr()));
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn addresses(&self) -> Range<u64> {
         self.addresses.range()
     }
@@ -138,7 +173,7 @@ impl CudaVirtualResource {
     /// Places the next block at `addr` if a [gap](Self::gaps) that is large enough starts there. Otherwise the block is
     /// placed at the lowest addresses as usual.
     ///
-    /// This is only a hint, for callers that want to fill a gap. The next allocation, by any caller, consumes it.
+    /// This is only a hint, for callers that want to fill a gap. The next allocation, by any caller, consumes the hint.
     ///
     /// # Examples
     ///
@@ -220,10 +255,10 @@ unsafe impl MemoryResource for CudaVirtualResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
-            // The driver unmaps memory without waiting for the work that uses it.
+            // The driver unmaps memory without waiting for work that uses the memory.
             stream.synchronize()?;
             let bytes = self.mapped_bytes(block);
-            // SAFETY: this leaf mapped the block with one call, and the work that uses it has ended.
+            // SAFETY: this leaf mapped the block with one call, and all work on that memory has ended.
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;
             let at = self.addresses.granule(block.addr()).expect("a block of this leaf lies in its addresses");
             self.lock().gaps.give(at, self.granules(block.size()));
@@ -265,8 +300,9 @@ impl CudaVirtualResource {
     /// - all blocks stay live: none of them is passed to [`deallocate`](crate::MemoryResource::deallocate),
     /// - uses of a byte through both addresses are ordered by streams and events, like uses through a single address.
     ///   Writes through one address are then visible through the other to later operations in that order,
-    /// - no kernel uses a byte through both addresses, unless it only reads the byte. Within a kernel, the device does
-    ///   not order accesses through the two addresses (CUDA C++ Programming Guide, "Virtual Aliasing Support").
+    /// - no kernel uses a byte through both addresses, unless the kernel only reads the byte. Within a kernel, the
+    ///   device does not order accesses through the two addresses (CUDA C++ Programming Guide, "Virtual Aliasing
+    ///   Support").
     ///
     /// # Examples
     ///
@@ -329,7 +365,7 @@ impl CudaVirtualResource {
     /// # Safety
     ///
     /// The caller must ensure that all work that uses the addresses of the alias has ended, because the driver does not
-    /// wait for it. Work that uses the addresses of the blocks may still run.
+    /// wait for such work. Work that uses the addresses of the blocks may still run.
     pub unsafe fn unmap_alias(&self, alias: Alias) -> Result<(), UnmapError> {
         let device = &self.leaf.device;
         if alias.maker != self.leaf.maker {
@@ -338,7 +374,7 @@ impl CudaVirtualResource {
         }
         let place = NonNull::new(std::ptr::with_exposed_provenance_mut(alias.addr as usize));
         let place = place.expect("no addresses are reserved at 0");
-        // SAFETY: one call of this resource mapped the alias there, and the work that uses it has ended.
+        // SAFETY: one call of this resource mapped the alias there, and all work on that memory has ended.
         match unsafe { device.driver().unmap(device.ordinal(), place, alias.size) } {
             Ok(()) => {
                 self.aliases.give(place, (alias.size / self.granularity()) as u64);

@@ -42,6 +42,19 @@ impl ManagedResource {
     /// # Errors
     ///
     /// Returns [`DriverError::NotSupported`] if the device does not support managed memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, ManagedResource};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// assert_eq!(ManagedResource::new(&device)?.to_string(), format!("managed on {}", device.id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         if !device.attributes().managed_memory {
             return Err(DriverError::NotSupported { what: "unified memory", device: device.id() });

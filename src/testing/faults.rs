@@ -1,4 +1,4 @@
-//! Makes every driver call of a program fail in turn, and checks what the program leaves behind.
+//! Makes every driver call of a program fail in turn, and checks the objects that the program leaves behind.
 //!
 //! # Examples
 //!
@@ -102,7 +102,7 @@ pub struct FaultReport {
     runs: Vec<(Fault, FaultOutcome)>,
 }
 
-/// Runs `program` once for every driver call that it makes, with that call failing.
+/// Runs `program` once for each of its driver calls, with that call failing.
 ///
 /// A first run without a failure counts the calls. Then the program runs once for each call and each error code that
 /// the call may return, every time on a new simulated device of `profile`.
@@ -113,8 +113,8 @@ pub struct FaultReport {
 /// leak. The program must then report an error: as its result, or through
 /// [`take_drop_errors`](crate::error::take_drop_errors).
 ///
-/// `program` creates everything that it uses from the device that it receives, and drops it before it returns. It makes
-/// the same calls in every run, up to the one that fails. It can call
+/// `program` creates all of its objects from the device in the argument, and drops them before the return. The program
+/// makes the same calls in every run, up to the failing one. The program can call
 /// [`pending_faults`](crate::sim::Simulator::pending_faults) to learn whether the failure has happened.
 ///
 /// # Examples

@@ -35,7 +35,7 @@ pub(super) fn thread_pool() -> Option<Arc<ThreadPool>> {
             Some(threads)
         }
         Err(error) => {
-            tracing::debug!(%error, "no threads for transfers");
+            tracing::debug!(%error, "the copy threads for transfers cannot be started");
             None
         }
     }

@@ -46,7 +46,7 @@ impl<T> Leases<T> {
             Ok(object) => Some(Lease { object: Some(object), leases: self }),
             Err(error) => {
                 self.lock().created -= 1;
-                tracing::debug!(%error, "no staging memory for a transfer: it is a plain copy of the driver");
+                tracing::debug!(%error, "no staging memory for a transfer: the driver copies directly");
                 None
             }
         }

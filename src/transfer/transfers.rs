@@ -153,6 +153,24 @@ impl Device {
     /// This is at most 64 MiB of pinned memory and 48 MiB of device memory for large copies, and about 64 KiB of pinned
     /// memory for small ones. The first copies allocate it, and the device keeps it as long as a handle to the device
     /// exists.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, Device, ManagedResource, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let mut buffer = Buffer::<u8, _>::zeroed(32 << 20, &stream, ManagedResource::new(&device)?)?;
+    /// let _ = buffer.upload(&vec![1; 32 << 20])?; // allocates staging memory
+    /// drop(buffer);
+    /// device.trim_staging();
+    /// assert_eq!(device.simulator().expect("the device is simulated").live_allocations().pinned.bytes, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trim_staging(&self) {
         Transfers::of(self).trim();
     }

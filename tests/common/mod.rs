@@ -53,7 +53,7 @@ pub(crate) fn simulated() -> Device {
 
 /// Opens the first GPU.
 pub(crate) fn gpu() -> Device {
-    Device::open(0).expect("this test was asked for, and needs a CUDA device")
+    Device::open(0).expect("this test needs a CUDA device")
 }
 
 /// Deallocates a block that no work uses any more.

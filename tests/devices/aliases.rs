@@ -169,7 +169,7 @@ fn both_addresses_show_the_same(device: &Device) {
     unmap(&leaf, alias).unwrap();
     // SAFETY: all elements have been written.
     let home = unsafe { Buffer::<u32, _>::uninit(in_high.len(), &first, over(high.addr())) }.unwrap();
-    assert!(home.to_vec().unwrap() == in_high, "the blocks stay as they were");
+    assert!(home.to_vec().unwrap() == in_high, "the blocks are unchanged");
     for block in [low, between, high] {
         free(&leaf, &first, block).unwrap();
     }
@@ -377,7 +377,11 @@ fn dropping_the_resource_before_an_alias_keeps_the_addresses_and_is_recorded() {
     let Rig { device, leaf, blocks, .. } = rig;
     drop(leaf);
     let live = device.simulator().unwrap().live_allocations();
-    assert_eq!((live.mapped.blocks, live.aliased.blocks, live.reserved.blocks), (3, 2, 2), "all is still what it was");
+    assert_eq!(
+        (live.mapped.blocks, live.aliased.blocks, live.reserved.blocks),
+        (3, 2, 2),
+        "the contents are unchanged"
+    );
     let errors = take_drop_errors();
     for expected in ["blocks of 6291456 bytes are still live", "aliases of 4194304 bytes are still live"] {
         assert!(errors.iter().any(|error| error.contains(expected)), "{errors:?}");

@@ -40,10 +40,10 @@ fn blocks_lie_side_by_side_and_fill_holes_from_below(device: &Device) {
     assert_eq!(place(&d), 6, "the hole is too small");
     leaf.place_next_at(granules(9));
     let [e, f] = [GRANULE, GRANULE].map(|bytes| take(&leaf, &stream, bytes));
-    assert_eq!([&e, &f].map(place), [9, 1], "as wished once, then the lowest");
+    assert_eq!([&e, &f].map(place), [9, 1], "at the requested address once, then at the lowest");
     leaf.place_next_at(granules(1));
     let g = take(&leaf, &stream, GRANULE);
-    assert_eq!(place(&g), 2, "no wish is granted where somebody is");
+    assert_eq!(place(&g), 2, "a request for a used address is not granted");
     for block in [a, c, d, e, f, g] {
         give(&leaf, &stream, block);
     }
@@ -65,7 +65,7 @@ fn a_device_without_virtual_memory_is_refused() {
 }
 
 #[test]
-fn want_of_memory_carries_its_numbers_and_moves_nothing() {
+fn out_of_memory_has_its_numbers_and_moves_nothing() {
     let device = Device::simulated(Profile::tiny(4 * GRANULE as u64)).unwrap();
     let (stream, leaf) = (Stream::new(&device).unwrap(), CudaVirtualResource::new(&device).unwrap());
     let most = take(&leaf, &stream, 3 * GRANULE);
@@ -86,7 +86,7 @@ fn dropping_it_before_a_block_keeps_the_addresses_and_is_recorded() {
     let block = take(&leaf, &stream, GRANULE);
     drop(leaf);
     let live = device.simulator().unwrap().live_allocations();
-    assert_eq!((live.mapped.blocks, live.reserved.blocks), (1, 1), "the block is still what it was");
+    assert_eq!((live.mapped.blocks, live.reserved.blocks), (1, 1), "the block is unchanged");
     let errors = take_drop_errors();
     assert!(errors.iter().any(|error| error.contains("blocks of 2097152 bytes are still live")), "{errors:?}");
     drop(block);

@@ -19,7 +19,7 @@ with_driver! {
     unknown_codes_keep_their_number: Driver::device();
     a_busy_device_is_refused_with_its_code: Driver::device().set("RETAIN", 46);
     no_device_is_no_driver: Driver::device().set("INIT", 100);
-    failed_initialisation_says_why: Driver::device().set("INIT", 12_345);
+    failed_initialization_has_a_reason: Driver::device().set("INIT", 12_345);
     a_kernel_of_cust_may_take_pages_from_another_device: Driver::device().set("DEVICES", 2);
     old_drivers_have_no_pools: Driver::device().set("VERSION", 10_020);
     missing_functions_have_names: Driver::device();
@@ -54,7 +54,7 @@ fn contexts_come_and_go() {
     make_current(ptr::null_mut());
     device.memory_info().unwrap();
     let primary = current();
-    assert!(!primary.is_null() && primary != other, "there was none, so it stays");
+    assert!(!primary.is_null() && primary != other, "no context was current, so the primary context stays current");
     device.memory_info().unwrap();
     assert_eq!(current(), primary);
 
@@ -90,7 +90,7 @@ fn no_device_is_no_driver() {
     assert_eq!(Device::count(), Err(error));
 }
 
-fn failed_initialisation_says_why() {
+fn failed_initialization_has_a_reason() {
     let text = Device::open(0).unwrap_err().to_string();
     assert_eq!(text, no_driver("cuInit of the driver for CUDA 13.0 failed: CUDA error 12345"));
 }
@@ -113,7 +113,7 @@ fn a_kernel_of_cust_may_take_pages_from_another_device() {
     let kernel = module.get_function("any").unwrap();
     // SAFETY: kernels of the fake driver take no arguments and do nothing.
     unsafe { stream.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
-    assert_eq!(prefetch(), there, "where it runs they stay");
+    assert_eq!(prefetch(), there, "a kernel on the same device leaves the pages resident");
     // SAFETY: as above.
     unsafe { other.launch(&kernel, 1, 1, 0, &[]) }.unwrap();
     assert_eq!([prefetch(), prefetch()], [HintOutcome::Applied, there]);

@@ -47,7 +47,7 @@ fn the_peak_is_of_all_kinds_of_memory() {
 }
 
 #[test]
-fn the_peak_of_a_stack_is_what_it_has_from_the_driver() {
+fn the_peak_of_a_stack_is_its_memory_from_the_driver() {
     let (device, stream) = rig();
     let pool = CudaResource::new(&device).pool(PoolOptions::default().initial(8 << 20)).unwrap();
     assert_peak!(device, 8 << 20, { buffer(1 << 20, &stream, &pool) });
@@ -90,7 +90,7 @@ fn migrations_are_exact() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn a_gpu_cannot_be_asked() {
-    let device = Device::open(0).expect("this test was asked for, and needs a CUDA device");
+fn a_gpu_has_no_exact_figures() {
+    let device = Device::open(0).expect("this test needs a CUDA device");
     assert!(said(|| assert_no_leak!(device)).contains("only a simulated device can be asked exactly"));
 }

@@ -83,7 +83,7 @@ fn a_free_that_fails_must_be_reported() {
 
 /// A drop error of another device is recorded during the run.
 #[test]
-fn what_is_said_of_another_device_does_not_count() {
+fn a_message_about_another_device_does_not_count() {
     let report = report(|device| {
         let (stream, resource) = (Stream::new(device)?, CudaResource::new(device));
         let block = resource.allocate(&stream, layout::bytes(4096)?)?;
@@ -100,7 +100,7 @@ fn what_is_said_of_another_device_does_not_count() {
 
 /// If a destruction fails, the drop records an error on the thread where it runs, so the report accepts what is left.
 #[test]
-fn streams_events_and_pools_that_cannot_be_destroyed_say_so() {
+fn streams_events_and_pools_that_cannot_be_destroyed_are_reported() {
     let report = report(|device| {
         let device = device.clone();
         let on_another_thread = std::thread::spawn(move || -> Result<(), AllocError> {

@@ -83,7 +83,7 @@ fn a_buffer_used_on_another_stream_than_its_own() {
 }
 
 #[test]
-fn memory_given_back_before_its_last_use() {
+fn memory_freed_before_its_last_use() {
     let (device, first, second) = rig();
     let stack = CudaResource::new(&device).pool(PoolOptions::default()).unwrap();
     let buffer = Buffer::<u8, _>::zeroed(1 << 20, &first, &stack).unwrap();
@@ -275,7 +275,7 @@ fn two_devices_are_ordered_by_events_too() {
 }
 
 #[test]
-fn nothing_is_looked_for_unless_it_is_asked_for() {
+fn races_are_detected_only_on_request() {
     let (device, first, second) = rig();
     simulator(&device).detect_races(false);
     let resource = CudaResource::new(&device);

@@ -103,7 +103,7 @@ fn on_later_drivers_the_tail_ends_with_its_last_page() {
 }
 
 #[test]
-fn what_is_wrong_with_a_line_is_said_with_its_number() {
+fn an_error_in_a_line_has_its_number() {
     for (text, error) in [
         ("alloc,a,12x", "line 1: BYTES is `12x`: expected a decimal number of bytes below 2^64"),
         ("# first\n\nfree,a", "line 3: `free` is no kind of line: expected alloc or access"),

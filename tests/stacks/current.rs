@@ -86,7 +86,7 @@ fn a_device_that_does_not_exist_has_no_default() {
 
 /// A simulator drops its pending work when it is dropped, so the pending work shows whether it was.
 #[test]
-fn a_simulator_goes_with_its_last_handle() {
+fn a_simulator_is_dropped_with_its_last_handle() {
     let mark = Arc::new(());
     {
         let device = common::simulated();

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 const MIB: usize = 1 << 20;
 
 // This test reads the recorded errors of drops, which the whole process shares.
-own_process!(want_of_memory_at_every_allocation_is_recovered_from);
+own_process!(out_of_memory_at_every_allocation_is_recovered_from);
 
 fn device_of(bytes: usize) -> (Device, Stream) {
     let device = Device::simulated(Profile::tiny(bytes as u64)).unwrap();
@@ -105,7 +105,7 @@ fn other_errors_end_it_at_once() {
     assert!(matches!(error, AllocError::Device(ref error) if error.code() == Some(CudaErrorCode::ILLEGAL_ADDRESS)));
 }
 
-fn want_of_memory_at_every_allocation_is_recovered_from() {
+fn out_of_memory_at_every_allocation_is_recovered_from() {
     for stack in ["device", "device | pool", "device | pool | limit(80%) | statistics"] {
         for n in 1..=12 {
             let (device, stream) = device_of(64 * MIB);

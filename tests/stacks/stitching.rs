@@ -14,10 +14,10 @@ const MIB: usize = 1 << 20;
 const HOLES: [usize; 6] = [0, 3, 6, 9, 12, 15];
 
 on_devices!(
-    a_full_pool_serves_what_it_has_in_pieces,
+    a_full_pool_serves_a_request_from_pieces,
     contents_stay_apart,
     what_was_stitched_is_used_at_home_again,
-    all_goes_back_to_the_driver,
+    all_memory_returns_to_the_driver,
     chunks_stay_while_they_are_mapped_twice,
 );
 
@@ -59,7 +59,7 @@ fn at_home(pool: &Stack, words: &Words<'_>) -> bool {
     pool.upstream().addresses().contains(&words.device_address())
 }
 
-fn a_full_pool_serves_what_it_has_in_pieces(device: &Device) {
+fn a_full_pool_serves_a_request_from_pieces(device: &Device) {
     let (pool, stream) = (pool(device), Stream::new(device).unwrap());
     let kept = broken_up(&pool, &stream);
     let stats = pool.stats();
@@ -106,7 +106,7 @@ fn what_was_stitched_is_used_at_home_again(device: &Device) {
     check(&whole, 300);
 }
 
-fn all_goes_back_to_the_driver(device: &Device) {
+fn all_memory_returns_to_the_driver(device: &Device) {
     let (pool, stream) = (pool(device), Stream::new(device).unwrap());
     let kept = broken_up(&pool, &stream);
     let large = stitched(&pool, &stream);

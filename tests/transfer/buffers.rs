@@ -27,7 +27,7 @@ on_devices!(
 );
 
 // This test reads the recorded errors of drops, which the whole process shares.
-on_devices!(alone: everything_is_given_back);
+on_devices!(alone: all_memory_is_freed);
 
 fn numbers(n: u32) -> Vec<u32> {
     (0..n).map(|i| i.wrapping_mul(2_654_435_761)).collect()
@@ -159,7 +159,7 @@ fn overflow_is_an_error(device: &Device) {
     assert_eq!((buffer.len(), buffer.capacity(), buffer.to_vec().unwrap()), (1, 1, vec![1]));
 }
 
-fn everything_is_given_back(device: &Device) {
+fn all_memory_is_freed(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let stack = cumem::AnyResource::new(CudaAsyncResource::new(device).unwrap().statistics());
     {

@@ -54,7 +54,7 @@ fn in_turns(device: &Device) -> Vec<u32> {
     let mut first = vec![0; LEN];
     buffer.download(&mut first).unwrap();
     buffer.upload(&vec![5; LEN]).unwrap();
-    assert!(buffer.host_read().unwrap().iter().all(|x| *x == 5), "what the device had is older now");
+    assert!(buffer.host_read().unwrap().iter().all(|x| *x == 5), "the copy on the device is older now");
     buffer.upload(&first).unwrap();
     launch(&stream, add(buffer.device_write().unwrap(), LEN, 1, 0)).unwrap();
     buffer.host_read().unwrap().to_vec()

@@ -11,7 +11,7 @@ use std::thread;
 
 on_devices!(
     every_path_brings_every_byte,
-    a_path_that_is_asked_for_is_taken_where_it_can_be,
+    a_requested_path_is_used_where_possible,
     pages_are_moved_before_they_are_written,
     pages_on_the_host_are_read_there,
     growth_is_noticed,
@@ -19,7 +19,7 @@ on_devices!(
     earlier_work_comes_first,
     many_at_a_time,
     lengths_that_do_not_fit,
-    staging_is_given_back,
+    staging_is_freed,
 );
 
 /// Sizes around the limits between the paths. Some are no whole number of words.
@@ -60,11 +60,11 @@ fn every_path_brings_every_byte(device: &Device) {
             (_, true) => TransferPath::Copy,
             (_, false) => TransferPath::Kernel,
         };
-        assert_eq!(up, expected, "{len} bytes from page-locked memory");
+        assert_eq!(up, expected, "{len} bytes from pinned memory");
     }
 }
 
-fn a_path_that_is_asked_for_is_taken_where_it_can_be(device: &Device) {
+fn a_requested_path_is_used_where_possible(device: &Device) {
     use TransferPath::{Copy, Kernel, Ring, Staged};
     let stream = Stream::new(device).unwrap();
     for len in SIZES {
@@ -192,7 +192,7 @@ fn lengths_that_do_not_fit(device: &Device) {
     assert_eq!(none.download(&mut []), Ok(TransferPath::Nothing));
 }
 
-fn staging_is_given_back(device: &Device) {
+fn staging_is_freed(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let mut buffer = unified(20 << 20, &stream);
     let pinned = Buffer::from_slice(&bytes(20 << 20, 6), &stream, PinnedResource::new(device)).unwrap();
@@ -209,7 +209,7 @@ fn staging_is_given_back(device: &Device) {
 }
 
 #[test]
-fn a_device_keeps_at_most_what_it_says() {
+fn a_device_keeps_at_most_its_documented_limit() {
     let device = common::simulated();
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -223,7 +223,7 @@ fn a_device_keeps_at_most_what_it_says() {
     assert!(kept.bytes > 0 && kept.bytes <= 65 << 20, "{kept:?}");
     let simulator = device.simulator().unwrap().clone();
     drop(device);
-    assert!(simulator.live_allocations().no_memory(), "with the last handle all of it goes");
+    assert!(simulator.live_allocations().no_memory(), "the last handle frees all of the memory");
 }
 
 /// Whichever call fails, a transfer returns an error or falls back to a plain copy. It leaks nothing, and the device

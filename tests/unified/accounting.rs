@@ -21,7 +21,7 @@ on_devices!(
     only_what_succeeded_counts,
     a_tag_ends_with_its_block,
     several_ledgers_and_none,
-    bandwidth_of_what_is_waited_for,
+    bandwidth_of_synchronous_migrations,
 );
 
 const MIB: usize = 1 << 20;
@@ -140,7 +140,7 @@ fn several_ledgers_and_none(device: &Device) {
     assert_eq!(elsewhere.report().rows, []);
 }
 
-fn bandwidth_of_what_is_waited_for(device: &Device) {
+fn bandwidth_of_synchronous_migrations(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let ledger = Ledger::new(device);
     let mut buffer = buffer(ManagedResource::new(device).unwrap(), 16 * MIB, &stream);
@@ -407,7 +407,7 @@ fn a_ledger_writes_down_so_many_steps() {
 }
 
 #[test]
-fn what_is_tagged_in_part_is_written_down_in_part() {
+fn a_range_tagged_in_part_is_recorded_in_part() {
     let device = simulated();
     let stream = Stream::new(&device).unwrap();
     let ledger = Ledger::new(&device);

@@ -12,7 +12,11 @@ use cumem::{
 };
 use cumem_adaptors::{AnyStack, AutoPrefetch, PoolOptions, ResourceExt, StackSpec};
 
-on_devices!(prefetches_by_the_user_show_what_comes, builders_and_plans_show_it_too, faults_where_they_can_be_read);
+on_devices!(
+    prefetches_by_the_user_predict_the_next_uses,
+    builders_and_plans_show_it_too,
+    faults_where_they_can_be_read
+);
 
 const SLAB: usize = 4 << 20;
 const SLABS: usize = 24;
@@ -52,7 +56,7 @@ fn asked_for(buffer: &Bytes) -> Vec<usize> {
     (0..SLABS).filter(asked).collect()
 }
 
-fn prefetches_by_the_user_show_what_comes(device: &Device) {
+fn prefetches_by_the_user_predict_the_next_uses(device: &Device) {
     let buffer = observed(device, 2);
     for number in [3, 6] {
         let _ = buffer.prefetch_range(slab(number), device.id()).unwrap();
@@ -127,7 +131,7 @@ fn touch<R: MemoryResource<Kind = kind::Managed>>(buffer: &Bytes<R>, number: usi
 }
 
 #[test]
-fn faults_of_work_that_nobody_declared_show_what_comes() {
+fn faults_of_undeclared_work_predict_the_next_uses() {
     let device = common::simulated();
     let simulator = device.simulator().unwrap();
     let clock = |buffer: &Bytes, order: &[usize]| {
@@ -204,9 +208,9 @@ fn each_buffer_of_a_stack_is_observed_and_they_share_the_budget() {
     assert_eq!((report.uses, slabs(report.ahead), slabs(report.on_demand)), (4, 5, 4));
     drop(one);
     drop(two.device_use(slab(2)).unwrap());
-    assert_eq!(ahead(&two), 5, "what the other had of the budget is there again");
+    assert_eq!(ahead(&two), 5, "the budget of the dropped buffer is available again");
     let report = found.report();
-    assert_eq!((report.uses, slabs(report.ahead), slabs(report.ahead_used)), (5, 9, 1), "with the one that is gone");
+    assert_eq!((report.uses, slabs(report.ahead), slabs(report.ahead_used)), (5, 9, 1), "including the dropped buffer");
     drop(two);
     assert_eq!(found.report().uses, 5);
 }

@@ -57,7 +57,7 @@ fn hidden(order: &[usize]) -> (f64, AutoPrefetchReport) {
     assert!(faults > 0);
     let (auto, left, report) = run(order, Some(AutoPrefetchOptions::default()));
     let report = report.unwrap();
-    assert_eq!((left, report.faults), (0, Some(0)), "everything came before it was touched");
+    assert_eq!((left, report.faults), (0, Some(0)), "all pages arrived before their use");
     let device = common::simulated();
     let buffer = on_host(&device);
     let _ = buffer.prefetch(device.id()).unwrap();
@@ -214,7 +214,7 @@ fn a_refused_prefetch_costs_nothing_but_time() {
 }
 
 #[test]
-fn a_use_is_valid_whether_its_time_can_be_told_or_not() {
+fn a_use_is_valid_with_and_without_its_time() {
     let mut unknown = 0;
     for (call, n) in
         [FaultCall::CreateEvent, FaultCall::RecordEvent].into_iter().flat_map(|call| (1..16).map(move |n| (call, n)))

@@ -14,14 +14,14 @@ on_devices!(
     each_policy_is_read_back_and_undone,
     preferring_the_host_is_not_preferring_the_device,
     a_compound_policy,
-    undoing_brings_back_what_was_told_before,
-    undoing_brings_back_what_each_part_was_told_before,
+    undoing_restores_the_earlier_attributes,
+    undoing_restores_the_earlier_attributes_of_each_part,
     a_policy_for_part_of_a_block,
     hints_are_undone_for_their_own_block_only,
     ranges_past_the_end,
     hints_are_about_the_length_and_a_block_has_all,
     hints_about_device_memory,
-    residency_where_it_can_be_told,
+    residency_where_it_is_known,
 );
 
 // This test reads the recorded errors of drops, which the whole process shares.
@@ -95,7 +95,7 @@ fn a_compound_policy(device: &Device) {
     assert_eq!(told(&buffer).accessed_by[..], []);
 }
 
-fn undoing_brings_back_what_was_told_before(device: &Device) {
+fn undoing_restores_the_earlier_attributes(device: &Device) {
     let buffer = buffer(device);
     let here = Location::Device(device.id());
     let first = buffer.hints().read_mostly().preferred_location(Location::Host).accessed_by(here).apply().unwrap();
@@ -119,7 +119,7 @@ fn undoing_brings_back_what_was_told_before(device: &Device) {
     assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None));
 }
 
-fn undoing_brings_back_what_each_part_was_told_before(device: &Device) {
+fn undoing_restores_the_earlier_attributes_of_each_part(device: &Device) {
     let buffer = buffer(device);
     let here = Location::Device(device.id());
     const MIB: usize = 1 << 20;
@@ -234,7 +234,7 @@ fn hints_about_device_memory(device: &Device) {
     common::free(&plain, &stream, block).unwrap();
 }
 
-fn residency_where_it_can_be_told(device: &Device) {
+fn residency_where_it_is_known(device: &Device) {
     let buffer = buffer(device);
     assert_eq!(buffer.prefetch_range(0..BYTES / 2, Location::Host).unwrap(), HintOutcome::Applied);
     buffer.stream().synchronize().unwrap();
@@ -263,7 +263,7 @@ fn a_node_of_the_host() {
 }
 
 #[test]
-fn without_concurrent_access_each_hint_says_that_it_was_skipped() {
+fn without_concurrent_access_each_hint_is_reported_as_skipped() {
     let device = Device::simulated(Profile::wsl()).unwrap();
     let buffer = buffer(&device);
     let before = device.simulator().unwrap().calls(FaultCall::Any);

@@ -129,7 +129,7 @@ fn a_known_block_makes_no_driver_call() {
 }
 
 #[test]
-fn on_another_stream_the_pages_are_there_without_a_fault() {
+fn on_another_stream_the_pages_are_resident_without_a_fault() {
     let device = simulated();
     let (stack, one, two) = (stack(&device), Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
     let first = get(&stack, &one, 8 * MIB);
@@ -240,7 +240,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_left_out_is_always_there(ops in prop::collection::vec(op(), 1..80)) {
+    fn pages_left_out_of_a_prefetch_are_always_resident(ops in prop::collection::vec(op(), 1..80)) {
         let device = Device::simulated(Profile::tiny(64 << 20)).unwrap();
         let streams = [0; 2].map(|_| Stream::new(&device).unwrap());
         let stack = stack(&device);

@@ -13,7 +13,7 @@ use cumem::{
 use std::ptr::NonNull;
 
 on_devices!(
-    entries_are_prefetched_where_they_say,
+    entries_are_prefetched_to_their_locations,
     overlaps_are_merged_and_ordered,
     a_budget_skips_what_no_longer_fits,
     one_bad_entry_and_nothing_is_enqueued,
@@ -34,7 +34,7 @@ fn last(buffer: &Memory, bytes: std::ops::Range<usize>) -> Option<Location> {
     hints::range_attributes(buffer.block(), bytes, buffer.stream()).unwrap().last_prefetch_location
 }
 
-fn entries_are_prefetched_where_they_say(device: &Device) {
+fn entries_are_prefetched_to_their_locations(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let (one, two) = (buffer(device, &stream), buffer(device, &stream));
     let here = Location::Device(device.id());
@@ -165,7 +165,7 @@ fn one_call_for_all_ranges() {
 }
 
 #[test]
-fn a_refusal_half_way_says_what_was_enqueued() {
+fn a_refusal_half_way_reports_the_enqueued_part() {
     let device = common::simulated();
     // The legacy stream has no batch call.
     let stream = Stream::legacy_default(&device);

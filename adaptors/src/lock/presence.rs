@@ -8,6 +8,10 @@
 use super::primitives::{InsideMark, Mutex, thread_local};
 use std::cell::Cell;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The number of presences that were created.
+static PRESENCES: AtomicUsize = AtomicUsize::new(0);
 
 /// See the [module](self). Aligned to two cache lines, because some processors fetch lines in pairs.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ use std::sync::PoisonError;
 pub(super) struct Presence {
     /// Written only by the thread that this presence belongs to.
     pub(super) inside: InsideMark,
+    /// Presences are numbered from 0, in the order of their creation.
+    pub(super) number: usize,
 }
 
 // Separate from `LEASE`, because a thread local that has to be dropped takes longer to find.
@@ -47,6 +53,14 @@ pub(super) fn mine() -> Option<&'static Presence> {
     })
 }
 
+/// Returns the calling thread's presence. While the thread ends, returns one that owns no lock.
+#[cfg(not(all(loom, test)))]
+#[cold]
+pub(super) fn mine_or_shared() -> &'static Presence {
+    static SHARED: Presence = Presence { inside: InsideMark::new(), number: 0 };
+    mine().unwrap_or(&SHARED)
+}
+
 /// A presence that a thread uses until it ends.
 struct Lease {
     presence: &'static Presence,
@@ -57,7 +71,10 @@ impl Lease {
     fn new() -> Self {
         let retired = retired();
         let reused = retired.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let presence = reused.unwrap_or_else(|| Box::leak(Box::new(Presence { inside: InsideMark::new() })));
+        let presence = reused.unwrap_or_else(|| {
+            let number = PRESENCES.fetch_add(1, Relaxed);
+            Box::leak(Box::new(Presence { inside: InsideMark::new(), number }))
+        });
         Self { presence, retired }
     }
 }

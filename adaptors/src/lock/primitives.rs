@@ -39,6 +39,12 @@ const PAUSES_MAX: u32 = if cfg!(all(loom, test)) { 1 } else { 128 };
 pub(super) struct InsideMark(AtomicUsize);
 
 impl InsideMark {
+    #[cfg(not(all(loom, test)))]
+    pub(super) const fn new() -> Self {
+        Self(AtomicUsize::new(FREE))
+    }
+
+    #[cfg(all(loom, test))]
     pub(super) fn new() -> Self {
         Self(AtomicUsize::new(FREE))
     }

@@ -402,7 +402,8 @@ impl<U: Upstream> Pool<U> {
     }
 
     pub(super) fn miss<'a>(&'a self, shared: &'a mut Shared) -> Miss<'a, U> {
-        Miss { state: &self.state, shared, upstream: &self.upstream, limits: &self.limits }
+        let Self { state, limits, upstream, .. } = self;
+        Miss { state, shared, upstream, limits, crossing: limits.crossing, waited: false }
     }
 
     fn close(&mut self) {

@@ -135,6 +135,11 @@ impl Chunks {
         self.blocks.len()
     }
 
+    /// Returns the bytes of the smallest chunk.
+    pub(super) fn smallest(&self) -> Option<usize> {
+        self.iter().map(Block::size).min()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Block> {
         self.blocks.values()
     }

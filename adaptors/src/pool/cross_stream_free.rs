@@ -47,7 +47,7 @@ impl<U: Upstream> Pool<U> {
                     return Err(DeallocError::foreign("pool", block));
                 }
                 if stream_heap.serves(stream.id()) {
-                    stream_heap.uncount(block.size());
+                    slot.uncount(&mut stream_heap, block.size());
                     stream_heap.heap.free(tag.node);
                     return Ok(());
                 }
@@ -57,7 +57,7 @@ impl<U: Upstream> Pool<U> {
                     return Err(DeallocError::foreign("pool", block));
                 }
                 if target.serves(stream.id()) {
-                    source.uncount(block.size());
+                    self.state.slots.make(from).uncount(&mut source, block.size());
                     target.heap.attach(source.heap.detach(tag.node));
                     return Ok(());
                 }

@@ -2,11 +2,12 @@
 
 use super::sync::{Arc, AtomicBool};
 use cumem::device::StreamId;
-use cumem::{DeviceError, Event, Stream};
+use cumem::{Device, DeviceError, Event, Stream};
 use smallvec::{SmallVec, smallvec};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A point in a stream's work. Every piece of memory that carries this fence was last used before that point.
+/// A point in the work of a stream, or of the whole device. Every piece of memory that carries this fence was last used
+/// on that stream, before that point.
 #[derive(Debug)]
 pub(super) struct Fence {
     event: Event,
@@ -21,6 +22,14 @@ impl Fence {
         let event = Event::new(stream.device())?;
         event.record(stream)?;
         Ok(Arc::new(Self { event, stream: stream.id(), reached: AtomicBool::new(false) }))
+    }
+
+    /// Records an event after the work that is enqueued on the whole device so far, for memory of a stream whose handle
+    /// the pool cannot use.
+    pub(super) fn record_on_device(device: &Device, stream: StreamId) -> Result<Arc<Self>, DeviceError> {
+        let event = Event::new(device)?;
+        event.record_on_device()?;
+        Ok(Arc::new(Self { event, stream, reached: AtomicBool::new(false) }))
     }
 
     /// Reports whether the work is known to be done. Queries the driver without waiting. An error counts as "no",
@@ -77,13 +86,15 @@ impl Fences {
         self.0.len() < before
     }
 
-    /// Makes `stream` wait for each fence of another stream that has not been reached.
-    pub(super) fn wait_on(&self, stream: &Stream) -> Result<(), DeviceError> {
+    /// Makes `stream` wait for each fence of another stream that has not been reached. Returns whether there was any.
+    pub(super) fn wait_on(&self, stream: &Stream) -> Result<bool, DeviceError> {
+        let mut waits = false;
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
                 stream.wait(&fence.event)?;
+                waits = true;
             }
         }
-        Ok(())
+        Ok(waits)
     }
 }

@@ -43,7 +43,7 @@ impl<U: Upstream> Miss<'_, U> {
         // memory.
         let _ = self.state.fold(self.shared, index, false);
         self.shared.arena.drop_reached();
-        let wait = self.limits.crossing == Crossing::WaitFirst;
+        let wait = self.crossing == Crossing::WaitFirst;
         let Some(mut gap) = self.unmapped_gap(leaf, stream, request, wait) else { return Ok(None) };
         let missing = gap.missing as usize * UNIT;
         let reserved = self.shared.chunks.reserved() + missing;
@@ -86,14 +86,34 @@ impl<U: Upstream> Miss<'_, U> {
         self.shared.arena.drop_reached();
         let untouched = &self.shared.chunks.untouched;
         let gaps = untouched.iter().filter(|(_, fences)| wait || fences.usable_on(stream.id())).map(|(part, _)| part);
-        let Some(gap) = self.best_gap(gaps, GRANULARITY, stream, request, wait) else { return Ok(None) };
-        let ready = untouched.iter().any(|(part, fences)| part.start == gap.addr && fences.usable_on(stream.id()));
-        self.shared.touch(gap.addr, gap.missing);
-        if gap.pending || !ready {
+        // A stream that would rather grow waits at most for the chunk, not for the memory beside the part.
+        let beside = wait && self.crossing == Crossing::WaitFirst;
+        let Some(gap) = self.best_gap(gaps, GRANULARITY, stream, request, beside) else { return Ok(None) };
+        if gap.pending {
+            self.shared.touch(gap.addr, gap.missing);
             let piece = self.shared.take_run(request);
             return piece.map(|piece| self.make_ready(stream, piece)).transpose();
         }
+        self.touch_ready(stream, gap)?;
         Ok(self.pull_and_take(stream, index, request))
+    }
+
+    /// Takes memory from the untouched part at `gap`, such that `stream` may use the memory. If the chunk is not ready
+    /// for the stream, the stream waits for the chunk, and a fence of the stream replaces those of the chunk.
+    fn touch_ready(&mut self, stream: &Stream, gap: Gap) -> Result<(), AllocError> {
+        let unready = |(part, fences): (Range<u64>, &Fences)| {
+            (part.start == gap.addr && !fences.usable_on(stream.id())).then(|| fences.clone())
+        };
+        let Some(fences) = self.shared.chunks.untouched.iter().find_map(unready) else {
+            self.shared.touch(gap.addr, gap.missing);
+            return Ok(());
+        };
+        self.waited |= fences.wait_on(stream)?;
+        let own = self.state.fence(stream, false)?;
+        let boundary = self.shared.chunks.is_boundary(gap.addr);
+        self.shared.chunks.touch(gap.addr, gap.missing);
+        self.shared.arena.insert(gap.addr, gap.missing, boundary, own);
+        Ok(())
     }
 
     /// Maps memory from `addr` on for the arena: at least the lower end of `bytes`, at most the upper end. If no event

@@ -1,7 +1,9 @@
 //! A miss: a stream's own heap has nothing that fits. The pool then tries, in this order, memory that the stream may
 //! use at once, memory that it has to wait for, and the upstream.
 
+use super::chunks::Chunks;
 use super::fence::Fences;
+use super::futile::{Futile, Moment};
 use super::limits::Limits;
 use super::options::Crossing;
 use super::refusal::{Refusal, Released, exhausted};
@@ -9,6 +11,7 @@ use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::state::PoolState;
 use super::step::{GRANULARITY, Growth, default_step};
+use super::streams::StreamHeap;
 use super::units::{Extent, UNIT};
 use cumem::error::DeallocReason;
 use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream};
@@ -25,10 +28,15 @@ pub(super) struct Miss<'a, U> {
     pub(super) shared: &'a mut Shared,
     pub(super) upstream: &'a U,
     pub(super) limits: &'a Limits,
+    /// What the stream does if only memory that other streams still work on would fit.
+    pub(super) crossing: Crossing,
+    /// The stream was made to wait for the work of another stream.
+    pub(super) waited: bool,
 }
 
 impl<U: Upstream> Miss<'_, U> {
-    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it.
+    /// Returns a piece for `stream`, whose slot is `index`. The stream has been made to wait for it. A stream that has
+    /// waited too often makes the pool grow first.
     pub(super) fn serve(
         &mut self,
         stream: &Stream,
@@ -37,13 +45,35 @@ impl<U: Upstream> Miss<'_, U> {
         align: u64,
         requested: usize,
     ) -> Result<Piece, AllocError> {
+        if self.state.slots.make(index).lock().patience.is_over() {
+            self.crossing = Crossing::GrowFirst;
+        }
         let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
         // Unified (managed) memory has room for large blocks elsewhere, because addresses cost nothing there.
         let request = Request { units, align, preferred, cuts_kept: self.limits.lazy };
+        let before = self.moment();
+        let piece = match self.shared.futile {
+            Some(futile) if futile.rules_out(request, before) => self.only_grow(stream, index, request, requested),
+            _ => self.find_piece(stream, index, request, requested, before),
+        };
+        if self.waited {
+            self.state.slots.make(index).lock().patience.waited();
+        }
+        piece
+    }
+
+    fn find_piece(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        request: Request,
+        requested: usize,
+        before: Moment,
+    ) -> Result<Piece, AllocError> {
         if let Some(piece) = self.shared.take(request, stream.id(), false) {
             return Ok(piece);
         }
-        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > units {
+        if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > request.units {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refusal.unless_fatal().map(drop)?,
@@ -65,11 +95,13 @@ impl<U: Upstream> Miss<'_, U> {
             return Ok(piece);
         }
         let mut refused = None;
-        if self.limits.crossing == Crossing::GrowFirst {
+        if self.crossing == Crossing::GrowFirst {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = Some(refusal.unless_fatal()?),
             }
+            self.crossing = Crossing::WaitFirst;
+            self.state.slots.make(index).lock().patience.growth_refused();
         }
         if let Some(piece) = self.search(stream, index, request) {
             return self.make_ready(stream, piece);
@@ -81,12 +113,33 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
-        let is_kept = !request.cuts_kept && self.shared.chunks.keeps_any(units);
+        let is_kept = !request.cuts_kept && self.shared.chunks.keeps_any(request.units);
         let request = Request { cuts_kept: true, ..request };
         if is_kept && let Some(piece) = self.search(stream, index, request) {
             return self.make_ready(stream, piece);
         }
-        self.last_resort(stream, index, request, requested, refused)
+        self.last_resort(stream, index, request, requested, refused, before)
+    }
+
+    fn moment(&self) -> Moment {
+        let (frees, requested) = self.state.frees_and_requested();
+        Moment { frees, reserved: self.shared.chunks.reserved(), requested }
+    }
+
+    /// Serves a request for which the pool has no memory. A full pool therefore answers at once, and disturbs no other
+    /// stream. The upstream may have memory again.
+    fn only_grow(
+        &mut self,
+        stream: &Stream,
+        index: usize,
+        request: Request,
+        requested: usize,
+    ) -> Result<Piece, AllocError> {
+        let refused = match self.grow(stream, index, request) {
+            Ok(piece) => return Ok(piece),
+            Err(refusal) => refusal.unless_fatal()?,
+        };
+        Err(exhausted(self.state, self.shared, requested, refused))
     }
 
     /// Finds a piece in the memory that the pool has, even if the stream has to wait for the piece.
@@ -106,12 +159,13 @@ impl<U: Upstream> Miss<'_, U> {
         request: Request,
         requested: usize,
         mut refused: Refusal,
+        before: Moment,
     ) -> Result<Piece, AllocError> {
         if let Some(piece) = self.gather(stream, index, request, true) {
             return self.make_ready(stream, piece);
         }
         // The stream's own free memory may fill whole chunks, too. A heap that cannot be folded keeps its memory.
-        let _ = self.state.fold_all(self.shared, None, true);
+        let folded = self.state.fold_all(self.shared, None, true);
         if let Some(piece) = self.touch(stream, index, request, true)? {
             return Ok(piece);
         }
@@ -123,35 +177,42 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
-        if self.release(0, true).bytes > 0 {
+        let released = self.release(0, true);
+        if released.bytes > 0 {
             match self.grow(stream, index, request) {
                 Ok(piece) => return Ok(piece),
                 Err(refusal) => refused = refusal.unless_fatal()?,
             }
         }
+        // If the driver refused a part of the search, the next one may find more.
+        if folded.is_ok() && released.refused.is_none() {
+            let (reserved, smallest) = (self.shared.chunks.reserved(), self.shared.chunks.smallest().unwrap_or(0));
+            self.shared.futile = Some(Futile::new(request, before, reserved, smallest));
+        }
         Err(exhausted(self.state, self.shared, requested, refused))
     }
 
     /// Moves the arena memory that the stream may use to its heap, where it joins adjacent memory, and takes a piece
-    /// from there.
+    /// from there. Both happen under one lock, so that no other thread of the stream gets the memory in between.
     pub(super) fn pull_and_take(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
-        if self.pull_usable(stream, index) { self.take_from_own_heap(index, request) } else { None }
+        let regions = self.shared.arena.take_usable(stream.id());
+        if regions.is_empty() {
+            return None;
+        }
+        let mut stream_heap = self.state.slots.make(index).lock();
+        stream_heap.attach_all(regions);
+        take_from(&mut stream_heap, &self.shared.chunks, request)
     }
 
-    /// Moves the arena memory that the stream may use to its heap. Returns whether there was any.
-    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) -> bool {
+    /// Moves the arena memory that the stream may use to its heap.
+    pub(super) fn pull_usable(&mut self, stream: &Stream, index: usize) {
         let regions = self.shared.arena.take_usable(stream.id());
-        let any = !regions.is_empty();
         self.state.slots.make(index).lock().attach_all(regions);
-        any
     }
 
     /// Takes a piece from the stream's own heap.
     fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
-        let mut stream_heap = self.state.slots.get(index)?.lock();
-        let admits = |addr, units| self.shared.chunks.admits(addr, units, request);
-        let piece = stream_heap.heap.allocate_thorough(request.units, request.align, admits)?;
-        Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
+        take_from(&mut self.state.slots.get(index)?.lock(), &self.shared.chunks, request)
     }
 
     /// Joins all free memory, first that of other streams and then all of it, and takes a piece.
@@ -175,7 +236,10 @@ impl<U: Upstream> Miss<'_, U> {
 
     pub(super) fn make_ready(&mut self, stream: &Stream, piece: Piece) -> Result<Piece, AllocError> {
         match piece.fences.wait_on(stream) {
-            Ok(()) => Ok(piece),
+            Ok(waits) => {
+                self.waited |= waits;
+                Ok(piece)
+            }
             Err(error) => {
                 self.shared.arena.insert_region(piece.region, piece.fences);
                 Err(error.into())
@@ -223,17 +287,13 @@ impl<U: Upstream> Miss<'_, U> {
                 Ok(piece.expect("the chunk was made for it"))
             }
             Err(error) => {
-                self.add_to_heap(stream, index, grown);
-                self.take_from_own_heap(index, request).ok_or(Refusal::Upstream(error.into()))
+                // No event could be recorded for the chunk, so other streams cannot know when they may use it. It
+                // enters this stream's heap, with all other memory that the stream may use, before any other stream can
+                // see it.
+                self.shared.add_chunk(grown, Fences::default(), false);
+                self.pull_and_take(stream, index, request).ok_or(Refusal::Upstream(error.into()))
             }
         }
-    }
-
-    /// Adds a chunk for which no event could be recorded, so that other streams cannot know when they may use it. It
-    /// enters this stream's heap, with all other memory that the stream may use, before any other stream can see it.
-    pub(super) fn add_to_heap(&mut self, stream: &Stream, index: usize, grown: Extent) {
-        self.shared.add_chunk(grown, Fences::default(), false);
-        self.pull_usable(stream, index);
     }
 
     /// Frees chunks that are wholly free and in the arena, the highest first, until at most `keep` bytes are reserved.
@@ -263,4 +323,11 @@ impl<U: Upstream> Miss<'_, U> {
         }
         released
     }
+}
+
+/// Takes a piece from the heap of the stream that misses.
+fn take_from(stream_heap: &mut StreamHeap, chunks: &Chunks, request: Request) -> Option<Piece> {
+    let admits = |addr, units| chunks.admits(addr, units, request);
+    let piece = stream_heap.heap.allocate_thorough(request.units, request.align, admits)?;
+    Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
 }

@@ -40,7 +40,8 @@ pub struct PoolOptions {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Crossing {
-    /// The stream waits for that work, on the device. The pool stays as small as possible.
+    /// The stream waits for that work, on the device. A stream that has waited a few times makes the pool grow
+    /// instead, so that streams do not wait for each other at every kernel.
     #[default]
     WaitFirst,
     /// The pool grows, and the stream waits only if the pool cannot grow. Streams stay as independent as possible.

@@ -1,6 +1,7 @@
 //! An empty pool with a maximum allocates one chunk in place of several. Without that, each chunk could leave a hole
 //! that no block fits into, and the pool would not give out its whole maximum.
 
+use super::fence::Fences;
 use super::miss::Miss;
 use super::step::GRANULARITY;
 use super::units::UNIT;
@@ -13,7 +14,7 @@ impl<U: Upstream> Miss<'_, U> {
     pub(super) fn recut(&mut self, stream: &Stream, index: usize, units: u64) {
         let Some(maximum) = self.limits.maximum else { return };
         let reserved = self.shared.chunks.reserved();
-        if reserved == 0 || self.state.slots.iter().any(|(_, slot)| slot.lock().blocks > 0) {
+        if reserved == 0 || self.state.slots.iter().any(|(_, slot)| slot.blocks(&slot.lock()) > 0) {
             return;
         }
         // The initial chunk stays, too, because the options name its size, and mapped chunks are joined in any case.
@@ -43,7 +44,11 @@ impl<U: Upstream> Miss<'_, U> {
         let Ok(grown) = self.shared.chunks.grow(self.upstream, stream, &sizes, 0, self.limits.prefetch) else { return };
         match self.state.fence(stream, false) {
             Ok(fences) => self.shared.add_chunk(grown, fences, self.limits.lazy),
-            Err(_) => self.add_to_heap(stream, index, grown),
+            Err(_) => {
+                // As in `grow_by_chunk`: no other stream may see the chunk before it enters this stream's heap.
+                self.shared.add_chunk(grown, Fences::default(), false);
+                self.pull_usable(stream, index);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::shared::Shared;
 use super::state::PoolState;
 use cumem::AllocError;
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, is_reported};
 
 /// The result of freeing chunks.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Refusal {
 
 /// Returns the error of a request for which no memory could be found.
 pub(super) fn exhausted(state: &PoolState, shared: &Shared, requested: usize, refused: Refusal) -> AllocError {
-    let held = Box::new(state.held(shared));
+    let held = Box::new(if is_reported() { state.held(shared) } else { state.held_in_part(shared) });
     let upstream = match refused {
         Refusal::AtMaximum => None,
         Refusal::Upstream(error) => Some(Box::new(error)),

@@ -4,7 +4,7 @@ use super::adaptor::Pool;
 use super::heap::Placed;
 use super::refusal::{Refusal, exhausted};
 use super::request::Request;
-use super::streams::StreamHeap;
+use super::streams::{Slot, StreamHeap};
 use super::tag::Tag;
 use super::units::UNIT;
 use cumem::{AllocError, Block, DeallocError, DeviceError, MemoryResource, Stream, Upstream};
@@ -30,7 +30,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
             if stream_heap.serves(stream.id())
                 && let Some(placed) = stream_heap.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)
             {
-                return Ok(self.make_block(&mut stream_heap, index, placed, layout));
+                return Ok(self.make_block(slot, &mut stream_heap, index, placed, layout));
             }
         }
         self.allocate_slow(stream, layout)
@@ -45,7 +45,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
         {
             let mut stream_heap = slot.lock();
             if stream_heap.serves(stream.id()) && stream_heap.has_live(&block, &self.limits.rounding) {
-                stream_heap.uncount(block.size());
+                slot.uncount(&mut stream_heap, block.size());
                 let Some(threshold) = self.limits.release_threshold else {
                     stream_heap.heap.free(tag.node);
                     return Ok(());
@@ -75,8 +75,15 @@ impl<U: Upstream> Pool<U> {
 
     /// Counts a node that has just become live, and makes its block.
     #[inline]
-    fn make_block(&self, stream_heap: &mut StreamHeap, index: usize, placed: Placed, layout: Layout) -> Block {
-        stream_heap.count(layout.size());
+    fn make_block(
+        &self,
+        slot: &Slot,
+        stream_heap: &mut StreamHeap,
+        index: usize,
+        placed: Placed,
+        layout: Layout,
+    ) -> Block {
+        slot.count(stream_heap, layout.size());
         let Placed { node, generation, addr } = placed;
         let slack = layout.size().wrapping_neg() % UNIT;
         let tag = Tag { slot: index as u8, slack: slack as u8, generation, node };
@@ -108,13 +115,13 @@ impl<U: Upstream> Pool<U> {
             let request = Request { units, align, preferred: units, cuts_kept: self.limits.lazy };
             let admits = |addr, units| shared.chunks.admits(addr, units, request);
             if let Some(placed) = stream_heap.heap.allocate_thorough(units, align, admits) {
-                return Ok(self.make_block(&mut stream_heap, index, placed, layout));
+                return Ok(self.make_block(slot, &mut stream_heap, index, placed, layout));
             }
         }
         let piece = self.miss(&mut shared).serve(stream, index, units, align, layout.size())?;
         let mut stream_heap = slot.lock();
         let placed = stream_heap.heap.attach_and_allocate(piece.region, units, align);
-        Ok(self.make_block(&mut stream_heap, index, placed, layout))
+        Ok(self.make_block(slot, &mut stream_heap, index, placed, layout))
     }
 
     /// Frees a block that is not in the heap of `stream`, or returns why it cannot be freed.

@@ -3,6 +3,7 @@
 use super::arena::Arena;
 use super::chunks::Chunks;
 use super::fence::Fences;
+use super::futile::Futile;
 use super::request::{Piece, Request};
 use super::stitch::stitches::Stitches;
 use super::units::Extent;
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) service: Stream,
     /// How often a miss had to wait for another thread's miss since the pool last grew.
     pub(super) contended_misses: u32,
+    /// The last request that no memory of the pool could serve.
+    pub(super) futile: Option<Futile>,
 }
 
 impl Shared {

@@ -70,8 +70,8 @@ impl PoolState {
         // the arena is read, whose fences query the driver.
         let shared = self.lock();
         let (mut streams, mut regions) = (Vec::new(), Vec::new());
-        let stats = self.stats_while_locked(&shared, |stream_heap| {
-            let Some(own) = of_stream(stream_heap) else { return };
+        let stats = self.stats_while_locked(&shared, |slot, stream_heap| {
+            let Some(own) = of_stream(slot, stream_heap) else { return };
             streams.push(own);
             regions.extend(stream_heap.heap.pieces().map(|(addr, units, live)| {
                 let state = if live { RegionState::Live } else { RegionState::Cached };

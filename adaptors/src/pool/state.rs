@@ -3,13 +3,15 @@
 use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
+use super::idle::{IdleQuery, is_idle};
 use super::request::{Piece, Request};
 use super::rounding::Rounding;
 use super::shared::Shared;
 use super::stats::{PoolStats, of_stream};
 use super::streams::{Slot, Slots, StreamHeap};
-use super::sync::{Mutex, MutexGuard};
+use super::sync::{Arc, Mutex, MutexGuard};
 use super::units::UNIT;
+use cumem::device::KeptStream;
 use cumem::error::Usage;
 use cumem::resource::MakerId;
 use cumem::{Device, DeviceError, Stream, layout};
@@ -56,7 +58,7 @@ impl PoolState {
     ) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
-        let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0 };
+        let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
         Ok(Self {
             device,
             maker: MakerId::unique(),
@@ -120,51 +122,68 @@ impl PoolState {
     }
 
     pub(super) fn stats_with(&self, shared: &Shared) -> PoolStats {
-        self.stats_while_locked(shared, |_| ())
+        self.stats_while_locked(shared, |_, _| ())
     }
 
     /// Adds up the statistics, and calls `visit` with each slot's heap while all slots are locked.
-    pub(super) fn stats_while_locked(&self, shared: &Shared, visit: impl FnMut(&mut StreamHeap)) -> PoolStats {
-        let mut stream_heaps: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
-        let largest =
-            stream_heaps.iter_mut().map(|stream_heap| u64::from(stream_heap.heap.largest_free())).max().unwrap_or(0);
+    pub(super) fn stats_while_locked(
+        &self,
+        shared: &Shared,
+        mut visit: impl FnMut(&Slot, &mut StreamHeap),
+    ) -> PoolStats {
+        let mut locked: Vec<_> = self.slots.iter().map(|(_, slot)| (slot, slot.lock())).collect();
+        let largest = locked.iter_mut().map(|(_, own)| u64::from(own.heap.largest_free())).max().unwrap_or(0);
         let sum =
-            |of: fn(&StreamHeap) -> u64| stream_heaps.iter().map(|stream_heap| of(stream_heap)).sum::<u64>() as usize;
-        let cached = sum(|stream_heap| stream_heap.heap.free_units()) * UNIT;
+            |of: fn(&Slot, &StreamHeap) -> u64| locked.iter().map(|(slot, own)| of(slot, own)).sum::<u64>() as usize;
+        let cached = sum(|_, own| own.heap.free_units()) * UNIT;
         let untouched = &shared.chunks.untouched;
         let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
         let (touched, peak_touched) = shared.chunks.touched();
         let peak_reserved = shared.chunks.peak_reserved();
         let stats = PoolStats {
             peak_reserved,
-            peak_allocated_at_most: (sum(|stream_heap| stream_heap.peak_units) * UNIT).min(peak_reserved),
-            peak_requested_at_most: sum(|stream_heap| stream_heap.peak_requested).min(peak_reserved),
+            peak_allocated_at_most: (sum(|_, own| own.peak_units) * UNIT).min(peak_reserved),
+            peak_requested_at_most: sum(|_, own| own.peak_requested).min(peak_reserved),
             reserved: shared.chunks.reserved(),
-            allocated: sum(|stream_heap| stream_heap.heap.live_units()) * UNIT,
-            requested: sum(|stream_heap| stream_heap.requested),
+            allocated: sum(|_, own| own.heap.live_units()) * UNIT,
+            requested: sum(|slot, _| slot.requested()),
             free: (shared.arena.units() + untouched.units()) as usize * UNIT + cached,
             cached,
             largest_free: largest.max(shared.arena.largest()).max(largest_untouched) as usize * UNIT,
             touched,
             peak_touched,
-            blocks: sum(|stream_heap| stream_heap.blocks),
+            blocks: sum(Slot::blocks),
             chunks: shared.chunks.count(),
-            streams: stream_heaps.iter().filter(|stream_heap| stream_heap.stream().is_some()).count(),
+            streams: locked.iter().filter(|(_, own)| own.stream().is_some()).count(),
         };
-        stream_heaps.iter_mut().map(|stream_heap| &mut **stream_heap).for_each(visit);
+        locked.iter_mut().for_each(|(slot, own)| visit(slot, own));
         stats
     }
 
     /// Returns the pool's usage, down to the size of each block, for the error of a request that found no memory.
     pub(super) fn held(&self, shared: &Shared) -> Usage {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
-        let stats = self.stats_while_locked(shared, |stream_heap| {
-            streams.extend(of_stream(stream_heap));
-            stream_heap.heap.live_sizes().for_each(|units| classes.count(units));
+        let stats = self.stats_while_locked(shared, |slot, own| {
+            streams.extend(of_stream(slot, own));
+            own.heap.live_sizes().for_each(|units| classes.count(units));
         });
         let mut usage = stats.held();
         (usage.maximum, usage.classes, usage.streams) = (self.maximum, classes.counted(), streams);
         usage
+    }
+
+    /// Returns what can be read without a lock of any slot, for the error of a request whose refusal is not reported.
+    pub(super) fn held_in_part(&self, shared: &Shared) -> Usage {
+        let mut usage = Usage::default();
+        (usage.reserved, usage.maximum, usage.partial) = (shared.chunks.reserved(), self.maximum, true);
+        usage
+    }
+
+    /// Returns how many blocks were ever freed, and the bytes that were requested for live blocks. Locks no slot.
+    pub(super) fn frees_and_requested(&self) -> (u64, usize) {
+        let counts = self.slots.iter().map(|(_, slot)| (slot.freed(), slot.requested()));
+        let (frees, requested) = counts.fold((0, 0), |sum: (u64, u64), own| (sum.0 + own.0, sum.1.wrapping_add(own.1)));
+        (frees, requested as usize)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -191,27 +210,33 @@ impl PoolState {
         self.fold_abandoned(shared);
         let mut refused = None;
         for index in self.slots.candidates(stream.id()) {
-            match self.rebind(shared, index, Some(stream.clone()), false) {
+            match self.rebind(shared, index, Some(stream.keep()), false) {
                 Ok(()) => return Ok((index, self.slots.make(index))),
                 Err(error) => refused = Some((index, error)),
             }
         }
-        // All candidates belong to default streams of other threads. The host can only wait for the whole device.
+        // No event can be recorded for any of the candidates. The host can only wait for the whole device.
         let (index, _) = refused.expect("a stream has candidates");
-        self.rebind(shared, index, Some(stream.clone()), true)?;
+        self.rebind(shared, index, Some(stream.keep()), true)?;
         Ok((index, self.slots.make(index)))
     }
 
     /// Gives slot `index` to another stream, or to none. The slot's free memory enters the arena.
-    fn rebind(&self, shared: &mut Shared, index: usize, to: Option<Stream>, force: bool) -> Result<(), DeviceError> {
-        let owner = to.as_ref().map(Stream::id);
+    fn rebind(
+        &self,
+        shared: &mut Shared,
+        index: usize,
+        to: Option<KeptStream>,
+        force: bool,
+    ) -> Result<(), DeviceError> {
+        let owner = to.as_ref().map(KeptStream::id);
         let slot = self.slots.make(index);
         let (regions, from) = {
             let mut stream_heap = slot.lock();
             (stream_heap.heap.drain(), stream_heap.set_stream(to))
         };
         if let (Some(stream), false) = (&from, regions.is_empty()) {
-            let fences = match self.fence(stream, force) {
+            let fences = match self.fence_of(stream, force) {
                 Ok(fences) => fences,
                 Err(error) => {
                     let mut stream_heap = slot.lock();
@@ -246,14 +271,14 @@ impl PoolState {
 
     /// Moves the free memory of idle streams' slots to slot `index`.
     pub(super) fn collect_idle(&self, _locked: &Shared, index: usize) {
-        let mut collected = Vec::new();
+        let (mut collected, mut query) = (Vec::new(), IdleQuery::new(&self.device));
         for (_, slot) in self.slots.bound().filter(|&(other, _)| other != index) {
             let (mut regions, stream) = {
                 let mut stream_heap = slot.lock();
                 (stream_heap.heap.drain(), stream_heap.stream().cloned())
             };
             // As in `steal`: the memory was taken before the query, so an idle stream is done with it.
-            if !regions.is_empty() && stream.is_none_or(|stream| is_idle(&stream)) {
+            if !regions.is_empty() && stream.is_none_or(|stream| query.is_idle(&stream)) {
                 collected.append(&mut regions);
             } else {
                 slot.lock().attach_all(regions);
@@ -263,13 +288,12 @@ impl PoolState {
         self.slots.make(index).lock().attach_all(collected);
     }
 
-    /// Folds the slots of streams whose last handle the pool holds, and drops those handles.
+    /// Folds the slots of streams that no code can use any more, and drops the pool's handles to them.
     pub(super) fn fold_abandoned(&self, shared: &mut Shared) {
         for (index, slot) in self.slots.bound() {
-            let abandoned = slot.lock().stream().is_some_and(|stream| stream.handles() == 1);
+            let abandoned = slot.lock().stream().is_some_and(KeptStream::is_abandoned);
             if abandoned {
-                // If no event can be recorded (the default stream of another thread), the slot stays bound. It is
-                // folded again when memory runs out.
+                // If no event can be recorded, the slot stays bound. It is folded again when memory runs out.
                 let _ = self.rebind(shared, index, None, false);
             }
         }
@@ -292,6 +316,7 @@ impl PoolState {
         }
         // Of equal fits, the oldest slot: the sort is stable.
         victims.sort_by_key(|&(room, _)| room);
+        let mut query = IdleQuery::new(&self.device);
         for (_, index) in victims {
             let slot = self.slots.get(index).expect("just seen");
             let (region, stream) = {
@@ -300,7 +325,10 @@ impl PoolState {
                 let Some(region) = stream_heap.heap.take(request.units, request.align, admits) else { continue };
                 (region, stream)
             };
-            let fences = if wait { self.fence(&stream, false).ok() } else { is_idle(&stream).then(Fences::default) };
+            let fences = match wait {
+                true => self.fence_of(&stream, false).ok(),
+                false => query.is_idle(&stream).then(Fences::default),
+            };
             let Some(fences) = fences else {
                 // The slot still belongs to this stream, because it is rebound only under the pool's mutex.
                 slot.lock().heap.attach(region);
@@ -317,7 +345,24 @@ impl PoolState {
         if is_idle(stream) {
             return Ok(Fences::default());
         }
-        match Fence::record(stream) {
+        self.fences_from(Fence::record(stream), force)
+    }
+
+    /// Returns a fence for memory of a stream of which the pool keeps a handle. If the pool cannot use the stream, the
+    /// fence is after all work of the device.
+    fn fence_of(&self, stream: &KeptStream, force: bool) -> Result<Fences, DeviceError> {
+        match stream.usable() {
+            Some(stream) => self.fence(stream, force),
+            None => {
+                let mut fences = self.fences_from(Fence::record_on_device(&self.device, stream.id()), force)?;
+                fences.prune();
+                Ok(fences)
+            }
+        }
+    }
+
+    fn fences_from(&self, recorded: Result<Arc<Fence>, DeviceError>, force: bool) -> Result<Fences, DeviceError> {
+        match recorded {
             Ok(fence) => Ok(fence.into()),
             Err(_) if force => {
                 self.device.synchronize()?;
@@ -326,9 +371,4 @@ impl PoolState {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Reports whether all of a stream's work is known to be done. An error counts as "no".
-fn is_idle(stream: &Stream) -> bool {
-    matches!(stream.is_idle(), Ok(true))
 }

@@ -1,8 +1,8 @@
 //! [`PoolStats`]: how much memory a pool has, and what it is used for.
 
-use super::streams::StreamHeap;
+use super::streams::{Slot, StreamHeap};
 use super::units::UNIT;
-use cumem::Stream;
+use cumem::device::KeptStream;
 use cumem::error::{StreamStats, Usage};
 use std::fmt;
 
@@ -125,14 +125,14 @@ impl PoolStats {
 }
 
 /// Returns the memory of one stream, or `None` for a slot without a stream and without a block.
-pub(super) fn of_stream(stream_heap: &mut StreamHeap) -> Option<StreamStats> {
+pub(super) fn of_stream(slot: &Slot, stream_heap: &mut StreamHeap) -> Option<StreamStats> {
     let mut own = StreamStats::default();
-    own.stream = stream_heap.stream().map(Stream::id);
+    own.stream = stream_heap.stream().map(KeptStream::id);
     own.allocated = stream_heap.heap.live_units() as usize * UNIT;
-    own.requested = stream_heap.requested as usize;
+    own.requested = slot.requested() as usize;
     own.cached = stream_heap.heap.free_units() as usize * UNIT;
     own.largest_free = stream_heap.heap.largest_free() as usize * UNIT;
-    own.blocks = stream_heap.blocks as usize;
+    own.blocks = slot.blocks(stream_heap) as usize;
     (own.stream.is_some() || own.blocks > 0).then_some(own)
 }
 

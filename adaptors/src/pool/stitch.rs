@@ -45,7 +45,7 @@ impl<U: Upstream> Miss<'_, U> {
         force: bool,
     ) -> Result<Option<Piece>, Refusal> {
         let request = Request { preferred: request.units, ..request };
-        let wait = force || self.limits.crossing == Crossing::WaitFirst;
+        let wait = force || self.crossing == Crossing::WaitFirst;
         let any = self.unstitch();
         if let Err(error) = self.unmap_empty(force) {
             tracing::warn!(%error, "addresses that nothing is left of stay mapped");

@@ -8,12 +8,13 @@
 //! more than this table.
 
 use super::heap::Heap;
+use super::patience::Patience;
 use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use super::units::{Region, UNIT};
-use cumem::device::StreamId;
-use cumem::{Block, Stream};
+use cumem::Block;
+use cumem::device::{KeptStream, StreamId};
 use std::sync::atomic::Ordering;
 
 // Under loom there are so few slots that they are given to other streams.
@@ -24,15 +25,12 @@ const UNBOUND: u64 = 0;
 /// The memory of one stream.
 #[derive(Debug)]
 pub(super) struct StreamHeap {
-    /// The stream that may use all free memory of `heap`. The handle keeps the stream alive.
-    stream: Option<Stream>,
+    /// The stream that may use all free memory of `heap`.
+    stream: Option<KeptStream>,
     /// The stream's number, which can be compared without following the handle.
     owner: u64,
     pub(super) heap: Heap,
-    /// The number of live blocks.
-    pub(super) blocks: u64,
-    /// Bytes that were requested for the live blocks.
-    pub(super) requested: u64,
+    pub(super) patience: Patience,
     /// The most units that were ever live at once.
     pub(super) peak_units: u64,
     /// The most bytes that were ever requested for the blocks that were live at once.
@@ -40,9 +38,9 @@ pub(super) struct StreamHeap {
 }
 
 impl StreamHeap {
-    fn new(whole_shift: u32) -> Self {
-        let heap = Heap::new(whole_shift);
-        Self { stream: None, owner: UNBOUND, heap, blocks: 0, requested: 0, peak_units: 0, peak_requested: 0 }
+    fn unbound(whole_shift: u32) -> Self {
+        let (heap, patience) = (Heap::new(whole_shift), Patience::NEW);
+        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0 }
     }
 
     #[inline]
@@ -50,7 +48,7 @@ impl StreamHeap {
         self.owner == stream.as_u64()
     }
 
-    pub(super) fn stream(&self) -> Option<&Stream> {
+    pub(super) fn stream(&self) -> Option<&KeptStream> {
         self.stream.as_ref()
     }
 
@@ -65,24 +63,17 @@ impl StreamHeap {
         })
     }
 
+    /// Raises the peaks to the live units of the heap and `requested` bytes. The branches are seldom taken, and a store
+    /// that is skipped costs nothing.
     #[inline]
-    pub(super) fn count(&mut self, bytes: usize) {
-        self.blocks += 1;
-        self.requested += bytes as u64;
-        // Branches, because the peaks are seldom passed, and a store that is skipped costs nothing.
-        if self.requested > self.peak_requested {
-            self.peak_requested = self.requested;
+    fn raise_peaks(&mut self, requested: u64) {
+        if requested > self.peak_requested {
+            self.peak_requested = requested;
         }
         let units = self.heap.live_units();
         if units > self.peak_units {
             self.peak_units = units;
         }
-    }
-
-    #[inline]
-    pub(super) fn uncount(&mut self, bytes: usize) {
-        self.blocks -= 1;
-        self.requested -= bytes as u64;
     }
 
     /// Adds free memory.
@@ -93,8 +84,11 @@ impl StreamHeap {
     }
 
     /// Gives the heap to another stream, or to none. Returns the previous stream.
-    pub(super) fn set_stream(&mut self, stream: Option<Stream>) -> Option<Stream> {
-        self.owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
+    pub(super) fn set_stream(&mut self, stream: Option<KeptStream>) -> Option<KeptStream> {
+        let owner = stream.as_ref().map_or(UNBOUND, |stream| stream.id().as_u64());
+        if std::mem::replace(&mut self.owner, owner) != owner {
+            self.patience = Patience::NEW;
+        }
         std::mem::replace(&mut self.stream, stream)
     }
 }
@@ -102,12 +96,76 @@ impl StreamHeap {
 /// Aligned to two cache lines, because some processors fetch lines in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Slot(BiasedLock<StreamHeap>);
+pub(super) struct Slot {
+    stream_heap: BiasedLock<StreamHeap>,
+    counts: Counts,
+}
+
+/// Counts of a slot's blocks. Only the thread that has the slot's lock changes them. Any thread may read them without
+/// the lock, and then gets values that were right at some recent moment. They are no atomics of loom, because the pool
+/// is right whatever a thread without the lock reads.
+#[derive(Debug, Default)]
+struct Counts {
+    made: AtomicCount,
+    freed: AtomicCount,
+    /// Bytes that were requested for the live blocks.
+    requested: AtomicCount,
+}
+
+/// A number that one thread at a time changes, with a plain load and a plain store.
+#[derive(Debug, Default)]
+struct AtomicCount(std::sync::atomic::AtomicU64);
+
+impl AtomicCount {
+    #[inline]
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn add(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+    }
+}
 
 impl Slot {
+    fn unbound(whole_shift: u32) -> Self {
+        Self { stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)), counts: Counts::default() }
+    }
+
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, StreamHeap> {
-        self.0.lock()
+        self.stream_heap.lock()
+    }
+
+    /// Counts a new block of `bytes` requested bytes. The guard shows that the calling thread has the slot's lock.
+    #[inline]
+    pub(super) fn count(&self, locked: &mut StreamHeap, bytes: usize) {
+        self.counts.made.add(1);
+        self.counts.requested.add(bytes as u64);
+        locked.raise_peaks(self.counts.requested.get());
+    }
+
+    /// Counts a freed block.
+    #[inline]
+    pub(super) fn uncount(&self, _locked: &mut StreamHeap, bytes: usize) {
+        self.counts.freed.add(1);
+        self.counts.requested.add((bytes as u64).wrapping_neg());
+    }
+
+    /// Returns the number of live blocks.
+    pub(super) fn blocks(&self, _locked: &StreamHeap) -> u64 {
+        self.counts.made.get() - self.counts.freed.get()
+    }
+
+    /// Returns the bytes that were requested for the live blocks.
+    pub(super) fn requested(&self) -> u64 {
+        self.counts.requested.get()
+    }
+
+    /// Returns how many blocks of the slot were ever freed.
+    pub(super) fn freed(&self) -> u64 {
+        self.counts.freed.get()
     }
 }
 
@@ -167,7 +225,7 @@ impl Slots {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
             self.made_in_order.push(index);
-            Box::new(Slot(BiasedLock::new(StreamHeap::new(self.whole_shift))))
+            Box::new(Slot::unbound(self.whole_shift))
         })
     }
 

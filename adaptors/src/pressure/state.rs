@@ -1,6 +1,7 @@
 //! [`PressureState`]: how full the device's memory is, and how often memory was trimmed or refused.
 
 use super::options::{PressureError, PressureOptions};
+use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
 use cumem::{AllocError, Device, DeviceError};
 use std::fmt;
@@ -28,8 +29,9 @@ pub struct PressureState {
     slack: usize,
     ask_after: usize,
     level: AtomicU8,
-    /// Bytes allocated since the device was last queried.
-    unasked: AtomicUsize,
+    /// The bytes that may be allocated until the device is queried, less one. In shards, because every allocation of
+    /// every thread changes them.
+    unasked: Headroom<1>,
     used: AtomicUsize,
     trims: AtomicU64,
     trimmed: AtomicU64,
@@ -53,7 +55,7 @@ impl PressureState {
             slack: bytes(slack)?,
             ask_after: bytes(ask_after)?,
             level: AtomicU8::new(PressureLevel::Normal as u8),
-            unasked: AtomicUsize::new(0),
+            unasked: Headroom::new([bytes(ask_after)?.saturating_sub(1) as u64], Shortage::Refuses),
             used: AtomicUsize::new(0),
             trims: AtomicU64::new(0),
             trimmed: AtomicU64::new(0),
@@ -113,14 +115,14 @@ impl PressureState {
 
     /// Reports whether the device must be queried before `bytes` bytes are allocated.
     pub(super) fn is_due(&self, bytes: usize) -> bool {
-        let unasked = self.unasked.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        unasked >= self.ask_after || self.level() == PressureLevel::Refuse
+        let due = self.ask_after == 0 || self.unasked.mine().take(Side::Room, [bytes as u64]).is_err();
+        due || self.level() == PressureLevel::Refuse
     }
 
     /// Queries the device and updates the level. Calls `trim` if the new level is higher than the one before.
     pub(super) fn measure(&self, trim: impl Fn() -> usize) -> Result<(), DeviceError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.unasked.store(0, Relaxed);
+        self.unasked.reset();
         let mut used = self.ask()?;
         let before = self.level();
         let mut level = self.next(before, used);

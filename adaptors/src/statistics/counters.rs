@@ -1,8 +1,8 @@
-//! The counters, all behind one lock: exact at any moment, for one atomic exchange per call.
+//! The counters, exact at any moment. Each thread counts in a part of its own ([`headroom`](crate::headroom)).
 
 use super::counts::Counts;
 use super::scope::{Scope, Scopes};
-use crate::lock::BiasedLock;
+use crate::headroom::{Headroom, Shortage};
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 ///
@@ -22,18 +22,35 @@ use crate::lock::BiasedLock;
 /// ```
 #[derive(Debug)]
 pub struct StatisticsState {
-    counts: BiasedLock<Counts>,
+    /// Bytes and blocks. The ceiling is the peak.
+    counted: Headroom<2, Sums>,
     scopes: Scopes,
+}
+
+/// What only ever grows.
+#[derive(Debug, Default)]
+struct Sums {
+    bytes: u64,
+    blocks: u64,
+    failures: u64,
 }
 
 impl StatisticsState {
     pub(super) fn new() -> Self {
-        Self { counts: BiasedLock::new(Counts::default()), scopes: Scopes::new() }
+        Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new() }
     }
 
     /// Returns all counts, read at one moment.
     pub fn counts(&self) -> Counts {
-        *self.counts.lock()
+        let mut counts = Counts::default();
+        let totals = self.counted.read(|sums| {
+            counts.total_bytes += sums.bytes;
+            counts.total_blocks += sums.blocks;
+            counts.failures += sums.failures;
+        });
+        [counts.current_bytes, counts.current_blocks] = totals.outstanding.map(|amount| amount as i64);
+        [counts.peak_bytes, counts.peak_blocks] = totals.ceiling.map(|amount| amount as i64);
+        counts
     }
 
     /// Begins a scope that counts the calls of all threads from now on, until it is dropped.
@@ -88,37 +105,33 @@ impl StatisticsState {
 
     #[inline]
     pub(super) fn allocated(&self, bytes: usize) {
-        let bytes = bytes as i64;
-        self.counts.lock().allocated(bytes);
-        self.scopes.each(|counts| counts.allocated(bytes));
+        // A peak rises and refuses nothing.
+        let _ = self.counted.mine().allocate([bytes as u64, 1], |sums| {
+            sums.bytes += bytes as u64;
+            sums.blocks += 1;
+        });
+        self.scopes.each(|counts| counts.allocated(bytes as i64));
     }
 
     /// Counts a free. If the block cannot be one of those counted, returns the bytes that are allocated instead.
     #[inline]
     pub(super) fn freed(&self, bytes: usize) -> Result<(), usize> {
-        let bytes = bytes as i64;
-        {
-            let mut counts = self.counts.lock();
-            if bytes > counts.current_bytes || counts.current_blocks < 1 {
-                return Err(counts.current_bytes as usize);
-            }
-            counts.freed(bytes, 1);
-        }
-        self.scopes.each(|counts| counts.freed(bytes, 1));
+        self.counted.mine().free([bytes as u64, 1]).map_err(|totals| totals.outstanding[0] as usize)?;
+        self.scopes.each(|counts| counts.freed(bytes as i64, 1));
         Ok(())
     }
 
     /// Undoes a counted free.
     #[cold]
     pub(super) fn not_freed(&self, bytes: usize) {
-        let bytes = bytes as i64;
-        self.counts.lock().freed(-bytes, -1);
-        self.scopes.each(|counts| counts.freed(-bytes, -1));
+        // A peak rises and refuses nothing.
+        let _ = self.counted.mine().allocate([bytes as u64, 1], |_| ());
+        self.scopes.each(|counts| counts.freed(-(bytes as i64), -1));
     }
 
     #[cold]
     pub(super) fn failed(&self) {
-        self.counts.lock().failures += 1;
+        self.counted.tally(|sums| sums.failures += 1);
         self.scopes.each(|counts| counts.failures += 1);
     }
 }

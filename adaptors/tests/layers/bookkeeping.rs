@@ -12,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 // In a process of their own, because a table that all threads share counts for the thread in which it grows.
-own_process!(a_live_block_costs_64_bytes_at_most, tables_stay_bounded_whatever_streams_come_and_go);
+own_process!(a_live_block_costs_64_bytes_at_most, tables_have_a_bound_under_changing_streams);
 
 thread_local! {
     /// Host bytes that this thread has allocated and not freed.
@@ -86,7 +86,7 @@ fn a_live_block_costs_64_bytes_at_most() {
 }
 
 /// Ten thousand streams, a hundred of them alive at a time. Each frees a block that another stream allocated.
-fn tables_stay_bounded_whatever_streams_come_and_go() {
+fn tables_have_a_bound_under_changing_streams() {
     let (device, stream) = sim();
     let pool = Pool::new(CudaResource::new(&device), PoolOptions::new().initial(64 << 20)).unwrap();
     let mut alive = std::collections::VecDeque::new();
@@ -113,6 +113,6 @@ fn tables_stay_bounded_whatever_streams_come_and_go() {
         free(&pool, &own, block).unwrap();
     }
     let block = pool.allocate(&stream, layout::bytes(64 << 20).unwrap()).unwrap();
-    assert_eq!(pool.stats().streams, 1, "the streams that are gone have been let go");
+    assert_eq!(pool.stats().streams, 1, "the pool has removed the destroyed streams");
     free(&pool, &stream, block).unwrap();
 }

@@ -44,6 +44,38 @@ fn changes_at_run_time_through_the_stack() {
     free(&stack, &stream, block).unwrap();
 }
 
+/// No memory is allocated, so no limit is passed.
+#[test]
+fn zero_bytes_are_never_refused() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).limit(4096);
+    let full = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
+    let at_the_limit = stack.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
+    stack.state().set_bytes(1024);
+    let above_the_limit = stack.allocate(&stream, layout::bytes(0).unwrap()).unwrap();
+    assert_eq!((stack.state().allocated(), stack.state().remaining()), (4096, 0));
+    [full, at_the_limit, above_the_limit].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+    assert_eq!((stack.state().allocated(), stack.state().remaining()), (0, 1024));
+}
+
+/// Only what is freed beyond the debt fits again.
+#[test]
+fn a_limit_below_what_is_allocated_is_a_debt() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).limit(4096);
+    let allocate = |bytes: usize| stack.allocate(&stream, layout::bytes(bytes).unwrap());
+    let [a, b] = [(); 2].map(|()| allocate(2048).unwrap());
+    stack.state().set_bytes(2304);
+    free(&stack, &stream, a).unwrap();
+    let refused = AllocError::LimitExceeded { requested: 257, allocated: 2048, limit: 2304 };
+    assert_eq!(allocate(257).unwrap_err(), refused);
+    let small = allocate(256).unwrap();
+    stack.state().set_bytes(usize::MAX);
+    let large = allocate(1 << 20).unwrap();
+    [b, small, large].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+    assert_eq!((stack.state().allocated(), stack.state().remaining()), (0, usize::MAX));
+}
+
 #[test]
 fn a_failing_upstream_leaves_the_count_as_it_was() {
     let (device, stream) = sim_with(Profile::tiny(64 << 20));

@@ -5,10 +5,13 @@ mod common;
 
 mod bookkeeping;
 mod conformance;
+mod counters;
 mod faults;
 mod fit;
 mod into_upstream;
 mod limiter;
 mod prefetch;
+mod pressure;
 mod spec;
 mod statistics;
+mod trim;

@@ -4,11 +4,14 @@ mod capacity;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
+mod ended;
 mod figures;
+mod full;
 mod growth;
 mod model;
 mod programs;
 mod refusals;
+mod serialising;
 mod slabs;
 mod source;
 mod streams;

@@ -159,7 +159,7 @@ fn what_a_threads_default_stream_left_is_not_lost() {
             free(&pool, &own, block).unwrap();
         });
     });
-    // No other thread can record an event on that stream, so the host waits for the device.
+    // No other thread can record an event on that stream. An event of the device takes its place.
     let block = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap();
     free(&pool, &stream, block).unwrap();
     assert_eq!(pool.stats().reserved, 8 * MIB);

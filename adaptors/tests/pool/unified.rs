@@ -7,7 +7,7 @@ use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
 use cumem::{AnyUpstream, Block, Device, LayerExt, ManagedResource, MemoryResource, Stream, Upstream, kind, layout};
 use cumem_adaptors::pool::{Pool, PoolOptions, RegionState};
-use cumem_adaptors::{PoolState, ResourceExt, StackSpec};
+use cumem_adaptors::{Crossing, PoolState, ResourceExt, StackSpec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -114,11 +114,15 @@ fn where_pages_are_there_at_once_all_of_it_is_touched() {
 /// The upstream's memory is ready on the stream for which the pool grew. Another stream has to wait for that point.
 #[test]
 fn what_nobody_had_of_a_chunk_is_given_to_other_streams_in_order() {
+    [Crossing::WaitFirst, Crossing::GrowFirst].into_iter().for_each(another_stream_waits_for_the_chunk);
+}
+
+fn another_stream_waits_for_the_chunk(crossing: Crossing) {
     let (device, stream) = sim();
     let other = Stream::new(&device).unwrap();
     let changed = Arc::new(AtomicUsize::new(0));
     let inner = ManagedResource::new(&device).unwrap().pool(PoolOptions::new()).unwrap();
-    let outer = Pool::new(&inner, PoolOptions::new().step(32 * MIB)).unwrap();
+    let outer = Pool::new(&inner, PoolOptions::new().step(32 * MIB).crossing(crossing)).unwrap();
     // Work of the first stream still reads the inner pool's memory. The stream frees that memory in order.
     let old = used(&inner, &stream, 32 * MIB);
     let seen = Arc::clone(&changed);

@@ -63,7 +63,7 @@ fn counts_what_failed() {
 }
 
 #[test]
-fn says_ok_when_the_upstream_refused() {
+fn returns_ok_when_the_upstream_failed() {
     let report = report(|upstream| {
         Crooked::over(upstream).deallocating(|upstream, stream, block| {
             let _ = free(upstream, stream, block);
@@ -98,7 +98,7 @@ fn changes_the_tag() {
 }
 
 #[test]
-fn keeps_its_blocks_when_it_goes() {
+fn leaks_its_blocks_when_dropped() {
     let report = report(|upstream| Crooked::over(upstream).deallocating(|_, _, _| Ok(())));
     caught(&report, &["usual_sizes", "every_driver_call_fails", "upstream_runs_dry"]);
 }

@@ -67,6 +67,12 @@ impl Active<'_> {
         self.driver.slot(self.id.ordinal()).device
     }
 
+    /// Returns the device's context, which is current.
+    pub(super) fn context(&self) -> CUcontext {
+        let context = self.driver.slot(self.id.ordinal()).context.get();
+        context.map_or(ptr::null_mut(), Context::as_raw)
+    }
+
     #[inline]
     pub(super) fn check(&self, call: &'static str, code: sys::Code) -> Result<(), DriverError> {
         code.check(call, self.id)

@@ -2,13 +2,14 @@
 //! errors lose the code of the driver.
 
 use super::context::Active;
-use super::sys::{self, handle, number};
+use super::sys::{self, CtxRecordEvent, handle, number};
 use crate::error::DriverError;
 use crate::raw::{RawEvent, RawStream};
 use cust::sys::{CUevent_flags, CUstream_flags};
-use std::ffi::c_uint;
-use std::ptr;
+use std::ffi::{c_uint, c_void};
+use std::ptr::NonNull;
 use std::time::Duration;
+use std::{mem, ptr};
 
 impl Active<'_> {
     pub(super) fn synchronize(&self) -> Result<(), DriverError> {
@@ -87,6 +88,18 @@ impl Active<'_> {
         // SAFETY: the caller ensures that event and stream are live.
         let code = unsafe { sys::cuEventRecord(handle(event.0), handle(stream.0)) };
         self.check("cuEventRecord", code)
+    }
+
+    /// # Safety
+    ///
+    /// The event is live and belongs to this device.
+    pub(super) unsafe fn record_event_on_device(&self, event: RawEvent) -> Result<(), DriverError> {
+        let symbol = self.driver.symbol("cuCtxRecordEvent")?;
+        // SAFETY: the type is that of the driver's function with this name.
+        let call = unsafe { mem::transmute::<NonNull<c_void>, CtxRecordEvent>(symbol) };
+        // SAFETY: the device's context is alive. The caller ensures that the event is live.
+        let code = unsafe { call(self.context(), handle(event.0)) };
+        self.check("cuCtxRecordEvent", code)
     }
 
     /// # Safety

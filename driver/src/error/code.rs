@@ -3,6 +3,16 @@
 use std::fmt;
 
 /// A `CUresult` as the driver returned it. Codes that are newer than this library keep their number.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::CudaErrorCode;
+///
+/// assert_eq!(CudaErrorCode(2), CudaErrorCode::OUT_OF_MEMORY);
+/// assert_eq!(CudaErrorCode(2).name(), Some("CUDA_ERROR_OUT_OF_MEMORY"));
+/// assert_eq!(CudaErrorCode(4321).name(), None); // the number is kept
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CudaErrorCode(pub u32);
 

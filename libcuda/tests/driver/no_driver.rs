@@ -6,9 +6,9 @@ use cust::sys::{self, CUresult};
 
 const NOWHERE: &str = "/nonexistent/libcuda.so.1";
 
-own_process!(with &[(cumem_libcuda::ENV, super::NOWHERE.into())]; load_says_what_is_missing, calls_return_an_error);
+own_process!(with &[(cumem_libcuda::ENV, super::NOWHERE.into())]; load_names_the_missing_library_or_symbol, calls_return_an_error);
 
-fn load_says_what_is_missing() {
+fn load_names_the_missing_library_or_symbol() {
     let error = load().unwrap_err();
     assert!(matches!(&error, LoadError::NotFound { library, .. } if library.as_os_str() == NOWHERE));
     let text = error.to_string();

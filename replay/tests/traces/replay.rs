@@ -115,7 +115,7 @@ fn every_pass_makes_every_operation_and_leaves_nothing() {
 }
 
 #[test]
-fn want_of_memory_is_counted_and_its_free_skipped() {
+fn out_of_memory_is_counted_and_its_free_skipped() {
     let (trace, resource) = (trace(SMALL), Watched::new(1999));
     let figures = Replay::new(&trace).run(&resource).unwrap();
     assert_eq!(figures.out_of_memory(), 1);
@@ -133,7 +133,7 @@ fn another_error_ends_the_replay_and_names_the_line() {
         error.report().to_string().starts_with("500 bytes could not be allocated in line 6 of log.csv: "),
         "{error}"
     );
-    assert_eq!(resource.live(), (0, 0), "what was live has been given back");
+    assert_eq!(resource.live(), (0, 0), "the live blocks have been freed");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const RESNET: &[u8] = include_bytes!("../../../benches/traces/resnet.csv.xz");
 const MULTISTREAM: &[u8] = include_bytes!("../../../benches/traces/multistream.csv.xz");
 
 #[test]
-fn what_a_trace_knows() {
+fn facts_of_a_trace() {
     let trace = parse(
         "7,10:00:00.000001,allocate,0x10,1000,0\r\n\
          8,10:00:00:000002,allocate,20,500,0x10\r\n\
@@ -81,7 +81,7 @@ fn rows_that_contradict_the_rows_before() {
 }
 
 #[test]
-fn messages_say_where_and_what() {
+fn messages_name_the_place_and_the_fault() {
     let error = parse("1,t,allocate,0x10,8,0\n1,t,fre,0x10,8,0\n").unwrap_err();
     assert_eq!(
         error.report().to_string(),

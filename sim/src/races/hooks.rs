@@ -1,7 +1,7 @@
 //! The calls by which the rest of the simulator informs the race detector, if it is on.
 #![forbid(unsafe_code)]
 
-use super::clock::{Actor, HOST};
+use super::clock::{Actor, Clock, HOST};
 use super::detector::{Races, UseSite};
 use super::report::Race;
 use super::uses::UsedRange;
@@ -96,6 +96,19 @@ impl MachineState {
             let known = races.clock(stream).clone();
             races.events.insert(event.handle(), known);
         }
+    }
+
+    /// Remembers what all streams of a device know, for whoever waits for the event.
+    pub(crate) fn race_event_recorded_on_device(&mut self, event: Key, device: u32) {
+        let Some((races, _)) = self.racing(None) else { return };
+        let own: Vec<Actor> =
+            (0..races.streams.len()).filter(|&s| races.streams[s].device == device).map(|s| s as Actor + 1).collect();
+        let mut known = Clock::default();
+        for stream in own {
+            races.submit(stream);
+            known.join(races.clock(stream));
+        }
+        races.events.insert(event.handle(), known);
     }
 
     /// Records that a stream waits for an event. Without a stream, the host waited for it, or a query found it reached.

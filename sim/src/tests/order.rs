@@ -199,6 +199,42 @@ fn work_of_a_destroyed_stream_is_still_done() {
 }
 
 #[test]
+fn an_event_of_the_device_comes_after_the_work_of_all_its_streams() {
+    let rig = Rig::h100();
+    let order = Arc::new(AtomicU32::new(0));
+    let event = rig.sim.create_event(0, false).unwrap();
+    // SAFETY: the event is live.
+    let record = || unsafe { rig.sim.record_event_on_device(0, event) }.unwrap();
+    // SAFETY: the event is live.
+    let reached = || unsafe { rig.sim.query_event(0, event) }.unwrap();
+    record();
+    assert!(reached(), "the device is idle");
+
+    let gone = rig.second_stream();
+    rig.launch(step(&order, 0), gone).unwrap();
+    // SAFETY: the stream is live, and is not used afterwards.
+    unsafe { rig.sim.destroy_stream(0, gone) }.unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| rig.launch(step(&order, 1), RawStream::PER_THREAD).unwrap());
+    });
+    record();
+    rig.launch(step(&order, 2), rig.stream).unwrap();
+    assert!(!reached());
+    let waiting = rig.second_stream();
+    // SAFETY: stream and event are live.
+    unsafe { rig.sim.wait_event(0, waiting, event) }.unwrap();
+    rig.sync(waiting).unwrap();
+    assert!(reached());
+    assert_eq!(order.load(Ordering::Relaxed), 2, "work that was enqueued later is not waited for");
+    rig.sync(rig.stream).unwrap();
+
+    let timed = rig.sim.create_event(0, true).unwrap();
+    // SAFETY: the event is live.
+    let refused = unsafe { rig.sim.record_event_on_device(0, timed) }.unwrap_err();
+    assert_eq!(refused.code(), Some(CudaErrorCode::INVALID_HANDLE));
+}
+
+#[test]
 fn kernels_do_real_work_on_declared_ranges() {
     let rig = Rig::h100();
     let (a, b) = (rig.device(4 * MIB), rig.device(4 * MIB));

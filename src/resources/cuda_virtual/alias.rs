@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 ///
 /// Dropping an alias leaves the memory mapped. Pass it to
 /// [`unmap_alias`](crate::CudaVirtualResource::unmap_alias) instead.
-#[must_use = "a dropped alias stays mapped; give it back to `unmap_alias`"]
+#[must_use = "a dropped alias stays mapped; pass the alias to `unmap_alias`"]
 #[derive(Debug)]
 pub struct Alias {
     pub(super) addr: u64,

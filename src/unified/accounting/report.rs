@@ -316,7 +316,7 @@ impl fmt::Display for LedgerReport {
             writeln!(f, "{tag:16} {phase:16} {cause:12} {to:8} {calls:>8} {bytes:>16} {rate:>9}")?;
         }
         let Some(moved) = &self.moved else {
-            return writeln!(f, "moved, faults: unknown, a GPU's driver does not say");
+            return writeln!(f, "moved, faults: unknown, because the driver of a GPU does not report them");
         };
         for row in moved {
             write!(f, "moved (simulated) of {} in {}:", or(&row.tag), or(&row.phase))?;

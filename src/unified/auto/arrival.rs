@@ -123,7 +123,7 @@ impl Arrivals {
 }
 
 fn log_unknown(error: &DeviceError) {
-    tracing::debug!(%error, "whether it was in time stays unknown");
+    tracing::debug!(%error, "the time of a prefetch is unknown");
 }
 
 impl Arrival {

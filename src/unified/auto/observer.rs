@@ -158,7 +158,7 @@ impl AutoPrefetch {
                 Err(error) => {
                     // The error is not returned, because the work runs without the prefetch: its pages are prefetched
                     // when the use is declared, or fault in.
-                    tracing::debug!(%error, "nothing was brought ahead");
+                    tracing::debug!(%error, "a prefetch of predicted ranges failed");
                     report.failed += 1;
                     break;
                 }

@@ -27,6 +27,15 @@ impl Default for AutoPrefetchOptions {
 impl AutoPrefetchOptions {
     /// Sets the most bytes that may have been prefetched ahead, or be migrating, without having been used. The buffers
     /// of a stack share one budget.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::AutoPrefetchOptions;
+    ///
+    /// let options = AutoPrefetchOptions::default().budget(64 << 20);
+    /// assert_eq!(options.get_budget(), 64 << 20);
+    /// ```
     #[must_use]
     pub fn budget(mut self, bytes: usize) -> Self {
         self.budget = bytes;
@@ -34,6 +43,15 @@ impl AutoPrefetchOptions {
     }
 
     /// Sets how many uses ahead of the latest one are predicted and prefetched. More than 256 act like 256.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::unified::AutoPrefetchOptions;
+    ///
+    /// let options = AutoPrefetchOptions::default().uses_ahead(8);
+    /// assert_eq!(options.get_uses_ahead(), 8);
+    /// ```
     #[must_use]
     pub fn uses_ahead(mut self, uses: usize) -> Self {
         self.uses_ahead = uses;

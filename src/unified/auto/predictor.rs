@@ -143,7 +143,7 @@ mod tests {
     fn a_line_that_jumps_goes_on_from_there_and_jumps_again_at_the_end() {
         let line = |first: usize| (first * 10..1000).step_by(250).map(|start| (start, 10)).collect::<Vec<_>>();
         let mut uses = line(0);
-        assert_eq!(after(&uses, 2), [], "where it goes on from the end is not known yet");
+        assert_eq!(after(&uses, 2), [], "the range after the end is not known yet");
         uses.extend(&line(1)[..1]);
         assert_eq!(after(&uses, 2), [(260, 10), (510, 10)]);
         uses.extend(&line(1)[1..2]);

@@ -77,7 +77,7 @@ impl fmt::Display for SkipReason {
         match self {
             Self::EmptyRange => f.write_str("the range is empty"),
             Self::NoConcurrentManagedAccess(id) => write!(f, "{id} has no concurrent managed access"),
-            Self::AlreadyThere => f.write_str("the pages are there already"),
+            Self::AlreadyThere => f.write_str("the pages are at the location already"),
             Self::OverBudget { bytes, left } => write!(f, "{bytes} bytes more, {left} are left of the budget"),
         }
     }

@@ -62,7 +62,7 @@ fn allocation_takes_memory_and_gives_it_back() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn want_of_memory_has_numbers() {
+fn out_of_memory_has_numbers() {
     let (device, stream) = gpu();
     let layout = Layout::array::<u8>(4 << 40).unwrap();
     let pool = CudaAsyncResource::new(&device).unwrap();
@@ -83,7 +83,7 @@ fn want_of_memory_has_numbers() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn a_pool_keeps_what_it_has() {
+fn a_pool_keeps_its_memory() {
     let (device, stream) = gpu();
     let pool = CudaAsyncResource::new(&device).unwrap();
     assert_eq!(pool.release_threshold().unwrap(), u64::MAX);

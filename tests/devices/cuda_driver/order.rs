@@ -27,6 +27,30 @@ fn new_streams_do_not_block() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn an_event_of_the_device_comes_after_streams_that_are_gone() {
+    let (device, stream) = gpu();
+    let event = Event::new(&device).unwrap();
+    let gone = Stream::new(&device).unwrap();
+    spin(&gone, LONG);
+    drop(gone);
+    event.record_on_device().unwrap();
+    assert!(!event.is_done().unwrap());
+    stream.wait(&event).unwrap();
+    stream.synchronize().unwrap();
+    assert!(event.is_done().unwrap());
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| spin(&Stream::per_thread_default(&device), LONG)).join().unwrap();
+    });
+    event.record_on_device().unwrap();
+    assert!(!event.is_done().unwrap());
+    spin(&stream, 20 * LONG);
+    event.synchronize().unwrap();
+    assert!(!stream.is_idle().unwrap(), "work that was enqueued later is not waited for");
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn busy_is_not_an_error() {
     let (device, stream) = gpu();
     let event = Event::new(&device).unwrap();

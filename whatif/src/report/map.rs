@@ -11,7 +11,7 @@ const ROW: f64 = 14.0;
 pub(super) fn residency(run: &DryRun, out: &mut String) -> fmt::Result {
     let map = &run.residency;
     if map.rows.is_empty() {
-        return writeln!(out, "<p class=\"soft\">The driver was asked for no memory.</p>");
+        return writeln!(out, "<p class=\"soft\">No memory was allocated from the driver.</p>");
     }
     let height = ROW * map.rows.len() as f64 + 8.0;
     writeln!(out, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">")?;

@@ -29,7 +29,7 @@ fn run(setting: &Setting) -> DryRun {
 }
 
 #[test]
-fn it_fits_and_each_layer_says_what_it_handed_out() {
+fn a_program_that_fits_has_counts_of_each_layer() {
     let run = run(&setting(64 * MIB, "device | pool(initial=32MiB) | limit(50%) | statistics"));
     assert!(run.fits());
     assert_eq!((run.requests, run.out_of_memory_count, &run.error, &run.left_behind), (3, 0, &None, &None));
@@ -57,7 +57,7 @@ fn where_it_does_not_fit_the_refused_allocation_is_named() {
 }
 
 #[test]
-fn a_limit_is_on_what_is_had_from_the_driver() {
+fn a_limit_is_on_memory_from_the_driver() {
     let roomy = setting(64 * MIB, "device | pool");
     assert!(run(&roomy.clone().limit(16 * MIB)).fits());
     let tight = run(&roomy.limit(Size::Percent(20)));
@@ -89,7 +89,7 @@ fn unified_memory_fits_where_device_memory_does_not_and_pays() {
 }
 
 #[test]
-fn what_is_left_behind_is_said() {
+fn leaked_memory_is_reported() {
     let run = dry_run(&setting(64 * MIB, "device"), |stack| {
         let stack = stack.clone().into_device_accessible().expect("it is not `host`");
         let stream = Stream::new(stack.device())?;

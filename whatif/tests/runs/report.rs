@@ -71,7 +71,7 @@ fn two_runs_write_the_same_bytes() {
 }
 
 #[test]
-fn json_says_that_it_is_simulated_and_has_all_figures() {
+fn json_is_marked_as_simulated_and_has_all_figures() {
     let report = report();
     let json: serde_json::Value = serde_json::from_str(&report.write(Format::Json)).unwrap();
     assert_eq!(json["simulated"], true);
