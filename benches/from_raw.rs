@@ -34,8 +34,10 @@ fn measure(spec: &StackSpec, device: &Device, rounds: usize) {
     let build = || common::build(spec, device);
     let mut calls = 0;
     let in_turn = || {
+        // Both calls of a pair name one stream.
+        let owner = &owners[calls / 2 % owners.len()];
         calls += 1;
-        named(owners[calls / 2 % owners.len()].as_raw())
+        named(owner.as_raw())
     };
     let rows = [
         ("a kept handle", pair(&build(), rounds, || &owners[0])),

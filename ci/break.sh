@@ -81,6 +81,8 @@ break_ 'a refused growth is tried again at each miss' \
     pool/patience.rs 'waits: 0, most: \(self' 'waits: self.waits, most: 0 * (self'
 break_ 'a stream that would rather grow does not wait for the chunk' \
     pool/grow_in_place.rs 'self\.waited \|= fences\.wait_on\(stream\)\?;' ''
+break_ 'a stream takes the last piece of another one first' \
+    pool/state.rs 'free == u64::from\(room\) && free / 2 <= units' 'false'
 break_ 'untouched memory loses the fences of its chunk' \
     pool/shared.rs 'arena\.insert\(addr, units, boundary, fences\)' 'arena.insert(addr, units, boundary, { drop(fences); Default::default() })'
 break_ 'stitched memory loses its fences' \

@@ -6,8 +6,18 @@ use crate::pressure::PressureState;
 use crate::size::Size;
 use cumem::layer::Beneath;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
-use cumem::{Device, DeviceError, HostResource, Layer, LayerExt, ManagedResource, PinnedResource, layout};
+use cumem::{
+    CudaVirtualResource, Device, DeviceError, HostResource, Layer, LayerExt, ManagedResource, PinnedResource, layout,
+};
 use std::any::Any;
+
+/// The driver takes a multiple of this from the device for a large allocation.
+const DRIVER_GRANULE: usize = 2 << 20;
+/// The multiple for allocations of at most [`SMALL_MAX`] bytes.
+const SMALL_GRANULE: usize = 512;
+const SMALL_MAX: usize = (1 << 20) - SMALL_GRANULE;
+/// Pages of the host are at most this large, unless they are huge pages.
+const HOST_PAGE: usize = 64 << 10;
 
 /// Options of [`fit_batch`]. By default no margin is held back and managed memory is not oversubscribed.
 ///
@@ -48,7 +58,8 @@ pub struct Fit {
 /// A batch takes `fixed_bytes` plus `bytes_per_item` for each item. Results take memory too:
 /// include them in `bytes_per_item`.
 ///
-/// Every layer contributes, from the device outwards. The device contributes its free memory, a limit its remaining
+/// Every layer contributes, from the device outwards. The device contributes its free memory in whole
+/// 2 MiB, because the driver rounds to that, and the host its available memory. A limit contributes its remaining
 /// bytes, and a pressure the bytes until it refuses. A pool contributes its largest free piece or what it may still
 /// grow by. A block never spans both sides of a [`Spill`](crate::Spill), so the roomier side counts.
 /// Other programs use the device as well, so the result holds only for this moment. Allow for that with a margin
@@ -132,8 +143,7 @@ impl FitOptions {
         fixed_bytes: usize,
         wanted: usize,
     ) -> Result<Fit, DeviceError> {
-        let total = stack.device().attributes().total_memory;
-        let room = self.room(stack)?.saturating_sub(self.margin.bytes_of(total));
+        let room = self.room(stack)?.saturating_sub(self.margin.bytes_on(stack.device())?);
         // Layers round the sizes of blocks up to multiples of this alignment.
         let available = layout::align_down(room, CUDA_ALLOCATION_ALIGNMENT);
         let items = match available.checked_sub(fixed_bytes) {
@@ -152,21 +162,28 @@ impl FitOptions {
             Beneath::Two(first, second) => self.room(first)?.max(self.room(second)?),
             Beneath::Device(device) => self.free(device, layer.state())?,
         };
-        through(layer.state(), room)
+        through(layer, room)
     }
 
     /// Returns the bytes that a leaf can allocate.
     fn free(self, device: &Device, leaf: &dyn Any) -> Result<usize, DeviceError> {
-        let of_the_host = leaf.is::<PinnedResource>() || leaf.is::<HostResource>();
-        match of_the_host || (self.oversubscribe && leaf.is::<ManagedResource>()) {
-            true => Ok(usize::MAX),
-            false => Ok(device.memory_info()?.free),
+        if leaf.is::<PinnedResource>() || leaf.is::<HostResource>() {
+            return Ok(layout::align_down(device.host_memory_info()?.free, HOST_PAGE));
         }
+        if self.oversubscribe && leaf.is::<ManagedResource>() {
+            return Ok(usize::MAX);
+        }
+        let free = device.memory_info()?.free;
+        Ok(match free < DRIVER_GRANULE {
+            true => layout::align_down(free.min(SMALL_MAX), SMALL_GRANULE),
+            false => layout::align_down(free, DRIVER_GRANULE),
+        })
     }
 }
 
-/// Returns how many of the `room` bytes of its upstream the layer with this state can allocate as one block.
-fn through(state: &dyn Any, room: usize) -> Result<usize, DeviceError> {
+/// Returns how many of the `room` bytes of its upstream the layer can allocate as one block.
+fn through(layer: &(impl Layer + ?Sized), room: usize) -> Result<usize, DeviceError> {
+    let state = layer.state();
     if let Some(limit) = state.downcast_ref::<LimiterState>() {
         return Ok(room.min(limit.remaining()));
     }
@@ -174,9 +191,9 @@ fn through(state: &dyn Any, room: usize) -> Result<usize, DeviceError> {
         return Ok(room.min(pressure.remaining()?));
     }
     if let Some(pool) = state.downcast_ref::<PoolState>() {
-        let stats = pool.stats();
-        let growth = pool.maximum().map_or(usize::MAX, |most| most.saturating_sub(stats.reserved));
-        return Ok(stats.largest_free.max(room.min(growth)));
+        // A pool over mapped memory grows by whole granules.
+        let granule = layer.find::<CudaVirtualResource>().map_or(CUDA_ALLOCATION_ALIGNMENT, |leaf| leaf.granularity());
+        return Ok(pool.largest_block(room, granule));
     }
     Ok(room)
 }

@@ -90,7 +90,8 @@ impl<U> Limiter<U> {
         U: Upstream,
     {
         let size = limit.into();
-        let bytes = size.bytes_of(upstream.device().attributes().total_memory);
+        // If the driver does not report the free memory, none of it may be allocated.
+        let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);
         let state = LimiterState { given: (size, bytes), counted };
         Self { state, upstream }

@@ -33,6 +33,10 @@
 //! - Unified (managed) memory occupies no pages until it is used. There, a new chunk is as large as all chunks before
 //!   it, and the pool grows by using more of that chunk (`pool/untouched.rs`).
 //!
+//! A chunk has room for a whole number of blocks like the requested one (`pool/step.rs`). A wholly free chunk is kept
+//! for blocks that are not much smaller than those that the chunk was allocated for (`pool/chunks.rs`), as long as the
+//! pool can grow. An empty pool with a maximum replaces its chunks by one (`pool/recut.rs`).
+//!
 //! If growth fails too, the host waits where the driver cannot make a stream wait. Whole free chunks are then returned,
 //! so that the upstream can allocate differently.
 //!
@@ -87,6 +91,7 @@ mod limits;
 mod miss;
 mod options;
 mod patience;
+mod recut;
 mod refusal;
 mod request;
 mod resource;
@@ -95,6 +100,7 @@ mod shared;
 mod snapshot;
 mod state;
 mod stats;
+mod step;
 mod stitch;
 mod streams;
 mod sync;

@@ -24,7 +24,8 @@
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
-//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, or `80%` of the device's memory. A number of bytes below
+//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, `80%` of the device's memory, or `50% free`, a share of what is free when
+//! the stack is built. A number of bytes below
 //! 1 MiB needs its unit: `limit(80)` is an error, `limit(80B)` is 80 bytes.
 //!
 //! A stack over a `spill` is only known to be device-accessible, because its memory comes from either side.

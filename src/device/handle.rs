@@ -304,6 +304,33 @@ impl Device {
         self.driver().memory_info(self.ordinal())
     }
 
+    /// Returns the free and total memory of the host, which pinned and ordinary host memory come from.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error, or an error if the host does not report its memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, MemoryResource, PinnedResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let (stream, pinned) = (Stream::new(&device)?, PinnedResource::new(&device));
+    /// let before = device.host_memory_info()?.free;
+    /// let block = pinned.allocate(&stream, layout::bytes(64 << 20)?)?;
+    /// assert_eq!(device.host_memory_info()?.free, before - block.size());
+    /// # // SAFETY: nothing uses the block.
+    /// # unsafe { pinned.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn host_memory_info(&self) -> Result<MemoryInfo, DriverError> {
+        self.driver().host_memory_info(self.ordinal())
+    }
+
     /// Waits until the device has done all work of all its streams.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! [`Pool`], the adaptor: its fields, how it is created, trimmed and dropped, and its place in a stack.
 
+use super::chunks::KEPT_RATIO;
 use super::error::{PoolError, Unreturned};
 use super::fence::Fences;
 use super::grow_in_place::MAPPING_MAX;
@@ -87,9 +88,10 @@ impl<U> Pool<U> {
     /// Returns
     ///
     /// - [`PoolError::InitialAboveMaximum`] if the initial size is above the maximum;
+    /// - [`PoolError::Slack`] if the slack is a share of the free memory;
     /// - [`PoolError::Divisions`] if the number of divisions is not a power of two;
     /// - [`PoolError::Initial`] if the upstream refuses the initial chunk;
-    /// - [`PoolError::Device`] if the pool's own stream cannot be created.
+    /// - [`PoolError::Device`] if the pool's own stream cannot be created, or if the query for free memory fails.
     ///
     /// # Examples
     ///
@@ -110,9 +112,11 @@ impl<U> Pool<U> {
         U: Upstream,
     {
         let device = upstream.device().clone();
-        let total = device.attributes().total_memory;
-        let bytes = |size: Option<Size>| size.map(|size| size.bytes_of(total));
-        let (initial, maximum) = (bytes(options.initial).unwrap_or(0), bytes(options.maximum));
+        let bytes = |size: Option<Size>| size.map(|size| size.bytes_on(&device)).transpose();
+        let (initial, maximum) = (bytes(options.initial)?.unwrap_or(0), bytes(options.maximum)?);
+        if let Some(slack @ Size::PercentOfFree(_)) = options.slack {
+            return Err(PoolError::Slack { slack });
+        }
         if let Some(maximum) = maximum
             && initial > maximum
         {
@@ -136,35 +140,38 @@ impl<U> Pool<U> {
         let lazy = concurrent && is_managed(&upstream);
         let limits = Limits {
             maximum,
-            step: bytes(options.step),
-            release_threshold: bytes(options.release_threshold),
+            step: bytes(options.step)?,
+            release_threshold: bytes(options.release_threshold)?,
             slack: options.slack.unwrap_or(Size::Percent(if lazy { 66 } else { 33 })),
             crossing: options.crossing,
             prefetch: None,
             granularity,
-            rounding: bytes(options.up_to).map_or(rounding, |bytes| rounding.up_to(bytes)),
+            rounding: bytes(options.up_to)?.map_or(rounding, |bytes| rounding.up_to(bytes)),
             forwards_larger: options.up_to.is_some(),
             lazy,
         };
-        let state = PoolState::new(device, maximum)?;
+        // A pool with a maximum decides about each whole chunk, because it may replace the chunk. Adjacent mapped chunks
+        // are joined, so that none has to stay whole.
+        let whole_shift = match maximum {
+            Some(_) => 0,
+            None if granularity.is_none() && !lazy => KEPT_RATIO.ilog2(),
+            None => u32::BITS - 1,
+        };
+        let state = PoolState::new(device, maximum, limits.rounding, limits.forwards_larger, whole_shift)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut shared = pool.state.lock();
-        let Shared { arena, chunks, service, .. } = &mut *shared;
-        chunks.set_joinable(addresses.unwrap_or_default());
+        shared.chunks.set_joinable(addresses.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
             let bytes = if granularity.is_some() { left.min(MAPPING_MAX) } else { left };
-            let grown = chunks.grow(&pool.upstream, service, bytes, bytes, None).map_err(PoolError::Initial)?;
+            let Shared { chunks, service, .. } = &mut *shared;
+            let grown = chunks.grow(&pool.upstream, service, &[bytes], 0, None).map_err(PoolError::Initial)?;
             // The pool owns the chunk before any later step can fail, so that dropping the pool frees it.
-            if pool.limits.lazy {
-                chunks.untouched.insert(grown.addr..grown.addr + grown.units, Fences::default());
-            } else {
-                arena.insert(grown.addr, grown.units, chunks.is_boundary(grown.addr), Fences::default());
-            }
+            shared.add_chunk(grown, Fences::default(), pool.limits.lazy);
             left -= bytes;
         }
         if initial > 0 {
-            service.synchronize()?;
+            shared.service.synchronize()?;
         }
         drop(shared);
         Ok(pool)

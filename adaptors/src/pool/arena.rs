@@ -79,12 +79,20 @@ impl Arena {
     }
 
     /// Takes the smallest piece that satisfies `request`. Without `wait`, only pieces that `stream` may use without
-    /// waiting count.
-    pub(super) fn take(&mut self, request: Request, stream: StreamId, wait: bool) -> Option<Piece> {
+    /// waiting count. A piece counts only if `admits` returns true for its address and units.
+    pub(super) fn take(
+        &mut self,
+        request: Request,
+        stream: StreamId,
+        wait: bool,
+        admits: impl Fn(u64, u64) -> bool,
+    ) -> Option<Piece> {
         let units = u64::from(request.units);
         let (_, addr) = self.by_size.range((units, 0)..).copied().find(|&(size, addr)| {
             let piece = &self.pieces[&addr];
-            align_up(addr, request.align) + units <= addr + size && (wait || piece.fences.usable_on(stream))
+            align_up(addr, request.align) + units <= addr + size
+                && (wait || piece.fences.usable_on(stream))
+                && admits(addr, size)
         })?;
         Some(self.cut(addr, request))
     }
@@ -107,10 +115,12 @@ impl Arena {
         regions
     }
 
-    /// Takes the lowest run of adjacent pieces that together satisfy `request`, whatever their fences are.
-    pub(super) fn take_run(&mut self, request: Request) -> Option<Piece> {
+    /// Takes the lowest run of adjacent pieces that together satisfy `request`, whatever their fences are. A piece
+    /// counts only if `admits` returns true for its address and units.
+    pub(super) fn take_run(&mut self, request: Request, admits: impl Fn(u64, u64) -> bool) -> Option<Piece> {
         let mut run = 0..0;
-        let found = self.pieces.iter().find_map(|(&addr, piece)| {
+        let admitted = self.pieces.iter().filter(|(addr, piece)| admits(**addr, piece.units));
+        let found = { admitted }.find_map(|(&addr, piece)| {
             if addr != run.end || piece.boundary {
                 run.start = addr;
             }

@@ -1,9 +1,11 @@
 //! Tests: the pool grows if threads that miss keep waiting for each other.
 
 use super::adaptor::Pool;
-use super::miss::{CONTENDED_MISSES_MAX, GRANULARITY, PREFERRED_BYTES};
+use super::miss::{CONTENDED_MISSES_MAX, PREFERRED_BYTES};
 use super::options::PoolOptions;
+use super::rounding::Rounding;
 use super::state::PoolState;
+use super::step::GRANULARITY;
 use cumem::sim::Profile;
 use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
 use std::thread;
@@ -42,7 +44,7 @@ fn threads_that_keep_waiting_for_each_other_make_the_pool_grow() {
 #[test]
 fn a_thread_that_waits_for_another_is_counted() {
     let device = Device::simulated(Profile::default()).unwrap();
-    let state = PoolState::new(device, None).unwrap();
+    let state = PoolState::new(device, None, Rounding::EXACT, false, 8).unwrap();
     drop(state.lock_for_miss());
     assert_eq!(state.lock().contended_misses, 0);
     while state.lock().contended_misses == 0 {

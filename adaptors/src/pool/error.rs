@@ -1,5 +1,6 @@
 //! Errors of a pool as a whole.
 
+use crate::size::Size;
 use cumem::error::ErrorReport;
 use cumem::error::{DeallocReason, DropError};
 use cumem::unified::SkipReason;
@@ -38,6 +39,12 @@ pub enum PoolError {
     Divisions {
         /// The number of divisions.
         divisions: u32,
+    },
+    /// The slack is a share of the device's free memory. It can be bytes, or a share of the live bytes.
+    #[error("a pool's slack is bytes or a share of its live bytes, not `{slack}`")]
+    Slack {
+        /// The slack of the options.
+        slack: Size,
     },
     /// The upstream refused the initial chunk.
     #[error("the pool's initial chunk could not be allocated")]

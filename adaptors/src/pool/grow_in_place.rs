@@ -3,10 +3,11 @@
 //! used, and its chunks have upper parts that no stream has been given yet: there the pool uses more of those.
 
 use super::fence::Fences;
-use super::miss::{GRANULARITY, Miss};
+use super::miss::Miss;
 use super::options::Crossing;
 use super::refusal::Refusal;
 use super::request::{Piece, Request};
+use super::step::GRANULARITY;
 use super::units::{UNIT, align_up};
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
 use std::ops::{Range, RangeInclusive};
@@ -60,7 +61,7 @@ impl<U: Upstream> Miss<'_, U> {
             return Ok(Some(piece));
         }
         if gap.pending {
-            let piece = self.shared.arena.take_run(request);
+            let piece = self.shared.take_run(request);
             return piece.map(|piece| self.make_ready(stream, piece)).transpose().map_err(Refusal::Upstream);
         }
         // All memory that the stream may use enters its heap, where the best fit for later requests is found, too.
@@ -90,7 +91,7 @@ impl<U: Upstream> Miss<'_, U> {
         let Some(gap) = self.best_gap(gaps, GRANULARITY, stream, request, beside) else { return Ok(None) };
         if gap.pending {
             self.shared.touch(gap.addr, gap.missing);
-            let piece = self.shared.arena.take_run(request);
+            let piece = self.shared.take_run(request);
             return piece.map(|piece| self.make_ready(stream, piece)).transpose();
         }
         self.touch_ready(stream, gap)?;
@@ -213,7 +214,7 @@ impl<U: Upstream> Miss<'_, U> {
             // The bytes that the request needs are mapped first, so that a refusal of the rest does no harm.
             let piece = if done < least { least - done } else { bytes - done }.min(largest);
             leaf.place_next_at(addr * UNIT as u64 + done as u64);
-            match self.shared.chunks.grow(self.upstream, stream, piece, piece, self.limits.prefetch) {
+            match self.shared.chunks.grow(self.upstream, stream, &[piece], 0, self.limits.prefetch) {
                 Ok(grown) => mapped.pieces.push((grown.addr, grown.units)),
                 Err(error) => {
                     mapped.refused = (done < least).then_some(error);

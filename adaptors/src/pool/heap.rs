@@ -30,6 +30,8 @@ use nodes::{Node, NodeState};
 
 /// The number of nodes that the fast search tries in the request's own bin before it takes a larger bin.
 const SCAN: usize = 4;
+/// A whole chunk of at most this many units (2 MiB) is cut by the fast search for any request.
+const CUT_AT_ONCE_MAX: u32 = 2 << 12;
 
 impl Heap {
     pub(super) fn free_units(&self) -> u64 {
@@ -74,9 +76,16 @@ impl Heap {
         }
         let node = if align == 1 { self.fit_fast(units) } else { self.fit_fast_aligned(units, align) };
         match node {
-            Some(node) => self.carve(node, units, align),
-            None => NIL,
+            Some(node) if !self.may_be_kept(node, units) => self.carve(node, units, align),
+            _ => NIL,
         }
+    }
+
+    /// Reports whether a free node may be a whole chunk that the pool keeps for larger requests.
+    #[inline(always)]
+    fn may_be_kept(&self, node: u32, units: u32) -> bool {
+        let &Node { units: free, prev, next, .. } = &self.nodes[node];
+        free >> self.whole_shift >= units && free > CUT_AT_ONCE_MAX && prev == next
     }
 
     #[inline]
@@ -85,18 +94,24 @@ impl Heap {
         Placed { node, generation: entry.mark.generation(), addr: entry.addr }
     }
 
-    /// Like [`allocate`](Self::allocate), but tries every node that could fit before it returns `None`.
-    pub(super) fn allocate_thorough(&mut self, units: u32, align: u64) -> Option<Placed> {
+    /// Like [`allocate`](Self::allocate), but tries every node that could fit before it returns `None`. A node that is
+    /// a whole span is cut only if `admits` returns true for its address and units.
+    pub(super) fn allocate_thorough(
+        &mut self,
+        units: u32,
+        align: u64,
+        admits: impl Fn(u64, u64) -> bool,
+    ) -> Option<Placed> {
         self.join_last();
-        let node = self.fit_thorough(units, align)?;
+        let node = self.fit_thorough(units, align, admits)?;
         let node = self.carve(node, units, align);
         Some(self.placed(node))
     }
 
     /// Returns the units of the node that [`allocate_thorough`](Self::allocate_thorough) would cut the request from.
-    pub(super) fn room_for(&mut self, units: u32, align: u64) -> Option<u32> {
+    pub(super) fn room_for(&mut self, units: u32, align: u64, admits: impl Fn(u64, u64) -> bool) -> Option<u32> {
         self.join_last();
-        self.fit_thorough(units, align).map(|node| self.nodes[node].units)
+        self.fit_thorough(units, align, admits).map(|node| self.nodes[node].units)
     }
 
     /// Adds `region`, and makes `units` of it live at a multiple of `align`. The region must contain such a place.
@@ -174,12 +189,13 @@ impl Heap {
         self.bins.at_or_above(bin_of(padded) + 1).map(|bin| self.bins.head(bin))
     }
 
-    fn fit_thorough(&self, units: u32, align: u64) -> Option<u32> {
+    fn fit_thorough(&self, units: u32, align: u64, admits: impl Fn(u64, u64) -> bool) -> Option<u32> {
         let mut bin = self.bins.at_or_above(bin_of(units));
         while let Some(at) = bin {
             let fits = self.in_bin(at).find(|&n| {
                 let node = &self.nodes[n];
                 align_up(node.addr, align) + u64::from(units) <= node.end()
+                    && (node.prev != node.next || admits(node.addr, u64::from(node.units)))
             });
             if fits.is_some() {
                 return fits;

@@ -1,6 +1,7 @@
 //! A miss: a stream's own heap has nothing that fits. The pool then tries, in this order, memory that the stream may
 //! use at once, memory that it has to wait for, and the upstream.
 
+use super::chunks::Chunks;
 use super::fence::Fences;
 use super::futile::{Futile, Moment};
 use super::limits::Limits;
@@ -9,17 +10,14 @@ use super::refusal::{Refusal, Released, exhausted};
 use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::state::PoolState;
+use super::step::{GRANULARITY, Growth, default_step};
 use super::streams::StreamHeap;
 use super::units::{Extent, UNIT};
 use cumem::error::DeallocReason;
-use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream, layout};
+use cumem::{AllocError, CudaVirtualResource, LayerExt, Stream, Upstream};
 
-/// The multiple that growth is rounded up to if no leaf reports one: the driver takes this much of the device at a
-/// time. In bytes.
-pub(super) const GRANULARITY: usize = 2 << 20;
 /// A small request moves this many bytes to its stream's heap, so that the next requests hit.
 pub(super) const PREFERRED_BYTES: usize = 2 << 20;
-const STEP_MAX: usize = 256 << 20;
 /// After this many contended misses the pool grows, if the request is smaller than [`PREFERRED_BYTES`]: growing takes
 /// about as long as taking this many pieces of other streams.
 pub(super) const CONTENDED_MISSES_MAX: u32 = 64;
@@ -51,7 +49,8 @@ impl<U: Upstream> Miss<'_, U> {
             self.crossing = Crossing::GrowFirst;
         }
         let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
-        let request = Request { units, align, preferred };
+        // Unified (managed) memory has room for large blocks elsewhere, because addresses cost nothing there.
+        let request = Request { units, align, preferred, cuts_kept: self.limits.lazy };
         let before = self.moment();
         let piece = match self.shared.futile {
             Some(futile) if futile.rules_out(request, before) => self.only_grow(stream, index, request, requested),
@@ -71,7 +70,7 @@ impl<U: Upstream> Miss<'_, U> {
         requested: usize,
         before: Moment,
     ) -> Result<Piece, AllocError> {
-        if let Some(piece) = self.shared.arena.take(request, stream.id(), false) {
+        if let Some(piece) = self.shared.take(request, stream.id(), false) {
             return Ok(piece);
         }
         if self.shared.contended_misses >= CONTENDED_MISSES_MAX && request.preferred > request.units {
@@ -85,7 +84,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         self.state.fold_abandoned(self.shared);
         self.shared.arena.drop_reached();
-        let ready = self.shared.arena.take(request, stream.id(), false);
+        let ready = self.shared.take(request, stream.id(), false);
         if let Some(piece) = ready.or_else(|| self.pull_and_take(stream, index, request)) {
             return Ok(piece);
         }
@@ -104,13 +103,7 @@ impl<U: Upstream> Miss<'_, U> {
             self.crossing = Crossing::WaitFirst;
             self.state.slots.make(index).lock().patience.growth_refused();
         }
-        if let Some(piece) = self.shared.arena.take(request, stream.id(), true) {
-            return self.make_ready(stream, piece);
-        }
-        if let Some(piece) = self.state.steal(self.shared, index, request, true) {
-            return self.make_ready(stream, piece);
-        }
-        if let Some(piece) = self.gather(stream, index, request, false) {
+        if let Some(piece) = self.search(stream, index, request) {
             return self.make_ready(stream, piece);
         }
         let refused = match refused {
@@ -120,6 +113,11 @@ impl<U: Upstream> Miss<'_, U> {
                 Err(refusal) => refusal.unless_fatal()?,
             },
         };
+        let is_kept = !request.cuts_kept && self.shared.chunks.keeps_any(request.units);
+        let request = Request { cuts_kept: true, ..request };
+        if is_kept && let Some(piece) = self.search(stream, index, request) {
+            return self.make_ready(stream, piece);
+        }
         self.last_resort(stream, index, request, requested, refused, before)
     }
 
@@ -142,6 +140,14 @@ impl<U: Upstream> Miss<'_, U> {
             Err(refusal) => refusal.unless_fatal()?,
         };
         Err(exhausted(self.state, self.shared, requested, refused))
+    }
+
+    /// Finds a piece in the memory that the pool has, even if the stream has to wait for the piece.
+    fn search(&mut self, stream: &Stream, index: usize, request: Request) -> Option<Piece> {
+        self.shared
+            .take(request, stream.id(), true)
+            .or_else(|| self.state.steal(self.shared, index, request, true))
+            .or_else(|| self.gather(stream, index, request, false))
     }
 
     /// The upstream is out of memory, or the pool is at its maximum. The pool joins all free memory, even if the host
@@ -195,7 +201,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let mut stream_heap = self.state.slots.make(index).lock();
         stream_heap.attach_all(regions);
-        take_from(&mut stream_heap, request)
+        take_from(&mut stream_heap, &self.shared.chunks, request)
     }
 
     /// Moves the arena memory that the stream may use to its heap.
@@ -206,7 +212,7 @@ impl<U: Upstream> Miss<'_, U> {
 
     /// Takes a piece from the stream's own heap.
     fn take_from_own_heap(&mut self, index: usize, request: Request) -> Option<Piece> {
-        take_from(&mut self.state.slots.get(index)?.lock(), request)
+        take_from(&mut self.state.slots.get(index)?.lock(), &self.shared.chunks, request)
     }
 
     /// Joins all free memory, first that of other streams and then all of it, and takes a piece.
@@ -225,7 +231,7 @@ impl<U: Upstream> Miss<'_, U> {
             return None;
         }
         let _ = self.state.fold(self.shared, index, force);
-        self.shared.arena.take(request, stream.id(), true).or_else(|| self.shared.arena.take_run(request))
+        self.shared.take(request, stream.id(), true).or_else(|| self.shared.take_run(request))
     }
 
     pub(super) fn make_ready(&mut self, stream: &Stream, piece: Piece) -> Result<Piece, AllocError> {
@@ -263,32 +269,28 @@ impl<U: Upstream> Miss<'_, U> {
         if least > room {
             return Err(Refusal::AtMaximum);
         }
-        let step = self.limits.step.unwrap_or_else(|| match self.limits.lazy {
+        let default_step = match self.limits.lazy {
             // As much as is reserved already: addresses cost nothing, and no block lies in two chunks.
             true => reserved.max(GRANULARITY),
-            false => (reserved / 8).clamp(GRANULARITY, STEP_MAX),
-        });
-        let granularity = self.limits.granularity.unwrap_or(GRANULARITY);
-        let bytes = layout::align_up(least.max(step), granularity).unwrap_or(least).min(room).max(least);
-        let grown = self.shared.chunks.grow(self.upstream, stream, bytes, least, self.limits.prefetch)?;
+            false => default_step(self.shared.chunks.reserved_for(request.units), self.shared.chunks.step_most()),
+        };
+        let Limits { step, granularity, prefetch, .. } = *self.limits;
+        let sizes = Growth { least, step, default_step, room, granularity }.sizes();
+        let grown = self.shared.chunks.grow(self.upstream, stream, &sizes, request.units.into(), prefetch)?;
         match self.state.fence(stream, false) {
-            Ok(fences) if self.limits.lazy => {
-                self.shared.chunks.untouched.insert(grown.addr..grown.addr + grown.units, fences);
-                let piece = self.touch(stream, index, request, false)?;
-                Ok(piece.expect("the chunk was made for it"))
-            }
             Ok(fences) => {
-                let boundary = self.shared.chunks.is_boundary(grown.addr);
-                self.shared.arena.insert(grown.addr, grown.units, boundary, fences);
-                let piece = self.shared.arena.take(request, stream.id(), false);
+                self.shared.add_chunk(grown, fences, self.limits.lazy);
+                let piece = match self.limits.lazy {
+                    true => self.touch(stream, index, request, false)?,
+                    false => self.shared.take(request, stream.id(), false),
+                };
                 Ok(piece.expect("the chunk was made for it"))
             }
             Err(error) => {
                 // No event could be recorded for the chunk, so other streams cannot know when they may use it. It
                 // enters this stream's heap, with all other memory that the stream may use, before any other stream can
                 // see it.
-                let boundary = self.shared.chunks.is_boundary(grown.addr);
-                self.shared.arena.insert(grown.addr, grown.units, boundary, Fences::default());
+                self.shared.add_chunk(grown, Fences::default(), false);
                 self.pull_and_take(stream, index, request).ok_or(Refusal::Upstream(error.into()))
             }
         }
@@ -324,7 +326,8 @@ impl<U: Upstream> Miss<'_, U> {
 }
 
 /// Takes a piece from the heap of the stream that misses.
-fn take_from(stream_heap: &mut StreamHeap, request: Request) -> Option<Piece> {
-    let piece = stream_heap.heap.allocate_thorough(request.units, request.align)?;
+fn take_from(stream_heap: &mut StreamHeap, chunks: &Chunks, request: Request) -> Option<Piece> {
+    let admits = |addr, units| chunks.admits(addr, units, request);
+    let piece = stream_heap.heap.allocate_thorough(request.units, request.align, admits)?;
     Some(Piece { region: stream_heap.heap.detach(piece.node), fences: Fences::default() })
 }

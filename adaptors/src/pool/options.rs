@@ -5,7 +5,8 @@ use std::fmt;
 
 /// How a [`Pool`](super::Pool) takes memory from its upstream, and when it frees that memory.
 ///
-/// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack).
+/// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack), and `50% free`
+/// is a share of what is free when the pool is created.
 ///
 /// # Examples
 ///
@@ -51,8 +52,11 @@ impl PoolOptions {
     /// Creates the default options: no initial memory, no maximum, no release before [`trim`](super::Pool::trim), and
     /// streams wait before the pool grows.
     ///
-    /// By default the pool grows by the missing bytes, and at least by an eighth of the reserved bytes (2 MiB to 256
-    /// MiB). Over unified (managed) memory on a device with concurrent managed access it grows by as much as is
+    /// By default the pool grows by about an eighth of the reserved bytes (2 MiB to 512 MiB), rounded to a whole number
+    /// of blocks like the requested one, and a block of 50 MiB and more has a chunk of its own. If the upstream has no
+    /// more than that, the pool grows by the requested block only. A wholly free chunk is kept for blocks of at least
+    /// 1/256 of the size that the chunk was allocated for, unless the pool cannot grow: a small block would make the
+    /// chunk useless for a large one. Over unified (managed) memory on a device with concurrent managed access it grows by as much as is
     /// reserved already, because unused memory occupies no pages there ([`touched`](super::PoolStats::touched) counts
     /// the used memory).
     ///
@@ -74,7 +78,8 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// Sets the bytes that the pool allocates at construction.
+    /// Sets the bytes that the pool allocates at construction. If other users have most of the device, ask for a share
+    /// of the rest: [`Size::PercentOfFree`].
     ///
     /// # Examples
     ///
@@ -99,6 +104,10 @@ impl PoolOptions {
     /// Sets the most bytes that the pool ever holds from its upstream. Over mapped memory, the maximum is rounded down
     /// to whole granules.
     ///
+    /// Several chunks can each leave a hole that no block fits into. If all blocks of such a pool have been freed, and
+    /// its options have no [`step`](Self::step), the next block therefore replaces the chunks by one. Its size is the
+    /// maximum, a half of it, or a half of that, and so on.
+    ///
     /// # Examples
     ///
     /// ```
@@ -122,7 +131,8 @@ impl PoolOptions {
     }
 
     /// Sets the bytes to grow by, if the request needs no more. If the upstream refuses, the pool tries half of that,
-    /// and half again, down to the bytes that the request needs.
+    /// and half again, down to the bytes that the request needs. The pool does not fit such a chunk to the request: with
+    /// a step of 64 MiB, a block of 40 MiB leaves 24 MiB for smaller blocks.
     ///
     /// Pinned memory takes the longest to allocate ([`PinnedResource`](cumem::PinnedResource)), so a larger step than
     /// the default can pay off there.

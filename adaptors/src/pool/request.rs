@@ -20,4 +20,6 @@ pub(super) struct Request {
     pub(super) align: u64,
     /// Units to take if the piece has them: at least `units`.
     pub(super) preferred: u32,
+    /// Whether the request may cut a wholly free chunk that is kept for larger requests.
+    pub(super) cuts_kept: bool,
 }

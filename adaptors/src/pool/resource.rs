@@ -3,6 +3,7 @@
 use super::adaptor::Pool;
 use super::heap::Placed;
 use super::refusal::{Refusal, exhausted};
+use super::request::Request;
 use super::streams::{Slot, StreamHeap};
 use super::tag::Tag;
 use super::units::UNIT;
@@ -106,11 +107,14 @@ impl<U: Upstream> Pool<U> {
         };
         let mut shared = self.state.lock_for_miss();
         let (index, slot) = self.state.bind(&mut shared, stream)?;
+        self.miss(&mut shared).recut(stream, index, u64::from(units) + align - 1);
         // Another thread of the stream may have missed just before and left enough memory. The fast path also does not
         // try every node.
         {
             let mut stream_heap = slot.lock();
-            if let Some(placed) = stream_heap.heap.allocate_thorough(units, align) {
+            let request = Request { units, align, preferred: units, cuts_kept: self.limits.lazy };
+            let admits = |addr, units| shared.chunks.admits(addr, units, request);
+            if let Some(placed) = stream_heap.heap.allocate_thorough(units, align, admits) {
                 return Ok(self.make_block(slot, &mut stream_heap, index, placed, layout));
             }
         }

@@ -43,6 +43,19 @@ impl Rounding {
         if units <= self.exact { Some(units as u32) } else { self.rounded(units) }
     }
 
+    /// Returns the most bytes of a request whose block takes at most `bytes`.
+    pub(super) fn largest_within(&self, bytes: usize) -> usize {
+        let units = ((bytes / UNIT) as u64).min(self.largest);
+        let fits = if units <= self.exact { units } else { units - units % self.division(units) };
+        fits as usize * UNIT
+    }
+
+    /// Returns the difference between the sizes next to `units`, which must not be 0.
+    #[inline]
+    fn division(&self, units: u64) -> u64 {
+        (1 << units.ilog2()) >> self.shift.min(units.ilog2())
+    }
+
     /// Reports whether a block of `units` can belong to a request of `asked` bytes. `asked` includes the unused bytes
     /// of the request's last unit.
     #[inline]
@@ -57,9 +70,8 @@ impl Rounding {
         if units > self.largest {
             return None;
         }
-        let division = (1 << units.ilog2()) >> self.shift.min(units.ilog2());
         // A size below a power of two rounds up to that power at most, so the result never exceeds the largest region.
-        Some(units.next_multiple_of(division) as u32)
+        Some(units.next_multiple_of(self.division(units)) as u32)
     }
 }
 
@@ -87,6 +99,9 @@ mod tests {
                 let below = 1 << units.ilog2();
                 assert!(u64::from(cut) >= units && u64::from(cut) - units < (below / u64::from(divisions)).max(1));
                 assert!(rounding.allows(cut, units * UNIT as u64), "{units} units, {divisions} divisions");
+                let most = rounding.largest_within(units as usize * UNIT);
+                assert!(rounding.units_of(most).is_some_and(|cut| u64::from(cut) <= units), "{units} units");
+                assert!(rounding.units_of(most + 1).is_none_or(|cut| u64::from(cut) > units), "{units} units");
                 assert!(!rounding.allows(cut, u64::from(cut) * UNIT as u64 + 1));
             }
             assert_eq!(rounding.units_of((REGION_MAX as usize + 1) * UNIT), None);

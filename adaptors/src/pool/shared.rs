@@ -2,9 +2,13 @@
 
 use super::arena::Arena;
 use super::chunks::Chunks;
+use super::fence::Fences;
 use super::futile::Futile;
+use super::request::{Piece, Request};
 use super::stitch::stitches::Stitches;
+use super::units::Extent;
 use cumem::Stream;
+use cumem::device::StreamId;
 
 /// The state that misses share, protected by the pool's mutex. A thread that holds the mutex may lock a slot. A thread
 /// that holds a slot's lock must not lock the mutex.
@@ -22,6 +26,28 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Takes the smallest piece of the arena that satisfies `request` ([`Arena::take`]).
+    pub(super) fn take(&mut self, request: Request, stream: StreamId, wait: bool) -> Option<Piece> {
+        let Self { arena, chunks, .. } = self;
+        arena.take(request, stream, wait, |addr, units| chunks.admits(addr, units, request))
+    }
+
+    /// Takes the lowest run of pieces of the arena that satisfies `request` ([`Arena::take_run`]).
+    pub(super) fn take_run(&mut self, request: Request) -> Option<Piece> {
+        let Self { arena, chunks, .. } = self;
+        arena.take_run(request, |addr, units| chunks.admits(addr, units, request))
+    }
+
+    /// Adds the memory of a new chunk: as untouched memory if it occupies no pages yet (`lazy`), otherwise to the arena.
+    pub(super) fn add_chunk(&mut self, grown: Extent, fences: Fences, lazy: bool) {
+        let Extent { addr, units } = grown;
+        if lazy {
+            self.chunks.untouched.insert(addr..addr + units, fences);
+        } else {
+            self.arena.insert(addr, units, self.chunks.is_boundary(addr), fences);
+        }
+    }
+
     /// Takes the first `units` of the untouched part at `addr` into use. They enter the arena.
     pub(super) fn touch(&mut self, addr: u64, units: u64) {
         let boundary = self.chunks.is_boundary(addr);

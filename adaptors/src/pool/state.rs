@@ -1,9 +1,11 @@
 //! [`PoolState`]: everything in a pool except its upstream.
 
+use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::idle::{IdleQuery, is_idle};
 use super::request::{Piece, Request};
+use super::rounding::Rounding;
 use super::shared::Shared;
 use super::stats::{PoolStats, of_stream};
 use super::streams::{Slot, Slots, StreamHeap};
@@ -12,7 +14,7 @@ use super::units::UNIT;
 use cumem::device::KeptStream;
 use cumem::error::Usage;
 use cumem::resource::MakerId;
-use cumem::{Device, DeviceError, Stream};
+use cumem::{Device, DeviceError, Stream, layout};
 use smallvec::SmallVec;
 use std::sync::PoisonError;
 
@@ -38,16 +40,34 @@ pub struct PoolState {
     pub(super) device: Device,
     pub(super) maker: MakerId,
     maximum: Option<usize>,
+    rounding: Rounding,
+    /// Whether requests that are larger than any block of this pool are passed on to the upstream.
+    forwards_larger: bool,
     pub(super) slots: Slots,
     shared: Mutex<Shared>,
 }
 
 impl PoolState {
-    pub(super) fn new(device: Device, maximum: Option<usize>) -> Result<Self, DeviceError> {
+    /// Creates the state of a pool without memory. `whole_shift` is that of the heaps ([`Heap::new`](super::heap::Heap)).
+    pub(super) fn new(
+        device: Device,
+        maximum: Option<usize>,
+        rounding: Rounding,
+        forwards_larger: bool,
+        whole_shift: u32,
+    ) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
-        let (arena, chunks, stitches) = Default::default();
-        let shared = Shared { arena, chunks, stitches, service, contended_misses: 0, futile: None };
-        Ok(Self { device, maker: MakerId::unique(), maximum, slots: Slots::new(), shared: Mutex::new(shared) })
+        let (arena, stitches) = Default::default();
+        let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
+        Ok(Self {
+            device,
+            maker: MakerId::unique(),
+            maximum,
+            rounding,
+            forwards_larger,
+            slots: Slots::new(whole_shift),
+            shared: Mutex::new(shared),
+        })
     }
 
     /// Returns the most bytes that the pool may hold from its upstream.
@@ -90,6 +110,17 @@ impl PoolState {
         self.stats_with(&self.lock())
     }
 
+    /// Returns the bytes of the largest block that the pool can allocate, if its upstream can allocate one of `room`
+    /// bytes, and the pool grows by multiples of `granule`.
+    pub(crate) fn largest_block(&self, room: usize, granule: usize) -> usize {
+        let stats = self.stats();
+        let growth = self.maximum.map_or(usize::MAX, |most| most.saturating_sub(stats.reserved));
+        let growth = layout::align_down(room.min(growth), granule);
+        let own = self.rounding.largest_within(stats.largest_free.max(growth));
+        // The upstream serves what is too large for this pool.
+        if self.forwards_larger && room > own { room } else { own }
+    }
+
     pub(super) fn stats_with(&self, shared: &Shared) -> PoolStats {
         self.stats_while_locked(shared, |_, _| ())
     }
@@ -108,7 +139,11 @@ impl PoolState {
         let untouched = &shared.chunks.untouched;
         let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
         let (touched, peak_touched) = shared.chunks.touched();
+        let peak_reserved = shared.chunks.peak_reserved();
         let stats = PoolStats {
+            peak_reserved,
+            peak_allocated_at_most: (sum(|_, own| own.peak_units) * UNIT).min(peak_reserved),
+            peak_requested_at_most: sum(|_, own| own.peak_requested).min(peak_reserved),
             reserved: shared.chunks.reserved(),
             allocated: sum(|_, own| own.heap.live_units()) * UNIT,
             requested: sum(|slot, _| slot.requested()),
@@ -269,23 +304,29 @@ impl PoolState {
     ///
     /// The function takes the piece first and queries the stream afterwards: if the stream is idle then, it is done
     /// with the piece. It queries each stream once, because a query takes as long as everything else here.
-    pub(super) fn steal(&self, _locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
-        let mut victims: SmallVec<[(u32, usize); 16]> = SmallVec::new();
+    pub(super) fn steal(&self, locked: &Shared, thief: usize, request: Request, wait: bool) -> Option<Piece> {
+        let admits = |addr, units| locked.chunks.admits(addr, units, request);
+        let mut victims: SmallVec<[(bool, u32, usize); 16]> = SmallVec::new();
         for (index, slot) in self.slots.bound().filter(|&(index, _)| index != thief) {
             let mut stream_heap = slot.lock();
-            if stream_heap.heap.free_units() >= u64::from(request.units) && stream_heap.stream().is_some() {
-                victims.extend(stream_heap.heap.room_for(request.units, request.align).map(|room| (room, index)));
+            let (free, units) = (stream_heap.heap.free_units(), u64::from(request.units));
+            if free >= units && stream_heap.stream().is_some() {
+                let room = stream_heap.heap.room_for(request.units, request.align, admits);
+                // `Heap::take` takes the whole of such a piece.
+                let emptied = |room: u32| free == u64::from(room) && free / 2 <= units;
+                victims.extend(room.map(|room| (emptied(room), room, index)));
             }
         }
-        // Of equal fits, the oldest slot: the sort is stable.
-        victims.sort_by_key(|&(room, _)| room);
+        // First the streams that keep a piece: a stream that loses its last one would take the next stream's last one,
+        // and so on for ever. Of equal fits, the oldest slot: the sort is stable.
+        victims.sort_by_key(|&(emptied, room, _)| (emptied, room));
         let mut query = IdleQuery::new(&self.device);
-        for (_, index) in victims {
+        for (.., index) in victims {
             let slot = self.slots.get(index).expect("just seen");
             let (region, stream) = {
                 let mut stream_heap = slot.lock();
                 let Some(stream) = stream_heap.stream().cloned() else { continue };
-                let Some(region) = stream_heap.heap.take(request.units, request.align) else { continue };
+                let Some(region) = stream_heap.heap.take(request.units, request.align, admits) else { continue };
                 (region, stream)
             };
             let fences = match wait {

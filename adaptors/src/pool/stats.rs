@@ -49,6 +49,15 @@ pub struct PoolStats {
     pub touched: usize,
     /// The most that `touched` has ever been.
     pub peak_touched: usize,
+    /// The most that `reserved` has ever been.
+    pub peak_reserved: usize,
+    /// A bound that `allocated` has never exceeded: the sum of the peaks of the pool's streams, and at most
+    /// `peak_reserved`. The bound is the peak itself if one stream has used the pool. The peaks of several streams may
+    /// lie at different times, so the peak of all streams together may be lower.
+    /// [`Statistics`](crate::Statistics) counts an exact peak.
+    pub peak_allocated_at_most: usize,
+    /// A bound that `requested` has never exceeded, in the same way.
+    pub peak_requested_at_most: usize,
     /// The number of live blocks.
     pub blocks: usize,
     /// The number of chunks that the pool holds from its upstream.

@@ -51,9 +51,9 @@ impl<U: Upstream> Miss<'_, U> {
             tracing::warn!(%error, "addresses that nothing is left of stay mapped");
         }
         if any {
-            let Shared { arena, .. } = &mut *self.shared;
-            let piece = arena.take(request, stream.id(), wait);
-            if let Some(piece) = piece.or_else(|| if wait { arena.take_run(request) } else { None }) {
+            let shared = &mut *self.shared;
+            let piece = shared.take(request, stream.id(), wait);
+            if let Some(piece) = piece.or_else(|| if wait { shared.take_run(request) } else { None }) {
                 return self.give_to_stream(stream, index, piece);
             }
         }

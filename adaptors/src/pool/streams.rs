@@ -31,12 +31,16 @@ pub(super) struct StreamHeap {
     owner: u64,
     pub(super) heap: Heap,
     pub(super) patience: Patience,
+    /// The most units that were ever live at once.
+    pub(super) peak_units: u64,
+    /// The most bytes that were ever requested for the blocks that were live at once.
+    pub(super) peak_requested: u64,
 }
 
 impl StreamHeap {
-    const fn unbound() -> Self {
-        let patience = Patience::NEW;
-        Self { stream: None, owner: UNBOUND, heap: Heap::new(), patience }
+    fn unbound(whole_shift: u32) -> Self {
+        let (heap, patience) = (Heap::new(whole_shift), Patience::NEW);
+        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0 }
     }
 
     #[inline]
@@ -57,6 +61,19 @@ impl StreamHeap {
                 && addr * UNIT as u64 == block.addr()
                 && rounding.allows(units, block.size() as u64 + u64::from(tag.slack))
         })
+    }
+
+    /// Raises the peaks to the live units of the heap and `requested` bytes. The branches are seldom taken, and a store
+    /// that is skipped costs nothing.
+    #[inline]
+    fn raise_peaks(&mut self, requested: u64) {
+        if requested > self.peak_requested {
+            self.peak_requested = requested;
+        }
+        let units = self.heap.live_units();
+        if units > self.peak_units {
+            self.peak_units = units;
+        }
     }
 
     /// Adds free memory.
@@ -112,8 +129,8 @@ impl AtomicCount {
 }
 
 impl Slot {
-    fn unbound() -> Self {
-        Self { stream_heap: BiasedLock::new(StreamHeap::unbound()), counts: Counts::default() }
+    fn unbound(whole_shift: u32) -> Self {
+        Self { stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)), counts: Counts::default() }
     }
 
     #[inline]
@@ -123,9 +140,10 @@ impl Slot {
 
     /// Counts a new block of `bytes` requested bytes. The guard shows that the calling thread has the slot's lock.
     #[inline]
-    pub(super) fn count(&self, _locked: &mut StreamHeap, bytes: usize) {
+    pub(super) fn count(&self, locked: &mut StreamHeap, bytes: usize) {
         self.counts.made.add(1);
         self.counts.requested.add(bytes as u64);
+        locked.raise_peaks(self.counts.requested.get());
     }
 
     /// Counts a freed block.
@@ -161,15 +179,18 @@ pub(super) struct Slots {
     made: [AtomicU64; (SETS * WAYS).div_ceil(64)],
     /// The same slots, in the order in which they were first bound.
     made_in_order: OnceList,
+    whole_shift: u32,
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
+    /// Creates an empty table for heaps with this `whole_shift` ([`Heap::new`]).
+    pub(super) fn new(whole_shift: u32) -> Self {
         Self {
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
             made: Default::default(),
             made_in_order: OnceList::new(WAYS * SETS),
+            whole_shift,
         }
     }
 
@@ -204,7 +225,7 @@ impl Slots {
         self.slots[index].get_or_init(|| {
             self.made[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
             self.made_in_order.push(index);
-            Box::new(Slot::unbound())
+            Box::new(Slot::unbound(self.whole_shift))
         })
     }
 

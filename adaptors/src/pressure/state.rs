@@ -46,16 +46,16 @@ impl PressureState {
     pub(super) fn new(device: &Device, options: PressureOptions) -> Result<Self, PressureError> {
         let total = device.attributes().total_memory;
         let PressureOptions { trim_at, refuse_at, slack, ask_after } = options;
-        let bytes = |size: Size| size.bytes_of(total);
+        let bytes = |size: Size| size.bytes_on(device);
         let state = Self {
             device: device.clone(),
             given: (trim_at, refuse_at),
-            trim_at: bytes(trim_at),
-            refuse_at: bytes(refuse_at),
-            slack: bytes(slack),
-            ask_after: bytes(ask_after),
+            trim_at: bytes(trim_at)?,
+            refuse_at: bytes(refuse_at)?,
+            slack: bytes(slack)?,
+            ask_after: bytes(ask_after)?,
             level: AtomicU8::new(PressureLevel::Normal as u8),
-            unasked: Headroom::new([bytes(ask_after).saturating_sub(1) as u64], Shortage::Refuses),
+            unasked: Headroom::new([bytes(ask_after)?.saturating_sub(1) as u64], Shortage::Refuses),
             used: AtomicUsize::new(0),
             trims: AtomicU64::new(0),
             trimmed: AtomicU64::new(0),

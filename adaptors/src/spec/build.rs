@@ -223,6 +223,6 @@ impl Site<'_> {
     }
 
     fn bytes(&self, size: Size) -> usize {
-        size.bytes_of(self.device.attributes().total_memory)
+        size.bytes_on(self.device).unwrap_or(0)
     }
 }

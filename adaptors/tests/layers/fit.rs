@@ -204,3 +204,54 @@ fn a_boxed_error_still_says_that_memory_ran_out() {
         assert_eq!(boxed.is_out_of_memory(), out_of_memory);
     }
 }
+
+/// What fits is served, whatever rounds sizes up on the way: divisions, granules of mappings, the driver.
+#[test]
+fn the_returned_block_is_served_by_every_stack() {
+    let device_of = |bytes: usize| sim_with(Profile::default().with_capacity(bytes as u64));
+    let stacks = [
+        "device",
+        "async",
+        "virtual",
+        "managed",
+        "device | pool(divisions=1)",
+        "device | pool(divisions=8)",
+        "device | pool(maximum=33MiB, divisions=2)",
+        "device | limit(20MB) | pool(divisions=1)",
+        "virtual | limit(20MB) | pool",
+        "virtual | limit(20MB)",
+        "virtual | pool(maximum=21MB)",
+        "device | limit(5000B) | pool",
+        "device | pool | pool(up_to=64KiB)",
+        "device | pool(divisions=1) | pool(up_to=64KiB)",
+        "device | pool | limit(30MB) | pool(divisions=4)",
+        "async | pool(step=64KiB)",
+        "pinned",
+        "pinned | pool",
+        "pinned | limit(20MB) | pool(divisions=4)",
+    ];
+    for text in stacks {
+        for (capacity, used) in [(48 * MIB, 0), (48 * MIB, 1000), (48 * MIB, MIB), (6 * MIB, 1000), (6 * MIB, 3 * MIB)]
+        {
+            let (device, stream) = device_of(capacity);
+            let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
+            let held = stack.allocate(&stream, cumem::layout::bytes(used).unwrap());
+            let fit = fit_batch(&stack, 1, 0, usize::MAX).unwrap();
+            let block = stack.allocate(&stream, cumem::layout::bytes(fit.bytes).unwrap());
+            let block = block.unwrap_or_else(|error| panic!("{text}, {used} of {capacity} bytes used: {error}"));
+            free(&stack, &stream, block).unwrap();
+            held.into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+        }
+    }
+}
+
+#[test]
+fn host_memory_is_bounded_by_the_host() {
+    let (device, _) = card(4);
+    for text in ["pinned", "pinned | pool", "host", "host | pool"] {
+        let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
+        let fit = fit_batch(&stack, 1 << 40, 0, 1000).unwrap();
+        assert_eq!((fit.items, fit.bytes), (0, 0), "{text}: 1000 TiB on a host with {} bytes", fit.available);
+        assert!(fit.available > GIB);
+    }
+}

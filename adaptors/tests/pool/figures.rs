@@ -146,3 +146,28 @@ fn people_can_read_it() {
         free(&pool, &a, block).unwrap();
     }
 }
+
+/// The peak of the reserved bytes is exact. The other peaks are exact for one stream, and a bound for several.
+#[test]
+fn peaks_stay_when_memory_is_freed() {
+    let (device, a) = sim();
+    let b = Stream::new(&device).unwrap();
+    let pool = CudaResource::new(&device).pool(PoolOptions::new().step(MIB)).unwrap();
+    let peaks = || {
+        let stats = pool.stats();
+        (stats.peak_reserved, stats.peak_allocated_at_most, stats.peak_requested_at_most)
+    };
+    assert_eq!(peaks(), (0, 0, 0));
+    let blocks = [1000, 3 * MIB].map(|bytes| take(&pool, &a, bytes));
+    assert_eq!(peaks(), (pool.stats().reserved, 3 * MIB + KIB, 3 * MIB + 1000));
+    blocks.into_iter().for_each(|block| free(&pool, &a, block).unwrap());
+    pool.trim().unwrap();
+    assert_eq!((peaks(), pool.stats().reserved), ((4 * MIB, 3 * MIB + KIB, 3 * MIB + 1000), 0));
+    let small = take(&pool, &a, 1);
+    assert_eq!(peaks(), (4 * MIB, 3 * MIB + KIB, 3 * MIB + 1000), "less than before");
+    free(&pool, &a, small).unwrap();
+    // The second stream has its block after the first stream has none, so the bound is above the peak.
+    let later = take(&pool, &b, 2 * MIB);
+    assert_eq!(peaks(), (4 * MIB, 4 * MIB, 4 * MIB));
+    free(&pool, &b, later).unwrap();
+}

@@ -1,5 +1,6 @@
 //! Tests of the pool: its contract, programs against a model, and threads.
 
+mod capacity;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;

@@ -83,6 +83,25 @@ fn streams_with_blocks_of_several_sizes() {
     }
 }
 
+/// A stream does not take the last piece of another one while a third has more: those would take each other's for ever.
+#[test]
+fn idle_streams_that_share_a_chunk_do_not_rob_each_other() {
+    for leaf in LEAVES {
+        let scene = Scene::new(&format!("{leaf} | pool"));
+        let queries = || scene.device.simulator().unwrap().calls(FaultCall::Query);
+        let rounds = || {
+            let before = queries();
+            for stream in (0..20).flat_map(|_| &scene.streams) {
+                let block = scene.stack.allocate(stream, layout::bytes(64 * KIB).unwrap()).unwrap();
+                free(&scene.stack, stream, block).unwrap();
+            }
+            queries() - before
+        };
+        rounds();
+        assert_eq!((rounds(), scene.touched()), (0, 2 * MIB), "{leaf}");
+    }
+}
+
 /// Where the pool cannot grow, streams wait as before, and the pool seldom calls its upstream in vain.
 #[test]
 fn streams_of_a_pool_at_its_maximum_share_what_there_is() {

@@ -5,7 +5,7 @@ use crate::common::{free, sim, sim_with};
 use crate::source::{Source, unified};
 use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
-use cumem::{AnyUpstream, Block, Device, LayerExt, ManagedResource, MemoryResource, Stream, kind, layout};
+use cumem::{AnyUpstream, Block, Device, LayerExt, ManagedResource, MemoryResource, Stream, Upstream, kind, layout};
 use cumem_adaptors::pool::{Pool, PoolOptions, RegionState};
 use cumem_adaptors::{Crossing, PoolState, ResourceExt, StackSpec};
 use std::sync::Arc;
@@ -143,4 +143,24 @@ fn another_stream_waits_for_the_chunk(crossing: Crossing) {
     assert_eq!(changed.load(Relaxed), 0, "the first stream was still reading");
     free(&outer, &stream, first).unwrap();
     free(&outer, &other, second).unwrap();
+}
+
+/// An erased stack over managed memory, and a stack that spills from it, are used as the typed one: the leaf decides.
+#[test]
+fn an_erased_upstream_is_touched_as_a_typed_one() {
+    fn figures<U: Upstream>(upstream: U) -> (usize, usize) {
+        let stream = Stream::new(upstream.device()).unwrap();
+        let pool = upstream.pool(PoolOptions::new()).unwrap();
+        let blocks: Vec<_> =
+            (0..40).map(|_| pool.allocate(&stream, layout::bytes(3 * MIB).unwrap()).unwrap()).collect();
+        let stats = pool.stats();
+        blocks.into_iter().for_each(|block| free(&pool, &stream, block).unwrap());
+        (stats.touched, stats.chunks)
+    }
+    let (device, _) = sim();
+    let managed = || ManagedResource::new(&device).unwrap();
+    let typed = figures(managed());
+    assert!(typed.0 <= 124 * MIB && typed.1 < 10, "120 MiB of blocks: {typed:?} bytes touched, in chunks");
+    assert_eq!(figures(AnyUpstream::erase_kind(managed())), typed);
+    assert_eq!(figures(managed().spill_to(managed()).unwrap()), typed);
 }

@@ -36,10 +36,15 @@ pub(in crate::pool) struct Heap {
     /// Live and free units.
     pub(super) held_units: u64,
     pub(super) live_units: u64,
+    /// See [`Heap::new`].
+    pub(super) whole_shift: u32,
 }
 
 impl Heap {
-    pub(in crate::pool) const fn new() -> Self {
+    /// Creates an empty heap. The fast search does not cut a span that is one free node, and may thus be a whole chunk,
+    /// for a request of at most the span's units shifted right by `whole_shift`. The pool decides whether such
+    /// a chunk is cut.
+    pub(in crate::pool) const fn new(whole_shift: u32) -> Self {
         Self {
             nodes: Nodes::new(),
             bins: Bins::new(),
@@ -48,6 +53,7 @@ impl Heap {
             spans: BTreeMap::new(),
             held_units: 0,
             live_units: 0,
+            whole_shift,
         }
     }
 }

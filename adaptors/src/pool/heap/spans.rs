@@ -49,9 +49,15 @@ impl Heap {
 
     /// Removes a free piece that has room for `units` at a multiple of `align`: exactly these units, or, without an
     /// alignment, the whole piece if it is at most about twice as large, because the rest would be of little use.
-    pub(in crate::pool) fn take(&mut self, units: u32, align: u64) -> Option<Region> {
+    /// A piece that is a whole span is cut only if `admits` returns true for its address and units.
+    pub(in crate::pool) fn take(
+        &mut self,
+        units: u32,
+        align: u64,
+        admits: impl Fn(u64, u64) -> bool,
+    ) -> Option<Region> {
         self.join_last();
-        let node = self.fit_thorough(units, align)?;
+        let node = self.fit_thorough(units, align, admits)?;
         let all = self.nodes[node].units;
         let whole = align == 1 && all / 2 <= units;
         let piece = self.carve(node, if whole { all } else { units }, align);

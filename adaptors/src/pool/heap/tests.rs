@@ -55,7 +55,7 @@ fn region(addr: u64, units: u32) -> Region {
 
 #[test]
 fn a_freed_pair_is_one_node_again() {
-    let mut heap = Heap::new();
+    let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(1000, 100));
     let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
     assert_eq!((a.addr, b.addr), (1000, 1010));
@@ -68,7 +68,7 @@ fn a_freed_pair_is_one_node_again() {
 
 #[test]
 fn the_node_freed_last_is_taken_again_by_its_size_alone() {
-    let mut heap = Heap::new();
+    let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(1000, 100));
     let (a, _b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
     heap.free(a.node);
@@ -84,7 +84,7 @@ fn the_node_freed_last_is_taken_again_by_its_size_alone() {
 
 #[test]
 fn the_number_of_the_node_freed_last_may_become_anothers() {
-    let mut heap = Heap::new();
+    let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(1000, 100));
     let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
     heap.free(a.node);
@@ -108,7 +108,7 @@ fn the_number_of_the_node_freed_last_may_become_anothers() {
 
 #[test]
 fn chunks_that_touch_by_chance_never_join() {
-    let mut heap = Heap::new();
+    let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(0, 10));
     heap.attach(Region { addr: 10, units: 10, boundary: true });
     assert_eq!((heap.largest_free(), heap.spans()), (10, 2));
@@ -122,23 +122,23 @@ fn chunks_that_touch_by_chance_never_join() {
 
 #[test]
 fn alignment_leaves_the_front_free() {
-    let mut heap = Heap::new();
+    let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(3, 61));
-    assert_eq!(heap.allocate_thorough(8, 16).unwrap().addr, 16);
+    assert_eq!(heap.allocate_thorough(8, 16, |_, _| true).unwrap().addr, 16);
     assert_eq!((heap.free_units(), heap.largest_free()), (53, 40));
-    assert!(heap.allocate_thorough(1, 64).is_none(), "64 lies past the end");
+    assert!(heap.allocate_thorough(1, 64, |_, _| true).is_none(), "64 lies past the end");
     heap.audit();
 }
 
 #[test]
 fn the_last_fit_of_the_own_bin_is_found_by_the_thorough_search() {
-    let mut heap = Heap::new();
+    let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(0, 271));
     for i in 0..8 {
         heap.attach(region(1000 * (i + 1), 256));
     }
     assert!(heap.allocate(270, 1).is_none());
-    assert!(heap.allocate_thorough(270, 1).is_some());
+    assert!(heap.allocate_thorough(270, 1, |_, _| true).is_some());
 }
 
 #[derive(Debug, Clone)]
@@ -174,7 +174,7 @@ proptest! {
             Region { addr: 5000, units: 1000, boundary: true },
         ];
         let total = 1800;
-        let mut heap = Heap::new();
+        let mut heap = Heap::new(u32::BITS - 1);
         for chunk in chunks {
             heap.attach(chunk);
         }
@@ -185,7 +185,7 @@ proptest! {
                 Op::Allocate { units, align, thorough } => {
                     let align = 1u64 << align;
                     let node = if thorough {
-                        heap.allocate_thorough(units, align)
+                        heap.allocate_thorough(units, align, |_, _| true)
                     } else {
                         heap.allocate(units, align)
                     };

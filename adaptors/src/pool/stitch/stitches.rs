@@ -29,6 +29,10 @@ pub(super) struct Stitch {
 }
 
 impl Stitches {
+    pub(in crate::pool) fn is_empty(&self) -> bool {
+        self.by_addr.is_empty()
+    }
+
     /// Unmaps the stitch at `at`, all of whose memory has returned. If work still uses its addresses, the stitch stays
     /// mapped; with `force`, the host waits for that work.
     pub(super) fn unmap(
