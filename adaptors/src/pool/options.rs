@@ -53,12 +53,15 @@ impl PoolOptions {
     /// streams wait before the pool grows.
     ///
     /// By default the pool grows by about an eighth of the reserved bytes (2 MiB to 512 MiB), rounded to a whole number
-    /// of blocks like the requested one, and a block of 50 MiB and more has a chunk of its own. If the upstream has no
-    /// more than that, the pool grows by the requested block only. A wholly free chunk is kept for blocks of at least
-    /// 1/256 of the size that the chunk was allocated for, unless the pool cannot grow: a small block would make the
-    /// chunk useless for a large one. Over unified (managed) memory on a device with concurrent managed access it grows by as much as is
-    /// reserved already, because unused memory occupies no pages there ([`touched`](super::PoolStats::touched) counts
-    /// the used memory).
+    /// of blocks like the requested one. A block of 50 MiB and more has a chunk of its own, unless rounding to 2 MiB
+    /// would add more than a sixtieth. If the upstream has no more than that, the pool grows by the requested block only.
+    ///
+    /// A wholly free chunk is kept for blocks of at least 1/256 of the size that the chunk was allocated for, because a
+    /// small block would make the chunk useless for a large one. If the pool cannot grow, it cuts the chunk.
+    ///
+    /// Over unified (managed) memory on a device with concurrent managed access, the pool grows by as much as is reserved
+    /// already, because unused memory occupies no pages there ([`touched`](super::PoolStats::touched) counts the used
+    /// memory).
     ///
     /// # Examples
     ///

@@ -11,9 +11,14 @@ pub(super) const GRANULARITY: usize = 2 << 20;
 const STEP_DIVISOR: usize = 8;
 /// Without a step in the options, the most that the pool grows by, if the request needs no more. In bytes.
 pub(super) const STEP_MAX: usize = 512 << 20;
-/// Without a step in the options, a block of at least this many bytes has a chunk of its own. The last block of a chunk
-/// leaves a hole, and few blocks fit into the hole of a large one. Rounding to whole granules adds at most 4 %.
+/// Without a step in the options, a block of at least this many bytes has a chunk of its own. A chunk that other blocks
+/// use as well ends in a hole, and few blocks fit into the holes that large blocks leave.
 const OWN_CHUNK_MIN: usize = 50 << 20;
+/// Such a block shares a chunk with others like it, if rounding its own chunk to whole granules would add more than this
+/// part of its size.
+const OWN_CHUNK_ADDED: usize = 60;
+/// At most this many such blocks share a chunk.
+const SHARED_MAX: usize = 6;
 /// The numbers of blocks that are tried for a chunk, to find the one where rounding adds least.
 const COUNTS_TRIED: usize = 16;
 
@@ -69,8 +74,12 @@ impl Growth {
     /// Returns the size of a chunk for as many blocks as the step and the room have place for, at least one. Of the
     /// last few numbers of blocks, the function chooses the one where rounding up adds the smallest share.
     fn fitted(self, granule: usize) -> usize {
-        let own = self.least >= OWN_CHUNK_MIN;
-        let most = if own { 1 } else { (self.default_step.min(self.room) / self.least).max(1) };
+        let added = self.rounded(self.least, granule) - self.least;
+        let most = match self.default_step.min(self.room) / self.least {
+            blocks if self.least < OWN_CHUNK_MIN => blocks.max(1),
+            _ if added <= self.least / OWN_CHUNK_ADDED => 1,
+            blocks => blocks.clamp(1, SHARED_MAX),
+        };
         let sizes = (most.saturating_sub(COUNTS_TRIED).max(1)..=most).rev().map(|blocks| {
             let used = blocks * self.least;
             (used, self.rounded(used, granule))

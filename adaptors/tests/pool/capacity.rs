@@ -47,6 +47,7 @@ fn is_given_out(leaf: &str, capacity: usize) {
         let equal = || std::iter::repeat(block);
         let (bare, pooled) = (count(leaf, capacity, equal()), count(&format!("{leaf} | pool"), capacity, equal()));
         assert!(pooled * 100 >= bare * 98, "{leaf}: {bare} blocks of {block} bytes, {pooled} through the pool");
+        assert!(pooled * block * 100 >= capacity * 98, "{leaf}: {pooled} blocks of {block} bytes");
     }
 }
 
