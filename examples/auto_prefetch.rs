@@ -26,6 +26,7 @@ const THREADS: usize = 528 * 256;
 
 /// Compares automatic prefetch with page faults and with resident pages, for several orders of use.
 #[derive(Parser)]
+#[command(name = "auto_prefetch")]
 struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]

@@ -35,6 +35,7 @@ use std::process::ExitCode;
 
 /// Finds nearest neighbours by cosine similarity, through a stack over managed memory.
 #[derive(Parser)]
+#[command(name = "batch_recall")]
 struct Args {
     /// The stack to allocate from; it must stand on `managed`.
     #[arg(long, default_value = "managed | pool(initial=64MiB) | limit(80%) | statistics | prefetch")]
@@ -84,6 +85,8 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if args.oversubscribe {
         return oversubscribe::compare(&Digits::read()?, args.plot.as_deref());
     }
+    let digits = Digits::read()?;
+    args.check(&digits)?;
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,
@@ -95,8 +98,6 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
         Ok(other) => return Err(format!("{other} is not a stack over managed memory; start it with `managed`").into()),
         Err(error) => return Err(error.into()),
     };
-    let digits = Digits::read()?;
-    args.check(&digits)?;
     let batches = match args.batch_mib {
         Some(mib) => Batches::wide(&digits, args.batches as usize, (mib as usize) << 20),
         None => Batches::of_digits(&digits, args.batches as usize),
