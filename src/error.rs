@@ -17,6 +17,7 @@ use crate::block::Block;
 pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
+pub use crate::plural::Plural;
 pub use crate::report::ErrorReport;
 pub use crate::unreported::{is_reported, unreported};
 pub use crate::usage::{SizeClass, StreamStats, Usage};

@@ -5,7 +5,7 @@ use super::state::PoolState;
 use super::stats::{Bytes, PoolStats, of_stream};
 use super::units::UNIT;
 use cumem::device::StreamId;
-use cumem::error::{SizeClass, StreamStats};
+use cumem::error::{Plural, SizeClass, StreamStats};
 use std::fmt;
 
 /// All of a pool's memory at one moment, piece by piece.
@@ -108,13 +108,14 @@ impl fmt::Display for PoolSnapshot {
         for own in &self.streams {
             match own.stream {
                 Some(stream) => write!(f, "\nstream {}", stream.as_u64())?,
-                None => write!(f, "\nstreams that are gone")?,
+                None => write!(f, "\na stream that was dropped")?,
             }
             let (allocated, cached) = (Bytes(own.allocated), Bytes(own.cached));
-            write!(f, ": {allocated} in {} blocks, {cached} cached", own.blocks)?;
+            write!(f, ": {allocated} in {}, {cached} cached", Plural(own.blocks, "block"))?;
         }
         for class in self.classes() {
-            write!(f, "\nup to {}: {} blocks, {}", Bytes(class.at_most), class.blocks, Bytes(class.bytes))?;
+            let blocks = Plural(class.blocks, "block");
+            write!(f, "\nup to {}: {blocks}, {}", Bytes(class.at_most), Bytes(class.bytes))?;
         }
         self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| write_map(f, run))
     }

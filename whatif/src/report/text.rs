@@ -3,6 +3,7 @@
 use super::data::WhatIfReport;
 use super::units::{NOTE, bytes, time};
 use crate::figures::DryRun;
+use cumem::error::Plural;
 use std::fmt::{self, Formatter};
 
 /// Allocations out of memory that are listed for each run.
@@ -59,12 +60,12 @@ fn details(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
         let limit = layer.limit.map_or(String::new(), |limit| format!(" of {}", bytes(limit)));
         writeln!(
             f,
-            "  {:<24} handed out {}{limit} in {} blocks at most, {} blocks in all, {} requests failed",
+            "  {:<24} handed out {}{limit} in {} at most, {} in all, {} failed",
             layer.layer,
             bytes(layer.peak_bytes),
-            layer.peak_blocks,
-            layer.total_blocks,
-            layer.failures
+            Plural(layer.peak_blocks, "block"),
+            Plural(layer.total_blocks, "block"),
+            Plural(layer.failures, "request")
         )?;
     }
     for point in run.out_of_memory.iter().take(LISTED) {

@@ -96,7 +96,7 @@ fn leaked_memory_is_reported() {
         mem::forget(Buffer::<u8, _>::zeroed(4096, &stream, stack)?);
         Ok::<_, AllocError>(())
     });
-    assert_eq!(run.unwrap().left_behind.as_deref(), Some("4096 bytes of device memory in 1 blocks, 1 streams"));
+    assert_eq!(run.unwrap().left_behind.as_deref(), Some("4096 bytes of device memory in 1 block, 1 stream"));
 }
 
 #[test]
