@@ -33,7 +33,7 @@ pub(super) fn report(report: &WhatIfReport, f: &mut Formatter<'_>) -> fmt::Resul
 pub(super) fn run(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
     let limit = run.limit.map_or(String::new(), |limit| format!(", limited to {}", bytes(limit)));
     writeln!(f, "{} on {}, {} (simulated){limit}", run.stack, run.device, bytes(run.capacity))?;
-    writeln!(f, "  fits: {}", if run.fits() { "yes" } else { "no" })?;
+    writeln!(f, "  fits: {}", run.verdict())?;
     writeln!(
         f,
         "  peaks: {} requested, {} reserved, {} on the device; virtual time {}",
@@ -78,7 +78,11 @@ fn details(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "  and {more} more that found no memory")?;
     }
     if let Some(error) = &run.error {
-        writeln!(f, "  ended with an error: {error}")?;
+        // The error of a refused allocation is listed above.
+        match run.out_of_memory.iter().take(LISTED).rev().find(|point| error.contains(&point.error)) {
+            Some(point) => writeln!(f, "  the program ended with the error of allocation {}", point.request)?,
+            None => writeln!(f, "  the program ended with an error: {error}")?,
+        }
     }
     run.left_behind.iter().try_for_each(|left| writeln!(f, "  left behind: {left}"))
 }
