@@ -54,11 +54,27 @@ impl SpecError {
     }
 
     /// Returns the reason, in one line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::StackSpec;
+    /// let error = StackSpec::parse("managed | limit").unwrap_err();
+    /// assert_eq!(error.message(), "`limit` takes one size: `limit(80%)`");
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Returns the range of the wrong word, in bytes of the text that was parsed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::StackSpec;
+    /// let text = "managed | limit";
+    /// assert_eq!(&text[StackSpec::parse(text).unwrap_err().span()], "limit");
+    /// ```
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
