@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fragmentation_is_a_share_of_what_there_is() {
+    fn fragmentation_is_a_share_of_the_allocated_or_free_memory() {
         let none = Usage::default();
         assert_eq!((none.internal_fragmentation(), none.external_fragmentation()), (0.0, 0.0));
         let some = Usage { reserved: 4096, allocated: 2048, requested: 1536, free: 2048, largest_free: 512, ..none };
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sums_are_short_and_the_whole_account_is_on_request() {
+    fn display_shows_the_sums_and_the_alternate_form_all_figures() {
         let class = |at_most, blocks| SizeClass { at_most, blocks, bytes: at_most * blocks };
         let own = |allocated, blocks| StreamStats { allocated, blocks, cached: 256, ..StreamStats::default() };
         let usage = Usage {

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_has_a_sound_profile_whose_numbers_say_where_they_come_from() {
+    fn each_named_profile_is_valid_and_its_numbers_have_sources() {
         for name in Profile::NAMES {
             let profile = Profile::named(name).unwrap();
             assert_eq!(profile.check(), Ok(()), "{name}");

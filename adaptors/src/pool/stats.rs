@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fragmentation_is_a_share_of_what_there_is() {
+    fn fragmentation_is_a_share_of_the_allocated_or_free_memory() {
         let none = PoolStats::default();
         assert_eq!((none.internal_fragmentation(), none.external_fragmentation()), (0.0, 0.0));
         let some = PoolStats {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_as_people_read_them() {
+    fn bytes_are_displayed_with_units() {
         let text = |bytes| Bytes(bytes).to_string();
         assert_eq!(text(0), "0 B");
         assert_eq!(text(1023), "1023 B");
