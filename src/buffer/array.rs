@@ -52,7 +52,7 @@ pub struct Buffer<T, R: MemoryResource> {
     pub(super) capacity: usize,
     pub(super) stream: Stream,
     pub(super) resource: R,
-    /// True if the latest hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
+    /// True if the latest applied hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
     /// host. If the pages have moved since, that copy is slower but still correct.
     pub(super) on_host: AtomicBool,
     pub(super) auto: Option<Box<AutoPrefetch>>,
