@@ -124,7 +124,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.expect_len(data.len())?;
         let host = data.as_mut_ptr().cast();
         if self.on_host.load(Ordering::Relaxed) && self.size_bytes() > 0 {
-            let _gate = self.stream.host_access()?;
+            let _gate = self.stream.host_access(self.block.as_ptr())?;
             let (start, bytes) = (self.block.as_ptr(), self.size_bytes());
             return self.device().tell_copied(self.block.addr(), bytes, Location::Host, || {
                 self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;

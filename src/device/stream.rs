@@ -434,13 +434,13 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits for the work that must be done before the host accesses memory of this stream. This is the work of the
-    /// stream, or of the whole device if the device has no concurrent managed access. Such a device refuses further
-    /// work until the result is dropped.
-    pub(crate) fn host_access(&self) -> Result<Option<Closed<'_>>, DeviceError> {
+    /// Waits for the work that must be done before the host accesses `memory` of this stream. This is the work of the
+    /// stream, or of the whole device for managed memory if the device has no concurrent managed access. Such a device
+    /// refuses further work until the result is dropped.
+    pub(crate) fn host_access(&self, memory: *const u8) -> Result<Option<Closed<'_>>, DeviceError> {
         match self.device().host_gate() {
-            None => self.synchronize().map(|()| None),
-            Some(gate) => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            Some(gate) if self.device().is_managed(memory)? => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            _ => self.synchronize().map(|()| None),
         }
     }
 

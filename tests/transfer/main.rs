@@ -5,5 +5,6 @@
 mod common;
 
 mod buffers;
+mod pinned;
 mod portable;
 mod transfer;
