@@ -172,7 +172,8 @@ unsafe impl<A: HostAccessible, B: HostAccessible> HostAccessible for Either<A, B
 
 /// Pages of this memory migrate between host and devices, so prefetch and advice have an effect.
 ///
-/// The trait is safe: for a kind that implements it wrongly, the driver returns an error code.
+/// The trait is safe, because no function relies on it to dereference memory. For a kind that implements it wrongly, the
+/// driver rejects hints.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory cannot be prefetched: its pages do not migrate",
     label = "needs migratable memory",

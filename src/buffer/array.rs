@@ -16,6 +16,7 @@ use bytemuck::Pod;
 use cumem_driver::BlockEvent;
 use cumem_driver::call_site::CallSite;
 use cumem_driver::drop_error::record_drop_error;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -27,6 +28,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Every buffer has a stream. The buffer's operations are enqueued there, in order, and its drop frees the memory
 /// there. If work on another stream uses the buffer, the code that launches the work must order the streams.
 /// [`set_stream`](Self::set_stream) moves the buffer to another stream and keeps the order.
+///
+/// If the stream is the default stream of one thread, other threads may use, resize and drop the buffer too. There the
+/// host waits for the device, and the operation runs on the default stream of the calling thread. An operation that
+/// changes the buffer moves it to that stream.
 ///
 /// A buffer without elements, or with elements of zero size, takes no memory and makes no driver call.
 ///
@@ -52,7 +57,7 @@ pub struct Buffer<T, R: MemoryResource> {
     pub(super) capacity: usize,
     pub(super) stream: Stream,
     pub(super) resource: R,
-    /// True if the latest hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
+    /// True if the latest applied hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
     /// host. If the pages have moved since, that copy is slower but still correct.
     pub(super) on_host: AtomicBool,
     pub(super) auto: Option<Box<AutoPrefetch>>,
@@ -443,6 +448,15 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 }
 
 impl<T, R: MemoryResource> Buffer<T, R> {
+    /// Moves the buffer to the calling thread's default stream if its stream is that of another thread.
+    #[inline]
+    pub(super) fn settle(&mut self) -> Result<(), DeviceError> {
+        if let Cow::Owned(stream) = self.stream.usable_here()? {
+            self.stream = stream;
+        }
+        Ok(())
+    }
+
     /// Passes a notice about this buffer's memory to the buffer's automatic prefetch, if it is on.
     pub(super) fn notify_observer(&self, notice: &Notice<'_>) {
         if let Some(auto) = &self.auto {
@@ -459,10 +473,12 @@ impl<T, R: MemoryResource> Drop for Buffer<T, R> {
     fn drop(&mut self) {
         // SAFETY: only this drop takes the block, and it runs once.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
-        block.declare(&self.stream, BlockEvent::Freed);
+        // If the host cannot wait here, the resource tries again, or returns an error.
+        let stream = self.stream.usable_here().unwrap_or(Cow::Borrowed(&self.stream));
+        block.declare(&stream, BlockEvent::Freed);
         // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the block is
         // left.
-        let result = unsafe { self.resource.deallocate(&self.stream, block) };
+        let result = unsafe { self.resource.deallocate(&stream, block) };
         record_drop_error("a buffer", result);
     }
 }

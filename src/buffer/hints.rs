@@ -70,8 +70,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         let (bytes, to) = (self.bytes_of(elements)?, to.into());
         let whole = bytes.len() == self.size_bytes();
         let outcome = hints::prefetch(&self.block, bytes.clone(), to, &self.stream)?;
-        self.note_on_host(whole && to == Location::Host);
+        // A hint that was skipped moved no page.
         if outcome == HintOutcome::Applied {
+            self.note_on_host(whole && to == Location::Host);
             let addr = self.block.addr() + bytes.start as u64;
             self.notify_observer(&Notice::Prefetched { addr, bytes: bytes.len(), to });
         }

@@ -122,6 +122,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     fn reallocate(&mut self, capacity: usize) -> Result<(), AllocError> {
+        self.settle()?;
         let new = self.resource.allocate(&self.stream, layout::array::<T>(capacity)?)?;
         new.declare(&self.stream, BlockEvent::Allocated);
         // SAFETY: both blocks are live and hold at least `size_bytes` bytes. The stream orders the copy after the work
@@ -152,6 +153,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if bytes == 0 {
             return Ok(());
         }
+        self.settle()?;
         self.note_on_host(false);
         let start = self.block.as_ptr().wrapping_add(range.start * size_of::<T>());
         let (device, raw) = (self.device(), self.stream.raw()?);

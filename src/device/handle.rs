@@ -7,7 +7,9 @@ use super::machine::Machine;
 use super::notice::{Interest, LeafMemory, Notice};
 use super::slots::Slots;
 use cumem_driver::owned::RawDevice;
-use cumem_driver::{Attributes, DeviceId, Driver, DriverError, Location, MemoryInfo, Model, PointerInfo};
+use cumem_driver::{
+    Attributes, CudaErrorCode, DeviceId, Driver, DriverError, Location, MemoryInfo, MemoryType, Model, PointerInfo,
+};
 use cumem_sim::{Profile, ProfileError, Simulator};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -381,6 +383,15 @@ impl Device {
     /// ```
     pub fn pointer_info(&self, ptr: *const u8) -> Result<PointerInfo, DriverError> {
         self.driver().pointer_info(self.ordinal(), ptr)
+    }
+
+    /// Reports whether a pointer points to managed memory. Memory that the driver does not know is not managed.
+    pub(crate) fn is_managed(&self, ptr: *const u8) -> Result<bool, DriverError> {
+        match self.pointer_info(ptr) {
+            Ok(info) => Ok(info.memory_type == MemoryType::Unified),
+            Err(error) if error.code() == Some(CudaErrorCode::INVALID_VALUE) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Checks that an object belongs to this device. `found` is the device of the object, and `what` names the object

@@ -11,6 +11,7 @@ use super::stream_ids::{Ended, LegacyIds, PerThreadIds, StreamId};
 use cumem_driver::call_site::CallSite;
 use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DeviceId, DriverError, HostKernel, KernelArg, LaunchConfig, RawStream};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
@@ -138,6 +139,7 @@ impl Stream {
     ///
     /// Other threads may keep the result, but only the calling thread may enqueue work on it: in another thread, the
     /// driver's handle refers to that thread's stream. Calls of another thread return [`DeviceError::WrongThread`].
+    /// A buffer on such a stream can be used by all threads: in another thread, the host waits for the device first.
     ///
     /// # Examples
     ///
@@ -428,7 +430,8 @@ impl Stream {
     }
 
     /// Makes the work that is enqueued on this stream from now on wait for the work enqueued on `other` so far. Does
-    /// not block the host.
+    /// not block the host, unless one of the two streams is another thread's default stream. The calling thread cannot
+    /// enqueue a wait there, so the host waits instead.
     ///
     /// # Errors
     ///
@@ -453,6 +456,9 @@ impl Stream {
     pub fn wait_for(&self, other: &Stream) -> Result<(), DeviceError> {
         if self.id() == other.id() {
             return Ok(());
+        }
+        if self.raw().is_err() || other.raw().is_err() {
+            return other.finish();
         }
         let event = Event::new(other.device())?;
         event.record(other)?;
@@ -558,14 +564,40 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits for the work that must be done before the host accesses memory of this stream. This is the work of the
-    /// stream, or of the whole device if the device has no concurrent managed access. Such a device refuses further
-    /// work until the result is dropped.
-    pub(crate) fn host_access(&self) -> Result<Option<Closed<'_>>, DeviceError> {
+    /// Waits for the work that must be done before the host accesses `memory` of this stream. This is the work of the
+    /// stream, or of the whole device for managed memory if the device has no concurrent managed access. Such a device
+    /// refuses further work until the result is dropped.
+    pub(crate) fn host_access(&self, memory: *const u8) -> Result<Option<Closed<'_>>, DeviceError> {
         match self.device().host_gate() {
-            None => self.synchronize().map(|()| None),
-            Some(gate) => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            Some(gate) if self.device().is_managed(memory)? => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            _ => self.finish().map(|()| None),
         }
+    }
+
+    /// Waits for the stream's work, from any thread. For another thread's default stream, waits for the whole device,
+    /// because the driver's handle refers to another stream in the calling thread.
+    pub(crate) fn finish(&self) -> Result<(), DeviceError> {
+        match self.raw() {
+            Ok(_) => self.synchronize(),
+            Err(_) => Ok(self.device().synchronize()?),
+        }
+    }
+
+    /// Returns a stream that the calling thread may use, and on which all work of this stream so far is ordered before
+    /// later work. This is the stream itself. For another thread's default stream, the host waits for the device, and
+    /// the result is the calling thread's default stream.
+    #[inline]
+    pub(crate) fn usable_here(&self) -> Result<Cow<'_, Self>, DeviceError> {
+        match self.raw() {
+            Ok(_) => Ok(Cow::Borrowed(self)),
+            Err(_) => self.replaced(),
+        }
+    }
+
+    #[cold]
+    fn replaced(&self) -> Result<Cow<'_, Self>, DeviceError> {
+        self.device().synchronize()?;
+        Ok(Cow::Owned(Self::per_thread_default(self.device())))
     }
 
     /// Returns the driver's handle, or an error if the stream is the default stream of another thread.

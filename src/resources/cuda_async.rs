@@ -335,7 +335,7 @@ unsafe impl MemoryResource for CudaAsyncResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
-            let raw = stream.raw()?;
+            let raw = stream.usable_here()?.raw()?;
             // SAFETY: this leaf made the block, and all its uses were enqueued before this point of the stream.
             unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }?;
             self.may_be_pending.store(true, Relaxed);

@@ -269,7 +269,7 @@ unsafe impl MemoryResource for CudaVirtualResource {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
             // The driver unmaps memory without waiting for work that uses the memory.
-            stream.synchronize()?;
+            self.leaf.finish(stream)?;
             let bytes = self.mapped_bytes(block);
             // SAFETY: this leaf mapped the block with one call, and all work on that memory has ended.
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;

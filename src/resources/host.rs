@@ -87,7 +87,7 @@ unsafe impl MemoryResource for HostResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         self.leaf.deallocate(stream, block, |block| {
             // The allocator is not stream-ordered (RMM's system_memory_resource waits for the same reason).
-            stream.synchronize()?;
+            self.leaf.finish(stream)?;
             if let Some(actual) = actual(block.layout()) {
                 // SAFETY: this leaf allocated the block with this layout, and the work that uses it has ended.
                 unsafe { dealloc(block.as_ptr(), actual) };

@@ -97,6 +97,12 @@ impl Leaf {
         }
     }
 
+    /// Waits until no work of the stream uses a block, before it is freed. If the driver refuses to wait for the stream,
+    /// the host waits for the device, because the block would otherwise be lost.
+    pub(super) fn finish(&self, stream: &Stream) -> Result<(), DeviceError> {
+        stream.finish().or_else(|_| Ok(self.device.synchronize()?))
+    }
+
     #[cold]
     fn out_of_memory(&self, requested: usize) -> AllocError {
         let (device, driver) = (&self.device, self.device.driver());

@@ -70,7 +70,7 @@ unsafe impl MemoryResource for PinnedResource {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
             // The driver does not wait for the copies that use the memory before it frees host memory.
-            stream.synchronize()?;
+            self.leaf.finish(stream)?;
             // SAFETY: this leaf made the block, and the work that uses it has ended.
             Ok::<_, DeviceError>(unsafe { device.driver().free_pinned(device.ordinal(), block.as_non_null()) }?)
         })

@@ -7,6 +7,7 @@ mod common;
 mod accounting;
 mod auto_observes;
 mod auto_prefetch;
+mod claims;
 mod hints;
 mod prefetch_knows;
 mod prefetch_plan;

@@ -229,10 +229,10 @@ impl Chunks {
         fences: &Fences,
         service: &Stream,
     ) -> Result<usize, DeallocReason> {
-        fences.wait_on(service)?;
+        fences.finish_before(service)?;
         let untouched = self.untouched_of(addr);
         if let Some((_, fences)) = &untouched {
-            fences.wait_on(service)?;
+            fences.finish_before(service)?;
         }
         let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
         let bytes = block.size();

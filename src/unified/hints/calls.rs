@@ -7,7 +7,7 @@ use crate::device::error::DeviceError;
 use crate::device::notice::Notice;
 use crate::device::stream::Stream;
 use crate::unified::residency::Residency;
-use cumem_driver::{Advice, DeviceId, Location, RangeAttributes, Residency as PageResidency};
+use cumem_driver::{Advice, DeviceId, Location, RangeAttributes, RawStream, Residency as PageResidency};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,12 +48,18 @@ fn prefetch_span(addr: u64, bytes: usize, to: Location, stream: &Stream) -> Resu
     if let Some(reason) = pointless(device, bytes) {
         return Ok(HintOutcome::Skipped(reason));
     }
-    let (ptr, raw) = (addr as *const u8, stream.raw()?);
+    let (ptr, raw) = (addr as *const u8, raw_for_hint(stream));
     // SAFETY: the stream's handle is alive. A migration moves pages and changes no byte, and the driver rejects a range
     // that is not allocated.
     unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
     note_prefetch(device, addr, bytes, to);
     Ok(HintOutcome::Applied)
+}
+
+/// Returns the driver's handle of the stream for a prefetch. For another thread's default stream, this is the calling
+/// thread's default stream: a migration changes no byte, so it needs no order with other work.
+pub(super) fn raw_for_hint(stream: &Stream) -> RawStream {
+    stream.raw().unwrap_or(RawStream::PER_THREAD)
 }
 
 /// Announces to all listeners that a prefetch was enqueued.
