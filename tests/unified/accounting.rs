@@ -445,3 +445,24 @@ fn a_use_beyond_the_end_of_the_memory_panics() {
     let memory = pattern.memory("small", 10);
     pattern.used(memory, 5..11, Processor::Host, AccessMode::Read);
 }
+
+/// A prefetch is enqueued in one phase and moves its pages in the next one.
+#[test]
+fn a_request_counts_in_its_phase_and_a_migration_in_the_phase_in_which_it_happens() {
+    let device = simulated();
+    let stream = Stream::new(&device).unwrap();
+    let memory = buffer(ManagedResource::new(&device).unwrap(), 4 * MIB, &stream);
+    stream.synchronize().unwrap();
+    drop(memory.host_read().unwrap());
+    let ledger = Ledger::new(&device);
+    let loading = ledger.phase("loading");
+    assert_eq!(memory.prefetch(device.id()).unwrap(), HintOutcome::Applied);
+    drop(loading);
+    let working = ledger.phase("working");
+    stream.synchronize().unwrap();
+    drop(working);
+    let report = ledger.report();
+    assert_eq!((report.rows.len(), report.rows[0].phase.as_str()), (1, "loading"), "{report}");
+    let moved = |phase| report.sum_moved(|row| row.phase == phase).unwrap().prefetched_to_device;
+    assert_eq!((moved("loading"), moved("working")), (0, 4 * MIB as u64), "{report}");
+}
