@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// The objects of all handles, by the device's ordinal and the handle. An object stays as long as other code keeps it.
+/// The objects of all handles, by the device's ordinal and the handle. The registry itself keeps no object alive.
 #[derive(Debug)]
 pub(super) struct Registry<T>(Mutex<Objects<T>>);
 

@@ -106,8 +106,8 @@ impl MigrationPolicy {
         }
     }
 
-    /// Gives the policy's advice about `range` (bytes of `block`): all of it or none. The result lists the outcomes,
-    /// and can [undo](AppliedHints::undo) the advice.
+    /// Passes the policy's advice about `range` (bytes of `block`) to the driver: all of the advice, or none. The
+    /// result lists the outcomes, and can [undo](AppliedHints::undo) the advice.
     ///
     /// # Errors
     ///
