@@ -13,5 +13,6 @@ mod limiter;
 mod prefetch;
 mod pressure;
 mod spec;
+mod spill;
 mod statistics;
 mod trim;
