@@ -2,6 +2,7 @@
 
 use crate::device::stream_ids::StreamId;
 use crate::human_bytes::HumanBytes;
+use crate::plural::Plural;
 use std::fmt;
 
 /// The memory of a suballocator, such as a pool, at the moment when it was out of memory.
@@ -155,9 +156,9 @@ impl Usage {
     fn fmt_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "; {} live blocks of {} requested ({:.1} % lost to rounding); {:.1} % of the free memory is outside of its \
+            "; {} of {} requested ({:.1} % lost to rounding); {:.1} % of the free memory is outside of its \
              largest piece, and {} of it can only serve the stream that freed it",
-            self.blocks,
+            Plural(self.blocks, "live block"),
             HumanBytes(self.requested),
             self.internal_fragmentation() * 100.0,
             self.external_fragmentation() * 100.0,
@@ -175,11 +176,11 @@ impl Usage {
                 None => f.write_str("; a stream that was dropped: ")?,
             }
             let [used, cached] = [own.allocated, own.cached].map(HumanBytes);
-            write!(f, "{used} in {} blocks, {cached} cached", own.blocks)?;
+            write!(f, "{used} in {}, {cached} cached", Plural(own.blocks, "block"))?;
         }
         match streams.len().saturating_sub(NAMED) {
             0 => Ok(()),
-            more => write!(f, "; and {more} streams with less"),
+            more => write!(f, "; and {} with less", Plural(more, "stream")),
         }
     }
 }
@@ -218,10 +219,10 @@ mod tests {
         assert_eq!(usage.to_string(), sums);
         let details = "; 9 live blocks of 3.9 KiB requested (2.3 % lost to rounding); 75.0 % of the free memory is outside of \
                        its largest piece, and 1.3 KiB of it can only serve the stream that freed it; live blocks by size: 8 \
-                       of up to 256 bytes, 1 of up to 2 KiB; a stream that was dropped: 2 KiB in 1 blocks, 256 bytes cached; \
+                       of up to 256 bytes, 1 of up to 2 KiB; a stream that was dropped: 2 KiB in 1 block, 256 bytes cached; \
                        a stream that was dropped: 1 KiB in 4 blocks, 256 bytes cached; a stream that was dropped: 512 bytes \
-                       in 2 blocks, 256 bytes cached; a stream that was dropped: 256 bytes in 1 blocks, 256 bytes cached; \
-                       and 1 streams with less";
+                       in 2 blocks, 256 bytes cached; a stream that was dropped: 256 bytes in 1 block, 256 bytes cached; \
+                       and 1 stream with less";
         assert_eq!(format!("{usage:#}"), format!("{sums}{details}"));
     }
 }

@@ -59,6 +59,20 @@ impl<U> AutoPrefetch<U> {
     /// # Errors
     ///
     /// Returns the errors of [`AutoPrefetchState::or_pass_through`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::unified::AutoPrefetchOptions;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::AutoPrefetch;
+    /// let device = Device::simulated(Profile::wsl())?; // its driver cannot prefetch
+    /// let (memory, options) = (ManagedResource::new(&device)?, AutoPrefetchOptions::default());
+    /// let stack = AutoPrefetch::or_pass_through(memory, options)?; // `AutoPrefetch::new` returns an error
+    /// assert_eq!(stack.state().report().uses, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn or_pass_through(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,

@@ -95,6 +95,14 @@ pub fn fit_batch(
 
 impl FitOptions {
     /// Sets the memory to hold back: bytes, or a share of the device's memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{FitOptions, Size};
+    /// let options = FitOptions::default().margin(Size::Percent(10)); // leaves a tenth of the memory free
+    /// assert_eq!(options.get_margin(), Size::Percent(10));
+    /// ```
     pub fn margin(self, margin: impl Into<Size>) -> Self {
         Self { margin: margin.into(), ..self }
     }
@@ -106,11 +114,25 @@ impl FitOptions {
     }
 
     /// Returns the memory to hold back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{FitOptions, Size};
+    /// assert_eq!(FitOptions::default().margin(1 << 20).get_margin(), Size::Bytes(1 << 20));
+    /// ```
     pub fn get_margin(&self) -> Size {
         self.margin
     }
 
     /// Returns whether managed memory may exceed the free memory of the device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::FitOptions;
+    /// assert!(!FitOptions::default().get_oversubscribe());
+    /// ```
     pub fn get_oversubscribe(&self) -> bool {
         self.oversubscribe
     }

@@ -98,6 +98,18 @@ impl<U> Limiter<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).statistics().limit(1 << 30);
+    /// assert_eq!(stack.upstream().state().counts().total_blocks, 0); // the statistics
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
@@ -148,6 +160,18 @@ impl<U> Limiter<U> {
 
 impl LimiterState {
     /// Returns the limit: the most bytes that may be allocated at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30);
+    /// assert_eq!(stack.state().bytes(), 1 << 30);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.counted.ceiling()[0] as usize
     }

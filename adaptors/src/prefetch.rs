@@ -75,11 +75,39 @@ pub struct PrefetchState {
 
 impl PrefetchState {
     /// Returns the number of prefetches that were enqueued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, LayerExt, ManagedResource, Stream};
+    /// # use cumem_adaptors::{PrefetchState, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(4 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.find::<PrefetchState>().unwrap().calls(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
     }
 
     /// Returns the bytes that those prefetches covered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, LayerExt, ManagedResource, Stream};
+    /// # use cumem_adaptors::{PrefetchState, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(4 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.find::<PrefetchState>().unwrap().bytes(), 4 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -110,6 +138,20 @@ impl PrefetchState {
 
     /// Returns the number of blocks that were not prefetched, because they have zero bytes or because the adaptor
     /// passes blocks through.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, LayerExt, ManagedResource, Stream};
+    /// # use cumem_adaptors::{Prefetch, PrefetchState};
+    /// # let device = Device::simulated(Profile::wsl())?; // its driver cannot prefetch
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = Prefetch::or_pass_through(ManagedResource::new(&device)?, device.id())?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(4 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.find::<PrefetchState>().unwrap().skipped(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Relaxed)
     }
@@ -217,12 +259,37 @@ impl<U> Prefetch<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = ManagedResource::new(&device)?.statistics().prefetch(device.id())?;
+    /// assert_eq!(stack.upstream().state().counts().total_blocks, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
     /// upstream's: deallocate them there. The counts are lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let prefetching = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let counted = prefetching.into_upstream().statistics(); // an adaptor can stand on the upstream
+    /// assert!(counted.to_string().starts_with("statistics over managed"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
@@ -248,6 +315,18 @@ impl<U> Prefetch<U> {
     }
 
     /// Reports whether blocks are only passed on, because the device cannot prefetch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::{Prefetch};
+    /// let device = Device::simulated(Profile::wsl())?; // its driver cannot prefetch
+    /// assert!(Prefetch::or_pass_through(ManagedResource::new(&device)?, device.id())?.passes_through());
+    /// assert!(Prefetch::new(ManagedResource::new(&device)?, device.id()).is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn passes_through(&self) -> bool {
         self.passes_through
     }

@@ -65,6 +65,18 @@ impl<U> Pressure<U> {
     ///
     /// - Returns [`PressureError::Levels`] if the levels are not in order.
     /// - Returns [`PressureError::Driver`] if the query for free memory fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Pressure, PressureLevel, PressureOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = Pressure::new(CudaResource::new(&device), PressureOptions::default())?;
+    /// assert_eq!(stack.state().level(), PressureLevel::Normal);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U, options: PressureOptions) -> Result<Self, PressureError>
     where
         U: Upstream,
@@ -84,17 +96,53 @@ impl<U> Pressure<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PoolOptions, PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.pressure(PressureOptions::default())?;
+    /// assert_eq!(stack.upstream().stats().reserved, 0); // the pool's figures
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
     /// upstream's: deallocate them there. The levels no longer apply.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let leaf = CudaResource::new(&device).pressure(PressureOptions::default())?.into_upstream();
+    /// assert!(leaf.to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
 
     /// Returns the level and the counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).pressure(PressureOptions::default())?;
+    /// assert_eq!(stack.state().refusals(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &PressureState {
         &self.state
     }

@@ -68,26 +68,102 @@ fn key(block: &Block) -> Key {
 
 impl SpillState {
     /// Returns the number of live spilled blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.state().blocks(), 1);
+    /// drop(spilled);
+    /// assert_eq!(stack.state().blocks(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn blocks(&self) -> usize {
         self.blocks.load(Ordering::Acquire)
     }
 
     /// Returns the bytes of the live spilled blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.state().bytes(), 2 << 20);
+    /// # drop(spilled);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of blocks spilled so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// drop(spilled);
+    /// assert_eq!(stack.state().total_blocks(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn total_blocks(&self) -> u64 {
         self.total_blocks.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of all blocks spilled so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// drop(spilled);
+    /// assert_eq!(stack.state().total_bytes(), 2 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of allocations that the second resource refused too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let second = PinnedResource::new(&device).limit(0);
+    /// let stack = CudaResource::new(&device).limit(0).spill_to(second)?;
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+    /// assert_eq!(stack.state().refusals(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
     }

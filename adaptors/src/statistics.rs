@@ -47,6 +47,18 @@ pub struct Statistics<U> {
 
 impl<U> Statistics<U> {
     /// Creates the adaptor with all counters at 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Statistics};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = Statistics::new(CudaResource::new(&device)); // or `CudaResource::new(&device).statistics()`
+    /// assert_eq!(stack.state().counts().total_blocks, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U) -> Self
     where
         U: Upstream,
@@ -55,17 +67,55 @@ impl<U> Statistics<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30).statistics();
+    /// assert_eq!(stack.upstream().state().bytes(), 1 << 30); // the limit
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
     /// upstream's: deallocate them there. The counts are lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let leaf = CudaResource::new(&device).statistics().into_upstream();
+    /// assert!(leaf.to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
 
     /// Returns the counters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// let _zeros = Buffer::<u8, _>::zeroed(4096, &stream, &stack)?;
+    /// assert_eq!(stack.state().counts().current_bytes, 4096);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &StatisticsState {
         &self.state
     }

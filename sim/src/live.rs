@@ -37,7 +37,7 @@ pub struct Live {
 /// let _memory = sim.allocate_managed(0, 4096)?;
 /// let live = sim.live_allocations();
 /// assert_eq!(live.bytes(), 4096);
-/// assert_eq!(live.to_string(), "4096 bytes of unified memory in 1 blocks");
+/// assert_eq!(live.to_string(), "4096 bytes of unified memory in 1 block");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,30 +80,34 @@ impl LiveAllocations {
         [
             ("device memory", self.device),
             ("unified memory", self.managed),
-            ("page-locked memory", self.pinned),
+            ("pinned memory", self.pinned),
             ("stream-ordered memory", self.stream_ordered),
             ("mapped memory", self.mapped),
         ]
     }
 }
 
-/// Writes, for example, `4096 bytes of device memory in 1 blocks, 2 streams`, or `nothing`.
+/// Writes, for example, `4096 bytes of device memory in 1 block, 2 streams`, or `nothing`.
 impl fmt::Display for LiveAllocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         let addresses = [("further addresses of mapped memory", self.aliased), ("reserved addresses", self.reserved)];
         for (what, live) in self.memory().into_iter().chain(addresses) {
             if live.blocks > 0 {
-                parts.push(format!("{} bytes of {what} in {} blocks", live.bytes, live.blocks));
+                parts.push(format!("{} of {what} in {}", plural(live.bytes, "byte"), plural(live.blocks, "block")));
             }
         }
-        for (what, count) in [("streams", self.streams), ("events", self.events), ("pools", self.pools)] {
+        for (what, count) in [("stream", self.streams), ("event", self.events), ("pool", self.pools)] {
             if count > 0 {
-                parts.push(format!("{count} {what}"));
+                parts.push(plural(count, what));
             }
         }
         f.write_str(if parts.is_empty() { "nothing".into() } else { parts.join(", ") }.as_str())
     }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Running counts of memory. Streams, events and pools are counted in their own tables.

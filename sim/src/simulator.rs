@@ -392,7 +392,7 @@ impl Simulator {
     /// // SAFETY: no work uses the memory.
     /// unsafe { sim.free(0, memory) }?;
     /// assert!(sim.live_allocations().no_memory());
-    /// assert_eq!(sim.live_allocations().to_string(), "1 streams");
+    /// assert_eq!(sim.live_allocations().to_string(), "1 stream");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn live_allocations(&self) -> LiveAllocations {

@@ -74,6 +74,17 @@ impl Stream {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let (one, two) = (Stream::new(&device)?, Stream::new(&device)?);
+    /// assert_ne!(one, two); // work on one does not wait for work on the other
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, false)
     }
@@ -84,6 +95,17 @@ impl Stream {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::blocking(&device)?;
+    /// assert_ne!(stream, Stream::legacy_default(&device)); // another stream, ordered with the default stream
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn blocking(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, true)
     }
@@ -94,6 +116,18 @@ impl Stream {
     }
 
     /// Returns the legacy default stream of the device (`CU_STREAM_LEGACY`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::legacy_default(&device);
+    /// assert_eq!(stream.as_raw(), 1); // CU_STREAM_LEGACY
+    /// assert_eq!(stream, Stream::legacy_default(&device)); // there is one for each device
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn legacy_default(device: &Device) -> Self {
         Self::recent(device, RawStream::LEGACY).unwrap_or_else(|| {
             let stream = Self::assemble(device, RawStream::LEGACY, LegacyIds::of(device), Origin::Legacy);
@@ -203,18 +237,51 @@ impl Stream {
     }
 
     /// Returns the device of the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// assert_eq!(stream.device(), &device);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn device(&self) -> &Device {
         &self.inner.device
     }
 
     /// Returns the id of the stream's device. Cheaper than `device().id()`, because the stream stores the id itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// assert_eq!(stream.device_id(), device.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn device_id(&self) -> DeviceId {
         self.inner.device_id
     }
 
     /// Returns the id of the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// assert_eq!(stream.id(), stream.clone().id()); // clones are the same stream
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn id(&self) -> StreamId {
         self.inner.id
@@ -222,6 +289,18 @@ impl Stream {
 
     /// Returns the driver's handle (`CUstream`), or the simulator's number. It is valid until the last handle to the
     /// stream is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let handle: u64 = stream.as_raw(); // for a C library that takes a `CUstream`
+    /// assert_eq!(handle, stream.clone().as_raw());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_raw(&self) -> u64 {
         self.inner.raw.0
     }
@@ -288,6 +367,19 @@ impl Stream {
     ///
     /// Returns [`DeviceError::WrongThread`] for another thread's default stream, or the driver's error, errors of
     /// earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?; // only enqueued
+    /// stream.synchronize()?;
+    /// assert!(stream.is_idle()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the handle is this stream's, which is alive.
@@ -300,6 +392,18 @@ impl Stream {
     ///
     /// Returns [`DeviceError::WrongThread`] for another thread's default stream, or the driver's error, errors of
     /// earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// assert!(!stream.is_idle()?); // the host can do other work meanwhile
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_idle(&self) -> Result<bool, DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the handle is this stream's, which is alive.
@@ -378,6 +482,26 @@ impl Stream {
     /// - `args` match the kernel's parameters in number and types,
     /// - all memory that the kernel uses stays valid, and is not used in a conflicting way, until the stream has passed
     ///   the kernel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::kernel::{KernelArg, LaunchConfig, Module};
+    /// use cumem::{Buffer, CudaResource, Device, DeviceError, MemoryResource, Stream};
+    ///
+    /// /// Launches the kernel `fill(numbers, count, value)` of some PTX on all elements of a buffer.
+    /// fn fill<R>(ptx: &str, numbers: &Buffer<u32, R>, stream: &Stream) -> Result<(), DeviceError>
+    /// where
+    ///     R: MemoryResource<Kind: cumem::kind::DeviceAccessible>,
+    /// {
+    ///     let kernel = Module::from_ptx(stream.device(), ptx)?.function("fill")?;
+    ///     let count = numbers.len() as u32;
+    ///     let args = [KernelArg::new(numbers.device_address()), KernelArg::new(count), KernelArg::new(7_u32)];
+    ///     // SAFETY: the arguments are those of `fill`, which writes `count` elements of the buffer.
+    ///     unsafe { stream.launch_kernel(&kernel, LaunchConfig::for_elements(count, 256), &args) }
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn launch_kernel(
         &self,
         function: &Function,

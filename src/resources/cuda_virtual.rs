@@ -86,6 +86,19 @@ impl CudaVirtualResource {
     /// # Errors
     ///
     /// Returns [`DriverError::NotSupported`] if the device has no virtual memory management, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaVirtualResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaVirtualResource::new(&device)?;
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &memory)?;
+    /// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         if !device.attributes().virtual_memory_management {
             return Err(DriverError::NotSupported { what: "virtual memory management", device: device.id() });

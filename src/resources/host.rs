@@ -41,6 +41,21 @@ pub struct HostResource {
 
 impl HostResource {
     /// Creates a resource of host memory for the streams of `device`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, HostResource, MemoryResource, Stream, layout};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = HostResource::new(&device);
+    /// let block = memory.allocate(&stream, layout::bytes(4096)?)?;
+    /// assert_eq!(block.size(), 4096);
+    /// // SAFETY: nothing uses the block.
+    /// unsafe { memory.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Self {
         Self { leaf: Leaf::new("host", Place::Host, device) }
     }

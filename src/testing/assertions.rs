@@ -214,7 +214,7 @@ pub fn no_memory(device: &Device) {
 #[track_caller]
 pub fn nothing_more(device: &Device, before: &LiveAllocations) {
     let now = live(device);
-    assert!(now == *before, "{device}: something was left behind: {now} are out now, {before} were before");
+    assert!(now == *before, "{device}: something was left behind: {now} now, {before} before");
 }
 
 /// Waits for the work of a device, and returns the statistics.

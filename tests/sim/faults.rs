@@ -61,7 +61,7 @@ fn a_leak_is_named_with_the_call_that_failed() {
         }
         Ok(())
     });
-    assert_eq!(only_wrong(&report), "RecordEvent call 1, answering CUDA_ERROR_UNKNOWN (999): it left 1 events");
+    assert_eq!(only_wrong(&report), "RecordEvent call 1, answering CUDA_ERROR_UNKNOWN (999): it left 1 event");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_free_that_fails_must_be_reported() {
     let wrong = only_wrong(&report);
     assert!(
         wrong.starts_with("Free call 1")
-            && wrong.ends_with("4096 bytes of device memory in 1 blocks, and nothing said so"),
+            && wrong.ends_with("4096 bytes of device memory in 1 block, and nothing said so"),
         "{wrong}"
     );
 }
@@ -114,7 +114,7 @@ fn streams_events_and_pools_that_cannot_be_destroyed_are_reported() {
     report.assert();
     let destroyed = report.runs().iter().filter(|(fault, _)| fault.call == FaultCall::Destroy);
     let kept: Vec<_> = destroyed.map(|(_, outcome)| outcome.clone()).collect();
-    assert_eq!(kept, ["1 events", "1 pools", "1 streams"].map(|left| FaultOutcome::Kept(left.into())));
+    assert_eq!(kept, ["1 event", "1 pool", "1 stream"].map(|left| FaultOutcome::Kept(left.into())));
 }
 
 #[test]

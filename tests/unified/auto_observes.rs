@@ -66,6 +66,8 @@ fn prefetches_by_the_user_predict_the_next_uses(device: &Device) {
     assert_eq!(asked_for(&buffer), [3, 6, 9, 12, 15]);
     let report = buffer.auto_prefetch_report().unwrap();
     assert_eq!((report.uses, slabs(report.ahead), report.on_demand, report.coverage()), (0, 2, 0, None));
+    assert!(report.to_string().starts_with("0 uses, coverage -"), "{report}");
+    assert!(AutoPrefetchReport::default().to_string().starts_with("no use was declared"), "{report}");
 
     // Uses of slabs that the user has prefetched count as neither on demand nor ahead, and are not observed again.
     [3, 6, 9].into_iter().for_each(|number| drop(buffer.device_use(slab(number)).unwrap()));

@@ -224,6 +224,18 @@ impl<U> Pool<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PoolOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).limit(1 << 30).pool(PoolOptions::new().initial(64 << 20))?;
+    /// assert_eq!(pool.upstream().state().allocated(), 64 << 20); // the limiter counts the pool's first chunk
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }

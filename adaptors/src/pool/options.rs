@@ -304,41 +304,103 @@ impl PoolOptions {
     }
 
     /// Returns the bytes that the pool allocates at construction, if [set](Self::initial).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().initial(1 << 30).get_initial(), Some(Size::Bytes(1 << 30)));
+    /// assert_eq!(PoolOptions::new().get_initial(), None);
+    /// ```
     pub fn get_initial(&self) -> Option<Size> {
         self.initial
     }
 
     /// Returns the most bytes that the pool ever holds, if [set](Self::maximum).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().maximum(Size::Percent(80)).get_maximum(), Some(Size::Percent(80)));
+    /// assert_eq!(PoolOptions::new().get_maximum(), None);
+    /// ```
     pub fn get_maximum(&self) -> Option<Size> {
         self.maximum
     }
 
     /// Returns the bytes to grow by, if [set](Self::step).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().step(64 << 20).get_step(), Some(Size::Bytes(64 << 20)));
+    /// assert_eq!(PoolOptions::new().get_step(), None);
+    /// ```
     pub fn get_step(&self) -> Option<Size> {
         self.step
     }
 
     /// Returns the reserved bytes above which the pool frees chunks early, if [set](Self::release_threshold).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().release_threshold(1 << 30).get_release_threshold(), Some(Size::Bytes(1 << 30)));
+    /// assert_eq!(PoolOptions::new().get_release_threshold(), None);
+    /// ```
     pub fn get_release_threshold(&self) -> Option<Size> {
         self.release_threshold
     }
 
     /// Returns how much more than the live bytes the pool may hold, if [set](Self::slack).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().slack(Size::Percent(10)).get_slack(), Some(Size::Percent(10)));
+    /// assert_eq!(PoolOptions::new().get_slack(), None);
+    /// ```
     pub fn get_slack(&self) -> Option<Size> {
         self.slack
     }
 
     /// Returns the number of sizes between two powers of two, if [set](Self::divisions).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::PoolOptions;
+    /// assert_eq!(PoolOptions::new().divisions(8).get_divisions(), Some(8));
+    /// ```
     pub fn get_divisions(&self) -> Option<u32> {
         self.divisions
     }
 
     /// Returns the largest request that the pool serves itself, if [set](Self::up_to).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().up_to(1 << 20).get_up_to(), Some(Size::Bytes(1 << 20)));
+    /// assert_eq!(PoolOptions::new().get_up_to(), None);
+    /// ```
     pub fn get_up_to(&self) -> Option<Size> {
         self.up_to
     }
 
     /// Returns whether streams wait for each other before the pool grows, or after.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{Crossing, PoolOptions};
+    /// assert_eq!(PoolOptions::new().crossing(Crossing::GrowFirst).get_crossing(), Crossing::GrowFirst);
+    /// ```
     pub fn get_crossing(&self) -> Crossing {
         self.crossing
     }

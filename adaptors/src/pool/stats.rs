@@ -3,7 +3,7 @@
 use super::streams::{Slot, StreamHeap};
 use super::units::UNIT;
 use cumem::device::KeptStream;
-use cumem::error::{StreamStats, Usage};
+use cumem::error::{Plural, StreamStats, Usage};
 use std::fmt;
 
 /// The memory of a pool at one moment, in bytes unless stated otherwise.
@@ -140,24 +140,24 @@ pub(super) fn of_stream(slot: &Slot, stream_heap: &mut StreamHeap) -> Option<Str
 impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
-        write!(f, "{} reserved in {} chunks", Bytes(self.reserved), self.chunks)?;
+        write!(f, "{} reserved in {}", Bytes(self.reserved), Plural(self.chunks, "chunk"))?;
         if self.touched < self.reserved {
             write!(f, ", {} of it touched", Bytes(self.touched))?;
         }
         writeln!(
             f,
-            ": {} in {} blocks ({} requested, {:.1}% lost to rounding)",
+            ": {} in {} ({} requested, {:.1}% lost to rounding)",
             Bytes(self.allocated),
-            self.blocks,
+            Plural(self.blocks, "block"),
             Bytes(self.requested),
             percent(self.internal_fragmentation()),
         )?;
         write!(
             f,
-            "{} free: {} cached for {} streams, largest piece {} ({:.1}% outside of it)",
+            "{} free: {} cached for {}, largest piece {} ({:.1}% outside of it)",
             Bytes(self.free),
             Bytes(self.cached),
-            self.streams,
+            Plural(self.streams, "stream"),
             Bytes(self.largest_free),
             percent(self.external_fragmentation()),
         )

@@ -36,31 +36,77 @@ impl Default for PressureOptions {
 
 impl PressureOptions {
     /// Sets the bytes in use from which on memory is trimmed. Default 80 %.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().trim_at(Size::Percent(70));
+    /// assert_eq!(options.get_trim_at(), Size::Percent(70));
+    /// ```
     pub fn trim_at(self, used: impl Into<Size>) -> Self {
         Self { trim_at: used.into(), ..self }
     }
 
     /// Sets the bytes in use from which on allocations are refused. Default 95 %.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().refuse_at(Size::Percent(90));
+    /// assert_eq!(options.get_refuse_at(), Size::Percent(90));
+    /// ```
     pub fn refuse_at(self, used: impl Into<Size>) -> Self {
         Self { refuse_at: used.into(), ..self }
     }
 
     /// Sets how far below its threshold the memory in use must fall before a level is left. Default 5 %.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().slack(64 << 20);
+    /// assert_eq!(options.get_slack(), Size::Bytes(64 << 20));
+    /// ```
     pub fn slack(self, slack: impl Into<Size>) -> Self {
         Self { slack: slack.into(), ..self }
     }
 
     /// Sets how many bytes are allocated between two queries of the device. Default 1 %. 0 queries at every allocation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().ask_after(256 << 20);
+    /// assert_eq!(options.get_ask_after(), Size::Bytes(256 << 20));
+    /// ```
     pub fn ask_after(self, bytes: impl Into<Size>) -> Self {
         Self { ask_after: bytes.into(), ..self }
     }
 
     /// Returns the bytes in use from which on memory is trimmed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// assert_eq!(PressureOptions::default().get_trim_at(), Size::Percent(80));
+    /// ```
     pub fn get_trim_at(&self) -> Size {
         self.trim_at
     }
 
     /// Returns the bytes in use from which on allocations are refused.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// assert_eq!(PressureOptions::default().get_refuse_at(), Size::Percent(95));
+    /// ```
     pub fn get_refuse_at(&self) -> Size {
         self.refuse_at
     }

@@ -41,6 +41,21 @@ impl StatisticsState {
     }
 
     /// Returns all counts, read at one moment. All threads that use these statistics wait for that moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// drop(Buffer::<u8, _>::zeroed(4096, &stream, &stack)?);
+    /// let counts = stack.state().counts();
+    /// assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_blocks), (0, 4096, 1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         let totals = self.counted.read(|sums| {

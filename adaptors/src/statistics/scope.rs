@@ -123,12 +123,43 @@ pub struct Scope<'a> {
 
 impl Scope<'_> {
     /// Returns the counts so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// let _before = Buffer::<u8, _>::zeroed(4096, &stream, &stack)?;
+    /// let scope = stack.state().scope();
+    /// let _within = Buffer::<u8, _>::zeroed(1024, &stream, &stack)?;
+    /// assert_eq!(scope.counts().current_bytes, 1024);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         let entries = self.list.lock();
         entries.iter().find(|entry| entry.id == self.id).map(|entry| entry.counts).unwrap_or_default()
     }
 
     /// Ends the scope and returns its counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// let scope = stack.state().scope();
+    /// drop(Buffer::<u8, _>::zeroed(1024, &stream, &stack)?);
+    /// assert_eq!(scope.end().peak_bytes, 1024);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn end(self) -> Counts {
         self.counts()
     }

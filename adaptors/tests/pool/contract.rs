@@ -9,6 +9,7 @@ use cumem::{
     PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
+use std::error::Error;
 
 const MIB: usize = 1 << 20;
 
@@ -104,6 +105,14 @@ fn out_of_memory_carries_the_upstreams_reason_and_other_errors_keep_their_kind()
         matches!(&error, AllocError::Exhausted { upstream: Some(cause), .. } if matches!(**cause, AllocError::OutOfMemory { requested, .. } if requested == 1 << 30)),
         "{error}"
     );
+    let again = pool.allocate(&stream, layout::bytes(1 << 30).unwrap()).unwrap_err();
+    for error in [&error, &again] {
+        let source = error.source().and_then(|source| source.downcast_ref::<AllocError>());
+        assert!(
+            matches!(source, Some(AllocError::OutOfMemory { requested, .. }) if *requested == 1 << 30),
+            "{error:?}"
+        );
+    }
     let refusal = DriverError::Call { call: "cuMemAlloc", device: device.id(), code: CudaErrorCode::ILLEGAL_ADDRESS };
     pool.upstream().ledger.lock().unwrap().fail_after = Some((0, refusal.clone().into()));
     let error = pool.allocate(&stream, layout::bytes(1024).unwrap()).unwrap_err();

@@ -132,11 +132,11 @@ fn people_can_read_it() {
     assert_eq!(
         lines[..5],
         [
-            "2.00 MiB reserved in 1 chunks: 1.00 MiB in 2 blocks (1.00 MiB requested, 0.0% lost to rounding)",
-            "1023.00 KiB free: 1023.00 KiB cached for 1 streams, largest piece 1023.00 KiB (0.0% outside of it)",
+            "2.00 MiB reserved in 1 chunk: 1.00 MiB in 2 blocks (1.00 MiB requested, 0.0% lost to rounding)",
+            "1023.00 KiB free: 1023.00 KiB cached for 1 stream, largest piece 1023.00 KiB (0.0% outside of it)",
             &format!("stream {}: 1.00 MiB in 2 blocks, 1023.00 KiB cached", a.id().as_u64()),
-            "up to 1.00 KiB: 1 blocks, 1.00 KiB",
-            "up to 1.00 MiB: 1 blocks, 1.00 MiB",
+            "up to 1.00 KiB: 1 block, 1.00 KiB",
+            "up to 1.00 MiB: 1 block, 1.00 MiB",
         ]
     );
     // 64 marks of 32 KiB: the blocks, the mark that both halves share, and the free memory.

@@ -49,10 +49,7 @@ fn what_counts_is_what_the_device_has_pages_for() {
     let snapshot = pool.snapshot();
     let untouched: Vec<_> = snapshot.regions.iter().filter(|region| region.state == RegionState::Untouched).collect();
     assert_eq!((untouched.len(), untouched[0].bytes), (1, 42 * MIB));
-    assert!(
-        snapshot.to_string().starts_with("64.00 MiB reserved in 1 chunks, 22.00 MiB of it touched: "),
-        "{snapshot}"
-    );
+    assert!(snapshot.to_string().starts_with("64.00 MiB reserved in 1 chunk, 22.00 MiB of it touched: "), "{snapshot}");
     blocks.into_iter().flatten().for_each(|block| free(&pool, &stream, block).unwrap());
     assert_eq!(pool.trim(), Ok(64 * MIB));
     assert_eq!((pool.stats().touched, pool.stats().peak_touched, taken()), (0, 22 * MIB, 0));

@@ -160,3 +160,10 @@ fn strange_handles_are_refused() {
     // SAFETY: the stream belongs to another device; the test checks that it is rejected.
     assert_eq!(unsafe { two.synchronize_stream(1, stream) }.unwrap_err().code(), invalid);
 }
+
+#[test]
+fn the_error_for_ptx_names_the_call_to_use_instead() {
+    let sim = Simulator::new([Profile::default()]).unwrap();
+    let error = sim.load_module(0, ".version 7.0").unwrap_err().to_string();
+    assert!(error.contains("does not support PTX") && error.contains("`Stream::launch_host`"), "{error}");
+}
