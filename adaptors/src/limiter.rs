@@ -6,6 +6,7 @@ use cumem::error::DeallocReason;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
+use std::borrow::Cow;
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
@@ -64,6 +65,7 @@ pub struct Limiter<U> {
 #[derive(Debug)]
 pub struct LimiterState {
     given: (Size, usize),
+    name: Option<Box<str>>,
     counted: Headroom<1>,
 }
 
@@ -93,8 +95,37 @@ impl<U> Limiter<U> {
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);
-        let state = LimiterState { given: (size, bytes), counted };
+        let state = LimiterState { given: (size, bytes), name: None, counted };
         Self { state, upstream }
+    }
+
+    /// Gives the limit a name, which its refusals carry. This tells limits apart, for example those of several tenants
+    /// over one shared limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let all = CudaResource::new(&device).limit(1 << 30);
+    /// let tenant = (&all).limit(1 << 20).named("search");
+    /// let error = Buffer::<u8, _>::zeroed(2 << 20, &stream, &tenant).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "limit reached: limit `search` was asked for 2 MiB, and 0 bytes of 1 MiB are in use"
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.state.name = Some(name.into().into());
+        self
     }
 
     /// Returns the upstream.
@@ -176,6 +207,16 @@ impl LimiterState {
         self.counted.ceiling()[0] as usize
     }
 
+    /// Returns the [name](Limiter::named) of the limit, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    #[cold]
+    fn layer(&self) -> Cow<'static, str> {
+        self.name().map_or("limit".into(), |name| format!("limit `{name}`").into())
+    }
+
     /// Returns the allocated bytes, each block rounded up to 256. They are those of one moment. Reading them stops all
     /// threads that use this limiter for that moment.
     ///
@@ -253,7 +294,7 @@ impl LimiterState {
     fn reserve(&self, counted: u64, requested: usize) -> Result<(), AllocError> {
         self.counted.mine().allocate([counted], |()| ()).map_err(|totals| {
             let (allocated, limit) = (totals.allocated[0] as usize, totals.ceiling[0] as usize);
-            AllocError::LimitExceeded { requested, allocated, limit }
+            AllocError::LimitExceeded { layer: self.layer(), requested, allocated, limit }
         })
     }
 

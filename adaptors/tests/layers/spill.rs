@@ -31,7 +31,7 @@ unsafe impl<U: Upstream> MemoryResource for Full<U> {
 
     fn allocate(&self, _: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let requested = layout.size();
-        Err(AllocError::LimitExceeded { requested, allocated: 0, limit: 0 })
+        Err(AllocError::LimitExceeded { layer: "full".into(), requested, allocated: 0, limit: 0 })
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
