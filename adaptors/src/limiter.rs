@@ -2,9 +2,10 @@
 
 use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
+use crate::unfreed::Unfreed;
 use cumem::error::DeallocReason;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
-use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream, layout};
+use cumem::{AllocError, Block, DeallocError, DeviceId, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
 use std::borrow::Cow;
 
@@ -65,7 +66,10 @@ pub struct Limiter<U> {
 #[derive(Debug)]
 pub struct LimiterState {
     given: (Size, usize),
+    device: DeviceId,
     name: Option<Box<str>>,
+    /// False once the adaptor was removed. Its blocks are then the upstream's.
+    reports: bool,
     counted: Headroom<1>,
 }
 
@@ -95,7 +99,8 @@ impl<U> Limiter<U> {
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);
-        let state = LimiterState { given: (size, bytes), name: None, counted };
+        let state =
+            LimiterState { given: (size, bytes), device: upstream.device().id(), name: None, reports: true, counted };
         Self { state, upstream }
     }
 
@@ -162,7 +167,8 @@ impl<U> Limiter<U> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn into_upstream(self) -> U {
+    pub fn into_upstream(mut self) -> U {
+        self.state.reports = false;
         self.upstream
     }
 
@@ -186,6 +192,14 @@ impl<U> Limiter<U> {
     /// ```
     pub fn state(&self) -> &LimiterState {
         &self.state
+    }
+}
+
+impl Drop for LimiterState {
+    fn drop(&mut self) {
+        if self.reports {
+            Unfreed { device: self.device, blocks: None, bytes: self.allocated() as u64 }.report("a limit");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod counters;
 mod faults;
 mod fit;
 mod into_upstream;
+mod leaks;
 mod limiter;
 mod prefetch;
 mod pressure;
