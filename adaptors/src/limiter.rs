@@ -95,7 +95,7 @@ impl<U> Limiter<U> {
     where
         U: Upstream,
     {
-        let size = limit.into();
+        let size = limit.into().saturated();
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);

@@ -157,7 +157,7 @@ impl<U: Upstream> Miss<'_, U> {
     pub(super) fn is_within_slack(&self, bytes: usize, request: Request) -> bool {
         let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
         let live = (live + u64::from(request.units)) as usize * UNIT;
-        bytes <= live + self.limits.slack.bytes_of(live)
+        bytes <= live.saturating_add(self.limits.slack.bytes_of(live))
     }
 
     /// Returns the leaf's unmapped gap beside which the least is missing.
