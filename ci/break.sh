@@ -57,6 +57,10 @@ if detected; then
 fi
 break_ 'a stream does not wait for the fences of a piece' \
     pool/fence.rs 'stream\.wait\(&fence\.event\)\?;' ''
+break_ 'mapped pieces are lost where the upstream panics' \
+    pool/grow_in_place.rs 'self\.add_chunks\(mem::take\(&mut mapped\.pieces\), &self\.state\.fence\(stream, true\)\.unwrap_or_default\(\)\);' 'mapped.pieces.clear();'
+break_ 'a spill tells blocks of zero bytes apart by their address' \
+    spill.rs '\*(self\.out[^;]*)\.entry\(key\(block\)\)\.or_insert\(0\) \+= 1' '_ = self.out.lock().unwrap_or_else(PoisonError::into_inner).insert(key(block), 1)'
 break_ 'a wait that is refused while a chunk is freed is not replaced by a wait of the host' \
     pool/fence.rs 'self\.wait_on\(stream\)\.map\(\|_\| \(\)\)\.or_else[^\n]*' 'self.wait_on(stream).map(|_| ())'
 break_ 'every stream may use a piece at once, whatever its fences' \

@@ -6,5 +6,6 @@ mod common;
 
 mod bad_input;
 mod current;
+mod extremes;
 mod memory_pressure;
 mod stitching;

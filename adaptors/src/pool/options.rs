@@ -100,7 +100,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn initial(mut self, bytes: impl Into<Size>) -> Self {
-        self.initial = Some(bytes.into());
+        self.initial = Some(bytes.into().saturated());
         self
     }
 
@@ -129,7 +129,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn maximum(mut self, bytes: impl Into<Size>) -> Self {
-        self.maximum = Some(bytes.into());
+        self.maximum = Some(bytes.into().saturated());
         self
     }
 
@@ -158,7 +158,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn step(mut self, bytes: impl Into<Size>) -> Self {
-        self.step = Some(bytes.into());
+        self.step = Some(bytes.into().saturated());
         self
     }
 
@@ -183,7 +183,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn release_threshold(mut self, bytes: impl Into<Size>) -> Self {
-        self.release_threshold = Some(bytes.into());
+        self.release_threshold = Some(bytes.into().saturated());
         self
     }
 
@@ -219,7 +219,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn slack(mut self, slack: impl Into<Size>) -> Self {
-        self.slack = Some(slack.into());
+        self.slack = Some(slack.into().saturated());
         self
     }
 
@@ -283,7 +283,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn up_to(mut self, bytes: impl Into<Size>) -> Self {
-        self.up_to = Some(bytes.into());
+        self.up_to = Some(bytes.into().saturated());
         self
     }
 
