@@ -252,8 +252,9 @@ pub trait LayerExt: Layer {
     /// as a pool or a leaf with a pool of the driver, frees unused memory while it holds more than `keep` bytes.
     /// `trim_stack(0)` frees all unused memory. The host waits for work that still uses the memory.
     ///
-    /// Memory that a pool frees to another pool counts once, as what the inner pool frees. If the inner pool frees
-    /// nothing, what the outer one freed counts, although the inner pool has it now.
+    /// If one pool stands over another, memory counts once: the result has the bytes that the inner pool freed. If the
+    /// inner pool freed none, the result has the bytes that the outer pool freed, although the inner pool then holds
+    /// them.
     ///
     /// # Errors
     ///
@@ -285,7 +286,7 @@ pub trait LayerExt: Layer {
     }
 }
 
-/// Returns the bytes that a layer freed, and keeps the first reason for what it did not free.
+/// Returns the bytes that a layer freed, and keeps the first reason why memory was not freed.
 fn freed(trimmed: Result<usize, TrimError>, refused: &mut Option<DeallocReason>) -> usize {
     trimmed.unwrap_or_else(|error| {
         refused.get_or_insert(error.reason);

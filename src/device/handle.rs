@@ -472,7 +472,7 @@ impl Device {
         self.machine().listeners.tell(self.id(), notice);
     }
 
-    /// Reports whether a listener wants notices of a kind.
+    /// Reports whether a listener receives notices of a kind.
     #[inline]
     pub(crate) fn wants(&self, kind: Interest) -> bool {
         self.machine().listeners.want(kind)
