@@ -7,4 +7,5 @@ mod common;
 mod bad_input;
 mod current;
 mod memory_pressure;
+mod staging;
 mod stitching;
