@@ -57,6 +57,8 @@ if detected; then
 fi
 break_ 'a stream does not wait for the fences of a piece' \
     pool/fence.rs 'stream\.wait\(&fence\.event\)\?;' ''
+break_ 'the refusal of a larger chunk is reported, although a smaller one follows' \
+    pool/chunks.rs 'unreported\(allocate\)' 'allocate()'
 break_ 'every stream may use a piece at once, whatever its fences' \
     pool/fence.rs '\.all\(\|fence\| fence\.stream == stream \|\| fence\.is_reached\(\)\)' '.all(|fence| fence.stream == stream || true)'
 break_ 'no event is recorded when a heap is folded' \
