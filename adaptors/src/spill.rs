@@ -1,6 +1,6 @@
 //! [`Spill`] allocates from a second resource when the first is out of memory.
 
-use cumem::error::{TrimError, unreported};
+use cumem::error::{TrimError, is_reported, unreported};
 use cumem::kind::Either;
 use cumem::layer::Beneath;
 use cumem::resource::MakerId;
@@ -297,7 +297,9 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
             Ok(block) => self.note(block, &why),
             Err(error) => {
                 self.state.refusals.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                if is_reported() {
+                    tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                }
             }
         }
         spilled

@@ -8,4 +8,5 @@ mod bad_input;
 mod current;
 mod extremes;
 mod memory_pressure;
+mod staging;
 mod stitching;
