@@ -13,6 +13,7 @@
 //! | [`ProfileError`] | profiles of simulated devices |
 
 use crate::block::Block;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -75,6 +76,8 @@ pub enum AllocError {
     },
     /// The request would exceed a limit.
     LimitExceeded {
+        /// The layer that refused, for example `limit` or `pressure`. A limit with a name has it too: ``limit `tenant` ``.
+        layer: Cow<'static, str>,
         /// Bytes requested.
         requested: usize,
         /// Bytes counted against the limit before the request.
@@ -118,9 +121,9 @@ impl fmt::Display for AllocError {
             Self::Exhausted { layer, requested, held, .. } => {
                 write!(f, "out of memory: {layer} was asked for {}; {held}", human(requested))
             }
-            Self::LimitExceeded { requested, allocated, limit } => {
+            Self::LimitExceeded { layer, requested, allocated, limit } => {
                 let [requested, allocated, limit] = [requested, allocated, limit].map(human);
-                write!(f, "limit reached: {requested} were requested, and {allocated} of {limit} are in use")
+                write!(f, "limit reached: {layer} was asked for {requested}, and {allocated} of {limit} are in use")
             }
             Self::InvalidLayout(error) => error.fmt(f),
             Self::UnsupportedAlignment { layer, alignment, maximum } => {

@@ -104,7 +104,7 @@ impl FitOptions {
     /// assert_eq!(options.get_margin(), Size::Percent(10));
     /// ```
     pub fn margin(self, margin: impl Into<Size>) -> Self {
-        Self { margin: margin.into(), ..self }
+        Self { margin: margin.into().saturated(), ..self }
     }
 
     /// Sets whether managed memory may exceed the free memory of the device. Only adaptors then bound the managed

@@ -83,6 +83,7 @@ pub mod spec;
 pub mod spill;
 pub mod statistics;
 pub mod tagged;
+mod unfreed;
 
 pub use auto_prefetch::AutoPrefetch;
 #[doc(no_inline)]

@@ -2,10 +2,12 @@
 
 use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
+use crate::unfreed::Unfreed;
 use cumem::error::DeallocReason;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
-use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream, layout};
+use cumem::{AllocError, Block, DeallocError, DeviceId, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
+use std::borrow::Cow;
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
@@ -64,6 +66,10 @@ pub struct Limiter<U> {
 #[derive(Debug)]
 pub struct LimiterState {
     given: (Size, usize),
+    device: DeviceId,
+    name: Option<Box<str>>,
+    /// False once the adaptor was removed. Its blocks are then the upstream's.
+    reports: bool,
     counted: Headroom<1>,
 }
 
@@ -89,12 +95,42 @@ impl<U> Limiter<U> {
     where
         U: Upstream,
     {
-        let size = limit.into();
+        let size = limit.into().saturated();
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);
-        let state = LimiterState { given: (size, bytes), counted };
+        let state =
+            LimiterState { given: (size, bytes), device: upstream.device().id(), name: None, reports: true, counted };
         Self { state, upstream }
+    }
+
+    /// Gives the limit a name, which its refusals carry. This tells limits apart, for example those of several tenants
+    /// over one shared limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let all = CudaResource::new(&device).limit(1 << 30);
+    /// let tenant = (&all).limit(1 << 20).named("search");
+    /// let error = Buffer::<u8, _>::zeroed(2 << 20, &stream, &tenant).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "limit reached: limit `search` was asked for 2 MiB, and 0 bytes of 1 MiB are in use"
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.state.name = Some(name.into().into());
+        self
     }
 
     /// Returns the upstream.
@@ -131,7 +167,8 @@ impl<U> Limiter<U> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn into_upstream(self) -> U {
+    pub fn into_upstream(mut self) -> U {
+        self.state.reports = false;
         self.upstream
     }
 
@@ -158,6 +195,14 @@ impl<U> Limiter<U> {
     }
 }
 
+impl Drop for LimiterState {
+    fn drop(&mut self) {
+        if self.reports {
+            Unfreed { device: self.device, blocks: None, bytes: self.allocated() as u64 }.report("a limit");
+        }
+    }
+}
+
 impl LimiterState {
     /// Returns the limit: the most bytes that may be allocated at a time.
     ///
@@ -174,6 +219,16 @@ impl LimiterState {
     /// ```
     pub fn bytes(&self) -> usize {
         self.counted.ceiling()[0] as usize
+    }
+
+    /// Returns the [name](Limiter::named) of the limit, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    #[cold]
+    fn layer(&self) -> Cow<'static, str> {
+        self.name().map_or("limit".into(), |name| format!("limit `{name}`").into())
     }
 
     /// Returns the allocated bytes, each block rounded up to 256. The call reads all threads' counts at one moment, and
@@ -254,7 +309,7 @@ impl LimiterState {
     fn reserve(&self, counted: u64, requested: usize) -> Result<(), AllocError> {
         self.counted.mine().allocate([counted], |()| ()).map_err(|totals| {
             let (allocated, limit) = (totals.allocated[0] as usize, totals.ceiling[0] as usize);
-            AllocError::LimitExceeded { requested, allocated, limit }
+            AllocError::LimitExceeded { layer: self.layer(), requested, allocated, limit }
         })
     }
 

@@ -21,7 +21,7 @@ use std::str::FromStr;
 pub enum Size {
     /// Bytes.
     Bytes(usize),
-    /// Percent of the device's total memory.
+    /// Percent of the device's total memory. Options take more than 100 as 100.
     Percent(u8),
     /// Percent of the device's memory that is free when the size is used, for example when a pool is created.
     PercentOfFree(u8),
@@ -88,6 +88,16 @@ fn percentage(text: &str) -> Option<u8> {
 }
 
 impl Size {
+    /// Returns the nearest size that text can express: at most 100 %, and at most `isize::MAX` bytes, which no memory
+    /// exceeds.
+    pub(crate) fn saturated(self) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.min(isize::MAX as usize)),
+            Self::Percent(percent) => Self::Percent(percent.min(100)),
+            Self::PercentOfFree(percent) => Self::PercentOfFree(percent.min(100)),
+        }
+    }
+
     /// Returns the bytes of this size on a device with `total` bytes of memory, all of them free.
     ///
     /// # Examples

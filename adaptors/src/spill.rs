@@ -1,6 +1,6 @@
 //! [`Spill`] allocates from a second resource when the first is out of memory.
 
-use cumem::error::{TrimError, unreported};
+use cumem::error::{TrimError, is_reported, unreported};
 use cumem::kind::Either;
 use cumem::layer::Beneath;
 use cumem::resource::MakerId;
@@ -42,9 +42,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Spill<P, S> {
     state: SpillState,
-    /// Sizes in bytes of the live spilled blocks, by address and maker. Blocks of zero bytes may have equal addresses,
-    /// but only with different makers.
-    out: Mutex<HashMap<(u64, MakerId), usize>>,
+    /// The number of live spilled blocks of each key. Only blocks of zero bytes share a key.
+    out: Mutex<HashMap<Key, usize>>,
     first: P,
     second: S,
 }
@@ -57,6 +56,14 @@ pub struct SpillState {
     total_blocks: AtomicU64,
     total_bytes: AtomicU64,
     refusals: AtomicU64,
+}
+
+/// Identifies a spilled block: its address and its maker. Blocks of zero bytes have no memory, so their addresses say
+/// nothing. They are equal if they have the same maker, and their key has the address 0.
+type Key = (u64, MakerId);
+
+fn key(block: &Block) -> Key {
+    (if block.size() == 0 { 0 } else { block.addr() }, block.maker())
 }
 
 impl SpillState {
@@ -204,7 +211,7 @@ impl<P, S> Spill<P, S> {
 
     fn note(&self, block: &Block, why: &AllocError) {
         let (bytes, spilled) = (block.size(), &self.state);
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), bytes);
+        self.insert(block);
         spilled.bytes.fetch_add(bytes, Ordering::Relaxed);
         spilled.total_blocks.fetch_add(1, Ordering::Relaxed);
         spilled.total_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -213,24 +220,38 @@ impl<P, S> Spill<P, S> {
         }
     }
 
+    fn insert(&self, block: &Block) {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner).entry(key(block)).or_insert(0) += 1;
+    }
+
+    fn remove(&self, block: &Block) -> bool {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(blocks) = out.get_mut(&key(block)) else { return false };
+        *blocks -= 1;
+        if *blocks == 0 {
+            out.remove(&key(block));
+        }
+        true
+    }
+
     /// Reports whether the block is a spilled one, and if so, stops counting it.
     fn take(&self, block: &Block) -> bool {
         if self.state.blocks() == 0 {
             return false;
         }
-        let taken = self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(&(block.addr(), block.maker()));
-        if let Some(bytes) = taken {
-            self.state.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let taken = self.remove(block);
+        if taken {
+            self.state.bytes.fetch_sub(block.size(), Ordering::Relaxed);
             if self.state.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
                 tracing::info!(total_bytes = self.state.total_bytes(), "nothing is spilled any more");
             }
         }
-        taken.is_some()
+        taken
     }
 
     /// Counts a block again whose deallocation the second resource refused.
     fn put_back(&self, block: &Block) {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), block.size());
+        self.insert(block);
         self.state.bytes.fetch_add(block.size(), Ordering::Relaxed);
         self.state.blocks.fetch_add(1, Ordering::AcqRel);
     }
@@ -276,7 +297,9 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
             Ok(block) => self.note(block, &why),
             Err(error) => {
                 self.state.refusals.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                if is_reported() {
+                    tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                }
             }
         }
         spilled

@@ -9,7 +9,7 @@ pub use counts::Counts;
 pub use scope::Scope;
 
 use cumem::error::DeallocReason;
-use cumem::{AllocError, Block, DeallocError, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
@@ -63,7 +63,7 @@ impl<U> Statistics<U> {
     where
         U: Upstream,
     {
-        Self { state: StatisticsState::new(), upstream }
+        Self { state: StatisticsState::new(upstream.device().id()), upstream }
     }
 
     /// Returns the upstream.
@@ -97,7 +97,8 @@ impl<U> Statistics<U> {
     /// assert!(leaf.to_string().starts_with("device"));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn into_upstream(self) -> U {
+    pub fn into_upstream(mut self) -> U {
+        self.state.removed();
         self.upstream
     }
 

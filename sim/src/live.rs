@@ -133,6 +133,59 @@ fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// One block that was allocated from the driver and not freed.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// let memory = sim.allocate_device(0, 1000)?;
+/// let [block] = sim.live_blocks()[..] else { panic!("one block is live") };
+/// assert_eq!((block.addr, block.bytes), (memory.as_ptr() as u64, 1000));
+/// assert_eq!(block.to_string(), format!("1000 bytes of device memory at {:#x}", block.addr));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct LiveBlock {
+    /// The address of the first byte.
+    pub addr: u64,
+    /// Bytes as requested.
+    pub bytes: u64,
+    /// The ordinal of the device that the block was allocated on.
+    pub device: u32,
+    /// The kind of the memory, for example `device memory`.
+    pub memory: &'static str,
+}
+
+impl fmt::Display for LiveBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} at {:#x}", plural(self.bytes, "byte"), self.memory, self.addr)
+    }
+}
+
+impl LiveBlock {
+    /// Returns the block of an allocation, or `None` if the allocation is no memory of its own: a segment belongs to a
+    /// pool, whose blocks count instead, and an alias takes only addresses.
+    pub(super) fn of(addr: u64, device: u32, kind: AllocationKind, bytes: u64) -> Option<Self> {
+        let memory = match kind {
+            AllocationKind::Device => "device memory",
+            AllocationKind::Managed(_) => "unified memory",
+            AllocationKind::Pinned => "pinned memory",
+            AllocationKind::Mapped(_) => "mapped memory",
+            AllocationKind::Alias(_) | AllocationKind::Segment(_) => return None,
+        };
+        Some(Self { addr, bytes, device, memory })
+    }
+
+    pub(super) fn stream_ordered(addr: u64, device: u32, bytes: u64) -> Self {
+        Self { addr, bytes, device, memory: "stream-ordered memory" }
+    }
+}
+
 /// Running counts of memory. Streams, events and pools are counted in their own tables.
 #[derive(Debug, Default)]
 pub(super) struct LiveCount {

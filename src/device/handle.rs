@@ -6,6 +6,7 @@ use super::host_gate::HostGate;
 use super::machine::Machine;
 use super::notice::{Interest, LeafMemory, Notice};
 use super::slots::Slots;
+use super::spare::SpareMemory;
 use cumem_driver::owned::RawDevice;
 use cumem_driver::{
     Attributes, CudaErrorCode, DeviceId, Driver, DriverError, Location, MemoryInfo, MemoryType, Model, PointerInfo,
@@ -43,6 +44,7 @@ struct Inner {
     gate: Option<HostGate>,
     /// Values that services store for the device. They are dropped with the last handle to the device.
     slots: Slots,
+    spare: SpareMemory,
     machine: Arc<Machine>,
     simulator: Option<Simulator>,
     raw: RawDevice,
@@ -203,8 +205,9 @@ impl Device {
         let id = raw.id();
         let attributes = raw.driver().attributes(raw.ordinal())?;
         let gate = (!attributes.concurrent_managed_access).then(HostGate::default);
-        let (slots, machine, simulator) = (Slots::default(), Arc::clone(&machine), simulator.cloned());
-        let inner = Arc::new(Inner { id, attributes, gate, slots, machine, simulator, raw });
+        let (slots, spare) = (Slots::default(), SpareMemory::default());
+        let (machine, simulator) = (Arc::clone(&machine), simulator.cloned());
+        let inner = Arc::new(Inner { id, attributes, gate, slots, spare, machine, simulator, raw });
         *opened = Arc::downgrade(&inner);
         Ok(Self { inner })
     }
@@ -522,6 +525,11 @@ impl Device {
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.inner.slots
+    }
+
+    /// Returns the memory that services of this library keep on this device without using it.
+    pub(crate) fn spare(&self) -> &SpareMemory {
+        &self.inner.spare
     }
 
     /// Returns the calls that only a simulated machine has, or `None` for a GPU.

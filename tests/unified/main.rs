@@ -9,6 +9,7 @@ mod auto_observes;
 mod auto_prefetch;
 mod claims;
 mod hints;
+mod other_devices;
 mod prefetch_knows;
 mod prefetch_plan;
 mod unified;

@@ -102,7 +102,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn initial(mut self, bytes: impl Into<Size>) -> Self {
-        self.initial = Some(bytes.into());
+        self.initial = Some(bytes.into().saturated());
         self
     }
 
@@ -131,7 +131,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn maximum(mut self, bytes: impl Into<Size>) -> Self {
-        self.maximum = Some(bytes.into());
+        self.maximum = Some(bytes.into().saturated());
         self
     }
 
@@ -160,7 +160,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn step(mut self, bytes: impl Into<Size>) -> Self {
-        self.step = Some(bytes.into());
+        self.step = Some(bytes.into().saturated());
         self
     }
 
@@ -185,7 +185,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn release_threshold(mut self, bytes: impl Into<Size>) -> Self {
-        self.release_threshold = Some(bytes.into());
+        self.release_threshold = Some(bytes.into().saturated());
         self
     }
 
@@ -221,7 +221,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn slack(mut self, slack: impl Into<Size>) -> Self {
-        self.slack = Some(slack.into());
+        self.slack = Some(slack.into().saturated());
         self
     }
 
@@ -285,7 +285,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn up_to(mut self, bytes: impl Into<Size>) -> Self {
-        self.up_to = Some(bytes.into());
+        self.up_to = Some(bytes.into().saturated());
         self
     }
 

@@ -45,7 +45,7 @@ impl PressureOptions {
     /// assert_eq!(options.get_trim_at(), Size::Percent(70));
     /// ```
     pub fn trim_at(self, used: impl Into<Size>) -> Self {
-        Self { trim_at: used.into(), ..self }
+        Self { trim_at: used.into().saturated(), ..self }
     }
 
     /// Sets the bytes in use at which the adaptor refuses allocations. Default 95 %.
@@ -58,7 +58,7 @@ impl PressureOptions {
     /// assert_eq!(options.get_refuse_at(), Size::Percent(90));
     /// ```
     pub fn refuse_at(self, used: impl Into<Size>) -> Self {
-        Self { refuse_at: used.into(), ..self }
+        Self { refuse_at: used.into().saturated(), ..self }
     }
 
     /// Sets the slack: a level ends when the memory in use is this much below the threshold of the level. Default 5 %.
@@ -71,7 +71,7 @@ impl PressureOptions {
     /// assert_eq!(options.get_slack(), Size::Bytes(64 << 20));
     /// ```
     pub fn slack(self, slack: impl Into<Size>) -> Self {
-        Self { slack: slack.into(), ..self }
+        Self { slack: slack.into().saturated(), ..self }
     }
 
     /// Sets how many bytes are allocated between two queries of the device. Default 1 %. 0 queries at every allocation.
@@ -84,7 +84,7 @@ impl PressureOptions {
     /// assert_eq!(options.get_ask_after(), Size::Bytes(256 << 20));
     /// ```
     pub fn ask_after(self, bytes: impl Into<Size>) -> Self {
-        Self { ask_after: bytes.into(), ..self }
+        Self { ask_after: bytes.into().saturated(), ..self }
     }
 
     /// Returns the bytes in use at which the adaptor trims memory.

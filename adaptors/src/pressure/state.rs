@@ -206,7 +206,7 @@ impl PressureState {
         if !self.refusing.swap(true, Relaxed) {
             tracing::warn!(device = %self.device.id(), requested, used = allocated, limit, "refused under memory pressure");
         }
-        Err(AllocError::LimitExceeded { requested, allocated, limit })
+        Err(AllocError::LimitExceeded { layer: "pressure".into(), requested, allocated, limit })
     }
 
     pub(super) fn trimmed(&self, bytes: usize) {

@@ -3,6 +3,8 @@
 use super::counts::Counts;
 use super::scope::{Scope, Scopes};
 use crate::headroom::{Headroom, Shortage};
+use crate::unfreed::Unfreed;
+use cumem::DeviceId;
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 ///
@@ -25,6 +27,9 @@ pub struct StatisticsState {
     /// Bytes and blocks. The ceiling is the peak.
     counted: Headroom<2, Sums>,
     scopes: Scopes,
+    device: DeviceId,
+    /// False once the adaptor was removed. Its blocks are then the upstream's.
+    reports: bool,
 }
 
 /// Totals, which never decrease.
@@ -35,9 +40,23 @@ struct Sums {
     failures: u64,
 }
 
+impl Drop for StatisticsState {
+    fn drop(&mut self) {
+        if self.reports {
+            let [bytes, blocks] = self.counted.read(|_| ()).outstanding;
+            Unfreed { device: self.device, blocks: Some(blocks), bytes }.report("statistics");
+        }
+    }
+}
+
 impl StatisticsState {
-    pub(super) fn new() -> Self {
-        Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new() }
+    pub(super) fn new(device: DeviceId) -> Self {
+        Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new(), device, reports: true }
+    }
+
+    /// Makes the drop report nothing, because the blocks are the upstream's from now on.
+    pub(super) fn removed(&mut self) {
+        self.reports = false;
     }
 
     /// Returns all counts, read at one moment. All threads that use these statistics wait for that moment.

@@ -114,7 +114,7 @@ fn run_cut<K: MemoryKind>(
                 prop_assert_eq!(pool.stats().reserved, before - released);
             }
             Op::Refuse(after) => {
-                let refusal = AllocError::LimitExceeded { requested: 0, allocated: 0, limit: 0 };
+                let refusal = AllocError::LimitExceeded { layer: "model".into(), requested: 0, allocated: 0, limit: 0 };
                 source.ledger.lock().unwrap().fail_after = Some((after, refusal));
             }
             Op::Replace(stream) => streams[stream] = Stream::new(&device).unwrap(),

@@ -67,7 +67,7 @@ unsafe impl MemoryResource for Watched {
             return Err(InvalidLayout { size: requested, alignment: layout.align() }.into());
         }
         if allocated + requested > self.limit {
-            return Err(AllocError::LimitExceeded { requested, allocated, limit: self.limit });
+            return Err(AllocError::LimitExceeded { layer: "limit".into(), requested, allocated, limit: self.limit });
         }
         let block = self.upstream.allocate(stream, layout)?;
         self.live_blocks.fetch_add(1, Ordering::Relaxed);

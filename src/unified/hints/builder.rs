@@ -1,6 +1,6 @@
 //! [`ManagedMemoryHints`]: several hints about one range, passed to the driver together and undone together.
 
-use super::calls::{advise, pointless, prefetch, range_attributes, slice_of};
+use super::calls::{advise, does_not_migrate, pointless, prefetch, range_attributes, slice_of};
 use super::outcome::HintOutcome;
 use crate::block::Block;
 use crate::device::error::DeviceError;
@@ -237,7 +237,11 @@ impl<'a> ManagedMemoryHints<'a> {
     pub fn apply(self) -> Result<AppliedHints, DeviceError> {
         let advises = self.hints.iter().any(|hint| matches!(hint, Hint::Advise(_)));
         let before = match pointless(self.stream.device(), self.range.len()) {
-            None if advises => self.attributes_by_part()?,
+            None if advises => match self.attributes_by_part() {
+                // Every hint is then skipped.
+                Err(_) if does_not_migrate(self.stream.device(), self.block.as_ptr()).is_some() => Vec::new(),
+                attributes => attributes?,
+            },
             _ => Vec::new(),
         };
         let addr = self.block.addr();
