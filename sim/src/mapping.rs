@@ -203,20 +203,26 @@ mod tests {
         unsafe { ptr::read(mapping.base as *const [u8; 4]) }
     }
 
-    /// Returns pages and the addresses behind which they lie. The pages come first, so that they are dropped first.
-    fn opened(bytes: usize, align: usize) -> (Mapping, Mapping) {
+    /// Pages, and the addresses behind which they lie. Fields are dropped in their order, so the pages go first. Two
+    /// bindings would be dropped the other way round: the pages would then close addresses that another thread may have.
+    struct Opened {
+        pages: Mapping,
+        _addresses: Mapping,
+    }
+
+    fn opened(bytes: usize, align: usize) -> Opened {
         let addresses = Mapping::closed(bytes, align).expect("the process has free addresses");
-        // SAFETY: the addresses have no pages yet, and callers drop the pages first.
+        // SAFETY: the addresses have no pages yet, and `Opened` drops the pages first.
         let pages = unsafe { addresses.open(addresses.base(), bytes) }.expect("the addresses have no pages");
-        (pages, addresses)
+        Opened { pages, _addresses: addresses }
     }
 
     #[test]
     fn a_huge_range_costs_nothing_and_is_aligned() {
-        let (pages, _addresses) = opened(80 << 30, 2 << 20);
-        assert_eq!(pages.base() % (2 << 20), 0);
-        assert_eq!(pages.bytes, 80 << 30);
-        assert_eq!(first_bytes(&pages), POISON);
+        let huge = opened(80 << 30, 2 << 20);
+        assert_eq!(huge.pages.base() % (2 << 20), 0);
+        assert_eq!(huge.pages.bytes, 80 << 30);
+        assert_eq!(first_bytes(&huge.pages), POISON);
     }
 
     #[test]
@@ -227,12 +233,13 @@ mod tests {
 
     #[test]
     fn refreshed_pages_are_poison_again() {
-        let (mapping, _addresses) = opened(1 << 16, 4096);
+        let opened = opened(1 << 16, 4096);
+        let mapping = &opened.pages;
         // SAFETY: the mapping is live and writable.
         unsafe { ptr::write(mapping.base as *mut [u8; 4], [0; 4]) };
-        assert_eq!(first_bytes(&mapping), [0; 4]);
+        assert_eq!(first_bytes(mapping), [0; 4]);
         // SAFETY: the pages are the whole live mapping, and nothing else uses them.
         unsafe { refresh(mapping.base(), 1 << 16) };
-        assert_eq!(first_bytes(&mapping), POISON);
+        assert_eq!(first_bytes(mapping), POISON);
     }
 }
