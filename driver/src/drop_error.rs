@@ -95,7 +95,9 @@ pub trait DropError: Display {
 
 impl DropError for DriverError {
     fn is_driver_shut_down(&self) -> bool {
-        matches!(self.code(), Some(CudaErrorCode::DEINITIALIZED | CudaErrorCode::CONTEXT_IS_DESTROYED))
+        let shut_down = [CudaErrorCode::DEINITIALIZED, CudaErrorCode::CONTEXT_IS_DESTROYED];
+        // In a forked child the objects are the parent's.
+        matches!(self, Self::Forked { .. }) || self.code().is_some_and(|code| shut_down.contains(&code))
     }
 
     fn device(&self) -> Option<DeviceId> {
