@@ -170,3 +170,42 @@ fn beneath_each_other_adaptor() {
         upstream.auto_prefetch(AutoPrefetchOptions::default()).unwrap().statistics()
     });
 }
+
+/// Chunks of a pool go one by one, and the upstream panics at some of them.
+#[test]
+fn a_pool_that_is_dropped_frees_the_other_chunks() {
+    for n in 1..=4 {
+        let (device, stream) = sim_with(Profile::default().with_capacity(1 << 30));
+        let (leaf, plan) = (device_memory(&device), Arc::new(Plan::default()));
+        let upstream = Panics { upstream: Arc::clone(&leaf), plan: Arc::clone(&plan) };
+        let pool = upstream.pool(PoolOptions::new().step(8 * MIB)).unwrap();
+        let blocks = [8 * MIB; 4].map(|bytes| pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap());
+        blocks.into_iter().for_each(|block| free(&pool, &stream, block).unwrap());
+        plan.deallocate.store(n, Ordering::Relaxed);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(pool)));
+        assert_eq!(dropped.unwrap_err().downcast_ref::<&str>(), Some(&"deallocate"));
+        let kept = std::mem::take(&mut *plan.kept.lock().unwrap());
+        assert_eq!(kept.len(), 1);
+        kept.into_iter().for_each(|block| free(&leaf, &stream, block).unwrap());
+        let live = device.simulator().unwrap().live_allocations();
+        assert!(live.no_memory(), "{n}: {live}");
+    }
+}
+
+/// The drop of a pool during another panic does not end the process.
+#[test]
+fn a_pool_that_is_dropped_by_a_panic_does_not_abort() {
+    let (device, stream) = sim_with(Profile::default());
+    let (leaf, plan) = (device_memory(&device), Arc::new(Plan::default()));
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let upstream = Panics { upstream: Arc::clone(&leaf), plan: Arc::clone(&plan) };
+        let pool = upstream.pool(PoolOptions::new().initial(8 * MIB)).unwrap();
+        assert!(pool.stats().reserved > 0);
+        plan.deallocate.store(1, Ordering::Relaxed);
+        panic_any("the user's");
+    }));
+    assert_eq!(ended.unwrap_err().downcast_ref::<&str>(), Some(&"the user's"));
+    let kept = std::mem::take(&mut *plan.kept.lock().unwrap());
+    kept.into_iter().for_each(|block| free(&leaf, &stream, block).unwrap());
+    assert!(device.simulator().unwrap().live_allocations().no_memory());
+}
