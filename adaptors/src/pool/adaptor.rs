@@ -16,14 +16,13 @@ use super::stats::PoolStats;
 use super::units::UNIT;
 use crate::size::Size;
 use cumem::error::InvalidLayout;
-use cumem::error::{DeallocReason, TrimError, record_drop_error};
+use cumem::error::{DeallocReason, TrimError, catch_drop_panic, record_drop_error};
 use cumem::kind::Migratable;
 use cumem::layer::Beneath;
 use cumem::unified::{HintOutcome, SkipReason, hints};
 use cumem::{CudaVirtualResource, Layer, LayerExt, Location, ManagedResource, Upstream, layout};
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::{iter, ptr, thread};
+use std::{iter, ptr};
 
 /// A stream-ordered pool that allocates blocks from large chunks of its upstream.
 ///
@@ -442,24 +441,16 @@ cumem::adaptor_layer! {
 }
 
 impl<U> Drop for Pool<U> {
-    /// Frees all chunks. If the upstream panics at a chunk, the other chunks are freed all the same, and the panic goes
-    /// on at the end.
+    /// Frees all chunks. If the upstream panics at a chunk, the other chunks are freed all the same.
     fn drop(&mut self) {
-        let (mut first, mut left) = (None, usize::MAX);
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.close)(self))) {
-            // Only one panic can go on, and the drop of another's payload could panic.
-            let panic = ManuallyDrop::new(panic);
-            first.get_or_insert(panic);
+        let mut left = usize::MAX;
+        while !catch_drop_panic("a pool", Some(self.state.device.id()), || (self.close)(self)) {
             // A chunk whose free panics is no longer the pool's. If no chunk went, another round would not help.
             let reserved = self.state.lock().chunks.reserved();
             if reserved >= left {
                 break;
             }
             left = reserved;
-        }
-        match first {
-            Some(panic) if !thread::panicking() => resume_unwind(ManuallyDrop::into_inner(panic)),
-            _ => {}
         }
     }
 }
