@@ -65,7 +65,7 @@ struct Defaults {
     makers: Box<[MakerId]>,
 }
 
-/// The defaults of one device. The last one holds. In each, `None` stands for the initial default.
+/// The defaults of one device. The last one applies. In each, `None` stands for the initial default.
 #[derive(Default)]
 struct Layers {
     /// The default outside of all scopes.

@@ -40,7 +40,7 @@ pub struct Usage {
     pub blocks: usize,
     /// Reserved bytes that are in no live block.
     pub free: usize,
-    /// Bytes of `free` that only one stream can get.
+    /// Bytes of `free` that only the stream that freed them can allocate.
     pub cached: usize,
     /// Bytes of the largest free piece.
     pub largest_free: usize,
@@ -87,7 +87,7 @@ pub struct StreamStats {
     pub allocated: usize,
     /// Bytes that were requested for the live blocks.
     pub requested: usize,
-    /// Free bytes that only this stream can get.
+    /// Free bytes that only this stream can allocate.
     pub cached: usize,
     /// Bytes of the largest of these free pieces.
     pub largest_free: usize,
@@ -132,7 +132,7 @@ fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The number of streams that an error lists. It only counts the others.
+/// The number of streams that an error lists. The error gives only the number of the others.
 const NAMED: usize = 4;
 
 /// `{}` displays the sums. `{:#}` also displays the fragmentation, the live blocks by size, and the streams with the
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fragmentation_is_a_share_of_what_there_is() {
+    fn fragmentation_is_a_share_of_the_allocated_or_free_memory() {
         let none = Usage::default();
         assert_eq!((none.internal_fragmentation(), none.external_fragmentation()), (0.0, 0.0));
         let some = Usage { reserved: 4096, allocated: 2048, requested: 1536, free: 2048, largest_free: 512, ..none };
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sums_are_short_and_the_whole_account_is_on_request() {
+    fn display_shows_the_sums_and_the_alternate_form_all_figures() {
         let class = |at_most, blocks| SizeClass { at_most, blocks, bytes: at_most * blocks };
         let own = |allocated, blocks| StreamStats { allocated, blocks, cached: 256, ..StreamStats::default() };
         let usage = Usage {

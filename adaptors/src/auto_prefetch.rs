@@ -52,9 +52,9 @@ impl<U> AutoPrefetch<U> {
         Ok(Self { state: AutoPrefetchState::new(upstream.device(), options)?, upstream })
     }
 
-    /// Creates the adaptor, also for a device without concurrent managed access. On such a device it observes no
-    /// buffer. It reports this in a `tracing` warning now, in [`Display`](std::fmt::Display), and in
-    /// [`AutoPrefetchState::passes_through`].
+    /// Creates the adaptor, also for a device without concurrent managed access. On such a device the adaptor observes
+    /// no buffer. The adaptor reports this in a `tracing` warning when it is created, in
+    /// [`Display`](std::fmt::Display), and in [`AutoPrefetchState::passes_through`].
     ///
     /// # Errors
     ///
@@ -85,9 +85,9 @@ impl<U> AutoPrefetch<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. No [`Buffer`](cumem::Buffer) can be left, because each holds the adaptor that
-    /// it was made over.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. No [`Buffer`](cumem::Buffer) can be left, because each holds the adaptor
+    /// that it was made over.
     pub fn into_upstream(self) -> U {
         self.upstream
     }

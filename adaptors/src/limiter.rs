@@ -11,13 +11,13 @@ use std::borrow::Cow;
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
-/// It counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default.
-/// Under a pool it caps the pool's chunks; over a pool it caps the users' blocks. It does not count blocks that others
-/// allocate directly from the same upstream. A request of zero bytes is never refused.
+/// The limiter counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default. Under a pool the
+/// limit applies to the pool's chunks, and over a pool to the users' blocks. Blocks that other code allocates directly
+/// from the same upstream do not count. A request of zero bytes is never refused.
 ///
-/// The limit is exact with any number of threads: it is never passed, and a request is refused only if it does not fit
-/// at one moment. Each thread counts in a part of its own, so threads wait for each other only when one of them has
-/// used up its part. Near the limit this happens at every call.
+/// The limit is exact with any number of threads: the limit is never exceeded, and a request is refused only if it does
+/// not fit at one moment. Each thread has a share of the bytes that are left. Threads wait for each other only when a
+/// thread has used up its share. Near the limit this happens at every call.
 ///
 /// `find::<LimiterState>()` returns its [`LimiterState`] from any stack.
 ///
@@ -150,8 +150,8 @@ impl<U> Limiter<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The limit no longer applies.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The limit no longer applies.
     ///
     /// # Examples
     ///
@@ -231,8 +231,8 @@ impl LimiterState {
         self.name().map_or("limit".into(), |name| format!("limit `{name}`").into())
     }
 
-    /// Returns the allocated bytes, each block rounded up to 256. They are those of one moment. Reading them stops all
-    /// threads that use this limiter for that moment.
+    /// Returns the allocated bytes, each block rounded up to 256. The call reads all threads' counts at one moment, and
+    /// stops all threads that use this limiter for that moment.
     ///
     /// # Examples
     ///
@@ -254,7 +254,8 @@ impl LimiterState {
         self.counted.read(|()| ()).allocated[0] as usize
     }
 
-    /// Returns the bytes that may still be allocated, as [`allocated`](Self::allocated) does: at one moment.
+    /// Returns the bytes that may still be allocated. Like [`allocated`](Self::allocated), the call reads all counts at
+    /// one moment.
     ///
     /// # Examples
     ///

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// An adaptor that prefetches each block to a location as it is allocated, so that the first use there does not fault.
 /// The prefetch is enqueued on the stream of the allocation. Freeing a block does not move its pages.
 ///
-/// If [the library knows](hints::prefetch_if_needed) that the pages are already at the target, the driver is not
-/// called: a block that a pool reuses costs one table lookup. The library does not see pages that move because of raw
-/// host pointers or kernels of other libraries. Where that is common, use [`always`](Self::always), which calls the
-/// driver at every allocation.
+/// If the pages are already at the target according to [this library's record](hints::prefetch_if_needed), the adaptor
+/// makes no driver call. A block that a pool reuses then costs one table lookup. The library does not see pages that
+/// move because of raw host pointers or kernels of other libraries. Where that is common, use [`always`](Self::always),
+/// which calls the driver at every allocation.
 ///
 /// The adaptor must be outermost, so it is no [`Upstream`]. Under a pool it would prefetch each chunk once, and would
 /// not prefetch a block that is reused after an eviction. Its upstream must allocate memory whose pages migrate.
@@ -49,7 +49,7 @@ pub struct Prefetch<U> {
     upstream: U,
 }
 
-/// Counts of what a [`Prefetch`] did.
+/// Counts of the prefetches of a [`Prefetch`].
 ///
 /// # Examples
 ///
@@ -192,8 +192,9 @@ impl<U> Prefetch<U> {
         Ok(Self::build(upstream, target, false))
     }
 
-    /// Creates the adaptor, also for devices that cannot prefetch. On those it passes every block on unchanged.
-    /// It reports this in a `tracing` warning now, in [`Display`](std::fmt::Display), and in [`PrefetchState::skipped`].
+    /// Creates the adaptor, also for devices that cannot prefetch. On such devices the adaptor returns every block
+    /// unchanged. The adaptor reports this in a `tracing` warning when it is created, in
+    /// [`Display`](std::fmt::Display), and in [`PrefetchState::skipped`].
     ///
     /// # Errors
     ///
@@ -235,7 +236,8 @@ impl<U> Prefetch<U> {
         Self { target, passes_through, always: false, prefetcher, state, upstream }
     }
 
-    /// Calls the driver at every allocation, even if the library knows where the pages are.
+    /// Makes the adaptor call the driver at every allocation, even if the pages are at the target according to this
+    /// library's record.
     ///
     /// # Examples
     ///
@@ -275,8 +277,8 @@ impl<U> Prefetch<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The counts are lost.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The counts are lost.
     ///
     /// # Examples
     ///
@@ -314,7 +316,7 @@ impl<U> Prefetch<U> {
         self.target
     }
 
-    /// Reports whether blocks are only passed on, because the device cannot prefetch.
+    /// Reports whether blocks are returned without a prefetch, because the device cannot prefetch.
     ///
     /// # Examples
     ///
@@ -331,7 +333,7 @@ impl<U> Prefetch<U> {
         self.passes_through
     }
 
-    /// Returns the counts of what this adaptor did.
+    /// Returns the counts of this adaptor's prefetches.
     ///
     /// # Examples
     ///

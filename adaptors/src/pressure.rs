@@ -25,8 +25,8 @@ use std::fmt;
 ///
 /// The adaptor queries the device's free memory (`cuMemGetInfo`) each time that [`PressureOptions::ask_after`] bytes
 /// have been allocated, and at every allocation while it refuses. If the upstream runs out of memory, the adaptor trims
-/// it at any level. If that freed memory, the adaptor queries the device and tries the allocation once more.
-/// Each change of level, each trim and each series of refusals is a `tracing` event with its numbers.
+/// the upstream at any level. If the trim freed memory, the adaptor queries the device and tries the allocation once
+/// more. Each change of level, each trim and each series of refusals is a `tracing` event with its numbers.
 ///
 /// `find::<PressureState>()` returns its [`PressureState`] from any stack.
 ///
@@ -54,7 +54,7 @@ pub struct Pressure<U> {
     upstream: U,
 }
 
-/// A function that frees what `U` keeps unused and returns the bytes that it freed.
+/// A function that frees unused memory of `U` and returns the freed bytes.
 type Trim<U> = Box<dyn Fn(&U) -> Result<usize, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 impl<U> Pressure<U> {
@@ -112,8 +112,8 @@ impl<U> Pressure<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The levels no longer apply.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The levels no longer apply.
     ///
     /// # Examples
     ///

@@ -28,9 +28,9 @@
 //! memory that is free when the stack is built. A number of bytes below 1 MiB needs its unit: `limit(80)` is an error,
 //! `limit(80B)` is 80 bytes. A description has at most 64 layers, and at most 16 levels of parentheses.
 //!
-//! A stack over a `spill` is only known to be device-accessible, because its memory comes from either side.
-//! It cannot be prefetched, and neither side may be `host` memory. Options that take a function, such as
-//! [`Pressure::trimming`], cannot be written as text.
+//! The memory of a stack over a `spill` comes from either of two stacks, so the kind of the memory is known only as
+//! device-accessible. Such a stack cannot be prefetched, and neither of the two stacks may be of `host` memory. Options
+//! that take a function, such as [`Pressure::trimming`], cannot be written as text.
 //!
 //! [`Pressure::trimming`]: crate::Pressure::trimming
 

@@ -1,6 +1,6 @@
 //! [`Spill`] allocates from a second resource when the first is out of memory.
 
-use cumem::error::{TrimError, unreported};
+use cumem::error::{TrimError, is_reported, unreported};
 use cumem::kind::Either;
 use cumem::layer::Beneath;
 use cumem::resource::MakerId;
@@ -12,15 +12,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// An adaptor that allocates from a first resource. If that is out of memory, at its limit or under
-/// [`Pressure`](crate::Pressure), it allocates from a second one: for example device memory that spills to managed
-/// memory. The kind of its memory is [`Either`], which has the capabilities that both kinds have.
+/// An adaptor over two resources. The adaptor allocates from the first. If the first is out of memory, at its limit or
+/// under [`Pressure`](crate::Pressure), the adaptor allocates from the second: for example device memory that spills to
+/// managed memory. The kind of its memory is [`Either`], which has the capabilities that both kinds have.
 ///
 /// Each series of spilled blocks is a `tracing` event with its numbers. A spilled block stays in the second resource
 /// until it is freed.
 ///
-/// `find::<SpillState>()` returns its [`SpillState`] from any stack. Its other queries, such as that for the device, are
-/// answered by the first resource.
+/// `find::<SpillState>()` returns its [`SpillState`] from any stack. Other queries of the stack, such as that for the
+/// device, return the answer of the first resource.
 ///
 /// # Examples
 ///
@@ -203,8 +203,8 @@ impl<P, S> Spill<P, S> {
     ///
     /// # Errors
     ///
-    /// Returns the adaptor itself while spilled blocks are live, because only the adaptor knows which of the two
-    /// resources a block came from.
+    /// Returns the adaptor itself while spilled blocks are live, because only the adaptor records which of the two
+    /// resources made a block.
     pub fn into_upstreams(self) -> Result<(P, S), Self> {
         if self.state.blocks() == 0 { Ok((self.first, self.second)) } else { Err(self) }
     }
@@ -249,7 +249,7 @@ impl<P, S> Spill<P, S> {
         taken
     }
 
-    /// Counts a block again that the second resource did not take back.
+    /// Counts a block again whose deallocation the second resource refused.
     fn put_back(&self, block: &Block) {
         self.insert(block);
         self.state.bytes.fetch_add(block.size(), Ordering::Relaxed);
@@ -297,7 +297,9 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
             Ok(block) => self.note(block, &why),
             Err(error) => {
                 self.state.refusals.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                if is_reported() {
+                    tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                }
             }
         }
         spilled

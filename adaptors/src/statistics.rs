@@ -15,10 +15,10 @@ use std::alloc::Layout;
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
 /// under a pool, the chunks that the pool allocates.
 ///
-/// The counts are exact with any number of threads, peaks included. Each thread counts in a part of its own, so threads
-/// wait for each other only when one of them has used up its part of the distance to a peak. While a peak rises this
-/// happens at every call. While a [`scope`](StatisticsState::scope) is open, all threads wait for each other at every
-/// call. A [`thread_scope`](StatisticsState::thread_scope) delays only its own thread.
+/// The counts are exact with any number of threads, peaks included. Each thread has a share of the distance from the
+/// present count to the peak. Threads wait for each other only when a thread has used up its share. While a peak rises,
+/// this happens at every call. While a [`scope`](StatisticsState::scope) is open, all threads wait for each other at
+/// every call. A [`thread_scope`](StatisticsState::thread_scope) delays only its own thread.
 ///
 /// `find::<StatisticsState>()` returns its [`StatisticsState`] from any stack.
 ///
@@ -83,8 +83,8 @@ impl<U> Statistics<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The counts are lost.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The counts are lost.
     ///
     /// # Examples
     ///

@@ -109,9 +109,8 @@ impl<U> Tagged<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The ledger no longer counts them under
-    /// the name.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The ledger no longer counts them under the name.
     pub fn into_upstream(self) -> U {
         self.upstream
     }

@@ -99,12 +99,28 @@ impl HostKernel {
 
     /// Declares that the kernel reads `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)
     /// sets another order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::{AccessMode, HostKernel};
+    /// let kernel = HostKernel::new("sum", |_| {}).reads(0x10_0000, 4096);
+    /// assert_eq!(kernel.accesses[0].mode, AccessMode::Read);
+    /// ```
     pub fn reads(self, addr: u64, bytes: usize) -> Self {
         self.touches(addr, bytes, AccessMode::Read)
     }
 
     /// Declares that the kernel writes `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)
     /// sets another order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::{AccessMode, HostKernel};
+    /// let kernel = HostKernel::new("fill", |memory| memory.write::<u32>(0).fill(7)).writes(0x10_0000, 4096);
+    /// assert_eq!((kernel.accesses[0].bytes, kernel.accesses[0].mode), (4096, AccessMode::Write));
+    /// ```
     pub fn writes(self, addr: u64, bytes: usize) -> Self {
         self.touches(addr, bytes, AccessMode::Write)
     }
@@ -155,6 +171,14 @@ impl HostKernel {
     }
 
     /// Sets the number of arithmetic operations. The kernel's simulated duration grows with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::HostKernel;
+    /// let kernel = HostKernel::new("multiply", |_| {}).operations(2 * 1024_u64.pow(3));
+    /// assert_eq!(kernel.operations, 1 << 31);
+    /// ```
     pub fn operations(mut self, operations: u64) -> Self {
         self.operations = operations;
         self

@@ -67,11 +67,33 @@ pub struct LiveAllocations {
 
 impl LiveAllocations {
     /// Reports whether no memory is allocated. Streams, events, pools and addresses do not count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::Driver;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// let sim = Simulator::new([Profile::default()])?;
+    /// let _stream = sim.create_stream(0, false)?;
+    /// assert!(sim.live_allocations().no_memory()); // a stream is no memory
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn no_memory(&self) -> bool {
         self.memory().iter().all(|(_, live)| live.blocks == 0)
     }
 
     /// Returns the allocated bytes over all kinds of memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::Driver;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// let sim = Simulator::new([Profile::default()])?;
+    /// let _memory = (sim.allocate_device(0, 1000)?, sim.allocate_pinned(0, 24)?);
+    /// assert_eq!(sim.live_allocations().bytes(), 1024);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.memory().iter().map(|(_, live)| live.bytes).sum()
     }

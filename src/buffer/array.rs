@@ -187,7 +187,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(buffer)
     }
 
-    /// Creates a buffer of `len` elements and leaves their bytes as the memory had them.
+    /// Creates a buffer of `len` elements whose bytes are unspecified.
     ///
     /// # Errors
     ///

@@ -159,7 +159,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         hints::range_attributes(&self.block, self.bytes_of(0..self.len)?, &self.stream)
     }
 
-    /// Returns a builder that collects hints about all elements and then gives them together.
+    /// Returns a builder that collects hints about all elements and passes them to the driver together.
     ///
     /// # Examples
     ///

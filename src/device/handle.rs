@@ -6,6 +6,7 @@ use super::host_gate::HostGate;
 use super::machine::Machine;
 use super::notice::{Interest, LeafMemory, Notice};
 use super::slots::Slots;
+use super::spare::SpareMemory;
 use cumem_driver::owned::RawDevice;
 use cumem_driver::{
     Attributes, CudaErrorCode, DeviceId, Driver, DriverError, Location, MemoryInfo, MemoryType, Model, PointerInfo,
@@ -44,6 +45,7 @@ struct Inner {
     gate: Option<Arc<HostGate>>,
     /// Values that services store for the device. They are dropped with the last handle to the device.
     slots: Slots,
+    spare: SpareMemory,
     machine: Arc<Machine>,
     simulator: Option<Simulator>,
     raw: RawDevice,
@@ -205,8 +207,9 @@ impl Device {
         let attributes = raw.driver().attributes(raw.ordinal())?;
         let shared_gate = || Arc::clone(machine.slots().get(Arc::<HostGate>::default));
         let gate = (!attributes.concurrent_managed_access).then(shared_gate);
-        let (slots, machine, simulator) = (Slots::default(), Arc::clone(&machine), simulator.cloned());
-        let inner = Arc::new(Inner { id, attributes, gate, slots, machine, simulator, raw });
+        let (slots, spare) = (Slots::default(), SpareMemory::default());
+        let (machine, simulator) = (Arc::clone(&machine), simulator.cloned());
+        let inner = Arc::new(Inner { id, attributes, gate, slots, spare, machine, simulator, raw });
         *opened = Arc::downgrade(&inner);
         Ok(Self { inner })
     }
@@ -480,7 +483,7 @@ impl Device {
         self.machine().listeners.tell(self.id(), notice);
     }
 
-    /// Reports whether a listener wants notices of a kind.
+    /// Reports whether a listener receives notices of a kind.
     #[inline]
     pub(crate) fn wants(&self, kind: Interest) -> bool {
         self.machine().listeners.want(kind)
@@ -529,6 +532,11 @@ impl Device {
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.inner.slots
+    }
+
+    /// Returns the memory that services of this library keep on this device without using it.
+    pub(crate) fn spare(&self) -> &SpareMemory {
+        &self.inner.spare
     }
 
     /// Returns the calls that only a simulated machine has, or `None` for a GPU.

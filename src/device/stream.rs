@@ -60,7 +60,7 @@ enum Origin {
     Owned(#[expect(dead_code, reason = "only dropped")] OwnedStream),
     Legacy,
     PerThread(ThreadId, Ended),
-    /// A stream of other code, which may destroy it once no user has a handle.
+    /// A stream that other code created. That code may destroy the stream when the program has no handle to it.
     Foreign,
 }
 
@@ -90,7 +90,7 @@ impl Stream {
     }
 
     /// Creates a stream that synchronizes with the legacy default stream (`CU_STREAM_DEFAULT`): work on either of them
-    /// waits for earlier work on the other. For programs that use both.
+    /// waits for earlier work on the other. Use it in a program that also uses the legacy default stream.
     ///
     /// # Errors
     ///

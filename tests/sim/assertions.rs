@@ -90,7 +90,7 @@ fn migrations_are_exact() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn a_gpu_has_no_exact_figures() {
+fn exact_figures_are_refused_on_a_gpu() {
     let device = Device::open(0).expect("this test needs a CUDA device");
     assert!(said(|| assert_no_leak!(device)).contains("only a simulated device can be asked exactly"));
 }

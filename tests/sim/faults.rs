@@ -40,7 +40,7 @@ fn each_call_fails_once_with_each_of_its_codes() {
 }
 
 #[test]
-fn what_large_copies_are_staged_through_is_no_leak() {
+fn staging_memory_of_large_copies_is_not_reported_as_a_leak() {
     let report = report(|device| {
         let stream = Stream::new(device)?;
         drop(Buffer::from_slice(&vec![1_u8; 8 << 20], &stream, CudaResource::new(device))?);
@@ -51,7 +51,7 @@ fn what_large_copies_are_staged_through_is_no_leak() {
 }
 
 #[test]
-fn a_leak_is_named_with_the_call_that_failed() {
+fn a_leak_report_names_the_failed_driver_call() {
     let report = report(|device| {
         let event = Event::new(device)?;
         let stream = Stream::new(device)?;
@@ -118,7 +118,7 @@ fn streams_events_and_pools_that_cannot_be_destroyed_are_reported() {
 }
 
 #[test]
-fn a_check_of_the_program_s_own_counts() {
+fn a_failed_assertion_of_the_program_is_reported() {
     let report = report(|device| {
         let mut counted = 0;
         let stream = Stream::new(device)?;
@@ -143,7 +143,7 @@ fn a_program_that_fails_by_itself_is_not_enumerated() {
 }
 
 #[test]
-fn a_program_that_does_something_else_each_time_is_found_out() {
+fn a_nondeterministic_program_is_reported() {
     let mut runs = 0;
     let report = enumerate(&Profile::default(), |device| {
         runs += 1;

@@ -9,4 +9,5 @@ mod current;
 mod errors;
 mod extremes;
 mod memory_pressure;
+mod staging;
 mod stitching;

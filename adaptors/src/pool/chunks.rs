@@ -6,7 +6,7 @@ use super::request::Request;
 use super::step::{GRANULARITY, STEP_MAX};
 use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, unreported};
 use cumem::unified::hints;
 use cumem::{AllocError, Block, Location, Stream, Upstream, layout};
 use std::collections::BTreeMap;
@@ -167,6 +167,7 @@ impl Chunks {
     }
 
     /// Allocates a chunk of the first of `sizes`. While the upstream is out of memory, the function tries the next size.
+    /// Only the refusal of the last size is reported.
     /// All sizes are multiples of [`UNIT`]. The memory is ready on `stream`; if `prefetch` is given, a prefetch to it
     /// has been enqueued there. `made_for` is the number of units of the request, or 0 if the chunk is for any request.
     pub(super) fn grow(
@@ -177,17 +178,18 @@ impl Chunks {
         made_for: u64,
         prefetch: Option<Location>,
     ) -> Result<Extent, AllocError> {
-        let mut sizes = sizes.iter().copied();
-        let mut ask = sizes.next().expect("there is a size to try");
+        let mut left = sizes.iter();
         let block = loop {
-            match upstream.allocate(stream, layout::bytes(ask)?) {
+            let &bytes = left.next().expect("there is a size to try");
+            let (layout, is_last) = (layout::bytes(bytes)?, left.len() == 0);
+            let allocate = || upstream.allocate(stream, layout);
+            match if is_last { allocate() } else { unreported(allocate) } {
                 Ok(block) => break block,
                 Err(error) if error.is_out_of_memory() => {
-                    self.refused = self.refused.min(ask);
-                    self.step_most = layout::align_down(self.step_most.min(ask) / 2, UNIT).max(GRANULARITY);
-                    match sizes.next() {
-                        Some(smaller) => ask = smaller,
-                        None => return Err(error),
+                    self.refused = self.refused.min(bytes);
+                    self.step_most = layout::align_down(self.step_most.min(bytes) / 2, UNIT).max(GRANULARITY);
+                    if is_last {
+                        return Err(error);
                     }
                 }
                 Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) struct Fence {
     event: Event,
     stream: StreamId,
-    /// A fence that has been reached stays reached. The driver is not queried again after its first "yes".
+    /// A fence that has been reached stays reached. The driver is not queried again after its first positive answer.
     reached: AtomicBool,
 }
 

@@ -3,7 +3,8 @@
 use crate::size::Size;
 use std::fmt;
 
-/// How a [`Pool`](super::Pool) takes memory from its upstream, and when it frees that memory.
+/// The options of a [`Pool`](super::Pool): how the pool allocates from its upstream, and when it frees memory to its
+/// upstream.
 ///
 /// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack), and `50% free`
 /// is a share of what is free when the pool is created.
@@ -29,7 +30,7 @@ pub struct PoolOptions {
     pub(super) crossing: Crossing,
 }
 
-/// What a stream does if only memory that other streams still work on would fit.
+/// The choice for a stream if the only free memory that fits is still in use by work of other streams.
 ///
 /// # Examples
 ///
@@ -44,7 +45,8 @@ pub enum Crossing {
     /// instead, so that streams do not wait for each other at every kernel.
     #[default]
     WaitFirst,
-    /// The pool grows, and the stream waits only if the pool cannot grow. Streams stay as independent as possible.
+    /// The pool grows, and the stream waits only if the pool cannot grow. Streams then wait for each other as rarely as
+    /// possible.
     GrowFirst,
 }
 
@@ -81,8 +83,8 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// Sets the bytes that the pool allocates at construction. If other users have most of the device, ask for a share
-    /// of the rest: [`Size::PercentOfFree`].
+    /// Sets the bytes that the pool allocates at construction. If other programs use most of the device's memory, set a
+    /// share of the free memory: [`Size::PercentOfFree`].
     ///
     /// # Examples
     ///

@@ -35,7 +35,7 @@ impl Default for PressureOptions {
 }
 
 impl PressureOptions {
-    /// Sets the bytes in use from which on memory is trimmed. Default 80 %.
+    /// Sets the bytes in use at which the adaptor trims memory. Default 80 %.
     ///
     /// # Examples
     ///
@@ -48,7 +48,7 @@ impl PressureOptions {
         Self { trim_at: used.into().saturated(), ..self }
     }
 
-    /// Sets the bytes in use from which on allocations are refused. Default 95 %.
+    /// Sets the bytes in use at which the adaptor refuses allocations. Default 95 %.
     ///
     /// # Examples
     ///
@@ -61,7 +61,7 @@ impl PressureOptions {
         Self { refuse_at: used.into().saturated(), ..self }
     }
 
-    /// Sets how far below its threshold the memory in use must fall before a level is left. Default 5 %.
+    /// Sets the slack: a level ends when the memory in use is this much below the threshold of the level. Default 5 %.
     ///
     /// # Examples
     ///
@@ -87,7 +87,7 @@ impl PressureOptions {
         Self { ask_after: bytes.into().saturated(), ..self }
     }
 
-    /// Returns the bytes in use from which on memory is trimmed.
+    /// Returns the bytes in use at which the adaptor trims memory.
     ///
     /// # Examples
     ///
@@ -99,7 +99,7 @@ impl PressureOptions {
         self.trim_at
     }
 
-    /// Returns the bytes in use from which on allocations are refused.
+    /// Returns the bytes in use at which the adaptor refuses allocations.
     ///
     /// # Examples
     ///
@@ -111,7 +111,7 @@ impl PressureOptions {
         self.refuse_at
     }
 
-    /// Returns how far below its threshold the memory in use must fall before a level is left.
+    /// Returns the slack: a level ends when the memory in use is this much below the threshold of the level.
     pub fn get_slack(&self) -> Size {
         self.slack
     }

@@ -8,14 +8,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-/// How full the device's memory is, as a step of what is done about it.
+/// The level of the memory in use, which determines what a [`Pressure`](super::Pressure) does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PressureLevel {
-    /// Below both thresholds: nothing is done.
+    /// Below both thresholds: the adaptor neither trims nor refuses.
     Normal,
-    /// Unused memory was trimmed when this level was entered.
+    /// At the first threshold: the adaptor trimmed unused memory when the level was entered.
     Trim,
-    /// Allocations are refused.
+    /// At the second threshold: the adaptor refuses allocations.
     Refuse,
 }
 

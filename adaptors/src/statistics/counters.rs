@@ -1,4 +1,4 @@
-//! The counters, exact at any moment. Each thread counts in a part of its own ([`headroom`](crate::headroom)).
+//! The counters, exact at any moment. Each thread counts in its own shard ([`headroom`](crate::headroom)).
 
 use super::counts::Counts;
 use super::scope::{Scope, Scopes};
@@ -32,7 +32,7 @@ pub struct StatisticsState {
     reports: bool,
 }
 
-/// What only ever grows.
+/// Totals, which never decrease.
 #[derive(Debug, Default)]
 struct Sums {
     bytes: u64,

@@ -52,21 +52,21 @@ impl Scopes {
         Scope { scopes: self, list, id }
     }
 
-    /// Applies `tell` to the counts of every open scope that counts the calling thread.
+    /// Applies `change` to the counts of every open scope that counts the calling thread.
     #[inline]
-    pub(super) fn each(&self, tell: impl Fn(&mut Counts)) {
+    pub(super) fn each(&self, change: impl Fn(&mut Counts)) {
         if self.open.load(Relaxed) > 0 {
-            self.each_open(tell);
+            self.each_open(change);
         }
     }
 
     #[cold]
-    fn each_open(&self, tell: impl Fn(&mut Counts)) {
+    fn each_open(&self, change: impl Fn(&mut Counts)) {
         let caller = thread::current().id();
         for list in [&self.of_all_threads, self.of_thread(caller)] {
             if list.open.load(Relaxed) > 0 {
                 let mut entries = list.lock();
-                entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| tell(&mut e.counts));
+                entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| change(&mut e.counts));
             }
         }
     }

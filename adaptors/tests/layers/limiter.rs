@@ -60,7 +60,7 @@ fn zero_bytes_are_never_refused() {
 
 /// Only what is freed beyond the debt fits again.
 #[test]
-fn a_limit_below_what_is_allocated_is_a_debt() {
+fn a_limit_below_the_allocated_bytes_refuses_until_enough_is_freed() {
     let (device, stream) = sim();
     let stack = CudaResource::new(&device).limit(4096);
     let allocate = |bytes: usize| stack.allocate(&stream, layout::bytes(bytes).unwrap());

@@ -20,7 +20,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn builds_what_it_says() {
+fn each_description_builds_the_stack_that_it_names() {
     let (device, stream) = sim();
     for (text, display) in [
         ("managed", "managed"),
@@ -61,7 +61,7 @@ fn builds_what_it_says() {
 }
 
 #[test]
-fn the_kind_comes_back() {
+fn the_variant_of_a_built_stack_has_the_kind_of_its_leaf() {
     let (device, _) = sim();
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
     assert!(matches!(build("managed | statistics"), AnyStack::OverManaged(_)));
@@ -74,7 +74,7 @@ fn the_kind_comes_back() {
 }
 
 #[test]
-fn leaf_statistics_count_what_the_leaf_handed_out() {
+fn leaf_statistics_count_the_blocks_of_the_leaf() {
     let (device, stream) = sim();
     let spec = StackSpec::parse("device | pool(initial=64MiB) | statistics").unwrap().with_leaf_statistics();
     let stack = spec.build(&device).unwrap();
@@ -283,7 +283,7 @@ fn an_error_shows_a_part_of_a_long_text() {
 }
 
 #[test]
-fn what_the_device_cannot_do_is_told_at_the_layer() {
+fn a_feature_that_the_device_lacks_is_an_error_at_its_layer() {
     let (wsl, _) = sim_with(Profile::wsl());
     let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
     assert_eq!(error.message(), "`prefetch` could not be created");
@@ -296,7 +296,7 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
 }
 
 #[test]
-fn what_a_pool_cannot_be_told_at_its_word() {
+fn an_invalid_pool_option_is_an_error_at_the_pool() {
     let (device, _) = sim();
     let error = StackSpec::parse("device | pool(divisions=6) | statistics").unwrap().build(&device).unwrap_err();
     assert_eq!(
@@ -312,7 +312,7 @@ fn what_a_pool_cannot_be_told_at_its_word() {
 }
 
 #[test]
-fn a_text_of_several_lines_is_shown_in_one_and_its_spans_are_the_callers() {
+fn an_error_shows_a_text_of_several_lines_in_one_and_keeps_its_span() {
     let text = "\n  managed\n\t| pool\n\t| prefetch\n\t| statistics\n";
     let error = StackSpec::parse(text).unwrap_err();
     assert_eq!(&text[error.span()], "prefetch");
@@ -348,7 +348,7 @@ fn a_small_size_needs_a_unit() {
 }
 
 #[test]
-fn layers_that_were_not_written() {
+fn statistics_and_limits_are_added_between_layers() {
     let (device, _) = sim();
     let spec = StackSpec::parse("managed | pool | statistics | limit(1GiB) | prefetch").unwrap();
     let built = |spec: StackSpec| spec.build(&device).unwrap().to_string().replace(&device.id().to_string(), "it");
@@ -364,7 +364,7 @@ fn layers_that_were_not_written() {
 }
 
 #[test]
-fn what_cannot_be_built_is_told_at_its_word() {
+fn a_layer_that_cannot_be_built_is_marked_in_the_error() {
     let (device, _) = sim();
     let refused = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap_err();
     let error = refused("device | pressure(trim=90%, refuse=80%)");
@@ -386,7 +386,7 @@ fn what_cannot_be_built_is_told_at_its_word() {
 }
 
 #[test]
-fn a_tag_from_text_is_the_ledgers() {
+fn a_tag_from_text_is_entered_in_the_ledger() {
     let (device, stream) = sim();
     let ledger = Arc::new(Ledger::new(&device));
     let spec = StackSpec::parse("managed | pool | tagged(weights) | prefetch").unwrap();
@@ -426,7 +426,7 @@ fn use_and_keep(stack: &AnyStack, stream: &Stream) -> Block {
 }
 
 #[test]
-fn a_stack_from_text_gives_back_what_it_keeps() {
+fn a_stack_from_text_frees_its_unused_memory_on_trim() {
     for text in [
         "device | pool(step=2MiB)",
         "device | pool(step=2MiB) | limit(80%) | statistics",
@@ -454,7 +454,7 @@ fn a_stack_from_text_gives_back_what_it_keeps() {
 }
 
 #[test]
-fn each_layer_that_keeps_memory_gives_it_back() {
+fn each_layer_frees_its_unused_memory_on_trim() {
     let (device, stream) = sim();
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
     let simulator = device.simulator().unwrap();
@@ -487,7 +487,7 @@ fn each_layer_that_keeps_memory_gives_it_back() {
 }
 
 #[test]
-fn what_cannot_be_given_back_stays_and_the_reason_comes_through() {
+fn a_chunk_that_cannot_be_freed_stays_and_the_error_has_the_reason() {
     let (device, stream) = sim();
     let stack = StackSpec::parse("device | pool(step=2MiB) | statistics").unwrap().build(&device).unwrap();
     let kept = use_and_keep(&stack, &stream);

@@ -51,7 +51,7 @@ pub struct AutoPrefetchReport {
     pub faulted: u64,
     /// Bytes that were prefetched ahead and then prefetched by the user. They count neither as used nor as wasted.
     pub left_to_user: u64,
-    /// Bytes that were prefetched ahead, and whose prediction was given up before they were used.
+    /// Bytes that were prefetched ahead, and whose prediction was discarded before they were used.
     pub wasted: u64,
     /// How often wrong predictions in a row stopped the prefetches.
     pub backed_off: u64,
@@ -93,9 +93,9 @@ impl AutoPrefetchReport {
     }
 
     /// Returns the share of the used prefetched bytes that were on the device in time: `ahead_in_time` divided by the
-    /// decided part of `ahead_used`. Returns `None` while no use is decided. A late prefetch counts in part: if half of
-    /// its transfer was over when the device reached the use, half of its bytes count. (Srinath et al., Feedback
-    /// Directed Prefetching, 2007, count late prefetches whole.)
+    /// difference of `ahead_used` and `ahead_undecided`. Returns `None` if that difference is 0. A late prefetch counts
+    /// in part: if half of its transfer was over when the device reached the use, half of its bytes count. (Srinath et
+    /// al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
     ///
     /// # Examples
     ///

@@ -44,7 +44,7 @@ fn a_program_that_fits_has_counts_of_each_layer() {
 }
 
 #[test]
-fn where_it_does_not_fit_the_refused_allocation_is_named() {
+fn a_run_that_does_not_fit_names_the_refused_allocation() {
     let run = run(&setting(14 * MIB, "device"));
     assert!(!run.fits());
     // The program returns the error of its second allocation.
@@ -60,7 +60,7 @@ fn where_it_does_not_fit_the_refused_allocation_is_named() {
 }
 
 #[test]
-fn a_limit_is_on_memory_from_the_driver() {
+fn a_limit_of_a_setting_applies_to_memory_from_the_driver() {
     let roomy = setting(64 * MIB, "device | pool");
     assert!(run(&roomy.clone().limit(16 * MIB)).fits());
     let tight = run(&roomy.limit(Size::Percent(20)));
@@ -124,7 +124,7 @@ fn leaked_memory_is_reported() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_is_an_error() {
+fn an_impossible_setting_is_an_error() {
     let error = dry_run(&setting(3 * MIB, "device"), program).unwrap_err();
     assert!(matches!(&error, WhatIfError::Device(_)) && error.report().to_string().contains("capacity"), "{error}");
     let wsl = Setting::new(Profile::wsl(), StackSpec::parse("managed | prefetch").unwrap());
@@ -166,7 +166,7 @@ fn touched_blocks_of_unified_memory_move() {
 }
 
 #[test]
-fn a_long_run_is_seen_from_its_beginning_to_its_end() {
+fn a_timeline_covers_a_long_run_from_start_to_end() {
     let mut rows = String::from("Thread,Time,Action,Pointer,Size,Stream\n");
     for i in 0..3000 {
         rows += &format!("1,t,allocate,{:#x},1048576,0\n1,t,free,{:#x},1048576,0\n", i + 1, i + 1);
