@@ -62,7 +62,7 @@ break_ 'mapped pieces are lost where the upstream panics' \
 break_ 'a spill tells blocks of zero bytes apart by their address' \
     spill.rs '\*(self\.out[^;]*)\.entry\(key\(block\)\)\.or_insert\(0\) \+= 1' '_ = self.out.lock().unwrap_or_else(PoisonError::into_inner).insert(key(block), 1)'
 break_ 'a wait that is refused while a chunk is freed is not replaced by a wait of the host' \
-    pool/fence.rs 'self\.wait_on\(stream\)\.map\(\|_\| \(\)\)\.or_else[^\n]*' 'self.wait_on(stream).map(|_| ())'
+    pool/fence.rs '\s*\.or_else\(\|_\| self\.0\.iter\(\)\.try_for_each[^\n]*' ''
 break_ 'the refusal of a larger chunk is reported, although a smaller one follows' \
     pool/chunks.rs 'unreported\(allocate\)' 'allocate()'
 break_ 'every stream may use a piece at once, whatever its fences' \

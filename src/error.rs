@@ -24,7 +24,7 @@ pub use crate::plural::Plural;
 pub use crate::report::ErrorReport;
 pub use crate::unreported::{is_reported, unreported};
 pub use crate::usage::{SizeClass, StreamStats, Usage};
-pub use cumem_driver::drop_error::{DropError, record_drop_error, take_drop_errors};
+pub use cumem_driver::drop_error::{DropError, catch_drop_panic, record_drop_error, take_drop_errors};
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 pub use cumem_sim::ProfileError;
 

@@ -8,6 +8,7 @@
 //! | `sys` | the declarations of the driver's functions, and their result type |
 //! | `state` | the loaded driver, its devices and contexts, and calls that not every driver has |
 //! | `context` | making a device's context current, and restoring the previous one |
+//! | `fork` | the error in a forked child |
 //! | `attributes` | properties of a device |
 //! | `streams` | streams and events |
 //! | `memory` | memory, copies, pointer attributes |
@@ -18,6 +19,7 @@
 
 mod attributes;
 mod context;
+mod fork;
 mod mapping;
 mod memory;
 mod module;

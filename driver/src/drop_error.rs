@@ -9,7 +9,9 @@ use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::location::DeviceId;
 use std::collections::VecDeque;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, ThreadId};
@@ -73,13 +75,57 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
     if error.is_driver_shut_down() {
         return;
     }
-    tracing::error!(%error, "{what} could not be released");
+    // A subscriber is a user's code and may panic.
+    let event = catch_unwind(AssertUnwindSafe(|| tracing::error!(%error, "{what} could not be released")));
+    event.unwrap_or_else(mem::forget);
     count_error(error.device());
     let mut errors = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     if errors.len() == KEPT {
         errors.pop_front();
     }
     errors.push_back(format!("{what} could not be released: {error}"));
+}
+
+/// Calls `release` for a `drop`, which must not panic. If `release` panics, for example in a memory resource of a user,
+/// the panic is recorded for `take_drop_errors`. Reports whether `release` returned.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::drop_error::{catch_drop_panic, take_drop_errors};
+///
+/// assert!(catch_drop_panic("a buffer", None, || ()));
+/// assert!(!catch_drop_panic("a buffer", None, || panic!("too late")));
+/// assert_eq!(take_drop_errors(), ["a buffer could not be released: a resource panicked: too late"]);
+/// ```
+pub fn catch_drop_panic(what: &str, device: Option<DeviceId>, release: impl FnOnce()) -> bool {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(release)) else { return true };
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    record_drop_error(what, Err(Panicked { device, text: text.unwrap_or("without a text").into() }));
+    // The drop of the payload could panic.
+    mem::forget(panic);
+    false
+}
+
+struct Panicked {
+    device: Option<DeviceId>,
+    text: String,
+}
+
+impl Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a resource panicked: {}", self.text)
+    }
+}
+
+impl DropError for Panicked {
+    fn is_driver_shut_down(&self) -> bool {
+        false
+    }
+
+    fn device(&self) -> Option<DeviceId> {
+        self.device
+    }
 }
 
 /// An error that can be recorded in a `drop`.
@@ -95,7 +141,9 @@ pub trait DropError: Display {
 
 impl DropError for DriverError {
     fn is_driver_shut_down(&self) -> bool {
-        matches!(self.code(), Some(CudaErrorCode::DEINITIALIZED | CudaErrorCode::CONTEXT_IS_DESTROYED))
+        let shut_down = [CudaErrorCode::DEINITIALIZED, CudaErrorCode::CONTEXT_IS_DESTROYED];
+        // In a forked child the objects are the parent's.
+        matches!(self, Self::Forked { .. }) || self.code().is_some_and(|code| shut_down.contains(&code))
     }
 
     fn device(&self) -> Option<DeviceId> {

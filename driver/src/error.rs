@@ -76,6 +76,15 @@ pub enum DriverError {
         /// The device that lacks the feature.
         device: DeviceId,
     },
+    /// This process is a forked child of the process that loaded the CUDA driver, which cannot be used there.
+    #[error(
+        "{device} cannot be used in this process, which was forked after the CUDA driver was loaded; open devices in the \
+         child only, or start the child with `exec`"
+    )]
+    Forked {
+        /// The device.
+        device: DeviceId,
+    },
     /// Work on a simulated device did something that would crash or corrupt a process that uses a GPU.
     #[error("{device}: {message}")]
     Simulation {
@@ -122,6 +131,7 @@ impl DriverError {
             Self::Call { device, .. }
             | Self::Compile { device, .. }
             | Self::NotSupported { device, .. }
+            | Self::Forked { device }
             | Self::Simulation { device, .. } => Some(*device),
             Self::MissingSymbol { .. } | Self::NoDriver { .. } | Self::NoSuchDevice { .. } => None,
         }

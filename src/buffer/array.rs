@@ -15,7 +15,7 @@ use crate::unified::auto::{AutoPrefetch, AutoPrefetchState};
 use bytemuck::Pod;
 use cumem_driver::BlockEvent;
 use cumem_driver::call_site::CallSite;
-use cumem_driver::drop_error::record_drop_error;
+use cumem_driver::drop_error::{catch_drop_panic, record_drop_error};
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -515,10 +515,12 @@ impl<T, R: MemoryResource> Drop for Buffer<T, R> {
         // If the driver refuses the wait and the host cannot wait either, the resource tries again, or returns an error.
         let stream = stream.unwrap_or(Cow::Borrowed(self.home.as_ref().unwrap_or(&self.stream)));
         block.declare(&stream, BlockEvent::Freed);
-        // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the block is
-        // left.
-        let result = unsafe { self.resource.deallocate(&stream, block) };
-        record_drop_error("a buffer", result);
+        catch_drop_panic("a buffer", Some(stream.device_id()), || {
+            // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the block
+            // is left.
+            let result = unsafe { self.resource.deallocate(&stream, block) };
+            record_drop_error("a buffer", result);
+        });
     }
 }
 

@@ -79,8 +79,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// and this is one of the conditions that the launching code must ensure.
     ///
     /// On a device without concurrent managed access, the host may access managed memory only while the device is idle.
-    /// There the call waits for the whole device if the buffer has managed memory. Work that is enqueued through this
-    /// library while the guard exists fails with [`DeviceError::HostAccess`]. A guard over pinned memory keeps no work
+    /// There the call waits for all such devices of the machine if the buffer has managed memory. Work that is enqueued
+    /// on them through this library while the guard exists fails with [`DeviceError::HostAccess`]. A guard over pinned memory keeps no work
     /// away, so its elements can be copied to a buffer of device memory.
     ///
     /// # Errors

@@ -40,8 +40,9 @@ pub struct Device {
 struct Inner {
     id: DeviceId,
     attributes: Attributes,
-    /// `Some` if the device has no concurrent managed access.
-    gate: Option<HostGate>,
+    /// `Some` if the device has no concurrent managed access. All such devices of a machine share one gate, because
+    /// managed memory is inaccessible to the host while any of them is active.
+    gate: Option<Arc<HostGate>>,
     /// Values that services store for the device. They are dropped with the last handle to the device.
     slots: Slots,
     spare: SpareMemory,
@@ -204,7 +205,8 @@ impl Device {
         }
         let id = raw.id();
         let attributes = raw.driver().attributes(raw.ordinal())?;
-        let gate = (!attributes.concurrent_managed_access).then(HostGate::default);
+        let shared_gate = || Arc::clone(machine.slots().get(Arc::<HostGate>::default));
+        let gate = (!attributes.concurrent_managed_access).then(shared_gate);
         let (slots, spare) = (Slots::default(), SpareMemory::default());
         let (machine, simulator) = (Arc::clone(&machine), simulator.cloned());
         let inner = Arc::new(Inner { id, attributes, gate, slots, spare, machine, simulator, raw });
@@ -461,7 +463,13 @@ impl Device {
     /// Returns the gate that keeps host access and device work apart, or `None` if the device has concurrent managed
     /// access.
     pub(crate) fn host_gate(&self) -> Option<&HostGate> {
-        self.inner.gate.as_ref()
+        self.inner.gate.as_deref()
+    }
+
+    /// Waits for the work of all devices of the machine that have no concurrent managed access.
+    pub(crate) fn synchronize_gated(&self) -> Result<(), DriverError> {
+        let devices = (0..self.machine().devices() as u32).filter_map(|ordinal| self.opened_sibling(ordinal));
+        devices.filter(|device| device.host_gate().is_some()).try_for_each(|device| device.synchronize())
     }
 
     /// Returns device `ordinal` of the same machine, or `None` if no handle refers to that device.

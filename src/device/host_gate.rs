@@ -9,7 +9,8 @@ use super::error::DeviceError;
 use cumem_driver::{DeviceId, DriverError};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Counts the open host guards and the calls that are enqueueing work, for one device.
+/// Counts the open host guards and the calls that are enqueueing work, for all devices of a machine without concurrent
+/// managed access.
 ///
 /// The lock protects only the two counters and is not held during a driver call. In a call of a simulator, the closures
 /// of kernels may run, and such a closure may use the gate again.
@@ -21,7 +22,7 @@ pub(crate) struct HostGate {
 
 #[derive(Debug, Default)]
 struct Figures {
-    /// Number of host guards that are open or wait for the device.
+    /// Number of host guards that are open or wait for the devices.
     guards: usize,
     /// Number of calls that are enqueueing work.
     passing: usize,

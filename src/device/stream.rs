@@ -565,11 +565,13 @@ impl Stream {
     }
 
     /// Waits for the work that must be done before the host accesses `memory` of this stream. This is the work of the
-    /// stream, or of the whole device for managed memory if the device has no concurrent managed access. Such a device
-    /// refuses further work until the result is dropped.
+    /// stream, or for managed memory of all devices of the machine without concurrent managed access, if the stream's
+    /// device is one. Such devices refuse further work until the result is dropped.
     pub(crate) fn host_access(&self, memory: *const u8) -> Result<Option<Closed<'_>>, DeviceError> {
         match self.device().host_gate() {
-            Some(gate) if self.device().is_managed(memory)? => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            Some(gate) if self.device().is_managed(memory)? => {
+                Ok(Some(gate.close(|| self.device().synchronize_gated())?))
+            }
             _ => self.finish().map(|()| None),
         }
     }

@@ -1,7 +1,7 @@
 //! Cases that a GPU cannot produce on demand: codes that no header lists, drivers that lack functions, and devices that
 //! refuse. A small library takes the place of the driver.
 
-use cumem::error::CudaErrorCode;
+use cumem::error::{CudaErrorCode, take_drop_errors};
 use cumem::unified::hints;
 use cumem::unified::{Advice, HintOutcome, SkipReason};
 use cumem::{
@@ -16,6 +16,7 @@ use std::ptr;
 
 with_driver! {
     contexts_come_and_go: Driver::device();
+    a_forked_child_gets_an_error: Driver::device();
     unknown_codes_keep_their_number: Driver::device();
     a_busy_device_is_refused_with_its_code: Driver::device().set("RETAIN", 46);
     no_device_is_no_driver: Driver::device().set("INIT", 100);
@@ -41,6 +42,45 @@ fn make_current(context: CUcontext) {
     // SAFETY: the fake driver accepts any pointer.
     let code = unsafe { cuCtxSetCurrent(context) };
     assert_eq!(code, CUresult::CUDA_SUCCESS);
+}
+
+/// The child has objects of the parent, uses them, and drops them.
+fn a_forked_child_gets_an_error() {
+    let device = Device::open(0).unwrap();
+    let stream = Stream::new(&device).unwrap();
+    let resource = CudaVirtualResource::new(&device).unwrap();
+    let block = resource.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
+    let forked = DriverError::Forked { device: device.id() };
+    let child = || {
+        let refused = [
+            device.memory_info().err(),
+            device.synchronize().err(),
+            Device::open(0).and_then(|device| device.memory_info()).err(),
+            Stream::new(&device).map(drop).err(),
+        ];
+        assert!(refused.iter().all(|error| error.as_ref() == Some(&forked)), "{refused:?}");
+        assert!(forked.to_string().contains("was forked after the CUDA driver was loaded"));
+        assert!(resource.allocate(&stream, layout::bytes(1).unwrap()).is_err());
+        // SAFETY: nothing uses the block.
+        let kept = unsafe { resource.deallocate(&stream, block) }.unwrap_err();
+        std::mem::forget(resource); // its block is live
+        drop((stream, device));
+        assert_eq!(kept.block.size(), 1000);
+        assert_eq!(take_drop_errors(), [""; 0], "the objects are the parent's");
+    };
+    // SAFETY: this process has one thread that uses the library. The child ends in this block.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: `alarm` only sets a timer, which ends the child if it hangs.
+        unsafe { libc::alarm(60) };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).is_err();
+        // SAFETY: `_exit` ends the process at once.
+        unsafe { libc::_exit(i32::from(panicked)) };
+    }
+    let mut status = -1;
+    // SAFETY: `status` is writable.
+    let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!((ended, status), (pid, 0));
 }
 
 fn contexts_come_and_go() {

@@ -7,4 +7,5 @@ mod common;
 mod fake_driver;
 #[cfg(unix)]
 mod fork;
+mod late_threads;
 mod simulator_memory;

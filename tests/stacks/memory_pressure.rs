@@ -13,9 +13,10 @@ use cumem_adaptors::{
     ResourceExt, Size, SpillState, fit_batch, with_oom_recovery,
 };
 use cumem_test_support::own_process;
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 
 const MIB: usize = 1 << 20;
 
@@ -32,24 +33,34 @@ fn get(stack: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block {
     stack.allocate(stream, layout::bytes(bytes).unwrap()).unwrap()
 }
 
-/// Runs `work` and returns its value and what it logged on this thread.
-fn events<T>(work: impl FnOnce() -> T) -> (T, String) {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+thread_local! {
+    /// The text that this thread has logged, while `events` collects it.
+    static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Appends to the log of the calling thread.
+struct ThreadLog;
+
+impl Write for ThreadLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.with_borrow_mut(|log| log.as_mut().map(|log| log.extend_from_slice(bytes)));
+        Ok(bytes.len())
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let value = tracing::subscriber::with_default(subscriber, work);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    (value, text)
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `work`. Returns its value and the text that this thread has logged meanwhile.
+///
+/// The whole process has one subscriber. A subscriber for each thread would lose events: `tracing` keeps for each event
+/// whether any subscriber listens, and a thread without one can be the first to reach the event.
+fn events<T>(work: impl FnOnce() -> T) -> (T, String) {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| ThreadLog).init());
+    LOGGED.set(Some(Vec::new()));
+    let value = work();
+    (value, String::from_utf8(LOGGED.take().unwrap()).unwrap())
 }
 
 /// Processes a batch as a user would: with an input buffer, an output buffer and scratch space.

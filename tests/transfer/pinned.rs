@@ -1,7 +1,7 @@
 //! Host guards over pinned memory on devices without concurrent managed access: they keep no work away.
 
 use cumem::buffer::Buffer;
-use cumem::sim::Profile;
+use cumem::sim::{Profile, Simulator};
 use cumem::{CudaResource, Device, DeviceError, ManagedResource, PinnedResource, Stream, UnifiedBuffer};
 
 const LEN: usize = 1000;
@@ -67,4 +67,24 @@ fn a_guard_over_managed_memory_still_keeps_work_away() {
     let guard = managed.host_read().unwrap();
     let refused = plain.copy_from_slice(&guard);
     assert_eq!(refused, Err(DeviceError::HostAccess { device: device.id(), guards: 1 }));
+}
+
+/// On such devices, work of any of them makes all managed memory inaccessible to the host.
+#[test]
+fn a_guard_over_managed_memory_keeps_the_work_of_all_such_devices_away() {
+    let simulator = Simulator::new([Profile::wsl(), Profile::wsl(), Profile::default()]).unwrap();
+    let devices = [0, 1, 2].map(|ordinal| Device::of_simulator(&simulator, ordinal).unwrap());
+    let [here, there, apart] = devices.each_ref().map(|device| Stream::new(device).unwrap());
+    let managed = ManagedResource::new(&devices[0]).unwrap();
+    let managed = UnifiedBuffer::<u32, _>::zeroed(LEN, &here, managed).unwrap();
+    let _busy = Buffer::<u8, _>::zeroed(64 << 20, &there, CudaResource::new(&devices[1])).unwrap();
+    assert_eq!(there.is_idle(), Ok(false));
+    let guard = managed.host_read().unwrap();
+    assert_eq!(there.is_idle(), Ok(true), "the guard has waited for the work of both devices");
+    let zeroed = |stream: &Stream| Buffer::<u8, _>::zeroed(LEN, stream, CudaResource::new(stream.device())).map(drop);
+    let refused = DeviceError::HostAccess { device: devices[1].id(), guards: 1 };
+    assert_eq!(zeroed(&there), Err(refused.into()));
+    assert_eq!(zeroed(&apart), Ok(()), "this device has concurrent managed access");
+    drop(guard);
+    assert_eq!(zeroed(&there), Ok(()));
 }

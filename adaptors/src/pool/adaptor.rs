@@ -16,7 +16,7 @@ use super::stats::PoolStats;
 use super::units::UNIT;
 use crate::size::Size;
 use cumem::error::InvalidLayout;
-use cumem::error::{DeallocReason, TrimError, record_drop_error};
+use cumem::error::{DeallocReason, TrimError, catch_drop_panic, record_drop_error};
 use cumem::kind::Migratable;
 use cumem::layer::Beneath;
 use cumem::unified::{HintOutcome, SkipReason, hints};
@@ -442,7 +442,16 @@ cumem::adaptor_layer! {
 }
 
 impl<U> Drop for Pool<U> {
+    /// Frees all chunks. If the upstream panics at a chunk, the other chunks are freed all the same.
     fn drop(&mut self) {
-        (self.close)(self);
+        let mut left = usize::MAX;
+        while !catch_drop_panic("a pool", Some(self.state.device.id()), || (self.close)(self)) {
+            // A chunk whose free panics is no longer the pool's. If no chunk went, another round would not help.
+            let reserved = self.state.lock().chunks.reserved();
+            if reserved >= left {
+                break;
+            }
+            left = reserved;
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! An upstream that panics: every lock stays usable, no memory is lost, and other threads go on.
 
 use crate::common::{free, sim_with};
+use cumem::error::take_drop_errors;
 use cumem::kind::DeviceAccessible;
 use cumem::sim::Profile;
 use cumem::unified::AutoPrefetchOptions;
 use cumem::{
-    AllocError, Block, CudaResource, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
+    AllocError, Block, Buffer, CudaResource, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
     MemoryResource, Stream, Upstream, layout,
 };
 use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState};
+use cumem_test_support::own_process;
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -169,4 +171,51 @@ fn beneath_each_other_adaptor() {
     each_call_panics("auto_prefetch", managed_memory, |upstream| {
         upstream.auto_prefetch(AutoPrefetchOptions::default()).unwrap().statistics()
     });
+}
+
+/// Chunks of a pool go one by one, and the upstream panics at one of them.
+#[test]
+fn a_pool_that_is_dropped_frees_the_other_chunks() {
+    for n in 1..=4 {
+        let (device, stream) = sim_with(Profile::default().with_capacity(1 << 30));
+        let (leaf, plan) = (device_memory(&device), Arc::new(Plan::default()));
+        let upstream = Panics { upstream: Arc::clone(&leaf), plan: Arc::clone(&plan) };
+        let pool = upstream.pool(PoolOptions::new().step(8 * MIB)).unwrap();
+        let blocks = [8 * MIB; 4].map(|bytes| pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap());
+        blocks.into_iter().for_each(|block| free(&pool, &stream, block).unwrap());
+        plan.deallocate.store(n, Ordering::Relaxed);
+        drop(pool);
+        let kept = std::mem::take(&mut *plan.kept.lock().unwrap());
+        assert_eq!(kept.len(), 1);
+        kept.into_iter().for_each(|block| free(&leaf, &stream, block).unwrap());
+        let live = device.simulator().unwrap().live_allocations();
+        assert!(live.no_memory(), "{n}: {live}");
+    }
+}
+
+// This test reads the recorded errors of drops, which the whole process shares.
+own_process!(a_drop_does_not_panic_but_records_the_panic);
+
+fn a_drop_does_not_panic_but_records_the_panic() {
+    let (device, stream) = sim_with(Profile::default());
+    let (leaf, plan) = (device_memory(&device), Arc::new(Plan::default()));
+    let upstream = Panics { upstream: Arc::clone(&leaf), plan: Arc::clone(&plan) };
+    let buffer = Buffer::<u8, _>::zeroed(1000, &stream, &upstream).unwrap();
+    plan.deallocate.store(1, Ordering::Relaxed);
+    drop(buffer);
+    let text = |what: &str| format!("{what} could not be released: a resource panicked: deallocate");
+    assert_eq!(take_drop_errors(), [text("a buffer")]);
+
+    // A panic during another one would abort the process.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let pool = upstream.pool(PoolOptions::new()).unwrap();
+        let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &pool).unwrap();
+        plan.deallocate.store(1, Ordering::Relaxed);
+        panic_any("the user's");
+    }));
+    assert_eq!(ended.unwrap_err().downcast_ref::<&str>(), Some(&"the user's"));
+    assert_eq!(take_drop_errors(), [text("a pool")]);
+    let kept = std::mem::take(&mut *plan.kept.lock().unwrap());
+    kept.into_iter().for_each(|block| free(&leaf, &stream, block).unwrap());
+    assert!(device.simulator().unwrap().live_allocations().no_memory());
 }

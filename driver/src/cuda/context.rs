@@ -1,5 +1,6 @@
 //! The current context of a thread: making a device's context current for a call, and restoring the previous one.
 
+use super::fork;
 use super::state::{CudaDriver, set_current};
 use super::sys;
 use crate::drop_error::record_drop_error;
@@ -26,6 +27,7 @@ impl CudaDriver {
     #[inline]
     pub(super) fn on(&self, d: u32) -> Result<Active<'_>, DriverError> {
         let id = DeviceId::cuda(d);
+        fork::check(id)?;
         let mut previous = ptr::null_mut();
         // SAFETY: `previous` is writable.
         let code = unsafe { sys::cuCtxGetCurrent(&raw mut previous) };
@@ -53,6 +55,7 @@ impl CudaDriver {
     /// Returns the driver's error.
     pub fn bind(&self, d: u32) -> Result<(), DriverError> {
         let id = DeviceId::cuda(d);
+        fork::check(id)?;
         set_current(self.slot(d).context(id)?, id)
     }
 }

@@ -1,5 +1,6 @@
 //! [`CudaDriver`]: the loaded driver, its devices with their primary contexts, and the calls that not every driver has.
 
+use super::fork;
 use super::sys::{self, MemAdviseV2, MemPrefetchAsyncV2, StreamWriteValue32};
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -65,6 +66,7 @@ impl CudaDriver {
         }
         let open = |ordinal| cust::device::Device::get_device(ordinal).map(Slot::new);
         let devices = (0..count).map(open).collect::<Result<_, _>>().map_err(from_cust("cuDeviceGet"))?;
+        fork::watch();
         tracing::debug!(version = %library.driver_version(), devices = count, "CUDA driver loaded");
         Ok(Self {
             library,
