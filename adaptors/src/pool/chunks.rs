@@ -6,6 +6,7 @@ use super::request::Request;
 use super::step::{GRANULARITY, STEP_MAX};
 use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
+use cumem::device::deferral::allowing_waits;
 use cumem::error::DeallocReason;
 use cumem::unified::hints;
 use cumem::{AllocError, Block, Location, Stream, Upstream, layout};
@@ -180,7 +181,7 @@ impl Chunks {
         let mut sizes = sizes.iter().copied();
         let mut ask = sizes.next().expect("there is a size to try");
         let block = loop {
-            match upstream.allocate(stream, layout::bytes(ask)?) {
+            match allowing_waits(|| upstream.allocate(stream, layout::bytes(ask)?)) {
                 Ok(block) => break block,
                 Err(error) if error.is_out_of_memory() => {
                     self.refused = self.refused.min(ask);
@@ -198,7 +199,7 @@ impl Chunks {
         {
             let requested = block.size();
             // SAFETY: this upstream has just allocated the block, and nothing has used it.
-            let result = unsafe { upstream.deallocate(stream, block) };
+            let result = allowing_waits(|| unsafe { upstream.deallocate(stream, block) });
             cumem::error::record_drop_error("a chunk that could not be prefetched", result);
             return Err(AllocError::PrefetchFailed { requested, source });
         }
@@ -238,7 +239,7 @@ impl Chunks {
         let bytes = block.size();
         // SAFETY: the chunk came from this upstream, and it has no live block. Its last uses come before the fences,
         // and `service` has just been made to wait for those.
-        match unsafe { upstream.deallocate(service, block) } {
+        match allowing_waits(|| unsafe { upstream.deallocate(service, block) }) {
             Ok(()) => {
                 self.peak_touched = self.touched().1;
                 if let Some((part, _)) = untouched {

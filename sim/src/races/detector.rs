@@ -5,6 +5,7 @@ use super::clock::{Actor, Clock, HOST};
 use super::report::{AccessKind, MemoryUse, Race, RaceKind};
 use super::shadow::{RecordedUse, Shadow};
 use crate::handles::Key;
+use crate::outbox::Outbox;
 use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::ops::Range;
@@ -32,6 +33,7 @@ pub(super) struct StreamClock {
 /// The race detector: see the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Races {
+    outbox: Arc<Outbox>,
     host: Clock,
     /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
     pub(super) streams: Vec<StreamClock>,
@@ -45,6 +47,11 @@ pub(crate) struct Races {
 }
 
 impl Races {
+    /// Creates a detector that logs its reports through `outbox`.
+    pub(super) fn new(outbox: &Arc<Outbox>) -> Self {
+        Self { outbox: Arc::clone(outbox), ..Self::default() }
+    }
+
     pub(super) fn actor(&mut self, stream: Key, device: u32) -> Actor {
         let Self { actors, streams, host, .. } = self;
         *actors.entry(stream.handle()).or_insert_with(|| {
@@ -154,10 +161,10 @@ impl Races {
 
     fn report(&mut self, kind: RaceKind, first: &MemoryUse, second: &MemoryUse, addresses: Range<u64>) {
         let race = Race { kind, first: first.clone(), second: second.clone(), addresses };
-        tracing::warn!(%race, "a race");
         if self.found.len() < KEPT {
-            self.found.push(race);
+            self.found.push(race.clone());
         }
+        self.outbox.post(move || tracing::warn!(%race, "a race"));
     }
 }
 

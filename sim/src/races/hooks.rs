@@ -11,7 +11,7 @@ use crate::state::MachineState;
 impl MachineState {
     pub(crate) fn detect_races(&mut self, on: bool) {
         match on {
-            true => drop(self.races.get_or_insert_default()),
+            true => drop(self.races.get_or_insert_with(|| Box::new(Races::new(&self.outbox)))),
             false => self.races = None,
         }
     }
