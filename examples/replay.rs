@@ -75,6 +75,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let spec = StackSpec::parse(&args.stack)?;
     let trace = Trace::read(&args.trace)?;
+    trace.gaps().into_iter().for_each(|gaps| eprintln!("warning: {gaps}"));
     let device = open(args.device)?;
     // Statistics directly over the leaf count what the leaf has allocated. Only calls that reach the leaf pay for them.
     let stack = spec.clone().with_leaf_statistics().build(&device)?;
