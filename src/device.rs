@@ -14,6 +14,7 @@
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
 //! | `slots` | values that services store for a machine or a device |
 //! | `notice` | operations on memory, each announced once to all listeners |
+//! | `spare` | memory that services keep for later use, and free when a leaf is out of memory |
 //! | `host_gate` | keeps host access and work apart on devices without concurrent managed access |
 
 pub(crate) mod error;
@@ -27,6 +28,7 @@ pub(crate) mod machine;
 pub(crate) mod module;
 pub(crate) mod notice;
 pub(crate) mod slots;
+pub(crate) mod spare;
 pub(crate) mod stream;
 pub(crate) mod stream_ids;
 

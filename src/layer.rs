@@ -5,6 +5,7 @@
 //! `stack.find::<StatisticsState>()` returns the statistics of a stack (`cumem-adaptors`).
 
 use crate::device::Device;
+use crate::device::spare::SparePlace;
 use crate::error::{DeallocReason, TrimError};
 use std::any::Any;
 use std::{fmt, iter};
@@ -250,10 +251,13 @@ pub trait LayerExt: Layer {
 
     /// Trims each layer, from the outermost to the leaf, and returns the bytes that the device got back. Each layer, such
     /// as a pool or a leaf with a pool of the driver, frees unused memory while it holds more than `keep` bytes.
-    /// `trim_stack(0)` frees all unused memory. The host waits for work that still uses the memory.
+    /// `trim_stack(0)` frees all unused memory. The host waits for work that still uses the memory. The staging memory
+    /// of copies on the stack's device is freed in the same way
+    /// ([`Device::trim_staging`](crate::Device::trim_staging)), and counts.
     ///
-    /// Memory that a pool frees to another pool counts once, as what the inner pool frees. If the inner pool frees
-    /// nothing, what the outer one freed counts, although the inner pool has it now.
+    /// If one pool stands over another, memory counts once: the result has the bytes that the inner pool freed. If the
+    /// inner pool freed none, the result has the bytes that the outer pool freed, although the inner pool then holds
+    /// them.
     ///
     /// # Errors
     ///
@@ -280,12 +284,16 @@ pub trait LayerExt: Layer {
     fn trim_stack(&self, keep: usize) -> Result<usize, TrimError> {
         let mut refused = None;
         let own = freed(self.trim_layer(keep), &mut refused);
-        let trimmed = trim_beneath(own, self.beneath(), keep, &mut refused);
+        let mut trimmed = trim_beneath(own, self.beneath(), keep, &mut refused);
+        let spare = self.device().spare();
+        if spare.bytes(SparePlace::Device) > keep {
+            trimmed += spare.free(SparePlace::Device);
+        }
         refused.map_or(Ok(trimmed), |reason| Err(TrimError::new(trimmed, reason)))
     }
 }
 
-/// Returns the bytes that a layer freed, and keeps the first reason for what it did not free.
+/// Returns the bytes that a layer freed, and keeps the first reason why memory was not freed.
 fn freed(trimmed: Result<usize, TrimError>, refused: &mut Option<DeallocReason>) -> usize {
     trimmed.unwrap_or_else(|error| {
         refused.get_or_insert(error.reason);

@@ -17,6 +17,7 @@
 //! | `host_ring` | copies of pageable memory: through pinned memory, with host copies and link copies overlapped |
 //! | `kernel_copy` | small copies of pinned memory: by a kernel that writes a word to pinned memory at its end |
 //! | `copy.cu`, `copy.ptx` | that kernel |
+//! | `stagings` | all staging memory of a device, which is freed when a leaf is out of memory |
 //! | `transfers` | the objects that a device keeps for transfers, and the run of a transfer |
 
 mod copy_threads;
@@ -30,6 +31,7 @@ mod path;
 mod pipeline;
 mod request;
 mod sizes;
+mod stagings;
 mod transfers;
 
 pub use request::TransferPath;

@@ -6,8 +6,11 @@ use super::host_gate::HostGate;
 use super::machine::Machine;
 use super::notice::{Interest, LeafMemory, Notice};
 use super::slots::Slots;
+use super::spare::SpareMemory;
 use cumem_driver::owned::RawDevice;
-use cumem_driver::{Attributes, DeviceId, Driver, DriverError, Location, MemoryInfo, Model, PointerInfo};
+use cumem_driver::{
+    Attributes, CudaErrorCode, DeviceId, Driver, DriverError, Location, MemoryInfo, MemoryType, Model, PointerInfo,
+};
 use cumem_sim::{Profile, ProfileError, Simulator};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -41,6 +44,7 @@ struct Inner {
     gate: Option<HostGate>,
     /// Values that services store for the device. They are dropped with the last handle to the device.
     slots: Slots,
+    spare: SpareMemory,
     machine: Arc<Machine>,
     simulator: Option<Simulator>,
     raw: RawDevice,
@@ -201,8 +205,9 @@ impl Device {
         let id = raw.id();
         let attributes = raw.driver().attributes(raw.ordinal())?;
         let gate = (!attributes.concurrent_managed_access).then(HostGate::default);
-        let (slots, machine, simulator) = (Slots::default(), Arc::clone(&machine), simulator.cloned());
-        let inner = Arc::new(Inner { id, attributes, gate, slots, machine, simulator, raw });
+        let (slots, spare) = (Slots::default(), SpareMemory::default());
+        let (machine, simulator) = (Arc::clone(&machine), simulator.cloned());
+        let inner = Arc::new(Inner { id, attributes, gate, slots, spare, machine, simulator, raw });
         *opened = Arc::downgrade(&inner);
         Ok(Self { inner })
     }
@@ -486,6 +491,15 @@ impl Device {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
+    /// Reports whether a pointer points to managed memory. Memory that the driver does not know is not managed.
+    pub(crate) fn is_managed(&self, ptr: *const u8) -> Result<bool, DriverError> {
+        match self.pointer_info(ptr) {
+            Ok(info) => Ok(info.memory_type == MemoryType::Unified),
+            Err(error) if error.code() == Some(CudaErrorCode::INVALID_VALUE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Checks that an object belongs to this device. `found` is the device of the object, and `what` names the object
     /// in the error.
     ///
@@ -564,7 +578,7 @@ impl Device {
         self.machine().listeners.tell(self.id(), notice);
     }
 
-    /// Reports whether a listener wants notices of a kind.
+    /// Reports whether a listener receives notices of a kind.
     #[inline]
     pub(crate) fn wants(&self, kind: Interest) -> bool {
         self.machine().listeners.want(kind)
@@ -613,6 +627,11 @@ impl Device {
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.inner.slots
+    }
+
+    /// Returns the memory that services of this library keep on this device without using it.
+    pub(crate) fn spare(&self) -> &SpareMemory {
+        &self.inner.spare
     }
 
     /// Returns the calls that only a simulated machine has, or `None` for a GPU.

@@ -4,6 +4,7 @@ use crate::block::{Block, MakerId};
 use crate::device::Device;
 use crate::device::error::DeviceError;
 use crate::device::notice::LeafMemory;
+use crate::device::spare::SparePlace;
 use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
@@ -29,6 +30,14 @@ pub(super) enum Place {
 }
 
 impl Place {
+    /// Returns the place of spare memory that can make room for this memory.
+    fn spare(self) -> SparePlace {
+        match self {
+            Self::Device | Self::Managed => SparePlace::Device,
+            Self::Host => SparePlace::Host,
+        }
+    }
+
     /// Returns the kind of memory to count and announce, or `None` for host memory.
     fn taken(self) -> Option<LeafMemory> {
         match self {
@@ -48,13 +57,14 @@ impl Leaf {
         Self { name, device: device.clone(), place, maker }
     }
 
-    /// Checks the request and calls `allocate`, which calls the driver. If the driver is out of memory, the error
-    /// contains the request and the free memory. Requests for zero bytes do not reach the driver.
+    /// Checks the request and calls `allocate`, which calls the driver. If the driver is out of memory, and spare memory
+    /// of this library can make room, that memory is freed, and `allocate` is called once more. The error contains the
+    /// request and the free memory. Requests for zero bytes do not reach the driver.
     pub(super) fn allocate<E: Into<DeviceError>>(
         &self,
         stream: &Stream,
         layout: Layout,
-        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, E>,
+        allocate: impl Fn(usize) -> Result<NonNull<u8>, E>,
     ) -> Result<Block, AllocError> {
         self.allocate_aligned(stream, layout, CUDA_ALLOCATION_ALIGNMENT, allocate)
     }
@@ -65,7 +75,7 @@ impl Leaf {
         stream: &Stream,
         layout: Layout,
         maximum: usize,
-        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, E>,
+        allocate: impl Fn(usize) -> Result<NonNull<u8>, E>,
     ) -> Result<Block, AllocError> {
         if layout.align() > maximum {
             let (layer, alignment) = (self.name, layout.align());
@@ -79,13 +89,17 @@ impl Leaf {
         &self,
         stream: &Stream,
         layout: Layout,
-        allocate: impl FnOnce(usize) -> Result<NonNull<u8>, E>,
+        allocate: impl Fn(usize) -> Result<NonNull<u8>, E>,
     ) -> Result<Block, AllocError> {
         self.device.check_device("the stream", stream.device_id())?;
         if layout.size() == 0 {
             return Ok(Block::empty(self.maker, layout));
         }
-        match allocate(layout.size()).map_err(Into::into) {
+        let mut allocated = allocate(layout.size()).map_err(Into::into);
+        if matches!(&allocated, Err(error) if error.is_out_of_memory()) && self.makes_room(layout.size()) {
+            allocated = allocate(layout.size()).map_err(Into::into);
+        }
+        match allocated {
             Ok(ptr) => {
                 if let Some(what) = self.place.taken() {
                     self.device.tell_allocated(what, layout.size());
@@ -97,16 +111,36 @@ impl Leaf {
         }
     }
 
+    /// Waits until no work of the stream uses a block, before it is freed. If the driver refuses to wait for the stream,
+    /// the host waits for the device, because the block would otherwise be lost.
+    pub(super) fn finish(&self, stream: &Stream) -> Result<(), DeviceError> {
+        stream.finish().or_else(|_| Ok(self.device.synchronize()?))
+    }
+
+    /// Frees spare memory, if the request may then fit. Returns whether any was freed.
+    #[cold]
+    fn makes_room(&self, requested: usize) -> bool {
+        let (spare, place) = (self.device.spare(), self.place.spare());
+        let bytes = spare.bytes(place);
+        // A pool also requests more than a block needs. Such a request does not cost the spare memory if it is refused
+        // in any case.
+        bytes > 0 && self.memory_info().free.saturating_add(bytes) >= requested && spare.free(place) > 0
+    }
+
+    fn memory_info(&self) -> MemoryInfo {
+        let (device, driver) = (&self.device, self.device.driver());
+        let info = match self.place.spare() {
+            SparePlace::Device => driver.memory_info(device.ordinal()),
+            SparePlace::Host => driver.host_memory_info(device.ordinal()),
+        };
+        // A request is out of memory even if the driver does not report the free bytes.
+        info.unwrap_or_else(|_| MemoryInfo::new(0, device.attributes().total_memory))
+    }
+
     #[cold]
     fn out_of_memory(&self, requested: usize) -> AllocError {
-        let (device, driver) = (&self.device, self.device.driver());
-        let info = match self.place {
-            Place::Device | Place::Managed => driver.memory_info(device.ordinal()),
-            Place::Host => driver.host_memory_info(device.ordinal()),
-        };
-        // The request is out of memory even if the driver does not report the free bytes.
-        let unknown = MemoryInfo::new(0, device.attributes().total_memory);
-        let MemoryInfo { free, total, .. } = info.unwrap_or(unknown);
+        let device = &self.device;
+        let MemoryInfo { free, total, .. } = self.memory_info();
         AllocError::OutOfMemory { layer: self.name, requested, free, total, device: device.id() }
     }
 

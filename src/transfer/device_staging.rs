@@ -13,6 +13,8 @@ use cumem_driver::owned::{OwnedDeviceMemory, OwnedEvent, OwnedStream, RawDevice}
 
 /// Slots of the staging memory: copies over the link work on one while the copy within the device works on another.
 const SLOTS: usize = 3;
+/// Bytes of device memory of a staging.
+pub(super) const BYTES: usize = SLOTS * STAGING_SLOT;
 
 /// 24 MiB of device memory, and a stream for the copies over the link.
 pub(super) struct DeviceStaging {
@@ -34,7 +36,7 @@ impl DeviceStaging {
             ])
         };
         let (filled, emptied, link) = (events()?, events()?, OwnedStream::new(device, false)?);
-        Ok(Self { memory: OwnedDeviceMemory::new(device, SLOTS * STAGING_SLOT)?, link, filled, emptied })
+        Ok(Self { memory: OwnedDeviceMemory::new(device, BYTES)?, link, filled, emptied })
     }
 
     /// Runs the transfer.

@@ -17,6 +17,8 @@ use cumem_driver::owned::{OwnedEvent, OwnedPinnedMemory, RawDevice};
 /// Bytes that a thread copies at a time.
 const PIECE: usize = 128 << 10;
 const SLOT: usize = PIECES_PER_CHUNK * PIECE;
+/// Bytes of pinned memory of a ring.
+pub(super) const BYTES: usize = SLOTS_MAX * SLOT;
 /// Copies of the device in flight: enough to keep the link busy, and so few that the host has most of the slots.
 const IN_FLIGHT: usize = 2;
 /// Bytes that a copy within the device moves at a time, in transfers that are also staged on the device.
@@ -78,7 +80,7 @@ impl ChunkMap {
 impl HostRing {
     pub(super) fn new(device: &RawDevice) -> Result<Self, DeviceError> {
         let copied = (0..SLOTS_MAX).map(|_| OwnedEvent::new(device, false)).collect::<Result<_, _>>()?;
-        Ok(Self { memory: OwnedPinnedMemory::new(device, SLOTS_MAX * SLOT)?, copied })
+        Ok(Self { memory: OwnedPinnedMemory::new(device, BYTES)?, copied })
     }
 
     /// Runs the transfer, through `staging` too if it is given. Returns `false`, without having done anything, if there

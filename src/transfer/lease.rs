@@ -52,12 +52,18 @@ impl<T> Leases<T> {
         }
     }
 
-    /// Drops the idle objects.
-    pub(super) fn clear(&self) {
+    /// Returns the number of idle objects.
+    pub(super) fn idle(&self) -> usize {
+        self.lock().idle.len()
+    }
+
+    /// Drops the idle objects, and returns their number.
+    pub(super) fn clear(&self) -> usize {
         let mut state = self.lock();
         let idle = std::mem::take(&mut state.idle);
         state.created -= idle.len();
         drop(state);
+        idle.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -97,7 +103,7 @@ mod tests {
         assert!(leases.lease(|| Ok(3)).is_none());
         drop(two);
         assert_eq!(*leases.lease(|| Ok(3)).unwrap(), 2);
-        leases.clear();
+        assert_eq!((leases.idle(), leases.clear(), leases.idle()), (1, 1, 0));
         let refused = DriverError::Call { call: "any", device: DeviceId::cuda(0), code: CudaErrorCode::OUT_OF_MEMORY };
         assert!(leases.lease(|| Err(refused.into())).is_none());
         assert_eq!(*leases.lease(|| Ok(4)).unwrap(), 4, "neither dropped objects nor failures are counted");

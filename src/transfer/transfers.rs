@@ -4,9 +4,10 @@ use super::device_staging::DeviceStaging;
 use super::enqueue::{enqueue_copy, wait_for_stream};
 use super::host_ring::HostRing;
 use super::kernel_copy::{KernelCopy, Kernels};
-use super::lease::{Lease, Leases};
+use super::lease::Lease;
 use super::path::{self, HostMemory, Plan};
 use super::request::{Transfer, TransferPath};
+use super::stagings::Stagings;
 use crate::device::Device;
 use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
@@ -15,24 +16,14 @@ use cumem_driver::{DriverError, MemoryType};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// Host rings of a device. Two, because the link carries both directions at once: an upload and a download can overlap.
-/// A third would share the link with them, and would take another 32 MiB of pinned memory.
-const HOST_RINGS: usize = 2;
-/// Device stagings of a device. Two for the same reason, and because a host ring over unified memory borrows one. Each
-/// takes 24 MiB of device memory.
-const DEVICE_STAGINGS: usize = 2;
-/// Kernel copies of a device. More than of the others, because each takes only 8 KiB of pinned memory.
-const KERNEL_COPIES: usize = 8;
-
 /// The staging memory and the kernels that a device keeps for transfers.
 ///
-/// Each object is created at its first use, and dropped with the last handle to the device. Their number is limited. A
-/// transfer that finds all objects of a type in use is a plain copy of the driver.
+/// Each object is created at its first use, and dropped with the last handle to the device. Large staging memory is
+/// dropped earlier if a leaf is out of memory. The number of objects is limited. A transfer that finds all objects of a
+/// type in use is a plain copy of the driver.
 pub(crate) struct Transfers {
     device: RawDevice,
-    host_rings: Leases<HostRing>,
-    device_stagings: Leases<DeviceStaging>,
-    kernel_copies: Leases<KernelCopy>,
+    stagings: Arc<Stagings>,
     kernels: OnceLock<Result<Arc<Kernels>, DriverError>>,
 }
 
@@ -40,20 +31,11 @@ impl Transfers {
     /// Returns what `device` keeps for transfers. All handles to the device share it.
     #[inline]
     pub(crate) fn of(device: &Device) -> &Self {
-        device.slots().get(|| Self {
-            device: device.raw().clone(),
-            host_rings: Leases::new(HOST_RINGS),
-            device_stagings: Leases::new(DEVICE_STAGINGS),
-            kernel_copies: Leases::new(KERNEL_COPIES),
-            kernels: OnceLock::new(),
+        device.slots().get(|| {
+            let stagings = Arc::new(Stagings::new());
+            device.spare().add(Arc::<Stagings>::clone(&stagings));
+            Self { device: device.raw().clone(), stagings, kernels: OnceLock::new() }
         })
-    }
-
-    /// Frees the staging memory that no transfer is using.
-    pub(crate) fn trim(&self) {
-        self.host_rings.clear();
-        self.device_stagings.clear();
-        self.kernel_copies.clear();
     }
 
     /// Runs the transfer, and returns its path.
@@ -96,7 +78,7 @@ impl Transfers {
                 }
             }
             Plan::Ring => {
-                if let Some(ring) = self.host_rings.lease(|| HostRing::new(&self.device)) {
+                if let Some(ring) = self.stagings.host_rings.lease(|| HostRing::new(&self.device)) {
                     let staging = if transfer.unified { self.device_staging() } else { None };
                     // SAFETY: the caller keeps the contract of `Transfer`.
                     if unsafe { ring.run(transfer, staging.as_deref(), stream) }? {
@@ -114,7 +96,7 @@ impl Transfers {
     }
 
     fn device_staging(&self) -> Option<Lease<'_, DeviceStaging>> {
-        self.device_stagings.lease(|| DeviceStaging::new(&self.device))
+        self.stagings.device_stagings.lease(|| DeviceStaging::new(&self.device))
     }
 
     /// Returns a kernel copy that can gather. Its kernel waits for a copy that a copy engine runs at the same time, so
@@ -126,7 +108,7 @@ impl Transfers {
     }
 
     fn kernel_copy(&self, stream: &Stream) -> Option<Lease<'_, KernelCopy>> {
-        self.kernel_copies.lease(|| KernelCopy::new(&self.device, self.kernels()?, stream))
+        self.stagings.kernel_copies.lease(|| KernelCopy::new(&self.device, self.kernels()?, stream))
     }
 
     fn kernels(&self) -> Result<Arc<Kernels>, DriverError> {
@@ -152,7 +134,8 @@ impl Device {
     ///
     /// This is at most 64 MiB of pinned memory and 48 MiB of device memory for large copies, and about 64 KiB of pinned
     /// memory for small ones. The first copies allocate it, and the device keeps it as long as a handle to the device
-    /// exists.
+    /// exists. The library frees the staging memory of large copies itself before a leaf reports that it is out of
+    /// memory, and in [`trim_stack`](crate::LayerExt::trim_stack).
     ///
     /// # Examples
     ///
@@ -172,6 +155,6 @@ impl Device {
     /// # }
     /// ```
     pub fn trim_staging(&self) {
-        Transfers::of(self).trim();
+        Transfers::of(self).stagings.trim();
     }
 }

@@ -7,7 +7,7 @@ use super::step::{GRANULARITY, STEP_MAX};
 use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
 use cumem::device::deferral::allowing_waits;
-use cumem::error::DeallocReason;
+use cumem::error::{DeallocReason, unreported};
 use cumem::unified::hints;
 use cumem::{AllocError, Block, Location, Stream, Upstream, layout};
 use std::collections::BTreeMap;
@@ -168,6 +168,7 @@ impl Chunks {
     }
 
     /// Allocates a chunk of the first of `sizes`. While the upstream is out of memory, the function tries the next size.
+    /// Only the refusal of the last size is reported.
     /// All sizes are multiples of [`UNIT`]. The memory is ready on `stream`; if `prefetch` is given, a prefetch to it
     /// has been enqueued there. `made_for` is the number of units of the request, or 0 if the chunk is for any request.
     pub(super) fn grow(
@@ -178,17 +179,18 @@ impl Chunks {
         made_for: u64,
         prefetch: Option<Location>,
     ) -> Result<Extent, AllocError> {
-        let mut sizes = sizes.iter().copied();
-        let mut ask = sizes.next().expect("there is a size to try");
+        let mut left = sizes.iter();
         let block = loop {
-            match allowing_waits(|| upstream.allocate(stream, layout::bytes(ask)?)) {
+            let &bytes = left.next().expect("there is a size to try");
+            let (layout, is_last) = (layout::bytes(bytes)?, left.len() == 0);
+            let allocate = || allowing_waits(|| upstream.allocate(stream, layout));
+            match if is_last { allocate() } else { unreported(allocate) } {
                 Ok(block) => break block,
                 Err(error) if error.is_out_of_memory() => {
-                    self.refused = self.refused.min(ask);
-                    self.step_most = layout::align_down(self.step_most.min(ask) / 2, UNIT).max(GRANULARITY);
-                    match sizes.next() {
-                        Some(smaller) => ask = smaller,
-                        None => return Err(error),
+                    self.refused = self.refused.min(bytes);
+                    self.step_most = layout::align_down(self.step_most.min(bytes) / 2, UNIT).max(GRANULARITY);
+                    if is_last {
+                        return Err(error);
                     }
                 }
                 Err(error) => return Err(error),
@@ -230,28 +232,37 @@ impl Chunks {
         fences: &Fences,
         service: &Stream,
     ) -> Result<usize, DeallocReason> {
-        fences.wait_on(service)?;
+        fences.finish_before(service)?;
         let untouched = self.untouched_of(addr);
         if let Some((_, fences)) = &untouched {
-            fences.wait_on(service)?;
+            fences.finish_before(service)?;
         }
         let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
         let bytes = block.size();
+        // The chunk leaves all counts before the upstream is called, because the upstream may panic, and has the block
+        // then.
+        self.peak_touched = self.touched().1;
+        if let Some((part, _)) = &untouched {
+            self.untouched.take(part.start, part.end - part.start);
+        }
+        self.reserved -= bytes;
+        let made_for = self.made_for.remove(&addr);
         // SAFETY: the chunk came from this upstream, and it has no live block. Its last uses come before the fences,
         // and `service` has just been made to wait for those.
         match allowing_waits(|| unsafe { upstream.deallocate(service, block) }) {
             Ok(()) => {
-                self.peak_touched = self.touched().1;
-                if let Some((part, _)) = untouched {
-                    self.untouched.take(part.start, part.end - part.start);
-                }
-                self.reserved -= bytes;
-                self.made_for.remove(&addr);
                 self.step_most = STEP_MAX;
                 self.refused = usize::MAX;
                 Ok(bytes)
             }
             Err(error) => {
+                self.reserved += bytes;
+                if let Some((part, fences)) = untouched {
+                    self.untouched.insert(part, fences);
+                }
+                if let Some(made_for) = made_for {
+                    self.made_for.insert(addr, made_for);
+                }
                 self.blocks.insert(addr, error.block);
                 Err(error.reason)
             }

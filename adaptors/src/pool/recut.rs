@@ -5,6 +5,7 @@ use super::fence::Fences;
 use super::miss::Miss;
 use super::step::GRANULARITY;
 use super::units::UNIT;
+use cumem::error::unreported;
 use cumem::{Stream, Upstream, layout};
 
 impl<U: Upstream> Miss<'_, U> {
@@ -40,8 +41,10 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let wanted = one_chunk(maximum, reserved.max(units as usize * UNIT));
         let sizes = if wanted > reserved { vec![wanted, reserved] } else { vec![wanted] };
+        let prefetch = self.limits.prefetch;
+        let grow = || self.shared.chunks.grow(self.upstream, stream, &sizes, 0, prefetch);
         // A refusal is no error here, because the request has not been served yet.
-        let Ok(grown) = self.shared.chunks.grow(self.upstream, stream, &sizes, 0, self.limits.prefetch) else { return };
+        let Ok(grown) = unreported(grow) else { return };
         match self.state.fence(stream, false) {
             Ok(fences) => self.shared.add_chunk(grown, fences, self.limits.lazy),
             Err(_) => {

@@ -49,7 +49,8 @@ impl<U: Upstream> Miss<'_, U> {
         let wait = force || self.crossing == Crossing::WaitFirst;
         let any = self.unstitch();
         if let Err(error) = self.unmap_empty(force) {
-            after_locks(move || tracing::warn!(%error, "addresses that nothing is left of stay mapped"));
+            let event = "addresses without live blocks stay mapped, because the driver refused to unmap them";
+            after_locks(move || tracing::warn!(%error, "{event}"));
         }
         if any {
             let shared = &mut *self.shared;
@@ -145,7 +146,7 @@ impl<U: Upstream> Miss<'_, U> {
         let mut fences = Fences::default();
         for part in &parts {
             let own = arena.take_exactly(part.start, part.end - part.start);
-            fences.join(&own.expect("the plan is of what is in the arena"));
+            fences.join(&own.expect("the arena has each part of the plan"));
         }
         let first = parts.first().expect("a plan has parts").start;
         let offset = first - chunks.chunk_at(first).0;

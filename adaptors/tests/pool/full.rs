@@ -6,7 +6,7 @@ use cumem::error::unreported;
 use cumem::kernel::HostKernel;
 use cumem::sim::{FaultCall, Profile};
 use cumem::{AllocError, Block, CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
-use cumem_adaptors::{AnyStack, LimiterState, PoolState, ResourceExt, StackSpec};
+use cumem_adaptors::{AnyStack, LimiterState, Pool, PoolOptions, PoolState, ResourceExt, StackSpec};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -125,7 +125,7 @@ fn the_upstream_is_called_again_for_each_refused_request() {
 
 /// The rest of a new chunk serves the next requests, although they are like the one that was refused.
 #[test]
-fn a_chunk_that_comes_after_a_refusal_is_used() {
+fn a_chunk_allocated_after_a_refusal_is_used() {
     let scene = Scene::new(1 << 30, "device | limit(16MiB) | pool(step=8MiB)");
     let mut held = scene.fill(MIB);
     scene.allocate(2 * MIB).unwrap_err();
@@ -178,10 +178,24 @@ fn an_error_that_is_not_reported_has_no_figures_that_take_time() {
 fn a_spill_reports_only_the_second_refusal() {
     let (device, stream) = sim_with(Profile::default());
     let sources = [(); 2].map(|()| Source::new(CudaResource::new(&device)));
-    let reported = |source: &Source<CudaResource>| source.ledger.lock().unwrap().reported;
+    let reported = |source: &Source<CudaResource>| source.ledger.lock().unwrap().reported.clone();
     sources[0].ledger.lock().unwrap().largest = Some(MIB);
     let spill = (&sources[0]).spill_to(&sources[1]).unwrap();
     let block = spill.allocate(&stream, layout::bytes(2 * MIB).unwrap()).unwrap();
-    assert_eq!(sources.each_ref().map(reported), [false, true]);
+    assert_eq!(sources.each_ref().map(reported), [[false], [true]]);
     free(&spill, &stream, block).unwrap();
+}
+
+/// A pool requests a smaller chunk if its upstream refuses a larger one. Only the refusal of the last one is reported.
+#[test]
+fn a_pool_reports_only_the_refusal_of_its_smallest_chunk() {
+    let (device, stream) = sim_with(Profile::default());
+    for (options, requests) in [(PoolOptions::new().step(32 * MIB), 4), (PoolOptions::new(), 1)] {
+        let pool = Pool::new(Source::new(CudaResource::new(&device)), options).unwrap();
+        pool.upstream().ledger.lock().unwrap().largest = Some(3 * MIB);
+        pool.allocate(&stream, layout::bytes(4 * MIB).unwrap()).unwrap_err();
+        let ledger = pool.upstream().ledger.lock().unwrap();
+        let reported: Vec<_> = ledger.requests.iter().map(|&bytes| bytes == 4 * MIB).collect();
+        assert_eq!((&ledger.reported, reported.len()), (&reported, requests), "{:?}", ledger.requests);
+    }
 }

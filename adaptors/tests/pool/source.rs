@@ -37,8 +37,8 @@ pub(crate) struct Ledger {
     pub(crate) peak: usize,
     /// The sizes of all requests so far, including refused ones.
     pub(crate) requests: Vec<usize>,
-    /// Whether the refusal of the last request would be reported.
-    pub(crate) reported: bool,
+    /// For each of these requests, whether its refusal would be reported.
+    pub(crate) reported: Vec<bool>,
     /// The upstream refuses requests that are larger than this, as out of memory.
     pub(crate) largest: Option<usize>,
     /// The upstream refuses one request with this error, after this many others.
@@ -88,7 +88,7 @@ unsafe impl<U: Upstream> MemoryResource for Source<U> {
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let mut ledger = self.ledger.lock().unwrap();
         ledger.requests.push(layout.size());
-        ledger.reported = cumem::error::is_reported();
+        ledger.reported.push(cumem::error::is_reported());
         match ledger.fail_after.take() {
             Some((0, error)) => return Err(error),
             Some((n, error)) => ledger.fail_after = Some((n - 1, error)),
@@ -98,7 +98,7 @@ unsafe impl<U: Upstream> MemoryResource for Source<U> {
             && layout.size() > largest
         {
             let (requested, allocated) = (layout.size(), ledger.bytes());
-            return Err(AllocError::LimitExceeded { requested, allocated, limit: largest });
+            return Err(AllocError::LimitExceeded { layer: "source".into(), requested, allocated, limit: largest });
         }
         let block = self.inner.allocate(stream, layout)?;
         ledger.out.insert(block.addr(), block.size());
