@@ -101,6 +101,7 @@ impl MachineState {
                 stream.engaged = false;
                 if stream.closing {
                     self.streams.remove(key);
+                    self.race_stream_ended(key);
                 }
                 return;
             };
