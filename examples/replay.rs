@@ -9,7 +9,8 @@ mod common;
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem::{Device, DeviceError, LayerExt};
-use cumem_adaptors::{AnyStack, PoolState, StackSpec, StatisticsState};
+use cumem_adaptors::statistics::leaf_statistics;
+use cumem_adaptors::{AnyStack, PoolState, StackSpec};
 use cumem_replay::{Figures, Replay, Trace};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -129,8 +130,7 @@ fn progress_bar(format: Format) -> ProgressBar {
 
 /// Returns the peak of the leaf's allocations. The innermost statistics stand directly over the leaf.
 fn peak_reserved_bytes(stack: &AnyStack) -> u64 {
-    let counters = stack.find_all::<StatisticsState>();
-    counters.last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0).unsigned_abs())
+    leaf_statistics(stack).iter().map(|leaf| leaf.counts().peak_bytes.max(0).unsigned_abs()).sum()
 }
 
 /// Returns how much of the leaf's memory was ever in a block, in the 2 MiB steps of the pool over the leaf. Returns
