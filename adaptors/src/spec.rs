@@ -167,8 +167,8 @@ impl StackSpec {
     }
 
     /// Returns the same stack with `statistics` directly over each leaf, also over the leaf of a stack that it spills to.
-    /// They count what the leaves allocate ("reserved"). [`leaf_statistics`](crate::statistics::leaf_statistics) finds
-    /// them.
+    /// These statistics count the allocations of the leaves ("reserved"). [`leaf_statistics`](crate::statistics::leaf_statistics) finds
+    /// these statistics.
     ///
     /// # Examples
     ///
