@@ -6,7 +6,8 @@ mod common;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use cumem::LayerExt;
-use cumem_adaptors::{AnyStack, PoolState, StatisticsState};
+use cumem_adaptors::statistics::leaf_statistics;
+use cumem_adaptors::{AnyStack, PoolState};
 use cumem_replay::{Pass, Player, Trace};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ fn pass(player: &mut Player<'_, AnyStack>) -> Pass {
 
 fn print_memory(what: &str, stack: &AnyStack, trace: &Trace) {
     let requested = trace.peak_requested_bytes();
-    let reserved = stack.find_all::<StatisticsState>().last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0));
+    let reserved: i64 = leaf_statistics(stack).iter().map(|leaf| leaf.counts().peak_bytes.max(0)).sum();
     let times = |bytes: f64| bytes / requested as f64;
     println!("{what} memory: {reserved} reserved / {requested} requested = {:.3}", times(reserved as f64));
     // Managed memory takes no physical memory until it is used.

@@ -9,7 +9,8 @@ mod common;
 use clap::{Parser, ValueEnum};
 use cumem::sim::Profile;
 use cumem::{Device, DeviceError, LayerExt};
-use cumem_adaptors::{AnyStack, PoolState, StackSpec, StatisticsState};
+use cumem_adaptors::statistics::leaf_statistics;
+use cumem_adaptors::{AnyStack, PoolState, StackSpec};
 use cumem_replay::{Figures, Replay, Trace};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let spec = StackSpec::parse(&args.stack)?;
     let trace = Trace::read(&args.trace)?;
+    trace.gaps().into_iter().for_each(|gaps| eprintln!("warning: {gaps}"));
     let device = open(args.device)?;
     // Statistics directly over the leaf count what the leaf has allocated. Only calls that reach the leaf pay for them.
     let stack = spec.clone().with_leaf_statistics().build(&device)?;
@@ -128,8 +130,7 @@ fn progress_bar(format: Format) -> ProgressBar {
 
 /// Returns the peak of the leaf's allocations. The innermost statistics stand directly over the leaf.
 fn peak_reserved_bytes(stack: &AnyStack) -> u64 {
-    let counters = stack.find_all::<StatisticsState>();
-    counters.last().map_or(0, |leaf| leaf.counts().peak_bytes.max(0).unsigned_abs())
+    leaf_statistics(stack).iter().map(|leaf| leaf.counts().peak_bytes.max(0).unsigned_abs()).sum()
 }
 
 /// Returns how much of the leaf's memory was ever in a block, in the 2 MiB steps of the pool over the leaf. Returns

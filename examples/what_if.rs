@@ -58,6 +58,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<String, Box<dyn Error>> {
     let settings = settings(args)?;
     let trace = Trace::read(&args.trace)?;
+    trace.gaps().into_iter().for_each(|gaps| eprintln!("warning: {gaps}"));
     let runs = settings.iter().map(|setting| replay(&trace, setting)).collect::<Result<_, _>>()?;
     // Only the file name, so that the report does not depend on the folder of the trace.
     let name = args.trace.file_name().map(Path::new).unwrap_or(&args.trace).display().to_string();

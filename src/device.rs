@@ -32,6 +32,7 @@ pub(crate) mod spare;
 pub(crate) mod stream;
 pub(crate) mod stream_ids;
 
+pub use cumem_driver::deferral;
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub use handle::Device;
 pub use kept_stream::KeptStream;

@@ -149,6 +149,12 @@ impl<U> Pressure<U> {
 }
 
 impl<U: Layer> Pressure<U> {
+    /// Trims unless this thread is within a trim. A closure of [`trimming`](Self::trimming) that allocates would
+    /// otherwise call itself.
+    fn trim_alone(&self) -> usize {
+        self.state.begin_trim(false).map_or(0, |_trimming| self.trim())
+    }
+
     fn trim(&self) -> usize {
         let trimmed = match &self.trim {
             Some(trim) => trim(&self.upstream),
@@ -186,7 +192,7 @@ unsafe impl<U: Upstream> MemoryResource for Pressure<U> {
         }
         self.state.admit(bytes)?;
         match self.upstream.allocate(stream, layout) {
-            Err(error) if error.is_out_of_memory() && self.trim() > 0 => {
+            Err(error) if error.is_out_of_memory() && self.trim_alone() > 0 => {
                 self.state.measure(|| 0)?;
                 self.upstream.allocate(stream, layout)
             }

@@ -162,29 +162,33 @@ impl StackSpec {
             adaptors.push(Word { span: beneath, value: Adaptor::Statistics });
         }
         self.layers.adaptors = adaptors;
+        self.layers.spilled_to().for_each(Layers::count_leaf);
         self
     }
 
-    /// Returns the same stack with `statistics` directly over the leaf. These statistics count the allocations of the
-    /// leaf ("reserved"), and are the last element of [`find_all::<StatisticsState>()`](cumem::LayerExt::find_all).
+    /// Returns the same stack with `statistics` directly over each leaf, also over the leaf of a stack that it spills to.
+    /// These statistics count the allocations of the leaves ("reserved"). [`leaf_statistics`](crate::statistics::leaf_statistics) finds
+    /// these statistics.
     ///
     /// # Examples
     ///
     /// ```
     /// use cumem::sim::Profile;
-    /// use cumem::{Device, LayerExt};
-    /// use cumem_adaptors::{StackSpec, StatisticsState};
+    /// use cumem::Device;
+    /// use cumem_adaptors::StackSpec;
+    /// use cumem_adaptors::statistics::leaf_statistics;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let device = Device::simulated(Profile::default())?;
-    /// let stack = StackSpec::parse("device | pool(initial=1MiB)")?.with_leaf_statistics().build(&device)?;
-    /// assert_eq!(stack.find_all::<StatisticsState>().last().unwrap().counts().current_bytes, 1 << 20);
+    /// let text = "device | pool(initial=1MiB) | spill(managed)";
+    /// let stack = StackSpec::parse(text)?.with_leaf_statistics().build(&device)?;
+    /// let reserved: Vec<_> = leaf_statistics(&stack).iter().map(|leaf| leaf.counts().current_bytes).collect();
+    /// assert_eq!(reserved, [1 << 20, 0]);
     /// # Ok(())
     /// # }
     /// ```
     pub fn with_leaf_statistics(mut self) -> Self {
-        let span = self.layers.leaf.span.clone();
-        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Statistics });
+        self.layers.count_leaf();
         self
     }
 }

@@ -9,8 +9,47 @@ pub use counts::Counts;
 pub use scope::Scope;
 
 use cumem::error::DeallocReason;
-use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream};
+use cumem::layer::Beneath;
+use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
+
+/// Returns the statistics that stand directly over a leaf of `stack`, for each leaf that has them: first those of the
+/// first upstream of a spill, then those of the second. Their sum is what the stack has allocated from the driver.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{CudaResource, Device, ManagedResource};
+/// use cumem_adaptors::statistics::leaf_statistics;
+/// use cumem_adaptors::{PoolOptions, ResourceExt};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let first = CudaResource::new(&device).statistics().pool(PoolOptions::new().initial(1 << 20))?;
+/// let stack = first.spill_to(ManagedResource::new(&device)?.statistics())?.statistics();
+/// let reserved: Vec<_> = leaf_statistics(&stack).iter().map(|leaf| leaf.counts().current_bytes).collect();
+/// assert_eq!(reserved, [1 << 20, 0]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn leaf_statistics(stack: &dyn Layer) -> Vec<&StatisticsState> {
+    let mut found = Vec::new();
+    let mut layers = vec![stack];
+    while let Some(layer) = layers.pop() {
+        match layer.beneath() {
+            Beneath::Layer(beneath) => {
+                if let Beneath::Device(_) = beneath.beneath() {
+                    found.extend(layer.state().downcast_ref::<StatisticsState>());
+                }
+                layers.push(beneath);
+            }
+            Beneath::Two(first, second) => layers.extend([second, first]),
+            Beneath::Device(_) => {}
+        }
+    }
+    found
+}
 
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
 /// under a pool, the chunks that the pool allocates.

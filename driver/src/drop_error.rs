@@ -5,6 +5,7 @@
 //! (`CUDA_ERROR_DEINITIALIZED`, `CUDA_ERROR_CONTEXT_IS_DESTROYED`). The driver has then freed all memory, so these two
 //! codes are not recorded.
 
+use crate::deferral::after_locks;
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::location::DeviceId;
@@ -75,15 +76,20 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
     if error.is_driver_shut_down() {
         return;
     }
-    // A subscriber is a user's code and may panic.
-    let event = catch_unwind(AssertUnwindSafe(|| tracing::error!(%error, "{what} could not be released")));
-    event.unwrap_or_else(mem::forget);
+    let message = format!("{what} could not be released: {error}");
     count_error(error.device());
     let mut errors = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
     if errors.len() == KEPT {
         errors.pop_front();
     }
-    errors.push_back(format!("{what} could not be released: {error}"));
+    errors.push_back(message);
+    drop(errors);
+    let (what, error) = (what.to_owned(), error.to_string());
+    after_locks(move || {
+        // A subscriber is a user's code and may panic.
+        let event = catch_unwind(AssertUnwindSafe(|| tracing::error!(%error, "{what} could not be released")));
+        event.unwrap_or_else(mem::forget);
+    });
 }
 
 /// Calls `release` for a `drop`, which must not panic. If `release` panics, for example in a memory resource of a user,

@@ -20,6 +20,7 @@
 //! | `extension` | a value that the library above stores with a driver |
 //! | `owned` | one owner type for each driver object: stream, event, module, memory, pool |
 //! | `drop_error` | errors that a `drop` could not return |
+//! | `deferral` | keeps user code from running while a thread holds a lock of the library |
 //! | `call_site` | the line of the program that a call comes from |
 //! | `cuda` | the implementation for the NVIDIA driver |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -28,6 +29,7 @@ mod advice;
 pub mod call_site;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod deferral;
 mod driver;
 pub mod drop_error;
 mod error;

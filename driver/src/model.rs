@@ -1,5 +1,6 @@
 //! [`Model`]: the calls that only a simulated machine has, and the movements of memory that it reports.
 
+use crate::error::DriverError;
 use crate::location::Location;
 use crate::raw::RawStream;
 use std::fmt::Debug;
@@ -17,6 +18,13 @@ pub trait Model: Debug + Send + Sync {
     /// Returns the addresses at which the bytes of a range were first mapped. For a range of aliases, these are the
     /// addresses of the original mappings, part by part. For any other range, the result is the range itself.
     fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>>;
+    /// Runs the work that is due by the host's clock, closures of kernels included.
+    fn run_due(&self);
+    /// Returns an error if closures of kernels have to run and the thread refuses to wait for them
+    /// ([`deferral`](crate::deferral)).
+    fn pending_kernels(&self, d: u32) -> Result<(), DriverError>;
+    /// Waits for all work of the machine, on behalf of device `d`. Errors of the work stay for the next synchronization.
+    fn run_all(&self, d: u32) -> Result<(), DriverError>;
     /// Reports movements of memory to `watcher` from now on, until it is dropped.
     fn watch(&self, watcher: Weak<dyn Watcher>);
     /// Records for the race detector that a block was allocated or freed on a stream of device `d`.
@@ -49,8 +57,9 @@ pub enum MigrationCause {
 
 /// A listener that is notified of every movement of memory on a simulated machine.
 pub trait Watcher: Debug + Send + Sync {
-    /// Receives the movements of one operation, in order. The machine is locked during the call, so the
-    /// implementation must not call the machine.
+    /// Receives the movements of one operation, in order. The machine is not locked during the call, so the
+    /// implementation may call the machine. Movements of operations that another thread runs may arrive from that thread
+    /// a moment later.
     fn notify(&self, movements: &[Movement]);
 }
 

@@ -59,7 +59,7 @@ fn compare(rows: &[Row]) {
             break;
         }
     }
-    match Trace::parse(text.as_bytes(), "rows") {
+    match Trace::parse_strict(text.as_bytes(), "rows") {
         Ok(trace) => {
             assert!(!contradictory, "{text}");
             assert_eq!((trace.operations(), trace.never_freed()), (rows.len(), live.len()), "{text}");

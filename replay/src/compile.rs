@@ -2,8 +2,8 @@
 
 use crate::error::Malformed;
 use crate::format::{Action, Row};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 /// One call to make.
@@ -70,14 +70,28 @@ pub(crate) struct Compiler {
     live_bytes: u64,
     pub(crate) peak_bytes: u64,
     pub(crate) failures: u64,
+    /// Pointers that any row has allocated.
+    known: HashSet<u64>,
+    /// Frees of blocks that were allocated before the log began.
+    pub(crate) frees_of_earlier: u64,
+    /// Such a free is malformed.
+    strict: bool,
 }
 
 impl Compiler {
+    pub(crate) fn new(strict: bool) -> Self {
+        Self { strict, ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, line: u64, row: Row) -> Result<(), Malformed> {
         let thread = self.threads.of(row.thread).ok_or(Malformed::TooMany { what: "threads" })?;
         let size = match row.action {
             Action::Allocate => self.allocate(line, row)?,
             Action::Free if row.pointer == 0 && row.size == 0 && !self.empty.contains_key(&0) => return Ok(()),
+            Action::Free if !self.strict && !self.known.contains(&row.pointer) => {
+                self.frees_of_earlier += 1;
+                return Ok(());
+            }
             Action::Free => self.free(row)?,
             Action::Failure => {
                 self.failures += 1;
@@ -102,6 +116,7 @@ impl Compiler {
                 std::mem::replace(&mut self.slots, next)
             }
         };
+        self.known.insert(row.pointer);
         let live = Live { size, slot, stream, line };
         if size == 0 {
             self.empty.entry(row.pointer).or_default().push(live);

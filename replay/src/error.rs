@@ -10,7 +10,7 @@ use std::io;
 /// use cumem_replay::{Malformed, Trace, TraceError};
 ///
 /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,free,0x100,1024,0\n";
-/// let error = Trace::parse(log.as_bytes(), "log.csv").unwrap_err();
+/// let error = Trace::parse_strict(log.as_bytes(), "log.csv").unwrap_err();
 /// assert_eq!(error.to_string(), "log.csv is malformed in line 2");
 /// assert!(matches!(error, TraceError::Malformed { problem: Malformed::NotAllocated { pointer: 0x100 }, .. }));
 /// ```
@@ -79,6 +79,12 @@ pub enum Malformed {
     /// The bytes are not text.
     #[error("expected text, found bytes that are no UTF-8")]
     NotText,
+    /// The line is longer than any row. The rest of the trace was not read.
+    #[error("expected the end of the line within {most} bytes")]
+    LongLine {
+        /// Bytes that a line may have.
+        most: usize,
+    },
     /// The header lacks a column.
     #[error("expected a header with the columns Thread, Action, Pointer, Size and Stream, found no {column}")]
     MissingColumn {

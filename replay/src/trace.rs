@@ -8,6 +8,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+/// Bytes that a line may have. A row has about 70.
+const LINE_MAX: usize = 64 << 10;
+/// The first bytes of a text file that some programs write (U+FEFF in UTF-8).
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// The first bytes of an `.xz` file.
 const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
@@ -15,6 +19,11 @@ const XZ_MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 ///
 /// Failed allocations in the log are counted but not replayed. Frees of the null pointer are not replayed.
 /// Zero-size allocations are replayed, also if they share a pointer.
+///
+/// A log may begin while the program runs, and may end in the middle of its last row, because the program crashed. Frees
+/// of blocks that the log never allocates, and a last row without its end, are counted and left out
+/// ([`frees_of_earlier`](Self::frees_of_earlier), [`cut_off_line`](Self::cut_off_line)).
+/// [`read_strict`](Self::read_strict) refuses such a log.
 ///
 /// ```
 /// use cumem_replay::Trace;
@@ -36,6 +45,8 @@ pub struct Trace {
     threads: Vec<u64>,
     peak_requested_bytes: u64,
     failures: u64,
+    frees_of_earlier: u64,
+    cut_off_line: Option<u64>,
 }
 
 impl Trace {
@@ -48,10 +59,23 @@ impl Trace {
     /// - Returns [`TraceError::Malformed`] with the number of the line that is wrong, and what was expected there.
     /// - Returns [`TraceError::Empty`] if the log holds no allocation.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TraceError> {
-        let path = path.as_ref();
+        Self::open(path.as_ref(), false)
+    }
+
+    /// Reads a log as [`read`](Self::read) does, and refuses one that begins late or is cut off.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`read`](Self::read). A free of a block that no line before allocates, and a last row
+    /// without its end, are [`TraceError::Malformed`].
+    pub fn read_strict(path: impl AsRef<Path>) -> Result<Self, TraceError> {
+        Self::open(path.as_ref(), true)
+    }
+
+    fn open(path: &Path, strict: bool) -> Result<Self, TraceError> {
         let name = path.display().to_string();
         match File::open(path) {
-            Ok(file) => Self::parse(file, name),
+            Ok(file) => Self::unpack(file, name, strict),
             Err(source) => Err(TraceError::Open { name, source }),
         }
     }
@@ -61,8 +85,34 @@ impl Trace {
     /// # Errors
     ///
     /// Returns the errors of [`read`](Self::read), except [`TraceError::Open`].
-    pub fn parse(mut reader: impl Read, name: impl Into<String>) -> Result<Self, TraceError> {
-        let name = name.into();
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_replay::Trace;
+    ///
+    /// // The first free is of a block that was allocated before the log began. The last row is cut off.
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n\
+    ///            1,0,free,0x900,64,0\n1,1,allocate,0x100,1024,0\n1,2,fre";
+    /// let trace = Trace::parse(log.as_bytes(), "log.csv")?;
+    /// assert_eq!((trace.operations(), trace.frees_of_earlier(), trace.cut_off_line()), (1, 1, Some(4)));
+    /// assert!(Trace::parse_strict(log.as_bytes(), "log.csv").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parse(reader: impl Read, name: impl Into<String>) -> Result<Self, TraceError> {
+        Self::unpack(reader, name.into(), false)
+    }
+
+    /// Reads a log from any reader, as strictly as [`read_strict`](Self::read_strict).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`read_strict`](Self::read_strict), except [`TraceError::Open`].
+    pub fn parse_strict(reader: impl Read, name: impl Into<String>) -> Result<Self, TraceError> {
+        Self::unpack(reader, name.into(), true)
+    }
+
+    fn unpack(mut reader: impl Read, name: String, strict: bool) -> Result<Self, TraceError> {
         let mut head = Vec::new();
         if let Err(source) = reader.by_ref().take(XZ_MAGIC.len() as u64).read_to_end(&mut head) {
             return Err(TraceError::Read { name, line: 0, source });
@@ -70,25 +120,32 @@ impl Trace {
         let packed = head == XZ_MAGIC;
         let whole = io::Cursor::new(head).chain(reader);
         if packed {
-            Self::parse_plain(BufReader::new(XzReader::new(BufReader::new(whole), true)), name)
+            Self::parse_plain(BufReader::new(XzReader::new(BufReader::new(whole), true)), name, strict)
         } else {
-            Self::parse_plain(BufReader::new(whole), name)
+            Self::parse_plain(BufReader::new(whole), name, strict)
         }
     }
 
-    fn parse_plain(mut reader: impl BufRead, name: String) -> Result<Self, TraceError> {
+    fn parse_plain(mut reader: impl BufRead, name: String, strict: bool) -> Result<Self, TraceError> {
         let mut header = None;
-        let mut compiler = Compiler::default();
+        let mut compiler = Compiler::new(strict);
         let mut bytes = Vec::new();
-        let mut line = 0;
+        let (mut line, mut cut_off_line) = (0, None);
         loop {
             bytes.clear();
-            match reader.read_until(b'\n', &mut bytes) {
+            match reader.by_ref().take(LINE_MAX as u64 + 1).read_until(b'\n', &mut bytes) {
                 Ok(0) => break,
                 Ok(_) => line += 1,
                 Err(source) => return Err(TraceError::Read { name, line, source }),
             }
-            if let Err(problem) = parse_line(&bytes, line, &mut header, &mut compiler) {
+            let text = if line == 1 { bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes) } else { &bytes };
+            // Only the last line has no end. The program that wrote the log may not have written all of it.
+            let may_be_cut = !strict && header.is_some() && !text.ends_with(b"\n") && text.len() <= LINE_MAX;
+            if let Err(problem) = parse_line(text, line, &mut header, &mut compiler) {
+                if may_be_cut {
+                    cut_off_line = Some(line);
+                    break;
+                }
                 return Err(TraceError::Malformed { name, line, problem });
             }
         }
@@ -106,6 +163,8 @@ impl Trace {
             threads: compiler.threads.things,
             peak_requested_bytes: compiler.peak_bytes,
             failures: compiler.failures,
+            frees_of_earlier: compiler.frees_of_earlier,
+            cut_off_line,
         })
     }
 
@@ -199,6 +258,30 @@ impl Trace {
         self.failures
     }
 
+    /// Returns the number of frees of blocks that no row of the log allocates, because they were allocated before the
+    /// log began. They are not replayed.
+    pub fn frees_of_earlier(&self) -> u64 {
+        self.frees_of_earlier
+    }
+
+    /// Returns the line of the last row, if the row is malformed and has no end of line: the log was cut off there. The
+    /// row is not replayed.
+    pub fn cut_off_line(&self) -> Option<u64> {
+        self.cut_off_line
+    }
+
+    /// Returns a sentence about what is missing from the log, or `None` if nothing is.
+    pub fn gaps(&self) -> Option<String> {
+        let (name, earlier) = (&self.name, self.frees_of_earlier);
+        let late =
+            (earlier > 0).then(|| format!("{name} begins late: {earlier} frees are of blocks that it never allocates"));
+        let cut = self.cut_off_line.map(|line| format!("{name} is cut off in line {line}"));
+        match (late, cut) {
+            (Some(late), Some(cut)) => Some(format!("{late}; {cut}")),
+            (late, cut) => late.or(cut),
+        }
+    }
+
     /// Returns the number of blocks that the log never frees. Each pass frees them after its last operation, outside of
     /// the measured time.
     ///
@@ -262,6 +345,9 @@ impl Trace {
 }
 
 fn parse_line(bytes: &[u8], line: u64, header: &mut Option<Header>, compiler: &mut Compiler) -> Result<(), Malformed> {
+    if bytes.len() > LINE_MAX {
+        return Err(Malformed::LongLine { most: LINE_MAX });
+    }
     let text = str::from_utf8(bytes).map_err(|_| Malformed::NotText)?.trim();
     match header {
         _ if text.is_empty() => {}

@@ -46,6 +46,12 @@ impl Agenda {
         self.heap.push(Reverse((at, self.inserted, AgendaEntry { end, stream: stream.handle() })));
     }
 
+    /// Returns the stream whose first operation ends next, or `None` if another step comes first.
+    pub(super) fn next_end(&self) -> Option<Key> {
+        let Reverse((_, _, AgendaEntry { end, stream })) = self.heap.peek()?;
+        end.then(|| Key::from_handle(*stream)).flatten()
+    }
+
     /// Removes the first entry if it is due by `limit`. Returns its time, whether an operation ends then, and the
     /// stream.
     pub(super) fn pop(&mut self, limit: u64) -> Option<(u64, bool, Option<Key>)> {

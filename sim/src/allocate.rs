@@ -6,7 +6,7 @@ use super::machine::Machine;
 use super::memory::AllocationKind;
 use super::profile::Profile;
 use super::races::{AccessKind, used_range};
-use super::state::{MachineState, Until};
+use super::state::{LateFree, MachineState, Until};
 use super::uvm::{BLOCK, ManagedMode, PAGE, Processor};
 use cumem_driver::{CudaErrorCode, DriverError};
 use std::ptr::NonNull;
@@ -111,7 +111,16 @@ impl Machine {
             }
             AllocationKind::Pinned | AllocationKind::Mapped(_) | AllocationKind::Alias(_) => return Err(bad),
         };
-        let mut state = self.run(state, d, until)?;
+        let mut state = state;
+        if state.within_kernel() && !state.reached(until) {
+            // The closure of a kernel cannot wait. Its own kernel may be the work to wait for.
+            if state.frees.iter().any(|free| free.addr == addr) {
+                return Err(bad);
+            }
+            state.frees.push(LateFree { addr, serial: memory.serial, until });
+            return Ok(());
+        }
+        state = self.run(state, d, until)?;
         state.now += ns(cost);
         if let AllocationKind::Segment(pool) = memory.kind {
             if state.pools.get(pool).and_then(|pool| pool.live(addr)).is_none() {
@@ -151,6 +160,24 @@ impl Machine {
 }
 
 impl MachineState {
+    /// Frees what closures of kernels freed, as soon as the work that may use the memory is done.
+    pub(super) fn free_late(&mut self) {
+        let (due, later) = std::mem::take(&mut self.frees).into_iter().partition(|free| self.reached(free.until));
+        self.frees = later;
+        let due: Vec<LateFree> = due;
+        for LateFree { addr, serial, .. } in due {
+            match self.memory.find(addr, 0).map(|memory| memory.kind) {
+                Ok(AllocationKind::Segment(pool)) => self.give_to_pool(pool, addr, None),
+                _ if self.memory.at(addr).is_some_and(|found| found.serial == serial) => {
+                    // SAFETY: the work that may use the memory is done. The caller of the free ensured that nothing else
+                    // uses it.
+                    unsafe { self.release("cuMemFree", addr) };
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Ends an allocation, and returns the memory that it took to the device or the host.
     ///
     /// # Safety

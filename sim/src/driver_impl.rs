@@ -113,6 +113,7 @@ impl Driver for Simulator {
         found.closing = true;
         if found.is_idle() {
             state.streams.remove(key);
+            state.race_stream_ended(key);
         }
         Ok(())
     }

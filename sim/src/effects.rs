@@ -186,7 +186,7 @@ impl MachineState {
                     _ => None,
                 };
                 if let Some((to_device, addr)) = copied {
-                    self.watchers.notify(&[Movement::Copied { to_device, addr, bytes }]);
+                    self.watchers.notify(vec![Movement::Copied { to_device, addr, bytes }]);
                 }
                 Completion::Done
             }

@@ -31,6 +31,7 @@
 //! | `races` | detection of uses of memory that are not ordered |
 //! | `statistics`, `live`, `journal`, `snapshots` | counters, live allocations, a log, the locations of memory over time |
 //! | `watchers` | listeners that are notified of each movement of memory |
+//! | `outbox` | calls of user code that wait until the machine is unlocked |
 //! | `recording` | the entries that each operation adds to these files' records |
 
 mod access_pattern;
@@ -57,6 +58,7 @@ mod mapping;
 mod memory;
 mod model;
 mod operation;
+mod outbox;
 mod pools;
 mod profile;
 mod profiles;

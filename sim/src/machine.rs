@@ -4,10 +4,13 @@ use super::agenda::StepResult;
 use super::bytes;
 use super::cost::ns;
 use super::injection::FaultCall;
+use super::outbox::{Delivery, Outbox};
 use super::profile::Profile;
 use super::state::{MachineState, Until};
-use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension};
+use cumem_driver::deferral::{self, after_locks};
+use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension, HostKernel};
 use smallvec::SmallVec;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,17 +24,39 @@ pub(super) struct Machine {
     state: Mutex<MachineState>,
     /// Notified when a kernel has ended, which other threads may wait for.
     progress: Condvar,
+    outbox: Arc<Outbox>,
     pub(super) extension: Extension,
 }
 
-pub(super) type StateGuard<'m> = MutexGuard<'m, MachineState>;
+/// The locked state. User code that the calls under the lock have to notify runs when the guard is dropped.
+#[derive(Debug)]
+pub(super) struct StateGuard<'m> {
+    // In this order: the delivery comes after the release of the lock.
+    state: MutexGuard<'m, MachineState>,
+    delivery: Delivery<'m>,
+}
+
+impl Deref for StateGuard<'_> {
+    type Target = MachineState;
+
+    fn deref(&self) -> &MachineState {
+        &self.state
+    }
+}
+
+impl DerefMut for StateGuard<'_> {
+    fn deref_mut(&mut self) -> &mut MachineState {
+        &mut self.state
+    }
+}
 
 impl Machine {
     pub(super) fn new(profiles: Arc<[Profile]>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let state = Mutex::new(MachineState::new(id, Arc::clone(&profiles)));
-        Self { id, profiles, state, progress: Condvar::new(), extension: Extension::new() }
+        let outbox = Arc::default();
+        let state = Mutex::new(MachineState::new(id, Arc::clone(&profiles), &outbox));
+        Self { id, profiles, state, progress: Condvar::new(), outbox, extension: Extension::new() }
     }
 
     pub(super) fn device_id(&self, d: u32) -> DeviceId {
@@ -40,7 +65,8 @@ impl Machine {
 
     /// Locks the state without making a driver call.
     pub(super) fn lock(&self) -> StateGuard<'_> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        StateGuard { state, delivery: Delivery(&self.outbox) }
     }
 
     /// Does the first steps of every driver call. It advances the clock by the cost of the call, returns an injected
@@ -70,7 +96,9 @@ impl Machine {
     }
 
     /// Executes the work of the devices in the order of virtual time until `until` holds. The host's clock follows if
-    /// the host waits. The Rust code of kernels runs without the lock, on one thread at a time.
+    /// the host waits. The Rust code of kernels runs without the lock, on one thread at a time. While the thread holds a
+    /// lock of the library, it starts no such code unless it waits, and returns `NOT_READY` from a wait for such code if
+    /// its [deferral](cumem_driver::deferral) says so.
     pub(super) fn run<'m>(
         &'m self,
         mut state: StateGuard<'m>,
@@ -79,12 +107,15 @@ impl Machine {
     ) -> Result<StateGuard<'m>, DriverError> {
         let waiting = !matches!(until, Until::Due);
         loop {
+            if !state.frees.is_empty() && !state.within_kernel() {
+                state.free_late();
+            }
             if waiting && state.reached(until) {
                 state.now = state.now.max(state.time);
                 match until {
                     Until::Device(d) => state.race_host_waited_for_device(Some(d)),
                     Until::All => state.race_host_waited_for_device(None),
-                    Until::Point(_) | Until::Due => {}
+                    Until::Point(_) | Until::Due | Until::Quiet => {}
                 }
                 return Ok(state);
             }
@@ -95,8 +126,21 @@ impl Machine {
                 if executor == thread::current().id() {
                     return Err(state.code(d, "waiting within a kernel", CudaErrorCode::NOT_PERMITTED));
                 }
-                state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+                if deferral::refuses_wait() {
+                    return Err(state.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY));
+                }
+                let StateGuard { state: locked, delivery } = state;
+                state =
+                    StateGuard { state: self.progress.wait(locked).unwrap_or_else(PoisonError::into_inner), delivery };
                 continue;
+            }
+            if deferral::is_active() && state.next_is_kernel() {
+                if !waiting {
+                    return Ok(state);
+                }
+                if deferral::refuses_wait() {
+                    return Err(state.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY));
+                }
             }
             let limit = if waiting { u64::MAX } else { state.now };
             match state.step(limit) {
@@ -108,9 +152,7 @@ impl Machine {
                 StepResult::NothingDue => return Ok(state),
                 StepResult::Discard(kernel) => {
                     drop(state);
-                    // Values captured by the kernel may panic when they are dropped. The thread that waits here must
-                    // not unwind for that.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(kernel)));
+                    after_locks(move || discard(kernel));
                     state = self.lock();
                 }
                 StepResult::Kernel { stream, kernel } => {
@@ -122,7 +164,7 @@ impl Machine {
                     // SAFETY: at the launch and again just now, the ranges of the kernel were found to be allocated. At
                     // the launch, no written range overlapped another. The launcher ensures that nothing else uses
                     // them.
-                    let result = unsafe { bytes::run(*kernel) };
+                    let result = deferral::run_kernel(|| unsafe { bytes::run(*kernel) });
                     state = self.lock();
                     for (addr, bytes) in written {
                         // SAFETY: the launcher ensures that nothing else uses the kernel's ranges. The call touches
@@ -137,6 +179,12 @@ impl Machine {
         }
     }
 
+    /// Executes the work that is due by the host's clock.
+    pub(super) fn run_due(&self) {
+        // Without a wait, nothing is refused.
+        let _ = self.run(self.lock(), 0, Until::Due);
+    }
+
     /// [Runs](Self::run) until `until` holds. Then returns the first error of device `d` since the last such call.
     pub(super) fn wait<'m>(
         &'m self,
@@ -149,4 +197,10 @@ impl Machine {
         state.report(d)?;
         Ok(state)
     }
+}
+
+/// Drops a kernel that will not run. The values that its closure captured may panic when they are dropped, and the
+/// thread must not unwind for that.
+fn discard(kernel: Box<HostKernel>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(kernel)));
 }

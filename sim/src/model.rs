@@ -2,7 +2,10 @@
 
 use crate::races::{AccessKind, used_range};
 use crate::simulator::Simulator;
-use cumem_driver::{BlockEvent, Model, RawStream, Residency, Watcher};
+use crate::state::Until;
+use crate::streams::StreamState;
+
+use cumem_driver::{BlockEvent, CudaErrorCode, DriverError, Model, RawStream, Residency, Watcher, deferral};
 use std::ops::Range;
 use std::sync::Weak;
 use std::time::Duration;
@@ -18,6 +21,25 @@ impl Model for Simulator {
 
     fn first_addresses(&self, addr: u64, bytes: usize) -> Vec<Range<u64>> {
         self.first_addresses(addr, bytes)
+    }
+
+    fn run_due(&self) {
+        self.machine().run_due();
+    }
+
+    fn pending_kernels(&self, d: u32) -> Result<(), DriverError> {
+        let state = self.machine().lock();
+        let kernels = |stream: &StreamState| stream.queue.iter().any(|operation| operation.action.is_kernel());
+        let running = state.executor.is_some();
+        match (running || state.streams.iter().any(|(_, stream)| kernels(stream))) && deferral::refuses_wait() {
+            true => Err(state.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY)),
+            false => Ok(()),
+        }
+    }
+
+    fn run_all(&self, d: u32) -> Result<(), DriverError> {
+        let state = self.machine().lock();
+        self.machine().run(state, d, Until::Quiet).map(drop)
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {

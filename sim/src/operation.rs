@@ -87,6 +87,11 @@ pub(super) enum Completion {
 }
 
 impl Action {
+    /// Reports whether the action runs, or drops, the Rust code of a kernel.
+    pub(super) fn is_kernel(&self) -> bool {
+        matches!(self, Self::Kernel { .. } | Self::Failed(_, Some(_)))
+    }
+
     pub(super) fn engine(&self) -> EngineKind {
         match self {
             Self::Copy { engine, .. } | Self::Failed(engine, _) => *engine,

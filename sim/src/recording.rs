@@ -81,7 +81,7 @@ impl MachineState {
             }
         };
         let movements: Vec<_> = work.steps.iter().flatten().map(movement).collect();
-        self.watchers.notify(&movements);
+        self.watchers.notify(movements);
     }
 
     /// Adds `work`, which processor `by` did for or on device `d`.

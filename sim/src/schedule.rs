@@ -73,6 +73,12 @@ impl MachineState {
         idle && (key != self.devices[d as usize].legacy || self.busy_blocking(d).next().is_none())
     }
 
+    /// Reports whether the next step would run the Rust code of a kernel, or drop it.
+    pub(super) fn next_is_kernel(&self) -> bool {
+        let next = self.agenda.next_end().and_then(|stream| self.streams.get(stream)?.queue.front());
+        next.is_some_and(|operation| operation.action.is_kernel())
+    }
+
     /// Makes the next step if it is due by `limit`.
     pub(super) fn step(&mut self, limit: u64) -> StepResult {
         let Some((at, end, stream)) = self.agenda.pop(limit) else { return StepResult::NothingDue };
@@ -95,6 +101,7 @@ impl MachineState {
                 stream.engaged = false;
                 if stream.closing {
                     self.streams.remove(key);
+                    self.race_stream_ended(key);
                 }
                 return;
             };

@@ -8,6 +8,7 @@ use super::injection::Injection;
 use super::journal::Journal;
 use super::memory::SimulatedMemory;
 use super::operation::StreamPoint;
+use super::outbox::Outbox;
 use super::pools::DriverPool;
 use super::profile::Profile;
 use super::races::Races;
@@ -40,10 +41,14 @@ pub(super) struct MachineState {
     pub(super) injection: Injection,
     pub(super) journal: Journal,
     pub(super) watchers: Watchers,
+    /// Calls of user code, made when the lock is released.
+    pub(super) outbox: Arc<Outbox>,
     /// The snapshots, while they are taken.
     pub(super) snapshots: Option<Snapshots>,
     /// The race detector, while it is on.
     pub(super) races: Option<Box<Races>>,
+    /// Frees that wait for work.
+    pub(super) frees: Vec<LateFree>,
     /// Bytes of pinned memory that are allocated.
     pub(super) pinned: u64,
     /// Bytes of unified memory that are allocated.
@@ -67,6 +72,15 @@ pub(super) struct SimDevice {
     pub(super) outstanding: u64,
 }
 
+/// A free by the closure of a kernel, which cannot wait.
+#[derive(Debug)]
+pub(super) struct LateFree {
+    pub(super) addr: u64,
+    pub(super) serial: u64,
+    /// The work that may use the memory.
+    pub(super) until: Until,
+}
+
 /// The condition that the host waits for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Until {
@@ -78,10 +92,12 @@ pub(super) enum Until {
     Device(u32),
     /// All work of the machine.
     All,
+    /// All work of the machine. The program does not wait for it, so it orders nothing for the race detector.
+    Quiet,
 }
 
 impl MachineState {
-    pub(super) fn new(machine: u32, profiles: Arc<[Profile]>) -> Self {
+    pub(super) fn new(machine: u32, profiles: Arc<[Profile]>, outbox: &Arc<Outbox>) -> Self {
         let gpus = profiles.iter().map(|profile| GpuConfig {
             capacity: profile.capacity.value as u64,
             mapped_by_host: profile.direct_managed_mem_access_from_host,
@@ -117,9 +133,11 @@ impl MachineState {
             space,
             injection: Injection::default(),
             journal: Journal::default(),
-            watchers: Watchers::default(),
+            watchers: Watchers::new(Arc::clone(outbox)),
+            outbox: Arc::clone(outbox),
             snapshots: None,
             races: None,
+            frees: Vec::new(),
             pinned: 0,
             managed: 0,
             executor: None,
@@ -144,7 +162,7 @@ impl MachineState {
             Until::Due => false,
             Until::Point(point) => self.streams.passed(point),
             Until::Device(d) => self.devices[d as usize].outstanding == 0,
-            Until::All => self.devices.iter().all(|device| device.outstanding == 0),
+            Until::All | Until::Quiet => self.devices.iter().all(|device| device.outstanding == 0),
         }
     }
 

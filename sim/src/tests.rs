@@ -5,6 +5,7 @@ mod memory;
 mod order;
 mod patterns;
 mod pools;
+mod races;
 mod unified;
 mod virtual_memory;
 

@@ -1,26 +1,39 @@
 //! [`Watcher`]: a listener that is notified of each movement of memory, with its addresses.
 #![forbid(unsafe_code)]
 
+use super::outbox::Outbox;
 use cumem_driver::{Movement, Watcher};
 use std::sync::{Arc, Weak};
 
 /// The watchers. A watcher that was dropped is removed later.
-#[derive(Debug, Default)]
-pub(super) struct Watchers(Vec<Weak<dyn Watcher>>);
+#[derive(Debug)]
+pub(super) struct Watchers {
+    list: Vec<Weak<dyn Watcher>>,
+    outbox: Arc<Outbox>,
+}
 
 impl Watchers {
+    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
+        Self { list: Vec::new(), outbox }
+    }
+
     pub(super) fn add(&mut self, watcher: Weak<dyn Watcher>) {
-        self.0.retain(|other| other.strong_count() > 0);
-        self.0.push(watcher);
+        self.list.retain(|other| other.strong_count() > 0);
+        self.list.push(watcher);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
-    pub(super) fn notify(&mut self, movements: &[Movement]) {
-        if !movements.is_empty() {
-            self.0.retain(|watcher| watcher.upgrade().inspect(|watcher: &Arc<_>| watcher.notify(movements)).is_some());
+    /// Notifies the watchers when the machine is not locked any more. The last handle of a watcher may be dropped then,
+    /// too.
+    pub(super) fn notify(&mut self, movements: Vec<Movement>) {
+        if movements.is_empty() {
+            return;
         }
+        self.list.retain(|watcher| watcher.strong_count() > 0);
+        let watchers: Vec<Arc<dyn Watcher>> = self.list.iter().filter_map(Weak::upgrade).collect();
+        self.outbox.post(move || watchers.iter().for_each(|watcher| watcher.notify(&movements)));
     }
 }

@@ -84,6 +84,13 @@ pub enum DeviceError {
         /// The address of the block that `undo` was called with.
         found: u64,
     },
+    /// User code that runs inside a call of an object called the object again, or the closure of a kernel called an
+    /// object that another thread uses. For example, the upstream of a pool allocated from that pool.
+    #[error("{what} was called from within a call of {what}, or from a kernel while another thread holds its lock")]
+    Reentered {
+        /// The object, for example "a pool".
+        what: &'static str,
+    },
 }
 
 impl DeviceError {
@@ -129,7 +136,8 @@ impl DeviceError {
             Self::WrongDevice { expected: device, .. }
             | Self::WrongThread { device }
             | Self::HostAccess { device, .. } => Some(*device),
-            Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } | Self::OtherBlock { .. } => None,
+            Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
+            Self::OtherBlock { .. } | Self::Reentered { .. } => None,
         }
     }
 

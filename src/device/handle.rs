@@ -364,6 +364,109 @@ impl Device {
         self.driver().synchronize_device(self.ordinal())
     }
 
+    /// Runs the closures of kernels that are due on a simulated device. On a GPU, the method does nothing.
+    ///
+    /// While a thread holds a lock of the library, calls of the device start no closure (see [`deferral`]). A resource
+    /// that calls the driver under a lock therefore calls this method before it takes the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::device::deferral::Deferral;
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// use std::sync::Mutex;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let guarded = Mutex::new(CudaResource::new(&device));
+    /// device.run_due_kernels();
+    /// let _deferral = Deferral::begin(); // declared before the lock, so that it ends after the lock
+    /// let resource = guarded.lock().unwrap();
+    /// let block = resource.allocate(&stream, layout::bytes(4096)?)?;
+    /// # // SAFETY: nothing uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`deferral`]: crate::device::deferral
+    #[inline]
+    pub fn run_due_kernels(&self) {
+        if let Some(model) = self.model() {
+            model.run_due();
+        }
+    }
+
+    /// Returns an error if a simulated machine has closures of kernels to run, and this thread must not wait for them
+    /// ([`Deferral::refusing_waits`]). A resource calls this method under a lock, before a call of an upstream that may
+    /// wait for the device.
+    ///
+    /// # Errors
+    ///
+    /// Returns `CUDA_ERROR_NOT_READY`. The refusal is noted, as that of a wait is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::device::deferral::Deferral;
+    /// use cumem::kernel::HostKernel;
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// // SAFETY: the kernel uses no memory of the device.
+    /// unsafe { stream.launch_host(HostKernel::new("nothing", |_| ())) }?;
+    /// assert!(device.pending_kernels().is_ok(), "this thread may wait");
+    /// let deferral = Deferral::refusing_waits();
+    /// assert!(device.pending_kernels().is_err() && deferral.has_refused());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Deferral::refusing_waits`]: crate::device::deferral::Deferral::refusing_waits
+    pub fn pending_kernels(&self) -> Result<(), DriverError> {
+        self.model().map_or(Ok(()), |model| model.pending_kernels(self.ordinal()))
+    }
+
+    /// Waits for all work of a simulated machine, and runs the closures of its kernels. Errors of the work stay for the
+    /// next synchronization. On a GPU, the method does nothing.
+    ///
+    /// A call that has refused to wait for a kernel under a lock ([`Deferral::refusing_waits`]) succeeds after this
+    /// method, which is called without the lock.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error inside the closure of a kernel, which cannot wait for kernels.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::kernel::HostKernel;
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, Stream};
+    /// use std::sync::mpsc::channel;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let (sender, receiver) = channel();
+    /// // SAFETY: the kernel uses no memory of the device.
+    /// unsafe { stream.launch_host(HostKernel::new("send", move |_| sender.send(7).unwrap())) }?;
+    /// device.run_all_kernels()?;
+    /// assert_eq!(receiver.recv()?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Deferral::refusing_waits`]: crate::device::deferral::Deferral::refusing_waits
+    pub fn run_all_kernels(&self) -> Result<(), DriverError> {
+        self.model().map_or(Ok(()), |model| model.run_all(self.ordinal()))
+    }
+
     /// Returns the type and the device of the memory that a pointer points to.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use cumem::error::ErrorReport;
 use cumem::layer::{Beneath, Described};
 use cumem::sim::{LiveAllocations, Simulator};
 use cumem::{AnyResource, Device, Layer, MemoryResource};
+use cumem_adaptors::statistics::leaf_statistics;
 use cumem_adaptors::{AnyStack, LimiterState, StatisticsState};
 use cumem_replay::{Player, ReplayError, Trace};
 use std::error::Error;
@@ -65,12 +66,12 @@ pub fn dry_run<E: Into<Box<dyn Error>>>(
     let statistics = simulator.statistics(device.id()).unwrap_or_default();
     let virtual_ns = simulator.clock().as_nanos() as u64;
     let layers = layers(&stack);
+    let peak_reserved = leaf_statistics(&stack).iter().map(|leaf| leaf.counts().peak_bytes.max(0) as u64).sum();
     let total = device.attributes().total_memory;
     drop(stack);
     device.trim_staging();
     let live = simulator.live_allocations();
     let mut record = lock(&record);
-    let peak_reserved = layers.last().map_or(0, |layer| layer.peak_bytes);
     Ok(DryRun {
         device: setting.profile.name.clone(),
         capacity: total as u64,

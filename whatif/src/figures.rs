@@ -49,7 +49,8 @@ pub struct DryRun {
     pub layers: Vec<LayerFigures>,
     /// The most bytes that the program had allocated at once.
     pub peak_requested: u64,
-    /// The most bytes that the stack had allocated from the driver at once.
+    /// The most bytes that the stack had allocated from the driver at once. If the stack spills to another one, the sum
+    /// of both, each at its own peak.
     pub peak_reserved: u64,
     /// The most bytes of the device's memory that were in use at once. Managed memory counts while it is resident
     /// there.

@@ -7,6 +7,7 @@ use cumem::kernel::HostKernel;
 use cumem::layer::{Beneath, fmt_stack};
 use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream};
 use cumem_adaptors::StatisticsState;
+use cumem_adaptors::statistics::leaf_statistics;
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
@@ -45,9 +46,10 @@ impl<R: MemoryResource> Watch<R> {
 
     fn note(&self, record: &mut Record) {
         let counters = self.resource.find_all::<StatisticsState>();
-        let bytes =
-            |counters: Option<&&StatisticsState>| counters.map_or(0, |c| c.counts().current_bytes.max(0) as u64);
-        record.timeline.add(self.clock(), bytes(counters.first()), bytes(counters.last()));
+        let bytes = |counters: &StatisticsState| counters.counts().current_bytes.max(0) as u64;
+        let requested = counters.first().map_or(0, |first| bytes(first));
+        let reserved = leaf_statistics(&self.resource).into_iter().map(bytes).sum();
+        record.timeline.add(self.clock(), requested, reserved);
     }
 
     fn refused(&self, record: &mut Record, bytes: usize, error: &AllocError) {

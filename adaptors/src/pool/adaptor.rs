@@ -159,7 +159,7 @@ impl<U> Pool<U> {
         };
         let state = PoolState::new(device, maximum, limits.rounding, limits.forwards_larger, whole_shift)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
-        let mut shared = pool.state.lock();
+        let mut shared = pool.state.lock()?;
         shared.chunks.set_joinable(addresses.unwrap_or_default());
         let mut left = initial;
         while left > 0 {
@@ -208,7 +208,7 @@ impl<U> Pool<U> {
             return Err(PoolError::NoPrefetch(SkipReason::NoConcurrentManagedAccess(self.state.device.id())));
         }
         {
-            let mut shared = self.state.lock();
+            let mut shared = self.state.lock()?;
             for chunk in shared.chunks.iter() {
                 match hints::prefetch(chunk, 0..chunk.size(), target, &shared.service)? {
                     HintOutcome::Applied => {}
@@ -405,13 +405,25 @@ impl<U: Upstream> Pool<U> {
     /// # }
     /// ```
     pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
-        let mut shared = self.state.lock();
+        let mut trimmed = 0;
+        let result = self.state.attempt(|refusing| match self.state.lock_for_miss(refusing) {
+            Ok(mut shared) => {
+                let released = self.trim_locked(&mut shared, keep, &mut trimmed);
+                (released, shared.has_refused())
+            }
+            Err(reentered) => (Err(reentered.into()), false),
+        });
+        result.map(|()| trimmed).map_err(|reason| TrimError::new(trimmed, reason))
+    }
+
+    fn trim_locked(&self, shared: &mut Shared, keep: usize, trimmed: &mut usize) -> Result<(), DeallocReason> {
         if shared.chunks.reserved() <= keep {
-            return Ok(0);
+            return Ok(());
         }
-        self.state.fold_all(&mut shared, None, true).map_err(|error| TrimError::new(0, error))?;
-        let Released { bytes, refused } = self.miss(&mut shared).release(keep, true);
-        refused.map_or(Ok(bytes), |reason| Err(TrimError::new(bytes, reason)))
+        self.state.fold_all(shared, None, true)?;
+        let Released { bytes, refused } = self.miss(shared).release(keep, true);
+        *trimmed += bytes;
+        refused.map_or(Ok(()), Err)
     }
 
     pub(super) fn miss<'a>(&'a self, shared: &'a mut Shared) -> Miss<'a, U> {
@@ -420,12 +432,15 @@ impl<U: Upstream> Pool<U> {
     }
 
     fn close(&mut self) {
-        let mut shared = self.state.lock();
-        let folded = self.state.fold_all(&mut shared, None, true);
-        let released = self.miss(&mut shared).release(0, true);
-        let stats = self.state.stats_with(&shared);
+        let refused = self.state.attempt(|refusing| {
+            // No other thread uses the pool any more. A thread that reads its state does not call its upstream.
+            let Ok(mut shared) = self.state.lock_for_miss(refusing) else { return (None, false) };
+            let folded = self.state.fold_all(&mut shared, None, true);
+            let released = self.miss(&mut shared).release(0, true);
+            (folded.err().map(DeallocReason::from).or(released.refused), shared.has_refused())
+        });
+        let stats = self.state.stats();
         if stats.reserved > 0 {
-            let refused = folded.err().map(DeallocReason::from).or(released.refused);
             let left = Unreturned { blocks: stats.blocks, bytes: stats.reserved, refused };
             record_drop_error("a pool", Err(left));
         }

@@ -6,6 +6,7 @@ use super::request::Request;
 use super::step::{GRANULARITY, STEP_MAX};
 use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
+use cumem::device::deferral::allowing_waits;
 use cumem::error::{DeallocReason, unreported};
 use cumem::unified::hints;
 use cumem::{AllocError, Block, Location, Stream, Upstream, layout};
@@ -182,7 +183,7 @@ impl Chunks {
         let block = loop {
             let &bytes = left.next().expect("there is a size to try");
             let (layout, is_last) = (layout::bytes(bytes)?, left.len() == 0);
-            let allocate = || upstream.allocate(stream, layout);
+            let allocate = || allowing_waits(|| upstream.allocate(stream, layout));
             match if is_last { allocate() } else { unreported(allocate) } {
                 Ok(block) => break block,
                 Err(error) if error.is_out_of_memory() => {
@@ -200,7 +201,7 @@ impl Chunks {
         {
             let requested = block.size();
             // SAFETY: this upstream has just allocated the block, and nothing has used it.
-            let result = unsafe { upstream.deallocate(stream, block) };
+            let result = allowing_waits(|| unsafe { upstream.deallocate(stream, block) });
             cumem::error::record_drop_error("a chunk that could not be prefetched", result);
             return Err(AllocError::PrefetchFailed { requested, source });
         }
@@ -248,7 +249,7 @@ impl Chunks {
         let made_for = self.made_for.remove(&addr);
         // SAFETY: the chunk came from this upstream, and it has no live block. Its last uses come before the fences,
         // and `service` has just been made to wait for those.
-        match unsafe { upstream.deallocate(service, block) } {
+        match allowing_waits(|| unsafe { upstream.deallocate(service, block) }) {
             Ok(()) => {
                 self.step_most = STEP_MAX;
                 self.refused = usize::MAX;

@@ -25,7 +25,7 @@ fn threads_that_keep_waiting_for_each_other_make_the_pool_grow() {
     };
     let (_first, reserved) = allocate(PREFERRED_BYTES);
     assert_eq!(reserved, 1);
-    let set_contended = |times: u32| pool.state.lock().contended_misses = times;
+    let set_contended = |times: u32| pool.state.lock().unwrap().contended_misses = times;
     set_contended(CONTENDED_MISSES_MAX - 1);
     let (_second, reserved) = allocate(PREFERRED_BYTES / 4);
     assert_eq!(reserved, 1, "not yet");
@@ -33,24 +33,24 @@ fn threads_that_keep_waiting_for_each_other_make_the_pool_grow() {
     let (_third, reserved) = allocate(PREFERRED_BYTES);
     assert_eq!(reserved, 1, "not for so much");
     let (_fourth, reserved) = allocate(PREFERRED_BYTES / 4);
-    assert_eq!((reserved, pool.state.lock().contended_misses), (2, 0));
+    assert_eq!((reserved, pool.state.lock().unwrap().contended_misses), (2, 0));
     set_contended(CONTENDED_MISSES_MAX);
     let (_fifth, reserved) = allocate(PREFERRED_BYTES);
     assert_eq!(reserved, 2);
     let (_sixth, reserved) = allocate(PREFERRED_BYTES / 4);
-    assert_eq!((reserved, pool.state.lock().contended_misses), (2, 0), "no more than the maximum");
+    assert_eq!((reserved, pool.state.lock().unwrap().contended_misses), (2, 0), "no more than the maximum");
 }
 
 #[test]
 fn a_thread_that_waits_for_another_is_counted() {
     let device = Device::simulated(Profile::default()).unwrap();
     let state = PoolState::new(device, None, Rounding::EXACT, false, 8).unwrap();
-    drop(state.lock_for_miss());
-    assert_eq!(state.lock().contended_misses, 0);
-    while state.lock().contended_misses == 0 {
+    drop(state.lock_for_miss(true));
+    assert_eq!(state.lock().unwrap().contended_misses, 0);
+    while state.lock().unwrap().contended_misses == 0 {
         thread::scope(|scope| {
             let held = state.lock();
-            scope.spawn(|| drop(state.lock_for_miss()));
+            scope.spawn(|| drop(state.lock_for_miss(true)));
             thread::yield_now();
             drop(held);
         });

@@ -2,7 +2,9 @@
 //! that become free.
 
 use super::adaptor::Pool;
+use super::growth_lock::Locked;
 use super::heap::Freed;
+use super::state::PoolState;
 use super::tag::Tag;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
@@ -22,7 +24,29 @@ impl<U: Upstream> Pool<U> {
         unsafe { self.upstream.deallocate(stream, block) }
     }
 
-    /// Frees a block whose node is in another heap than the heap of `stream`. The node moves to the heap of `stream`.
+    /// Frees chunks after a block was freed, if one of them may be wholly free now.
+    #[cold]
+    pub(super) fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
+        // Inside a call of the pool, the memory stays until the next block is freed.
+        let Ok(mut shared) = self.state.lock() else { return };
+        if shared.chunks.reserved() <= threshold || !(freed.alone || shared.chunks.has_chunk_within(freed.units)) {
+            return;
+        }
+        // The block has been freed in any case. A failure here does not concern the caller, and no memory is lost.
+        let refused = match self.state.fold(&mut shared, index, false) {
+            Ok(()) => self.miss(&mut shared).release(threshold, false).refused,
+            Err(error) => Some(error.into()),
+        };
+        drop(shared);
+        if let Some(reason) = refused {
+            tracing::warn!(%reason, "the pool keeps more than its release threshold");
+        }
+    }
+}
+
+impl PoolState {
+    /// Frees a block whose node is in another heap than the heap of `stream`. The node moves to the heap of `stream`. If
+    /// that needs the pool's mutex, and the mutex cannot be locked here, the block is freed when the mutex is released.
     #[cold]
     pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
@@ -32,17 +56,18 @@ impl<U: Upstream> Pool<U> {
         // forever.
         let mut shared = None;
         loop {
-            let Some((to, slot)) = self.state.slots.find(stream.id()) else {
-                let bound = self.state.bind(shared.get_or_insert_with(|| self.state.lock()), stream).map(drop);
-                match bound {
+            let Some((to, slot)) = self.slots.find(stream.id()) else {
+                let Some(shared) = self.lock_once(&mut shared) else { return self.free_late(stream, block) };
+                match self.bind(shared, stream).map(drop) {
                     Ok(()) => continue,
+                    Err(_) if shared.has_refused() => return self.free_late(stream, block),
                     Err(error) => return Err(DeallocError::new(block, error)),
                 }
             };
             // `stream` may have been given the slot that holds the node.
             if from == to {
                 let mut stream_heap = slot.lock();
-                if !stream_heap.has_live(&block, &self.limits.rounding) {
+                if !stream_heap.has_live(&block, &self.rounding) {
                     drop(stream_heap);
                     return Err(DeallocError::foreign("pool", block));
                 }
@@ -51,36 +76,29 @@ impl<U: Upstream> Pool<U> {
                     stream_heap.heap.free(tag.node);
                     return Ok(());
                 }
-            } else if let Some((mut source, mut target)) = self.state.slots.lock_both(from, to) {
-                if !source.has_live(&block, &self.limits.rounding) {
+            } else if let Some((mut source, mut target)) = self.slots.lock_both(from, to) {
+                if !source.has_live(&block, &self.rounding) {
                     drop((source, target));
                     return Err(DeallocError::foreign("pool", block));
                 }
                 if target.serves(stream.id()) {
-                    self.state.slots.make(from).uncount(&mut source, block.size());
+                    self.slots.make(from).uncount(&mut source, block.size());
                     target.heap.attach(source.heap.detach(tag.node));
                     return Ok(());
                 }
             }
             // The slot is being given to another stream.
-            shared.get_or_insert_with(|| self.state.lock());
+            if self.lock_once(&mut shared).is_none() {
+                return self.free_late(stream, block);
+            }
         }
     }
 
-    /// Frees chunks after a block was freed, if one of them may be wholly free now.
-    #[cold]
-    pub(super) fn release_idle(&self, index: usize, threshold: usize, freed: Freed) {
-        let mut shared = self.state.lock();
-        if shared.chunks.reserved() <= threshold || !(freed.alone || shared.chunks.has_chunk_within(freed.units)) {
-            return;
+    /// Locks the pool's mutex unless `locked` holds it already. Returns `None` if it cannot be locked here.
+    fn lock_once<'a, 'b>(&'a self, locked: &'b mut Option<Locked<'a>>) -> Option<&'b mut Locked<'a>> {
+        if locked.is_none() {
+            *locked = self.lock().ok();
         }
-        // The block has been freed in any case. A failure here does not concern the caller, and no memory is lost.
-        let refused = match self.state.fold(&mut shared, index, false) {
-            Ok(()) => self.miss(&mut shared).release(threshold, false).refused,
-            Err(error) => Some(error.into()),
-        };
-        if let Some(reason) = refused {
-            tracing::warn!(%reason, "the pool keeps more than its release threshold");
-        }
+        locked.as_mut()
     }
 }

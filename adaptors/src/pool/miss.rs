@@ -313,7 +313,10 @@ impl<U: Upstream> Miss<'_, U> {
             }
             let touched = chunks.untouched_of(addr).map_or(units, |(part, _)| part.start - addr);
             let Some(fences) = arena.take_exactly(addr, touched) else { continue };
-            match chunks.release(self.upstream, addr, &fences, service) {
+            // The upstream may wait for the device, and must then not meet a kernel whose closure has to run.
+            let ready = if force { self.state.device.pending_kernels() } else { Ok(()) };
+            let freed = ready.map_err(DeallocReason::from);
+            match freed.and_then(|()| chunks.release(self.upstream, addr, &fences, service)) {
                 Ok(bytes) => released.bytes += bytes,
                 Err(reason) => {
                     arena.insert(addr, touched, chunks.is_boundary(addr), fences);

@@ -4,6 +4,7 @@ use super::adaptor::Pool;
 use super::heap::Placed;
 use super::refusal::{Refusal, exhausted};
 use super::request::Request;
+use super::shared::Shared;
 use super::streams::{Slot, StreamHeap};
 use super::tag::Tag;
 use super::units::UNIT;
@@ -103,11 +104,28 @@ impl<U: Upstream> Pool<U> {
                 return self.upstream.allocate(stream, layout);
             }
             // No block can be this large. The pool reports the request as if it exceeded the maximum.
-            return Err(exhausted(&self.state, &self.state.lock(), layout.size(), Refusal::AtMaximum));
+            return Err(exhausted(&self.state, &*self.state.lock()?, layout.size(), Refusal::AtMaximum));
         };
-        let mut shared = self.state.lock_for_miss();
-        let (index, slot) = self.state.bind(&mut shared, stream)?;
-        self.miss(&mut shared).recut(stream, index, u64::from(units) + align - 1);
+        self.state.attempt(|refusing| match self.state.lock_for_miss(refusing) {
+            Ok(mut shared) => {
+                let block = self.allocate_by_miss(&mut shared, stream, layout, units, align);
+                let refused = block.is_err() && shared.has_refused();
+                (block, refused)
+            }
+            Err(reentered) => (Err(reentered.into()), false),
+        })
+    }
+
+    fn allocate_by_miss(
+        &self,
+        shared: &mut Shared,
+        stream: &Stream,
+        layout: Layout,
+        units: u32,
+        align: u64,
+    ) -> Result<Block, AllocError> {
+        let (index, slot) = self.state.bind(shared, stream)?;
+        self.miss(shared).recut(stream, index, u64::from(units) + align - 1);
         // Another thread of the stream may have missed just before and left enough memory. The fast path also does not
         // try every node.
         {
@@ -118,7 +136,7 @@ impl<U: Upstream> Pool<U> {
                 return Ok(self.make_block(slot, &mut stream_heap, index, placed, layout));
             }
         }
-        let piece = self.miss(&mut shared).serve(stream, index, units, align, layout.size())?;
+        let piece = self.miss(shared).serve(stream, index, units, align, layout.size())?;
         let mut stream_heap = slot.lock();
         let placed = stream_heap.heap.attach_and_allocate(piece.region, units, align);
         Ok(self.make_block(slot, &mut stream_heap, index, placed, layout))
@@ -145,6 +163,6 @@ impl<U: Upstream> Pool<U> {
         if !slot.is_some_and(|slot| slot.lock().has_live(&block, &self.limits.rounding)) {
             return Err(DeallocError::foreign("pool", block));
         }
-        self.deallocate_across(stream, block)
+        self.state.deallocate_across(stream, block)
     }
 }

@@ -25,7 +25,36 @@ pub(super) struct Shared {
     pub(super) futile: Option<Futile>,
 }
 
+/// Figures of [`Shared`], for statistics.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SharedFigures {
+    pub(super) reserved: usize,
+    pub(super) peak_reserved: usize,
+    pub(super) touched: usize,
+    pub(super) peak_touched: usize,
+    pub(super) chunks: usize,
+    /// Free units in the arena and in untouched parts.
+    pub(super) free_units: u64,
+    /// The most units of one of these pieces.
+    pub(super) largest_free: u64,
+}
+
 impl Shared {
+    pub(super) fn figures(&self) -> SharedFigures {
+        let Self { arena, chunks, .. } = self;
+        let largest_untouched = chunks.untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
+        let (touched, peak_touched) = chunks.touched();
+        SharedFigures {
+            reserved: chunks.reserved(),
+            peak_reserved: chunks.peak_reserved(),
+            touched,
+            peak_touched,
+            chunks: chunks.count(),
+            free_units: arena.units() + chunks.untouched.units(),
+            largest_free: arena.largest().max(largest_untouched),
+        }
+    }
+
     /// Takes the smallest piece of the arena that satisfies `request` ([`Arena::take`]).
     pub(super) fn take(&mut self, request: Request, stream: StreamId, wait: bool) -> Option<Piece> {
         let Self { arena, chunks, .. } = self;

@@ -81,6 +81,9 @@ impl PoolSnapshot {
 impl PoolState {
     /// Returns all of the pool's memory, piece by piece. Other calls of the pool may block meanwhile.
     ///
+    /// While the calling thread is inside a call of this pool, for example in its upstream, the result has the pieces of
+    /// the streams only, and the statistics of the moment before that call.
+    ///
     /// # Examples
     ///
     /// ```
@@ -100,9 +103,10 @@ impl PoolState {
     pub fn snapshot(&self) -> PoolSnapshot {
         // Memory enters and leaves the arena only under the pool's mutex. The slots therefore need not be locked while
         // the arena is read, whose fences query the driver.
-        let shared = self.lock();
+        let shared = self.lock().ok();
+        let figures = shared.as_ref().map_or_else(|| self.last_figures(), |shared| shared.figures());
         let (mut streams, mut regions) = (Vec::new(), Vec::new());
-        let stats = self.stats_while_locked(&shared, |slot, stream_heap| {
+        let stats = self.stats_while_locked(figures, |slot, stream_heap| {
             let Some(own) = of_stream(slot, stream_heap) else { return };
             streams.push(own);
             regions.extend(stream_heap.heap.pieces().map(|(addr, units, live)| {
@@ -110,11 +114,12 @@ impl PoolState {
                 PoolRegion::new(addr, u64::from(units), state, own.stream)
             }));
         });
-        regions.extend(shared.arena.pieces().map(|(addr, units, ready)| {
+        let arena = shared.iter().flat_map(|shared| shared.arena.pieces());
+        regions.extend(arena.map(|(addr, units, ready)| {
             let state = if ready { RegionState::Free } else { RegionState::Pending };
             PoolRegion::new(addr, units, state, None)
         }));
-        let untouched = shared.chunks.untouched.iter();
+        let untouched = shared.iter().flat_map(|shared| shared.chunks.untouched.iter());
         regions.extend(
             untouched.map(|(part, _)| PoolRegion::new(part.start, part.end - part.start, RegionState::Untouched, None)),
         );

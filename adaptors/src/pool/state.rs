@@ -4,19 +4,19 @@ use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::idle::{IdleQuery, is_idle};
+use super::outside::Outside;
 use super::request::{Piece, Request};
 use super::rounding::Rounding;
-use super::shared::Shared;
+use super::shared::{Shared, SharedFigures};
 use super::stats::{PoolStats, of_stream};
 use super::streams::{Slot, Slots, StreamHeap};
-use super::sync::{Arc, Mutex, MutexGuard};
+use super::sync::{Arc, Mutex};
 use super::units::UNIT;
 use cumem::device::KeptStream;
 use cumem::error::Usage;
 use cumem::resource::MakerId;
 use cumem::{Device, DeviceError, Stream, layout};
 use smallvec::SmallVec;
-use std::sync::PoisonError;
 
 /// The state of a pool, which any stack can reach: `stack.find::<PoolState>()`.
 ///
@@ -40,11 +40,13 @@ pub struct PoolState {
     pub(super) device: Device,
     pub(super) maker: MakerId,
     maximum: Option<usize>,
-    rounding: Rounding,
+    pub(super) rounding: Rounding,
     /// Whether requests that are larger than any block of this pool are passed on to the upstream.
     forwards_larger: bool,
     pub(super) slots: Slots,
-    shared: Mutex<Shared>,
+    /// Locked by `growth_lock` only.
+    pub(super) shared: Mutex<Shared>,
+    pub(super) outside: Outside,
 }
 
 impl PoolState {
@@ -67,6 +69,7 @@ impl PoolState {
             forwards_larger,
             slots: Slots::new(whole_shift),
             shared: Mutex::new(shared),
+            outside: Outside::default(),
         })
     }
 
@@ -92,6 +95,9 @@ impl PoolState {
 
     /// Returns the pool's statistics at this moment. Other calls of the pool may block meanwhile.
     ///
+    /// Inside a call of this pool, for example in its upstream or in the closure of a kernel, the bytes that the pool has
+    /// reserved are those before that call.
+    ///
     /// # Examples
     ///
     /// ```
@@ -107,7 +113,14 @@ impl PoolState {
     /// # }
     /// ```
     pub fn stats(&self) -> PoolStats {
-        self.stats_with(&self.lock())
+        match self.lock() {
+            Ok(shared) => self.stats_with(&shared),
+            Err(_) => {
+                let stats = self.stats_while_locked(self.last_figures(), |_, _| ());
+                // The heaps may have memory that the figures do not count yet.
+                PoolStats { reserved: stats.reserved.max(stats.allocated + stats.cached), ..stats }
+            }
+        }
     }
 
     /// Returns the bytes of the largest block that the pool can allocate, if its upstream can allocate one of `room`
@@ -122,13 +135,13 @@ impl PoolState {
     }
 
     pub(super) fn stats_with(&self, shared: &Shared) -> PoolStats {
-        self.stats_while_locked(shared, |_, _| ())
+        self.stats_while_locked(shared.figures(), |_, _| ())
     }
 
     /// Adds up the statistics, and calls `visit` with each slot's heap while all slots are locked.
     pub(super) fn stats_while_locked(
         &self,
-        shared: &Shared,
+        shared: SharedFigures,
         mut visit: impl FnMut(&Slot, &mut StreamHeap),
     ) -> PoolStats {
         let mut locked: Vec<_> = self.slots.iter().map(|(_, slot)| (slot, slot.lock())).collect();
@@ -136,24 +149,21 @@ impl PoolState {
         let sum =
             |of: fn(&Slot, &StreamHeap) -> u64| locked.iter().map(|(slot, own)| of(slot, own)).sum::<u64>() as usize;
         let cached = sum(|_, own| own.heap.free_units()) * UNIT;
-        let untouched = &shared.chunks.untouched;
-        let largest_untouched = untouched.iter().map(|(part, _)| part.end - part.start).max().unwrap_or(0);
-        let (touched, peak_touched) = shared.chunks.touched();
-        let peak_reserved = shared.chunks.peak_reserved();
+        let SharedFigures { reserved, peak_reserved, touched, peak_touched, chunks, free_units, largest_free } = shared;
         let stats = PoolStats {
             peak_reserved,
             peak_allocated_at_most: (sum(|_, own| own.peak_units) * UNIT).min(peak_reserved),
             peak_requested_at_most: sum(|_, own| own.peak_requested).min(peak_reserved),
-            reserved: shared.chunks.reserved(),
+            reserved,
             allocated: sum(|_, own| own.heap.live_units()) * UNIT,
             requested: sum(|slot, _| slot.requested()),
-            free: (shared.arena.units() + untouched.units()) as usize * UNIT + cached,
+            free: free_units as usize * UNIT + cached,
             cached,
-            largest_free: largest.max(shared.arena.largest()).max(largest_untouched) as usize * UNIT,
+            largest_free: largest.max(largest_free) as usize * UNIT,
             touched,
             peak_touched,
             blocks: sum(Slot::blocks),
-            chunks: shared.chunks.count(),
+            chunks,
             streams: locked.iter().filter(|(_, own)| own.stream().is_some()).count(),
         };
         locked.iter_mut().for_each(|(slot, own)| visit(slot, own));
@@ -163,7 +173,7 @@ impl PoolState {
     /// Returns the pool's usage, down to the size of each block, for the error of a request that found no memory.
     pub(super) fn held(&self, shared: &Shared) -> Usage {
         let (mut classes, mut streams) = (Classes::default(), Vec::new());
-        let stats = self.stats_while_locked(shared, |slot, own| {
+        let stats = self.stats_while_locked(shared.figures(), |slot, own| {
             streams.extend(of_stream(slot, own));
             own.heap.live_sizes().for_each(|units| classes.count(units));
         });
@@ -184,20 +194,6 @@ impl PoolState {
         let counts = self.slots.iter().map(|(_, slot)| (slot.freed(), slot.requested()));
         let (frees, requested) = counts.fold((0, 0), |sum: (u64, u64), own| (sum.0 + own.0, sum.1.wrapping_add(own.1)));
         (frees, requested as usize)
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Locks the pool's mutex for a miss, and counts whether another thread held it.
-    pub(super) fn lock_for_miss(&self) -> MutexGuard<'_, Shared> {
-        if let Ok(shared) = self.shared.try_lock() {
-            return shared;
-        }
-        let mut shared = self.lock();
-        shared.contended_misses = shared.contended_misses.saturating_add(1);
-        shared
     }
 
     /// Returns the slot of `stream`, and binds the stream to one if necessary.

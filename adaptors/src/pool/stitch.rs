@@ -20,6 +20,7 @@ use super::refusal::Refusal;
 use super::request::{Piece, Request};
 use super::shared::Shared;
 use super::units::{Region, UNIT};
+use cumem::device::deferral::after_locks;
 use cumem::resources::AliasError;
 use cumem::{CudaVirtualResource, DeviceError, DriverError, LayerExt, Stream, Upstream};
 use plan::{Plan, plan};
@@ -48,7 +49,8 @@ impl<U: Upstream> Miss<'_, U> {
         let wait = force || self.crossing == Crossing::WaitFirst;
         let any = self.unstitch();
         if let Err(error) = self.unmap_empty(force) {
-            tracing::warn!(%error, "addresses without live blocks stay mapped, because the driver refused to unmap them");
+            let event = "addresses without live blocks stay mapped, because the driver refused to unmap them";
+            after_locks(move || tracing::warn!(%error, "{event}"));
         }
         if any {
             let shared = &mut *self.shared;
@@ -136,7 +138,8 @@ impl<U: Upstream> Miss<'_, U> {
                     error,
                     AliasError::Foreign { .. } | AliasError::Driver(MissingSymbol { .. } | NotSupported { .. })
                 );
-                tracing::debug!(%error, "the pool grows where it would have used free memory together");
+                let event = "the pool grows where it would have used free memory together";
+                after_locks(move || tracing::debug!(%error, "{event}"));
                 return None;
             }
         };

@@ -4,6 +4,8 @@
 #[cfg(not(all(loom, test)))]
 pub(crate) use crate::lock::{BiasedLock, Guard};
 #[cfg(not(all(loom, test)))]
+pub(crate) use cumem::device::deferral::{Deferral, within_kernel};
+#[cfg(not(all(loom, test)))]
 pub(crate) use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock,
     atomic::{AtomicBool, AtomicU64},
@@ -15,7 +17,16 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicU64},
 };
 #[cfg(all(loom, test))]
-pub(crate) use model::{BiasedLock, Guard, OnceLock};
+pub(crate) use model::{BiasedLock, Deferral, Guard, OnceLock, here, within_kernel};
+
+#[cfg(not(all(loom, test)))]
+thread_local!(static HERE: u8 = const { 0 });
+
+/// Returns a number that no other living thread has, and that is not zero.
+#[cfg(not(all(loom, test)))]
+pub(crate) fn here() -> usize {
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
 
 /// Primitives that loom does not have.
 #[cfg(all(loom, test))]
@@ -41,6 +52,38 @@ mod model {
 
     /// Initialized by one thread at a time. A thread that sees the value also sees everything written before it was
     /// made.
+    /// No user code runs in a model, so there is nothing to defer. Threads of a model are no threads of the system, so
+    /// they have no thread-locals of their own.
+    #[derive(Debug)]
+    pub(crate) struct Deferral;
+
+    impl Deferral {
+        pub(crate) fn begin() -> Self {
+            Self
+        }
+
+        pub(crate) fn refusing_waits() -> Self {
+            Self
+        }
+
+        pub(crate) fn is_outermost(&self) -> bool {
+            true
+        }
+
+        pub(crate) fn has_refused(&self) -> bool {
+            false
+        }
+    }
+
+    pub(crate) fn within_kernel() -> bool {
+        false
+    }
+
+    /// Returns the number of no thread.
+    pub(crate) fn here() -> usize {
+        0
+    }
+
     #[derive(Debug)]
     pub(crate) struct OnceLock<T> {
         made: AtomicBool,

@@ -7,6 +7,7 @@ use cumem::{AllocError, Device, DeviceError};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 /// The level of the memory in use, which determines what a [`Pressure`](super::Pressure) does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +39,12 @@ pub struct PressureState {
     refusals: AtomicU64,
     /// True during a series of refusals whose `tracing` event has been emitted.
     refusing: AtomicBool,
-    /// Locked while the level changes, so that each change happens once.
-    changing: Mutex<()>,
+    /// Number of measurements that were begun.
+    measurements: AtomicU64,
+    /// The number of the measurement that the level is from.
+    entered: Mutex<u64>,
+    /// The threads that trim.
+    trimming: Mutex<Vec<ThreadId>>,
 }
 
 impl PressureState {
@@ -61,7 +66,9 @@ impl PressureState {
             trimmed: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
-            changing: Mutex::new(()),
+            measurements: AtomicU64::new(0),
+            entered: Mutex::default(),
+            trimming: Mutex::default(),
         };
         let Self { slack, trim_at, refuse_at, .. } = state;
         if slack > trim_at || trim_at > refuse_at || refuse_at > total {
@@ -165,34 +172,67 @@ impl PressureState {
         due || self.level() == PressureLevel::Refuse
     }
 
-    /// Queries the device and updates the level. Calls `trim` if the new level is higher than the one before.
+    /// Queries the device, and changes the level. If the level rises, `trim` is called first, which returns the bytes
+    /// freed. No lock is held meanwhile, because `trim` may be a user's closure that allocates from this stack. The level
+    /// does not rise while a thread trims, because the memory that is being freed may suffice.
     pub(super) fn measure(&self, trim: impl Fn() -> usize) -> Result<(), DeviceError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.measurements.fetch_add(1, Relaxed);
         self.unasked.reset();
         let mut used = self.ask()?;
         let before = self.level();
         let mut level = self.next(before, used);
-        if level > before && trim() > 0 {
-            used = self.ask()?;
-            // A level that was entered is left only when the slack is free too.
-            level = self.next(level, used);
-        }
-        self.used.store(used, Relaxed);
-        if level != before {
-            self.level.store(level as u8, Relaxed);
-            self.refusing.store(false, Relaxed);
-            let Self { device, trim_at, refuse_at, slack, .. } = self;
-            let device = device.id();
-            match level > before {
-                true => {
-                    tracing::warn!(%device, ?before, now = ?level, used, trim_at, refuse_at, slack, "memory pressure rises")
+        if level > before {
+            match self.begin_trim(true) {
+                Some(_trimming) => {
+                    if trim() > 0 {
+                        used = self.ask()?;
+                        // A level that was entered is left only when the slack is free too.
+                        level = self.next(level, used);
+                    }
                 }
-                false => {
-                    tracing::info!(%device, ?before, now = ?level, used, trim_at, refuse_at, slack, "memory pressure falls")
-                }
+                None => level = before,
             }
         }
+        self.enter(number, level, used);
         Ok(())
+    }
+
+    /// Sets the level that measurement `number` found, unless a later measurement has set one.
+    fn enter(&self, number: u64, level: PressureLevel, used: usize) {
+        let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        if number < *entered {
+            return;
+        }
+        *entered = number;
+        self.used.store(used, Relaxed);
+        let before = self.level();
+        if level == before {
+            return;
+        }
+        self.level.store(level as u8, Relaxed);
+        self.refusing.store(false, Relaxed);
+        drop(entered);
+        let Self { device, trim_at, refuse_at, slack, .. } = self;
+        let device = device.id();
+        match level > before {
+            true => {
+                tracing::warn!(%device, ?before, now = ?level, used, trim_at, refuse_at, slack, "memory pressure rises")
+            }
+            false => {
+                tracing::info!(%device, ?before, now = ?level, used, trim_at, refuse_at, slack, "memory pressure falls")
+            }
+        }
+    }
+
+    /// Begins a trim of this thread. Returns `None` if this thread trims already, or with `alone`, if any thread does.
+    pub(super) fn begin_trim(&self, alone: bool) -> Option<Trimming<'_>> {
+        let mut trimming = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        let me = thread::current().id();
+        if trimming.contains(&me) || alone && !trimming.is_empty() {
+            return None;
+        }
+        trimming.push(me);
+        Some(Trimming(self))
     }
 
     /// Refuses the allocation if the level is [`PressureLevel::Refuse`]. Zero bytes use no memory and are not refused.
@@ -234,5 +274,16 @@ impl PressureState {
         } else {
             PressureLevel::Normal
         }
+    }
+}
+
+/// A trim of one thread, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Trimming<'a>(&'a PressureState);
+
+impl Drop for Trimming<'_> {
+    fn drop(&mut self) {
+        let mut trimming = self.0.trimming.lock().unwrap_or_else(PoisonError::into_inner);
+        trimming.retain(|thread| *thread != thread::current().id());
     }
 }

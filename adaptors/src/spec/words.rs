@@ -10,6 +10,23 @@ pub(super) struct Layers {
     pub(super) adaptors: Vec<Word<Adaptor>>,
 }
 
+impl Layers {
+    /// Inserts `statistics` over the leaf, and over the leaves of the stacks that this one spills to.
+    pub(super) fn count_leaf(&mut self) {
+        let span = self.leaf.span.clone();
+        self.adaptors.insert(0, Word { span, value: Adaptor::Statistics });
+        self.spilled_to().for_each(Self::count_leaf);
+    }
+
+    /// Iterates over the stacks that this one spills to.
+    pub(super) fn spilled_to(&mut self) -> impl Iterator<Item = &mut Self> {
+        self.adaptors.iter_mut().filter_map(|word| match &mut word.value {
+            Adaptor::Spill(second) => Some(second),
+            _ => None,
+        })
+    }
+}
+
 /// A parsed word, and its range in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word<T> {

@@ -85,6 +85,24 @@ fn leaf_statistics_count_the_blocks_of_the_leaf() {
     free(&stack, &stream, block).unwrap();
 }
 
+/// Each leaf of a stack that spills counts, whatever statistics the text has itself.
+#[test]
+fn leaf_statistics_count_every_leaf() {
+    for text in ["device | pool | spill(managed | statistics)", "device | limit(8MiB) | spill(managed)"] {
+        for spec in [StackSpec::with_leaf_statistics, StackSpec::with_statistics_between] {
+            let (device, stream) = sim();
+            let stack = spec(StackSpec::parse(text).unwrap()).build(&device).unwrap();
+            let block = stack.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap();
+            let second = stack.allocate(&stream, layout::bytes(5 * MIB).unwrap()).unwrap();
+            let leaves = cumem_adaptors::statistics::leaf_statistics(&stack);
+            let reserved: Vec<i64> = leaves.iter().map(|leaf| leaf.counts().current_bytes).collect();
+            let live = device.simulator().unwrap().live_allocations().bytes();
+            assert_eq!((reserved.len(), reserved.iter().sum::<i64>()), (2, live as i64), "{text}: {reserved:?}");
+            [block, second].into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+        }
+    }
+}
+
 #[test]
 fn order_rules_in_the_words_of_the_types() {
     assert_eq!(

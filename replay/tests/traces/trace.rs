@@ -63,7 +63,6 @@ fn contradictory_rows_are_errors() {
         malformed("1,t,allocate,0x10,8,0\n1,t,allocate,0x10,8,0\n"),
         (3, Malformed::AllocatedTwice { pointer: 0x10, allocated_in: 2 })
     );
-    assert_eq!(malformed("1,t,free,0x10,8,0\n"), (2, Malformed::NotAllocated { pointer: 0x10 }));
     assert_eq!(
         malformed("1,t,allocate,0x10,8,0\n1,t,free,0x10,8,0\n\n1,t,free,0x10,8,0\n"),
         (5, Malformed::NotAllocated { pointer: 0x10 })
@@ -78,6 +77,74 @@ fn contradictory_rows_are_errors() {
     let rows = |n: u64| (1..=n).map(|p| format!("1,t,allocate,{p:x},{huge},0\n")).collect::<String>();
     assert!(parse(&rows(2)).is_ok());
     assert_eq!(malformed(&rows(3)), (4, Malformed::TooMany { what: "bytes live at once" }));
+}
+
+/// A log may begin while the program has memory already.
+#[test]
+fn frees_of_what_was_allocated_before_the_log_are_counted_and_refused_on_request() {
+    let rows = "1,0,allocate,0x1000,512,0x0\n1,0,free,0x9000,256,0x0\n1,0,free,0x1000,512,0x0\n";
+    let trace = parse(rows).unwrap();
+    assert_eq!((trace.operations(), trace.frees_of_earlier(), trace.cut_off_line()), (2, 1, None));
+    let gaps = "log.csv begins late: 1 frees are of blocks that it never allocates";
+    assert_eq!(trace.gaps().as_deref(), Some(gaps));
+    let problem = strictly_malformed(rows);
+    assert_eq!(problem, (3, Malformed::NotAllocated { pointer: 0x9000 }));
+    assert!(matches!(parse("1,t,free,0x10,8,0\n").unwrap_err(), TraceError::Empty { .. }));
+}
+
+/// A log that a crashed program wrote ends anywhere. A wrong row in the middle, or one that is complete, stays wrong.
+#[test]
+fn a_row_without_its_end_is_left_out_and_refused_on_request() {
+    let rows = "1,0,allocate,0x1000,512,0x0\n1,0,free,0x1000,512,0x0\n1,0,allo";
+    for length in rows.rfind('\n').unwrap() + 2..=rows.len() {
+        let trace = parse(&rows[..length]).unwrap();
+        assert_eq!((trace.operations(), trace.cut_off_line()), (2, Some(4)), "{length}");
+        assert_eq!(strictly_malformed(&rows[..length]).0, 4);
+    }
+    assert_eq!(malformed(&format!("{rows}\n")).0, 4);
+    assert!(parse(rows.trim_end_matches("\n1,0,allo")).unwrap().cut_off_line().is_none(), "a whole row");
+    assert!(Trace::parse("Thread,Ti".as_bytes(), "header").is_err());
+}
+
+/// Returns the line and the problem of a trace that is malformed if it is read strictly.
+fn strictly_malformed(rows: &str) -> (u64, Malformed) {
+    match Trace::parse_strict(format!("{HEADER}{rows}").as_bytes(), "log.csv").expect_err(rows) {
+        TraceError::Malformed { line, problem, .. } => (line, problem),
+        other => panic!("{other}"),
+    }
+}
+
+/// Counts the bytes that are read, and never ends a line.
+struct NoEnd(u64);
+
+impl std::io::Read for NoEnd {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        into.fill(b'1');
+        self.0 += into.len() as u64;
+        assert!(self.0 < 1 << 20, "the reader does not stop at a line that is too long");
+        Ok(into.len())
+    }
+}
+
+#[test]
+fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
+    let refused = |error: TraceError| match error {
+        TraceError::Malformed { line, problem: Malformed::LongLine { most }, .. } => (line, most),
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused(Trace::parse(NoEnd(0), "endless").unwrap_err()), (1, 64 << 10));
+    let row = std::io::Read::chain(HEADER.as_bytes(), NoEnd(0));
+    assert_eq!(refused(Trace::parse(row, "endless").unwrap_err()), (2, 64 << 10));
+    let long = format!("{}{}\n", "1,t,allocate,0x10,8,0", " ".repeat(64 << 10));
+    assert_eq!(malformed(&long), (2, Malformed::LongLine { most: 64 << 10 }));
+    assert_eq!(malformed(long.trim_end_matches('\n')), (2, Malformed::LongLine { most: 64 << 10 }));
+}
+
+#[test]
+fn a_byte_order_mark_is_accepted_at_the_beginning_only() {
+    let log = format!("\u{feff}{HEADER}1,t,allocate,0x10,8,0\n");
+    assert_eq!(Trace::parse(log.as_bytes(), "marked").unwrap().operations(), 1);
+    assert_eq!(malformed("\u{feff}1,t,allocate,0x10,8,0\n").0, 2);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::clock::{Actor, Clock, HOST};
 use super::report::{AccessKind, MemoryUse, Race, RaceKind};
 use super::shadow::{RecordedUse, Shadow};
 use crate::handles::Key;
+use crate::outbox::Outbox;
 use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::ops::Range;
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// Reports that are kept until the program takes them. Further ones are only logged.
 const KEPT: usize = 1000;
+
+/// Streams that are gone and that are not looked at one by one.
+const GONE_FEW: usize = 16;
 
 /// The origin of a use: the driver call or kernel, and the host's virtual time in nanoseconds.
 #[derive(Debug, Clone, Copy)]
@@ -23,34 +27,103 @@ pub(super) struct UseSite {
 
 /// A stream and its clock.
 #[derive(Debug)]
-pub(super) struct StreamClock {
+pub(crate) struct StreamClock {
     handle: u64,
     pub(super) device: u32,
+    /// Steps of earlier streams in this place.
+    before: u64,
     clock: Clock,
 }
 
 /// The race detector: see the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Races {
+    outbox: Arc<Outbox>,
     host: Clock,
-    /// Actor `i + 1` is stream `i`. Destroyed streams stay, because the host may not know yet that their work is done.
-    pub(super) streams: Vec<StreamClock>,
+    /// Actor `i + 1` is stream `i`. A stream that is gone has an empty clock, until another stream takes its place.
+    pub(crate) streams: Vec<StreamClock>,
+    /// Places of streams that are gone, and whose work the host knows. All later work knows it from the host, so the
+    /// next stream can go on counting where the last one ended.
+    vacant: Vec<Actor>,
+    /// Streams that are gone, each with its last step, whose work the host did not know when this was last looked at.
+    gone: Vec<(Actor, u64)>,
+    /// The number of them at which they are looked at again. It grows with those that are left, so that a look at all of
+    /// them is rare.
+    gone_most: usize,
+    /// What the streams of each device knew that are gone.
+    gone_knew: HashMap<u32, Clock>,
     actors: HashMap<u64, Actor>,
     /// The clock of the stream when it recorded the event, by the event's handle. Handles are never reused.
     pub(super) events: HashMap<u64, Clock>,
     shadow: Shadow,
     pub(super) found: Vec<Race>,
-    /// Reported races: actor and number of the first step, and the actor of the second.
-    reported: HashSet<(Actor, u64, Actor)>,
+    /// Reported races: actor and number of the first step, and the stream of the second.
+    reported: HashSet<(Actor, u64, Option<u64>)>,
 }
 
 impl Races {
+    /// Creates a detector that logs its reports through `outbox`.
+    pub(super) fn new(outbox: &Arc<Outbox>) -> Self {
+        Self { outbox: Arc::clone(outbox), ..Self::default() }
+    }
+
     pub(super) fn actor(&mut self, stream: Key, device: u32) -> Actor {
-        let Self { actors, streams, host, .. } = self;
-        *actors.entry(stream.handle()).or_insert_with(|| {
-            streams.push(StreamClock { handle: stream.handle(), device, clock: host.clone() });
-            streams.len() as Actor
-        })
+        if let Some(&actor) = self.actors.get(&stream.handle()) {
+            return actor;
+        }
+        let clock = StreamClock { handle: stream.handle(), device, before: 0, clock: self.host.clone() };
+        let actor = self.place(clock);
+        self.actors.insert(stream.handle(), actor);
+        actor
+    }
+
+    fn place(&mut self, mut clock: StreamClock) -> Actor {
+        if self.vacant.is_empty() && self.gone.len() >= self.gone_most {
+            let Self { gone, vacant, host, .. } = self;
+            gone.retain(|&(actor, last)| {
+                let known = host.of(actor) >= last;
+                vacant.extend(known.then_some(actor));
+                !known
+            });
+            self.gone_most = (2 * self.gone.len()).max(GONE_FEW);
+        }
+        match self.vacant.pop() {
+            Some(actor) => {
+                clock.before = clock.clock.of(actor);
+                self.streams[actor as usize - 1] = clock;
+                actor
+            }
+            None => {
+                self.streams.push(clock);
+                self.streams.len() as Actor
+            }
+        }
+    }
+
+    /// Forgets a stream that is gone. What it knew stays known to a wait for the whole device.
+    pub(super) fn ended(&mut self, stream: Key) {
+        let Some(actor) = self.actors.remove(&stream.handle()) else { return };
+        let StreamClock { device, clock, .. } = &mut self.streams[actor as usize - 1];
+        let (device, clock) = (*device, mem::take(clock));
+        self.gone.push((actor, clock.of(actor)));
+        self.gone_knew.entry(device).or_default().join(&clock);
+    }
+
+    /// Returns what the streams of a device knew that are gone.
+    pub(super) fn known_to_gone(&self, device: u32) -> Option<&Clock> {
+        self.gone_knew.get(&device)
+    }
+
+    /// Records that the host waited for the streams that are gone, of one device or of all.
+    pub(super) fn host_waited_for_gone(&mut self, device: Option<u32>) {
+        let Self { host, gone_knew, .. } = self;
+        gone_knew.retain(|&of, clock| {
+            let waited = device.is_none_or(|device| device == of);
+            if waited {
+                host.join(clock);
+            }
+            !waited
+        });
     }
 
     pub(super) fn clock(&mut self, actor: Actor) -> &mut Clock {
@@ -82,10 +155,12 @@ impl Races {
     fn step(&mut self, actor: Actor, kind: AccessKind, site: UseSite) -> RecordedUse {
         self.submit(actor);
         let number = self.clock(actor).step(actor);
-        let stream = actor.checked_sub(1).map(|index| self.streams[index as usize].handle);
+        let stream = actor.checked_sub(1).map(|index| &self.streams[index as usize]);
+        let (before, stream) = (stream.map_or(0, |stream| stream.before), stream.map(|stream| stream.handle));
         let UseSite { by, at } = site;
         let at = Duration::from_nanos(at);
-        let details = MemoryUse { kind, by, stream, number, at, caller: cumem_driver::call_site::current() };
+        let caller = cumem_driver::call_site::current();
+        let details = MemoryUse { kind, by, stream, number: number - before, at, caller };
         RecordedUse { actor, number, details: Arc::new(details) }
     }
 
@@ -146,7 +221,7 @@ impl Races {
             }
         });
         for (first, addresses) in unordered {
-            if self.reported.insert((first.actor, first.number, step.actor)) {
+            if self.reported.insert((first.actor, first.number, step.details.stream)) {
                 self.report(race_kind(&first.details, &step.details), &first.details, &step.details, addresses);
             }
         }
@@ -154,10 +229,10 @@ impl Races {
 
     fn report(&mut self, kind: RaceKind, first: &MemoryUse, second: &MemoryUse, addresses: Range<u64>) {
         let race = Race { kind, first: first.clone(), second: second.clone(), addresses };
-        tracing::warn!(%race, "a race");
         if self.found.len() < KEPT {
-            self.found.push(race);
+            self.found.push(race.clone());
         }
+        self.outbox.post(move || tracing::warn!(%race, "a race"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The calls by which the rest of the simulator informs the race detector, if it is on.
 #![forbid(unsafe_code)]
 
-use super::clock::{Actor, Clock, HOST};
+use super::clock::{Actor, HOST};
 use super::detector::{Races, UseSite};
 use super::report::Race;
 use super::uses::UsedRange;
@@ -11,7 +11,7 @@ use crate::state::MachineState;
 impl MachineState {
     pub(crate) fn detect_races(&mut self, on: bool) {
         match on {
-            true => drop(self.races.get_or_insert_default()),
+            true => drop(self.races.get_or_insert_with(|| Box::new(Races::new(&self.outbox)))),
             false => self.races = None,
         }
     }
@@ -74,6 +74,7 @@ impl MachineState {
     /// Records that the host waited for all streams of a device, or of all devices if `device` is `None`.
     pub(crate) fn race_host_waited_for_device(&mut self, device: Option<u32>) {
         let Some((races, _)) = self.racing(None) else { return };
+        races.host_waited_for_gone(device);
         for stream in 0..races.streams.len() {
             if device.is_none_or(|d| races.streams[stream].device == d) {
                 races.wait(HOST, stream as Actor + 1);
@@ -103,7 +104,7 @@ impl MachineState {
         let Some((races, _)) = self.racing(None) else { return };
         let own: Vec<Actor> =
             (0..races.streams.len()).filter(|&s| races.streams[s].device == device).map(|s| s as Actor + 1).collect();
-        let mut known = Clock::default();
+        let mut known = races.known_to_gone(device).cloned().unwrap_or_default();
         for stream in own {
             races.submit(stream);
             known.join(races.clock(stream));
@@ -117,6 +118,13 @@ impl MachineState {
         if let Some(known) = races.events.remove(&event.handle()) {
             races.clock(actor).join(&known);
             races.events.insert(event.handle(), known);
+        }
+    }
+
+    /// Forgets a destroyed stream, which has no work left.
+    pub(crate) fn race_stream_ended(&mut self, stream: Key) {
+        if let Some((races, _)) = self.racing(None) {
+            races.ended(stream);
         }
     }
 
