@@ -34,6 +34,7 @@ examples() {
     run "$bin/example.examples-multi_gpu"
     run "$bin/example.examples-auto_prefetch" --device cuda --slab-mib 32 --slabs 32 --repeat 3
     run "$bin/example.examples-write_an_adaptor"
+    run "$bin/example.examples-write_a_leaf"
     run "$bin/example.examples-uvm_calibrate" --device cuda
     run "$bin/example.examples-uvm_calibrate" --device cuda --fight 40
 }

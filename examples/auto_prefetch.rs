@@ -11,7 +11,8 @@
 
 mod common;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use cumem::kernel::{Function, HostKernel, KernelArg, LaunchConfig, Module};
 use cumem::unified::{AutoPrefetchOptions, hints};
 use cumem::{Buffer, CudaResource, Device, ManagedResource, Stream, UnifiedBuffer};
@@ -25,6 +26,7 @@ const THREADS: usize = 528 * 256;
 
 /// Compares automatic prefetch with page faults and with resident pages, for several orders of use.
 #[derive(Parser)]
+#[command(name = "auto_prefetch")]
 struct Args {
     /// The device: a GPU, the simulated one, or a GPU if there is one.
     #[arg(long, value_parser = ["auto", "cuda", "sim"], default_value = "auto")]
@@ -41,6 +43,17 @@ struct Args {
     /// Number of runs, of which the median is printed.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+}
+
+impl Args {
+    /// Refuses more than 4 GiB of slabs.
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.slab_mib * self.slabs <= 4 << 10 {
+            return Ok(());
+        }
+        let message = format!("{} slabs of {} MiB are larger than 4 GiB together", self.slabs, self.slab_mib);
+        Err(Self::command().error(ErrorKind::ValueValidation, message))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -189,14 +202,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    args.check()?;
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,
         _ => Device::first_or_simulated()?,
     };
-    if args.slab_mib * args.slabs > 4 << 10 {
-        return Err(format!("{} slabs of {} MiB take more than 4 GiB", args.slabs, args.slab_mib).into());
-    }
     let (slab, slabs) = ((args.slab_mib as usize) << 18, args.slabs as usize);
     let mut bench = Bench::new(device, slab, slabs, args.rounds)?;
 
@@ -284,6 +295,13 @@ fn pieces(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
 mod tests {
     use super::*;
     use cumem::sim::{Profile, faults};
+
+    #[test]
+    fn slabs_of_more_than_4_gib_are_a_usage_error() {
+        let check = |arguments: [&str; 5]| Args::parse_from(arguments).check();
+        assert!(check(["", "--slab-mib", "128", "--slabs", "32"]).is_ok());
+        assert_eq!(check(["", "--slab-mib", "128", "--slabs", "33"]).unwrap_err().exit_code(), 2);
+    }
 
     #[test]
     fn every_driver_call_may_fail() {

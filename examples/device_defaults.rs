@@ -9,8 +9,9 @@
 mod common;
 
 use clap::Parser;
+use cumem::current::DeviceResource;
 use cumem::sim::{Profile, Simulator};
-use cumem::{AllocError, AnyResource, Buffer, Device, LayerExt, ManagedResource, Stream, current, kind};
+use cumem::{AllocError, Buffer, Device, LayerExt, ManagedResource, Stream, current};
 use cumem_adaptors::{PoolOptions, ResourceExt, Size, StatisticsState};
 use std::error::Error;
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ fn choose(devices: &[Device]) -> Result<(), Box<dyn Error>> {
 }
 
 /// The part of a library, without an argument for the resource.
-fn ones(len: usize, stream: &Stream) -> Result<Buffer<u32, AnyResource<kind::Erased>>, AllocError> {
+fn ones(len: usize, stream: &Stream) -> Result<Buffer<u32, DeviceResource>, AllocError> {
     Buffer::from_slice(&vec![1; len], stream, current::get(stream.device()))
 }
 

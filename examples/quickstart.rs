@@ -7,6 +7,7 @@
 mod common;
 
 use clap::Parser;
+use cumem::error::{HumanBytes, Plural};
 use cumem::unified::Advice;
 use cumem::{Device, LayerExt, Location, ManagedResource, Stream, UnifiedBuffer};
 use cumem_adaptors::{LimiterState, PoolOptions, PrefetchState, ResourceExt, Size, StatisticsState};
@@ -43,12 +44,16 @@ fn tour(device: &Device) -> Result<(), Box<dyn Error>> {
         let prefetched = stack.find::<PrefetchState>().expect("the stack prefetches").bytes();
         println!("{step}");
         println!(
-            "    in use   {} bytes in {} blocks, {} left",
-            counts.current_bytes,
-            counts.current_blocks,
+            "    in use   {} in {}, {} bytes left",
+            HumanBytes(counts.current_bytes as usize),
+            Plural(counts.current_blocks, "block"),
             limit.remaining()
         );
-        println!("    so far   {} bytes at most, {prefetched} prefetched", counts.peak_bytes);
+        println!(
+            "    so far   {} at most, {} prefetched",
+            HumanBytes(counts.peak_bytes as usize),
+            HumanBytes(prefetched as usize)
+        );
     };
     memory("nothing allocated");
 

@@ -50,6 +50,7 @@ use crate::kind::{DeviceAccessible, Erased};
 use crate::layer::LayerExt;
 use crate::resource::MemoryResource;
 use crate::resources::CudaResource;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 /// A default resource of a device: any stack whose memory the device can access.
@@ -57,18 +58,37 @@ pub type DeviceResource = AnyResource<Erased>;
 
 /// The default resources of a machine, stored in the slots of the machine.
 struct Defaults {
-    /// The resources that were set, by device. `None` stands for the initial default.
-    set: RwLock<Vec<Option<DeviceResource>>>,
+    /// The defaults of each device.
+    set: RwLock<Vec<Layers>>,
     /// The maker ids of the initial defaults, by device. All resources that [`initial`] creates for a device share
     /// one id, so each of them can deallocate the blocks of the others.
     makers: Box<[MakerId]>,
+}
+
+/// The defaults of one device. The last one applies. In each, `None` stands for the initial default.
+#[derive(Default)]
+struct Layers {
+    /// The default outside of all scopes.
+    base: Option<DeviceResource>,
+    /// The defaults of the open scopes, by the ids of the scopes in the order of their creation.
+    scopes: Vec<(u64, Option<DeviceResource>)>,
+}
+
+impl Layers {
+    fn current(&self) -> &Option<DeviceResource> {
+        self.scopes.last().map_or(&self.base, |(_, resource)| resource)
+    }
+
+    fn current_mut(&mut self) -> &mut Option<DeviceResource> {
+        self.scopes.last_mut().map_or(&mut self.base, |(_, resource)| resource)
+    }
 }
 
 impl Defaults {
     fn of(device: &Device) -> &Self {
         device.machine().slots().get(|| {
             let devices = device.machine().devices();
-            let set = RwLock::new((0..devices).map(|_| None).collect());
+            let set = RwLock::new((0..devices).map(|_| Layers::default()).collect());
             Self { set, makers: (0..devices).map(|_| MakerId::unique()).collect() }
         })
     }
@@ -93,7 +113,7 @@ impl Defaults {
 /// ```
 pub fn get(device: &Device) -> DeviceResource {
     let set = Defaults::of(device).set.read().unwrap_or_else(PoisonError::into_inner);
-    let current = set[device.ordinal() as usize].clone();
+    let current = set[device.ordinal() as usize].current().clone();
     drop(set);
     current.unwrap_or_else(|| initial(device))
 }
@@ -149,7 +169,8 @@ pub fn reset(device: &Device) -> DeviceResource {
 
 /// Makes `resource` the default resource of `device` until the returned guard is dropped.
 ///
-/// The guard then restores the default that `scoped` replaced, even if [`set`] was called in the meantime.
+/// The guard then removes this default, and what [`set`] has replaced it with in the meantime. Guards of several
+/// threads may end in any order: each removes its own default, and the latest of the others holds.
 ///
 /// # Errors
 ///
@@ -175,12 +196,14 @@ pub fn scoped<R>(device: &Device, resource: R) -> Result<ScopedDefault, DeviceEr
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
 {
-    Ok(ScopedDefault { previous: replace(device, resource)?, device: device.clone() })
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    device.check_device("the resource", resource.device().id())?;
+    let (id, resource) = (NEXT.fetch_add(1, Ordering::Relaxed), AnyResource::erase_kind(resource));
+    change(device, |layers| layers.scopes.push((id, Some(resource))));
+    Ok(ScopedDefault { id, device: device.clone() })
 }
 
-/// A guard that restores the previous default resource of a device when it is dropped. [`scoped`] returns it.
-///
-/// Drop guards of the same device in the reverse order of their creation, as nested scopes do.
+/// A guard that removes its default resource of a device when it is dropped. [`scoped`] returns it.
 ///
 /// # Examples
 ///
@@ -199,16 +222,19 @@ where
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "the previous resource is restored as soon as this guard is dropped"]
+#[must_use = "the default ends as soon as this guard is dropped"]
 pub struct ScopedDefault {
     device: Device,
-    /// The resource that was set before; `None` stands for the initial default.
-    previous: Option<DeviceResource>,
+    id: u64,
 }
 
 impl Drop for ScopedDefault {
     fn drop(&mut self) {
-        exchange(&self.device, self.previous.take());
+        let remove = |layers: &mut Layers| {
+            let own = layers.scopes.iter().position(|(id, _)| *id == self.id);
+            own.map(|own| layers.scopes.remove(own))
+        };
+        drop(change(&self.device, remove));
     }
 }
 
@@ -220,11 +246,16 @@ where
     Ok(exchange(device, Some(AnyResource::erase_kind(resource))))
 }
 
-/// Replaces the resource that is set for `device`. The function releases the lock before it returns, so the caller
-/// drops the previous resource, which may call the driver, without the lock.
+/// Replaces the current default of `device`, and returns the previous one.
 fn exchange(device: &Device, resource: Option<DeviceResource>) -> Option<DeviceResource> {
+    change(device, |layers| std::mem::replace(layers.current_mut(), resource))
+}
+
+/// Changes the defaults of `device`. The function releases the lock before it returns, so the caller drops a resource,
+/// which may call the driver, without the lock.
+fn change<T>(device: &Device, change: impl FnOnce(&mut Layers) -> T) -> T {
     let mut set = Defaults::of(device).set.write().unwrap_or_else(PoisonError::into_inner);
-    std::mem::replace(&mut set[device.ordinal() as usize], resource)
+    change(&mut set[device.ordinal() as usize])
 }
 
 /// Creates the initial default of `device`. Each call creates a new resource, because a stored resource would keep the

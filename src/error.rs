@@ -13,10 +13,14 @@
 //! | [`ProfileError`] | profiles of simulated devices |
 
 use crate::block::Block;
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
 
 pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
+pub use crate::plural::Plural;
 pub use crate::report::ErrorReport;
 pub use crate::unreported::{is_reported, unreported};
 pub use crate::usage::{SizeClass, StreamStats, Usage};
@@ -41,14 +45,10 @@ pub use cumem_sim::ProfileError;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllocError {
     /// A leaf is out of memory.
-    #[error(
-        "out of memory: {layer} was asked for {}, and {} of {} are free on {device}",
-        HumanBytes(*requested), HumanBytes(*free), HumanBytes(*total)
-    )]
     OutOfMemory {
         /// The leaf that failed.
         layer: &'static str,
@@ -64,7 +64,6 @@ pub enum AllocError {
     },
     /// A suballocator, such as a pool, has no free block that is large enough. It has reached its maximum, or its
     /// upstream returned an error.
-    #[error("out of memory: {layer} was asked for {}; {held}", HumanBytes(*requested))]
     Exhausted {
         /// The suballocator.
         layer: &'static str,
@@ -73,15 +72,12 @@ pub enum AllocError {
         /// The memory of the suballocator at that moment. `{:#}` also displays the live blocks by size and by stream.
         held: Box<Usage>,
         /// The error of the upstream, or `None` if the suballocator did not call its upstream.
-        #[source]
         upstream: Option<Box<AllocError>>,
     },
     /// The request would exceed a limit.
-    #[error(
-        "limit reached: {} were requested, and {} of {} are in use",
-        HumanBytes(*requested), HumanBytes(*allocated), HumanBytes(*limit)
-    )]
     LimitExceeded {
+        /// The layer that refused, for example `limit` or `pressure`. A limit with a name has it too: ``limit `tenant` ``.
+        layer: Cow<'static, str>,
         /// Bytes requested.
         requested: usize,
         /// Bytes counted against the limit before the request.
@@ -90,10 +86,8 @@ pub enum AllocError {
         limit: usize,
     },
     /// No memory can have this size and alignment.
-    #[error(transparent)]
-    InvalidLayout(#[from] InvalidLayout),
+    InvalidLayout(InvalidLayout),
     /// The resource does not support this alignment.
-    #[error("{layer} aligns to at most {maximum} bytes, and {alignment} were requested")]
     UnsupportedAlignment {
         /// The resource.
         layer: &'static str,
@@ -103,7 +97,6 @@ pub enum AllocError {
         maximum: usize,
     },
     /// The block was allocated but could not be prefetched, so it was freed again.
-    #[error("{} were allocated and freed again, because they could not be prefetched", HumanBytes(*requested))]
     PrefetchFailed {
         /// Bytes requested.
         requested: usize,
@@ -111,8 +104,63 @@ pub enum AllocError {
         source: DeviceError,
     },
     /// An operation on a device or a stream failed for another reason than a lack of memory.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
+    Device(DeviceError),
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let human = |bytes: &usize| HumanBytes(*bytes);
+        match self {
+            Self::OutOfMemory { layer, requested, free, total, device } => {
+                let [requested, free, total] = [requested, free, total].map(human);
+                write!(
+                    f,
+                    "out of memory: {layer} was asked for {requested}, and {free} of {total} are free on {device}"
+                )
+            }
+            Self::Exhausted { layer, requested, held, .. } => {
+                write!(f, "out of memory: {layer} was asked for {}; {held}", human(requested))
+            }
+            Self::LimitExceeded { layer, requested, allocated, limit } => {
+                let [requested, allocated, limit] = [requested, allocated, limit].map(human);
+                write!(f, "limit reached: {layer} was asked for {requested}, and {allocated} of {limit} are in use")
+            }
+            Self::InvalidLayout(error) => error.fmt(f),
+            Self::UnsupportedAlignment { layer, alignment, maximum } => {
+                write!(f, "{layer} aligns to at most {maximum} bytes, and {alignment} were requested")
+            }
+            Self::PrefetchFailed { requested, .. } => {
+                let requested = human(requested);
+                write!(f, "{requested} were allocated and freed again, because they could not be prefetched")
+            }
+            Self::Device(error) => error.fmt(f),
+        }
+    }
+}
+
+// Not derived: a derived `source` would return the `Box` of an upstream's error, which cannot be downcast to `AllocError`.
+impl Error for AllocError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Exhausted { upstream: Some(upstream), .. } => Some(&**upstream),
+            Self::PrefetchFailed { source, .. } => Some(source),
+            Self::InvalidLayout(error) => error.source(),
+            Self::Device(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<InvalidLayout> for AllocError {
+    fn from(error: InvalidLayout) -> Self {
+        Self::InvalidLayout(error)
+    }
+}
+
+impl From<DeviceError> for AllocError {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error)
+    }
 }
 
 impl From<DriverError> for AllocError {

@@ -14,6 +14,8 @@
 //! | [`Either<A, B>`](Either) | one of two resources | if both are | if both are | if both are |
 //! | [`Unknown`] | any of them, known only at run time | | | |
 //!
+//! [`MayMigrate`] holds for kinds that are [`Migratable`], and for [`Erased`].
+//!
 //! # Examples
 //!
 //! A function over any memory that the host can access:
@@ -170,9 +172,45 @@ unsafe impl HostAccessible for Host {}
 // SAFETY: every block is of one of the two kinds.
 unsafe impl<A: HostAccessible, B: HostAccessible> HostAccessible for Either<A, B> {}
 
+/// Some blocks of this kind may have pages that migrate, so a hint about a buffer makes sense. A hint about a block
+/// whose pages do not migrate is [skipped](crate::unified::SkipReason::DoesNotMigrate).
+///
+/// These are the kinds that are [`Migratable`], and [`Erased`], whose blocks may be managed memory.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, Device, ManagedResource, Stream, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let plain = Buffer::<u32, _>::zeroed(1000, &stream, current::get(&device))?;
+/// assert_eq!(plain.prefetch(device.id())?.to_string(), "skipped: device memory does not migrate");
+///
+/// current::set(&device, ManagedResource::new(&device)?)?;
+/// let managed = Buffer::<u32, _>::zeroed(1000, &stream, current::get(&device))?;
+/// assert!(managed.prefetch(device.id())?.is_applied());
+/// # current::reset(&device);
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` memory cannot be prefetched: its pages do not migrate",
+    label = "needs migratable memory",
+    note = "build the stack on `ManagedResource` to prefetch"
+)]
+pub trait MayMigrate: MemoryKind {}
+
+#[diagnostic::do_not_recommend]
+impl<K: Migratable> MayMigrate for K {}
+impl MayMigrate for Erased {}
+
 /// Pages of this memory migrate between host and devices, so prefetch and advice have an effect.
 ///
-/// The trait is safe: for a kind that implements it wrongly, the driver returns an error code.
+/// The trait is safe, because no function relies on it to dereference memory. For a kind that implements it wrongly, the
+/// driver rejects hints.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` memory cannot be prefetched: its pages do not migrate",
     label = "needs migratable memory",

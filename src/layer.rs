@@ -255,8 +255,9 @@ pub trait LayerExt: Layer {
     /// of copies on the stack's device is freed in the same way
     /// ([`Device::trim_staging`](crate::Device::trim_staging)), and counts.
     ///
-    /// Memory that a pool frees to another pool counts once, as what the inner pool frees. If the inner pool frees
-    /// nothing, what the outer one freed counts, although the inner pool has it now.
+    /// If one pool stands over another, memory counts once: the result has the bytes that the inner pool freed. If the
+    /// inner pool freed none, the result has the bytes that the outer pool freed, although the inner pool then holds
+    /// them.
     ///
     /// # Errors
     ///
@@ -292,7 +293,7 @@ pub trait LayerExt: Layer {
     }
 }
 
-/// Returns the bytes that a layer freed, and keeps the first reason for what it did not free.
+/// Returns the bytes that a layer freed, and keeps the first reason why memory was not freed.
 fn freed(trimmed: Result<usize, TrimError>, refused: &mut Option<DeallocReason>) -> usize {
     trimmed.unwrap_or_else(|error| {
         refused.get_or_insert(error.reason);

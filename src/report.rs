@@ -1,10 +1,11 @@
-//! [`ErrorReport`]: an error and all its causes in one line.
+//! [`ErrorReport`]: an error and all its causes in one text.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
 
-/// Displays an error and all its causes in one line, separated by `: `.
+/// Displays an error and all its causes in one line, separated by `: `. After an error of several lines, each cause is on
+/// a line of its own, which starts with `cause: `.
 ///
 /// In all crates of this project an error displays one sentence, and [`source`](Error::source) returns its cause.
 /// Libraries that print the chain (anyhow, eyre, `tracing`) therefore print each cause once. If a program prints only
@@ -34,13 +35,28 @@ impl<'a> ErrorReport<'a> {
 
 impl fmt::Display for ErrorReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
+        let mut out = Lines { out: f, several: false };
+        write!(out, "{}", self.0)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let separator = if out.several { "\n  cause: " } else { ": " };
+            write!(out, "{separator}{error}")?;
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+/// Passes text on, and records whether it has more than one line.
+struct Lines<'a, 'f> {
+    out: &'a mut fmt::Formatter<'f>,
+    several: bool,
+}
+
+impl fmt::Write for Lines<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.several |= text.contains('\n');
+        self.out.write_str(text)
     }
 }
 

@@ -13,6 +13,24 @@
 //! - A block *belongs to* a resource if the `allocate` of that resource returned it, or the `allocate` of a resource
 //!   that shares its state.
 //!
+//! # Writing a leaf
+//!
+//! A leaf is a resource without an upstream. `examples/write_a_leaf.rs` is a complete one. Its duties, besides those that
+//! [`MemoryResource`] names under "Safety":
+//!
+//! - `allocate` and `deallocate` refuse a stream of another device, with
+//!   [`Device::check_device`](crate::Device::check_device). The order of another device's work means nothing for the
+//!   leaf's memory. Adaptors need no check, because their upstream has it.
+//! - `allocate` returns [`Block::empty`] for zero bytes, and
+//!   [`UnsupportedAlignment`](AllocError::UnsupportedAlignment) for an alignment that the leaf cannot give.
+//! - `deallocate` returns [`DeallocError::foreign`] for a block with another [`MakerId`], and [`DeallocError::new`] with
+//!   the block for each block that it does not free.
+//! - Memory that is not freed in stream order, for example host memory, is freed only after the work of the stream is
+//!   done: `deallocate` calls [`Stream::synchronize`] first.
+//! - [`Layer::beneath`] returns the device, which any layer of the stack then has.
+//!
+//! `cumem-conformance` checks these duties on simulated devices and on GPUs.
+//!
 //! # Examples
 //!
 //! A custom adaptor forwards to its upstream and counts the allocations:
@@ -89,8 +107,8 @@ use std::sync::Arc;
 
 /// A resource that allocates and deallocates blocks of memory in stream order.
 ///
-/// No method has a default implementation, so a wrapper cannot forget to forward one. The [module](self) has an example
-/// of an implementation.
+/// No method has a default implementation, so a wrapper cannot forget to forward one. The [module](self) lists the
+/// duties of a leaf, and has an example of an adaptor.
 ///
 /// # Examples
 ///

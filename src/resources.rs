@@ -6,7 +6,7 @@
 //! | [`CudaAsyncResource`] | device | `cuMemAllocFromPoolAsync` | is stream-ordered |
 //! | [`CudaVirtualResource`] | device | `cuMemMap` | waits for the stream |
 //! | [`ManagedResource`] | unified (managed) | `cuMemAllocManaged` | waits for the device |
-//! | [`PinnedResource`] | page-locked host | `cuMemAllocHost` | waits for the stream |
+//! | [`PinnedResource`] | pinned host | `cuMemAllocHost` | waits for the stream |
 //! | [`HostResource`] | host | the global allocator | waits for the stream |
 
 mod cuda;

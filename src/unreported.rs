@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_ends_it() {
+    fn a_panic_ends_the_scope() {
         let panicked = std::panic::catch_unwind(|| unreported(|| unreported(|| panic!("within"))));
         assert!(panicked.is_err() && is_reported());
     }

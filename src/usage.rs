@@ -2,6 +2,7 @@
 
 use crate::device::stream_ids::StreamId;
 use crate::human_bytes::HumanBytes;
+use crate::plural::Plural;
 use std::fmt;
 
 /// The memory of a suballocator, such as a pool, at the moment when it was out of memory.
@@ -39,7 +40,7 @@ pub struct Usage {
     pub blocks: usize,
     /// Reserved bytes that are in no live block.
     pub free: usize,
-    /// Bytes of `free` that only one stream can get.
+    /// Bytes of `free` that only the stream that freed them can allocate.
     pub cached: usize,
     /// Bytes of the largest free piece.
     pub largest_free: usize,
@@ -86,7 +87,7 @@ pub struct StreamStats {
     pub allocated: usize,
     /// Bytes that were requested for the live blocks.
     pub requested: usize,
-    /// Free bytes that only this stream can get.
+    /// Free bytes that only this stream can allocate.
     pub cached: usize,
     /// Bytes of the largest of these free pieces.
     pub largest_free: usize,
@@ -131,7 +132,7 @@ fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// The number of streams that an error lists. It only counts the others.
+/// The number of streams that an error lists. The error gives only the number of the others.
 const NAMED: usize = 4;
 
 /// `{}` displays the sums. `{:#}` also displays the fragmentation, the live blocks by size, and the streams with the
@@ -155,9 +156,9 @@ impl Usage {
     fn fmt_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "; {} live blocks of {} requested ({:.1} % lost to rounding); {:.1} % of the free memory is outside of its \
+            "; {} of {} requested ({:.1} % lost to rounding); {:.1} % of the free memory is outside of its \
              largest piece, and {} of it can only serve the stream that freed it",
-            self.blocks,
+            Plural(self.blocks, "live block"),
             HumanBytes(self.requested),
             self.internal_fragmentation() * 100.0,
             self.external_fragmentation() * 100.0,
@@ -175,11 +176,11 @@ impl Usage {
                 None => f.write_str("; a stream that was dropped: ")?,
             }
             let [used, cached] = [own.allocated, own.cached].map(HumanBytes);
-            write!(f, "{used} in {} blocks, {cached} cached", own.blocks)?;
+            write!(f, "{used} in {}, {cached} cached", Plural(own.blocks, "block"))?;
         }
         match streams.len().saturating_sub(NAMED) {
             0 => Ok(()),
-            more => write!(f, "; and {more} streams with less"),
+            more => write!(f, "; and {} with less", Plural(more, "stream")),
         }
     }
 }
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fragmentation_is_a_share_of_what_there_is() {
+    fn fragmentation_is_a_share_of_the_allocated_or_free_memory() {
         let none = Usage::default();
         assert_eq!((none.internal_fragmentation(), none.external_fragmentation()), (0.0, 0.0));
         let some = Usage { reserved: 4096, allocated: 2048, requested: 1536, free: 2048, largest_free: 512, ..none };
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sums_are_short_and_the_whole_account_is_on_request() {
+    fn display_shows_the_sums_and_the_alternate_form_all_figures() {
         let class = |at_most, blocks| SizeClass { at_most, blocks, bytes: at_most * blocks };
         let own = |allocated, blocks| StreamStats { allocated, blocks, cached: 256, ..StreamStats::default() };
         let usage = Usage {
@@ -218,10 +219,10 @@ mod tests {
         assert_eq!(usage.to_string(), sums);
         let details = "; 9 live blocks of 3.9 KiB requested (2.3 % lost to rounding); 75.0 % of the free memory is outside of \
                        its largest piece, and 1.3 KiB of it can only serve the stream that freed it; live blocks by size: 8 \
-                       of up to 256 bytes, 1 of up to 2 KiB; a stream that was dropped: 2 KiB in 1 blocks, 256 bytes cached; \
+                       of up to 256 bytes, 1 of up to 2 KiB; a stream that was dropped: 2 KiB in 1 block, 256 bytes cached; \
                        a stream that was dropped: 1 KiB in 4 blocks, 256 bytes cached; a stream that was dropped: 512 bytes \
-                       in 2 blocks, 256 bytes cached; a stream that was dropped: 256 bytes in 1 blocks, 256 bytes cached; \
-                       and 1 streams with less";
+                       in 2 blocks, 256 bytes cached; a stream that was dropped: 256 bytes in 1 block, 256 bytes cached; \
+                       and 1 stream with less";
         assert_eq!(format!("{usage:#}"), format!("{sums}{details}"));
     }
 }

@@ -52,13 +52,27 @@ impl<U> AutoPrefetch<U> {
         Ok(Self { state: AutoPrefetchState::new(upstream.device(), options)?, upstream })
     }
 
-    /// Creates the adaptor, also for a device without concurrent managed access. On such a device it observes no
-    /// buffer. It reports this in a `tracing` warning now, in [`Display`](std::fmt::Display), and in
-    /// [`AutoPrefetchState::passes_through`].
+    /// Creates the adaptor, also for a device without concurrent managed access. On such a device the adaptor observes
+    /// no buffer. The adaptor reports this in a `tracing` warning when it is created, in
+    /// [`Display`](std::fmt::Display), and in [`AutoPrefetchState::passes_through`].
     ///
     /// # Errors
     ///
     /// Returns the errors of [`AutoPrefetchState::or_pass_through`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::unified::AutoPrefetchOptions;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::AutoPrefetch;
+    /// let device = Device::simulated(Profile::wsl())?; // its driver cannot prefetch
+    /// let (memory, options) = (ManagedResource::new(&device)?, AutoPrefetchOptions::default());
+    /// let stack = AutoPrefetch::or_pass_through(memory, options)?; // `AutoPrefetch::new` returns an error
+    /// assert_eq!(stack.state().report().uses, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn or_pass_through(upstream: U, options: AutoPrefetchOptions) -> Result<Self, DriverError>
     where
         U: Upstream<Kind: Migratable>,
@@ -71,9 +85,9 @@ impl<U> AutoPrefetch<U> {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. No [`Buffer`](cumem::Buffer) can be left, because each holds the adaptor that
-    /// it was made over.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. No [`Buffer`](cumem::Buffer) can be left, because each holds the adaptor
+    /// that it was made over.
     pub fn into_upstream(self) -> U {
         self.upstream
     }

@@ -10,7 +10,7 @@ use cumem::unified::accounting::Ledger;
 use cumem::{DeviceError, DriverError, Location, MemoryResource, Upstream};
 use std::sync::Arc;
 
-/// One method per adaptor, which wraps the resource in it. The adaptor of the last call is outermost.
+/// Wraps a resource in adaptors, with one method for each adaptor. The adaptor of the last call is outermost.
 pub trait ResourceExt: MemoryResource + Sized {
     /// Adds a pool, which keeps freed memory and reuses it in stream order. See [`Pool::new`].
     ///
@@ -24,9 +24,8 @@ pub trait ResourceExt: MemoryResource + Sized {
         Pool::new(self, options)
     }
 
-    /// Adds a limit. Allocations that would exceed it fail. `limit` is a number of bytes; for a share of the device's
-    /// memory write [`Size::Percent(80)`](Size::Percent).
-    /// See [`Limiter::new`].
+    /// Adds a limit. Allocations that would exceed the limit fail. `limit` is a number of bytes; for a share of the
+    /// device's memory write [`Size::Percent(80)`](Size::Percent). See [`Limiter::new`].
     fn limit(self, limit: impl Into<Size>) -> Limiter<Self>
     where
         Self: Upstream,
@@ -34,7 +33,7 @@ pub trait ResourceExt: MemoryResource + Sized {
         Limiter::new(self, limit)
     }
 
-    /// Counts bytes, blocks and failures of the calls that pass through. See [`Statistics::new`].
+    /// Counts the bytes, the blocks and the failures of all calls. See [`Statistics::new`].
     fn statistics(self) -> Statistics<Self>
     where
         Self: Upstream,

@@ -19,7 +19,7 @@ const SMALL_MAX: usize = (1 << 20) - SMALL_GRANULE;
 /// Pages of the host are at most this large, unless they are huge pages.
 const HOST_PAGE: usize = 64 << 10;
 
-/// Options of [`fit_batch`]. By default no margin is held back and managed memory is not oversubscribed.
+/// Options of [`fit_batch`]. By default there is no margin, and managed memory is not oversubscribed.
 ///
 /// # Examples
 ///
@@ -58,11 +58,11 @@ pub struct Fit {
 /// A batch takes `fixed_bytes` plus `bytes_per_item` for each item. Results take memory too:
 /// include them in `bytes_per_item`.
 ///
-/// Every layer contributes, from the device outwards. The device contributes its free memory in whole
-/// 2 MiB, because the driver rounds to that, and the host its available memory. A limit contributes its remaining
-/// bytes, and a pressure the bytes until it refuses. A pool contributes its largest free piece or what it may still
-/// grow by. A block never spans both sides of a [`Spill`](crate::Spill), so the roomier side counts.
-/// Other programs use the device as well, so the result holds only for this moment. Allow for that with a margin
+/// Every layer bounds the result, from the device outwards. The device contributes its free memory in whole 2 MiB,
+/// because the driver rounds to that, and the host its available memory. A limit contributes its remaining bytes, and a
+/// pressure the bytes until it refuses. A pool contributes its largest free piece or what it may still grow by. A block
+/// comes from one of the two resources of a [`Spill`](crate::Spill), so the larger of their two results counts. Other
+/// programs use the device as well, so the result holds only for this moment. Allow for that with a margin
 /// ([`FitOptions`]) and with [`with_oom_recovery`](crate::with_oom_recovery).
 ///
 /// # Errors
@@ -94,23 +94,45 @@ pub fn fit_batch(
 }
 
 impl FitOptions {
-    /// Sets the memory to hold back: bytes, or a share of the device's memory.
+    /// Sets the margin, which is memory that the batch leaves free: bytes, or a share of the device's memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{FitOptions, Size};
+    /// let options = FitOptions::default().margin(Size::Percent(10)); // leaves a tenth of the memory free
+    /// assert_eq!(options.get_margin(), Size::Percent(10));
+    /// ```
     pub fn margin(self, margin: impl Into<Size>) -> Self {
-        Self { margin: margin.into(), ..self }
+        Self { margin: margin.into().saturated(), ..self }
     }
 
-    /// Sets whether managed memory may exceed the free memory of the device. Only adaptors then bound it, for example a
-    /// limit.
+    /// Sets whether managed memory may exceed the free memory of the device. Only adaptors then bound the managed
+    /// memory, for example a limit.
     pub fn oversubscribe(self, oversubscribe: bool) -> Self {
         Self { oversubscribe, ..self }
     }
 
-    /// Returns the memory to hold back.
+    /// Returns the margin.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{FitOptions, Size};
+    /// assert_eq!(FitOptions::default().margin(1 << 20).get_margin(), Size::Bytes(1 << 20));
+    /// ```
     pub fn get_margin(&self) -> Size {
         self.margin
     }
 
     /// Returns whether managed memory may exceed the free memory of the device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::FitOptions;
+    /// assert!(!FitOptions::default().get_oversubscribe());
+    /// ```
     pub fn get_oversubscribe(&self) -> bool {
         self.oversubscribe
     }
@@ -158,7 +180,7 @@ impl FitOptions {
     fn room(self, layer: &(impl Layer + ?Sized)) -> Result<usize, DeviceError> {
         let room = match layer.beneath() {
             Beneath::Layer(beneath) => self.room(beneath)?,
-            // A block comes from one of the two sides.
+            // A block comes from one of the two resources.
             Beneath::Two(first, second) => self.room(first)?.max(self.room(second)?),
             Beneath::Device(device) => self.free(device, layer.state())?,
         };

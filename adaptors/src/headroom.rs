@@ -10,14 +10,14 @@
 //!
 //! 1. The thread moves a share of the common *rest* into its shard.
 //! 2. If that is not enough, it moves half of what some other shards have. Memory that one thread allocates and another
-//!    one frees therefore costs a visit only from time to time.
+//!    one frees therefore costs such a visit only occasionally.
 //! 3. If that is not enough, it locks all shards and the rest, and collects all amounts in the rest. Only now is it
 //!    certain that all headroom together is too little: a limit refuses the request, and a peak rises by exactly what is
 //!    missing. To visit the shards one after the other would not be enough, because headroom can return to a shard that
 //!    was visited already.
 //!
 //! After step 3 the shards keep nothing, and each step is done on the rest, under one more lock. There a shortage is
-//! certain at once. A program that grows, or that is refused again and again, stays in this state. After a few steps
+//! detected at once. A program that grows, or that is refused again and again, stays in this state. After a few steps
 //! without a shortage the shards keep amounts again.
 //!
 //! The locks are ordered: the shards by number, then the rest. No code of a user runs under them.

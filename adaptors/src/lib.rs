@@ -3,8 +3,8 @@
 //! | adaptor | what it adds | its place in a stack | state for `find` |
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
-//! | [`Limiter`] | refuses past a limit | under a pool it caps chunks, over a pool users' blocks | [`LimiterState`] |
-//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls through it | [`StatisticsState`] |
+//! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
+//! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls of the layer above | [`StatisticsState`] |
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
@@ -84,6 +84,7 @@ pub mod spec;
 pub mod spill;
 pub mod statistics;
 pub mod tagged;
+mod unfreed;
 
 pub use auto_prefetch::AutoPrefetch;
 #[doc(no_inline)]

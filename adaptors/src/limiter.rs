@@ -2,20 +2,22 @@
 
 use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
+use crate::unfreed::Unfreed;
 use cumem::error::DeallocReason;
 use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
-use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream, layout};
+use cumem::{AllocError, Block, DeallocError, DeviceId, LayerExt, MemoryResource, Stream, Upstream, layout};
 use std::alloc::Layout;
+use std::borrow::Cow;
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
-/// It counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default.
-/// Under a pool it caps the pool's chunks; over a pool it caps the users' blocks. It does not count blocks that others
-/// allocate directly from the same upstream. A request of zero bytes is never refused.
+/// The limiter counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default. Under a pool the
+/// limit applies to the pool's chunks, and over a pool to the users' blocks. Blocks that other code allocates directly
+/// from the same upstream do not count. A request of zero bytes is never refused.
 ///
-/// The limit is exact with any number of threads: it is never passed, and a request is refused only if it does not fit
-/// at one moment. Each thread counts in a part of its own, so threads wait for each other only when one of them has
-/// used up its part. Near the limit this happens at every call.
+/// The limit is exact with any number of threads: the limit is never exceeded, and a request is refused only if it does
+/// not fit at one moment. Each thread has a share of the bytes that are left. Threads wait for each other only when a
+/// thread has used up its share. Near the limit this happens at every call.
 ///
 /// `find::<LimiterState>()` returns its [`LimiterState`] from any stack.
 ///
@@ -64,6 +66,10 @@ pub struct Limiter<U> {
 #[derive(Debug)]
 pub struct LimiterState {
     given: (Size, usize),
+    device: DeviceId,
+    name: Option<Box<str>>,
+    /// False once the adaptor was removed. Its blocks are then the upstream's.
+    reports: bool,
     counted: Headroom<1>,
 }
 
@@ -89,21 +95,63 @@ impl<U> Limiter<U> {
     where
         U: Upstream,
     {
-        let size = limit.into();
+        let size = limit.into().saturated();
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);
-        let state = LimiterState { given: (size, bytes), counted };
+        let state =
+            LimiterState { given: (size, bytes), device: upstream.device().id(), name: None, reports: true, counted };
         Self { state, upstream }
     }
 
+    /// Gives the limit a name, which its refusals carry. This tells limits apart, for example those of several tenants
+    /// over one shared limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let all = CudaResource::new(&device).limit(1 << 30);
+    /// let tenant = (&all).limit(1 << 20).named("search");
+    /// let error = Buffer::<u8, _>::zeroed(2 << 20, &stream, &tenant).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "limit reached: limit `search` was asked for 2 MiB, and 0 bytes of 1 MiB are in use"
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.state.name = Some(name.into().into());
+        self
+    }
+
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).statistics().limit(1 << 30);
+    /// assert_eq!(stack.upstream().state().counts().total_blocks, 0); // the statistics
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The limit no longer applies.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The limit no longer applies.
     ///
     /// # Examples
     ///
@@ -119,7 +167,8 @@ impl<U> Limiter<U> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn into_upstream(self) -> U {
+    pub fn into_upstream(mut self) -> U {
+        self.state.reports = false;
         self.upstream
     }
 
@@ -146,14 +195,44 @@ impl<U> Limiter<U> {
     }
 }
 
+impl Drop for LimiterState {
+    fn drop(&mut self) {
+        if self.reports {
+            Unfreed { device: self.device, blocks: None, bytes: self.allocated() as u64 }.report("a limit");
+        }
+    }
+}
+
 impl LimiterState {
     /// Returns the limit: the most bytes that may be allocated at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30);
+    /// assert_eq!(stack.state().bytes(), 1 << 30);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.counted.ceiling()[0] as usize
     }
 
-    /// Returns the allocated bytes, each block rounded up to 256. They are those of one moment. Reading them stops all
-    /// threads that use this limiter for that moment.
+    /// Returns the [name](Limiter::named) of the limit, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    #[cold]
+    fn layer(&self) -> Cow<'static, str> {
+        self.name().map_or("limit".into(), |name| format!("limit `{name}`").into())
+    }
+
+    /// Returns the allocated bytes, each block rounded up to 256. The call reads all threads' counts at one moment, and
+    /// stops all threads that use this limiter for that moment.
     ///
     /// # Examples
     ///
@@ -175,7 +254,8 @@ impl LimiterState {
         self.counted.read(|()| ()).allocated[0] as usize
     }
 
-    /// Returns the bytes that may still be allocated, as [`allocated`](Self::allocated) does: at one moment.
+    /// Returns the bytes that may still be allocated. Like [`allocated`](Self::allocated), the call reads all counts at
+    /// one moment.
     ///
     /// # Examples
     ///
@@ -229,7 +309,7 @@ impl LimiterState {
     fn reserve(&self, counted: u64, requested: usize) -> Result<(), AllocError> {
         self.counted.mine().allocate([counted], |()| ()).map_err(|totals| {
             let (allocated, limit) = (totals.allocated[0] as usize, totals.ceiling[0] as usize);
-            AllocError::LimitExceeded { requested, allocated, limit }
+            AllocError::LimitExceeded { layer: self.layer(), requested, allocated, limit }
         })
     }
 

@@ -1,8 +1,8 @@
 //! [`BiasedLock`]: a lock for critical sections that nearly always run a few dozen instructions, on the same thread.
 //!
 //! `std::sync::Mutex` performs an atomic exchange at both ends of a section, and a spin lock at one end. Even one
-//! exchange is a large part of a pool hit (`benches/README.md`: a pair on a stream that was handed on, before and
-//! after). One thread drives most streams, so the lock records which thread takes it. A thread that takes it
+//! exchange is a large part of a pool hit (`benches/README.md`: a pair on a stream that another
+//! thread used before). One thread drives most streams, so the lock records which thread takes it. A thread that takes it
 //! [`SECTIONS_TO_OWN`] times in a row *owns* the lock. From then on it enters with plain stores and loads. Any other
 //! thread first revokes the ownership, which is expensive. After that any thread can become the owner, but each
 //! revocation doubles the number of sections that this takes, up to [`SECTIONS_TO_OWN_MAX`]. Revocations therefore stay
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_keeps_coming_owns_the_lock_until_another_comes() {
+    fn a_thread_that_locks_repeatedly_owns_the_lock_until_another_locks() {
         let lock = BiasedLock::new(0_u32);
         let owned = || lock.owner.load(Relaxed) != NO_OWNER;
         let come = |times: u32| (0..times).for_each(|_| add_one(&lock));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_outlives_its_owner_finds_another() {
+    fn a_lock_whose_owner_thread_ended_gets_another_owner() {
         let lock = BiasedLock::new(0_u32);
         let keep_coming = || {
             add_one(&lock);
@@ -288,7 +288,7 @@ mod tests {
 
     /// The thread loses the second lock, and owns it again at once.
     #[test]
-    fn a_thread_that_owns_two_locks_may_have_both() {
+    fn a_thread_may_hold_two_locks_that_it_owns() {
         let locks = [(); 2].map(|()| BiasedLock::new(0_u32));
         let owned = || locks.each_ref().map(|lock| lock.owner.load(Relaxed) != NO_OWNER);
         let come = |times: u32| locks.iter().for_each(|lock| (0..times).for_each(|_| add_one(lock)));

@@ -94,8 +94,8 @@ pub struct NotRecovered<E> {
 /// than `minimum`. Any other error is returned at once. Each retry is a warning through `tracing`.
 ///
 /// `work` must have freed its allocations when it returns an error; a [`Buffer`](cumem::Buffer) frees its memory when
-/// it is dropped. With a `minimum` of 0 the last call has no items, so `work` can fall back to a way that needs no
-/// device memory.
+/// it is dropped. With a `minimum` of 0 the last call has no items, so `work` can use a method that needs no device
+/// memory.
 ///
 /// ```
 /// use cumem::sim::Profile;

@@ -1,6 +1,6 @@
 //! [`Pool`] allocates blocks from large chunks of its upstream.
 //!
-//! # How it is built
+//! # Structure
 //!
 //! The pool counts addresses and sizes in units of 256 bytes. It keeps all its bookkeeping on the host, outside the
 //! memory that it manages. The bookkeeping has two levels.
@@ -43,11 +43,11 @@
 //! The pool remembers a request that no memory could serve (`pool/futile.rs`). Until a block is freed, it refuses such a
 //! request at once, and touches no other stream's heap. If less is free than the request needs, it does so in any case.
 //!
-//! Taking memory from other streams' heaps costs time but no memory. Streams that are all a little short can take from
-//! each other forever. One thread can afford that. If threads keep waiting for each other over it, the pool grows
-//! instead.
+//! A stream that takes memory from another stream's heap uses time, and no additional memory. If each stream has
+//! slightly too little, the streams take memory from each other again and again. That is acceptable on one thread. If
+//! several threads wait for each other because of it, the pool grows instead.
 //!
-//! # Why it is right
+//! # Invariants
 //!
 //! Four invariants hold whenever no lock is held:
 //!

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// An adaptor that prefetches each block to a location as it is allocated, so that the first use there does not fault.
 /// The prefetch is enqueued on the stream of the allocation. Freeing a block does not move its pages.
 ///
-/// If [the library knows](hints::prefetch_if_needed) that the pages are already at the target, the driver is not
-/// called: a block that a pool reuses costs one table lookup. The library does not see pages that move because of raw
-/// host pointers or kernels of other libraries. Where that is common, use [`always`](Self::always), which calls the
-/// driver at every allocation.
+/// If the pages are already at the target according to [this library's record](hints::prefetch_if_needed), the adaptor
+/// makes no driver call. A block that a pool reuses then costs one table lookup. The library does not see pages that
+/// move because of raw host pointers or kernels of other libraries. Where that is common, use [`always`](Self::always),
+/// which calls the driver at every allocation.
 ///
 /// The adaptor must be outermost, so it is no [`Upstream`]. Under a pool it would prefetch each chunk once, and would
 /// not prefetch a block that is reused after an eviction. Its upstream must allocate memory whose pages migrate.
@@ -50,7 +50,7 @@ pub struct Prefetch<U> {
     upstream: U,
 }
 
-/// Counts of what a [`Prefetch`] did.
+/// Counts of the prefetches of a [`Prefetch`].
 ///
 /// # Examples
 ///
@@ -77,11 +77,39 @@ pub struct PrefetchState {
 
 impl PrefetchState {
     /// Returns the number of prefetches that were enqueued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, LayerExt, ManagedResource, Stream};
+    /// # use cumem_adaptors::{PrefetchState, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(4 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.find::<PrefetchState>().unwrap().calls(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
     }
 
     /// Returns the bytes that those prefetches covered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, LayerExt, ManagedResource, Stream};
+    /// # use cumem_adaptors::{PrefetchState, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(4 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.find::<PrefetchState>().unwrap().bytes(), 4 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -112,6 +140,20 @@ impl PrefetchState {
 
     /// Returns the number of blocks that were not prefetched, because they have zero bytes or because the adaptor
     /// passes blocks through.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, LayerExt, ManagedResource, Stream};
+    /// # use cumem_adaptors::{Prefetch, PrefetchState};
+    /// # let device = Device::simulated(Profile::wsl())?; // its driver cannot prefetch
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = Prefetch::or_pass_through(ManagedResource::new(&device)?, device.id())?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(4 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.find::<PrefetchState>().unwrap().skipped(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Relaxed)
     }
@@ -152,8 +194,9 @@ impl<U> Prefetch<U> {
         Ok(Self::build(upstream, target, false))
     }
 
-    /// Creates the adaptor, also for devices that cannot prefetch. On those it passes every block on unchanged.
-    /// It reports this in a `tracing` warning now, in [`Display`](std::fmt::Display), and in [`PrefetchState::skipped`].
+    /// Creates the adaptor, also for devices that cannot prefetch. On such devices the adaptor returns every block
+    /// unchanged. The adaptor reports this in a `tracing` warning when it is created, in
+    /// [`Display`](std::fmt::Display), and in [`PrefetchState::skipped`].
     ///
     /// # Errors
     ///
@@ -195,7 +238,8 @@ impl<U> Prefetch<U> {
         Self { target, passes_through, always: false, prefetcher, state, upstream }
     }
 
-    /// Calls the driver at every allocation, even if the library knows where the pages are.
+    /// Makes the adaptor call the driver at every allocation, even if the pages are at the target according to this
+    /// library's record.
     ///
     /// # Examples
     ///
@@ -219,12 +263,37 @@ impl<U> Prefetch<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = ManagedResource::new(&device)?.statistics().prefetch(device.id())?;
+    /// assert_eq!(stack.upstream().state().counts().total_blocks, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The counts are lost.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The counts are lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let prefetching = ManagedResource::new(&device)?.prefetch(device.id())?;
+    /// let counted = prefetching.into_upstream().statistics(); // an adaptor can stand on the upstream
+    /// assert!(counted.to_string().starts_with("statistics over managed"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
@@ -249,12 +318,24 @@ impl<U> Prefetch<U> {
         self.target
     }
 
-    /// Reports whether blocks are only passed on, because the device cannot prefetch.
+    /// Reports whether blocks are returned without a prefetch, because the device cannot prefetch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::{Prefetch};
+    /// let device = Device::simulated(Profile::wsl())?; // its driver cannot prefetch
+    /// assert!(Prefetch::or_pass_through(ManagedResource::new(&device)?, device.id())?.passes_through());
+    /// assert!(Prefetch::new(ManagedResource::new(&device)?, device.id()).is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn passes_through(&self) -> bool {
         self.passes_through
     }
 
-    /// Returns the counts of what this adaptor did.
+    /// Returns the counts of this adaptor's prefetches.
     ///
     /// # Examples
     ///

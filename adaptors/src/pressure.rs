@@ -25,8 +25,8 @@ use std::fmt;
 ///
 /// The adaptor queries the device's free memory (`cuMemGetInfo`) each time that [`PressureOptions::ask_after`] bytes
 /// have been allocated, and at every allocation while it refuses. If the upstream runs out of memory, the adaptor trims
-/// it at any level. If that freed memory, the adaptor queries the device and tries the allocation once more.
-/// Each change of level, each trim and each series of refusals is a `tracing` event with its numbers.
+/// the upstream at any level. If the trim freed memory, the adaptor queries the device and tries the allocation once
+/// more. Each change of level, each trim and each series of refusals is a `tracing` event with its numbers.
 ///
 /// `find::<PressureState>()` returns its [`PressureState`] from any stack.
 ///
@@ -54,7 +54,7 @@ pub struct Pressure<U> {
     upstream: U,
 }
 
-/// A function that frees what `U` keeps unused and returns the bytes that it freed.
+/// A function that frees unused memory of `U` and returns the freed bytes.
 type Trim<U> = Box<dyn Fn(&U) -> Result<usize, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 impl<U> Pressure<U> {
@@ -65,6 +65,18 @@ impl<U> Pressure<U> {
     ///
     /// - Returns [`PressureError::Levels`] if the levels are not in order.
     /// - Returns [`PressureError::Driver`] if the query for free memory fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Pressure, PressureLevel, PressureOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = Pressure::new(CudaResource::new(&device), PressureOptions::default())?;
+    /// assert_eq!(stack.state().level(), PressureLevel::Normal);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U, options: PressureOptions) -> Result<Self, PressureError>
     where
         U: Upstream,
@@ -84,17 +96,53 @@ impl<U> Pressure<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PoolOptions, PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.pressure(PressureOptions::default())?;
+    /// assert_eq!(stack.upstream().stats().reserved, 0); // the pool's figures
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The levels no longer apply.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The levels no longer apply.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let leaf = CudaResource::new(&device).pressure(PressureOptions::default())?.into_upstream();
+    /// assert!(leaf.to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
 
     /// Returns the level and the counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).pressure(PressureOptions::default())?;
+    /// assert_eq!(stack.state().refusals(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &PressureState {
         &self.state
     }

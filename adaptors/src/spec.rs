@@ -24,13 +24,13 @@
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
-//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, `80%` of the device's memory, or `50% free`, a share of what is free when
-//! the stack is built. A number of bytes below
-//! 1 MiB needs its unit: `limit(80)` is an error, `limit(80B)` is 80 bytes.
+//! A [`SIZE`](crate::Size) is for example `1GiB`, `256MB`, `80%` of the device's memory, or `50% free`, a share of the
+//! memory that is free when the stack is built. A number of bytes below 1 MiB needs its unit: `limit(80)` is an error,
+//! `limit(80B)` is 80 bytes. A description has at most 64 layers, and at most 16 levels of parentheses.
 //!
-//! A stack over a `spill` is only known to be device-accessible, because its memory comes from either side.
-//! It cannot be prefetched, and neither side may be `host` memory. Options that take a function, such as
-//! [`Pressure::trimming`], cannot be written as text.
+//! The memory of a stack over a `spill` comes from either of two stacks, so the kind of the memory is known only as
+//! device-accessible. Such a stack cannot be prefetched, and neither of the two stacks may be of `host` memory. Options
+//! that take a function, such as [`Pressure::trimming`], cannot be written as text.
 //!
 //! [`Pressure::trimming`]: crate::Pressure::trimming
 
@@ -38,6 +38,9 @@ mod build;
 mod error;
 mod parse;
 mod stack;
+mod suggest;
+mod text;
+mod values;
 mod words;
 
 use error::one_line;
@@ -100,7 +103,7 @@ impl StackSpec {
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         // `Display` prints no space at the end, and a printed description must equal the one that it was printed from.
         let text = text.trim_end();
-        let (layers, outermost) = parse::stack(text, 0..text.len())?;
+        let (layers, outermost) = parse::description(text)?;
         Ok(Self { text: text.into(), layers, outermost })
     }
 

@@ -12,15 +12,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// An adaptor that allocates from a first resource. If that is out of memory, at its limit or under
-/// [`Pressure`](crate::Pressure), it allocates from a second one: for example device memory that spills to managed
-/// memory. The kind of its memory is [`Either`], which has the capabilities that both kinds have.
+/// An adaptor over two resources. The adaptor allocates from the first. If the first is out of memory, at its limit or
+/// under [`Pressure`](crate::Pressure), the adaptor allocates from the second: for example device memory that spills to
+/// managed memory. The kind of its memory is [`Either`], which has the capabilities that both kinds have.
 ///
 /// Each series of spilled blocks is a `tracing` event with its numbers. A spilled block stays in the second resource
 /// until it is freed.
 ///
-/// `find::<SpillState>()` returns its [`SpillState`] from any stack. Its other queries, such as that for the device, are
-/// answered by the first resource.
+/// `find::<SpillState>()` returns its [`SpillState`] from any stack. Other queries of the stack, such as that for the
+/// device, return the answer of the first resource.
 ///
 /// # Examples
 ///
@@ -42,9 +42,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Spill<P, S> {
     state: SpillState,
-    /// Sizes in bytes of the live spilled blocks, by address and maker. Blocks of zero bytes may have equal addresses,
-    /// but only with different makers.
-    out: Mutex<HashMap<(u64, MakerId), usize>>,
+    /// The number of live spilled blocks of each key. Only blocks of zero bytes share a key.
+    out: Mutex<HashMap<Key, usize>>,
     first: P,
     second: S,
 }
@@ -59,28 +58,112 @@ pub struct SpillState {
     refusals: AtomicU64,
 }
 
+/// Identifies a spilled block: its address and its maker. Blocks of zero bytes have no memory, so their addresses say
+/// nothing. They are equal if they have the same maker, and their key has the address 0.
+type Key = (u64, MakerId);
+
+fn key(block: &Block) -> Key {
+    (if block.size() == 0 { 0 } else { block.addr() }, block.maker())
+}
+
 impl SpillState {
     /// Returns the number of live spilled blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.state().blocks(), 1);
+    /// drop(spilled);
+    /// assert_eq!(stack.state().blocks(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn blocks(&self) -> usize {
         self.blocks.load(Ordering::Acquire)
     }
 
     /// Returns the bytes of the live spilled blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// assert_eq!(stack.state().bytes(), 2 << 20);
+    /// # drop(spilled);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of blocks spilled so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// drop(spilled);
+    /// assert_eq!(stack.state().total_blocks(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn total_blocks(&self) -> u64 {
         self.total_blocks.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of all blocks spilled so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1 << 20).spill_to(PinnedResource::new(&device))?;
+    /// let spilled = Buffer::<u8, _>::zeroed(2 << 20, &stream, &stack)?;
+    /// drop(spilled);
+    /// assert_eq!(stack.state().total_bytes(), 2 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of allocations that the second resource refused too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, PinnedResource, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let second = PinnedResource::new(&device).limit(0);
+    /// let stack = CudaResource::new(&device).limit(0).spill_to(second)?;
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+    /// assert_eq!(stack.state().refusals(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
     }
@@ -120,15 +203,15 @@ impl<P, S> Spill<P, S> {
     ///
     /// # Errors
     ///
-    /// Returns the adaptor itself while spilled blocks are live, because only the adaptor knows which of the two
-    /// resources a block came from.
+    /// Returns the adaptor itself while spilled blocks are live, because only the adaptor records which of the two
+    /// resources made a block.
     pub fn into_upstreams(self) -> Result<(P, S), Self> {
         if self.state.blocks() == 0 { Ok((self.first, self.second)) } else { Err(self) }
     }
 
     fn note(&self, block: &Block, why: &AllocError) {
         let (bytes, spilled) = (block.size(), &self.state);
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), bytes);
+        self.insert(block);
         spilled.bytes.fetch_add(bytes, Ordering::Relaxed);
         spilled.total_blocks.fetch_add(1, Ordering::Relaxed);
         spilled.total_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -137,24 +220,38 @@ impl<P, S> Spill<P, S> {
         }
     }
 
+    fn insert(&self, block: &Block) {
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner).entry(key(block)).or_insert(0) += 1;
+    }
+
+    fn remove(&self, block: &Block) -> bool {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(blocks) = out.get_mut(&key(block)) else { return false };
+        *blocks -= 1;
+        if *blocks == 0 {
+            out.remove(&key(block));
+        }
+        true
+    }
+
     /// Reports whether the block is a spilled one, and if so, stops counting it.
     fn take(&self, block: &Block) -> bool {
         if self.state.blocks() == 0 {
             return false;
         }
-        let taken = self.out.lock().unwrap_or_else(PoisonError::into_inner).remove(&(block.addr(), block.maker()));
-        if let Some(bytes) = taken {
-            self.state.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let taken = self.remove(block);
+        if taken {
+            self.state.bytes.fetch_sub(block.size(), Ordering::Relaxed);
             if self.state.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
                 tracing::info!(total_bytes = self.state.total_bytes(), "nothing is spilled any more");
             }
         }
-        taken.is_some()
+        taken
     }
 
-    /// Counts a block again that the second resource did not take back.
+    /// Counts a block again whose deallocation the second resource refused.
     fn put_back(&self, block: &Block) {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).insert((block.addr(), block.maker()), block.size());
+        self.insert(block);
         self.state.bytes.fetch_add(block.size(), Ordering::Relaxed);
         self.state.blocks.fetch_add(1, Ordering::AcqRel);
     }

@@ -9,16 +9,16 @@ pub use counts::Counts;
 pub use scope::Scope;
 
 use cumem::error::DeallocReason;
-use cumem::{AllocError, Block, DeallocError, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 
 /// An adaptor that counts bytes, blocks and failures. Over a pool it counts the users' requests;
 /// under a pool, the chunks that the pool allocates.
 ///
-/// The counts are exact with any number of threads, peaks included. Each thread counts in a part of its own, so threads
-/// wait for each other only when one of them has used up its part of the distance to a peak. While a peak rises this
-/// happens at every call. While a [`scope`](StatisticsState::scope) is open, all threads wait for each other at every
-/// call. A [`thread_scope`](StatisticsState::thread_scope) delays only its own thread.
+/// The counts are exact with any number of threads, peaks included. Each thread has a share of the distance from the
+/// present count to the peak. Threads wait for each other only when a thread has used up its share. While a peak rises,
+/// this happens at every call. While a [`scope`](StatisticsState::scope) is open, all threads wait for each other at
+/// every call. A [`thread_scope`](StatisticsState::thread_scope) delays only its own thread.
 ///
 /// `find::<StatisticsState>()` returns its [`StatisticsState`] from any stack.
 ///
@@ -47,25 +47,76 @@ pub struct Statistics<U> {
 
 impl<U> Statistics<U> {
     /// Creates the adaptor with all counters at 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Statistics};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = Statistics::new(CudaResource::new(&device)); // or `CudaResource::new(&device).statistics()`
+    /// assert_eq!(stack.state().counts().total_blocks, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U) -> Self
     where
         U: Upstream,
     {
-        Self { state: StatisticsState::new(), upstream }
+        Self { state: StatisticsState::new(upstream.device().id()), upstream }
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30).statistics();
+    /// assert_eq!(stack.upstream().state().bytes(), 1 << 30); // the limit
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The counts are lost.
-    pub fn into_upstream(self) -> U {
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The counts are lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let leaf = CudaResource::new(&device).statistics().into_upstream();
+    /// assert!(leaf.to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_upstream(mut self) -> U {
+        self.state.removed();
         self.upstream
     }
 
     /// Returns the counters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// let _zeros = Buffer::<u8, _>::zeroed(4096, &stream, &stack)?;
+    /// assert_eq!(stack.state().counts().current_bytes, 4096);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &StatisticsState {
         &self.state
     }

@@ -45,6 +45,21 @@ pub struct TaggedState(String);
 
 impl TaggedState {
     /// Returns the name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::unified::accounting::Ledger;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # use std::sync::Arc;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let ledger = Arc::new(Ledger::new(&device));
+    /// let stack = ManagedResource::new(&device)?.tagged(&ledger, "weights");
+    /// assert_eq!(stack.state().as_str(), "weights");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,6 +67,21 @@ impl TaggedState {
 
 impl<U> Tagged<U> {
     /// Creates the adaptor, which counts the upstream's memory under `name` in `ledger`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::unified::accounting::Ledger;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::Tagged;
+    /// # use std::sync::Arc;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let ledger = Arc::new(Ledger::new(&device));
+    /// let stack = Tagged::new(ManagedResource::new(&device)?, &ledger, "weights");
+    /// assert!(stack.to_string().starts_with("tagged(weights) over managed"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U, ledger: &Arc<Ledger>, name: impl Into<String>) -> Self
     where
         U: Upstream,
@@ -60,13 +90,27 @@ impl<U> Tagged<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::unified::accounting::Ledger;
+    /// # use cumem::{Device, ManagedResource};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # use std::sync::Arc;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let ledger = Arc::new(Ledger::new(&device));
+    /// let stack = ManagedResource::new(&device)?.tagged(&ledger, "weights");
+    /// assert!(stack.upstream().to_string().starts_with("managed"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Removes this adaptor and returns the upstream. Blocks that are still allocated stay valid, because they are the
-    /// upstream's: deallocate them there. The ledger no longer counts them under
-    /// the name.
+    /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
+    /// deallocate them through the upstream. The ledger no longer counts them under the name.
     pub fn into_upstream(self) -> U {
         self.upstream
     }

@@ -1,7 +1,7 @@
 //! [`BlockLedger`]: an adaptor that records every block, and refuses foreign blocks.
 
 use crate::live::{BlockId, LiveBlocks, Violation};
-use cumem::error::TrimError;
+use cumem::error::{Plural, TrimError};
 use cumem::layer::Beneath;
 use cumem::layer::fmt_stack;
 use cumem::{AllocError, Block, DeallocError, Layer, MemoryResource, Stream, Upstream};
@@ -129,8 +129,9 @@ impl std::error::Error for Unsettled {}
 impl fmt::Display for Unsettled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
-        let (leaked, wrong) = (self.outstanding.len(), self.violations.len());
-        write!(f, "the ledger does not balance: {leaked} blocks never came back, {wrong} violations")?;
+        let leaked = Plural(self.outstanding.len(), "block");
+        let wrong = Plural(self.violations.len(), "violation");
+        write!(f, "the ledger does not balance: {leaked} never came back, {wrong}")?;
         self.violations.iter().take(SHOWN).try_for_each(|violation| write!(f, "; {violation}"))?;
         self.outstanding.iter().take(SHOWN).try_for_each(|block| write!(f, "; leaked {block}"))
     }

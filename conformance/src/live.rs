@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_comes_back_once_and_unchanged() {
+    fn a_block_is_freed_once_and_unchanged() {
         let mut live = LiveBlocks::new();
         let id = block(0x1000, 256);
         live.enter(id).unwrap();

@@ -99,12 +99,28 @@ impl HostKernel {
 
     /// Declares that the kernel reads `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)
     /// sets another order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::{AccessMode, HostKernel};
+    /// let kernel = HostKernel::new("sum", |_| {}).reads(0x10_0000, 4096);
+    /// assert_eq!(kernel.accesses[0].mode, AccessMode::Read);
+    /// ```
     pub fn reads(self, addr: u64, bytes: usize) -> Self {
         self.touches(addr, bytes, AccessMode::Read)
     }
 
     /// Declares that the kernel writes `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)
     /// sets another order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::{AccessMode, HostKernel};
+    /// let kernel = HostKernel::new("fill", |memory| memory.write::<u32>(0).fill(7)).writes(0x10_0000, 4096);
+    /// assert_eq!((kernel.accesses[0].bytes, kernel.accesses[0].mode), (4096, AccessMode::Write));
+    /// ```
     pub fn writes(self, addr: u64, bytes: usize) -> Self {
         self.touches(addr, bytes, AccessMode::Write)
     }
@@ -133,7 +149,7 @@ impl HostKernel {
     /// assert_eq!(kernel.accesses[0].pattern, one_byte_a_page);
     /// ```
     pub fn in_order(mut self, pattern: Pattern) -> Self {
-        self.accesses.last_mut().expect("a range is declared before its order").pattern = pattern;
+        self.accesses.last_mut().expect("`in_order` needs a range: call `reads` or `writes` first").pattern = pattern;
         self
     }
 
@@ -155,6 +171,14 @@ impl HostKernel {
     }
 
     /// Sets the number of arithmetic operations. The kernel's simulated duration grows with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::HostKernel;
+    /// let kernel = HostKernel::new("multiply", |_| {}).operations(2 * 1024_u64.pow(3));
+    /// assert_eq!(kernel.operations, 1 << 31);
+    /// ```
     pub fn operations(mut self, operations: u64) -> Self {
         self.operations = operations;
         self
@@ -167,15 +191,20 @@ impl fmt::Debug for HostKernel {
     }
 }
 
-/// Access to the ranges that a running [`HostKernel`] declared, by their position in the order of declaration.
+/// Access to the ranges that a running [`HostKernel`] declared.
+///
+/// The index of a range is its position in the order of declaration. Reads and writes are counted together: after
+/// `.reads(source, n).writes(target, n)`, `read(0)` returns the source and `write(1)` the target. In a kernel that only
+/// writes, `write(0)` returns the first declared range.
 #[derive(Debug)]
 pub struct KernelMemory<'a> {
+    kernel: &'static str,
     accesses: &'a [Access],
     taken: Cell<u64>,
 }
 
 impl<'a> KernelMemory<'a> {
-    /// Creates the access to the ranges of a kernel.
+    /// Creates the access to the ranges of the kernel with the name `kernel`, which appears in panics.
     ///
     /// # Safety
     ///
@@ -183,8 +212,8 @@ impl<'a> KernelMemory<'a> {
     ///
     /// - each range is valid and initialized, and nothing else uses it while the result exists;
     /// - no written range overlaps another range.
-    pub unsafe fn new(accesses: &'a [Access]) -> Self {
-        Self { accesses, taken: Cell::new(0) }
+    pub unsafe fn new(kernel: &'static str, accesses: &'a [Access]) -> Self {
+        Self { kernel, accesses, taken: Cell::new(0) }
     }
 
     /// Returns range `index`, which was declared with [`HostKernel::reads`].
@@ -202,7 +231,7 @@ impl<'a> KernelMemory<'a> {
     /// let input = [1_u32, 2, 3];
     /// let kernel = HostKernel::new("sum", |_| {}).reads(input.as_ptr() as u64, 12);
     /// // SAFETY: the range is valid and initialized, and nothing writes it.
-    /// let memory = unsafe { KernelMemory::new(&kernel.accesses) };
+    /// let memory = unsafe { KernelMemory::new(kernel.name, &kernel.accesses) };
     /// assert_eq!(memory.read::<u32>(0), [1, 2, 3]);
     /// ```
     pub fn read<T: Pod>(&self, index: usize) -> &'a [T] {
@@ -210,7 +239,7 @@ impl<'a> KernelMemory<'a> {
         // SAFETY: the contract of `new` makes the range valid. Only written ranges are returned as mutable, and no
         // written range overlaps this one.
         let bytes = unsafe { std::slice::from_raw_parts(access.addr as *const u8, access.bytes) };
-        bytemuck::cast_slice(bytes)
+        bytemuck::try_cast_slice(bytes).unwrap_or_else(|_| self.wrong_type::<T>(index, access))
     }
 
     /// Returns range `index`, which was declared with [`HostKernel::writes`]. Each such range can be taken once.
@@ -228,22 +257,98 @@ impl<'a> KernelMemory<'a> {
     /// let mut output = [0_u32; 3];
     /// let kernel = HostKernel::new("fill", |_| {}).writes(output.as_mut_ptr() as u64, 12);
     /// // SAFETY: the range is valid and initialized, and nothing else uses it before the assertion.
-    /// unsafe { KernelMemory::new(&kernel.accesses) }.write::<u32>(0).fill(7);
+    /// unsafe { KernelMemory::new(kernel.name, &kernel.accesses) }.write::<u32>(0).fill(7);
     /// assert_eq!(output, [7; 3]);
     /// ```
     pub fn write<T: Pod>(&self, index: usize) -> &'a mut [T] {
         let access = self.declared(index, AccessMode::Write);
-        let bit = 1_u64.checked_shl(index as u32).expect("a host kernel writes to its first 64 ranges only");
-        assert_eq!(self.taken.replace(self.taken.get() | bit) & bit, 0, "range {index} was taken before");
+        let Some(bit) = 1_u64.checked_shl(index as u32) else {
+            panic!(
+                "host kernel `{}`: `write({index})` is not possible, only the first 64 ranges can be written",
+                self.kernel
+            );
+        };
+        let taken = self.taken.replace(self.taken.get() | bit) & bit != 0;
+        assert!(!taken, "host kernel `{}`: `write({index})` is called a second time", self.kernel);
         // SAFETY: the contract of `new` makes the range valid and free of overlaps. The bit ensures that each written
         // range is returned once.
         let bytes = unsafe { std::slice::from_raw_parts_mut(access.addr as *mut u8, access.bytes) };
-        bytemuck::cast_slice_mut(bytes)
+        bytemuck::try_cast_slice_mut(bytes).unwrap_or_else(|_| self.wrong_type::<T>(index, access))
     }
 
     fn declared(&self, index: usize, mode: AccessMode) -> &'a Access {
-        let access = &self.accesses[index];
-        assert_eq!(access.mode, mode, "range {index} was declared as {:?}", access.mode);
+        let (kernel, declared) = (self.kernel, self.accesses.len());
+        let Some(access) = self.accesses.get(index) else {
+            panic!("host kernel `{kernel}` has no range {index}: it declares {declared} with `reads` and `writes`");
+        };
+        let [called, calls] = match mode {
+            AccessMode::Read => ["read", "writes"],
+            AccessMode::Write => ["write", "reads"],
+        };
+        assert!(
+            access.mode == mode,
+            "host kernel `{kernel}`: range {index} is declared with `{calls}`, so `{called}({index})` cannot return it; \
+             an index counts reads and writes together"
+        );
         access
+    }
+
+    fn wrong_type<T>(&self, index: usize, access: &Access) -> ! {
+        panic!(
+            "host kernel `{}`: range {index}, {} bytes at {:#x}, is not a whole number of aligned values of type {}",
+            self.kernel,
+            access.bytes,
+            access.addr,
+            std::any::type_name::<T>()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Returns the panic of `work` in the kernel `copy`, which reads 8 bytes and writes 8 others.
+    fn panic_in(work: impl FnOnce(&KernelMemory<'_>)) -> String {
+        let (source, mut target) = ([1_u64], [0_u64]);
+        let kernel =
+            HostKernel::new("copy", |_| {}).reads(source.as_ptr() as u64, 8).writes(target.as_mut_ptr() as u64, 8);
+        // SAFETY: both ranges are valid and initialized, they do not overlap, and nothing else uses them.
+        let memory = unsafe { KernelMemory::new(kernel.name, &kernel.accesses) };
+        let panic = catch_unwind(AssertUnwindSafe(|| work(&memory))).unwrap_err();
+        *panic.downcast::<String>().unwrap()
+    }
+
+    #[test]
+    fn a_wrong_use_of_a_range_names_the_kernel_and_the_reason() {
+        assert_eq!(
+            panic_in(|memory| _ = memory.write::<u64>(0)),
+            "host kernel `copy`: range 0 is declared with `reads`, so `write(0)` cannot return it; an index counts reads \
+             and writes together"
+        );
+        assert!(panic_in(|memory| _ = memory.read::<u64>(1)).contains("declared with `writes`, so `read(1)` cannot"));
+        assert_eq!(
+            panic_in(|memory| _ = memory.read::<u64>(2)),
+            "host kernel `copy` has no range 2: it declares 2 with `reads` and `writes`"
+        );
+        assert_eq!(
+            panic_in(|memory| _ = (memory.write::<u64>(1), memory.write::<u64>(1))),
+            "host kernel `copy`: `write(1)` is called a second time"
+        );
+        let wrong = panic_in(|memory| _ = memory.read::<[u8; 3]>(0));
+        assert!(wrong.starts_with("host kernel `copy`: range 0, 8 bytes at 0x"), "{wrong}");
+        assert!(wrong.ends_with("is not a whole number of aligned values of type [u8; 3]"), "{wrong}");
+    }
+
+    #[test]
+    fn only_the_first_64_ranges_can_be_written() {
+        let bytes = [0_u8; 65];
+        let kernel =
+            (0..65).fold(HostKernel::new("many", |_| {}), |kernel, i| kernel.writes(&raw const bytes[i] as u64, 1));
+        // SAFETY: the ranges are valid, they do not overlap, and the call below returns none of them.
+        let memory = unsafe { KernelMemory::new(kernel.name, &kernel.accesses) };
+        let panic = catch_unwind(AssertUnwindSafe(|| _ = memory.write::<u8>(64))).unwrap_err();
+        assert!(panic.downcast::<String>().unwrap().contains("`write(64)` is not possible"));
     }
 }

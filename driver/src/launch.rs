@@ -27,11 +27,27 @@ impl LaunchConfig {
     /// let tiles = LaunchConfig::new((16, 16, 1), (32, 8, 1)).shared_bytes(4096);
     /// assert_eq!((tiles.grid, tiles.block, tiles.shared_bytes), ((16, 16, 1), (32, 8, 1), 4096));
     /// ```
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::LaunchConfig;
+    /// let config = LaunchConfig::new((64, 1, 1), (256, 1, 1)); // 64 blocks of 256 threads
+    /// assert_eq!(config, LaunchConfig::for_elements(64 * 256, 256));
+    /// ```
     pub const fn new(grid: (u32, u32, u32), block: (u32, u32, u32)) -> Self {
         Self { grid, block, shared_bytes: 0 }
     }
 
     /// Returns the configuration with `bytes` bytes of dynamic shared memory per block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::LaunchConfig;
+    /// let config = LaunchConfig::new((64, 1, 1), (256, 1, 1)).shared_bytes(4096);
+    /// assert_ne!(config, LaunchConfig::new((64, 1, 1), (256, 1, 1)));
+    /// ```
     #[must_use]
     pub const fn shared_bytes(mut self, bytes: u32) -> Self {
         self.shared_bytes = bytes;

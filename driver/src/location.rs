@@ -24,31 +24,75 @@ pub struct DeviceId {
 
 impl DeviceId {
     /// Returns the id of the driver's device `ordinal`, in the order of `CUDA_VISIBLE_DEVICES`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::DeviceId;
+    /// assert_eq!(DeviceId::cuda(1).to_string(), "cuda:1");
+    /// ```
     pub const fn cuda(ordinal: u32) -> Self {
         Self { machine: 0, ordinal }
     }
 
     /// Returns the id of device `ordinal` of simulator `machine`. Simulators are numbered from 1 within the process.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::DeviceId;
+    /// assert!(DeviceId::simulated(1, 1).is_simulated());
+    /// assert_eq!(DeviceId::simulated(1, 1).ordinal(), 1);
+    /// ```
     pub const fn simulated(machine: u32, ordinal: u32) -> Self {
         Self { machine, ordinal }
     }
 
     /// Returns the number of the device within its driver or simulator.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::DeviceId;
+    /// assert_eq!(DeviceId::cuda(3).ordinal(), 3);
+    /// ```
     pub const fn ordinal(self) -> u32 {
         self.ordinal
     }
 
     /// Reports whether the device is simulated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::DeviceId;
+    /// assert!(!DeviceId::cuda(0).is_simulated());
+    /// ```
     pub const fn is_simulated(self) -> bool {
         self.machine != 0
     }
 
     /// Returns the id of device `ordinal` of the same driver or simulator.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::DeviceId;
+    /// assert_eq!(DeviceId::cuda(0).sibling(2), DeviceId::cuda(2));
+    /// ```
     pub const fn sibling(self, ordinal: u32) -> Self {
         Self { machine: self.machine, ordinal }
     }
 
     /// Reports whether both devices belong to the driver, or both to the same simulator.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::DeviceId;
+    /// assert!(DeviceId::simulated(1, 0).same_machine(DeviceId::simulated(1, 1)));
+    /// assert!(!DeviceId::simulated(1, 0).same_machine(DeviceId::cuda(0)));
+    /// ```
     pub const fn same_machine(self, other: Self) -> bool {
         self.machine == other.machine
     }

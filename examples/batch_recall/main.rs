@@ -22,7 +22,9 @@ mod oversubscribe;
 mod plot;
 
 use batches::Batches;
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use cumem::error::HumanBytes;
 use cumem::{Device, LayerExt, Stream};
 use cumem_adaptors::{AnyStack, StackSpec, StatisticsState, cumem};
 use digits::Digits;
@@ -33,6 +35,7 @@ use std::process::ExitCode;
 
 /// Finds nearest neighbours by cosine similarity, through a stack over managed memory.
 #[derive(Parser)]
+#[command(name = "batch_recall")]
 struct Args {
     /// The stack to allocate from; it must stand on `managed`.
     #[arg(long, default_value = "managed | pool(initial=64MiB) | limit(80%) | statistics | prefetch")]
@@ -44,7 +47,7 @@ struct Args {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
     /// Size of a batch in MiB, of vectors with 1,024 elements. Without this option each batch is the 1,797 digits, with
-    /// 64 elements each. All batches together may take 4 GiB.
+    /// 64 elements each. All batches together have at most 4 GiB.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch_mib: Option<u32>,
     /// The ways to get the batches to the device.
@@ -58,6 +61,22 @@ struct Args {
     plot: Option<PathBuf>,
 }
 
+impl Args {
+    /// Refuses more than 4 GiB of batches.
+    fn check(&self, digits: &Digits) -> Result<(), clap::Error> {
+        let each = match self.batch_mib {
+            Some(mib) => (mib as usize) << 20,
+            None => digits.len() * digits.dimensions() * size_of::<f32>(),
+        };
+        if each.saturating_mul(self.batches as usize) <= 4 << 30 {
+            return Ok(());
+        }
+        let (batches, each) = (self.batches, HumanBytes(each));
+        let message = format!("{batches} batches of {each} are larger than 4 GiB together");
+        Err(Self::command().error(ErrorKind::ValueValidation, message))
+    }
+}
+
 fn main() -> ExitCode {
     common::main(run)
 }
@@ -66,6 +85,8 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if args.oversubscribe {
         return oversubscribe::compare(&Digits::read()?, args.plot.as_deref());
     }
+    let digits = Digits::read()?;
+    args.check(&digits)?;
     let device = match args.device.as_str() {
         "cuda" => Device::open(0)?,
         "sim" => Device::simulated(cumem::sim::Profile::default())?,
@@ -77,11 +98,7 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
         Ok(other) => return Err(format!("{other} is not a stack over managed memory; start it with `managed`").into()),
         Err(error) => return Err(error.into()),
     };
-    let digits = Digits::read()?;
     let batches = match args.batch_mib {
-        Some(mib) if u64::from(mib) * u64::from(args.batches) > 4 << 10 => {
-            return Err(format!("{} batches of {mib} MiB take more than 4 GiB", args.batches).into());
-        }
         Some(mib) => Batches::wide(&digits, args.batches as usize, (mib as usize) << 20),
         None => Batches::of_digits(&digits, args.batches as usize),
     };
@@ -191,4 +208,25 @@ fn write(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
         std::fs::create_dir_all(folder)?;
     }
     Ok(std::fs::write(path, text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_more_than_4_gib_are_a_usage_error() {
+        let digits = Digits::read().unwrap();
+        let check = |arguments: &[&str]| Args::parse_from([&[""], arguments].concat()).check(&digits);
+        for fitting in [&["--batches", "9336"][..], &["--batches", "4", "--batch-mib", "1024"]] {
+            assert!(check(fitting).is_ok(), "{fitting:?}");
+        }
+        for large in
+            [&["--batches", "9337"][..], &["--batches", "4294967295"], &["--batches", "5", "--batch-mib", "1024"]]
+        {
+            let error = check(large).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{large:?}");
+            assert!(error.to_string().contains("are larger than 4 GiB together"), "{error}");
+        }
+    }
 }

@@ -5,7 +5,9 @@ use cumem::error::ErrorReport;
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Parses the arguments, runs the example, and prints an error with its causes in one line.
+/// Parses the arguments, runs the example, and prints an error with its causes in one line. The exit code is 1.
+///
+/// If `run` refuses the arguments with a `clap::Error`, the output and the exit code 2 are those of clap.
 ///
 /// Warnings of the library go to standard error. If the reader of standard output closes the pipe, as `head` does,
 /// the process ends without a message.
@@ -15,10 +17,13 @@ pub(crate) fn main<A: Parser>(run: impl FnOnce(A) -> Result<(), Box<dyn Error>>)
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", ErrorReport::of(&*error));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                eprintln!("error: {}", ErrorReport::of(&*error));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

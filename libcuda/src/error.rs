@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::version::DriverVersion;
 
@@ -17,11 +17,7 @@ use crate::version::DriverVersion;
 #[non_exhaustive]
 pub enum LoadError {
     /// The library does not exist, or the dynamic loader cannot load it.
-    #[error(
-        "the CUDA driver library {} was not found: {reason} \
-         (a machine without an NVIDIA driver can use the simulated device)",
-        .library.display()
-    )]
+    #[error("the library {} was not found: {}", .library.display(), without_prefix(reason, library))]
     NotFound {
         /// The requested library: `libcuda.so.1`, or the value of `CUMEM_LIBCUDA`.
         library: PathBuf,
@@ -46,6 +42,12 @@ pub enum LoadError {
     },
 }
 
+/// Returns the message of the dynamic loader without the file's name, with which most messages start.
+fn without_prefix<'a>(reason: &'a str, library: &Path) -> &'a str {
+    let rest = library.to_str().and_then(|name| reason.strip_prefix(name)?.strip_prefix(": "));
+    rest.unwrap_or(reason)
+}
+
 /// The error for a symbol that the installed driver lacks.
 ///
 /// ```
@@ -62,4 +64,17 @@ pub struct MissingSymbol {
     pub symbol: String,
     /// The version of the installed driver.
     pub driver_version: DriverVersion,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_missing_library_stands_once() {
+        let error = |reason: &str| LoadError::NotFound { library: "libcuda.so.1".into(), reason: reason.into() };
+        let text = "the library libcuda.so.1 was not found: cannot open shared object file";
+        assert_eq!(error("libcuda.so.1: cannot open shared object file").to_string(), text);
+        assert_eq!(error("cannot open shared object file").to_string(), text);
+    }
 }

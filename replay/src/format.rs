@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_row() {
+    fn an_invalid_row_is_an_error_with_its_reason() {
         let header = Header::parse("Thread,Time,Action,Pointer,Size,Stream").unwrap();
         for (line, message) in [
             ("1,t,allocate,0x10,8", "expected 6 columns as in the header, found 5"),

@@ -4,6 +4,17 @@
 //! compiled to compact operations. [`Replay`] runs it several times on a stack and reports [`Figures`].
 //! A [`Player`] runs single passes, for a harness that counts passes itself.
 //!
+//! | column | content |
+//! |---|---|
+//! | `Thread` | the thread that made the call: a decimal or `0x` number |
+//! | `Time` | not read, and may be absent |
+//! | `Action` | `allocate`, `free`, or `allocate failure` for an allocation that failed, which is counted and not replayed |
+//! | `Pointer` | the address in hexadecimal, with or without `0x`; `(nil)` for no bytes |
+//! | `Size` | bytes, decimal |
+//! | `Stream` | a decimal or `0x` number; each number is one stream of the replay |
+//!
+//! The columns may be in any order. Columns with other names are ignored. Each row has as many columns as the header.
+//!
 //! Each logged stream is replayed on its own stream of the device. The calling thread makes the operations of all
 //! logged threads, in logged order. Only that order is known to have worked, and a replay on several threads would
 //! measure the hand-over between them.

@@ -110,37 +110,107 @@ impl Trace {
     }
 
     /// Returns the name of the trace: its path, if it was read from a file.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.name(), "three lines");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns the number of allocations and frees that a pass makes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.operations(), 3);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn operations(&self) -> usize {
         self.ops.len()
     }
 
     /// Returns the most requested bytes that were live at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.peak_requested_bytes(), 1536);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn peak_requested_bytes(&self) -> u64 {
         self.peak_requested_bytes
     }
 
     /// Returns the logged streams, in the order in which they first appear.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.streams(), [7]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn streams(&self) -> &[u64] {
         &self.streams
     }
 
     /// Returns the logged threads, in the order in which they first appear.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.threads(), [1, 2]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn threads(&self) -> &[u64] {
         &self.threads
     }
 
     /// Returns the number of allocations that failed when the log was written. They are not replayed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.allocate_failures(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn allocate_failures(&self) -> u64 {
         self.failures
     }
 
     /// Returns the number of blocks that the log never frees. Each pass frees them after its last operation, outside of
     /// the measured time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.never_freed(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn never_freed(&self) -> usize {
         self.leftover.len()
     }
@@ -150,11 +220,31 @@ impl Trace {
     /// # Panics
     ///
     /// Panics if `operation` is not less than [`operations`](Self::operations).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.line(0), 2); // the header is line 1
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn line(&self, operation: usize) -> u64 {
         self.origins[operation].line
     }
 
     /// Returns the line of the `n`-th allocation, counted from 1, or `None` past the last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_replay::Trace;
+    /// let log = "Thread,Time,Action,Pointer,Size,Stream\n1,0,allocate,0x100,1024,7\n2,1,allocate,0x900,512,7\n1,2,free,0x100,1024,7\n";
+    /// let trace = Trace::parse(log.as_bytes(), "three lines")?;
+    /// assert_eq!(trace.line_of_allocation(2), Some(3));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn line_of_allocation(&self, n: u64) -> Option<u64> {
         let skip = usize::try_from(n.checked_sub(1)?).ok()?;
         let mut allocations = self.ops.iter().enumerate().filter(|(_, op)| op.allocates().is_some());

@@ -14,7 +14,7 @@ pub(super) fn check(kernel: &HostKernel) -> Result<(), String> {
     }
     for (i, access) in kernel.accesses.iter().enumerate() {
         match &access.pattern {
-            Pattern::Strided { stride: 0 } => return Err(format!("goes over its range {i} with a stride of 0")),
+            Pattern::Strided { stride: 0 } => return Err(format!("accesses range {i} with a stride of 0")),
             Pattern::List(list) => {
                 if let Some(offset) = list.iter().find(|offset| **offset >= access.bytes) {
                     let bytes = access.bytes;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_pattern_goes_over_its_own_pages() {
+    fn each_pattern_accesses_the_pages_that_it_describes() {
         let all = |pattern, offset, bytes| pages(&pattern, offset, bytes).collect::<Vec<_>>();
         assert_eq!(all(Pattern::Sequential, 4095, 4098), [0, 1, 2]);
         assert_eq!(all(Pattern::Strided { stride: 1024 }, 0, 8192), [0, 1]);

@@ -106,7 +106,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn the_lowest_place_that_fits_is_taken_and_neighbours_join() {
+    fn the_lowest_free_range_that_fits_is_used_and_neighbours_merge() {
         let mut addresses = Addresses::default();
         let mut take = |mib: u64| addresses.take((mib * MIB) as usize, 4096).unwrap();
         let [a, b, c] = [take(2), take(3), take(1)];
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn alignment_is_kept_and_what_it_skips_is_not_lost() {
+    fn alignment_is_kept_and_the_skipped_addresses_are_reused() {
         let mut addresses = Addresses::default();
         let (first, _) = addresses.take(1, 4096).unwrap();
         let (aligned, bytes) = addresses.take(4096, 1 << 21).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_region_has_one_of_its_own() {
+    fn a_request_larger_than_a_region_gets_its_own_region() {
         let mut addresses = Addresses::default();
         assert!(addresses.take(2 * REGION, 1 << 21).is_some());
         assert_eq!(addresses.regions.len(), 1);

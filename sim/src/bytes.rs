@@ -71,10 +71,10 @@ pub(super) unsafe fn poison(dst: u64, bytes: usize) {
 /// - every declared range is valid, and nothing else uses it;
 /// - no written range overlaps another declared range.
 pub(super) unsafe fn run(kernel: HostKernel) -> Result<(), String> {
-    let HostKernel { accesses, work, .. } = kernel;
+    let HostKernel { name, accesses, work, .. } = kernel;
     // SAFETY: the caller ensures validity and no overlap; simulated memory is initialized from the start,
     // with the pattern.
-    let memory = unsafe { KernelMemory::new(&accesses) };
+    let memory = unsafe { KernelMemory::new(name, &accesses) };
     // A panic may leave device memory half-written. That is safe, because its contents have no invariants.
     catch_unwind(AssertUnwindSafe(|| work(&memory))).map_err(|payload| panic_message(&*payload))
 }

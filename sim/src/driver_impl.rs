@@ -23,9 +23,12 @@ use std::time::Duration;
 
 type Result<T> = std::result::Result<T, DriverError>;
 
+/// A simulated device has no processor that could run PTX.
+const NO_PTX: &str = "PTX: it runs a `HostKernel` in place of a kernel, through `Stream::launch_host`";
+
 impl Simulator {
     fn no_modules<T>(&self, d: u32) -> Result<T> {
-        Err(DriverError::NotSupported { what: "loading PTX", device: self.machine().device_id(d) })
+        Err(DriverError::NotSupported { what: NO_PTX, device: self.machine().device_id(d) })
     }
 }
 
@@ -390,7 +393,7 @@ impl Driver for Simulator {
 
     unsafe fn write_value(&self, d: u32, _at: *mut u32, _value: u32, _stream: RawStream) -> Result<()> {
         // The call serves kernels that poll memory while they run. The simulator runs no such kernels.
-        self.no_modules(d)
+        Err(DriverError::NotSupported { what: "writes of single values by a stream", device: self.device_id(d) })
     }
 
     unsafe fn prefetch(&self, d: u32, ptr: *const u8, bytes: usize, to: Location, stream: RawStream) -> Result<()> {

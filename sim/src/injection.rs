@@ -94,6 +94,14 @@ fault_calls! {
 impl FaultCall {
     /// Returns the error codes that are injected into this kind of call: `OUT_OF_MEMORY` if the layers above handle
     /// that code for the call, and for driver calls one code that no layer handles.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::CudaErrorCode;
+    /// # use cumem_sim::FaultCall;
+    /// assert!(FaultCall::AllocateDevice.codes().contains(&CudaErrorCode::OUT_OF_MEMORY));
+    /// ```
     pub fn codes(self) -> &'static [CudaErrorCode] {
         const MEMORY: &[CudaErrorCode] = &[CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
         match self {
@@ -107,6 +115,13 @@ impl FaultCall {
 
     /// Reports whether this kind of call frees something or waits for its last use. If such a call fails, the object
     /// leaks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::FaultCall;
+    /// assert!(FaultCall::Free.releases() && !FaultCall::AllocateDevice.releases());
+    /// ```
     pub fn releases(self) -> bool {
         matches!(self, Self::Free | Self::Destroy | Self::Reserve | Self::Synchronize)
     }

@@ -78,7 +78,7 @@ pub use cumem_driver::{DeviceId, Location, Residency};
 pub use error::ProfileError;
 pub use injection::FaultCall;
 pub use journal::{JournalEvent, Record};
-pub use live::{Live, LiveAllocations};
+pub use live::{Live, LiveAllocations, LiveBlock};
 pub use mapping::POISON;
 pub use profile::{Figure, Profile, Provenance};
 pub use races::{AccessKind, MemoryUse, Race, RaceKind};

@@ -37,7 +37,7 @@ pub struct Live {
 /// let _memory = sim.allocate_managed(0, 4096)?;
 /// let live = sim.live_allocations();
 /// assert_eq!(live.bytes(), 4096);
-/// assert_eq!(live.to_string(), "4096 bytes of unified memory in 1 blocks");
+/// assert_eq!(live.to_string(), "4096 bytes of unified memory in 1 block");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,11 +67,33 @@ pub struct LiveAllocations {
 
 impl LiveAllocations {
     /// Reports whether no memory is allocated. Streams, events, pools and addresses do not count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::Driver;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// let sim = Simulator::new([Profile::default()])?;
+    /// let _stream = sim.create_stream(0, false)?;
+    /// assert!(sim.live_allocations().no_memory()); // a stream is no memory
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn no_memory(&self) -> bool {
         self.memory().iter().all(|(_, live)| live.blocks == 0)
     }
 
     /// Returns the allocated bytes over all kinds of memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::Driver;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// let sim = Simulator::new([Profile::default()])?;
+    /// let _memory = (sim.allocate_device(0, 1000)?, sim.allocate_pinned(0, 24)?);
+    /// assert_eq!(sim.live_allocations().bytes(), 1024);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.memory().iter().map(|(_, live)| live.bytes).sum()
     }
@@ -80,29 +102,86 @@ impl LiveAllocations {
         [
             ("device memory", self.device),
             ("unified memory", self.managed),
-            ("page-locked memory", self.pinned),
+            ("pinned memory", self.pinned),
             ("stream-ordered memory", self.stream_ordered),
             ("mapped memory", self.mapped),
         ]
     }
 }
 
-/// Writes, for example, `4096 bytes of device memory in 1 blocks, 2 streams`, or `nothing`.
+/// Writes, for example, `4096 bytes of device memory in 1 block, 2 streams`, or `nothing`.
 impl fmt::Display for LiveAllocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         let addresses = [("further addresses of mapped memory", self.aliased), ("reserved addresses", self.reserved)];
         for (what, live) in self.memory().into_iter().chain(addresses) {
             if live.blocks > 0 {
-                parts.push(format!("{} bytes of {what} in {} blocks", live.bytes, live.blocks));
+                parts.push(format!("{} of {what} in {}", plural(live.bytes, "byte"), plural(live.blocks, "block")));
             }
         }
-        for (what, count) in [("streams", self.streams), ("events", self.events), ("pools", self.pools)] {
+        for (what, count) in [("stream", self.streams), ("event", self.events), ("pool", self.pools)] {
             if count > 0 {
-                parts.push(format!("{count} {what}"));
+                parts.push(plural(count, what));
             }
         }
         f.write_str(if parts.is_empty() { "nothing".into() } else { parts.join(", ") }.as_str())
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// One block that was allocated from the driver and not freed.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Driver;
+/// use cumem_sim::{Profile, Simulator};
+///
+/// let sim = Simulator::new([Profile::h100_pcie5()])?;
+/// let memory = sim.allocate_device(0, 1000)?;
+/// let [block] = sim.live_blocks()[..] else { panic!("one block is live") };
+/// assert_eq!((block.addr, block.bytes), (memory.as_ptr() as u64, 1000));
+/// assert_eq!(block.to_string(), format!("1000 bytes of device memory at {:#x}", block.addr));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct LiveBlock {
+    /// The address of the first byte.
+    pub addr: u64,
+    /// Bytes as requested.
+    pub bytes: u64,
+    /// The ordinal of the device that the block was allocated on.
+    pub device: u32,
+    /// The kind of the memory, for example `device memory`.
+    pub memory: &'static str,
+}
+
+impl fmt::Display for LiveBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} at {:#x}", plural(self.bytes, "byte"), self.memory, self.addr)
+    }
+}
+
+impl LiveBlock {
+    /// Returns the block of an allocation, or `None` if the allocation is no memory of its own: a segment belongs to a
+    /// pool, whose blocks count instead, and an alias takes only addresses.
+    pub(super) fn of(addr: u64, device: u32, kind: AllocationKind, bytes: u64) -> Option<Self> {
+        let memory = match kind {
+            AllocationKind::Device => "device memory",
+            AllocationKind::Managed(_) => "unified memory",
+            AllocationKind::Pinned => "pinned memory",
+            AllocationKind::Mapped(_) => "mapped memory",
+            AllocationKind::Alias(_) | AllocationKind::Segment(_) => return None,
+        };
+        Some(Self { addr, bytes, device, memory })
+    }
+
+    pub(super) fn stream_ordered(addr: u64, device: u32, bytes: u64) -> Self {
+        Self { addr, bytes, device, memory: "stream-ordered memory" }
     }
 }
 

@@ -205,9 +205,9 @@ mod tests {
 
     /// Returns pages and the addresses behind which they lie. The pages come first, so that they are dropped first.
     fn opened(bytes: usize, align: usize) -> (Mapping, Mapping) {
-        let addresses = Mapping::closed(bytes, align).expect("addresses are plenty");
+        let addresses = Mapping::closed(bytes, align).expect("the process has free addresses");
         // SAFETY: the addresses have no pages yet, and callers drop the pages first.
-        let pages = unsafe { addresses.open(addresses.base(), bytes) }.expect("pages that nobody touches");
+        let pages = unsafe { addresses.open(addresses.base(), bytes) }.expect("the addresses have no pages");
         (pages, addresses)
     }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_machine_has_is_refused() {
+    fn a_size_larger_than_any_machine_is_refused() {
         assert!(Mapping::closed(1 << 50, 4096).is_none());
         assert!(Mapping::closed(usize::MAX - 1, 4096).is_none());
     }

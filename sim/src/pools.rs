@@ -7,6 +7,7 @@
 
 use super::handles::Key;
 use super::operation::StreamPoint;
+use crate::live::LiveBlock;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Block sizes are multiples of this many bytes.
@@ -90,6 +91,14 @@ impl DriverPool {
         self.blocks.insert(addr, PoolBlock { bytes: size, segment, state: BlockState::Live(bytes) });
         self.used += size;
         Some(ReusableBlock { addr, after })
+    }
+
+    /// Returns the live blocks.
+    pub(super) fn live_blocks(&self) -> impl Iterator<Item = LiveBlock> + '_ {
+        self.blocks.iter().filter_map(|(&addr, block)| match block.state {
+            BlockState::Live(bytes) => Some(LiveBlock::stream_ordered(addr, self.device, bytes)),
+            BlockState::Free(_) => None,
+        })
     }
 
     /// Returns the requested bytes of the allocated block at `addr`.

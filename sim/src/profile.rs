@@ -51,21 +51,49 @@ pub struct Figure {
 
 impl Figure {
     /// Creates a figure that was measured.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::{Figure, Provenance};
+    /// assert_eq!(Figure::measured(25.0, "a run of the benches").provenance, Provenance::Measured);
+    /// ```
     pub const fn measured(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::Measured, source }
     }
 
     /// Creates a figure that NVIDIA states.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::{Figure, Provenance};
+    /// assert_eq!(Figure::from_source(4096.0, "the driver").provenance, Provenance::FromSource);
+    /// ```
     pub const fn from_source(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::FromSource, source }
     }
 
     /// Creates a figure that was computed from one of another device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::{Figure, Provenance};
+    /// assert_eq!(Figure::scaled(12.5, "half of an H100").provenance, Provenance::Scaled);
+    /// ```
     pub const fn scaled(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::Scaled, source }
     }
 
     /// Creates a figure that is a guess.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::{Figure, Provenance};
+    /// assert_eq!(Figure::uncalibrated(1.0, "a guess").provenance, Provenance::Uncalibrated);
+    /// ```
     pub const fn uncalibrated(value: f64, source: &'static str) -> Self {
         Self { value, provenance: Provenance::Uncalibrated, source }
     }
@@ -336,6 +364,13 @@ impl Default for Profile {
 
 impl Profile {
     /// Returns the profile with another capacity, in bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert_eq!(Profile::a100().with_capacity(12 << 30).capacity.value as u64, 12 << 30);
+    /// ```
     #[must_use]
     pub fn with_capacity(mut self, bytes: u64) -> Self {
         self.capacity = Figure::uncalibrated(bytes as f64, "chosen by the program");
@@ -343,6 +378,16 @@ impl Profile {
     }
 
     /// Returns the profile without virtual memory management.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::Driver;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// let sim = Simulator::new([Profile::a100().without_virtual_memory()])?;
+    /// assert!(!sim.attributes(0)?.virtual_memory_management);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn without_virtual_memory(mut self) -> Self {
         self.virtual_memory_management = false;
@@ -350,6 +395,13 @@ impl Profile {
     }
 
     /// Returns the profile with another name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert_eq!(Profile::a100().with_name("half").name, "half");
+    /// ```
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();

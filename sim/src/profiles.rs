@@ -33,6 +33,14 @@ impl Profile {
     /// assert_eq!(Profile::named("h100"), None);
     /// assert!(Profile::NAMES.iter().all(|name| Profile::named(name).is_some()));
     /// ```
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert_eq!(Profile::named("a100"), Some(Profile::a100()));
+    /// assert_eq!(Profile::named("b100"), None);
+    /// ```
     pub fn named(name: &str) -> Option<Self> {
         let all = [
             Self::h100_pcie5,
@@ -50,6 +58,13 @@ impl Profile {
 
     /// Returns the profile of an H100 80GB HBM3 on PCIe 5. It is calibrated by measurements within the capacity of the
     /// device. Oversubscription was not measured.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert_eq!(Profile::h100_pcie5(), Profile::default());
+    /// ```
     pub fn h100_pcie5() -> Self {
         let mut profile = h100_figures().profile("h100-pcie5", (9, 0), 132);
         profile.copy_engines = 3;
@@ -112,6 +127,13 @@ impl Profile {
     }
 
     /// Returns the profile of an A100 40GB on PCIe 4.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert!(Profile::a100().capacity.value > Profile::gtx1080ti().capacity.value);
+    /// ```
     pub fn a100() -> Self {
         let mut figures = pcie_figures(25.0 * GB, "ZaidQureshi/bam#54, A100 on PCIe 4");
         figures.capacity = Figure::from_source(40.0 * GIB, "NVIDIA's data sheet");
@@ -123,6 +145,13 @@ impl Profile {
     }
 
     /// Returns the profile of a Maxwell card (GTX 980). Host and device cannot use its unified memory at the same time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert!(!Profile::maxwell().concurrent_managed_access);
+    /// ```
     pub fn maxwell() -> Self {
         let mut figures = pcie_figures(11.2 * GB, "as the GTX 1080 Ti");
         figures.link_to_device = Figure::scaled(11.2 * GB, "taken over from the GTX 1080 Ti profile");
@@ -135,6 +164,13 @@ impl Profile {
     }
 
     /// Returns the profile of an H100 as Windows and WSL 2 present it: without concurrent managed access.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert!(!Profile::wsl().concurrent_managed_access);
+    /// ```
     pub fn wsl() -> Self {
         let mut profile = elsewhere(h100_figures()).profile("wsl", (9, 0), 132);
         profile.concurrent_managed_access = false;
@@ -160,6 +196,13 @@ impl Profile {
 
     /// Returns the profile of an H100 with `capacity` bytes of memory, for tests. `capacity` must be a multiple of 2
     /// MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_sim::Profile;
+    /// assert_eq!(Profile::tiny(64 << 20).capacity.value as u64, 64 << 20);
+    /// ```
     pub fn tiny(capacity: u64) -> Self {
         Self::h100_pcie5().with_capacity(capacity).with_name("tiny")
     }
@@ -271,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_has_a_sound_profile_whose_numbers_say_where_they_come_from() {
+    fn each_named_profile_is_valid_and_its_numbers_have_sources() {
         for name in Profile::NAMES {
             let profile = Profile::named(name).unwrap();
             assert_eq!(profile.check(), Ok(()), "{name}");

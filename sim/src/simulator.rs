@@ -3,7 +3,7 @@
 use super::error::ProfileError;
 use super::injection::FaultCall;
 use super::journal::Record;
-use super::live::LiveAllocations;
+use super::live::{LiveAllocations, LiveBlock};
 use super::machine::Machine;
 use super::memory::AllocationKind;
 use super::profile::Profile;
@@ -377,6 +377,30 @@ impl Simulator {
         state.devices.iter().find(|d| d.id == device).map(|d| d.statistics)
     }
 
+    /// Returns the blocks of memory that were allocated and not yet freed, in ascending order of their addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::Driver;
+    /// use cumem_sim::{Profile, Simulator};
+    ///
+    /// let sim = Simulator::new([Profile::h100_pcie5()])?;
+    /// let memory = sim.allocate_pinned(0, 4096)?;
+    /// assert_eq!(sim.live_blocks()[0].memory, "pinned memory");
+    /// // SAFETY: no work uses the memory.
+    /// unsafe { sim.free_pinned(0, memory) }?;
+    /// assert!(sim.live_blocks().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn live_blocks(&self) -> Vec<LiveBlock> {
+        let state = self.machine.lock();
+        let pools = state.pools.iter().flat_map(|(_, pool)| pool.live_blocks());
+        let mut blocks: Vec<_> = state.memory.live_blocks().chain(pools).collect();
+        blocks.sort_unstable();
+        blocks
+    }
+
     /// Returns the objects that were allocated or created and not yet freed or destroyed.
     ///
     /// # Examples
@@ -392,7 +416,7 @@ impl Simulator {
     /// // SAFETY: no work uses the memory.
     /// unsafe { sim.free(0, memory) }?;
     /// assert!(sim.live_allocations().no_memory());
-    /// assert_eq!(sim.live_allocations().to_string(), "1 streams");
+    /// assert_eq!(sim.live_allocations().to_string(), "1 stream");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn live_allocations(&self) -> LiveAllocations {

@@ -1,6 +1,8 @@
 //! [`DeviceStatistics`]: counters of what a device has done since it was created.
 #![forbid(unsafe_code)]
 
+use std::ops::Sub;
+
 macro_rules! statistics {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
         /// Counters of the events on a device. Bytes of unified memory are counted in whole 4 KiB pages.
@@ -42,6 +44,34 @@ macro_rules! statistics {
             /// ```
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field)),+]
+            }
+        }
+
+        /// Returns what has happened since `earlier`: the difference of each counter, and the peak of `self`.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use cumem_driver::Driver;
+        /// use cumem_sim::{Profile, Simulator};
+        ///
+        /// let sim = Simulator::new([Profile::h100_pcie5()])?;
+        /// let stream = sim.create_stream(0, false)?;
+        /// let memory = sim.allocate_managed(0, 2 << 20)?;
+        /// let statistics = || sim.statistics(sim.device_id(0)).expect("a device of this simulator");
+        /// let before = statistics();
+        /// // SAFETY: the stream and the memory are live.
+        /// unsafe { sim.fill_async(0, memory.as_ptr(), 0, 1 << 20, stream) }?;
+        /// sim.synchronize_device(0)?;
+        /// assert_eq!((statistics() - before).filled, 1 << 20);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        impl Sub for DeviceStatistics {
+            type Output = Self;
+
+            fn sub(self, earlier: Self) -> Self {
+                let difference = Self { $($field: self.$field.saturating_sub(earlier.$field),)+ };
+                Self { peak_used: self.peak_used, ..difference }
             }
         }
     };
@@ -95,4 +125,17 @@ statistics! {
     /// Peak of the bytes of device memory in use: allocations as they are rounded, and the chunks that hold unified
     /// memory.
     peak_used,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DeviceStatistics;
+
+    #[test]
+    fn a_difference_has_the_events_between_and_the_later_peak() {
+        let before = DeviceStatistics { faults: 3, kernels: 5, peak_used: 100, ..DeviceStatistics::default() };
+        let after = DeviceStatistics { faults: 10, kernels: 5, peak_used: 120, ..before };
+        let expected = DeviceStatistics { faults: 7, peak_used: 120, ..DeviceStatistics::default() };
+        assert_eq!(after - before, expected);
+    }
 }

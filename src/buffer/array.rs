@@ -16,6 +16,7 @@ use bytemuck::Pod;
 use cumem_driver::BlockEvent;
 use cumem_driver::call_site::CallSite;
 use cumem_driver::drop_error::record_drop_error;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -27,6 +28,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Every buffer has a stream. The buffer's operations are enqueued there, in order, and its drop frees the memory
 /// there. If work on another stream uses the buffer, the code that launches the work must order the streams.
 /// [`set_stream`](Self::set_stream) moves the buffer to another stream and keeps the order.
+///
+/// If the stream is the default stream of one thread, other threads may use, resize and drop the buffer too. There the
+/// host waits for the device, and the operation runs on the default stream of the calling thread. An operation that
+/// changes the buffer moves it to that stream.
 ///
 /// A buffer without elements, or with elements of zero size, takes no memory and makes no driver call.
 ///
@@ -51,8 +56,10 @@ pub struct Buffer<T, R: MemoryResource> {
     pub(super) len: usize,
     pub(super) capacity: usize,
     pub(super) stream: Stream,
+    /// The stream of the resource's device, while the buffer is on a stream of another device.
+    pub(super) home: Option<Stream>,
     pub(super) resource: R,
-    /// True if the latest hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
+    /// True if the latest applied hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
     /// host. If the pages have moved since, that copy is slower but still correct.
     pub(super) on_host: AtomicBool,
     pub(super) auto: Option<Box<AutoPrefetch>>,
@@ -109,6 +116,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             len: 0,
             capacity,
             stream: stream.clone(),
+            home: None,
             resource,
             on_host: AtomicBool::new(false),
             auto: None,
@@ -179,7 +187,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(buffer)
     }
 
-    /// Creates a buffer of `len` elements and leaves their bytes as the memory had them.
+    /// Creates a buffer of `len` elements whose bytes are unspecified.
     ///
     /// # Errors
     ///
@@ -413,13 +421,18 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         self.block.as_ptr().cast()
     }
 
-    /// Moves the buffer to another stream of its device. The new stream waits for the work that is enqueued on the old
-    /// one.
+    /// Moves the buffer to another stream. The new stream waits for the work that is enqueued on the old one.
+    ///
+    /// A buffer of managed memory can move to a stream of another device of the same machine, whose work may then use
+    /// the memory. The buffer's later operations run there. Its drop waits for that work on the stream that the buffer
+    /// had on its own device.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::WrongDevice`] if the stream belongs to another device, and the driver's error if the wait
-    /// cannot be enqueued. The buffer then keeps its stream.
+    /// Returns [`DeviceError::WrongDevice`] if the stream belongs to another device, and the memory is not managed, or
+    /// the device is not of the same machine, or one of both devices has no concurrent managed access. Returns the
+    /// driver's error if the wait cannot be enqueued. The buffer then
+    /// keeps its stream.
     ///
     /// # Examples
     ///
@@ -435,14 +448,53 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_stream(&mut self, stream: &Stream) -> Result<(), DeviceError> {
-        self.device().check_device("the stream", stream.device_id())?;
+        let own = self.home.as_ref().unwrap_or(&self.stream);
+        let away = stream.device_id() != own.device_id();
+        let concurrent = |device: &Device| device.attributes().concurrent_managed_access;
+        let reachable =
+            stream.device_id().same_machine(own.device_id()) && concurrent(own.device()) && concurrent(stream.device());
+        if away && !(reachable && own.device().is_managed(self.block.as_ptr())?) {
+            own.device().check_device("the stream", stream.device_id())?;
+        }
         stream.wait_for(&self.stream)?;
-        self.stream = stream.clone();
+        let before = std::mem::replace(&mut self.stream, stream.clone());
+        self.home = match (away, self.home.take()) {
+            (true, None) => Some(before),
+            (true, home) => home,
+            (false, _) => None,
+        };
         Ok(())
     }
 }
 
 impl<T, R: MemoryResource> Buffer<T, R> {
+    /// Moves the buffer to the calling thread's default stream if its stream is that of another thread.
+    #[inline]
+    pub(super) fn settle(&mut self) -> Result<(), DeviceError> {
+        if let Cow::Owned(stream) = self.stream.usable_here()? {
+            self.stream = stream;
+        }
+        Ok(())
+    }
+
+    /// Returns a stream of the resource's device that the calling thread may use, and that is ordered after all work of
+    /// the buffer so far.
+    pub(super) fn stream_of_memory(&self) -> Result<Cow<'_, Stream>, DeviceError> {
+        let Some(home) = &self.home else { return self.stream.usable_here() };
+        let home = home.usable_here()?;
+        home.wait_for(&self.stream).or_else(|_| self.stream.finish())?;
+        Ok(home)
+    }
+
+    /// Moves a buffer that is on a stream of another device back to a stream of the resource's device.
+    pub(super) fn go_home(&mut self) -> Result<(), DeviceError> {
+        if self.home.is_some() {
+            self.stream = self.stream_of_memory()?.into_owned();
+            self.home = None;
+        }
+        Ok(())
+    }
+
     /// Passes a notice about this buffer's memory to the buffer's automatic prefetch, if it is on.
     pub(super) fn notify_observer(&self, notice: &Notice<'_>) {
         if let Some(auto) = &self.auto {
@@ -459,10 +511,13 @@ impl<T, R: MemoryResource> Drop for Buffer<T, R> {
     fn drop(&mut self) {
         // SAFETY: only this drop takes the block, and it runs once.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
-        block.declare(&self.stream, BlockEvent::Freed);
+        let stream = self.stream_of_memory();
+        // If the driver refuses the wait and the host cannot wait either, the resource tries again, or returns an error.
+        let stream = stream.unwrap_or(Cow::Borrowed(self.home.as_ref().unwrap_or(&self.stream)));
+        block.declare(&stream, BlockEvent::Freed);
         // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the block is
         // left.
-        let result = unsafe { self.resource.deallocate(&self.stream, block) };
+        let result = unsafe { self.resource.deallocate(&stream, block) };
         record_drop_error("a buffer", result);
     }
 }

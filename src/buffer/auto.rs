@@ -11,8 +11,8 @@ use bytemuck::Pod;
 use std::ops::Range;
 
 impl<T: Pod, R: MemoryResource> Buffer<T, R> {
-    /// Turns automatic prefetch on for this buffer. If automatic prefetch is on already, the call starts
-    /// anew with these options.
+    /// Turns automatic prefetch on for this buffer. If automatic prefetch is on already, the call discards its
+    /// observations and starts again with these options.
     ///
     /// Automatic prefetch predicts which elements the device uses next. The prediction learns from [declared
     /// uses](Self::device_use), from prefetches of the buffer, and from host guards. The library prefetches the
@@ -143,8 +143,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         Ok(DeviceUse::new(address, self.observer()))
     }
 
-    /// Declares that work on the buffer's stream is about to use some of these elements, but not which. Automatic
-    /// prefetch learns nothing from such a use, unless page faults show which elements were used. Nothing is
+    /// Declares that work on the buffer's stream is about to use some of these elements, without saying which.
+    /// Automatic prefetch learns nothing from such a use, unless page faults show which elements were used. Nothing is
     /// prefetched for the use, because all elements would be more than the work needs.
     ///
     /// # Errors

@@ -125,6 +125,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     pub fn copy_from_buffer<S: MemoryResource>(&mut self, source: &Buffer<T, S>) -> Result<(), DeviceError> {
         let _site = CallSite::here();
         self.expect_len(source.len)?;
+        self.settle()?;
         self.stream.wait_for(&source.stream)?;
         self.note_on_host(false);
         source.note_on_host(false);
@@ -156,6 +157,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             return Ok(TransferPath::Nothing);
         }
         self.note_on_host(false);
+        let stream = self.stream.usable_here()?;
         let transfer = Transfer { host, device, bytes, direction, unified, by };
         let to = match direction {
             Direction::ToDevice => self.device().id().into(),
@@ -163,7 +165,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         };
         self.device().tell_copied(device as u64, bytes, to, || {
             // SAFETY: the block holds this many bytes, and the caller ensures that `host` is valid.
-            unsafe { Transfers::of(self.device()).run(transfer, &self.stream) }
+            unsafe { Transfers::of(self.device()).run(transfer, &stream) }
         })
     }
 

@@ -1,9 +1,9 @@
-//! Prefetches and advice for a buffer of memory that migrates.
+//! Prefetches and advice for a buffer of memory that migrates, or may migrate.
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
 use crate::device::notice::{Listener, Notice};
-use crate::kind::Migratable;
+use crate::kind::MayMigrate;
 use crate::resource::MemoryResource;
 use crate::unified::hints::{self, HintOutcome, ManagedMemoryHints, PlanError, PrefetchPlan};
 use bytemuck::Pod;
@@ -36,7 +36,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub fn prefetch(&self, to: impl Into<Location>) -> Result<HintOutcome, DeviceError>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: MayMigrate>,
     {
         self.prefetch_range(0..self.len, to)
     }
@@ -65,13 +65,14 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub fn prefetch_range(&self, elements: Range<usize>, to: impl Into<Location>) -> Result<HintOutcome, DeviceError>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: MayMigrate>,
     {
         let (bytes, to) = (self.bytes_of(elements)?, to.into());
         let whole = bytes.len() == self.size_bytes();
         let outcome = hints::prefetch(&self.block, bytes.clone(), to, &self.stream)?;
-        self.note_on_host(whole && to == Location::Host);
+        // A hint that was skipped moved no page.
         if outcome == HintOutcome::Applied {
+            self.note_on_host(whole && to == Location::Host);
             let addr = self.block.addr() + bytes.start as u64;
             self.notify_observer(&Notice::Prefetched { addr, bytes: bytes.len(), to });
         }
@@ -100,7 +101,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub fn advise(&self, advice: Advice) -> Result<HintOutcome, DeviceError>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: MayMigrate>,
     {
         self.advise_range(0..self.len, advice)
     }
@@ -128,7 +129,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub fn advise_range(&self, elements: Range<usize>, advice: Advice) -> Result<HintOutcome, DeviceError>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: MayMigrate>,
     {
         hints::advise(&self.block, self.bytes_of(elements)?, advice, &self.stream)
     }
@@ -153,12 +154,12 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub fn range_attributes(&self) -> Result<RangeAttributes, DeviceError>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: MayMigrate>,
     {
         hints::range_attributes(&self.block, self.bytes_of(0..self.len)?, &self.stream)
     }
 
-    /// Returns a builder that collects hints about all elements and then gives them together.
+    /// Returns a builder that collects hints about all elements and passes them to the driver together.
     ///
     /// # Examples
     ///
@@ -174,7 +175,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub fn hints(&self) -> ManagedMemoryHints<'_>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: MayMigrate>,
     {
         ManagedMemoryHints::about(&self.block, 0..self.size_bytes(), &self.stream, self.listener())
     }
@@ -215,7 +216,7 @@ impl<'a> PrefetchPlan<'a> {
     /// assert_eq!(plan.execute()?.ranges.len(), 1); // the ranges touch, so they are merged
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn add_buffer<T: Pod, R: MemoryResource<Kind: Migratable>>(
+    pub fn add_buffer<T: Pod, R: MemoryResource<Kind: MayMigrate>>(
         &mut self,
         buffer: &'a Buffer<T, R>,
         elements: Range<usize>,

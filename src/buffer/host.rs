@@ -78,9 +78,10 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// While the guard exists, no kernel that writes the buffer may be launched on any stream. A launch is `unsafe`,
     /// and this is one of the conditions that the launching code must ensure.
     ///
-    /// On a device without concurrent managed access, the host may access unified memory only while the device is idle.
-    /// There the call waits for the whole device. Work that is enqueued through this library while the guard exists
-    /// fails with [`DeviceError::HostAccess`].
+    /// On a device without concurrent managed access, the host may access managed memory only while the device is idle.
+    /// There the call waits for the whole device if the buffer has managed memory. Work that is enqueued through this
+    /// library while the guard exists fails with [`DeviceError::HostAccess`]. A guard over pinned memory keeps no work
+    /// away, so its elements can be copied to a buffer of device memory.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// Waits until the host may use the memory, and announces the access.
     fn begin_host_access(&self, write: bool) -> Result<HostAccess<'_>, DeviceError> {
         let device = self.device();
-        let gate = self.stream.host_access()?;
+        let gate = self.stream.host_access(self.block.as_ptr())?;
         let (addr, bytes) = (self.block.addr(), self.size_bytes());
         if bytes > 0 {
             self.notify_observer(&Notice::HostAccess { addr, bytes, write });

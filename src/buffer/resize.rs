@@ -122,6 +122,23 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     }
 
     fn reallocate(&mut self, capacity: usize) -> Result<(), AllocError> {
+        // The resource allocates and frees on its own device.
+        let away = self.home.is_some().then(|| self.stream.clone());
+        self.go_home()?;
+        self.settle()?;
+        let reallocated = self.reallocate_here(capacity);
+        match away {
+            // A new block may be of another memory, for example of a resource that spills.
+            Some(away) if self.device().is_managed(self.block.as_ptr()).unwrap_or(false) => {
+                let returned = self.set_stream(&away).map_err(AllocError::from);
+                reallocated.and(returned)
+            }
+            _ => reallocated,
+        }
+    }
+
+    /// Does the same as `reallocate` on the buffer's stream, which is of the resource's device.
+    fn reallocate_here(&mut self, capacity: usize) -> Result<(), AllocError> {
         let new = self.resource.allocate(&self.stream, layout::array::<T>(capacity)?)?;
         new.declare(&self.stream, BlockEvent::Allocated);
         // SAFETY: both blocks are live and hold at least `size_bytes` bytes. The stream orders the copy after the work
@@ -152,6 +169,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if bytes == 0 {
             return Ok(());
         }
+        self.settle()?;
         self.note_on_host(false);
         let start = self.block.as_ptr().wrapping_add(range.start * size_of::<T>());
         let (device, raw) = (self.device(), self.stream.raw()?);

@@ -2,7 +2,7 @@
 
 use super::array::Buffer;
 use crate::device::error::DeviceError;
-use crate::kind::Migratable;
+use crate::kind::{HostAccessible, Migratable};
 use crate::resource::MemoryResource;
 use crate::transfer::{self, Direction, TransferPath};
 use crate::unified::hints;
@@ -91,7 +91,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// Copies all elements to `data` by the best path, and returns that path. The copy is complete on return.
     ///
     /// The path is chosen as by [`upload`](Self::upload). The copy does not migrate the pages. If the buffer's latest
-    /// hint was a [prefetch](Self::prefetch) of all elements to the host, the host copies.
+    /// applied hint was a [prefetch](Self::prefetch) of all elements to the host, the host copies. Therefore the kind of
+    /// memory must be [accessible to the host](HostAccessible).
     ///
     /// # Errors
     ///
@@ -117,18 +118,18 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     #[track_caller]
     pub fn download(&self, data: &mut [T]) -> Result<TransferPath, DeviceError>
     where
-        R: MemoryResource<Kind: Migratable>,
+        R: MemoryResource<Kind: Migratable + HostAccessible>,
     {
         let _site = CallSite::here();
         self.expect_len(data.len())?;
         let host = data.as_mut_ptr().cast();
         if self.on_host.load(Ordering::Relaxed) && self.size_bytes() > 0 {
-            let _gate = self.stream.host_access()?;
+            let _gate = self.stream.host_access(self.block.as_ptr())?;
             let (start, bytes) = (self.block.as_ptr(), self.size_bytes());
             return self.device().tell_copied(self.block.addr(), bytes, Location::Host, || {
                 self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
-                // SAFETY: the host may read the pages, because `host_access` has waited for the work that writes them.
-                // The slice has as many elements. It does not overlap the buffer, because a guard over the buffer's
+                // SAFETY: `HostAccessible` promises readable initialized bytes, and `host_access` has waited for the work
+                // that writes them. The slice has as many elements. It does not overlap the buffer, because a guard over the buffer's
                 // elements that can write them borrows the buffer exclusively.
                 unsafe { transfer::host_copy(host, start, bytes) };
                 Ok(TransferPath::HostPages)

@@ -33,10 +33,10 @@ pub enum DeviceError {
     /// A simulated device could not be created, because its profile contradicts itself.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// An object was used together with another object of a different device.
+    /// An object of one device was used with another device, for example a stream with memory of another GPU.
     #[error("{what} belongs to {found}, but {expected} is needed here")]
     WrongDevice {
-        /// The object that does not fit.
+        /// The object, for example `the stream`.
         what: &'static str,
         /// The device that the object belongs to.
         found: DeviceId,
@@ -76,12 +76,12 @@ pub enum DeviceError {
         /// The number of elements given.
         found: usize,
     },
-    /// The hints that were to be undone had been given about another block.
+    /// `AppliedHints::undo` was called with another block than the block of the hints.
     #[error("the hints were given about the block at {expected:#x}, not about the one at {found:#x}")]
     OtherBlock {
-        /// The address of the block that the hints were given about.
+        /// The address of the block of the hints.
         expected: u64,
-        /// The address of the block that was named.
+        /// The address of the block that `undo` was called with.
         found: u64,
     },
 }

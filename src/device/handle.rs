@@ -8,7 +8,9 @@ use super::notice::{Interest, LeafMemory, Notice};
 use super::slots::Slots;
 use super::spare::SpareMemory;
 use cumem_driver::owned::RawDevice;
-use cumem_driver::{Attributes, DeviceId, Driver, DriverError, Location, MemoryInfo, Model, PointerInfo};
+use cumem_driver::{
+    Attributes, CudaErrorCode, DeviceId, Driver, DriverError, Location, MemoryInfo, MemoryType, Model, PointerInfo,
+};
 use cumem_sim::{Profile, ProfileError, Simulator};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -386,6 +388,15 @@ impl Device {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
+    /// Reports whether a pointer points to managed memory. Memory that the driver does not know is not managed.
+    pub(crate) fn is_managed(&self, ptr: *const u8) -> Result<bool, DriverError> {
+        match self.pointer_info(ptr) {
+            Ok(info) => Ok(info.memory_type == MemoryType::Unified),
+            Err(error) if error.code() == Some(CudaErrorCode::INVALID_VALUE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Checks that an object belongs to this device. `found` is the device of the object, and `what` names the object
     /// in the error.
     ///
@@ -464,7 +475,7 @@ impl Device {
         self.machine().listeners.tell(self.id(), notice);
     }
 
-    /// Reports whether a listener wants notices of a kind.
+    /// Reports whether a listener receives notices of a kind.
     #[inline]
     pub(crate) fn wants(&self, kind: Interest) -> bool {
         self.machine().listeners.want(kind)

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_fails_leaves_it_open() {
+    fn a_failed_wait_leaves_the_gate_open() {
         let gate = HostGate::default();
         let error = DriverError::NoSuchDevice { ordinal: 1, count: 1 };
         assert_eq!(gate.close(|| Err(error.clone())).map(drop), Err(error));

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// The objects of all handles, by the device's ordinal and the handle. An object stays as long as other code keeps it.
+/// The objects of all handles, by the device's ordinal and the handle. The registry itself keeps no object alive.
 #[derive(Debug)]
 pub(super) struct Registry<T>(Mutex<Objects<T>>);
 
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handle_has_one_object_as_long_as_it_is_kept() {
+    fn a_handle_maps_to_one_object_while_the_object_is_kept() {
         let registry = Registry::new();
         let first = registry.get(0, 7, || Arc::new("first"));
         assert_eq!(*registry.get(0, 7, || Arc::new("second")), "first");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_are_gone_are_forgotten() {
+    fn dropped_objects_are_removed_from_the_registry() {
         let registry = Registry::new();
         let kept = registry.get(0, u64::MAX, || Arc::new(u64::MAX));
         (0..10_000).for_each(|handle| drop(registry.get(0, handle, || Arc::new(handle))));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_finds_what_it_remembers() {
+    fn a_thread_finds_the_handles_that_it_used_recently() {
         let (mut recent, object) = (Recent::new(), Arc::new(1));
         assert!(recent.find(0, |_| true).is_none());
         recent.remember(0x2c2_2b10, &object);

@@ -2,7 +2,10 @@
 
 use super::notice::{LeafMemory, Listener, Listeners};
 use super::slots::Slots;
-use cumem_driver::Driver;
+use crate::human_bytes::HumanBytes;
+use cumem_driver::drop_error::{DropError, record_drop_error};
+use cumem_driver::{DeviceId, Driver};
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
@@ -10,6 +13,8 @@ use std::sync::{Arc, Weak};
 /// with itself. The NVIDIA driver lives until the process ends, a simulator until its last handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    /// The id of the first device.
+    first: DeviceId,
     slots: Slots,
     pub(super) listeners: Listeners,
     allocated: Arc<Allocated>,
@@ -29,7 +34,8 @@ impl Machine {
         driver.extension().get_or_init(|| {
             let plain = (0..driver.device_count()).map(|_| AtomicUsize::new(0)).collect();
             let allocated = Arc::new(Allocated { managed: AtomicUsize::new(0), plain });
-            Self { slots: Slots::default(), listeners: Listeners::default(), allocated }
+            let first = driver.device_id(0);
+            Self { first, slots: Slots::default(), listeners: Listeners::default(), allocated }
         })
     }
 
@@ -57,6 +63,42 @@ impl Machine {
     /// Sends no more notices to `listener`.
     pub(crate) fn stop_listening(&self, listener: &Weak<dyn Listener>) {
         self.listeners.remove(listener);
+    }
+}
+
+/// The leaf memory of a machine that was not freed before the machine was dropped.
+struct Leaked {
+    /// The first device of the machine.
+    device: DeviceId,
+    managed: usize,
+    plain: usize,
+}
+
+impl fmt::Display for Leaked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [plain, managed] = [self.plain, self.managed].map(HumanBytes);
+        write!(f, "{plain} of device memory and {managed} of managed memory were never freed")
+    }
+}
+
+impl DropError for Leaked {
+    fn is_driver_shut_down(&self) -> bool {
+        false
+    }
+
+    fn device(&self) -> Option<DeviceId> {
+        Some(self.device)
+    }
+}
+
+impl Drop for Machine {
+    /// Reports memory that leaked. The machine of the NVIDIA driver is never dropped, so this is for simulated machines.
+    fn drop(&mut self) {
+        let plain = (0..self.devices()).map(|d| self.allocated.plain(d)).sum();
+        let leaked = Leaked { device: self.first, managed: self.allocated.managed(), plain };
+        if leaked.plain + leaked.managed > 0 {
+            record_drop_error("all memory of a machine", Err(leaked));
+        }
     }
 }
 

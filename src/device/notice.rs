@@ -1,8 +1,7 @@
-//! [`Notice`]: something that was done to memory, announced once to every listener.
+//! [`Notice`]: an operation on memory, announced once to every listener.
 //!
 //! Devices, streams, leaves and buffers announce notices. Residency, migration accounting and automatic prefetch are
-//! listeners. Each receives the kinds of notices that it is interested in, so the announcing code depends on no
-//! listener.
+//! listeners. Each listener chooses the kinds of notices to receive, so the announcing code depends on no listener.
 
 use cumem_driver::{Access, DeviceId, Location};
 use smallvec::SmallVec;
@@ -12,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-/// Something that was done to memory through this library. Addresses and lengths are in bytes.
+/// An operation on memory through this library. Addresses and lengths are in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Notice<'a> {
     /// A leaf allocated memory from the driver.
@@ -21,7 +20,7 @@ pub(crate) enum Notice<'a> {
     Freed { memory: LeafMemory, addr: u64, bytes: usize },
     /// A prefetch was enqueued.
     Prefetched { addr: u64, bytes: usize, to: Location },
-    /// Advice was given.
+    /// Advice was passed to the driver.
     Advised { addr: u64, bytes: usize },
     /// The host was given access to the memory. Its pages may migrate to the host.
     HostAccess { addr: u64, bytes: usize, write: bool },
@@ -93,8 +92,8 @@ pub(crate) trait Listener: Debug + Send + Sync {
 /// The listeners of a machine.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    /// The union of the listeners' interests. It is read without the lock, so a notice that no listener wants costs one
-    /// load.
+    /// The union of the listeners' interests. It is read without the lock, so a notice that no listener receives costs
+    /// one load.
     interest: AtomicU32,
     list: RwLock<Vec<Weak<dyn Listener>>>,
 }
@@ -120,7 +119,7 @@ impl Listeners {
         drop(list);
     }
 
-    /// Reports whether a listener wants notices of a kind.
+    /// Reports whether a listener receives notices of a kind.
     #[inline]
     pub(super) fn want(&self, kind: Interest) -> bool {
         self.interest.load(Relaxed) & kind.0 != 0

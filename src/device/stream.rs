@@ -11,6 +11,7 @@ use super::stream_ids::{Ended, LegacyIds, PerThreadIds, StreamId};
 use cumem_driver::call_site::CallSite;
 use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DeviceId, DriverError, HostKernel, KernelArg, LaunchConfig, RawStream};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ enum Origin {
     Owned(#[expect(dead_code, reason = "only dropped")] OwnedStream),
     Legacy,
     PerThread(ThreadId, Ended),
-    /// A stream of other code, which may destroy it once no user has a handle.
+    /// A stream that other code created. That code may destroy the stream when the program has no handle to it.
     Foreign,
 }
 
@@ -73,16 +74,38 @@ impl Stream {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let (one, two) = (Stream::new(&device)?, Stream::new(&device)?);
+    /// assert_ne!(one, two); // work on one does not wait for work on the other
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, false)
     }
 
     /// Creates a stream that synchronizes with the legacy default stream (`CU_STREAM_DEFAULT`): work on either of them
-    /// waits for earlier work on the other. For programs that use both.
+    /// waits for earlier work on the other. Use it in a program that also uses the legacy default stream.
     ///
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::blocking(&device)?;
+    /// assert_ne!(stream, Stream::legacy_default(&device)); // another stream, ordered with the default stream
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn blocking(device: &Device) -> Result<Self, DriverError> {
         Self::create(device, true)
     }
@@ -93,6 +116,18 @@ impl Stream {
     }
 
     /// Returns the legacy default stream of the device (`CU_STREAM_LEGACY`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::legacy_default(&device);
+    /// assert_eq!(stream.as_raw(), 1); // CU_STREAM_LEGACY
+    /// assert_eq!(stream, Stream::legacy_default(&device)); // there is one for each device
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn legacy_default(device: &Device) -> Self {
         Self::recent(device, RawStream::LEGACY).unwrap_or_else(|| {
             let stream = Self::assemble(device, RawStream::LEGACY, LegacyIds::of(device), Origin::Legacy);
@@ -104,6 +139,7 @@ impl Stream {
     ///
     /// Other threads may keep the result, but only the calling thread may enqueue work on it: in another thread, the
     /// driver's handle refers to that thread's stream. Calls of another thread return [`DeviceError::WrongThread`].
+    /// A buffer on such a stream can be used by all threads: in another thread, the host waits for the device first.
     ///
     /// # Examples
     ///
@@ -201,18 +237,51 @@ impl Stream {
     }
 
     /// Returns the device of the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// assert_eq!(stream.device(), &device);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn device(&self) -> &Device {
         &self.inner.device
     }
 
     /// Returns the id of the stream's device. Cheaper than `device().id()`, because the stream stores the id itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// assert_eq!(stream.device_id(), device.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn device_id(&self) -> DeviceId {
         self.inner.device_id
     }
 
     /// Returns the id of the stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// assert_eq!(stream.id(), stream.clone().id()); // clones are the same stream
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn id(&self) -> StreamId {
         self.inner.id
@@ -220,6 +289,18 @@ impl Stream {
 
     /// Returns the driver's handle (`CUstream`), or the simulator's number. It is valid until the last handle to the
     /// stream is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let handle: u64 = stream.as_raw(); // for a C library that takes a `CUstream`
+    /// assert_eq!(handle, stream.clone().as_raw());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_raw(&self) -> u64 {
         self.inner.raw.0
     }
@@ -286,6 +367,19 @@ impl Stream {
     ///
     /// Returns [`DeviceError::WrongThread`] for another thread's default stream, or the driver's error, errors of
     /// earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?; // only enqueued
+    /// stream.synchronize()?;
+    /// assert!(stream.is_idle()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the handle is this stream's, which is alive.
@@ -298,6 +392,18 @@ impl Stream {
     ///
     /// Returns [`DeviceError::WrongThread`] for another thread's default stream, or the driver's error, errors of
     /// earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(64 << 20, &stream, CudaResource::new(&device))?;
+    /// assert!(!stream.is_idle()?); // the host can do other work meanwhile
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_idle(&self) -> Result<bool, DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
         // SAFETY: the handle is this stream's, which is alive.
@@ -324,7 +430,8 @@ impl Stream {
     }
 
     /// Makes the work that is enqueued on this stream from now on wait for the work enqueued on `other` so far. Does
-    /// not block the host.
+    /// not block the host, unless one of the two streams is another thread's default stream. The calling thread cannot
+    /// enqueue a wait there, so the host waits instead.
     ///
     /// # Errors
     ///
@@ -350,6 +457,9 @@ impl Stream {
         if self.id() == other.id() {
             return Ok(());
         }
+        if self.raw().is_err() || other.raw().is_err() {
+            return other.finish();
+        }
         let event = Event::new(other.device())?;
         event.record(other)?;
         self.wait(&event)
@@ -372,6 +482,26 @@ impl Stream {
     /// - `args` match the kernel's parameters in number and types,
     /// - all memory that the kernel uses stays valid, and is not used in a conflicting way, until the stream has passed
     ///   the kernel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::kernel::{KernelArg, LaunchConfig, Module};
+    /// use cumem::{Buffer, CudaResource, Device, DeviceError, MemoryResource, Stream};
+    ///
+    /// /// Launches the kernel `fill(numbers, count, value)` of some PTX on all elements of a buffer.
+    /// fn fill<R>(ptx: &str, numbers: &Buffer<u32, R>, stream: &Stream) -> Result<(), DeviceError>
+    /// where
+    ///     R: MemoryResource<Kind: cumem::kind::DeviceAccessible>,
+    /// {
+    ///     let kernel = Module::from_ptx(stream.device(), ptx)?.function("fill")?;
+    ///     let count = numbers.len() as u32;
+    ///     let args = [KernelArg::new(numbers.device_address()), KernelArg::new(count), KernelArg::new(7_u32)];
+    ///     // SAFETY: the arguments are those of `fill`, which writes `count` elements of the buffer.
+    ///     unsafe { stream.launch_kernel(&kernel, LaunchConfig::for_elements(count, 256), &args) }
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn launch_kernel(
         &self,
         function: &Function,
@@ -434,14 +564,40 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits for the work that must be done before the host accesses memory of this stream. This is the work of the
-    /// stream, or of the whole device if the device has no concurrent managed access. Such a device refuses further
-    /// work until the result is dropped.
-    pub(crate) fn host_access(&self) -> Result<Option<Closed<'_>>, DeviceError> {
+    /// Waits for the work that must be done before the host accesses `memory` of this stream. This is the work of the
+    /// stream, or of the whole device for managed memory if the device has no concurrent managed access. Such a device
+    /// refuses further work until the result is dropped.
+    pub(crate) fn host_access(&self, memory: *const u8) -> Result<Option<Closed<'_>>, DeviceError> {
         match self.device().host_gate() {
-            None => self.synchronize().map(|()| None),
-            Some(gate) => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            Some(gate) if self.device().is_managed(memory)? => Ok(Some(gate.close(|| self.device().synchronize())?)),
+            _ => self.finish().map(|()| None),
         }
+    }
+
+    /// Waits for the stream's work, from any thread. For another thread's default stream, waits for the whole device,
+    /// because the driver's handle refers to another stream in the calling thread.
+    pub(crate) fn finish(&self) -> Result<(), DeviceError> {
+        match self.raw() {
+            Ok(_) => self.synchronize(),
+            Err(_) => Ok(self.device().synchronize()?),
+        }
+    }
+
+    /// Returns a stream that the calling thread may use, and on which all work of this stream so far is ordered before
+    /// later work. This is the stream itself. For another thread's default stream, the host waits for the device, and
+    /// the result is the calling thread's default stream.
+    #[inline]
+    pub(crate) fn usable_here(&self) -> Result<Cow<'_, Self>, DeviceError> {
+        match self.raw() {
+            Ok(_) => Ok(Cow::Borrowed(self)),
+            Err(_) => self.replaced(),
+        }
+    }
+
+    #[cold]
+    fn replaced(&self) -> Result<Cow<'_, Self>, DeviceError> {
+        self.device().synchronize()?;
+        Ok(Cow::Owned(Self::per_thread_default(self.device())))
     }
 
     /// Returns the driver's handle, or an error if the stream is the default stream of another thread.

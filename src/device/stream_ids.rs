@@ -33,6 +33,18 @@ impl StreamId {
     }
 
     /// Returns the number.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// println!("work on stream {}", stream.id().as_u64());
+    /// assert_eq!(stream.id().as_u64(), stream.clone().id().as_u64());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn as_u64(self) -> u64 {
         self.0

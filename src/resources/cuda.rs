@@ -33,6 +33,19 @@ pub struct CudaResource {
 
 impl CudaResource {
     /// Creates a resource of `device`'s memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device);
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &memory)?;
+    /// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Self {
         Self::made_by(MakerId::unique(), device)
     }

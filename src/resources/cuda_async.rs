@@ -103,6 +103,14 @@ impl DriverPool {
 
 impl CudaAsyncOptions {
     /// Creates options for this pool, without a release threshold.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::resources::{CudaAsyncOptions, PoolSource};
+    /// let options = CudaAsyncOptions::new(PoolSource::Default);
+    /// assert_eq!(options.get_release_threshold(), None);
+    /// ```
     pub fn new(source: PoolSource) -> Self {
         Self { source, release_threshold: None }
     }
@@ -111,6 +119,14 @@ impl CudaAsyncOptions {
     ///
     /// Without this option, the threshold of the device's default pool is left as it is, and an own pool keeps all its
     /// memory. The driver's default of 0 bytes would cost a stall at every synchronization (RMM #2379, #2510).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::resources::{CudaAsyncOptions, PoolSource};
+    /// let options = CudaAsyncOptions::new(PoolSource::Own).release_threshold(1 << 30);
+    /// assert_eq!(options.get_release_threshold(), Some(1 << 30)); // keeps at most 1 GiB at a synchronization
+    /// ```
     #[must_use]
     pub fn release_threshold(mut self, bytes: u64) -> Self {
         self.release_threshold = Some(bytes);
@@ -118,11 +134,25 @@ impl CudaAsyncOptions {
     }
 
     /// Returns the pool to allocate from.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::resources::{CudaAsyncOptions, PoolSource};
+    /// assert_eq!(CudaAsyncOptions::default().get_source(), PoolSource::Own);
+    /// ```
     pub fn get_source(&self) -> PoolSource {
         self.source
     }
 
     /// Returns the bytes that the pool keeps at a synchronization, or `None` if they are not set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::resources::{CudaAsyncOptions, PoolSource};
+    /// assert_eq!(CudaAsyncOptions::default().get_release_threshold(), None);
+    /// ```
     pub fn get_release_threshold(&self) -> Option<u64> {
         self.release_threshold
     }
@@ -140,6 +170,19 @@ impl CudaAsyncResource {
     /// # Errors
     ///
     /// Returns the errors of [`with_options`](Self::with_options).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaAsyncResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaAsyncResource::new(&device)?;
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &memory)?;
+    /// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         Self::with_options(device, CudaAsyncOptions::default())
     }
@@ -172,6 +215,21 @@ impl CudaAsyncResource {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaAsyncResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaAsyncResource::new(&device)?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(1 << 20, &stream, &memory)?;
+    /// let usage = memory.usage()?;
+    /// assert_eq!(usage.used, 1 << 20);
+    /// assert!(usage.reserved >= usage.used);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn usage(&self) -> Result<DriverPoolUsage, DriverError> {
         let device = &self.leaf.device;
         // SAFETY: the pool lives as long as `self`.
@@ -183,6 +241,17 @@ impl CudaAsyncResource {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaAsyncResource, Device};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaAsyncResource::new(&device)?;
+    /// assert_eq!(memory.release_threshold()?, u64::MAX); // its own pool keeps all its memory
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn release_threshold(&self) -> Result<u64, DriverError> {
         let device = &self.leaf.device;
         // SAFETY: the pool lives as long as `self`.
@@ -266,7 +335,7 @@ unsafe impl MemoryResource for CudaAsyncResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
-            let raw = stream.raw()?;
+            let raw = stream.usable_here()?.raw()?;
             // SAFETY: this leaf made the block, and all its uses were enqueued before this point of the stream.
             unsafe { device.driver().free_async(device.ordinal(), block.as_non_null(), raw) }?;
             self.may_be_pending.store(true, Relaxed);

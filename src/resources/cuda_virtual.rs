@@ -86,6 +86,19 @@ impl CudaVirtualResource {
     /// # Errors
     ///
     /// Returns [`DriverError::NotSupported`] if the device has no virtual memory management, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaVirtualResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaVirtualResource::new(&device)?;
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &memory)?;
+    /// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
         if !device.attributes().virtual_memory_management {
             return Err(DriverError::NotSupported { what: "virtual memory management", device: device.id() });
@@ -256,7 +269,7 @@ unsafe impl MemoryResource for CudaVirtualResource {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
             // The driver unmaps memory without waiting for work that uses the memory.
-            stream.synchronize()?;
+            self.leaf.finish(stream)?;
             let bytes = self.mapped_bytes(block);
             // SAFETY: this leaf mapped the block with one call, and all work on that memory has ended.
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;

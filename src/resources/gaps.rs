@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_returned_gap_joins_on_both_sides() {
+    fn a_freed_range_merges_with_both_neighbours() {
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]] {
             let mut gaps = Gaps::new(9);
             assert_eq!(gaps.take_lowest(9), Some(0));

@@ -41,6 +41,21 @@ pub struct HostResource {
 
 impl HostResource {
     /// Creates a resource of host memory for the streams of `device`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, HostResource, MemoryResource, Stream, layout};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = HostResource::new(&device);
+    /// let block = memory.allocate(&stream, layout::bytes(4096)?)?;
+    /// assert_eq!(block.size(), 4096);
+    /// // SAFETY: nothing uses the block.
+    /// unsafe { memory.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Self {
         Self { leaf: Leaf::new("host", Place::Host, device) }
     }
@@ -72,7 +87,7 @@ unsafe impl MemoryResource for HostResource {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         self.leaf.deallocate(stream, block, |block| {
             // The allocator is not stream-ordered (RMM's system_memory_resource waits for the same reason).
-            stream.synchronize()?;
+            self.leaf.finish(stream)?;
             if let Some(actual) = actual(block.layout()) {
                 // SAFETY: this leaf allocated the block with this layout, and the work that uses it has ended.
                 unsafe { dealloc(block.as_ptr(), actual) };

@@ -111,6 +111,12 @@ impl Leaf {
         }
     }
 
+    /// Waits until no work of the stream uses a block, before it is freed. If the driver refuses to wait for the stream,
+    /// the host waits for the device, because the block would otherwise be lost.
+    pub(super) fn finish(&self, stream: &Stream) -> Result<(), DeviceError> {
+        stream.finish().or_else(|_| Ok(self.device.synchronize()?))
+    }
+
     /// Frees spare memory, if the request may then fit. Returns whether any was freed.
     #[cold]
     fn makes_room(&self, requested: usize) -> bool {

@@ -36,6 +36,19 @@ pub struct PinnedResource {
 
 impl PinnedResource {
     /// Creates a resource of pinned memory, which is allocated in the context of `device`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, PinnedResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = PinnedResource::new(&device);
+    /// let numbers = Buffer::from_slice(&[1, 2, 3], &stream, &memory)?;
+    /// assert_eq!(numbers.to_vec()?, [1, 2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device) -> Self {
         Self { leaf: Leaf::new("pinned", Place::Host, device) }
     }
@@ -57,7 +70,7 @@ unsafe impl MemoryResource for PinnedResource {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
             // The driver does not wait for the copies that use the memory before it frees host memory.
-            stream.synchronize()?;
+            self.leaf.finish(stream)?;
             // SAFETY: this leaf made the block, and the work that uses it has ended.
             Ok::<_, DeviceError>(unsafe { device.driver().free_pinned(device.ordinal(), block.as_non_null()) }?)
         })

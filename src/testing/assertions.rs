@@ -207,14 +207,40 @@ pub fn live(device: &Device) -> LiveAllocations {
 #[track_caller]
 pub fn no_memory(device: &Device) {
     let live = live(device);
-    assert!(live.no_memory(), "{device}: memory is still out: {live}");
+    assert!(live.no_memory(), "{device}: memory is still out: {live}{}", Blocks(device));
 }
 
 #[doc(hidden)] // for the macros
 #[track_caller]
 pub fn nothing_more(device: &Device, before: &LiveAllocations) {
     let now = live(device);
-    assert!(now == *before, "{device}: something was left behind: {now} are out now, {before} were before");
+    assert!(now == *before, "{device}: something was left behind: {now} now, {before} before{}", Blocks(device));
+}
+
+/// The live blocks with address and size, and a hint, for the message of an assertion.
+struct Blocks<'a>(&'a Device);
+
+/// The number of blocks that a message lists.
+const LISTED: usize = 8;
+
+impl fmt::Display for Blocks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let blocks = simulator(self.0).live_blocks();
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        f.write_str("\n  live blocks:")?;
+        for block in blocks.iter().take(LISTED) {
+            write!(f, "\n    {block}")?;
+        }
+        if let more @ 1.. = blocks.len().saturating_sub(LISTED) {
+            write!(f, "\n    and {more} more")?;
+        }
+        f.write_str(
+            "\n  hint: drop every buffer and free every block before this point; a pool keeps freed memory until it is \
+             dropped, or until `trim_stack(0)`",
+        )
+    }
 }
 
 /// Waits for the work of a device, and returns the statistics.

@@ -47,7 +47,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn it_is_started_once_and_serves_several_at_a_time() {
+    fn the_copy_threads_start_once_and_serve_several_transfers() {
         let (threads, again) = (thread_pool().unwrap(), thread_pool().unwrap());
         assert!(Arc::ptr_eq(&threads, &again));
         let done = AtomicUsize::new(0);

@@ -27,6 +27,21 @@
 //! # }
 //! ```
 //!
+//! # Tags and phases
+//!
+//! A row of the report is one combination of a tag, a phase, a cause and a target.
+//!
+//! - A *tag* names memory: [`Ledger::tag`] names a range of addresses until the returned [`Tag`] is dropped, and the
+//!   adaptor `Tagged` of `cumem-adaptors` tags each block of a stack. If tags overlap, the latest one counts, for example
+//!   that of a block within a tagged chunk. Memory without a tag has the tag `""`.
+//! - A *phase* names time: [`Ledger::phase`] names the requests of all threads until the returned [`Phase`] is dropped. If
+//!   phases are nested, the innermost one counts. Outside of all phases the name is `""`.
+//!
+//! A request belongs to the tag and the phase that it is made in. A migration belongs to the tag of its pages, and to the
+//! phase in which it happens. For example, pages that a prefetch in phase "loading" moves may still move in the next
+//! phase, and the bytes then count there; end a phase with [`Device::synchronize`](crate::Device::synchronize) to
+//! separate the two.
+//!
 //! An [`AccessPattern`] is the sequence of accesses that a ledger [recorded](Ledger::write_down), or that a program
 //! describes. `recommend` of the crate `cumem-whatif` replays a pattern on a simulated device with and without advice,
 //! and returns the advice that saved time.

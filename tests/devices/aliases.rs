@@ -198,7 +198,7 @@ fn kernels_see_and_write_the_same_bytes() {
 }
 
 #[test]
-fn an_alias_takes_addresses_and_no_memory() {
+fn an_alias_uses_addresses_and_no_memory() {
     let rig = Rig::new();
     let (before, free_before) = (rig.live(), rig.device.memory_info().unwrap().free);
     let gaps = rig.leaf.gaps();
@@ -224,7 +224,7 @@ fn an_alias_takes_addresses_and_no_memory() {
 }
 
 #[test]
-fn what_cannot_be_mapped_again_is_refused() {
+fn a_range_that_cannot_be_aliased_is_refused() {
     let (rig, other) = (Rig::new(), Rig::new());
     let foreign = &other.blocks[0];
     let refused = map(&rig.leaf, &[&rig.blocks[0], foreign]).unwrap_err();

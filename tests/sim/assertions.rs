@@ -42,7 +42,7 @@ fn the_peak_is_of_all_kinds_of_memory() {
     let again = assert_peak!(device, 1001, { buffer(1, &stream, CudaResource::new(&device)) });
     let found = said(|| assert_peak!(device, ..=1000));
     assert!(found.contains("at most 1001 bytes were allocated at once, expected ..=1000"), "{found}");
-    assert!(found.ends_with("out now: 1001 bytes of device memory in 2 blocks, 1 streams"), "{found}");
+    assert!(found.ends_with("out now: 1001 bytes of device memory in 2 blocks, 1 stream"), "{found}");
     drop((kept, again));
 }
 
@@ -64,14 +64,14 @@ fn a_leak_is_listed() {
     });
     let leaked = buffer(64, &stream, ManagedResource::new(&device).unwrap());
     let found = said(|| assert_no_leak!(device));
-    assert!(found.contains("memory is still out: 64 bytes of unified memory in 1 blocks, 1 streams"), "{found}");
+    assert!(found.contains("memory is still out: 64 bytes of unified memory in 1 block, 1 stream"), "{found}");
     drop(leaked);
     let found = said(|| {
         assert_no_leak!(device, {
             mem::forget(Stream::new(&device).unwrap());
         });
     });
-    assert!(found.contains("something was left behind: 2 streams are out now, 1 streams were before"), "{found}");
+    assert!(found.contains("something was left behind: 2 streams now, 1 stream before"), "{found}");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn migrations_are_exact() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn a_gpu_has_no_exact_figures() {
+fn exact_figures_are_refused_on_a_gpu() {
     let device = Device::open(0).expect("this test needs a CUDA device");
     assert!(said(|| assert_no_leak!(device)).contains("only a simulated device can be asked exactly"));
 }

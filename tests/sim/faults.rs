@@ -40,7 +40,7 @@ fn each_call_fails_once_with_each_of_its_codes() {
 }
 
 #[test]
-fn what_large_copies_are_staged_through_is_no_leak() {
+fn staging_memory_of_large_copies_is_not_reported_as_a_leak() {
     let report = report(|device| {
         let stream = Stream::new(device)?;
         drop(Buffer::from_slice(&vec![1_u8; 8 << 20], &stream, CudaResource::new(device))?);
@@ -51,7 +51,7 @@ fn what_large_copies_are_staged_through_is_no_leak() {
 }
 
 #[test]
-fn a_leak_is_named_with_the_call_that_failed() {
+fn a_leak_report_names_the_failed_driver_call() {
     let report = report(|device| {
         let event = Event::new(device)?;
         let stream = Stream::new(device)?;
@@ -61,7 +61,7 @@ fn a_leak_is_named_with_the_call_that_failed() {
         }
         Ok(())
     });
-    assert_eq!(only_wrong(&report), "RecordEvent call 1, answering CUDA_ERROR_UNKNOWN (999): it left 1 events");
+    assert_eq!(only_wrong(&report), "RecordEvent call 1, answering CUDA_ERROR_UNKNOWN (999): it left 1 event");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_free_that_fails_must_be_reported() {
     let wrong = only_wrong(&report);
     assert!(
         wrong.starts_with("Free call 1")
-            && wrong.ends_with("4096 bytes of device memory in 1 blocks, and nothing said so"),
+            && wrong.ends_with("4096 bytes of device memory in 1 block, and nothing said so"),
         "{wrong}"
     );
 }
@@ -114,11 +114,11 @@ fn streams_events_and_pools_that_cannot_be_destroyed_are_reported() {
     report.assert();
     let destroyed = report.runs().iter().filter(|(fault, _)| fault.call == FaultCall::Destroy);
     let kept: Vec<_> = destroyed.map(|(_, outcome)| outcome.clone()).collect();
-    assert_eq!(kept, ["1 events", "1 pools", "1 streams"].map(|left| FaultOutcome::Kept(left.into())));
+    assert_eq!(kept, ["1 event", "1 pool", "1 stream"].map(|left| FaultOutcome::Kept(left.into())));
 }
 
 #[test]
-fn a_check_of_the_program_s_own_counts() {
+fn a_failed_assertion_of_the_program_is_reported() {
     let report = report(|device| {
         let mut counted = 0;
         let stream = Stream::new(device)?;
@@ -143,7 +143,7 @@ fn a_program_that_fails_by_itself_is_not_enumerated() {
 }
 
 #[test]
-fn a_program_that_does_something_else_each_time_is_found_out() {
+fn a_nondeterministic_program_is_reported() {
     let mut runs = 0;
     let report = enumerate(&Profile::default(), |device| {
         runs += 1;

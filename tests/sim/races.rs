@@ -142,7 +142,7 @@ fn the_host_uses_what_another_stream_writes() {
 }
 
 #[test]
-fn work_that_is_launched_while_the_host_is_at_it() {
+fn a_write_launched_during_a_host_access_is_a_race() {
     let (device, first, second) = rig();
     let stack = ManagedResource::new(&device).unwrap();
     let buffer = UnifiedBuffer::<u32, _>::zeroed(1024, &first, &stack).unwrap();
@@ -244,7 +244,7 @@ fn two_streams_write_and_an_order_of_any_kind_helps() {
 }
 
 #[test]
-fn a_race_is_found_though_virtual_time_happens_to_order_it() {
+fn a_race_is_found_also_if_virtual_time_orders_the_accesses() {
     let (device, first, second) = rig();
     let resource = CudaResource::new(&device);
     let block = resource.allocate(&first, layout::bytes(64).unwrap()).unwrap();

@@ -48,7 +48,7 @@ fn waits(readings: &[[f64; 2]]) -> (Vec<usize>, usize) {
 
 /// The thrashing mitigation of `uvm_perf_thrashing.c`, observed on a GPU before the model got its present rule.
 #[test]
-fn a_fight_over_a_page_is_as_recorded() {
+fn alternating_access_to_a_page_matches_the_recording() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/uvm/fight/h100.csv"));
     let text = text.unwrap();
     let rows: Vec<Vec<f64>> =

@@ -13,7 +13,7 @@ fn every_count_is_exact() {
 }
 
 #[test]
-fn what_an_error_is() {
+fn a_row_has_its_relative_error_and_holds_within_its_bounds() {
     let experiment = table::Experiment::new(0, table::Basis::Blind, 10.0, "");
     let rows = experiment
         .row("exact", 100.0, 111.0)

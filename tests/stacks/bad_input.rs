@@ -171,7 +171,7 @@ fn a_prefetch_that_fails_gives_the_block_back() {
 }
 
 #[test]
-fn host_memory_for_the_impossible() {
+fn a_host_allocation_that_cannot_succeed_is_an_error() {
     let device = simulated();
     let stream = Stream::new(&device).unwrap();
     let host = device.simulator().unwrap().profiles()[0].host_memory.value as usize;
@@ -192,7 +192,7 @@ fn a_pool_larger_than_any_memory() {
 }
 
 #[test]
-fn profiles_that_cannot_be() {
+fn invalid_profiles_are_refused() {
     let mut profile = Profile::default();
     profile.link_to_device.value = -1.0;
     let error = Simulator::new([Profile::default(), profile]).unwrap_err();
@@ -203,7 +203,7 @@ fn profiles_that_cannot_be() {
 }
 
 #[test]
-fn a_stack_and_a_trace_that_cannot_be() {
+fn an_invalid_stack_and_an_invalid_trace_are_errors() {
     let error = StackSpec::parse("managed | pool(initial=lots)").unwrap_err();
     assert_eq!((error.span(), error.message().contains("`lots` is no size")), (15..27, true), "{error}");
 

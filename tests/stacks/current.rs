@@ -131,3 +131,38 @@ fn many_threads_set_and_get() {
         done.store(true, Ordering::Relaxed);
     });
 }
+
+/// Defaults of several threads for a while, which end in an order that no thread chooses.
+#[test]
+fn each_guard_removes_its_own_default() {
+    let device = common::simulated();
+    let limited = |bytes: usize| current::scoped(&device, CudaResource::new(&device).limit(bytes)).unwrap();
+    let now = || current::get(&device).to_string();
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        let mut guards = [1000_usize, 2000, 3000].map(|bytes| Some((bytes, limited(bytes))));
+        for ends in order {
+            guards[ends] = None;
+            let expected = match guards.iter().flatten().last() {
+                Some((bytes, _)) => format!("limit({bytes}B) over device on {}", device.id()),
+                None => format!("device on {}", device.id()),
+            };
+            assert_eq!(now(), expected, "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_default_that_is_set_within_a_scope_ends_with_the_scope() {
+    let device = common::simulated();
+    let name = |word: &str| format!("{word} on {}", device.id());
+    current::set(&device, ManagedResource::new(&device).unwrap()).unwrap();
+    let scope = current::scoped(&device, CudaResource::new(&device).statistics()).unwrap();
+    let previous = current::set(&device, CudaResource::new(&device).limit(1000_usize)).unwrap();
+    assert_eq!(previous.to_string(), name("statistics over device"));
+    assert_eq!(current::reset(&device).to_string(), name("limit(1000B) over device"));
+    assert_eq!(current::get(&device).to_string(), name("device"));
+    drop(scope);
+    assert_eq!(current::get(&device).to_string(), name("managed"));
+    current::reset(&device);
+}

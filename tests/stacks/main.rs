@@ -6,6 +6,7 @@ mod common;
 
 mod bad_input;
 mod current;
+mod extremes;
 mod memory_pressure;
 mod staging;
 mod stitching;

@@ -224,7 +224,7 @@ fn levels_rise_and_fall_with_slack_between() {
 }
 
 #[test]
-fn trim_then_spill_then_refuse_and_each_step_is_said() {
+fn pressure_trims_then_spills_then_refuses_and_reports_each_step() {
     let (device, stream) = device_of(100 * MIB);
     let simulator = device.simulator().unwrap();
     {
@@ -273,7 +273,7 @@ fn trim_then_spill_then_refuse_and_each_step_is_said() {
 }
 
 #[test]
-fn what_runs_out_is_trimmed_and_asked_once_more() {
+fn a_leaf_out_of_memory_trims_and_retries_once() {
     let (device, stream) = device_of(64 * MIB);
     let one = CudaResource::new(&device).pool(PoolOptions::default()).unwrap();
     let one = one.pressure(PressureOptions::default().ask_after(64 * MIB)).unwrap();
@@ -295,7 +295,7 @@ fn what_runs_out_is_trimmed_and_asked_once_more() {
 }
 
 #[test]
-fn a_trim_that_fails_is_said_and_not_fatal() {
+fn a_failed_trim_is_reported_and_not_fatal() {
     let (device, stream) = device_of(100 * MIB);
     let options = PressureOptions::default().trim_at(10 * MIB).refuse_at(90 * MIB).slack(0).ask_after(0);
     let stack = CudaResource::new(&device).pressure(options).unwrap().trimming(|_| Err("not now".into()));
@@ -307,7 +307,7 @@ fn a_trim_that_fails_is_said_and_not_fatal() {
 }
 
 #[test]
-fn what_a_failing_trim_gave_back_counts() {
+fn bytes_freed_before_a_failed_trim_are_counted() {
     let (device, stream) = device_of(100 * MIB);
     let stack = watched(&device);
     let blocks = [0; 20].map(|_| get(&stack, &stream, 4 * MIB));
@@ -325,7 +325,7 @@ fn what_a_failing_trim_gave_back_counts() {
 }
 
 #[test]
-fn what_cannot_be() {
+fn invalid_levels_and_foreign_devices_are_refused() {
     let (device, _) = device_of(64 * MIB);
     let make = |options| CudaResource::new(&device).pressure(options).unwrap_err();
     let levels = |slack, trim_at, refuse_at| PressureError::Levels { slack, trim_at, refuse_at, total: 64 * MIB };
@@ -341,7 +341,7 @@ fn what_cannot_be() {
 }
 
 #[test]
-fn spilled_memory_can_do_what_both_can() {
+fn spilled_memory_has_the_capabilities_of_both_kinds() {
     let (device, stream) = device_of(64 * MIB);
     let first = ManagedResource::new(&device).unwrap().limit(MIB);
     let stack = first.spill_to(PinnedResource::new(&device)).unwrap();

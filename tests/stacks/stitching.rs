@@ -178,7 +178,7 @@ fn a_maximum_is_kept_in_whole_granules() {
 }
 
 #[test]
-fn where_the_driver_does_not_map_again_the_pool_grows() {
+fn the_pool_grows_if_the_driver_refuses_an_alias() {
     let device = simulated();
     let simulator = device.simulator().unwrap();
     let stream = Stream::new(&device).unwrap();

@@ -5,5 +5,7 @@
 mod common;
 
 mod buffers;
+mod other_threads;
+mod pinned;
 mod portable;
 mod transfer;

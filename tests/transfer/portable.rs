@@ -152,7 +152,7 @@ fn the_link_and_the_kernels_are_busy_at_once() {
 
 /// A buffer four times as large as the device's memory is processed through two chunks on the device.
 #[test]
-fn chunks_need_memory_for_two_only() {
+fn a_transfer_in_chunks_needs_memory_for_two_chunks() {
     let device =
         Device::simulated(changed(Profile::tiny(8 << 20), |profile| profile.concurrent_managed_access = false))
             .unwrap();

@@ -154,7 +154,7 @@ fn bandwidth_of_synchronous_migrations(device: &Device) {
 }
 
 #[test]
-fn what_moved_and_why() {
+fn each_migration_is_counted_with_its_cause() {
     let device = Device::simulated(Profile::tiny((32 * MIB) as u64)).unwrap();
     let stream = Stream::new(&device).unwrap();
     let ledger = Ledger::new(&device);
@@ -198,7 +198,7 @@ fn what_moved_and_why() {
 
 /// Two tags that share a page, and memory without a tag.
 #[test]
-fn what_moved_of_each_tag() {
+fn migrations_are_counted_for_each_tag() {
     let device = Device::simulated(Profile::tiny((32 * MIB) as u64)).unwrap();
     let simulator = device.simulator().unwrap();
     let stream = Stream::new(&device).unwrap();
@@ -267,7 +267,7 @@ fn what_moved_of_each_tag() {
 
 /// Tags that overlap: of a chunk and of a block at its start, an empty tag, and a tag that outlives its block.
 #[test]
-fn tags_that_lie_over_each_other() {
+fn the_innermost_of_overlapping_tags_counts() {
     let device = simulated();
     let stream = Stream::new(&device).unwrap();
     let memory = buffer(ManagedResource::new(&device).unwrap(), 4 * MIB, &stream);
@@ -315,7 +315,7 @@ fn thrashing(pattern: &mut AccessPattern, rounds: usize) -> usize {
 }
 
 #[test]
-fn a_table_that_both_read_gains_from_copies() {
+fn read_mostly_is_recommended_for_a_table_that_host_and_device_read() {
     let mut pattern = AccessPattern::new();
     let table = thrashing(&mut pattern, 16);
     let found = advise(&pattern);
@@ -327,7 +327,7 @@ fn a_table_that_both_read_gains_from_copies() {
 }
 
 #[test]
-fn where_nothing_gains_nothing_is_said() {
+fn nothing_is_recommended_if_nothing_gains() {
     // Migrates to the device once, and stays there.
     let mut once = AccessPattern::new();
     let memory = once.memory("batch", 8 * MIB);
@@ -352,7 +352,7 @@ fn where_nothing_gains_nothing_is_said() {
 }
 
 #[test]
-fn advice_is_for_the_memory_that_needs_it() {
+fn advice_is_recommended_only_for_memory_that_gains() {
     let mut pattern = AccessPattern::new();
     let batch = pattern.memory("batch", 4 * MIB);
     pattern.used(batch, 0..4 * MIB, Processor::Device, AccessMode::Write);
@@ -362,7 +362,7 @@ fn advice_is_for_the_memory_that_needs_it() {
 }
 
 #[test]
-fn what_a_ledger_wrote_down_is_advised_on_and_the_advice_helps() {
+fn advice_recommended_from_a_ledgers_records_reduces_faults() {
     let run = |policy: &dyn Fn(DeviceId) -> hints::MigrationPolicy| {
         let device = simulated();
         let stream = Stream::new(&device).unwrap();
@@ -393,7 +393,7 @@ fn what_a_ledger_wrote_down_is_advised_on_and_the_advice_helps() {
 }
 
 #[test]
-fn a_ledger_writes_down_so_many_steps() {
+fn a_ledger_records_at_most_the_requested_steps() {
     let device = simulated();
     let stream = Stream::new(&device).unwrap();
     let ledger = Arc::new(Ledger::new(&device));
@@ -426,7 +426,7 @@ fn a_range_tagged_in_part_is_recorded_in_part() {
 }
 
 #[test]
-fn a_device_without_unified_memory_has_no_answer() {
+fn a_recommendation_for_a_device_without_managed_memory_is_an_error() {
     let mut profile = Profile::h100_pcie5();
     (profile.managed_memory, profile.concurrent_managed_access) = (false, false);
     let mut pattern = AccessPattern::new();
@@ -440,8 +440,29 @@ fn a_device_without_unified_memory_has_no_answer() {
 
 #[test]
 #[should_panic(expected = "is not within the memory's 10 bytes")]
-fn a_step_past_the_end() {
+fn a_use_beyond_the_end_of_the_memory_panics() {
     let mut pattern = AccessPattern::new();
     let memory = pattern.memory("small", 10);
     pattern.used(memory, 5..11, Processor::Host, AccessMode::Read);
+}
+
+/// A prefetch is enqueued in one phase and moves its pages in the next one.
+#[test]
+fn a_request_counts_in_its_phase_and_a_migration_in_the_phase_in_which_it_happens() {
+    let device = simulated();
+    let stream = Stream::new(&device).unwrap();
+    let memory = buffer(ManagedResource::new(&device).unwrap(), 4 * MIB, &stream);
+    stream.synchronize().unwrap();
+    drop(memory.host_read().unwrap());
+    let ledger = Ledger::new(&device);
+    let loading = ledger.phase("loading");
+    assert_eq!(memory.prefetch(device.id()).unwrap(), HintOutcome::Applied);
+    drop(loading);
+    let working = ledger.phase("working");
+    stream.synchronize().unwrap();
+    drop(working);
+    let report = ledger.report();
+    assert_eq!((report.rows.len(), report.rows[0].phase.as_str()), (1, "loading"), "{report}");
+    let moved = |phase| report.sum_moved(|row| row.phase == phase).unwrap().prefetched_to_device;
+    assert_eq!((moved("loading"), moved("working")), (0, 4 * MIB as u64), "{report}");
 }

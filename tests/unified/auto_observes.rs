@@ -50,8 +50,9 @@ fn slabs(bytes: u64) -> u64 {
 fn asked_for(buffer: &Bytes) -> Vec<usize> {
     let here = Some(Location::Device(buffer.device().id()));
     let asked = |number: &usize| {
-        let told = cumem::unified::hints::range_attributes(buffer.block(), slab(*number), buffer.stream()).unwrap();
-        told.last_prefetch_location == here
+        let attributes =
+            cumem::unified::hints::range_attributes(buffer.block(), slab(*number), buffer.stream()).unwrap();
+        attributes.last_prefetch_location == here
     };
     (0..SLABS).filter(asked).collect()
 }
@@ -66,6 +67,8 @@ fn prefetches_by_the_user_predict_the_next_uses(device: &Device) {
     assert_eq!(asked_for(&buffer), [3, 6, 9, 12, 15]);
     let report = buffer.auto_prefetch_report().unwrap();
     assert_eq!((report.uses, slabs(report.ahead), report.on_demand, report.coverage()), (0, 2, 0, None));
+    assert!(report.to_string().starts_with("0 uses, coverage -"), "{report}");
+    assert!(AutoPrefetchReport::default().to_string().starts_with("no use was declared"), "{report}");
 
     // Uses of slabs that the user has prefetched count as neither on demand nor ahead, and are not observed again.
     [3, 6, 9].into_iter().for_each(|number| drop(buffer.device_use(slab(number)).unwrap()));
@@ -102,7 +105,7 @@ fn builders_and_plans_show_it_too(device: &Device) {
 }
 
 #[test]
-fn guesses_that_the_users_prefetches_pass_by_are_given_up() {
+fn a_prefetch_by_the_user_ends_the_predictions_behind_it() {
     let buffer = observed(&common::simulated(), 1);
     // Each line breaks off right after its first prediction, so every prediction is wrong.
     for number in [0, 1, 12, 13, 5, 6, 18, 19, 9, 10, 22, 23, 3, 4, 15, 16] {
@@ -163,7 +166,7 @@ fn faults_of_undeclared_work_predict_the_next_uses() {
 }
 
 #[test]
-fn faults_here_and_there_bring_nothing() {
+fn scattered_faults_prefetch_nothing() {
     let mut profile = Profile::default();
     profile.fault_prefetch = FaultPrefetch::BigPage;
     let device = Device::simulated(profile).unwrap();
@@ -182,7 +185,7 @@ fn faults_here_and_there_bring_nothing() {
 }
 
 #[test]
-fn faults_without_an_order_bring_nothing() {
+fn faults_without_a_pattern_prefetch_nothing() {
     let device = common::simulated();
     let buffer = observed(&device, 4);
     [3, 17, 8, 0, 21, 12, 5, 19, 1, 10, 23, 6].into_iter().for_each(|number| touch(&buffer, number));
@@ -216,7 +219,7 @@ fn each_buffer_of_a_stack_is_observed_and_they_share_the_budget() {
 }
 
 #[test]
-fn a_stack_from_text_has_it_and_what_does_not_migrate_has_not() {
+fn a_stack_from_text_has_automatic_prefetch_over_managed_memory_only() {
     let device = common::simulated();
     let text = "managed | auto_prefetch(budget=64MiB, ahead=2) | limit(1GiB) | prefetch";
     let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
@@ -237,7 +240,7 @@ fn a_stack_from_text_has_it_and_what_does_not_migrate_has_not() {
 }
 
 #[test]
-fn a_stack_without_concurrent_access_is_refused_or_said_to_pass_through() {
+fn a_stack_without_concurrent_access_is_refused_or_passes_through() {
     for profile in [Profile::wsl(), Profile::maxwell()] {
         let device = Device::simulated(profile).unwrap();
         let (managed, options) = (ManagedResource::new(&device).unwrap(), AutoPrefetchOptions::default());

@@ -71,7 +71,7 @@ fn hidden(order: &[usize]) -> (f64, AutoPrefetchReport) {
 }
 
 #[test]
-fn lines_strides_and_phases_are_foreseen() {
+fn lines_strides_and_phases_are_predicted() {
     let line: Vec<_> = (0..SLABS).collect();
     let strided: Vec<_> = (0..3).flat_map(|first| (first..SLABS).step_by(3)).collect();
     let downwards: Vec<_> = (0..SLABS).rev().collect();
@@ -124,7 +124,7 @@ fn timeliness_is_what_the_device_did_not_wait_for() {
 }
 
 #[test]
-fn phases_are_foreseen_once_they_repeat() {
+fn phases_are_predicted_once_they_repeat() {
     let device = common::simulated();
     let mut buffer = on_host(&device);
     let _ = buffer.auto_prefetch(AutoPrefetchOptions::default()).unwrap();
@@ -154,7 +154,7 @@ fn without_an_order_nothing_is_brought_ahead() {
 
 /// Each line of the order breaks off right after its first prediction.
 #[test]
-fn wrong_guesses_end_it_until_they_come_true() {
+fn wrong_predictions_stop_prefetches_until_predictions_are_right() {
     let device = common::simulated();
     let mut buffer = on_host(&device);
     let _ = buffer.auto_prefetch(AutoPrefetchOptions::default().uses_ahead(1)).unwrap();
@@ -190,7 +190,7 @@ fn the_budget_holds() {
 }
 
 #[test]
-fn a_refused_prefetch_costs_nothing_but_time() {
+fn a_refused_automatic_prefetch_is_an_error_of_that_use_only() {
     for n in 1..8 {
         let device = common::simulated();
         let mut buffer = on_host(&device);
@@ -235,7 +235,7 @@ fn a_use_is_valid_with_and_without_its_time() {
 }
 
 #[test]
-fn questions_about_time_that_fail_cost_only_the_answer() {
+fn a_failed_query_of_an_event_time_loses_only_that_time() {
     let device = common::simulated();
     let simulator = device.simulator().unwrap();
     let mut buffer = on_host(&device);
@@ -255,7 +255,7 @@ fn questions_about_time_that_fail_cost_only_the_answer() {
 }
 
 #[test]
-fn without_concurrent_access_it_stays_off() {
+fn automatic_prefetch_stays_off_without_concurrent_access() {
     for profile in [Profile::wsl(), Profile::maxwell(), Profile::integrated()] {
         let device = Device::simulated(profile).unwrap();
         let mut buffer = on_host(&device);

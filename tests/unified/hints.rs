@@ -1,6 +1,7 @@
 //! Policies and combined hints, confirmed by the range attributes that the driver or the simulator reports.
 
 use crate::common;
+use cumem::device::MemoryType;
 use cumem::error::CudaErrorCode;
 use cumem::sim::{FaultCall, Profile};
 use cumem::unified::{
@@ -36,7 +37,7 @@ fn buffer(device: &Device) -> Memory {
     UnifiedBuffer::zeroed(BYTES, &stream, ManagedResource::new(device).unwrap()).unwrap()
 }
 
-fn told(buffer: &Memory) -> RangeAttributes {
+fn attributes(buffer: &Memory) -> RangeAttributes {
     buffer.range_attributes().unwrap()
 }
 
@@ -46,7 +47,7 @@ fn apply(policy: &MigrationPolicy, buffer: &Memory) -> Result<hints::AppliedHint
 
 fn each_policy_is_read_back_and_undone(device: &Device) {
     let buffer = buffer(device);
-    let untold = told(&buffer);
+    let without_advice = attributes(&buffer);
     let here = Location::Device(device.id());
     for policy in [
         MigrationPolicy::Default,
@@ -58,7 +59,7 @@ fn each_policy_is_read_back_and_undone(device: &Device) {
     ] {
         let applied = apply(&policy, &buffer).unwrap();
         assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == HintOutcome::Applied), "{policy}");
-        let mut expected = untold.clone();
+        let mut expected = without_advice.clone();
         match &policy {
             MigrationPolicy::ReadMostly => expected.read_mostly = true,
             MigrationPolicy::PreferDevice(_) => expected.preferred_location = Some(here),
@@ -66,9 +67,9 @@ fn each_policy_is_read_back_and_undone(device: &Device) {
             MigrationPolicy::AccessedBy(by) => expected.accessed_by.push(*by),
             _ => assert!(applied.outcomes().is_empty(), "{policy}"),
         }
-        assert_eq!(told(&buffer), expected, "{policy}");
+        assert_eq!(attributes(&buffer), expected, "{policy}");
         applied.undo(buffer.block(), buffer.stream()).unwrap();
-        assert_eq!(told(&buffer), untold, "{policy} undone");
+        assert_eq!(attributes(&buffer), without_advice, "{policy} undone");
     }
 }
 
@@ -79,7 +80,7 @@ fn preferring_the_host_is_not_preferring_the_device(device: &Device) {
         applied.outcomes(),
         [(Hint::Advise(Advice::SetPreferredLocation(Location::Host)), HintOutcome::Applied)]
     );
-    assert_eq!(told(&buffer).preferred_location, Some(Location::Host));
+    assert_eq!(attributes(&buffer).preferred_location, Some(Location::Host));
 }
 
 fn a_compound_policy(device: &Device) {
@@ -87,19 +88,19 @@ fn a_compound_policy(device: &Device) {
     let policy = MigrationPolicy::PreferDevice(device.id()).and(MigrationPolicy::AccessedBy(Location::Host));
     let applied = apply(&policy, &buffer).unwrap();
     assert_eq!(applied.outcomes().len(), 2);
-    let now = told(&buffer);
+    let now = attributes(&buffer);
     assert_eq!(now.preferred_location, Some(Location::Device(device.id())));
     assert_eq!(now.accessed_by[..], [Location::Host]);
     applied.undo(buffer.block(), buffer.stream()).unwrap();
-    assert_eq!(told(&buffer).preferred_location, None);
-    assert_eq!(told(&buffer).accessed_by[..], []);
+    assert_eq!(attributes(&buffer).preferred_location, None);
+    assert_eq!(attributes(&buffer).accessed_by[..], []);
 }
 
 fn undoing_restores_the_earlier_attributes(device: &Device) {
     let buffer = buffer(device);
     let here = Location::Device(device.id());
     let first = buffer.hints().read_mostly().preferred_location(Location::Host).accessed_by(here).apply().unwrap();
-    let before = told(&buffer);
+    let before = attributes(&buffer);
     let second = buffer
         .hints()
         .advise(Advice::UnsetReadMostly)
@@ -109,14 +110,14 @@ fn undoing_restores_the_earlier_attributes(device: &Device) {
         .apply()
         .unwrap();
     assert_eq!(second.outcomes().len(), 4);
-    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, Some(here)));
-    assert_eq!(told(&buffer).last_prefetch_location, Some(Location::Host));
+    assert_eq!((attributes(&buffer).read_mostly, attributes(&buffer).preferred_location), (false, Some(here)));
+    assert_eq!(attributes(&buffer).last_prefetch_location, Some(Location::Host));
     second.undo(buffer.block(), buffer.stream()).unwrap();
-    let after = told(&buffer);
+    let after = attributes(&buffer);
     assert_eq!((after.read_mostly, after.preferred_location), (before.read_mostly, before.preferred_location));
     assert_eq!(after.accessed_by, before.accessed_by, "one of the second was there before it");
     first.undo(buffer.block(), buffer.stream()).unwrap();
-    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None));
+    assert_eq!((attributes(&buffer).read_mostly, attributes(&buffer).preferred_location), (false, None));
 }
 
 fn undoing_restores_the_earlier_attributes_of_each_part(device: &Device) {
@@ -134,7 +135,11 @@ fn undoing_restores_the_earlier_attributes_of_each_part(device: &Device) {
         HintOutcome::Applied
     );
     let before = of_parts();
-    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None), "not of all of it");
+    assert_eq!(
+        (attributes(&buffer).read_mostly, attributes(&buffer).preferred_location),
+        (false, None),
+        "not of all of it"
+    );
 
     let policy = MigrationPolicy::ReadMostly
         .and(MigrationPolicy::PreferHost)
@@ -142,9 +147,9 @@ fn undoing_restores_the_earlier_attributes_of_each_part(device: &Device) {
         .and(MigrationPolicy::AccessedBy(here));
     let applied = apply(&policy, &buffer).unwrap();
     // Driver 580.159 on an H100 then reports no preferred location for the part that had no advice before.
-    let obeyed = |(number, told): (usize, &RangeAttributes)| {
-        let names_none = number == 3 && !device.is_simulated() && told.preferred_location.is_none();
-        told.read_mostly && (told.preferred_location == Some(Location::Host) || names_none)
+    let obeyed = |(number, attributes): (usize, &RangeAttributes)| {
+        let names_none = number == 3 && !device.is_simulated() && attributes.preferred_location.is_none();
+        attributes.read_mostly && (attributes.preferred_location == Some(Location::Host) || names_none)
     };
     let after = of_parts();
     assert!(after.iter().enumerate().all(obeyed), "{after:?}");
@@ -165,7 +170,7 @@ fn undoing_restores_the_earlier_attributes_of_each_part(device: &Device) {
         assert_eq!(parts.map(|(a, b)| hints::range_attributes(buffer.block(), a..b, &stream).unwrap()), nothing);
     }
     apply(&policy, &buffer).unwrap().undo(buffer.block(), &stream).unwrap();
-    assert_eq!((told(&buffer).read_mostly, told(&buffer).preferred_location), (false, None));
+    assert_eq!((attributes(&buffer).read_mostly, attributes(&buffer).preferred_location), (false, None));
 }
 
 fn a_policy_for_part_of_a_block(device: &Device) {
@@ -180,12 +185,12 @@ fn a_policy_for_part_of_a_block(device: &Device) {
 
 fn a_rejected_hint_takes_back_those_before_it(device: &Device) {
     let buffer = buffer(device);
-    let untold = told(&buffer);
+    let without_advice = attributes(&buffer);
     let nowhere = MigrationPolicy::AccessedBy(device.id().sibling(77).into());
     let policy = MigrationPolicy::ReadMostly.and(MigrationPolicy::PreferHost).and(nowhere);
     let error = apply(&policy, &buffer).unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_DEVICE), "{error}");
-    assert_eq!(told(&buffer), untold);
+    assert_eq!(attributes(&buffer), without_advice);
     assert!(cumem::error::take_drop_errors().is_empty());
 }
 
@@ -195,8 +200,8 @@ fn hints_are_undone_for_their_own_block_only(device: &Device) {
     let error = applied.undo(two.block(), two.stream()).unwrap_err();
     let expected = DeviceError::OtherBlock { expected: one.block().addr(), found: two.block().addr() };
     assert_eq!(error, expected);
-    assert!(told(&one).read_mostly);
-    assert!(!told(&two).read_mostly);
+    assert!(attributes(&one).read_mostly);
+    assert!(!attributes(&two).read_mostly);
 }
 
 fn ranges_past_the_end(device: &Device) {
@@ -206,13 +211,13 @@ fn ranges_past_the_end(device: &Device) {
     let error = MigrationPolicy::ReadMostly.apply(buffer.block(), 0..BYTES + 1, buffer.stream()).unwrap_err();
     assert_eq!(error, past);
     assert_eq!(hints::residency(buffer.block(), 0..BYTES + 1, buffer.stream()).unwrap_err(), past);
-    assert!(!told(&buffer).read_mostly);
+    assert!(!attributes(&buffer).read_mostly);
 
     let nothing = MigrationPolicy::PreferHost.apply(buffer.block(), 8..8, buffer.stream()).unwrap();
     let skipped = HintOutcome::Skipped(SkipReason::EmptyRange);
     assert_eq!(nothing.outcomes(), [(Hint::Advise(Advice::SetPreferredLocation(Location::Host)), skipped)]);
     nothing.undo(buffer.block(), buffer.stream()).unwrap();
-    assert_eq!(told(&buffer).preferred_location, None);
+    assert_eq!(attributes(&buffer).preferred_location, None);
 }
 
 fn hints_are_about_the_length_and_a_block_has_all(device: &Device) {
@@ -221,16 +226,17 @@ fn hints_are_about_the_length_and_a_block_has_all(device: &Device) {
     assert_eq!(empty.prefetch(device.id()).unwrap(), HintOutcome::Skipped(SkipReason::EmptyRange));
     let all = ManagedMemoryHints::new(empty.block(), &stream).read_mostly().prefetch(device.id()).apply().unwrap();
     assert!(all.outcomes().iter().all(|(_, outcome)| *outcome == HintOutcome::Applied));
-    let told = hints::range_attributes(empty.block(), 0..BYTES, &stream).unwrap();
-    assert_eq!((told.read_mostly, told.last_prefetch_location), (true, Some(device.id().into())));
+    let attributes = hints::range_attributes(empty.block(), 0..BYTES, &stream).unwrap();
+    assert_eq!((attributes.read_mostly, attributes.last_prefetch_location), (true, Some(device.id().into())));
 }
 
 fn hints_about_device_memory(device: &Device) {
     let stream = Stream::new(device).unwrap();
     let plain = CudaResource::new(device);
     let block = plain.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
-    let error = ManagedMemoryHints::new(&block, &stream).read_mostly().apply().unwrap_err();
-    assert_eq!(error.code(), Some(CudaErrorCode::INVALID_VALUE), "{error}");
+    let applied = ManagedMemoryHints::new(&block, &stream).read_mostly().prefetch(device.id()).apply().unwrap();
+    let skipped = HintOutcome::Skipped(SkipReason::DoesNotMigrate(MemoryType::Device));
+    assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == skipped), "{applied:?}");
     common::free(&plain, &stream, block).unwrap();
 }
 
@@ -251,13 +257,13 @@ fn residency_where_it_is_known(device: &Device) {
 }
 
 #[test]
-fn a_node_of_the_host() {
+fn a_policy_may_prefer_a_numa_node_of_the_host() {
     let device = common::simulated();
     let buffer = buffer(&device);
     let applied = apply(&MigrationPolicy::PreferHostNuma(0), &buffer).unwrap();
-    assert_eq!(told(&buffer).preferred_location, Some(Location::HostNuma(0)));
+    assert_eq!(attributes(&buffer).preferred_location, Some(Location::HostNuma(0)));
     applied.undo(buffer.block(), buffer.stream()).unwrap();
-    assert_eq!(told(&buffer).preferred_location, None);
+    assert_eq!(attributes(&buffer).preferred_location, None);
     let error = apply(&MigrationPolicy::PreferHostNuma(99), &buffer).unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_VALUE), "{error}");
 }

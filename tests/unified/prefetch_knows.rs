@@ -116,7 +116,7 @@ fn always_asks_always(device: &Device) {
 }
 
 #[test]
-fn a_known_block_makes_no_driver_call() {
+fn prefetch_of_a_resident_block_makes_no_driver_call() {
     let device = simulated();
     let (stack, stream) = (stack(&device), Stream::new(&device).unwrap());
     let block = get(&stack, &stream, 16 * MIB);
@@ -129,7 +129,7 @@ fn a_known_block_makes_no_driver_call() {
 }
 
 #[test]
-fn on_another_stream_the_pages_are_resident_without_a_fault() {
+fn pages_prefetched_on_one_stream_are_resident_for_another() {
     let device = simulated();
     let (stack, one, two) = (stack(&device), Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
     let first = get(&stack, &one, 8 * MIB);
@@ -147,7 +147,7 @@ fn on_another_stream_the_pages_are_resident_without_a_fault() {
 }
 
 #[test]
-fn where_pages_may_be_evicted_nothing_is_assumed() {
+fn no_residency_is_assumed_if_pages_may_be_evicted() {
     let device = Device::simulated(Profile::tiny(64 << 20)).unwrap();
     let (stack, stream) = (stack(&device), Stream::new(&device).unwrap());
     let block = get(&stack, &stream, 16 * MIB);

@@ -86,7 +86,7 @@ fn one_bad_entry_and_nothing_is_enqueued(device: &Device) {
     let buffer = buffer(device, &stream);
     let plain = CudaResource::new(device);
     let device_memory = plain.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
-    let nobodys = Block::new(MakerId::unique(), NonNull::dangling(), layout::bytes(1 << 30).unwrap(), 0);
+    let foreign = Block::new(MakerId::unique(), NonNull::dangling(), layout::bytes(1 << 30).unwrap(), 0);
     let elsewhere = common::simulated().id();
     {
         let mut plan = PrefetchPlan::new(&stream);
@@ -98,7 +98,7 @@ fn one_bad_entry_and_nothing_is_enqueued(device: &Device) {
         let error = plan.add(&device_memory, 0..4096, device.id()).unwrap_err();
         let addr = device_memory.addr();
         assert_eq!(error, PlanError::NotUnified { entry: 1, addr, bytes: 4096, memory_type: MemoryType::Device });
-        let error = plan.add(&nobodys, 0..1 << 30, device.id()).unwrap_err();
+        let error = plan.add(&foreign, 0..1 << 30, device.id()).unwrap_err();
         assert!(
             matches!(&error, PlanError::Entry { source, .. } if source.code() == Some(CudaErrorCode::INVALID_VALUE)),
             "{error}"

@@ -1,10 +1,16 @@
 //! Prefetch and the six kinds of advice, confirmed by the range attributes that the driver or the simulator reports.
 
 use crate::common;
+use cumem::device::MemoryType;
 use cumem::error::CudaErrorCode;
+use cumem::resource::MakerId;
 use cumem::unified::{Advice, HintOutcome, RangeAttributes, SkipReason, hints};
-use cumem::{CudaResource, Device, Location, ManagedResource, MemoryResource, Stream, UnifiedBuffer, layout};
+use cumem::{
+    AnyResource, Block, Buffer, CudaAsyncResource, CudaResource, CudaVirtualResource, Device, Location,
+    ManagedResource, MemoryResource, PinnedResource, Stream, UnifiedBuffer, layout,
+};
 use cumem_adaptors::{PoolOptions, ResourceExt};
+use std::ptr::NonNull;
 
 on_devices!(
     prefetch_is_recorded_per_range,
@@ -14,6 +20,8 @@ on_devices!(
     hints_on_blocks_of_a_pool,
     nothing_to_hint_is_said,
     what_the_driver_rejects_keeps_its_code,
+    memory_that_does_not_migrate_is_skipped_by_its_type,
+    a_buffer_of_erased_kind_is_prefetched_where_its_memory_migrates,
     contents_survive_migration,
 );
 
@@ -93,19 +101,56 @@ fn nothing_to_hint_is_said(device: &Device) {
 
 fn what_the_driver_rejects_keeps_its_code(device: &Device) {
     let stream = Stream::new(device).unwrap();
-    let plain = CudaResource::new(device);
-    let block = plain.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();
-    let error = hints::prefetch(&block, 0..4096, device.id(), &stream).unwrap_err();
+    let nobodys = Block::new(MakerId::unique(), NonNull::dangling(), layout::bytes(4096).unwrap(), 0);
+    let error = hints::prefetch(&nobodys, 0..4096, device.id(), &stream).unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_VALUE), "{error}");
-    let error = hints::advise(&block, 0..4096, Advice::SetReadMostly, &stream).unwrap_err();
+    let error = hints::advise(&nobodys, 0..4096, Advice::SetReadMostly, &stream).unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_VALUE), "{error}");
-    common::free(&plain, &stream, block).unwrap();
 
     let buffer = buffer(device);
     let nowhere = Location::Device(device.id().sibling(77));
     let error = buffer.advise(Advice::SetPreferredLocation(nowhere)).unwrap_err();
     assert_eq!(error.code(), Some(CudaErrorCode::INVALID_DEVICE), "{error}");
     assert_eq!(told(&buffer).preferred_location, None);
+}
+
+fn memory_that_does_not_migrate_is_skipped_by_its_type(device: &Device) {
+    fn outcomes(resource: &impl MemoryResource, stream: &Stream) -> [HintOutcome; 4] {
+        let block = resource.allocate(stream, layout::bytes(4096).unwrap()).unwrap();
+        let here = stream.device_id();
+        let outcomes = [
+            hints::prefetch(&block, 0..4096, here, stream),
+            hints::prefetch_if_needed(&block, 0..4096, Location::Host, stream),
+            hints::advise(&block, 0..4096, Advice::SetReadMostly, stream),
+            hints::Prefetcher::new(stream.device(), here).prefetch_if_needed(&block, stream),
+        ];
+        common::free(resource, stream, block).unwrap();
+        outcomes.map(Result::unwrap)
+    }
+    let stream = Stream::new(device).unwrap();
+    let skipped = |memory| [HintOutcome::Skipped(SkipReason::DoesNotMigrate(memory)); 4];
+    assert_eq!(outcomes(&CudaResource::new(device), &stream), skipped(MemoryType::Device));
+    assert_eq!(outcomes(&CudaAsyncResource::new(device).unwrap(), &stream), skipped(MemoryType::Device));
+    assert_eq!(outcomes(&CudaVirtualResource::new(device).unwrap(), &stream), skipped(MemoryType::Device));
+    assert_eq!(outcomes(&PinnedResource::new(device), &stream), skipped(MemoryType::Host));
+}
+
+/// A buffer over memory whose kind is known only at run time, as that of the default resource.
+fn a_buffer_of_erased_kind_is_prefetched_where_its_memory_migrates(device: &Device) {
+    let stream = Stream::new(device).unwrap();
+    let buffer = |memory| Buffer::<u8, _>::zeroed(PAGES, &stream, memory).unwrap();
+    let plain = buffer(AnyResource::erase_kind(CudaResource::new(device)));
+    let managed = buffer(AnyResource::erase_kind(ManagedResource::new(device).unwrap()));
+    let skipped = HintOutcome::Skipped(SkipReason::DoesNotMigrate(MemoryType::Device));
+    for (buffer, expected) in [(&plain, skipped), (&managed, HintOutcome::Applied)] {
+        assert_eq!(buffer.prefetch(device.id()).unwrap(), expected);
+        assert_eq!(buffer.advise(Advice::SetReadMostly).unwrap(), expected);
+        let applied = buffer.hints().read_mostly().prefetch(device.id()).apply().unwrap();
+        assert!(applied.outcomes().iter().all(|(_, outcome)| *outcome == expected), "{applied:?}");
+        applied.undo(buffer.block(), &stream).unwrap();
+    }
+    assert_eq!(managed.range_attributes().unwrap().last_prefetch_location, Some(device.id().into()));
+    assert!(plain.to_vec().unwrap().iter().all(|byte| *byte == 0));
 }
 
 fn contents_survive_migration(device: &Device) {

@@ -54,6 +54,7 @@ pub fn dry_run<E: Into<Box<dyn Error>>>(
     };
     let stack = spec.with_statistics_between().build(&device)?;
     let record = Arc::new(Mutex::new(Record::default()));
+    let managed = matches!(stack, AnyStack::OverManaged(_));
     let stack = watched(stack, &record, setting.touched);
 
     let ended =
@@ -69,6 +70,7 @@ pub fn dry_run<E: Into<Box<dyn Error>>>(
     device.trim_staging();
     let live = simulator.live_allocations();
     let mut record = lock(&record);
+    let peak_reserved = layers.last().map_or(0, |layer| layer.peak_bytes);
     Ok(DryRun {
         device: setting.profile.name.clone(),
         capacity: total as u64,
@@ -80,7 +82,8 @@ pub fn dry_run<E: Into<Box<dyn Error>>>(
         out_of_memory_count: record.out_of_memory_count,
         out_of_memory: std::mem::take(&mut record.out_of_memory),
         peak_requested: layers.first().map_or(0, |layer| layer.peak_bytes),
-        peak_reserved: layers.last().map_or(0, |layer| layer.peak_bytes),
+        peak_reserved,
+        oversubscribed: statistics.evictions > 0 || (managed && peak_reserved > total as u64),
         layers,
         peak_device: statistics.peak_used,
         migrated_to_device: statistics.migrated_to_device,

@@ -66,6 +66,9 @@ pub struct DryRun {
     pub evictions: u64,
     /// Virtual time from the first call to the end of the last work, in nanoseconds.
     pub virtual_ns: u64,
+    /// More managed memory was in use at once than fits on the device: pages were evicted, or the stack allocated more
+    /// than the device has. The program [fits](Self::fits), but its pages migrate back and forth.
+    pub oversubscribed: bool,
     /// The allocations that were still live after everything was dropped, in words.
     pub left_behind: Option<String>,
     /// Memory over time.
@@ -151,8 +154,18 @@ impl fmt::Display for Provenances {
 }
 
 impl DryRun {
-    /// Reports whether memory sufficed and the program succeeded.
+    /// Reports whether memory sufficed and the program succeeded. This includes managed memory that is larger than the
+    /// device, which is slower: see [`oversubscribed`](Self::oversubscribed).
     pub fn fits(&self) -> bool {
         self.out_of_memory_count == 0 && self.error.is_none()
+    }
+
+    /// Returns the answer to "will it fit?" for a report.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match (self.fits(), self.oversubscribed) {
+            (false, _) => "no",
+            (true, false) => "yes",
+            (true, true) => "yes, oversubscribed",
+        }
     }
 }

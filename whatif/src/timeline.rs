@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeline_keeps_its_peaks_however_long_it_gets() {
+    fn a_long_timeline_keeps_its_peaks() {
         let mut timeline = Timeline::default();
         for i in 0..100_000_u64 {
             let bytes = if i == 77_777 { 1_000_000 } else { i % 100 };

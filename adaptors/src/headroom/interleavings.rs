@@ -57,7 +57,7 @@ fn warm(counted: &Arc<Counted>) {
 
 /// There is always room for both, wherever the headroom is.
 #[test]
-fn what_fits_is_never_refused() {
+fn a_request_that_fits_is_never_refused() {
     model(8, Shortage::Refuses, |counted| {
         warm(counted);
         let other = Arc::clone(counted);
@@ -128,7 +128,7 @@ fn a_block_that_another_thread_freed_makes_room() {
 
 /// The amounts are read while they move between shards.
 #[test]
-fn what_is_read_is_of_one_moment() {
+fn counts_are_read_at_one_moment() {
     model(8, Shortage::Refuses, |counted| {
         warm(counted);
         let other = Arc::clone(counted);
@@ -146,7 +146,7 @@ fn what_is_read_is_of_one_moment() {
 
 /// The limit falls below what is allocated. The debt is reduced by the frees, and only then something fits again.
 #[test]
-fn a_limit_changes_meanwhile() {
+fn a_limit_may_change_while_threads_allocate() {
     model(8, Shortage::Refuses, |counted| {
         warm(counted);
         let other = Arc::clone(counted);
@@ -167,7 +167,7 @@ fn a_limit_changes_meanwhile() {
 
 /// A free in two steps: between them the amount is not outstanding, and there is no room for another block.
 #[test]
-fn what_is_being_freed_is_still_allocated() {
+fn a_free_makes_room_only_in_its_second_step() {
     model(5, Shortage::Refuses, |counted| {
         warm(counted);
         let other = Arc::clone(counted);

@@ -270,7 +270,7 @@ fn run_free(counted: &Headroom<2, u64>, bounds: &Bounds, held: usize, meanwhile:
 }
 
 #[test]
-fn a_free_running_peak_is_between_its_bounds() {
+fn a_peak_of_unsynchronized_threads_is_between_its_bounds() {
     let (counted, bounds) = (Headroom::new([0, 0], Shortage::Raises), Bounds::default());
     let refused = run_free(&counted, &bounds, 4, |rng| {
         if rng.below(500) == 0 {
@@ -288,7 +288,7 @@ fn a_free_running_peak_is_between_its_bounds() {
 }
 
 #[test]
-fn a_free_running_limit_is_never_passed() {
+fn a_limit_is_never_exceeded_by_unsynchronized_threads() {
     let limit = 5_000;
     let (counted, bounds) = (Headroom::new([limit, 1000], Shortage::Refuses), Bounds::default());
     let refused = run_free(&counted, &bounds, 4, |rng| {
@@ -303,7 +303,7 @@ fn a_free_running_limit_is_never_passed() {
 
 /// Each thread has two blocks at most and frees one more, and there is room for as many of the largest.
 #[test]
-fn a_free_running_limit_refuses_nothing_that_fits() {
+fn a_limit_refuses_no_fitting_request_of_unsynchronized_threads() {
     let most = 3 * THREADS as u64;
     let (counted, bounds) = (Headroom::new([most * 999, most], Shortage::Refuses), Bounds::default());
     assert_eq!(run_free(&counted, &bounds, 2, |_| ()), 0);
@@ -311,7 +311,7 @@ fn a_free_running_limit_refuses_nothing_that_fits() {
 
 /// A thread allocates, and another one frees. A peak of a hundred thousand blocks is that of the few that exist at a time.
 #[test]
-fn a_producer_and_a_consumer() {
+fn blocks_of_a_producer_are_freed_by_a_consumer() {
     let counted = Headroom::<2, u64>::new([0, 0], Shortage::Raises);
     let (blocks, next) = mpsc::sync_channel::<u64>(8);
     thread::scope(|scope| {

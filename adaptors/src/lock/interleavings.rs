@@ -54,25 +54,25 @@ fn count<const OWNER: u32, const GUEST: u32>() {
 }
 
 #[test]
-fn the_ownership_is_taken_away() {
+fn another_thread_revokes_the_ownership_of_a_lock() {
     count::<2, 1>();
 }
 
 /// The guest takes the lock often enough to own it, and the first owner may be late.
 #[test]
-fn the_ownership_passes_to_the_guest() {
+fn the_revoking_thread_becomes_the_owner_of_a_lock() {
     count::<1, 5>();
 }
 
 /// The first owner owns the lock again.
 #[test]
-fn the_ownership_is_given_again() {
+fn the_ownership_of_a_lock_can_be_acquired_again() {
     count::<4, 1>();
 }
 
 /// The third thread revokes the ownership that the second one took over from the first.
 #[test]
-fn the_ownership_goes_round() {
+fn three_threads_pass_the_ownership_of_a_lock_in_turn() {
     model(3, || {
         let lock = new();
         add(&lock, 2);
@@ -84,7 +84,7 @@ fn the_ownership_goes_round() {
 
 /// One of two threads that start after the owner has ended reuses the owner's presence.
 #[test]
-fn the_owner_ends() {
+fn the_owner_thread_of_a_lock_may_end() {
     model(3, || {
         let lock = new();
         spawn(&lock, 3).join().unwrap();

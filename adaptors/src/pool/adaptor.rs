@@ -30,7 +30,7 @@ use std::{iter, ptr};
 /// gets the memory after it waits for an event, which the pool records when the memory moves between streams. The
 /// pool rounds blocks up to multiples of 256 bytes, at any alignment, up to 512 GiB each.
 ///
-/// A block is best freed on the stream that it was allocated on. Any other stream is correct too.
+/// A free on the stream of the allocation is the fastest. A free on another stream is correct too.
 ///
 /// A hit takes constant time. A miss takes time that grows with the number of free pieces, chunks and stitches. The
 /// pool calls its upstream under the pool's mutex, so the upstream must not allocate from or free to the same pool.
@@ -224,11 +224,23 @@ impl<U> Pool<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PoolOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).limit(1 << 30).pool(PoolOptions::new().initial(64 << 20))?;
+    /// assert_eq!(pool.upstream().state().allocated(), 64 << 20); // the limiter counts the pool's first chunk
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
-    /// Returns everything in the pool except its upstream.
+    /// Returns the state of the pool, which is all of the pool except its upstream.
     ///
     /// # Examples
     ///
@@ -322,7 +334,8 @@ impl<U: Upstream> Pool<U> {
     /// ```
     #[expect(clippy::result_large_err, reason = "the caller owned the pool and gets it back")]
     pub fn into_upstream(self) -> Result<U, Self> {
-        // The reason for a chunk that stays is the caller's to ask for; whether one stays shows below.
+        // `trim` returns the reason for a chunk that stays, if the caller needs the reason. The code below checks
+        // whether a chunk stays.
         let _ = self.trim();
         if self.stats().reserved > 0 {
             return Err(self);

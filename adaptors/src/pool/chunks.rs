@@ -231,28 +231,37 @@ impl Chunks {
         fences: &Fences,
         service: &Stream,
     ) -> Result<usize, DeallocReason> {
-        fences.wait_on(service)?;
+        fences.finish_before(service)?;
         let untouched = self.untouched_of(addr);
         if let Some((_, fences)) = &untouched {
-            fences.wait_on(service)?;
+            fences.finish_before(service)?;
         }
         let Some(block) = self.blocks.remove(&addr) else { return Ok(0) };
         let bytes = block.size();
+        // The chunk leaves all counts before the upstream is called, because the upstream may panic, and has the block
+        // then.
+        self.peak_touched = self.touched().1;
+        if let Some((part, _)) = &untouched {
+            self.untouched.take(part.start, part.end - part.start);
+        }
+        self.reserved -= bytes;
+        let made_for = self.made_for.remove(&addr);
         // SAFETY: the chunk came from this upstream, and it has no live block. Its last uses come before the fences,
         // and `service` has just been made to wait for those.
         match unsafe { upstream.deallocate(service, block) } {
             Ok(()) => {
-                self.peak_touched = self.touched().1;
-                if let Some((part, _)) = untouched {
-                    self.untouched.take(part.start, part.end - part.start);
-                }
-                self.reserved -= bytes;
-                self.made_for.remove(&addr);
                 self.step_most = STEP_MAX;
                 self.refused = usize::MAX;
                 Ok(bytes)
             }
             Err(error) => {
+                self.reserved += bytes;
+                if let Some((part, fences)) = untouched {
+                    self.untouched.insert(part, fences);
+                }
+                if let Some(made_for) = made_for {
+                    self.made_for.insert(addr, made_for);
+                }
                 self.blocks.insert(addr, error.block);
                 Err(error.reason)
             }

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_class_has_what_is_more_than_half_of_it() {
+    fn a_size_class_counts_blocks_larger_than_half_of_its_size() {
         let mut classes = Classes::default();
         [1, 2, 3, 4, 5, 8, 1 << 31].into_iter().for_each(|units| classes.count(units));
         let counted: Vec<_> = classes.counted().iter().map(|c| (c.at_most / UNIT, c.blocks, c.bytes / UNIT)).collect();

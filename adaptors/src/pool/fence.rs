@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) struct Fence {
     event: Event,
     stream: StreamId,
-    /// A fence that has been reached stays reached. The driver is not queried again after its first "yes".
+    /// A fence that has been reached stays reached. The driver is not queried again after its first positive answer.
     reached: AtomicBool,
 }
 
@@ -96,5 +96,13 @@ impl Fences {
             }
         }
         Ok(waits)
+    }
+
+    /// Does the same as [`wait_on`](Self::wait_on) for memory that is about to be freed. If the driver refuses a wait of
+    /// the stream, the host waits, because the memory would otherwise be lost.
+    pub(super) fn finish_before(&self, stream: &Stream) -> Result<(), DeviceError> {
+        self.wait_on(stream)
+            .map(|_| ())
+            .or_else(|_| self.0.iter().try_for_each(|fence| Ok(fence.event.synchronize()?)))
     }
 }

@@ -10,7 +10,9 @@ use super::request::{Piece, Request};
 use super::step::GRANULARITY;
 use super::units::{UNIT, align_up};
 use cumem::{AllocError, CudaVirtualResource, Stream, Upstream, layout};
+use std::mem;
 use std::ops::{Range, RangeInclusive};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// The largest piece that is mapped at a time, in bytes. A piece can be unmapped only as a whole. Mapping and unmapping
 /// 32 MiB costs little more than 2 MiB, while 512 MiB cost ten times as much (`cargo bench --bench mapping`).
@@ -155,7 +157,7 @@ impl<U: Upstream> Miss<'_, U> {
     pub(super) fn is_within_slack(&self, bytes: usize, request: Request) -> bool {
         let live: u64 = self.state.slots.iter().map(|(_, slot)| slot.lock().heap.live_units()).sum();
         let live = (live + u64::from(request.units)) as usize * UNIT;
-        bytes <= live + self.limits.slack.bytes_of(live)
+        bytes <= live.saturating_add(self.limits.slack.bytes_of(live))
     }
 
     /// Returns the leaf's unmapped gap beside which the least is missing.
@@ -214,7 +216,14 @@ impl<U: Upstream> Miss<'_, U> {
             // The bytes that the request needs are mapped first, so that a refusal of the rest does no harm.
             let piece = if done < least { least - done } else { bytes - done }.min(largest);
             leaf.place_next_at(addr * UNIT as u64 + done as u64);
-            match self.shared.chunks.grow(self.upstream, stream, &[piece], 0, self.limits.prefetch) {
+            let (chunks, prefetch) = (&mut self.shared.chunks, self.limits.prefetch);
+            let grow = || chunks.grow(self.upstream, stream, &[piece], 0, prefetch);
+            let grown = catch_unwind(AssertUnwindSafe(grow)).unwrap_or_else(|panic| {
+                // The pieces are the pool's, although the upstream panicked.
+                self.add_chunks(mem::take(&mut mapped.pieces), &self.state.fence(stream, true).unwrap_or_default());
+                resume_unwind(panic)
+            });
+            match grown {
                 Ok(grown) => mapped.pieces.push((grown.addr, grown.units)),
                 Err(error) => {
                     mapped.refused = (done < least).then_some(error);

@@ -99,7 +99,7 @@ impl Scene {
 
 /// Two streams share memory for one block. Each takes over memory of the other, whose work is not done.
 #[test]
-fn memory_goes_from_stream_to_stream() {
+fn memory_moves_between_streams_only_after_its_work() {
     model(|| {
         let scene = Scene::new(4 * MIB);
         assert!(scene.take_and_give(0, 3 * MIB, 1));
@@ -130,7 +130,7 @@ fn a_block_is_freed_on_another_stream() {
 
 /// Three streams share two slots: a stream's slot is given to another stream while the first one uses it.
 #[test]
-fn a_slot_changes_hands() {
+fn a_stream_slot_is_reassigned_to_another_stream() {
     model(|| {
         let scene = Scene::new(8 * MIB);
         assert!(scene.take_and_give(0, MIB, 1));
@@ -158,7 +158,7 @@ fn two_threads_share_a_stream() {
 
 /// All memory is joined and freed to the upstream while a stream works.
 #[test]
-fn the_pool_is_trimmed_meanwhile() {
+fn a_pool_may_be_trimmed_while_streams_allocate() {
     model(|| {
         let scene = Scene::new(4 * MIB);
         assert!(scene.take_and_give(0, MIB, 1));

@@ -3,7 +3,8 @@
 use crate::size::Size;
 use std::fmt;
 
-/// How a [`Pool`](super::Pool) takes memory from its upstream, and when it frees that memory.
+/// The options of a [`Pool`](super::Pool): how the pool allocates from its upstream, and when it frees memory to its
+/// upstream.
 ///
 /// A percentage such as `80%` is a share of the device's total memory, except in [`slack`](Self::slack), and `50% free`
 /// is a share of what is free when the pool is created.
@@ -29,7 +30,7 @@ pub struct PoolOptions {
     pub(super) crossing: Crossing,
 }
 
-/// What a stream does if only memory that other streams still work on would fit.
+/// The choice for a stream if the only free memory that fits is still in use by work of other streams.
 ///
 /// # Examples
 ///
@@ -44,7 +45,8 @@ pub enum Crossing {
     /// instead, so that streams do not wait for each other at every kernel.
     #[default]
     WaitFirst,
-    /// The pool grows, and the stream waits only if the pool cannot grow. Streams stay as independent as possible.
+    /// The pool grows, and the stream waits only if the pool cannot grow. Streams then wait for each other as rarely as
+    /// possible.
     GrowFirst,
 }
 
@@ -81,8 +83,8 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// Sets the bytes that the pool allocates at construction. If other users have most of the device, ask for a share
-    /// of the rest: [`Size::PercentOfFree`].
+    /// Sets the bytes that the pool allocates at construction. If other programs use most of the device's memory, set a
+    /// share of the free memory: [`Size::PercentOfFree`].
     ///
     /// # Examples
     ///
@@ -100,7 +102,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn initial(mut self, bytes: impl Into<Size>) -> Self {
-        self.initial = Some(bytes.into());
+        self.initial = Some(bytes.into().saturated());
         self
     }
 
@@ -129,7 +131,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn maximum(mut self, bytes: impl Into<Size>) -> Self {
-        self.maximum = Some(bytes.into());
+        self.maximum = Some(bytes.into().saturated());
         self
     }
 
@@ -158,7 +160,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn step(mut self, bytes: impl Into<Size>) -> Self {
-        self.step = Some(bytes.into());
+        self.step = Some(bytes.into().saturated());
         self
     }
 
@@ -183,7 +185,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn release_threshold(mut self, bytes: impl Into<Size>) -> Self {
-        self.release_threshold = Some(bytes.into());
+        self.release_threshold = Some(bytes.into().saturated());
         self
     }
 
@@ -219,7 +221,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn slack(mut self, slack: impl Into<Size>) -> Self {
-        self.slack = Some(slack.into());
+        self.slack = Some(slack.into().saturated());
         self
     }
 
@@ -283,7 +285,7 @@ impl PoolOptions {
     /// ```
     #[must_use]
     pub fn up_to(mut self, bytes: impl Into<Size>) -> Self {
-        self.up_to = Some(bytes.into());
+        self.up_to = Some(bytes.into().saturated());
         self
     }
 
@@ -304,41 +306,103 @@ impl PoolOptions {
     }
 
     /// Returns the bytes that the pool allocates at construction, if [set](Self::initial).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().initial(1 << 30).get_initial(), Some(Size::Bytes(1 << 30)));
+    /// assert_eq!(PoolOptions::new().get_initial(), None);
+    /// ```
     pub fn get_initial(&self) -> Option<Size> {
         self.initial
     }
 
     /// Returns the most bytes that the pool ever holds, if [set](Self::maximum).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().maximum(Size::Percent(80)).get_maximum(), Some(Size::Percent(80)));
+    /// assert_eq!(PoolOptions::new().get_maximum(), None);
+    /// ```
     pub fn get_maximum(&self) -> Option<Size> {
         self.maximum
     }
 
     /// Returns the bytes to grow by, if [set](Self::step).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().step(64 << 20).get_step(), Some(Size::Bytes(64 << 20)));
+    /// assert_eq!(PoolOptions::new().get_step(), None);
+    /// ```
     pub fn get_step(&self) -> Option<Size> {
         self.step
     }
 
     /// Returns the reserved bytes above which the pool frees chunks early, if [set](Self::release_threshold).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().release_threshold(1 << 30).get_release_threshold(), Some(Size::Bytes(1 << 30)));
+    /// assert_eq!(PoolOptions::new().get_release_threshold(), None);
+    /// ```
     pub fn get_release_threshold(&self) -> Option<Size> {
         self.release_threshold
     }
 
     /// Returns how much more than the live bytes the pool may hold, if [set](Self::slack).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().slack(Size::Percent(10)).get_slack(), Some(Size::Percent(10)));
+    /// assert_eq!(PoolOptions::new().get_slack(), None);
+    /// ```
     pub fn get_slack(&self) -> Option<Size> {
         self.slack
     }
 
     /// Returns the number of sizes between two powers of two, if [set](Self::divisions).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::PoolOptions;
+    /// assert_eq!(PoolOptions::new().divisions(8).get_divisions(), Some(8));
+    /// ```
     pub fn get_divisions(&self) -> Option<u32> {
         self.divisions
     }
 
     /// Returns the largest request that the pool serves itself, if [set](Self::up_to).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PoolOptions, Size};
+    /// assert_eq!(PoolOptions::new().up_to(1 << 20).get_up_to(), Some(Size::Bytes(1 << 20)));
+    /// assert_eq!(PoolOptions::new().get_up_to(), None);
+    /// ```
     pub fn get_up_to(&self) -> Option<Size> {
         self.up_to
     }
 
     /// Returns whether streams wait for each other before the pool grows, or after.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{Crossing, PoolOptions};
+    /// assert_eq!(PoolOptions::new().crossing(Crossing::GrowFirst).get_crossing(), Crossing::GrowFirst);
+    /// ```
     pub fn get_crossing(&self) -> Crossing {
         self.crossing
     }

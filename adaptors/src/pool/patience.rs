@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_doubles_the_waits() {
+    fn each_revocation_doubles_the_sections_to_own() {
         let mut patience = Patience::NEW;
         let attempts: Vec<u32> = (0..12)
             .map(|_| {

@@ -5,7 +5,7 @@ use super::state::PoolState;
 use super::stats::{Bytes, PoolStats, of_stream};
 use super::units::UNIT;
 use cumem::device::StreamId;
-use cumem::error::{SizeClass, StreamStats};
+use cumem::error::{Plural, SizeClass, StreamStats};
 use std::fmt;
 
 /// All of a pool's memory at one moment, piece by piece.
@@ -55,6 +55,21 @@ pub enum RegionState {
 
 impl PoolSnapshot {
     /// Returns the live blocks by size, from the smallest. Sizes that no block has are left out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{PoolOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &pool)?;
+    /// let classes = pool.snapshot().classes();
+    /// assert_eq!((classes.len(), classes[0].at_most, classes[0].blocks), (1, 1024, 1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn classes(&self) -> Vec<SizeClass> {
         let mut classes = Classes::default();
         let live = self.regions.iter().filter(|region| region.state == RegionState::Live);
@@ -65,6 +80,23 @@ impl PoolSnapshot {
 
 impl PoolState {
     /// Returns all of the pool's memory, piece by piece. Other calls of the pool may block meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, LayerExt, Stream};
+    /// # use cumem_adaptors::pool::RegionState;
+    /// # use cumem_adaptors::{PoolOptions, PoolState, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.statistics();
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &stack)?;
+    /// let snapshot = stack.find::<PoolState>().unwrap().snapshot();
+    /// let live = snapshot.regions.iter().filter(|region| region.state == RegionState::Live);
+    /// assert_eq!(live.map(|region| region.bytes).sum::<usize>(), 1024); // rounded up
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn snapshot(&self) -> PoolSnapshot {
         // Memory enters and leaves the arena only under the pool's mutex. The slots therefore need not be locked while
         // the arena is read, whose fences query the driver.
@@ -108,13 +140,14 @@ impl fmt::Display for PoolSnapshot {
         for own in &self.streams {
             match own.stream {
                 Some(stream) => write!(f, "\nstream {}", stream.as_u64())?,
-                None => write!(f, "\nstreams that are gone")?,
+                None => write!(f, "\na stream that was dropped")?,
             }
             let (allocated, cached) = (Bytes(own.allocated), Bytes(own.cached));
-            write!(f, ": {allocated} in {} blocks, {cached} cached", own.blocks)?;
+            write!(f, ": {allocated} in {}, {cached} cached", Plural(own.blocks, "block"))?;
         }
         for class in self.classes() {
-            write!(f, "\nup to {}: {} blocks, {}", Bytes(class.at_most), class.blocks, Bytes(class.bytes))?;
+            let blocks = Plural(class.blocks, "block");
+            write!(f, "\nup to {}: {blocks}, {}", Bytes(class.at_most), Bytes(class.bytes))?;
         }
         self.regions.chunk_by(|a, b| a.end() == b.addr).try_for_each(|run| write_map(f, run))
     }

@@ -3,7 +3,7 @@
 use super::streams::{Slot, StreamHeap};
 use super::units::UNIT;
 use cumem::device::KeptStream;
-use cumem::error::{StreamStats, Usage};
+use cumem::error::{Plural, StreamStats, Usage};
 use std::fmt;
 
 /// The memory of a pool at one moment, in bytes unless stated otherwise.
@@ -42,14 +42,14 @@ pub struct PoolStats {
     pub free: usize,
     /// The part of `free` that is kept for the stream that freed it last, which needs no event to reuse it.
     pub cached: usize,
-    /// The size of the largest free piece that lies in one place, and is kept for one stream or for none.
+    /// The size of the largest free piece. The piece may be kept for one stream.
     pub largest_free: usize,
     /// The part of `reserved` that has been given to a stream at some time. This is all of it, except over unified
     /// (managed) memory: the rest has no pages yet.
     pub touched: usize,
-    /// The most that `touched` has ever been.
+    /// The largest value that `touched` has had.
     pub peak_touched: usize,
-    /// The most that `reserved` has ever been.
+    /// The largest value that `reserved` has had.
     pub peak_reserved: usize,
     /// A bound that `allocated` has never exceeded: the sum of the peaks of the pool's streams, and at most
     /// `peak_reserved`. The bound is the peak itself if one stream has used the pool. The peaks of several streams may
@@ -62,7 +62,7 @@ pub struct PoolStats {
     pub blocks: usize,
     /// The number of chunks that the pool holds from its upstream.
     pub chunks: usize,
-    /// The number of streams that the pool keeps memory for, or did lately.
+    /// The number of streams for which the pool keeps memory, or did recently.
     pub streams: usize,
 }
 
@@ -140,24 +140,24 @@ pub(super) fn of_stream(slot: &Slot, stream_heap: &mut StreamHeap) -> Option<Str
 impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
-        write!(f, "{} reserved in {} chunks", Bytes(self.reserved), self.chunks)?;
+        write!(f, "{} reserved in {}", Bytes(self.reserved), Plural(self.chunks, "chunk"))?;
         if self.touched < self.reserved {
             write!(f, ", {} of it touched", Bytes(self.touched))?;
         }
         writeln!(
             f,
-            ": {} in {} blocks ({} requested, {:.1}% lost to rounding)",
+            ": {} in {} ({} requested, {:.1}% lost to rounding)",
             Bytes(self.allocated),
-            self.blocks,
+            Plural(self.blocks, "block"),
             Bytes(self.requested),
             percent(self.internal_fragmentation()),
         )?;
         write!(
             f,
-            "{} free: {} cached for {} streams, largest piece {} ({:.1}% outside of it)",
+            "{} free: {} cached for {}, largest piece {} ({:.1}% outside of it)",
             Bytes(self.free),
             Bytes(self.cached),
-            self.streams,
+            Plural(self.streams, "stream"),
             Bytes(self.largest_free),
             percent(self.external_fragmentation()),
         )
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fragmentation_is_a_share_of_what_there_is() {
+    fn fragmentation_is_a_share_of_the_allocated_or_free_memory() {
         let none = PoolStats::default();
         assert_eq!((none.internal_fragmentation(), none.external_fragmentation()), (0.0, 0.0));
         let some = PoolStats {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_as_people_read_them() {
+    fn bytes_are_displayed_with_units() {
         let text = |bytes| Bytes(bytes).to_string();
         assert_eq!(text(0), "0 B");
         assert_eq!(text(1023), "1023 B");

@@ -57,7 +57,7 @@ impl Growth {
             Some(step) => {
                 let step = layout::align_up(step.max(UNIT), UNIT).unwrap_or(usize::MAX);
                 let step = step.min(layout::align_down(isize::MAX as usize, granule));
-                let granule = if self.granularity.is_some() { granule } else { granule.min(step) };
+                let granule = if self.granularity.is_some() { granule } else { granule.min(1 << step.ilog2()) };
                 let first = self.rounded(self.least.max(step), granule);
                 let half =
                     |&bytes: &usize| (bytes > self.least).then(|| layout::align_down(bytes / 2, UNIT).max(self.least));

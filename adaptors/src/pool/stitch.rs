@@ -48,7 +48,7 @@ impl<U: Upstream> Miss<'_, U> {
         let wait = force || self.crossing == Crossing::WaitFirst;
         let any = self.unstitch();
         if let Err(error) = self.unmap_empty(force) {
-            tracing::warn!(%error, "addresses that nothing is left of stay mapped");
+            tracing::warn!(%error, "addresses without live blocks stay mapped, because the driver refused to unmap them");
         }
         if any {
             let shared = &mut *self.shared;
@@ -143,7 +143,7 @@ impl<U: Upstream> Miss<'_, U> {
         let mut fences = Fences::default();
         for part in &parts {
             let own = arena.take_exactly(part.start, part.end - part.start);
-            fences.join(&own.expect("the plan is of what is in the arena"));
+            fences.join(&own.expect("the arena has each part of the plan"));
         }
         let first = parts.first().expect("a plan has parts").start;
         let offset = first - chunks.chunk_at(first).0;

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_shrink_from_below_until_they_are_gone() {
+    fn untouched_parts_shrink_from_their_start_until_they_are_empty() {
         let mut untouched = Untouched::default();
         untouched.insert(100..200, Fences::default());
         untouched.insert(200..230, Fences::default());

@@ -35,37 +35,83 @@ impl Default for PressureOptions {
 }
 
 impl PressureOptions {
-    /// Sets the bytes in use from which on memory is trimmed. Default 80 %.
+    /// Sets the bytes in use at which the adaptor trims memory. Default 80 %.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().trim_at(Size::Percent(70));
+    /// assert_eq!(options.get_trim_at(), Size::Percent(70));
+    /// ```
     pub fn trim_at(self, used: impl Into<Size>) -> Self {
-        Self { trim_at: used.into(), ..self }
+        Self { trim_at: used.into().saturated(), ..self }
     }
 
-    /// Sets the bytes in use from which on allocations are refused. Default 95 %.
+    /// Sets the bytes in use at which the adaptor refuses allocations. Default 95 %.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().refuse_at(Size::Percent(90));
+    /// assert_eq!(options.get_refuse_at(), Size::Percent(90));
+    /// ```
     pub fn refuse_at(self, used: impl Into<Size>) -> Self {
-        Self { refuse_at: used.into(), ..self }
+        Self { refuse_at: used.into().saturated(), ..self }
     }
 
-    /// Sets how far below its threshold the memory in use must fall before a level is left. Default 5 %.
+    /// Sets the slack: a level ends when the memory in use is this much below the threshold of the level. Default 5 %.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().slack(64 << 20);
+    /// assert_eq!(options.get_slack(), Size::Bytes(64 << 20));
+    /// ```
     pub fn slack(self, slack: impl Into<Size>) -> Self {
-        Self { slack: slack.into(), ..self }
+        Self { slack: slack.into().saturated(), ..self }
     }
 
     /// Sets how many bytes are allocated between two queries of the device. Default 1 %. 0 queries at every allocation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// let options = PressureOptions::default().ask_after(256 << 20);
+    /// assert_eq!(options.get_ask_after(), Size::Bytes(256 << 20));
+    /// ```
     pub fn ask_after(self, bytes: impl Into<Size>) -> Self {
-        Self { ask_after: bytes.into(), ..self }
+        Self { ask_after: bytes.into().saturated(), ..self }
     }
 
-    /// Returns the bytes in use from which on memory is trimmed.
+    /// Returns the bytes in use at which the adaptor trims memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// assert_eq!(PressureOptions::default().get_trim_at(), Size::Percent(80));
+    /// ```
     pub fn get_trim_at(&self) -> Size {
         self.trim_at
     }
 
-    /// Returns the bytes in use from which on allocations are refused.
+    /// Returns the bytes in use at which the adaptor refuses allocations.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::{PressureOptions, Size};
+    /// assert_eq!(PressureOptions::default().get_refuse_at(), Size::Percent(95));
+    /// ```
     pub fn get_refuse_at(&self) -> Size {
         self.refuse_at
     }
 
-    /// Returns how far below its threshold the memory in use must fall before a level is left.
+    /// Returns the slack: a level ends when the memory in use is this much below the threshold of the level.
     pub fn get_slack(&self) -> Size {
         self.slack
     }

@@ -8,14 +8,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-/// How full the device's memory is, as a step of what is done about it.
+/// The level of the memory in use, which determines what a [`Pressure`](super::Pressure) does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PressureLevel {
-    /// Below both thresholds: nothing is done.
+    /// Below both thresholds: the adaptor neither trims nor refuses.
     Normal,
-    /// Unused memory was trimmed when this level was entered.
+    /// At the first threshold: the adaptor trimmed unused memory when the level was entered.
     Trim,
-    /// Allocations are refused.
+    /// At the second threshold: the adaptor refuses allocations.
     Refuse,
 }
 
@@ -72,6 +72,22 @@ impl PressureState {
     }
 
     /// Returns the current level.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{PoolOptions, PressureLevel, PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::tiny(64 << 20))?;
+    /// # let stream = Stream::new(&device)?;
+    /// let options = PressureOptions::default().trim_at(16 << 20).refuse_at(32 << 20).slack(0).ask_after(0);
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.pressure(options)?;
+    /// let _large = Buffer::<u8, _>::zeroed(24 << 20, &stream, &stack)?;
+    /// let _more = Buffer::<u8, _>::zeroed(4096, &stream, &stack)?;
+    /// assert_eq!(stack.state().level(), PressureLevel::Trim); // 24 MiB are in use, the threshold is 16 MiB
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn level(&self) -> PressureLevel {
         match self.level.load(Relaxed) {
             0 => PressureLevel::Normal,
@@ -91,6 +107,20 @@ impl PressureState {
     /// # Errors
     ///
     /// Returns the driver's error if the query fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{PoolOptions, PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::tiny(64 << 20))?;
+    /// # let stream = Stream::new(&device)?;
+    /// let options = PressureOptions::default().trim_at(16 << 20).refuse_at(32 << 20).slack(0).ask_after(0);
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.pressure(options)?;
+    /// assert_eq!(stack.state().remaining()?, 32 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remaining(&self) -> Result<usize, DeviceError> {
         match self.level() {
             PressureLevel::Refuse => Ok(0),
@@ -109,6 +139,22 @@ impl PressureState {
     }
 
     /// Returns the number of allocations that were refused.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{PoolOptions, PressureOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::tiny(64 << 20))?;
+    /// # let stream = Stream::new(&device)?;
+    /// let options = PressureOptions::default().trim_at(16 << 20).refuse_at(32 << 20).slack(0).ask_after(0);
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.pressure(options)?;
+    /// let _large = Buffer::<u8, _>::zeroed(40 << 20, &stream, &stack)?;
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err()); // 40 MiB are in use, the threshold is 32 MiB
+    /// assert_eq!(stack.state().refusals(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Relaxed)
     }
@@ -160,7 +206,7 @@ impl PressureState {
         if !self.refusing.swap(true, Relaxed) {
             tracing::warn!(device = %self.device.id(), requested, used = allocated, limit, "refused under memory pressure");
         }
-        Err(AllocError::LimitExceeded { requested, allocated, limit })
+        Err(AllocError::LimitExceeded { layer: "pressure".into(), requested, allocated, limit })
     }
 
     pub(super) fn trimmed(&self, bytes: usize) {

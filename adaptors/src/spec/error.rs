@@ -32,7 +32,7 @@ pub struct SpecError {
     span: Range<usize>,
     message: String,
     label: &'static str,
-    note: Option<&'static str>,
+    note: Option<String>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -48,17 +48,33 @@ impl SpecError {
         Self { source: Some(Arc::new(source)), ..error }
     }
 
-    pub(super) fn note(mut self, note: &'static str) -> Self {
-        self.note = Some(note);
+    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
         self
     }
 
     /// Returns the reason, in one line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::StackSpec;
+    /// let error = StackSpec::parse("managed | limit").unwrap_err();
+    /// assert_eq!(error.message(), "`limit` takes one size: `limit(80%)`");
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Returns the range of the wrong word, in bytes of the text that was parsed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_adaptors::StackSpec;
+    /// let text = "managed | limit";
+    /// assert_eq!(&text[StackSpec::parse(text).unwrap_err().span()], "limit");
+    /// ```
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -71,13 +87,11 @@ impl SpecError {
 
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, so that the mark is directly below the word.
-        let column = one_line(&self.text[..self.span.start]).chars().count();
-        let width = one_line(&self.text[self.span.clone()]).chars().count().max(1);
+        let Excerpt { line, column, width } = Excerpt::of(&self.text, &self.span);
         writeln!(f, "{}", self.message)?;
-        writeln!(f, "  {}", one_line(&self.text).trim_end())?;
+        writeln!(f, "  {line}")?;
         write!(f, "  {:column$}{:^<width$} {}", "", "", self.label)?;
-        match self.note {
+        match &self.note {
             Some(note) => write!(f, "\n  note: {note}"),
             None => Ok(()),
         }
@@ -94,6 +108,35 @@ impl Error for SpecError {
     /// Returns the error of the layer that could not be created, for example a [`PoolError`](crate::PoolError).
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// The text around a range in one line, so that a mark can stand directly below the range.
+struct Excerpt {
+    line: String,
+    /// The first marked character of the line, and the number of marked characters.
+    column: usize,
+    width: usize,
+}
+
+impl Excerpt {
+    /// The number of characters that are shown before the marked ones, and after their start.
+    const BEFORE: usize = 60;
+    const AFTER: usize = 100;
+
+    fn of(text: &str, span: &Range<usize>) -> Self {
+        let line = one_line(text);
+        let column = one_line(&text[..span.start]).chars().count();
+        let width = one_line(&text[span.clone()]).chars().count().max(1);
+        let first = if column > 2 * Self::BEFORE { column - Self::BEFORE } else { 0 };
+        let mut rest = line.trim_end().chars().skip(first);
+        let shown: String = rest.by_ref().take(column - first + Self::AFTER).collect();
+        let [before, after] = [first > 0, rest.next().is_some()].map(|cut| if cut { "..." } else { "" });
+        Self {
+            line: format!("{before}{shown}{after}"),
+            column: before.len() + column - first,
+            width: width.min(Self::AFTER),
+        }
     }
 }
 

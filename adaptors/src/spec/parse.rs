@@ -1,16 +1,24 @@
 //! Parses the text and checks the order rules.
 
 use super::error::SpecError;
+use super::suggest::advice;
+use super::text::{Term, check_shape, terms};
+use super::values::{is_number, no_arguments, number, size, unknown_argument};
 use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
-use crate::{Crossing, PoolOptions, PressureOptions, Size, SizeError};
+use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
-use std::str::FromStr;
 
-const LEAVES: &str = "device, async, virtual, managed, pinned, host";
-const ADAPTORS: &str = "pool, limit, statistics, tagged, pressure, spill, auto_prefetch, prefetch";
+const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
+const ADAPTORS: [&str; 8] = ["pool", "limit", "statistics", "tagged", "pressure", "spill", "auto_prefetch", "prefetch"];
 
-/// Parses the stack that the range `whole` of the text describes.
-pub(super) fn stack(text: &str, whole: Range<usize>) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
+/// Parses a description, in a time that is linear in its length.
+pub(super) fn description(text: &str) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
+    check_shape(text)?;
+    stack(text, 0..text.len())
+}
+
+/// Parses the stack that the range `whole` of the text describes. The parentheses in it match.
+fn stack(text: &str, whole: Range<usize>) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
     let mut terms = terms(text, whole.clone())?.into_iter();
     let Some(first) = terms.next() else {
         return Err(SpecError::new(text, whole, "the description is empty", "needs a leaf")
@@ -36,84 +44,6 @@ fn no_upstream(text: &str, prefetch: &Word<Outermost>) -> SpecError {
         .note("an adaptor that must be outermost, such as `prefetch`, is applied last")
 }
 
-/// A term `name(argument, key=value)` and its range in the text.
-struct Term<'t> {
-    name: &'t str,
-    span: Range<usize>,
-    /// The range between the parentheses, if there are any.
-    inner: Option<Range<usize>>,
-    arguments: Vec<Argument<'t>>,
-}
-
-struct Argument<'t> {
-    key: Option<&'t str>,
-    value: &'t str,
-    span: Range<usize>,
-}
-
-fn terms(text: &str, whole: Range<usize>) -> Result<Vec<Term<'_>>, SpecError> {
-    if text[whole.clone()].trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    split(text, whole, '|').map(|span| term(text, span)).collect()
-}
-
-/// Returns the trimmed pieces of `text[whole]` between separators that are outside of parentheses.
-fn split<'t>(text: &'t str, whole: Range<usize>, separator: char) -> impl Iterator<Item = Range<usize>> + 't {
-    let (mut start, mut depth) = (whole.start, 0);
-    let outside = move |c: char| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        c == separator && depth <= 0
-    };
-    text[whole].split(outside).map(move |piece| {
-        let at = start + (piece.len() - piece.trim_start().len());
-        start += piece.len() + separator.len_utf8();
-        at..at + piece.trim().len()
-    })
-}
-
-fn term(text: &str, span: Range<usize>) -> Result<Term<'_>, SpecError> {
-    let whole = &text[span.clone()];
-    if whole.is_empty() {
-        // The `|` after the empty piece, or else the one before it.
-        let after = text[span.start..].starts_with('|');
-        let at = if after { span.start } else { text[..span.start].rfind('|').unwrap_or(span.start) };
-        let bar = at..(at + 1).min(text.len());
-        return Err(SpecError::new(text, bar, "there is nothing before or after a `|`", "needs a layer"));
-    }
-    let Some(open) = whole.find('(') else {
-        return Ok(Term { name: whole, span, inner: None, arguments: Vec::new() });
-    };
-    if !whole.ends_with(')') || whole.matches('(').count() > whole.matches(')').count() {
-        return Err(SpecError::new(text, span, "a `(` is not closed", "needs a `)` at its end"));
-    }
-    let name = whole[..open].trim_end();
-    let inner = span.start + open + 1..span.end - 1;
-    let arguments: Vec<Argument<'_>> = match text[inner.clone()].trim() {
-        "" => Vec::new(),
-        _ => split(text, inner.clone(), ',').map(|span| argument(text, span)).collect(),
-    };
-    for (i, argument) in arguments.iter().enumerate() {
-        let same = |other: &Argument<'_>| match (other.key, argument.key) {
-            (None, None) => other.value == argument.value,
-            (a, b) => a == b,
-        };
-        if arguments[..i].iter().any(same) {
-            let message = format!("`{}` is given twice", argument.key.unwrap_or(argument.value));
-            return Err(SpecError::new(text, argument.span.clone(), message, "given before"));
-        }
-    }
-    Ok(Term { name, span: span.start..span.start + name.len(), inner: Some(inner), arguments })
-}
-
-fn argument(text: &str, span: Range<usize>) -> Argument<'_> {
-    let whole = &text[span.clone()];
-    match whole.split_once('=') {
-        Some((key, value)) => Argument { key: Some(key.trim()), value: value.trim(), span },
-        None => Argument { key: None, value: whole, span },
-    }
-}
-
 fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
     let value = match term.name {
         "device" => Leaf::Device,
@@ -123,34 +53,38 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
         "host" => Leaf::Host,
         "async" => {
             let (mut default_pool, mut threshold) = (false, None);
-            for argument in &term.arguments {
+            for argument in &term.arguments(text)? {
                 match (argument.key, argument.value) {
                     (None, "default") => default_pool = true,
                     (Some("threshold"), _) => threshold = Some(size(text, argument)?),
-                    _ => return Err(unknown_argument(text, argument, "`async` takes `default` and `threshold=SIZE`")),
+                    _ => return Err(unknown_argument(text, argument, "async", &["default", "threshold="])),
                 }
             }
             return Ok(Word { span: term.span, value: Leaf::Async { default_pool, threshold } });
         }
         name => {
-            let message = match name {
-                "pool" | "limit" | "statistics" | "tagged" | "pressure" | "spill" | "auto_prefetch" | "prefetch" => {
-                    format!("`{name}` is an adaptor: it needs an upstream")
-                }
-                _ => format!("there is no leaf `{name}`; there are {LEAVES}"),
+            let message = match ADAPTORS.contains(&name) {
+                true => format!("`{name}` is an adaptor: it needs an upstream"),
+                false => format!("there is no leaf `{name}`; there are {}", LEAVES.join(", ")),
             };
-            return Err(SpecError::new(text, term.span, message, "not a leaf")
-                .note("a stack starts with a leaf: `managed | pool | prefetch`"));
+            let starts = || "a stack starts with a leaf: `managed | pool | prefetch`".into();
+            let note = word_advice(name, &LEAVES).unwrap_or_else(starts);
+            return Err(SpecError::new(text, term.span, message, "not a leaf").note(note));
         }
     };
     no_arguments(text, &term)?;
     Ok(Word { span: term.span, value })
 }
 
+/// Returns the advice for a word that is none of `names`.
+fn word_advice(word: &str, names: &[&str]) -> Option<String> {
+    advice(word, names, &[&LEAVES[..], &ADAPTORS[..]].concat())
+}
+
 fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>, SpecError> {
     let value = match term.name {
         "pool" => pool(text, &term)?,
-        "limit" => match term.arguments.as_slice() {
+        "limit" => match term.arguments(text)?.as_slice() {
             [argument] if argument.key.is_none() => Adaptor::Limit(size(text, argument)?),
             _ => return Err(SpecError::new(text, term.span, "`limit` takes one size: `limit(80%)`", "needs a size")),
         },
@@ -158,7 +92,7 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             no_arguments(text, &term)?;
             Adaptor::Statistics
         }
-        "tagged" => match term.arguments.as_slice() {
+        "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
             _ => {
                 return Err(SpecError::new(
@@ -174,27 +108,29 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
         "auto_prefetch" => {
             migratable(text, &term, beneath)?;
             let (mut budget, mut uses_ahead, mut pass_through) = (None, None, false);
-            for argument in &term.arguments {
+            for argument in &term.arguments(text)? {
                 match (argument.key, argument.value) {
                     (Some("budget"), _) => budget = Some(size(text, argument)?),
                     (Some("ahead"), _) => uses_ahead = Some(number(text, argument)?),
                     (None, "pass_through") => pass_through = true,
                     _ => {
-                        let takes = "`auto_prefetch` takes budget=, ahead= and `pass_through`";
-                        return Err(unknown_argument(text, argument, takes));
+                        let takes = ["budget=", "ahead=", "pass_through"];
+                        return Err(unknown_argument(text, argument, "auto_prefetch", &takes));
                     }
                 }
             }
             Adaptor::AutoPrefetch { budget, uses_ahead, pass_through }
         }
         name => {
-            let message = match name {
-                "device" | "async" | "virtual" | "managed" | "pinned" | "host" => {
-                    format!("`{name}` is a leaf: it has no upstream")
-                }
-                _ => format!("there is no adaptor `{name}`; there are {ADAPTORS}"),
+            let message = match LEAVES.contains(&name) {
+                true => format!("`{name}` is a leaf: it has no upstream"),
+                false => format!("there is no adaptor `{name}`; there are {}", ADAPTORS.join(", ")),
             };
-            return Err(SpecError::new(text, term.span, message, "not an adaptor"));
+            let error = SpecError::new(text, term.span, message, "not an adaptor");
+            return Err(match word_advice(name, &ADAPTORS) {
+                Some(note) => error.note(note),
+                None => error,
+            });
         }
     };
     Ok(Word { span: term.span, value })
@@ -202,7 +138,7 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
 
 fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
     let mut options = PoolOptions::new();
-    for argument in &term.arguments {
+    for argument in &term.arguments(text)? {
         options = match (argument.key, argument.value) {
             (Some("initial"), _) => options.initial(size(text, argument)?),
             (Some("maximum"), _) => options.maximum(size(text, argument)?),
@@ -214,8 +150,8 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
             (None, "grow_first") => options.crossing(Crossing::GrowFirst),
             _ => {
                 let takes =
-                    "`pool` takes initial=, maximum=, step=, release=, slack=, up_to=, divisions= and `grow_first`";
-                return Err(unknown_argument(text, argument, takes));
+                    ["initial=", "maximum=", "step=", "release=", "slack=", "up_to=", "divisions=", "grow_first"];
+                return Err(unknown_argument(text, argument, "pool", &takes));
             }
         };
     }
@@ -224,13 +160,16 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
 
 fn pressure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
     let mut options = PressureOptions::default();
-    for argument in &term.arguments {
+    for argument in &term.arguments(text)? {
         options = match argument.key {
             Some("trim") => options.trim_at(size(text, argument)?),
             Some("refuse") => options.refuse_at(size(text, argument)?),
             Some("slack") => options.slack(size(text, argument)?),
             Some("ask") => options.ask_after(size(text, argument)?),
-            _ => return Err(unknown_argument(text, argument, "`pressure` takes trim=, refuse=, slack= and ask=")),
+            _ => {
+                let takes = ["trim=", "refuse=", "slack=", "ask="];
+                return Err(unknown_argument(text, argument, "pressure", &takes));
+            }
         };
     }
     Ok(Adaptor::Pressure(options))
@@ -270,21 +209,21 @@ fn migratable(text: &str, term: &Term<'_>, beneath: &Layers) -> Result<(), SpecE
 fn prefetch(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Outermost>, SpecError> {
     migratable(text, &term, beneath)?;
     let (mut target, mut pass_through, mut always) = (None, false, false);
-    for argument in &term.arguments {
-        let to = match (argument.key, argument.value, argument.value.parse()) {
-            (None, "pass_through", _) => {
+    for argument in &term.arguments(text)? {
+        let to = match (argument.key, argument.value) {
+            (None, "pass_through") => {
                 pass_through = true;
                 continue;
             }
-            (None, "always", _) => {
+            (None, "always") => {
                 always = true;
                 continue;
             }
-            (None, "host", _) => Target::Host,
-            (None, _, Ok(ordinal)) => Target::Device(ordinal),
+            (None, "host") => Target::Host,
+            (None, ordinal) if is_number(ordinal) => Target::Device(number(text, argument)?),
             _ => {
-                let takes = "`prefetch` takes `host` or a device's number, `pass_through` and `always`";
-                return Err(unknown_argument(text, argument, takes));
+                let takes = ["host", "a device's number", "pass_through", "always"];
+                return Err(unknown_argument(text, argument, "prefetch", &takes));
             }
         };
         if target.replace(to).is_some() {
@@ -294,42 +233,4 @@ fn prefetch(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Outermo
     }
     let value = Outermost { target: target.unwrap_or(Target::Own), pass_through, always };
     Ok(Word { span: term.span, value })
-}
-
-/// A number without a unit below this is an error, because its unit was probably left out: `limit(80)` for 80 % or 80
-/// MiB.
-const BARE_MIN: usize = 1 << 20;
-
-fn size(text: &str, argument: &Argument<'_>) -> Result<Size, SpecError> {
-    let size = argument
-        .value
-        .parse()
-        .map_err(|error: SizeError| SpecError::new(text, argument.span.clone(), error.to_string(), "not understood"))?;
-    match size {
-        Size::Bytes(bytes @ 1..BARE_MIN) if argument.value.ends_with(|c: char| c.is_ascii_digit()) => {
-            let message = format!("`{}` is {bytes} bytes, which is probably not meant", argument.value);
-            Err(SpecError::new(text, argument.span.clone(), message, "needs a unit")
-                .note("for example `80%` or `80MiB`; a number of bytes ends in B: `80B`"))
-        }
-        size => Ok(size),
-    }
-}
-
-fn number<T: FromStr>(text: &str, argument: &Argument<'_>) -> Result<T, SpecError> {
-    argument.value.parse().map_err(|_| {
-        let message = format!("`{}` is not a number, or too large", argument.value);
-        SpecError::new(text, argument.span.clone(), message, "not understood")
-    })
-}
-
-fn no_arguments(text: &str, term: &Term<'_>) -> Result<(), SpecError> {
-    match term.arguments.first() {
-        Some(argument) => Err(unknown_argument(text, argument, "it takes no arguments")),
-        None => Ok(()),
-    }
-}
-
-fn unknown_argument(text: &str, argument: &Argument<'_>, takes: &str) -> SpecError {
-    let message = format!("unknown argument `{}`: {takes}", &text[argument.span.clone()]);
-    SpecError::new(text, argument.span.clone(), message, "not understood")
 }

@@ -1,8 +1,10 @@
-//! The counters, exact at any moment. Each thread counts in a part of its own ([`headroom`](crate::headroom)).
+//! The counters, exact at any moment. Each thread counts in its own shard ([`headroom`](crate::headroom)).
 
 use super::counts::Counts;
 use super::scope::{Scope, Scopes};
 use crate::headroom::{Headroom, Shortage};
+use crate::unfreed::Unfreed;
+use cumem::DeviceId;
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 ///
@@ -25,9 +27,12 @@ pub struct StatisticsState {
     /// Bytes and blocks. The ceiling is the peak.
     counted: Headroom<2, Sums>,
     scopes: Scopes,
+    device: DeviceId,
+    /// False once the adaptor was removed. Its blocks are then the upstream's.
+    reports: bool,
 }
 
-/// What only ever grows.
+/// Totals, which never decrease.
 #[derive(Debug, Default)]
 struct Sums {
     bytes: u64,
@@ -35,12 +40,41 @@ struct Sums {
     failures: u64,
 }
 
+impl Drop for StatisticsState {
+    fn drop(&mut self) {
+        if self.reports {
+            let [bytes, blocks] = self.counted.read(|_| ()).outstanding;
+            Unfreed { device: self.device, blocks: Some(blocks), bytes }.report("statistics");
+        }
+    }
+}
+
 impl StatisticsState {
-    pub(super) fn new() -> Self {
-        Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new() }
+    pub(super) fn new(device: DeviceId) -> Self {
+        Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new(), device, reports: true }
+    }
+
+    /// Makes the drop report nothing, because the blocks are the upstream's from now on.
+    pub(super) fn removed(&mut self) {
+        self.reports = false;
     }
 
     /// Returns all counts, read at one moment. All threads that use these statistics wait for that moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// drop(Buffer::<u8, _>::zeroed(4096, &stream, &stack)?);
+    /// let counts = stack.state().counts();
+    /// assert_eq!((counts.current_bytes, counts.peak_bytes, counts.total_blocks), (0, 4096, 1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         let totals = self.counted.read(|sums| {

@@ -1,5 +1,6 @@
 //! [`Counts`]: bytes, blocks and failures.
 
+use cumem::error::Plural;
 use std::fmt;
 
 /// The counts of a [`StatisticsState`](super::StatisticsState) or a [`Scope`](super::Scope), all read at one moment.
@@ -53,14 +54,14 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes in {} blocks now, {} in {} at most, {} in {} in all, {} failures",
-            self.current_bytes,
-            self.current_blocks,
+            "{} in {} now, {} in {} at most, {} in {} in all, {}",
+            Plural(self.current_bytes, "byte"),
+            Plural(self.current_blocks, "block"),
             self.peak_bytes,
             self.peak_blocks,
             self.total_bytes,
             self.total_blocks,
-            self.failures
+            Plural(self.failures, "failure")
         )
     }
 }

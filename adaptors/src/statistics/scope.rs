@@ -52,21 +52,21 @@ impl Scopes {
         Scope { scopes: self, list, id }
     }
 
-    /// Applies `tell` to the counts of every open scope that counts the calling thread.
+    /// Applies `change` to the counts of every open scope that counts the calling thread.
     #[inline]
-    pub(super) fn each(&self, tell: impl Fn(&mut Counts)) {
+    pub(super) fn each(&self, change: impl Fn(&mut Counts)) {
         if self.open.load(Relaxed) > 0 {
-            self.each_open(tell);
+            self.each_open(change);
         }
     }
 
     #[cold]
-    fn each_open(&self, tell: impl Fn(&mut Counts)) {
+    fn each_open(&self, change: impl Fn(&mut Counts)) {
         let caller = thread::current().id();
         for list in [&self.of_all_threads, self.of_thread(caller)] {
             if list.open.load(Relaxed) > 0 {
                 let mut entries = list.lock();
-                entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| tell(&mut e.counts));
+                entries.iter_mut().filter(|e| e.thread.is_none_or(|t| t == caller)).for_each(|e| change(&mut e.counts));
             }
         }
     }
@@ -123,12 +123,43 @@ pub struct Scope<'a> {
 
 impl Scope<'_> {
     /// Returns the counts so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// let _before = Buffer::<u8, _>::zeroed(4096, &stream, &stack)?;
+    /// let scope = stack.state().scope();
+    /// let _within = Buffer::<u8, _>::zeroed(1024, &stream, &stack)?;
+    /// assert_eq!(scope.counts().current_bytes, 1024);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         let entries = self.list.lock();
         entries.iter().find(|entry| entry.id == self.id).map(|entry| entry.counts).unwrap_or_default()
     }
 
     /// Ends the scope and returns its counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).statistics();
+    /// let scope = stack.state().scope();
+    /// drop(Buffer::<u8, _>::zeroed(1024, &stream, &stack)?);
+    /// assert_eq!(scope.end().peak_bytes, 1024);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn end(self) -> Counts {
         self.counts()
     }

@@ -64,7 +64,10 @@ fn step(stack: &Statistics<Limiter<HostResource>>, stream: &Stream, one_lock: &m
                 Err(error) => {
                     assert!(!fits, "{bytes} bytes fit: {error}");
                     let (allocated, limit) = (one_lock.allocated, one_lock.limit);
-                    assert_eq!(error, cumem::AllocError::LimitExceeded { requested: bytes, allocated, limit });
+                    assert_eq!(
+                        error,
+                        cumem::AllocError::LimitExceeded { layer: "limit".into(), requested: bytes, allocated, limit }
+                    );
                     one_lock.failures += 1;
                 }
             }

@@ -1,9 +1,10 @@
 //! Whichever driver call fails, a failed request leaves every counter of the stack as it was.
 
 use crate::common::free;
-use cumem::sim::{Profile, faults};
-use cumem::{AllocError, LayerExt, ManagedResource, MemoryResource, Stream, layout};
-use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PrefetchState, ResourceExt, StatisticsState};
+use cumem::sim::faults::{self, FaultOutcome};
+use cumem::sim::{FaultCall, Profile};
+use cumem::{AllocError, Buffer, LayerExt, ManagedResource, MemoryResource, Stream, layout};
+use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PrefetchState, ResourceExt, StackSpec, StatisticsState};
 use std::error::Error;
 
 /// Returns the counters of all layers: bytes and blocks that are allocated.
@@ -57,4 +58,46 @@ fn no_counter_moves_when_a_driver_call_fails() {
     });
     report.assert();
     assert!(failures >= 5, "{failures} requests failed in {report}");
+}
+
+/// Asserts that a driver call that fails loses memory only if the call itself frees something: where the driver refuses
+/// to wait for work, the host can wait instead.
+fn assert_only_a_refused_free_keeps(what: &str, report: &faults::FaultReport) {
+    report.assert();
+    for (fault, outcome) in report.runs() {
+        let frees = matches!(fault.call, FaultCall::Free | FaultCall::Destroy | FaultCall::Reserve);
+        assert!(frees || !matches!(outcome, FaultOutcome::Kept(_)), "{what}: {fault}: {outcome:?}");
+    }
+}
+
+const LEAVES: [&str; 5] = ["device", "virtual", "async", "pinned", "managed"];
+
+/// The memory of the pool was used on two streams.
+#[test]
+fn a_refused_wait_loses_no_memory_of_a_pool_that_is_dropped() {
+    for leaf in LEAVES {
+        let report = faults::enumerate(&Profile::default().with_capacity(64 << 20), |device| {
+            let streams = [Stream::new(device)?, Stream::new(device)?];
+            let pool = StackSpec::parse(&format!("{leaf} | pool"))?.build(device)?.into_device_accessible()?;
+            for stream in &streams {
+                let mut buffer = Buffer::<u8, _>::zeroed(1 << 20, stream, &pool)?;
+                buffer.resize(2)?;
+            }
+            Ok::<_, Box<dyn Error>>(())
+        });
+        assert_only_a_refused_free_keeps(leaf, &report);
+    }
+}
+
+#[test]
+fn a_refused_wait_loses_no_memory_of_a_buffer_that_is_dropped() {
+    for leaf in LEAVES {
+        let report = faults::enumerate(&Profile::default(), |device| {
+            let stream = Stream::new(device)?;
+            let stack = StackSpec::parse(leaf)?.build(device)?.into_device_accessible()?;
+            drop(Buffer::<u8, _>::zeroed(1 << 20, &stream, &stack)?);
+            Ok::<_, Box<dyn Error>>(())
+        });
+        assert_only_a_refused_free_keeps(leaf, &report);
+    }
 }

@@ -49,7 +49,7 @@ fn cards_of_4_8_and_24_gb() {
 }
 
 #[test]
-fn when_others_have_nine_tenths_of_the_memory() {
+fn a_pool_works_while_other_programs_use_nine_tenths_of_the_memory() {
     for gib in [4, 8, 24] {
         let (device, stream) = card(gib);
         let others = CudaResource::new(&device);
@@ -64,7 +64,7 @@ fn when_others_have_nine_tenths_of_the_memory() {
 }
 
 #[test]
-fn nothing_may_be_the_answer() {
+fn a_batch_of_no_items_is_a_valid_result() {
     let (device, stream) = card(4);
     let stack = CudaResource::new(&device).limit(MIB);
     let fit = |per_item, fixed| fit_batch(&stack, per_item, fixed, 100).unwrap();
@@ -79,7 +79,7 @@ fn nothing_may_be_the_answer() {
 }
 
 #[test]
-fn a_margin_is_held_back() {
+fn a_margin_is_left_free() {
     let (device, _) = card(8);
     let stack = CudaResource::new(&device);
     let without = fit_batch(&stack, 1, 0, usize::MAX).unwrap().items;
@@ -90,7 +90,7 @@ fn a_margin_is_held_back() {
 }
 
 #[test]
-fn each_layer_has_its_say() {
+fn fit_considers_each_layer_of_a_stack() {
     let (device, stream) = card(4);
     let available = |stack: &dyn Layer| fit_batch(stack, 1, 0, usize::MAX).unwrap().available;
 
@@ -114,7 +114,7 @@ fn each_layer_has_its_say() {
 }
 
 #[test]
-fn what_spills_has_the_room_of_either_side() {
+fn fit_counts_both_resources_of_a_spill() {
     let (device, stream) = card(8);
     let spill = |first: usize, second: usize| {
         let first = CudaResource::new(&device).limit(first * MIB);
@@ -171,7 +171,7 @@ proptest! {
 
     /// A batch of the returned size can be allocated, whatever blocks the pool holds and however its chunks are cut.
     #[test]
-    fn what_fits_can_be_had(
+    fn a_batch_that_fits_can_be_allocated(
         sizes in prop::collection::vec(1..40 * MIB, 0..20),
         freed in prop::collection::vec(any::<bool>(), 20),
         (per_item, fixed) in (1..3 * MIB, 0..2 * MIB),
@@ -194,7 +194,7 @@ proptest! {
 }
 
 #[test]
-fn a_boxed_error_still_says_that_memory_ran_out() {
+fn a_boxed_error_is_recognized_as_out_of_memory() {
     let (device, _) = card(4);
     let driver = |code| DriverError::Call { call: "cuMemAlloc", device: device.id(), code };
     for (code, out_of_memory) in [(CudaErrorCode::OUT_OF_MEMORY, true), (CudaErrorCode::UNKNOWN, false)] {

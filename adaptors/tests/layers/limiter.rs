@@ -3,8 +3,8 @@
 use crate::common::{free, sim, sim_with};
 use cumem::error::DeallocReason;
 use cumem::sim::Profile;
-use cumem::{AllocError, CudaResource, LayerExt, MemoryResource, layout};
-use cumem_adaptors::{Limiter, LimiterState, ResourceExt, Size};
+use cumem::{AllocError, CudaResource, LayerExt, MemoryResource, Stream, kind, layout};
+use cumem_adaptors::{Limiter, LimiterState, PressureOptions, ResourceExt, Size};
 
 #[test]
 fn refuses_past_the_limit_with_numbers_and_counts_in_256_bytes() {
@@ -14,7 +14,7 @@ fn refuses_past_the_limit_with_numbers_and_counts_in_256_bytes() {
     assert_eq!(stack.state().allocated(), 512);
     assert_eq!(
         stack.allocate(&stream, layout::bytes(513).unwrap()).unwrap_err(),
-        AllocError::LimitExceeded { requested: 513, allocated: 512, limit: 1024 }
+        AllocError::LimitExceeded { layer: "limit".into(), requested: 513, allocated: 512, limit: 1024 }
     );
     let b = stack.allocate(&stream, layout::bytes(512).unwrap()).unwrap();
     assert_eq!(stack.state().remaining(), 0);
@@ -60,14 +60,14 @@ fn zero_bytes_are_never_refused() {
 
 /// Only what is freed beyond the debt fits again.
 #[test]
-fn a_limit_below_what_is_allocated_is_a_debt() {
+fn a_limit_below_the_allocated_bytes_refuses_until_enough_is_freed() {
     let (device, stream) = sim();
     let stack = CudaResource::new(&device).limit(4096);
     let allocate = |bytes: usize| stack.allocate(&stream, layout::bytes(bytes).unwrap());
     let [a, b] = [(); 2].map(|()| allocate(2048).unwrap());
     stack.state().set_bytes(2304);
     free(&stack, &stream, a).unwrap();
-    let refused = AllocError::LimitExceeded { requested: 257, allocated: 2048, limit: 2304 };
+    let refused = AllocError::LimitExceeded { layer: "limit".into(), requested: 257, allocated: 2048, limit: 2304 };
     assert_eq!(allocate(257).unwrap_err(), refused);
     let small = allocate(256).unwrap();
     stack.state().set_bytes(usize::MAX);
@@ -121,4 +121,30 @@ fn sixteen_threads_never_pass_the_limit_nor_block_each_other_in_vain() {
     let counts = stack.state().counts();
     assert!(counts.peak_bytes <= limit as i64, "{counts}");
     assert_eq!((counts.current_bytes, stack.upstream().state().allocated()), (0, 0));
+}
+
+#[test]
+fn a_refusal_names_the_layer_and_the_tenant() {
+    let (device, stream) = sim();
+    let shared = CudaResource::new(&device).limit(2048_usize).named("all tenants");
+    let search = (&shared).limit(1024_usize).named("search");
+    let unnamed = (&shared).limit(4096_usize);
+    let refusal = |stack: &dyn MemoryResource<Kind = kind::Device>, bytes| match bytes_of(stack, &stream, bytes) {
+        Err(AllocError::LimitExceeded { layer, .. }) => layer.into_owned(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(&search, 1025), "limit `search`");
+    assert_eq!(refusal(&unnamed, 2049), "limit `all tenants`", "the child lets it pass, the parent does not");
+    assert_eq!(refusal(&unnamed, 4097), "limit");
+    assert_eq!((search.state().name(), unnamed.state().name()), (Some("search"), None));
+    let options = PressureOptions::default().trim_at(0_usize).refuse_at(0_usize).slack(0_usize).ask_after(0_usize);
+    assert_eq!(refusal(&CudaResource::new(&device).pressure(options).unwrap(), 1), "pressure");
+}
+
+fn bytes_of(
+    stack: &dyn MemoryResource<Kind = kind::Device>,
+    stream: &Stream,
+    bytes: usize,
+) -> Result<cumem::Block, AllocError> {
+    stack.allocate(stream, layout::bytes(bytes)?)
 }

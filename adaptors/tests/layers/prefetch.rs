@@ -74,7 +74,7 @@ fn zero_bytes_make_no_driver_call() {
 }
 
 #[test]
-fn a_device_without_concurrent_access_is_refused_or_said_to_pass_through() {
+fn without_concurrent_access_prefetch_is_refused_or_passes_through() {
     let (device, stream) = sim_with(Profile::wsl());
     let refused = Prefetch::new(ManagedResource::new(&device).unwrap(), device.id()).unwrap_err();
     assert!(matches!(refused, DeviceError::Driver(DriverError::NotSupported { .. })), "{refused}");

@@ -29,7 +29,7 @@ fn the_device_is_queried_when_all_threads_together_have_allocated_enough() {
 }
 
 #[test]
-fn zero_queries_at_every_allocation() {
+fn with_a_query_interval_of_zero_each_allocation_queries_the_device() {
     let (device, stream) = sim_with(Profile::tiny(64 * MIB as u64));
     let stack = CudaResource::new(&device).pressure(PressureOptions::default().ask_after(0)).unwrap();
     let block = stack.allocate(&stream, layout::bytes(PAGE).unwrap()).unwrap();

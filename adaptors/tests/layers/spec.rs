@@ -20,7 +20,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn builds_what_it_says() {
+fn each_description_builds_the_stack_that_it_names() {
     let (device, stream) = sim();
     for (text, display) in [
         ("managed", "managed"),
@@ -61,7 +61,7 @@ fn builds_what_it_says() {
 }
 
 #[test]
-fn the_kind_comes_back() {
+fn the_variant_of_a_built_stack_has_the_kind_of_its_leaf() {
     let (device, _) = sim();
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
     assert!(matches!(build("managed | statistics"), AnyStack::OverManaged(_)));
@@ -74,7 +74,7 @@ fn the_kind_comes_back() {
 }
 
 #[test]
-fn leaf_statistics_count_what_the_leaf_handed_out() {
+fn leaf_statistics_count_the_blocks_of_the_leaf() {
     let (device, stream) = sim();
     let spec = StackSpec::parse("device | pool(initial=64MiB) | statistics").unwrap().with_leaf_statistics();
     let stack = spec.build(&device).unwrap();
@@ -167,18 +167,18 @@ fn each_error_points_at_its_word() {
         ("managed |", "there is nothing before or after a `|`", "|"),
         ("managed | pool(initial=1GiB", "a `(` is not closed", "pool(initial=1GiB"),
         ("managed | pool(size=1GiB)", "unknown argument `size=1GiB`: `pool` takes", "size=1GiB"),
-        ("managed | pool(divisions=few)", "`few` is not a number", "divisions=few"),
+        ("managed | pool(divisions=few)", "`few` is not a whole number", "divisions=few"),
         ("managed | limit", "`limit` takes one size: `limit(80%)`", "limit"),
         ("managed | limit(1GiB, 2GiB)", "`limit` takes one size", "limit"),
         ("managed | limit(80 percent)", "`80 percent` is no size: the unit", "80 percent"),
         ("managed | limit(120%)", "`120%` is no size: a share", "120%"),
-        ("managed(1)", "unknown argument `1`: it takes no arguments", "1"),
+        ("managed(1)", "unknown argument `1`: `managed` takes no arguments", "1"),
         ("managed | statistics(per_thread)", "unknown argument `per_thread`", "per_thread"),
         ("managed | auto_prefetch(256MiB)", "unknown argument `256MiB`: `auto_prefetch` takes", "256MiB"),
-        ("managed | auto_prefetch(ahead=far)", "`far` is not a number", "ahead=far"),
+        ("managed | auto_prefetch(ahead=far)", "`far` is not a whole number", "ahead=far"),
         ("device | tagged", "`tagged` takes one name", "tagged"),
         ("device | tagged(one, two)", "`tagged` takes one name", "tagged"),
-        ("device | pressure(80%)", "unknown argument `80%`: `pressure` takes trim=", "80%"),
+        ("device | pressure(80%)", "unknown argument `80%`: `pressure` takes `trim=`", "80%"),
         ("device | pressure(trim=most)", "`most` is no size", "trim=most"),
         ("device | spill", "`spill` takes the stack to spill to", "spill"),
         ("device | spill()", "the description is empty", ""),
@@ -193,6 +193,20 @@ fn each_error_points_at_its_word() {
         ("managed | pool(initial=1MiB, initial=2MiB)", "`initial` is given twice", "initial=2MiB"),
         ("async(default, default)", "`default` is given twice", "default"),
         ("managed | prefetch(host, 0)", "`prefetch` has one target", "0"),
+        ("device | limit(0.8)", "`0.8` is no size: bytes are whole numbers; a share is for example `80%`", "0.8"),
+        ("device | limit(0.5B)", "`0.5B` is no size: bytes are whole numbers", "0.5B"),
+        ("device | pool(step=1.5)", "`1.5` is no size: bytes are whole numbers", "step=1.5"),
+        ("device | pool(divisions=+8)", "`+8` is not a whole number, which has digits only", "divisions=+8"),
+        ("device | pool(divisions=99999999999)", "`99999999999` is too large", "divisions=99999999999"),
+        ("device | pool(initial=)", "there is nothing before or after a `=`", "initial="),
+        ("device | pool(grow_first,)", "there is nothing before or after a `,`", ","),
+        ("managed | prefetch(+1)", "unknown argument `+1`: `prefetch` takes `host`, a device's number,", "+1"),
+        ("managed | prefetch(4294967296)", "`4294967296` is too large", "4294967296"),
+        ("device | tagged(weights))", "a `)` has no `(`", ")"),
+        ("device) | pool", "a `)` has no `(`", ")"),
+        ("device | tagged(a) | b) | (pool", "a `)` has no `(`", ")"),
+        ("device | pool(grow_first) limit(1GiB)", "there is text after a `)`", "limit(1GiB)"),
+        ("device | pool()()", "there is text after a `)`", "()"),
     ] {
         let error = StackSpec::parse(text).unwrap_err();
         assert!(error.message().starts_with(message), "{text}: {error}");
@@ -201,7 +215,75 @@ fn each_error_points_at_its_word() {
 }
 
 #[test]
-fn what_the_device_cannot_do_is_told_at_the_layer() {
+fn a_misspelt_word_and_a_missing_separator_get_advice() {
+    for (text, note) in [
+        ("manged | pool", "did you mean `managed`?"),
+        ("Managed", "did you mean `managed`?"),
+        ("unified | pool", "did you mean `managed`?"),
+        ("device | pol", "did you mean `pool`?"),
+        ("device | limiter(80%)", "did you mean `limit`?"),
+        ("device | statistcis", "did you mean `statistics`?"),
+        ("device | pool(inital=1GiB)", "did you mean `initial`?"),
+        ("device | pool(initial)", "`initial` needs a value: `initial=`"),
+        ("device | pool(grow_first=1)", "`grow_first` takes no value"),
+        ("async(treshold=1GiB)", "did you mean `threshold`?"),
+        ("managed | prefetch(hosts)", "did you mean `host`?"),
+        ("managed pool", "layers are separated by `|`: `managed | pool`"),
+        ("managed, pool(initial=1GiB)", "layers are separated by `|`: `managed | pool`"),
+        ("managed | limit > statistics", "layers are separated by `|`: `limit | statistics`"),
+        ("pool over device", "the leaf is first, and layers are separated by `|`: `device | pool`"),
+        (
+            "device | pool(step=1GiB) statistics",
+            "layers are separated by `|`: `managed | pool(initial=1GiB) | prefetch`",
+        ),
+        ("cache | pool", "a stack starts with a leaf: `managed | pool | prefetch`"),
+    ] {
+        let shown = error(text);
+        assert!(shown.ends_with(&format!("\n  note: {note}\n")), "{shown}");
+    }
+    assert!(!error("device | cache").contains("note"), "no word is similar");
+}
+
+#[test]
+fn a_deep_or_long_description_is_refused_and_the_limits_can_be_built() {
+    let deep = |depth: usize| format!("{}device{}", "device | spill(".repeat(depth), ")".repeat(depth));
+    let long = |layers: usize| format!("device{}", " | pool".repeat(layers - 1));
+    let first_line = |text: &str| error(text).lines().next().unwrap().to_owned();
+    assert_eq!(first_line(&deep(1000)), "parentheses are nested 1000 deep, and 16 levels are the most");
+    assert_eq!(first_line(&deep(17)), "parentheses are nested 17 deep, and 16 levels are the most");
+    assert_eq!(first_line(&long(100_000)), "the stack has 100000 layers, and 64 are the most");
+    assert_eq!(first_line(&long(65)), "the stack has 65 layers, and 64 are the most");
+    let many = format!("device | pool({})", (0..100_000).map(|i| format!("x{i}")).collect::<Vec<_>>().join(", "));
+    assert!(first_line(&many).starts_with("unknown argument `x0`"));
+    let same = format!("device | pool({})", vec!["x"; 100_000].join(", "));
+    assert_eq!(first_line(&same), "`x` is given twice");
+    // A thread has 2 MiB of stack.
+    let build = move || {
+        let (device, stream) = sim();
+        for text in [deep(16), long(64)] {
+            let spec = StackSpec::parse(&text).unwrap().with_statistics_between();
+            let stack = spec.build(&device).unwrap();
+            let block = stack.allocate(&stream, layout::bytes(1000).unwrap()).unwrap();
+            free(&stack, &stream, block).unwrap();
+            assert!(stack.to_string().contains("statistics over"));
+        }
+    };
+    std::thread::Builder::new().stack_size(2 << 20).spawn(build).unwrap().join().unwrap();
+}
+
+#[test]
+fn an_error_shows_a_part_of_a_long_text() {
+    let text = format!("device{} | cache{}", " | pool".repeat(30), " | limit(1GiB)".repeat(20));
+    let shown = error(&text);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[1].starts_with("  ...") && lines[1].ends_with("..."), "{shown}");
+    let column = lines[2].find('^').unwrap();
+    assert_eq!(&lines[1][column..column + 5], "cache", "{shown}");
+    assert!(lines[1].len() < 200, "{shown}");
+}
+
+#[test]
+fn a_feature_that_the_device_lacks_is_an_error_at_its_layer() {
     let (wsl, _) = sim_with(Profile::wsl());
     let error = StackSpec::parse("managed | statistics | prefetch").unwrap().build(&wsl).unwrap_err();
     assert_eq!(error.message(), "`prefetch` could not be created");
@@ -214,7 +296,7 @@ fn what_the_device_cannot_do_is_told_at_the_layer() {
 }
 
 #[test]
-fn what_a_pool_cannot_be_told_at_its_word() {
+fn an_invalid_pool_option_is_an_error_at_the_pool() {
     let (device, _) = sim();
     let error = StackSpec::parse("device | pool(divisions=6) | statistics").unwrap().build(&device).unwrap_err();
     assert_eq!(
@@ -222,14 +304,15 @@ fn what_a_pool_cannot_be_told_at_its_word() {
         "\
 `pool` could not be created
   device | pool(divisions=6) | statistics
-           ^^^^ this layer: a pool rounds to a power of two of divisions, not to 6"
+           ^^^^ this layer
+  cause: a pool rounds to a power of two of divisions, not to 6"
     );
     assert_eq!(error.source().unwrap().to_string(), "a pool rounds to a power of two of divisions, not to 6");
     assert_eq!(error.span(), 9..13);
 }
 
 #[test]
-fn a_text_of_several_lines_is_shown_in_one_and_its_spans_are_the_callers() {
+fn an_error_shows_a_text_of_several_lines_in_one_and_keeps_its_span() {
     let text = "\n  managed\n\t| pool\n\t| prefetch\n\t| statistics\n";
     let error = StackSpec::parse(text).unwrap_err();
     assert_eq!(&text[error.span()], "prefetch");
@@ -265,7 +348,7 @@ fn a_small_size_needs_a_unit() {
 }
 
 #[test]
-fn layers_that_were_not_written() {
+fn statistics_and_limits_are_added_between_layers() {
     let (device, _) = sim();
     let spec = StackSpec::parse("managed | pool | statistics | limit(1GiB) | prefetch").unwrap();
     let built = |spec: StackSpec| spec.build(&device).unwrap().to_string().replace(&device.id().to_string(), "it");
@@ -281,7 +364,7 @@ fn layers_that_were_not_written() {
 }
 
 #[test]
-fn what_cannot_be_built_is_told_at_its_word() {
+fn a_layer_that_cannot_be_built_is_marked_in_the_error() {
     let (device, _) = sim();
     let refused = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap_err();
     let error = refused("device | pressure(trim=90%, refuse=80%)");
@@ -303,7 +386,7 @@ fn what_cannot_be_built_is_told_at_its_word() {
 }
 
 #[test]
-fn a_tag_from_text_is_the_ledgers() {
+fn a_tag_from_text_is_entered_in_the_ledger() {
     let (device, stream) = sim();
     let ledger = Arc::new(Ledger::new(&device));
     let spec = StackSpec::parse("managed | pool | tagged(weights) | prefetch").unwrap();
@@ -343,7 +426,7 @@ fn use_and_keep(stack: &AnyStack, stream: &Stream) -> Block {
 }
 
 #[test]
-fn a_stack_from_text_gives_back_what_it_keeps() {
+fn a_stack_from_text_frees_its_unused_memory_on_trim() {
     for text in [
         "device | pool(step=2MiB)",
         "device | pool(step=2MiB) | limit(80%) | statistics",
@@ -371,7 +454,7 @@ fn a_stack_from_text_gives_back_what_it_keeps() {
 }
 
 #[test]
-fn each_layer_that_keeps_memory_gives_it_back() {
+fn each_layer_frees_its_unused_memory_on_trim() {
     let (device, stream) = sim();
     let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
     let simulator = device.simulator().unwrap();
@@ -404,7 +487,7 @@ fn each_layer_that_keeps_memory_gives_it_back() {
 }
 
 #[test]
-fn what_cannot_be_given_back_stays_and_the_reason_comes_through() {
+fn a_chunk_that_cannot_be_freed_stays_and_the_error_has_the_reason() {
     let (device, stream) = sim();
     let stack = StackSpec::parse("device | pool(step=2MiB) | statistics").unwrap().build(&device).unwrap();
     let kept = use_and_keep(&stack, &stream);

@@ -94,7 +94,7 @@ fn threads_with_a_scope_each() {
 }
 
 #[test]
-fn a_free_beyond_what_is_out_is_refused_and_returns_the_block() {
+fn a_free_of_more_than_is_allocated_is_refused_and_returns_the_block() {
     let (device, stream) = sim();
     let shared = CudaResource::new(&device);
     let (one, two) = (Statistics::new(&shared), Statistics::new(&shared));
@@ -108,7 +108,7 @@ fn a_free_beyond_what_is_out_is_refused_and_returns_the_block() {
 }
 
 #[test]
-fn a_refused_free_is_counted_back() {
+fn a_refused_free_restores_the_counts() {
     let (device, stream) = sim();
     let stack = CudaResource::new(&device).statistics();
     let own = stack.allocate(&stream, layout::bytes(4096).unwrap()).unwrap();

@@ -69,7 +69,7 @@ fn a_trim_of_the_drivers_pool_waits_once_for_each_series_of_frees() {
 }
 
 #[test]
-fn a_wait_that_is_refused_is_an_error_and_is_made_again() {
+fn a_refused_wait_is_an_error_and_is_repeated() {
     let (device, stream, stack) = scene("async");
     use_and_free(&stack, &stream, 40 * MIB);
     let code = cumem::error::CudaErrorCode::UNKNOWN;

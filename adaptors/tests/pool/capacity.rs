@@ -163,7 +163,7 @@ fn a_small_step_is_kept() {
 }
 
 #[test]
-fn a_share_of_what_is_free_can_be_reserved() {
+fn a_share_of_the_free_memory_can_be_reserved() {
     let (device, stream) = sim_with(Profile::default().with_capacity(8 * GIB as u64));
     let others = CudaResource::new(&device);
     let taken = others.allocate(&stream, layout::bytes(6 * GIB).unwrap()).unwrap();

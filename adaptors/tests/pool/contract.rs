@@ -9,6 +9,7 @@ use cumem::{
     PinnedResource, Stream, layout,
 };
 use cumem_adaptors::{Pool, PoolError, PoolOptions, PoolState, PoolStats, Size};
+use std::error::Error;
 
 const MIB: usize = 1 << 20;
 
@@ -104,6 +105,14 @@ fn out_of_memory_carries_the_upstreams_reason_and_other_errors_keep_their_kind()
         matches!(&error, AllocError::Exhausted { upstream: Some(cause), .. } if matches!(**cause, AllocError::OutOfMemory { requested, .. } if requested == 1 << 30)),
         "{error}"
     );
+    let again = pool.allocate(&stream, layout::bytes(1 << 30).unwrap()).unwrap_err();
+    for error in [&error, &again] {
+        let source = error.source().and_then(|source| source.downcast_ref::<AllocError>());
+        assert!(
+            matches!(source, Some(AllocError::OutOfMemory { requested, .. }) if *requested == 1 << 30),
+            "{error:?}"
+        );
+    }
     let refusal = DriverError::Call { call: "cuMemAlloc", device: device.id(), code: CudaErrorCode::ILLEGAL_ADDRESS };
     pool.upstream().ledger.lock().unwrap().fail_after = Some((0, refusal.clone().into()));
     let error = pool.allocate(&stream, layout::bytes(1024).unwrap()).unwrap_err();
@@ -208,7 +217,7 @@ fn the_release_threshold_gives_chunks_back_by_itself() {
 }
 
 #[test]
-fn it_prints_in_the_words_of_the_grammar_and_is_found_through_erasure() {
+fn the_layer_displays_as_its_text_and_is_found_through_erasure() {
     let (device, stream) = sim();
     let options = PoolOptions::new().initial(4 * MIB).maximum(Size::Percent(50));
     let pool = Pool::new(CudaResource::new(&device), options).unwrap();
@@ -236,7 +245,7 @@ fn options_that_cannot_be_met_are_errors() {
 }
 
 #[test]
-fn sizes_that_nothing_can_have() {
+fn impossible_sizes_are_refused() {
     let (pool, stream) = pool(PoolOptions::new());
     for bytes in [1 << 40, isize::MAX as usize - 4096] {
         let error = pool.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap_err();
@@ -278,7 +287,7 @@ fn a_pool_over_pinned_memory_is_still_host_memory() {
 }
 
 #[test]
-fn dropping_gives_everything_back_and_says_what_it_cannot() {
+fn drop_frees_all_chunks_and_reports_those_that_it_cannot_free() {
     let (device, stream) = sim();
     let source = Source::new(CudaResource::new(&device));
     {

@@ -1,4 +1,4 @@
-//! Threads that have ended, and streams that are gone: all streams can use the memory that was freed there.
+//! Memory freed by threads that have ended, and on destroyed streams: all streams can use that memory.
 
 use crate::common::{free, sim, sim_with};
 use cumem::device::KeptStream;
@@ -86,7 +86,7 @@ fn threads_that_take_turns_share_their_streams_memory() {
 }
 
 #[test]
-fn foreign_streams_that_are_gone_leave_their_memory() {
+fn memory_of_destroyed_foreign_streams_is_reused() {
     let device = large();
     let pool = pool(&device);
     for _ in 0..600 {
@@ -134,7 +134,7 @@ fn streams_wait_for_the_work_of_a_thread_that_has_ended() {
 
 /// A driver without an event of the device: the host waits, and nothing is lost.
 #[test]
-fn where_the_driver_has_no_event_of_the_device_the_host_waits() {
+fn the_host_waits_if_the_driver_has_no_device_events() {
     let (device, stream) = sim();
     let pool = CudaResource::new(&device).pool(PoolOptions::new().maximum(8 * MIB)).unwrap();
     thread::scope(|scope| {
@@ -151,7 +151,7 @@ fn where_the_driver_has_no_event_of_the_device_the_host_waits() {
 
 /// A pool's handle to a stream does not count as a use of it, so two pools do not keep each other's streams.
 #[test]
-fn streams_that_are_gone_leave_both_of_two_pools() {
+fn memory_of_dropped_streams_is_reused_by_both_of_two_pools() {
     let device = large();
     let pools = [pool(&device), pool(&device)];
     for _ in 0..300 {

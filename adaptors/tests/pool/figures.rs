@@ -74,7 +74,7 @@ fn every_figure_of_a_pool_with_three_streams() {
 
 /// Freed memory belongs to its stream. After it is folded, every stream may use it once the work on it is done.
 #[test]
-fn what_becomes_of_a_piece() {
+fn a_freed_piece_is_cached_then_pending_then_free() {
     let (device, stream) = sim();
     let pool = pool(&device, 2 * MIB);
     let [kept, freed] = [(); 2].map(|()| take(&pool, &stream, MIB));
@@ -100,7 +100,7 @@ fn what_becomes_of_a_piece() {
 /// Bytes that are added to reach one of the sizes count as internal fragmentation. Blocks of similar sizes reuse each
 /// other's memory.
 #[test]
-fn rounding_is_counted_as_what_nobody_asked_for() {
+fn rounding_is_counted_as_internal_fragmentation() {
     let (device, stream) = sim();
     let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(16 * MIB).divisions(4)).unwrap();
     let first = take(&pool, &stream, MIB + 1);
@@ -121,7 +121,7 @@ fn rounding_is_counted_as_what_nobody_asked_for() {
 }
 
 #[test]
-fn people_can_read_it() {
+fn statistics_and_snapshot_are_displayed_as_text() {
     let (device, a) = sim();
     let pool = CudaResource::new(&device).pool(PoolOptions::new().initial(2 * MIB)).unwrap();
     let blocks = [1000, MIB].map(|bytes| take(&pool, &a, bytes));
@@ -132,11 +132,11 @@ fn people_can_read_it() {
     assert_eq!(
         lines[..5],
         [
-            "2.00 MiB reserved in 1 chunks: 1.00 MiB in 2 blocks (1.00 MiB requested, 0.0% lost to rounding)",
-            "1023.00 KiB free: 1023.00 KiB cached for 1 streams, largest piece 1023.00 KiB (0.0% outside of it)",
+            "2.00 MiB reserved in 1 chunk: 1.00 MiB in 2 blocks (1.00 MiB requested, 0.0% lost to rounding)",
+            "1023.00 KiB free: 1023.00 KiB cached for 1 stream, largest piece 1023.00 KiB (0.0% outside of it)",
             &format!("stream {}: 1.00 MiB in 2 blocks, 1023.00 KiB cached", a.id().as_u64()),
-            "up to 1.00 KiB: 1 blocks, 1.00 KiB",
-            "up to 1.00 MiB: 1 blocks, 1.00 MiB",
+            "up to 1.00 KiB: 1 block, 1.00 KiB",
+            "up to 1.00 MiB: 1 block, 1.00 MiB",
         ]
     );
     // 64 marks of 32 KiB: the blocks, the mark that both halves share, and the free memory.

@@ -125,7 +125,7 @@ fn the_upstream_is_called_again_for_each_refused_request() {
 
 /// The rest of a new chunk serves the next requests, although they are like the one that was refused.
 #[test]
-fn a_chunk_that_comes_after_a_refusal_is_used() {
+fn a_chunk_allocated_after_a_refusal_is_used() {
     let scene = Scene::new(1 << 30, "device | limit(16MiB) | pool(step=8MiB)");
     let mut held = scene.fill(MIB);
     scene.allocate(2 * MIB).unwrap_err();

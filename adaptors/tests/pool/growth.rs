@@ -25,7 +25,7 @@ fn gaps(pool: &Joined) -> usize {
 }
 
 #[test]
-fn only_what_is_missing_is_mapped_and_neighbours_are_one() {
+fn only_missing_granules_are_mapped_and_adjacent_ones_in_one_call() {
     let (device, stream) = sim();
     let pool = pool(&device, PoolOptions::new());
     let a = take(&pool, &stream, 5 * MIB);
@@ -110,7 +110,7 @@ fn the_release_threshold_sees_pieces_between_live_blocks() {
 }
 
 #[test]
-fn want_of_memory_moves_free_pieces_to_where_they_are_needed() {
+fn free_pieces_move_to_the_stream_that_is_out_of_memory() {
     let (device, stream) = sim_with(Profile::tiny(32 * MIB as u64));
     let pool = pool(&device, PoolOptions::new().step(2 * MIB));
     let mut blocks: Vec<_> = (0..16).map(|_| Some(take(&pool, &stream, 2 * MIB))).collect();
@@ -164,7 +164,7 @@ fn memory_that_the_device_is_at_work_on_is_stitched_if_streams_may_wait() {
 }
 
 #[test]
-fn a_large_request_comes_in_pieces_and_so_does_the_initial_memory() {
+fn large_requests_and_the_initial_memory_are_mapped_in_pieces() {
     let (device, stream) = sim();
     let pool = pool(&device, PoolOptions::new().initial(65 * MIB));
     assert_eq!(pool.upstream().ledger.lock().unwrap().requests, [32 * MIB, 32 * MIB, 2 * MIB]);
@@ -212,7 +212,7 @@ fn a_pool_over_a_pool_joins_what_touches() {
 }
 
 #[test]
-fn a_stream_grows_beside_its_own_while_another_works_or_waits_for_it() {
+fn a_stream_with_busy_memory_grows_or_waits_as_configured() {
     for (crossing, reserved) in [(Crossing::WaitFirst, 8 * MIB), (Crossing::GrowFirst, 12 * MIB)] {
         let (device, stream) = sim();
         let other = Stream::new(&device).unwrap();

@@ -114,7 +114,7 @@ fn run_cut<K: MemoryKind>(
                 prop_assert_eq!(pool.stats().reserved, before - released);
             }
             Op::Refuse(after) => {
-                let refusal = AllocError::LimitExceeded { requested: 0, allocated: 0, limit: 0 };
+                let refusal = AllocError::LimitExceeded { layer: "model".into(), requested: 0, allocated: 0, limit: 0 };
                 source.ledger.lock().unwrap().fail_after = Some((after, refusal));
             }
             Op::Replace(stream) => streams[stream] = Stream::new(&device).unwrap(),
@@ -176,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn programs_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
+    fn programs_with_pools_that_grow_first(ops in prop::collection::vec(op(), 1..300)) {
         run(ops, grow_first(), islands)?;
     }
 
@@ -191,7 +191,7 @@ proptest! {
     }
 
     #[test]
-    fn programs_with_unified_memory_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
+    fn programs_with_unified_memory_and_pools_that_grow_first(ops in prop::collection::vec(op(), 1..300)) {
         run(ops, grow_first(), unified)?;
     }
 
@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn programs_with_joined_chunks_that_would_rather_grow(ops in prop::collection::vec(op(), 1..300)) {
+    fn programs_with_joined_chunks_and_pools_that_grow_first(ops in prop::collection::vec(op(), 1..300)) {
         run(ops, grow_first(), joined)?;
     }
 }

@@ -85,7 +85,7 @@ fn streams_with_blocks_of_several_sizes() {
 
 /// A stream does not take the last piece of another one while a third has more: those would take each other's for ever.
 #[test]
-fn idle_streams_that_share_a_chunk_do_not_rob_each_other() {
+fn idle_streams_that_share_a_chunk_keep_their_memory() {
     for leaf in LEAVES {
         let scene = Scene::new(&format!("{leaf} | pool"));
         let queries = || scene.device.simulator().unwrap().calls(FaultCall::Query);
@@ -104,7 +104,7 @@ fn idle_streams_that_share_a_chunk_do_not_rob_each_other() {
 
 /// Where the pool cannot grow, streams wait as before, and the pool seldom calls its upstream in vain.
 #[test]
-fn streams_of_a_pool_at_its_maximum_share_what_there_is() {
+fn streams_of_a_pool_at_its_maximum_share_its_memory() {
     for leaf in LEAVES {
         let scene = Scene::new(&format!("{leaf} | pool(maximum=12MiB)"));
         scene.rounds(40, &[4 * MIB]);

@@ -15,7 +15,7 @@ fn take(resource: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block 
 }
 
 #[test]
-fn what_is_larger_is_the_upstreams() {
+fn larger_requests_go_to_the_upstream() {
     let (device, stream) = sim();
     let large = CudaResource::new(&device).pool(PoolOptions::new()).unwrap();
     let small = Pool::new(&large, PoolOptions::new().up_to(64 * KIB)).unwrap();
@@ -49,7 +49,7 @@ fn free_in_one_piece(memory: &impl MemoryResource, stream: &Stream) -> Vec<Block
 }
 
 #[test]
-fn small_blocks_do_not_break_up_what_large_ones_leave() {
+fn small_blocks_do_not_split_the_memory_of_large_ones() {
     let (device, stream) = sim();
     let options = PoolOptions::new().initial(64 * MIB).maximum(64 * MIB);
     // With a slab, which lies after the first large block, the other 15 large blocks become one piece.
@@ -66,7 +66,7 @@ fn small_blocks_do_not_break_up_what_large_ones_leave() {
 /// `cuMemAllocHost` locks each page and takes as long as many kernels, so the pool calls it a few times for many
 /// blocks.
 #[test]
-fn page_locked_memory_is_drawn_in_slabs() {
+fn pinned_memory_is_allocated_in_slabs() {
     let (device, stream) = sim();
     let requests = |options: PoolOptions| {
         let pool = Pool::new(Source::new(PinnedResource::new(&device)), options).unwrap();

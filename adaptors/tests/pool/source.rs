@@ -98,7 +98,7 @@ unsafe impl<U: Upstream> MemoryResource for Source<U> {
             && layout.size() > largest
         {
             let (requested, allocated) = (layout.size(), ledger.bytes());
-            return Err(AllocError::LimitExceeded { requested, allocated, limit: largest });
+            return Err(AllocError::LimitExceeded { layer: "source".into(), requested, allocated, limit: largest });
         }
         let block = self.inner.allocate(stream, layout)?;
         ledger.out.insert(block.addr(), block.size());

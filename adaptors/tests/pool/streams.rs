@@ -117,7 +117,7 @@ fn threads_on_one_stream() {
 }
 
 #[test]
-fn threads_in_want_of_memory() {
+fn threads_that_exhaust_a_pool_share_its_memory() {
     let (device, _) = sim();
     let pool = pool(&device, PoolOptions::new().maximum(40 * MIB).step(MIB));
     let streams: Vec<_> = (0..4).map(|_| Stream::new(&device).unwrap()).collect();
@@ -149,7 +149,7 @@ fn memory_that_crosses_streams_is_not_reused_too_early() {
 }
 
 #[test]
-fn what_a_threads_default_stream_left_is_not_lost() {
+fn memory_freed_on_an_ended_threads_default_stream_is_reused() {
     let (device, stream) = sim();
     let pool = pool(&device, PoolOptions::new().maximum(8 * MIB));
     thread::scope(|scope| {
@@ -166,7 +166,7 @@ fn what_a_threads_default_stream_left_is_not_lost() {
 }
 
 #[test]
-fn a_stream_that_waits_for_another_and_one_that_would_rather_grow() {
+fn the_crossing_option_selects_waiting_or_growing() {
     let (device, a) = sim();
     let b = Stream::new(&device).unwrap();
     for (crossing, reserved) in [(Crossing::WaitFirst, 8), (Crossing::GrowFirst, 16)] {

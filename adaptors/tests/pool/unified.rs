@@ -27,7 +27,7 @@ fn used(resource: &impl MemoryResource, stream: &Stream, bytes: usize) -> Block 
 }
 
 #[test]
-fn what_counts_is_what_the_device_has_pages_for() {
+fn device_use_counts_resident_pages_only() {
     let (device, stream) = sim();
     let before = device.memory_info().unwrap().free;
     let taken = || {
@@ -49,17 +49,14 @@ fn what_counts_is_what_the_device_has_pages_for() {
     let snapshot = pool.snapshot();
     let untouched: Vec<_> = snapshot.regions.iter().filter(|region| region.state == RegionState::Untouched).collect();
     assert_eq!((untouched.len(), untouched[0].bytes), (1, 42 * MIB));
-    assert!(
-        snapshot.to_string().starts_with("64.00 MiB reserved in 1 chunks, 22.00 MiB of it touched: "),
-        "{snapshot}"
-    );
+    assert!(snapshot.to_string().starts_with("64.00 MiB reserved in 1 chunk, 22.00 MiB of it touched: "), "{snapshot}");
     blocks.into_iter().flatten().for_each(|block| free(&pool, &stream, block).unwrap());
     assert_eq!(pool.trim(), Ok(64 * MIB));
     assert_eq!((pool.stats().touched, pool.stats().peak_touched, taken()), (0, 22 * MIB, 0));
 }
 
 #[test]
-fn a_busy_stream_is_waited_for_before_more_is_touched_than_the_slack() {
+fn a_pool_waits_for_a_busy_stream_before_untouched_memory_exceeds_the_slack() {
     for (options, touched) in [("", 4), (", slack=99%", 4), (", slack=100%", 8), (", grow_first", 8)] {
         let text = &format!("managed | pool(initial=64MiB{options})");
         let (device, stream) = sim();
@@ -76,7 +73,7 @@ fn a_busy_stream_is_waited_for_before_more_is_touched_than_the_slack() {
 }
 
 #[test]
-fn addresses_are_reserved_as_many_again_each_time() {
+fn each_reservation_doubles_the_addresses() {
     let (device, stream) = sim();
     let pool = pool(&device, PoolOptions::new());
     let blocks: Vec<_> = (0..100).map(|_| used(&pool, &stream, MIB)).collect();
@@ -93,7 +90,7 @@ fn addresses_are_reserved_as_many_again_each_time() {
 }
 
 #[test]
-fn where_pages_are_there_at_once_all_of_it_is_touched() {
+fn a_chunk_with_resident_pages_counts_as_touched() {
     let (device, stream) = sim();
     let managed = ManagedResource::new(&device).unwrap();
     let prefetched = Pool::new(managed, PoolOptions::new().initial(8 * MIB)).unwrap();
@@ -113,7 +110,7 @@ fn where_pages_are_there_at_once_all_of_it_is_touched() {
 
 /// The upstream's memory is ready on the stream for which the pool grew. Another stream has to wait for that point.
 #[test]
-fn what_nobody_had_of_a_chunk_is_given_to_other_streams_in_order() {
+fn another_stream_waits_until_a_new_chunk_is_ready() {
     [Crossing::WaitFirst, Crossing::GrowFirst].into_iter().for_each(another_stream_waits_for_the_chunk);
 }
 

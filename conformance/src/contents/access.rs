@@ -130,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_noticed_on_a_simulated_device() {
+    fn changed_bytes_are_detected_on_a_simulated_device() {
         all_ways(&Device::simulated(Profile::default()).unwrap());
     }
 
     #[test]
     #[ignore = "needs a CUDA device"]
-    fn changes_are_noticed_on_a_gpu() {
+    fn changed_bytes_are_detected_on_a_gpu() {
         all_ways(&Device::open(0).unwrap());
     }
 }

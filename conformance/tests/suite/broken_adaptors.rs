@@ -47,7 +47,12 @@ fn counts_what_failed() {
         let crooked = Crooked::over(upstream).allocating(move |upstream, stream, layout| {
             let allocated = counted.load(Relaxed);
             if layout.size() > LIMIT.saturating_sub(allocated) {
-                return Err(AllocError::LimitExceeded { requested: layout.size(), allocated, limit: LIMIT });
+                return Err(AllocError::LimitExceeded {
+                    layer: "limit".into(),
+                    requested: layout.size(),
+                    allocated,
+                    limit: LIMIT,
+                });
             }
             counted.fetch_add(layout.size(), Relaxed);
             upstream.allocate(stream, layout)

@@ -330,7 +330,7 @@ fn keeper(crooked: fn(ManagedResource) -> Crooked) -> SuiteReport {
 }
 
 #[test]
-fn keeping_memory_excuses_nothing_else() {
+fn an_adaptor_that_keeps_memory_must_pass_all_other_checks() {
     let report = keeper(Crooked::over);
     assert!(report.failed().is_empty(), "{report}");
     let report = keeper(|upstream| {
@@ -344,7 +344,7 @@ fn keeping_memory_excuses_nothing_else() {
 }
 
 #[test]
-fn what_was_skipped_has_not_passed() {
+fn a_skipped_check_is_not_reported_as_passed() {
     let report = keeper(Crooked::over);
     assert_eq!(report.skipped(), [("foreign_block", "its instances share their state")]);
     assert!(!report.passed().contains(&"foreign_block"));

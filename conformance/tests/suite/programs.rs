@@ -42,7 +42,7 @@ fn the_model_is_observed_after_every_step() {
 }
 
 #[test]
-fn failures_are_counted_and_nothing_else() {
+fn a_failed_allocation_changes_only_the_count_of_failures() {
     let device = device();
     let resource = FailNth::new(BlockLedger::new(CudaResource::new(&device)));
     resource.faults().fail_one_allocation_in(10, 1);

@@ -67,7 +67,7 @@ unsafe impl MemoryResource for Watched {
             return Err(InvalidLayout { size: requested, alignment: layout.align() }.into());
         }
         if allocated + requested > self.limit {
-            return Err(AllocError::LimitExceeded { requested, allocated, limit: self.limit });
+            return Err(AllocError::LimitExceeded { layer: "limit".into(), requested, allocated, limit: self.limit });
         }
         let block = self.upstream.allocate(stream, layout)?;
         self.live_blocks.fetch_add(1, Ordering::Relaxed);
@@ -216,7 +216,7 @@ proptest! {
 }
 
 #[test]
-fn a_replay_that_breaks_off_gives_everything_back() {
+fn a_replay_that_ends_early_frees_all_blocks() {
     let rows = "1,t,allocate,0x10,1000,0\n1,t,allocate,0x20,5000000,1\n1,t,free,0x10,1000,1\n1,t,allocate,0x30,64,0\n";
     let trace = Trace::parse(format!("Thread,Time,Action,Pointer,Size,Stream\n{rows}").as_bytes(), "test").unwrap();
     let report = faults::enumerate(&Profile::default(), |device| {

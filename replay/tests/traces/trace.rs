@@ -58,7 +58,7 @@ fn allocations_of_no_bytes_may_share_a_pointer() {
 }
 
 #[test]
-fn rows_that_contradict_the_rows_before() {
+fn contradictory_rows_are_errors() {
     assert_eq!(
         malformed("1,t,allocate,0x10,8,0\n1,t,allocate,0x10,8,0\n"),
         (3, Malformed::AllocatedTwice { pointer: 0x10, allocated_in: 2 })
@@ -125,7 +125,7 @@ fn packed_traces() {
 }
 
 #[test]
-fn a_packed_trace_that_breaks_off() {
+fn a_truncated_compressed_trace_is_an_error() {
     for length in [6, 12, 1000, RESNET.len() / 2, RESNET.len() - 1] {
         let error = Trace::parse(&RESNET[..length], "cut.csv.xz").expect_err("it breaks off");
         assert!(matches!(error, TraceError::Read { .. }), "{length}: {error}");

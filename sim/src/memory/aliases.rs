@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_cut_at_the_pieces() {
+    fn a_range_is_split_at_the_borders_of_pieces() {
         let mut aliases = Aliases::default();
         aliases.add(1000, 100, 50);
         aliases.add(1100, 200, 10_000);
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_has_an_alias_until_the_last_is_gone() {
+    fn a_piece_is_aliased_until_its_last_alias_is_removed() {
         let mut aliases = Aliases::default();
         for at in [1000, 2000] {
             aliases.add(at, 100, 50);

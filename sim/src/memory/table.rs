@@ -4,7 +4,7 @@ use super::aliases::Aliases;
 use super::allocation::{Allocation, AllocationKind, MemoryRef, RangeError};
 use crate::addresses::Addresses;
 use crate::heap::{AddressSource, Heap};
-use crate::live::LiveCount;
+use crate::live::{LiveBlock, LiveCount};
 use crate::uvm::{BLOCK, PAGE, RangeId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -109,6 +109,12 @@ impl SimulatedMemory {
     }
 
     /// Returns the reservation that holds an address, and its first address.
+    /// Returns the live blocks, without those of pools.
+    pub(crate) fn live_blocks(&self) -> impl Iterator<Item = LiveBlock> + '_ {
+        let block = |(&addr, of): (&u64, &Allocation)| LiveBlock::of(addr, of.device, of.kind, of.bytes);
+        self.table.iter().filter_map(block)
+    }
+
     pub(super) fn reservation(&self, addr: u64) -> Option<(u64, &Reservation)> {
         let (&base, found) = self.reservations.range(..=addr).next_back()?;
         (addr - base < found.bytes).then_some((base, found))

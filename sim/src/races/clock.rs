@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_join_knows_what_both_knew() {
+    fn a_joined_clock_has_the_maximum_of_both() {
         let (mut a, mut b) = (Clock::default(), Clock::default());
         assert_eq!((a.step(1), a.step(1), b.step(3)), (1, 2, 1));
         b.join(&a);

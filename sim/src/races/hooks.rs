@@ -98,7 +98,7 @@ impl MachineState {
         }
     }
 
-    /// Remembers what all streams of a device know, for whoever waits for the event.
+    /// Stores the joined clock of all streams of a device in the event. A stream that waits for the event joins that clock.
     pub(crate) fn race_event_recorded_on_device(&mut self, event: Key, device: u32) {
         let Some((races, _)) = self.racing(None) else { return };
         let own: Vec<Actor> =

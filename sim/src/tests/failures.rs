@@ -47,7 +47,7 @@ fn each_call_of_a_program_can_fail_and_nothing_leaks() {
 }
 
 #[test]
-fn a_failed_call_does_nothing() {
+fn a_failed_call_changes_nothing() {
     let rig = Rig::h100();
     let device = rig.device(64);
     rig.fill(device, 1, 64);
@@ -91,7 +91,7 @@ fn a_kernel_cannot_wait_for_the_device_but_can_do_the_rest() {
 }
 
 #[test]
-fn what_a_kernel_that_cannot_run_holds_is_dropped_without_the_lock() {
+fn a_refused_kernel_drops_its_closure_without_the_lock() {
     struct Frees(Simulator, std::ptr::NonNull<u8>);
     // SAFETY: the value holds a handle, and an address that is used only to free it.
     unsafe impl Send for Frees {}
@@ -121,7 +121,7 @@ fn what_a_kernel_that_cannot_run_holds_is_dropped_without_the_lock() {
 }
 
 #[test]
-fn what_moved_before_an_operation_failed_is_counted() {
+fn migrations_before_a_failed_operation_are_counted() {
     let rig = Rig::h100();
     let (managed, pinned) = (rig.managed(2 * MIB), rig.sim.allocate_pinned(0, 2 * MIB).unwrap());
     rig.sim.host_access(0, managed.as_ptr(), 2 * MIB, true).unwrap();
@@ -159,4 +159,11 @@ fn strange_handles_are_refused() {
     let stream = two.create_stream(0, false).unwrap();
     // SAFETY: the stream belongs to another device; the test checks that it is rejected.
     assert_eq!(unsafe { two.synchronize_stream(1, stream) }.unwrap_err().code(), invalid);
+}
+
+#[test]
+fn the_error_for_ptx_names_the_call_to_use_instead() {
+    let sim = Simulator::new([Profile::default()]).unwrap();
+    let error = sim.load_module(0, ".version 7.0").unwrap_err().to_string();
+    assert!(error.contains("does not support PTX") && error.contains("`Stream::launch_host`"), "{error}");
 }

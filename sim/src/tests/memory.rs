@@ -39,7 +39,7 @@ fn capacity_is_what_the_profile_says() {
 }
 
 #[test]
-fn what_nobody_has_is_out_of_memory() {
+fn a_request_larger_than_all_memory_is_out_of_memory() {
     let rig = Rig::h100();
     for bytes in [1 << 50, usize::MAX, usize::MAX >> 1, usize::MAX - 4095] {
         for error in [
@@ -54,7 +54,7 @@ fn what_nobody_has_is_out_of_memory() {
 }
 
 #[test]
-fn thousands_of_blocks_live_apart() {
+fn thousands_of_live_blocks_do_not_overlap() {
     let rig = Rig::h100();
     let mut seen = BTreeSet::new();
     let blocks: Vec<_> =
@@ -149,7 +149,7 @@ fn pinned_memory_freed_under_a_copy_is_reported() {
 }
 
 #[test]
-fn a_profile_without_sense_is_refused_by_its_field() {
+fn an_invalid_profile_is_an_error_that_names_its_field() {
     type Spoil = fn(&mut Profile);
     let spoiled: [(&str, Spoil); 6] = [
         ("capacity", |p| p.capacity.value = 3e6),

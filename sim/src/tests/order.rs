@@ -26,7 +26,7 @@ fn an_event_is_reached_when_virtual_time_gets_there() {
 }
 
 #[test]
-fn events_take_the_time_of_the_device() {
+fn events_record_the_time_of_the_device() {
     let rig = Rig::h100();
     let (device, host) = (rig.device(64 * MIB), rig.pinned(64 * MIB));
     let events = [(); 2].map(|()| rig.sim.create_event(0, true).unwrap());

@@ -15,7 +15,7 @@ fn run(profile: Profile, bytes: usize, in_flight: usize, pattern: Pattern) -> (R
 }
 
 #[test]
-fn an_order_decides_what_faults_and_what_comes() {
+fn the_access_pattern_decides_which_pages_fault_and_migrate() {
     let faults = |pattern, in_flight| {
         let (rig, resident) = run(Profile::gtx1080ti(), 8 * MIB, in_flight, pattern);
         let statistics = rig.sim.statistics(rig.sim.device_id(0)).unwrap();
@@ -41,13 +41,13 @@ fn threads_in_flight_save_time() {
 }
 
 #[test]
-fn orders_that_make_no_sense_are_refused() {
+fn invalid_access_patterns_are_refused() {
     let rig = Rig::h100();
     let memory = rig.managed(100);
     let kernel = || HostKernel::new("bad", |_| ()).reads(memory.as_ptr() as u64, 100);
     for (kernel, message) in [
         (kernel().in_flight(0), "kernel bad has no threads in flight: it must have at least 1"),
-        (kernel().in_order(Pattern::Strided { stride: 0 }), "kernel bad goes over its range 0 with a stride of 0"),
+        (kernel().in_order(Pattern::Strided { stride: 0 }), "kernel bad accesses range 0 with a stride of 0"),
         (
             kernel().in_order(Pattern::List([1, 100].into())),
             "kernel bad touches the byte at 100 of its range 0, which has 100 bytes",
@@ -61,7 +61,7 @@ fn orders_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn host_and_device_that_fight_over_a_page_are_held_up_and_the_page_is_pinned() {
+fn alternating_host_and_device_accesses_are_throttled_and_the_page_is_pinned() {
     let rig = Rig::new(Profile::gtx1080ti());
     let memory = rig.managed(MIB);
     let addr = memory.as_ptr();
@@ -153,7 +153,7 @@ fn each_misuse_has_the_drivers_answer_and_leaves_the_device_usable() {
 }
 
 #[test]
-fn a_profile_that_makes_no_sense_is_refused_with_the_field() {
+fn an_invalid_profile_is_refused_and_the_error_names_the_field() {
     let figure = |value| Figure::uncalibrated(value, "chosen by the test");
     let with = |change: &dyn Fn(&mut Profile)| {
         let mut profile = Profile::default();

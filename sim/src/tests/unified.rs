@@ -26,7 +26,7 @@ impl Rig {
 }
 
 #[test]
-fn pages_come_at_first_touch_and_follow_who_touches_them() {
+fn pages_are_populated_at_first_touch_and_migrate_to_the_accessing_processor() {
     let rig = Rig::h100();
     let memory = rig.managed(8 * MIB);
     assert_eq!(rig.sim.residency(memory.as_ptr(), 8 * MIB).unwrap().nowhere(), 8 * MIB as u64);
@@ -59,7 +59,7 @@ fn prefetch_moves_in_stream_order_and_is_remembered_at_the_call() {
 }
 
 #[test]
-fn hints_are_refused_as_the_driver_refuses_them() {
+fn hints_are_refused_with_the_drivers_codes() {
     let rig = Rig::h100();
     let (device, managed, pinned) = (rig.device(4096), rig.managed(4096), rig.pinned(4096));
     let unknown = NonNull::new(pinned.as_mut_ptr()).unwrap();
@@ -135,7 +135,7 @@ fn oversubscription_evicts_and_bytes_survive() {
 }
 
 #[test]
-fn steps_can_be_written_down() {
+fn operations_are_recorded_on_request() {
     let rig = Rig::h100();
     rig.sim.record(true);
     let memory = rig.managed(2 * MIB);

@@ -108,7 +108,7 @@ fn memory_unmapped_under_work_is_reported() {
 }
 
 #[test]
-fn what_is_no_piece_is_refused() {
+fn a_range_that_is_no_mapped_piece_is_refused() {
     let rig = Rig::h100();
     let base = rig.reserve(4);
     rig.map(granule(base, 1), 2).unwrap();
@@ -131,7 +131,7 @@ fn what_is_no_piece_is_refused() {
 }
 
 #[test]
-fn mapping_takes_room_and_can_fail_without_a_trace() {
+fn mapping_uses_memory_and_a_failure_changes_nothing() {
     let rig = Rig::new(Profile::tiny(4 * GRANULE as u64));
     let base = rig.reserve(16);
     rig.map(base, 3).unwrap();
@@ -152,7 +152,7 @@ fn mapping_takes_room_and_can_fail_without_a_trace() {
 }
 
 #[test]
-fn a_device_without_it_says_so() {
+fn a_device_without_virtual_memory_management_returns_not_supported() {
     let rig = Rig::new(Profile::default().without_virtual_memory());
     for error in [rig.sim.mapping_granularity(0).unwrap_err(), rig.sim.reserve_addresses(0, GRANULE).unwrap_err()] {
         assert!(matches!(error, DriverError::NotSupported { what: "virtual memory management", .. }), "{error}");
@@ -199,7 +199,7 @@ fn tens_of_thousands_of_pieces_are_possible() {
 }
 
 #[test]
-fn calls_take_what_they_took() {
+fn driver_calls_take_the_recorded_times() {
     let rig = Rig::h100();
     let mut base = None;
     assert_eq!(rig.time(|| base = Some(rig.reserve(128))), 33_000);

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn updates_split_and_equal_neighbours_merge() {
+    fn an_update_splits_ranges_and_equal_neighbours_merge() {
         let mut map = Intervals::new(100, 0);
         map.update(10..20, |_| 1);
         map.update(15..30, |v| v + 1);

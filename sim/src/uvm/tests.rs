@@ -174,7 +174,7 @@ fn experiment_17_a_cyclic_scan_misses_always_when_one_block_too_large() {
 }
 
 #[test]
-fn experiment_22_read_mostly_copies_until_somebody_writes() {
+fn experiment_22_read_mostly_copies_last_until_a_write() {
     let mut space = space(8, 2);
     let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_over_a_tag_ends_and_it_counts_again() {
+    fn a_tag_counts_again_after_the_tag_above_it_ends() {
         let mut tags = Tags::default();
         let chunk = tags.add(tagged(100..200));
         let blocks = [tags.add(tagged(100..120)), tags.add(tagged(150..160))];

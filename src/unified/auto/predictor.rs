@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_go_on_to_the_end() {
+    fn a_linear_access_is_predicted_up_to_the_end() {
         assert_eq!(after(&[(0, 100)], 2), []);
         assert_eq!(after(&[(0, 100), (100, 100)], 2), [(200, 100), (300, 100)]);
         assert_eq!(after(&[(700, 100), (800, 100)], 4), [(900, 100)]);
@@ -127,20 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn phases_go_on_for_as_long_as_they_are_remembered() {
+    fn phases_are_predicted_as_far_as_they_are_recorded() {
         let uses = [(0, 1), (7, 1), (0, 1), (7, 1)];
         assert_eq!(after(&uses, usize::MAX).len(), REMEMBERED);
     }
 
     #[test]
-    fn strides_are_seen_at_the_third() {
+    fn strides_are_predicted_after_the_third_use() {
         assert_eq!(after(&[(0, 10), (250, 10)], 2), []);
         assert_eq!(after(&[(0, 10), (250, 10), (500, 10)], 2), [(750, 10)]);
         assert_eq!(after(&[(0, 30), (10, 30), (20, 30)], 2), [(30, 30), (40, 30)], "ranges that overlap");
     }
 
     #[test]
-    fn a_line_that_jumps_goes_on_from_there_and_jumps_again_at_the_end() {
+    fn a_linear_access_that_jumps_is_predicted_from_its_new_start() {
         let line = |first: usize| (first * 10..1000).step_by(250).map(|start| (start, 10)).collect::<Vec<_>>();
         let mut uses = line(0);
         assert_eq!(after(&uses, 2), [], "the range after the end is not known yet");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_turn_ends_a_phase() {
+    fn a_host_access_ends_a_phase() {
         let mut predictor = Predictor::default();
         for _ in 0..2 {
             predictor.observe_host();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn no_order_no_guess() {
+    fn uses_without_a_pattern_are_not_predicted() {
         assert_eq!(after(&[(500, 10), (0, 10), (320, 10), (70, 10), (410, 10)], 4), []);
         assert_eq!(after(&[(5, 10), (5, 10)], 4), [], "nothing new can come of it");
         assert_eq!(after(&[], 4), []);

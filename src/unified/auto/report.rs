@@ -1,6 +1,7 @@
 //! [`AutoPrefetchReport`]: the figures of automatic prefetch.
 #![forbid(unsafe_code)]
 
+use crate::plural::Plural;
 use std::fmt;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub struct AutoPrefetchReport {
     pub faulted: u64,
     /// Bytes that were prefetched ahead and then prefetched by the user. They count neither as used nor as wasted.
     pub left_to_user: u64,
-    /// Bytes that were prefetched ahead, and whose prediction was given up before they were used.
+    /// Bytes that were prefetched ahead, and whose prediction was discarded before they were used.
     pub wasted: u64,
     /// How often wrong predictions in a row stopped the prefetches.
     pub backed_off: u64,
@@ -92,9 +93,9 @@ impl AutoPrefetchReport {
     }
 
     /// Returns the share of the used prefetched bytes that were on the device in time: `ahead_in_time` divided by the
-    /// decided part of `ahead_used`. Returns `None` while no use is decided. A late prefetch counts in part: if half of
-    /// its transfer was over when the device reached the use, half of its bytes count. (Srinath et al., Feedback
-    /// Directed Prefetching, 2007, count late prefetches whole.)
+    /// difference of `ahead_used` and `ahead_undecided`. Returns `None` if that difference is 0. A late prefetch counts
+    /// in part: if half of its transfer was over when the device reached the use, half of its bytes count. (Srinath et
+    /// al., Feedback Directed Prefetching, 2007, count late prefetches whole.)
     ///
     /// # Examples
     ///
@@ -125,9 +126,16 @@ fn part(of: u64, all: u64) -> Option<f64> {
     (all > 0).then(|| of as f64 / all as f64)
 }
 
+/// Writes, for example, `12 uses, coverage 91.7 %, accuracy 100.0 %, timeliness 98.0 %, backed off 0 times`. Without uses
+/// it names the call that declares them.
 impl fmt::Display for AutoPrefetchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} uses", self.uses)?;
+        if self.uses == 0 && self.ahead == 0 {
+            return f.write_str(
+                "no use was declared, so nothing was prefetched: a program declares uses with `device_use`",
+            );
+        }
+        write!(f, "{}", Plural(self.uses, "use"))?;
         for (name, part) in
             [("coverage", self.coverage()), ("accuracy", self.accuracy()), ("timeliness", self.timeliness())]
         {
@@ -136,6 +144,6 @@ impl fmt::Display for AutoPrefetchReport {
                 None => write!(f, ", {name} -")?,
             }
         }
-        write!(f, ", backed off {} times", self.backed_off)
+        write!(f, ", backed off {}", Plural(self.backed_off, "time"))
     }
 }

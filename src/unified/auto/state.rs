@@ -43,7 +43,7 @@ impl State {
         AutoPrefetchReport { faults: faults.as_ref().map(|faults| faults.count()), ..report.clone() }
     }
 
-    /// Counts another use or prefetch, and gives up guesses that were made long before it.
+    /// Counts another use or prefetch, and discards guesses that were made long before.
     pub(super) fn next_turn(&mut self, uses_ahead: usize) {
         self.turn += 1;
         let oldest = self.turn.saturating_sub((uses_ahead as u64).saturating_mul(2).saturating_add(2));
@@ -55,7 +55,8 @@ impl State {
     pub(super) fn prefetched_elsewhere(&mut self, bytes: &Range<usize>, whole_to_host: bool) {
         self.user_prefetches.retain(|prefetched| overlap(prefetched, bytes) == 0);
         self.report.wasted += self.guesses.discard(|guess| overlap(&guess.bytes, bytes) > 0);
-        // A prefetch of a part to the host is no use by the host: the device may only be done with that part.
+        // A prefetch of a part to the host is no use by the host. For example, the program may prefetch the part
+        // because the device has finished with the part.
         if whole_to_host {
             self.predictor.observe_host();
         }

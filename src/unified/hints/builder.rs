@@ -1,6 +1,6 @@
-//! [`ManagedMemoryHints`]: several hints about one range, given together and undone together.
+//! [`ManagedMemoryHints`]: several hints about one range, passed to the driver together and undone together.
 
-use super::calls::{advise, pointless, prefetch, range_attributes, slice_of};
+use super::calls::{advise, does_not_migrate, pointless, prefetch, range_attributes, slice_of};
 use super::outcome::HintOutcome;
 use crate::block::Block;
 use crate::device::error::DeviceError;
@@ -11,7 +11,8 @@ use cumem_driver::drop_error::record_drop_error;
 use cumem_driver::{Advice, Location, RangeAttributes};
 use std::ops::Range;
 
-/// A builder that collects hints about a block, or about a range of it, and gives them together: all or none.
+/// A builder that collects hints about a block, or about a range of it, and passes them to the driver together. If the
+/// driver rejects advice, the advice before it is undone.
 ///
 /// # Examples
 ///
@@ -212,7 +213,7 @@ impl<'a> ManagedMemoryHints<'a> {
         self
     }
 
-    /// Gives the hints to the driver, in the order in which they were added.
+    /// Passes the hints to the driver, in the order in which they were added.
     ///
     /// # Errors
     ///
@@ -236,7 +237,11 @@ impl<'a> ManagedMemoryHints<'a> {
     pub fn apply(self) -> Result<AppliedHints, DeviceError> {
         let advises = self.hints.iter().any(|hint| matches!(hint, Hint::Advise(_)));
         let before = match pointless(self.stream.device(), self.range.len()) {
-            None if advises => self.attributes_by_part()?,
+            None if advises => match self.attributes_by_part() {
+                // Every hint is then skipped.
+                Err(_) if does_not_migrate(self.stream.device(), self.block.as_ptr()).is_some() => Vec::new(),
+                attributes => attributes?,
+            },
             _ => Vec::new(),
         };
         let addr = self.block.addr();
@@ -281,7 +286,7 @@ impl<'a> ManagedMemoryHints<'a> {
     }
 }
 
-/// The outcomes of hints that were given together, and the advice that held before them.
+/// The outcomes of hints that were passed to the driver together, and the advice that held before them.
 ///
 /// # Examples
 ///
@@ -307,7 +312,7 @@ pub struct AppliedHints {
 }
 
 impl AppliedHints {
-    /// Returns each hint with its outcome, in the order in which the hints were given.
+    /// Returns each hint with its outcome, in the order in which the hints were added.
     ///
     /// # Examples
     ///

@@ -7,7 +7,9 @@ use crate::device::error::DeviceError;
 use crate::device::notice::Notice;
 use crate::device::stream::Stream;
 use crate::unified::residency::Residency;
-use cumem_driver::{Advice, DeviceId, Location, RangeAttributes, Residency as PageResidency};
+use cumem_driver::{
+    Advice, DeviceId, DriverError, Location, MemoryType, RangeAttributes, RawStream, Residency as PageResidency,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,7 +18,8 @@ use std::sync::Arc;
 /// # Errors
 ///
 /// Returns [`DeviceError::OutOfRange`] if the range is not within the block. Returns the driver's error if it rejects
-/// the prefetch, for example `CUDA_ERROR_INVALID_VALUE` if the block is not unified memory.
+/// the prefetch, for example `CUDA_ERROR_INVALID_DEVICE` for a device that does not exist. A prefetch of memory that does
+/// not migrate is no error: it is [skipped](SkipReason::DoesNotMigrate).
 ///
 /// # Examples
 ///
@@ -48,12 +51,22 @@ fn prefetch_span(addr: u64, bytes: usize, to: Location, stream: &Stream) -> Resu
     if let Some(reason) = pointless(device, bytes) {
         return Ok(HintOutcome::Skipped(reason));
     }
-    let (ptr, raw) = (addr as *const u8, stream.raw()?);
+    let (ptr, raw) = (addr as *const u8, raw_for_hint(stream));
     // SAFETY: the stream's handle is alive. A migration moves pages and changes no byte, and the driver rejects a range
     // that is not allocated.
-    unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) }?;
-    note_prefetch(device, addr, bytes, to);
-    Ok(HintOutcome::Applied)
+    match unsafe { device.driver().prefetch(device.ordinal(), ptr, bytes, to, raw) } {
+        Ok(()) => {
+            note_prefetch(device, addr, bytes, to);
+            Ok(HintOutcome::Applied)
+        }
+        Err(error) => skipped_or(device, ptr, error),
+    }
+}
+
+/// Returns the driver's handle of the stream for a prefetch. For another thread's default stream, this is the calling
+/// thread's default stream: a migration changes no byte, so it needs no order with other work.
+pub(super) fn raw_for_hint(stream: &Stream) -> RawStream {
+    stream.raw().unwrap_or(RawStream::PER_THREAD)
 }
 
 /// Announces to all listeners that a prefetch was enqueued.
@@ -249,7 +262,9 @@ pub fn advise(block: &Block, range: Range<usize>, advice: Advice, stream: &Strea
         return Ok(HintOutcome::Skipped(reason));
     }
     // SAFETY: advice changes no byte, and the driver rejects a range that is not allocated.
-    unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) }?;
+    if let Err(error) = unsafe { device.driver().advise(device.ordinal(), ptr, bytes, advice) } {
+        return skipped_or(device, ptr, error);
+    }
     // The residency record must exist before the notice, because `ManagedMemoryHints` needs it to undo advice.
     Residency::of(device);
     device.tell(&Notice::Advised { addr: ptr as u64, bytes });
@@ -352,6 +367,19 @@ pub fn device_without_migration(own: &Device, target: Location) -> Result<Option
     };
     let without = |device: &&Device| !device.attributes().concurrent_managed_access;
     Ok([Some(own), other.as_ref()].into_iter().flatten().find(without).map(Device::id))
+}
+
+/// Returns the outcome of a hint that the driver rejected with `error`: skipped if the memory does not migrate, otherwise
+/// the error.
+#[cold]
+fn skipped_or(device: &Device, ptr: *const u8, error: DriverError) -> Result<HintOutcome, DeviceError> {
+    does_not_migrate(device, ptr).map_or(Err(error.into()), |reason| Ok(HintOutcome::Skipped(reason)))
+}
+
+/// Returns the reason to skip a hint if the driver knows the memory, and the memory does not migrate.
+pub(super) fn does_not_migrate(device: &Device, ptr: *const u8) -> Option<SkipReason> {
+    let memory_type = device.pointer_info(ptr).ok()?.memory_type;
+    (memory_type != MemoryType::Unified).then_some(SkipReason::DoesNotMigrate(memory_type))
 }
 
 /// Returns the reason why a hint about `bytes` bytes would have no effect, or `None` if it has one.

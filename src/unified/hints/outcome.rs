@@ -1,6 +1,6 @@
 //! [`HintOutcome`]: whether a hint was applied or skipped.
 
-use cumem_driver::DeviceId;
+use cumem_driver::{DeviceId, MemoryType};
 use std::fmt;
 
 /// The outcome of a hint: applied, or skipped with the reason.
@@ -25,7 +25,7 @@ use std::fmt;
 pub enum HintOutcome {
     /// The driver accepted the hint.
     Applied,
-    /// The hint was not passed to the driver.
+    /// The hint has no effect on this memory. It was not passed to the driver, or the driver rejected it.
     Skipped(SkipReason),
 }
 
@@ -45,7 +45,17 @@ impl HintOutcome {
     }
 }
 
-/// The reason why a hint was not passed to the driver.
+/// Writes `applied`, or `skipped: ` and the reason.
+impl fmt::Display for HintOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Applied => f.write_str("applied"),
+            Self::Skipped(reason) => write!(f, "skipped: {reason}"),
+        }
+    }
+}
+
+/// The reason why a hint had no effect.
 ///
 /// # Examples
 ///
@@ -63,6 +73,8 @@ pub enum SkipReason {
     NoConcurrentManagedAccess(DeviceId),
     /// All pages are at the location already, according to this library's record.
     AlreadyThere,
+    /// The memory is of this type, whose pages do not migrate.
+    DoesNotMigrate(MemoryType),
     /// The range does not fit the rest of the plan's [budget](crate::unified::PrefetchPlan::budget).
     OverBudget {
         /// Bytes that the range would have added.
@@ -77,6 +89,7 @@ impl fmt::Display for SkipReason {
         match self {
             Self::EmptyRange => f.write_str("the range is empty"),
             Self::NoConcurrentManagedAccess(id) => write!(f, "{id} has no concurrent managed access"),
+            Self::DoesNotMigrate(memory) => write!(f, "{memory} memory does not migrate"),
             Self::AlreadyThere => f.write_str("the pages are at the location already"),
             Self::OverBudget { bytes, left } => write!(f, "{bytes} bytes more, {left} are left of the budget"),
         }

@@ -1,6 +1,6 @@
 //! [`PrefetchPlan`]: prefetches of many ranges, checked and merged before the first is enqueued.
 
-use super::calls::{device_without_migration, note_prefetch, pointless, slice_of};
+use super::calls::{device_without_migration, note_prefetch, pointless, raw_for_hint, slice_of};
 use super::outcome::{HintOutcome, SkipReason};
 use super::ranges::{PlannedRange, Ranges};
 use crate::block::Block;
@@ -390,7 +390,7 @@ impl<'a> PrefetchPlan<'a> {
         }
         let stopped = |enqueued, source| PlanError::Stopped { ranges: ranges.to_vec(), enqueued, source };
         let device = self.stream.device();
-        let stream = self.stream.raw().map_err(|source| stopped(0, source))?;
+        let stream = raw_for_hint(self.stream);
         if stream != RawStream::LEGACY && ranges.len() > 1 {
             // SAFETY: the stream's handle is alive, and the plan borrows the blocks, so they are allocated. A migration
             // changes no byte.

@@ -106,8 +106,8 @@ impl MigrationPolicy {
         }
     }
 
-    /// Gives the policy's advice about `range` (bytes of `block`): all of it or none. The result lists the outcomes,
-    /// and can [undo](AppliedHints::undo) the advice.
+    /// Passes the policy's advice about `range` (bytes of `block`) to the driver: all of the advice, or none. The
+    /// result lists the outcomes, and can [undo](AppliedHints::undo) the advice.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compounds_flatten_and_the_last_preferred_location_is_meant() {
+    fn a_policy_of_several_parts_uses_the_last_preferred_location() {
         let gpu = DeviceId::cuda(1);
         let policy = MigrationPolicy::PreferDevice(gpu)
             .and(MigrationPolicy::AccessedBy(Location::Host))

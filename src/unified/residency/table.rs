@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn emptying_voids_all_and_lets_new_entries_in() {
+    fn clearing_removes_all_entries_and_accepts_new_ones() {
         let table = table();
         table.insert(AT, 4 * MIB);
         table.empty();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn large_ranges_are_remembered_until_something_is_removed() {
+    fn large_ranges_stay_recorded_until_a_removal() {
         let table = table();
         let large = 20 * MIB;
         table.insert(AT, large);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_a_sixteenth_short_of_the_memory() {
+    fn residency_is_assumed_for_less_than_fifteen_sixteenths_of_the_memory() {
         let table = table();
         assert!(table.has_room(59 * MIB) && !table.has_room(60 * MIB));
         assert!(!ResidencyTable::default().has_room(0), "nothing is known of its device");

@@ -37,7 +37,7 @@ fn pointers_are_known_to_the_driver() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn copies_go_both_ways() {
+fn copies_work_in_both_directions() {
     let (device, stream) = gpu();
     let data: Vec<u32> = (0..10_000).collect();
     let first = Buffer::from_slice(&data, &stream, CudaResource::new(&device)).unwrap();
@@ -48,7 +48,7 @@ fn copies_go_both_ways() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn allocation_takes_memory_and_gives_it_back() {
+fn allocation_uses_memory_and_a_free_returns_it() {
     let (device, stream) = gpu();
     let memory = CudaResource::new(&device);
     let block = memory.allocate(&stream, Layout::array::<u8>(512 * MIB).unwrap()).unwrap();

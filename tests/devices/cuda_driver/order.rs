@@ -68,7 +68,7 @@ fn busy_is_not_an_error() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn events_take_the_time() {
+fn events_record_the_time() {
     let (device, stream) = gpu();
     let (start, end) = (Event::with_timing(&device).unwrap(), Event::with_timing(&device).unwrap());
     assert_eq!(code(end.elapsed_since(&start)), CudaErrorCode::INVALID_HANDLE);

@@ -115,10 +115,10 @@ fn numa_nodes_need_a_new_driver() {
 #[ignore = "needs a CUDA device with concurrent managed access"]
 fn the_driver_rejects() {
     with_block(|device, stream, block| {
-        let nobody = DeviceId::cuda(Device::count().unwrap() + 6);
-        let advice = Advice::SetPreferredLocation(nobody.into());
+        let missing = DeviceId::cuda(Device::count().unwrap() + 6);
+        let advice = Advice::SetPreferredLocation(missing.into());
         assert_eq!(code(hints::advise(block, 0..SIZE, advice, stream)), CudaErrorCode::INVALID_DEVICE);
-        assert_eq!(code(hints::prefetch(block, 0..SIZE, nobody, stream)), CudaErrorCode::INVALID_DEVICE);
+        assert_eq!(code(hints::prefetch(block, 0..SIZE, missing, stream)), CudaErrorCode::INVALID_DEVICE);
         assert!(matches!(
             hints::prefetch(block, 0..SIZE + 1, Location::Host, stream),
             Err(DeviceError::OutOfRange { .. })
@@ -139,7 +139,7 @@ fn the_driver_rejects() {
 /// The host and the device write the same pages in turn, without a copy.
 #[test]
 #[ignore = "needs a CUDA device with concurrent managed access"]
-fn pages_follow_who_touches_them() {
+fn pages_migrate_to_the_accessing_processor() {
     with_block(|_, stream, block| {
         let n = SIZE / 4;
         super::fill(stream, block.addr(), n as u32, 0xABCD);

@@ -57,7 +57,7 @@ impl WhatIfReport {
             row("device", |run| format!("{}, {}", run.device, bytes(run.capacity))),
             row("stack", |run| run.stack.clone()),
             row("limit", |run| run.limit.map_or("none".into(), bytes)),
-            row("fits", |run| if run.fits() { "yes".into() } else { "no".into() }),
+            row("fits", |run| run.verdict().into()),
             row("allocations", |run| run.requests.to_string()),
             row("out of memory", |run| run.out_of_memory_count.to_string()),
             row("peak requested", |run| bytes(run.peak_requested)),

@@ -3,6 +3,7 @@
 use super::data::WhatIfReport;
 use super::units::{NOTE, bytes, time};
 use crate::figures::DryRun;
+use cumem::error::Plural;
 use std::fmt::{self, Formatter};
 
 /// Allocations out of memory that are listed for each run.
@@ -32,7 +33,7 @@ pub(super) fn report(report: &WhatIfReport, f: &mut Formatter<'_>) -> fmt::Resul
 pub(super) fn run(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
     let limit = run.limit.map_or(String::new(), |limit| format!(", limited to {}", bytes(limit)));
     writeln!(f, "{} on {}, {} (simulated){limit}", run.stack, run.device, bytes(run.capacity))?;
-    writeln!(f, "  fits: {}", if run.fits() { "yes" } else { "no" })?;
+    writeln!(f, "  fits: {}", run.verdict())?;
     writeln!(
         f,
         "  peaks: {} requested, {} reserved, {} on the device; virtual time {}",
@@ -59,12 +60,12 @@ fn details(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
         let limit = layer.limit.map_or(String::new(), |limit| format!(" of {}", bytes(limit)));
         writeln!(
             f,
-            "  {:<24} handed out {}{limit} in {} blocks at most, {} blocks in all, {} requests failed",
+            "  {:<24} handed out {}{limit} in {} at most, {} in all, {} failed",
             layer.layer,
             bytes(layer.peak_bytes),
-            layer.peak_blocks,
-            layer.total_blocks,
-            layer.failures
+            Plural(layer.peak_blocks, "block"),
+            Plural(layer.total_blocks, "block"),
+            Plural(layer.failures, "request")
         )?;
     }
     for point in run.out_of_memory.iter().take(LISTED) {
@@ -77,7 +78,11 @@ fn details(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "  and {more} more that found no memory")?;
     }
     if let Some(error) = &run.error {
-        writeln!(f, "  ended with an error: {error}")?;
+        // The error of a refused allocation is listed above.
+        match run.out_of_memory.iter().take(LISTED).rev().find(|point| error.contains(&point.error)) {
+            Some(point) => writeln!(f, "  the program ended with the error of allocation {}", point.request)?,
+            None => writeln!(f, "  the program ended with an error: {error}")?,
+        }
     }
     run.left_behind.iter().try_for_each(|left| writeln!(f, "  left behind: {left}"))
 }

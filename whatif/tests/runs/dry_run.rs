@@ -1,7 +1,7 @@
 //! Dry runs report exact figures for each layer.
 
 use cumem::sim::Profile;
-use cumem::{AllocError, Buffer, LayerExt, Location, Stream, UnifiedBuffer};
+use cumem::{AllocError, Buffer, LayerExt, Location, MemoryResource, Stream, UnifiedBuffer, layout};
 use cumem_adaptors::{AnyStack, Size, StackSpec};
 use cumem_replay::Trace;
 use cumem_whatif::{DryRun, Setting, WhatIfError, dry_run, replay};
@@ -44,7 +44,7 @@ fn a_program_that_fits_has_counts_of_each_layer() {
 }
 
 #[test]
-fn where_it_does_not_fit_the_refused_allocation_is_named() {
+fn a_run_that_does_not_fit_names_the_refused_allocation() {
     let run = run(&setting(14 * MIB, "device"));
     assert!(!run.fits());
     // The program returns the error of its second allocation.
@@ -52,12 +52,15 @@ fn where_it_does_not_fit_the_refused_allocation_is_named() {
     assert_eq!((run.out_of_memory[0].request, run.out_of_memory[0].bytes), (2, 8 << 20));
     assert!(run.out_of_memory[0].error.ends_with("6 MiB of 14 MiB are free on the device"), "{run}");
     assert_eq!(run.error.as_ref(), Some(&run.out_of_memory[0].error));
+    let text = run.to_string();
+    assert_eq!(text.matches(&run.out_of_memory[0].error).count(), 1, "{text}");
+    assert!(text.contains("the program ended with the error of allocation 2") && text.contains("fits: no\n"), "{text}");
     assert_eq!(run.layers[0].failures, 1);
     assert_eq!(run.left_behind, None);
 }
 
 #[test]
-fn a_limit_is_on_memory_from_the_driver() {
+fn a_limit_of_a_setting_applies_to_memory_from_the_driver() {
     let roomy = setting(64 * MIB, "device | pool");
     assert!(run(&roomy.clone().limit(16 * MIB)).fits());
     let tight = run(&roomy.limit(Size::Percent(20)));
@@ -78,7 +81,8 @@ fn unified_memory_fits_where_device_memory_does_not_and_pays() {
         Ok(())
     };
     let run = dry_run(&setting(8 * MIB, "managed"), program).unwrap();
-    assert!(run.fits());
+    assert!(run.fits() && run.oversubscribed);
+    assert!(run.to_string().contains("fits: yes, oversubscribed\n"), "{run}");
     assert_eq!((run.peak_requested, run.peak_device), (16 << 20, 8 << 20));
     // The pages that do not fit are evicted once. The prefetch to the host moves the rest.
     assert_eq!((run.migrated_to_host, run.evictions), (16 << 20, 4));
@@ -89,6 +93,26 @@ fn unified_memory_fits_where_device_memory_does_not_and_pays() {
 }
 
 #[test]
+fn managed_memory_larger_than_the_device_is_oversubscribed_also_without_a_use() {
+    let allocate = |mib: usize| {
+        move |stack: &AnyStack| {
+            let stack = stack.clone().into_device_accessible().expect("it is not `host`");
+            let stream = Stream::new(stack.device())?;
+            let block = stack.allocate(&stream, layout::bytes(mib * MIB).expect("it is small"))?;
+            // SAFETY: nothing uses the block.
+            unsafe { stack.deallocate(&stream, block) }.expect("it is the stack's");
+            Ok::<_, AllocError>(())
+        }
+    };
+    for (stack, mib, oversubscribed) in
+        [("managed", 16, true), ("managed | pool", 16, true), ("managed", 8, false), ("pinned", 16, false)]
+    {
+        let run = dry_run(&setting(8 * MIB, stack), allocate(mib)).unwrap();
+        assert_eq!((run.fits(), run.oversubscribed), (true, oversubscribed), "{run}");
+    }
+}
+
+#[test]
 fn leaked_memory_is_reported() {
     let run = dry_run(&setting(64 * MIB, "device"), |stack| {
         let stack = stack.clone().into_device_accessible().expect("it is not `host`");
@@ -96,11 +120,11 @@ fn leaked_memory_is_reported() {
         mem::forget(Buffer::<u8, _>::zeroed(4096, &stream, stack)?);
         Ok::<_, AllocError>(())
     });
-    assert_eq!(run.unwrap().left_behind.as_deref(), Some("4096 bytes of device memory in 1 blocks, 1 streams"));
+    assert_eq!(run.unwrap().left_behind.as_deref(), Some("4096 bytes of device memory in 1 block, 1 stream"));
 }
 
 #[test]
-fn a_setting_that_cannot_be_is_an_error() {
+fn an_impossible_setting_is_an_error() {
     let error = dry_run(&setting(3 * MIB, "device"), program).unwrap_err();
     assert!(matches!(&error, WhatIfError::Device(_)) && error.report().to_string().contains("capacity"), "{error}");
     let wsl = Setting::new(Profile::wsl(), StackSpec::parse("managed | prefetch").unwrap());
@@ -142,7 +166,7 @@ fn touched_blocks_of_unified_memory_move() {
 }
 
 #[test]
-fn a_long_run_is_seen_from_its_beginning_to_its_end() {
+fn a_timeline_covers_a_long_run_from_start_to_end() {
     let mut rows = String::from("Thread,Time,Action,Pointer,Size,Stream\n");
     for i in 0..3000 {
         rows += &format!("1,t,allocate,{:#x},1048576,0\n1,t,free,{:#x},1048576,0\n", i + 1, i + 1);

@@ -91,7 +91,7 @@ fn the_text_puts_runs_side_by_side() {
     let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{text}"));
     assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("Simulated:")), "{text}");
     assert_eq!(row("simulated").split_whitespace().collect::<Vec<_>>(), ["simulated", "run", "1", "run", "2"]);
-    assert_eq!(row("fits").split_whitespace().collect::<Vec<_>>(), ["fits", "no", "yes"]);
+    assert_eq!(row("fits").split_whitespace().collect::<Vec<_>>(), ["fits", "no", "yes,", "oversubscribed"]);
     assert!(row("peak on device").contains("8 MiB"), "{text}");
     assert!(text.contains("allocation 2, line 3, 6 MiB at"), "{text}");
     assert!(text.lines().all(|line| line.trim_end() == line), "{text}");

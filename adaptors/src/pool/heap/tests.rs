@@ -54,7 +54,7 @@ fn region(addr: u64, units: u32) -> Region {
 }
 
 #[test]
-fn a_freed_pair_is_one_node_again() {
+fn two_adjacent_freed_blocks_merge_into_one_node() {
     let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(1000, 100));
     let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
@@ -67,7 +67,7 @@ fn a_freed_pair_is_one_node_again() {
 }
 
 #[test]
-fn the_node_freed_last_is_taken_again_by_its_size_alone() {
+fn the_last_freed_node_is_reused_for_an_equal_size() {
     let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(1000, 100));
     let (a, _b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
@@ -83,7 +83,7 @@ fn the_node_freed_last_is_taken_again_by_its_size_alone() {
 }
 
 #[test]
-fn the_number_of_the_node_freed_last_may_become_anothers() {
+fn the_index_of_the_last_freed_node_may_be_reused() {
     let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(1000, 100));
     let (a, b) = (heap.allocate(10, 1).unwrap(), heap.allocate(20, 1).unwrap());
@@ -121,7 +121,7 @@ fn chunks_that_touch_by_chance_never_join() {
 }
 
 #[test]
-fn alignment_leaves_the_front_free() {
+fn the_front_that_alignment_skips_stays_free() {
     let mut heap = Heap::new(u32::BITS - 1);
     heap.attach(region(3, 61));
     assert_eq!(heap.allocate_thorough(8, 16, |_, _| true).unwrap().addr, 16);

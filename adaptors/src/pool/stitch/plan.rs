@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_chunks_go_between_and_are_spared_where_ends_do() {
+    fn stitches_use_whole_chunks_only_in_the_middle_and_only_if_ends_do_not_suffice() {
         let runs = [1006..1016, 1024..1031];
         assert_eq!(planned(&runs, &[1; 4], 9), Some((vec![1006..1008, 1024..1031], 0)));
         assert_eq!(planned(&runs, &[1; 4], 16), Some((vec![1006..1008, 1008..1016, 1024..1030], 0)));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_mapped_in_whole_granules() {
+    fn missing_memory_of_a_stitch_is_mapped_in_whole_granules() {
         let runs = [1006..1016, 1024..1031];
         assert_eq!(planned(&runs, &[1; 4], 17), Some((vec![1006..1008, 1008..1016, 1024..1031], 0)));
         assert_eq!(planned(&runs, &[1; 4], 18), Some((vec![1006..1008, 1008..1016], 8)));
@@ -194,12 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_inside_of_a_chunk_is_of_no_use() {
+    fn free_memory_without_a_whole_granule_is_not_stitched() {
         assert_eq!(planned(&[1001..1007, 1009..1012], &[1; 2], 8), None);
     }
 
     #[test]
-    fn chunks_that_end_inside_of_a_granule_are_of_no_use() {
+    fn chunks_that_end_inside_a_granule_are_not_stitched() {
         let mut chunks = chunks(&[1, 1, 1]);
         let parts =
             |chunks: &[Extent]| plan(&[1000..1004, 1012..1016], chunks, GRANULE, request(8)).map(|plan| plan.parts);

@@ -47,7 +47,7 @@ impl Stitches {
             if !force {
                 return Ok(());
             }
-            stitch.alias_uses.wait_on(service)?;
+            stitch.alias_uses.finish_before(service)?;
             service.synchronize()?;
         }
         let Some(Stitch { alias, parts, units, remaining, alias_uses }) = self.by_addr.remove(&at) else {

@@ -48,7 +48,7 @@ fn the_faults_of_a_batch_count_together_for_the_prefetcher() {
 }
 
 #[test]
-fn what_an_earlier_batch_brought_does_not_fault() {
+fn pages_migrated_by_an_earlier_batch_do_not_fault() {
     let mut space = space(8, 1);
     let range = space.add(BLOCK, ManagedMode::Concurrent);
     let order: Vec<_> = (0..512).collect();
@@ -73,7 +73,7 @@ fn the_prefetcher_can_be_turned_off_or_held_to_64_kib() {
 }
 
 #[test]
-fn faults_that_go_different_ways_bring_nothing_along() {
+fn faults_in_opposite_directions_prefetch_nothing() {
     let mut space = space(8, 1);
     let range = space.add(BLOCK, ManagedMode::Concurrent);
     touch(&mut space, range, 0..512, HOST, true);

@@ -126,7 +126,7 @@ fn a_prefetch_and_advice_reset_the_history() {
 }
 
 #[test]
-fn a_quiet_block_starts_afresh_four_times() {
+fn a_pause_resets_the_thrashing_count_of_a_block() {
     let mut fight = Fight::new(false);
     for round in 0..6 {
         assert_eq!(fight.both(7, 100).throttles, 1, "round {round}");

@@ -1,0 +1,172 @@
+//! An upstream that panics: every lock stays usable, no memory is lost, and other threads go on.
+
+use crate::common::{free, sim_with};
+use cumem::kind::DeviceAccessible;
+use cumem::sim::Profile;
+use cumem::unified::AutoPrefetchOptions;
+use cumem::{
+    AllocError, Block, CudaResource, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
+    MemoryResource, Stream, Upstream, layout,
+};
+use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState};
+use std::alloc::Layout;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+const MIB: usize = 1 << 20;
+
+/// Which call of the upstream panics, counted from 1; the others pass.
+#[derive(Default)]
+struct Plan {
+    allocate: AtomicUsize,
+    deallocate: AtomicUsize,
+    panics: AtomicUsize,
+    /// Blocks that were passed to a `deallocate` that panicked.
+    kept: Mutex<Vec<Block>>,
+}
+
+impl Plan {
+    fn is_due(&self, countdown: &AtomicUsize) -> bool {
+        let due = countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)) == Ok(1);
+        self.panics.fetch_add(usize::from(due), Ordering::Relaxed);
+        due
+    }
+}
+
+/// A user's adaptor that panics as planned.
+struct Panics<U> {
+    upstream: U,
+    plan: Arc<Plan>,
+}
+
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Panics<U> {
+        upstream: U = upstream;
+        describe = "panics";
+    }
+}
+
+// SAFETY: every block is the upstream's and is passed on unchanged.
+unsafe impl<U: Upstream> MemoryResource for Panics<U> {
+    type Kind = U::Kind;
+
+    fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        if self.plan.is_due(&self.plan.allocate) {
+            panic_any("allocate");
+        }
+        self.upstream.allocate(stream, layout)
+    }
+
+    unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if self.plan.is_due(&self.plan.deallocate) {
+            self.plan.kept.lock().unwrap().push(block);
+            panic_any("deallocate");
+        }
+        // SAFETY: the caller upholds the contract of the upstream, which is the same.
+        unsafe { self.upstream.deallocate(stream, block) }
+    }
+}
+
+/// Allocates and frees through the stack on two threads, each with a stream. Panics of the upstream are caught.
+fn work(stack: &(impl MemoryResource + Sync)) {
+    let device = stack.device();
+    let one_thread = || {
+        let stream = Stream::new(device).unwrap();
+        let mut live = Vec::new();
+        for bytes in [1000, 3 * MIB, 40 * MIB, 0, 5 * MIB] {
+            let allocated = catch_unwind(AssertUnwindSafe(|| stack.allocate(&stream, layout::bytes(bytes).unwrap())));
+            live.extend(allocated.ok().map(Result::unwrap));
+        }
+        for block in live {
+            // A block that the caught panic consumed is in the plan.
+            let _ = catch_unwind(AssertUnwindSafe(|| free(stack, &stream, block).unwrap()));
+        }
+        let _ = catch_unwind(AssertUnwindSafe(|| stack.trim_stack(0)));
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(one_thread);
+        one_thread();
+        other.join().expect("panics of the upstream are caught");
+    });
+}
+
+/// Runs `work` over a stack with an upstream, once for each of its first calls panicking.
+fn each_call_panics<U, R>(what: &str, leaf: impl Fn(&Device) -> U, stack: impl Fn(Panics<U>) -> R)
+where
+    U: Upstream + Clone,
+    R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
+{
+    for (frees, n) in [false, true].into_iter().flat_map(|frees| (1..=12).map(move |n| (frees, n))) {
+        let (device, stream) = sim_with(Profile::default().with_capacity(1 << 30));
+        let (leaf, plan) = (leaf(&device), Arc::new(Plan::default()));
+        let stack = stack(Panics { upstream: leaf.clone(), plan: Arc::clone(&plan) });
+        (if frees { &plan.deallocate } else { &plan.allocate }).store(n, Ordering::Relaxed);
+        work(&stack);
+        [&plan.allocate, &plan.deallocate].iter().for_each(|planned| planned.store(0, Ordering::Relaxed));
+        work(&stack);
+
+        let kept = std::mem::take(&mut *plan.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let case = format!("{what}, {} {n}", if frees { "deallocate" } else { "allocate" });
+        if kept.is_empty() {
+            assert_eq!(stack.find::<StatisticsState>().map_or(0, |s| s.counts().current_blocks), 0, "{case}");
+            assert_eq!(stack.find::<LimiterState>().map_or(0, LimiterState::allocated), 0, "{case}");
+        }
+        if let Some(pool) = stack.find::<PoolState>() {
+            assert_eq!((pool.stats().blocks, pool.stats().reserved), (0, 0), "{case}");
+        }
+        drop(stack);
+        kept.into_iter().for_each(|block| free(&leaf, &stream, block).unwrap());
+        drop(leaf);
+        let live = device.simulator().unwrap().live_allocations();
+        assert!(live.no_memory(), "{case}: {live}");
+    }
+}
+
+fn device_memory(device: &Device) -> Arc<CudaResource> {
+    Arc::new(CudaResource::new(device))
+}
+
+fn managed_memory(device: &Device) -> Arc<ManagedResource> {
+    Arc::new(ManagedResource::new(device).unwrap())
+}
+
+#[test]
+fn beneath_a_pool() {
+    each_call_panics("device", device_memory, |upstream| upstream.pool(PoolOptions::new()).unwrap());
+    each_call_panics("managed", managed_memory, |upstream| upstream.pool(PoolOptions::new()).unwrap());
+    each_call_panics("release", device_memory, |upstream| {
+        upstream.pool(PoolOptions::new().release_threshold(0)).unwrap()
+    });
+}
+
+#[test]
+fn beneath_a_pool_that_grows_in_place() {
+    let mapped = |device: &Device| Arc::new(CudaVirtualResource::new(device).unwrap());
+    each_call_panics("virtual", mapped, |upstream| upstream.pool(PoolOptions::new()).unwrap());
+}
+
+#[test]
+fn beneath_each_other_adaptor() {
+    each_call_panics("limit", device_memory, |upstream| upstream.limit(1 << 29).statistics());
+    each_call_panics("statistics", device_memory, |upstream| upstream.statistics().limit(1 << 29));
+    each_call_panics("pressure", device_memory, |upstream| {
+        upstream.pressure(PressureOptions::default()).unwrap().statistics()
+    });
+    each_call_panics("spills", device_memory, |upstream| {
+        let pinned = cumem::PinnedResource::new(upstream.device());
+        upstream.spill_to(pinned).unwrap().statistics()
+    });
+    each_call_panics("spilled to", device_memory, |upstream| {
+        let first = CudaResource::new(upstream.device()).limit(MIB);
+        first.spill_to(upstream).unwrap().statistics()
+    });
+    each_call_panics("prefetch", managed_memory, |upstream| {
+        let device = upstream.device().id();
+        upstream.statistics().prefetch(device).unwrap()
+    });
+    each_call_panics("auto_prefetch", managed_memory, |upstream| {
+        upstream.auto_prefetch(AutoPrefetchOptions::default()).unwrap().statistics()
+    });
+}
