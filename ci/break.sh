@@ -65,6 +65,8 @@ break_ 'a wait that is refused while a chunk is freed is not replaced by a wait 
     pool/fence.rs 'self\.wait_on\(stream\)\.map\(\|_\| \(\)\)\.or_else[^\n]*' 'self.wait_on(stream).map(|_| ())'
 break_ 'the refusal of a larger chunk is reported, although a smaller one follows' \
     pool/chunks.rs 'unreported\(allocate\)' 'allocate()'
+break_ 'a free on another stream locks the slots in any order' \
+    pool/cross_stream_free.rs 'from < to' 'from != to'
 break_ 'all threads count warm prefetches in one word' \
     per_thread.rs 'thread_number\(\) % PARTS' '0 * thread_number()'
 break_ 'every stream may use a piece at once, whatever its fences' \

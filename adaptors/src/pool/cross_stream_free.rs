@@ -3,6 +3,8 @@
 
 use super::adaptor::Pool;
 use super::heap::Freed;
+use super::streams::StreamHeap;
+use super::sync::Guard;
 use super::tag::Tag;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
@@ -22,9 +24,44 @@ impl<U: Upstream> Pool<U> {
         unsafe { self.upstream.deallocate(stream, block) }
     }
 
-    /// Frees a block whose node is in another heap than the heap of `stream`. The node moves to the heap of `stream`.
+    /// Frees a block through the slot `source` that holds its node, and that does not serve `stream` or does not have
+    /// the block. The caller has locked that slot.
+    ///
+    /// If the order of the locks allows that, the slot is not locked again, because each lock makes the thread wait that
+    /// uses the slot.
     #[cold]
-    pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+    pub(super) fn deallocate_from(
+        &self,
+        stream: &Stream,
+        block: Block,
+        mut source: Guard<'_, StreamHeap>,
+    ) -> Result<(), DeallocError> {
+        if let Err(error) = self.check_device(stream) {
+            drop(source);
+            return Err(DeallocError::new(block, error));
+        }
+        if !source.has_live(&block, &self.limits.rounding) {
+            drop(source);
+            return Err(DeallocError::foreign("pool", block));
+        }
+        let tag = Tag::unpack(block.tag());
+        let from = usize::from(tag.slot);
+        if let Some((to, slot)) = self.state.slots.find(stream.id())
+            && from < to
+        {
+            let mut target = slot.lock();
+            if target.serves(stream.id()) {
+                self.state.slots.make(from).uncount(&mut source, block.size());
+                target.heap.attach(source.heap.detach(tag.node));
+                return Ok(());
+            }
+        }
+        drop(source);
+        self.deallocate_across(stream, block)
+    }
+
+    /// Frees a block whose node is in another heap than the heap of `stream`. The node moves to the heap of `stream`.
+    fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
         let from = usize::from(tag.slot);
         // A slot is given to another stream only under the pool's mutex. Once this loop holds the mutex, its next round
