@@ -76,8 +76,9 @@ impl Block {
     /// Creates a block at `ptr` for a request of `layout`. `maker` is the id of the resource that makes the block. Only
     /// the maker reads `tag`, for example to find its record of the block without a search by address.
     ///
-    /// Only code that implements a memory resource needs this function. It is safe because a block only describes
-    /// memory. Passing a block that no `allocate` returned to `deallocate` breaks the contract of `deallocate`.
+    /// Only code that implements a memory resource needs this function. The function is safe because a block only
+    /// describes memory. Passing a block that no `allocate` returned to `deallocate` breaks the contract of
+    /// `deallocate`.
     ///
     /// # Examples
     ///

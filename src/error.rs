@@ -62,8 +62,8 @@ pub enum AllocError {
         /// The device.
         device: DeviceId,
     },
-    /// A suballocator, such as a pool, has no free block that is large enough. It has reached its maximum, or its
-    /// upstream returned an error.
+    /// A suballocator, such as a pool, has no free block that is large enough. The suballocator has reached its
+    /// maximum, or its upstream returned an error.
     Exhausted {
         /// The suballocator.
         layer: &'static str,

@@ -94,8 +94,8 @@ pub enum Erased {}
 #[derive(Debug, Clone, Copy)]
 pub enum Unknown {}
 
-/// Memory of one of two kinds, such as memory of a stack that spills from one resource to another. It has the abilities
-/// that both kinds have.
+/// Memory of one of two kinds, such as memory of a stack that spills from one resource to another. The memory has the
+/// abilities that both kinds have.
 #[derive(Debug, Clone, Copy)]
 pub struct Either<A, B>(PhantomData<(A, B)>);
 
@@ -165,7 +165,7 @@ pub unsafe trait HostAccessible: MemoryKind {}
 unsafe impl HostAccessible for Managed {}
 // SAFETY: cuMemAllocHost memory is host memory, populated by the driver.
 unsafe impl HostAccessible for Pinned {}
-// SAFETY: `HostResource` hands out zeroed memory of the process.
+// SAFETY: `HostResource` returns zeroed memory of the process.
 unsafe impl HostAccessible for Host {}
 
 #[diagnostic::do_not_recommend]

@@ -59,7 +59,7 @@ use std::{fmt, iter};
 /// # }
 /// ```
 pub trait Layer {
-    /// Writes this layer without the layers beneath it, in the stack grammar. For example, a limiter writes
+    /// Writes this layer without the layers beneath it, in the stack grammar. For example, the output of a limiter is
     /// `limit(80%)`.
     ///
     /// # Errors

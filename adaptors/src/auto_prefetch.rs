@@ -9,9 +9,9 @@ use std::alloc::Layout;
 /// will use next. [`Buffer::auto_prefetch`](cumem::Buffer::auto_prefetch) does the same for one buffer.
 /// All buffers of the stack share one stream and one budget.
 ///
-/// The adaptor passes blocks on unchanged, so it may be at any place in the stack. It may also be the upstream of a
-/// [`Prefetch`](crate::Prefetch), which moves whole blocks as they are allocated. Its own upstream must allocate memory
-/// whose pages migrate.
+/// The adaptor passes blocks on unchanged, so it may be at any place in the stack. The adaptor may also be the upstream
+/// of a [`Prefetch`](crate::Prefetch), which moves whole blocks as they are allocated. Its own upstream must allocate
+/// memory whose pages migrate.
 ///
 /// `find::<AutoPrefetchState>()` returns its [`AutoPrefetchState`] from any stack.
 ///

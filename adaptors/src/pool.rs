@@ -2,8 +2,8 @@
 //!
 //! # Structure
 //!
-//! The pool counts addresses and sizes in units of 256 bytes. It keeps all its bookkeeping on the host, outside the
-//! memory that it manages. The bookkeeping has two levels.
+//! The pool counts addresses and sizes in units of 256 bytes. All bookkeeping is on the host, outside the memory that
+//! the pool manages. The bookkeeping has two levels.
 //!
 //! - Each stream has a **heap** (`pool/heap.rs`): a TLSF allocator over the memory that the stream works with,
 //!   protected by a lock per stream. A small table, which a hit only reads, maps the stream's number to its heap
@@ -52,8 +52,8 @@
 //! Four invariants hold whenever no lock is held:
 //!
 //! 1. Every unit of every chunk is in exactly one place: a live block, a heap's free memory, the arena, or the upper
-//!    part of a chunk that no stream has been given yet. It is at exactly one address: its original address or one in a
-//!    stitch.
+//!    part of a chunk that no stream has been given yet. The unit is at exactly one address: its original address or
+//!    one in a stitch.
 //! 2. A stream may use all free memory in its heap: every earlier use was enqueued before the stream's present point.
 //! 3. A piece in the arena carries *fences*: events such that every earlier use was enqueued before one of them. Every
 //!    stream may use a piece without fences.

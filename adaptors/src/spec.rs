@@ -165,8 +165,8 @@ impl StackSpec {
         self
     }
 
-    /// Returns the same stack with `statistics` directly over the leaf. They count what the leaf allocates
-    /// ("reserved"), and are the last element of [`find_all::<StatisticsState>()`](cumem::LayerExt::find_all).
+    /// Returns the same stack with `statistics` directly over the leaf. These statistics count the allocations of the
+    /// leaf ("reserved"), and are the last element of [`find_all::<StatisticsState>()`](cumem::LayerExt::find_all).
     ///
     /// # Examples
     ///

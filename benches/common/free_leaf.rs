@@ -17,7 +17,7 @@ pub(crate) struct FreeLeaf {
     device: Device,
     maker: MakerId,
     taken: AtomicBool,
-    /// The memory that it hands out; `None` only while the leaf is dropped.
+    /// The memory of its blocks; `None` only while the leaf is dropped.
     memory: Option<Block>,
     source: ManagedResource,
     stream: Stream,

@@ -118,7 +118,7 @@ impl LedgerBook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsettled {
-    /// Blocks that never came back.
+    /// Blocks that were never freed.
     pub outstanding: Vec<BlockId>,
     /// Violations that were found.
     pub violations: Vec<Violation>,
@@ -131,7 +131,7 @@ impl fmt::Display for Unsettled {
         const SHOWN: usize = 8;
         let leaked = Plural(self.outstanding.len(), "block");
         let wrong = Plural(self.violations.len(), "violation");
-        write!(f, "the ledger does not balance: {leaked} never came back, {wrong}")?;
+        write!(f, "the ledger does not balance: {leaked} not freed, {wrong}")?;
         self.violations.iter().take(SHOWN).try_for_each(|violation| write!(f, "; {violation}"))?;
         self.outstanding.iter().take(SHOWN).try_for_each(|block| write!(f, "; leaked {block}"))
     }

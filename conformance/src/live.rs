@@ -53,7 +53,7 @@ impl fmt::Display for BlockId {
     }
 }
 
-/// A violation by a block that was handed out or freed.
+/// A violation by a block that was allocated or freed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -79,15 +79,15 @@ pub enum Violation {
         /// The block.
         block: BlockId,
     },
-    /// The block came back with another size, alignment, tag or maker than it was handed out with.
-    #[error("{live} came back as {block}")]
+    /// The block was freed with another size, alignment, tag or maker than it was allocated with.
+    #[error("{live} was freed as {block}")]
     Changed {
-        /// The block as it came back.
+        /// The block as it was freed.
         block: BlockId,
-        /// The block as it was handed out.
+        /// The block as it was allocated.
         live: BlockId,
     },
-    /// The block is not live: it was never handed out, or it has been freed before.
+    /// The block is not live: it was never allocated, or it has been freed before.
     #[error("{block} is not live: this resource did not allocate the block, or has freed it already")]
     Unknown {
         /// The block.
@@ -125,7 +125,7 @@ impl LiveBlocks {
         Self::default()
     }
 
-    /// Adds a block that was handed out. The block is in the set afterwards, unless it overlaps a live block or wraps
+    /// Adds a block that was allocated. The block is in the set afterwards, unless it overlaps a live block or wraps
     /// around.
     ///
     /// # Errors

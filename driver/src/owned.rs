@@ -151,7 +151,7 @@ impl OwnedEvent {
         Ok(Self { device: device.clone(), raw: device.driver.create_event(device.d, timing)? })
     }
 
-    /// Returns the driver's handle. It is valid as long as this object.
+    /// Returns the driver's handle, which is valid as long as this object.
     pub fn raw(&self) -> RawEvent {
         self.raw
     }
@@ -254,7 +254,7 @@ impl OwnedStream {
         Ok(Self { device: device.clone(), raw: device.driver.create_stream(device.d, blocking)? })
     }
 
-    /// Returns the driver's handle. It is valid as long as this object.
+    /// Returns the driver's handle, which is valid as long as this object.
     #[inline]
     pub fn raw(&self) -> RawStream {
         self.raw
@@ -296,7 +296,7 @@ impl OwnedModule {
         Ok(Self { device: device.clone(), raw: device.driver.load_module(device.d, ptx)? })
     }
 
-    /// Returns the driver's handle. It is valid as long as this object.
+    /// Returns the driver's handle, which is valid as long as this object.
     pub fn raw(&self) -> RawModule {
         self.raw
     }
@@ -340,7 +340,7 @@ impl OwnedPool {
         Ok(Self { device: device.clone(), raw: device.driver.create_pool(device.d)? })
     }
 
-    /// Returns the driver's handle. It is valid as long as this object.
+    /// Returns the driver's handle, which is valid as long as this object.
     pub fn raw(&self) -> RawPool {
         self.raw
     }

@@ -149,7 +149,7 @@ pub enum Malformed {
     },
 }
 
-/// The error of a replay that did not finish. It has no figures.
+/// The error of a replay that did not finish. There are no figures then.
 ///
 /// ```
 /// use cumem::error::CudaErrorCode;

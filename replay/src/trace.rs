@@ -184,7 +184,7 @@ impl Trace {
         &self.threads
     }
 
-    /// Returns the number of allocations that failed when the log was written. They are not replayed.
+    /// Returns the number of allocations that failed when the log was written. Such allocations are not replayed.
     ///
     /// # Examples
     ///

@@ -87,7 +87,7 @@ fault_calls! {
     Query,
     /// `cuLaunchKernel`, or the launch of a host kernel in its place.
     Launch,
-    /// An access of the host to memory. It is not a driver call, but it can fail if no memory is free for the pages.
+    /// An access of the host to memory. The access is not a driver call, but fails if no memory is free for the pages.
     HostAccess,
 }
 

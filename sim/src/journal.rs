@@ -1,4 +1,4 @@
-//! [`Journal`]: a log of events. It always keeps a hash of them, and on demand a list.
+//! [`Journal`]: a log of events: always a hash of all events, and on demand a list.
 #![forbid(unsafe_code)]
 
 use cumem_driver::Location;

@@ -53,9 +53,10 @@ pub struct LiveAllocations {
     pub stream_ordered: Live,
     /// Memory mapped at reserved addresses (`cuMemMap`).
     pub mapped: Live,
-    /// Further mappings of memory that is mapped already, by piece (`cuMemMap`). They take addresses, not memory.
+    /// Further mappings of memory that is mapped already, by piece (`cuMemMap`). Such mappings use addresses, and no
+    /// memory.
     pub aliased: Live,
-    /// Reserved addresses (`cuMemAddressReserve`). They take no memory.
+    /// Reserved addresses (`cuMemAddressReserve`), which use no memory.
     pub reserved: Live,
     /// Number of streams that were created and not destroyed.
     pub streams: u64,

@@ -224,7 +224,7 @@ macro_rules! profile {
 profile! {
     /// Size of a page of the host. The model supports 4096 only.
     page_size: "bytes",
-    /// Size of the device memory. It must be a multiple of 2 MiB.
+    /// Size of the device memory, which must be a multiple of 2 MiB.
     capacity: "bytes",
     /// Host memory that can be pinned.
     host_memory: "bytes",

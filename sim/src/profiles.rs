@@ -56,8 +56,8 @@ impl Profile {
         known.find(|(known, profile)| **known == name || profile.name == name).map(|(_, profile)| profile)
     }
 
-    /// Returns the profile of an H100 80GB HBM3 on PCIe 5. It is calibrated by measurements within the capacity of the
-    /// device. Oversubscription was not measured.
+    /// Returns the profile of an H100 80GB HBM3 on PCIe 5. The profile is calibrated by measurements within the
+    /// capacity of the device. Oversubscription was not measured.
     ///
     /// # Examples
     ///

@@ -433,8 +433,8 @@ impl Simulator {
         }
     }
 
-    /// Returns the largest number of bytes that were allocated at one time, over all kinds of memory. It counts bytes
-    /// as requested. The period starts at the creation of the machine or at the last
+    /// Returns the largest number of bytes that were allocated at one time, over all kinds of memory. The peak counts
+    /// bytes as requested. The period starts at the creation of the machine or at the last
     /// [`restart_peak`](Self::restart_peak).
     ///
     /// # Examples

@@ -230,7 +230,8 @@ impl Device {
         self.inner.id
     }
 
-    /// Returns the properties of the device. They are read when the first handle to the device is created.
+    /// Returns the properties of the device. The library reads the properties when the first handle to the device is
+    /// created.
     ///
     /// # Examples
     ///

@@ -253,7 +253,7 @@ impl Stream {
         &self.inner.device
     }
 
-    /// Returns the id of the stream's device. Cheaper than `device().id()`, because the stream stores the id itself.
+    /// Returns the id of the stream's device. Faster than `device().id()`, because the stream stores a copy of the id.
     ///
     /// # Examples
     ///
@@ -287,8 +287,8 @@ impl Stream {
         self.inner.id
     }
 
-    /// Returns the driver's handle (`CUstream`), or the simulator's number. It is valid until the last handle to the
-    /// stream is dropped.
+    /// Returns the driver's handle (`CUstream`), or the simulator's number. The handle is valid until the last handle
+    /// to the stream is dropped.
     ///
     /// # Examples
     ///

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-/// A number that identifies a stream within the process. It is never reused, while the driver reuses its handles.
+/// A number that identifies a stream within the process. The number is never reused, while the driver reuses its
+/// handles.
 ///
 /// # Examples
 ///

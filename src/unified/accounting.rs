@@ -1,10 +1,10 @@
 //! Accounting of migrations: the requests about unified (managed) memory and the bytes that migrated, by direction,
 //! cause, tag and phase.
 //!
-//! A [`Ledger`] counts from its creation until it is dropped. It counts *requests* that go through this library on
-//! every device: prefetches, host guards, uploads, downloads, and declared [uses](crate::Buffer::device_use) by
-//! kernels. It counts *migrations* and page faults, by tag and phase, on simulated devices only. A GPU's driver does
-//! not report them, and the report's text states that they are unknown.
+//! A [`Ledger`] counts from its creation until it is dropped. The ledger counts *requests* that go through this library
+//! on every device: prefetches, host guards, uploads, downloads, and declared [uses](crate::Buffer::device_use) by
+//! kernels. The ledger counts *migrations* and page faults, by tag and phase, on simulated devices only. A GPU's driver
+//! does not report them, and the report's text states that they are unknown.
 //!
 //! ```
 //! use cumem::unified::accounting::{Cause, Ledger};

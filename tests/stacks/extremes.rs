@@ -19,8 +19,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Sets an option that is a size.
-type Setter<O> = fn(O, Size) -> O;
+/// A method of options that sets a size.
+type SetSize<T> = fn(T, Size) -> T;
 
 /// Runs each case and lists those that panic. Fails if one does not end.
 fn each(cases: Vec<(String, Box<dyn FnOnce() + Send>)>) {
@@ -92,7 +92,7 @@ fn options_of_a_pool() {
         }),
         ("pinned", |device, options| _ = PinnedResource::new(device).pool(options).map(|pool| use_stack(&pool))),
     ];
-    let options: [(&str, Setter<PoolOptions>); 6] = [
+    let options: [(&str, SetSize<PoolOptions>); 6] = [
         ("initial", |options, size| options.initial(size)),
         ("maximum", |options, size| options.maximum(size)),
         ("step", |options, size| options.step(size)),
@@ -123,7 +123,7 @@ fn small() -> Device {
 #[test]
 fn options_of_the_other_layers() {
     let mut cases: Vec<(String, Box<dyn FnOnce() + Send>)> = Vec::new();
-    let options: [(&str, Setter<PressureOptions>); 3] = [
+    let options: [(&str, SetSize<PressureOptions>); 3] = [
         ("trim", |options, size| options.trim_at(size)),
         ("refuse", |options, size| options.refuse_at(size)),
         ("slack", |options, size| options.slack(size)),

@@ -108,7 +108,7 @@ pub struct Shortage {
     pub error: String,
 }
 
-/// Counts of what one layer handed out.
+/// Counts of the allocations of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LayerFigures {

@@ -56,8 +56,8 @@ fn candidates(device: DeviceId) -> [MigrationPolicy; 7] {
 /// Returns the policies that make `pattern` faster, at most one for each memory, for use on `device`.
 ///
 /// The function replays the pattern on a simulated device of `profile`: without advice, and with each policy for each
-/// memory in turn. It returns the best policy of a memory if that policy saves at least `threshold` of the time (0.05
-/// for 5 %). The memories are tried in their order, each together with the policies that were already found.
+/// memory in turn. The function returns the best policy of a memory if that policy saves at least `threshold` of the
+/// time (0.05 for 5 %). The memories are tried in their order, each together with the policies that were already found.
 ///
 /// The gain is that of the simulated device, so it is as exact as the [profile](Profile), which states the origin of
 /// each of its figures.

@@ -1,7 +1,7 @@
 //! [`Arena`]: free memory that is in no stream's heap, ordered by address. Each piece has its fences.
 //!
-//! The arena is not on the hot path: a stream uses it only if its heap has nothing that fits. It is therefore a plain
-//! ordered map, with an index by size for the best fit.
+//! The arena is not on the hot path: a stream uses it only if its heap has nothing that fits. The arena is therefore a
+//! plain ordered map, with an index by size for the best fit.
 #![forbid(unsafe_code)]
 
 use super::fence::Fences;

@@ -40,7 +40,7 @@ pub enum PoolError {
         /// The number of divisions.
         divisions: u32,
     },
-    /// The slack is a share of the device's free memory. It can be bytes, or a share of the live bytes.
+    /// The slack is a share of the device's free memory. A slack can be bytes, or a share of the live bytes.
     #[error("a pool's slack is bytes or a share of its live bytes, not `{slack}`")]
     Slack {
         /// The slack of the options.

@@ -1,7 +1,7 @@
 //! [`Heap`]: records which addresses are live and which are free, in constant time, without touching the memory.
 //!
-//! The heap is a two-level segregated fit (TLSF) allocator on numbers. It counts addresses in units of 256 bytes. The
-//! heap's memory is cut into *nodes* that lie end to end, live or free. Two free nodes are never adjacent. Adjacent
+//! The heap is a two-level segregated fit (TLSF) allocator on numbers. The heap counts addresses in units of 256 bytes.
+//! The heap's memory is cut into *nodes* that lie end to end, live or free. Two free nodes are never adjacent. Adjacent
 //! nodes form a *span*: a ring closed by an *edge* node, so that every node has two neighbours and no code checks for a
 //! missing one. A span never crosses a *boundary*: a place where a chunk or a stitch begins that cannot be joined with
 //! the memory before it. Spans are found by address, in a tree, only when memory enters or leaves the heap.

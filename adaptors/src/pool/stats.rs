@@ -44,8 +44,8 @@ pub struct PoolStats {
     pub cached: usize,
     /// The size of the largest free piece. The piece may be kept for one stream.
     pub largest_free: usize,
-    /// The part of `reserved` that has been given to a stream at some time. This is all of it, except over unified
-    /// (managed) memory: the rest has no pages yet.
+    /// The part of `reserved` that has been given to a stream at some time. Over unified (managed) memory, the rest of
+    /// `reserved` has no pages yet. Over other memory, there is no rest.
     pub touched: usize,
     /// The largest value that `touched` has had.
     pub peak_touched: usize,

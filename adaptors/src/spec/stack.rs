@@ -10,9 +10,8 @@ use std::fmt;
 
 /// A finished stack over the kind of memory that its description named.
 ///
-/// It is a [`MemoryResource`] of [`Unknown`] kind, so its type permits neither device nor host access.
-/// Match on the variants, or call [`into_device_accessible`](Self::into_device_accessible), to get a resource with a
-/// known kind.
+/// The stack is a [`MemoryResource`] of [`Unknown`] kind, so the type permits neither device nor host access. Match on
+/// the variants, or call [`into_device_accessible`](Self::into_device_accessible), to get a resource with a known kind.
 ///
 /// # Examples
 ///
@@ -45,7 +44,7 @@ pub enum AnyStack {
     OverEither(AnyResource<Erased>),
 }
 
-/// The error of [`AnyStack::into_device_accessible`] for a stack over ordinary host memory. It holds the stack.
+/// The error of [`AnyStack::into_device_accessible`] for a stack over ordinary host memory. The error holds the stack.
 ///
 /// # Examples
 ///

@@ -63,7 +63,7 @@ pub(super) fn reuse_waits_for_the_last_use<R: MemoryResource>(subject: &Subject<
         let reused = next.addr() < freed.end && freed.start < next.addr() + size as u64;
         ensure!(
             !reused || last_use.is_done()?,
-            "{size} bytes at {:#x} are handed out on a stream that did not wait for their last use on another",
+            "{size} bytes at {:#x} are allocated on a stream that did not wait for their last use on another",
             next.addr()
         );
         subject.put(&second, next)?;

@@ -1,5 +1,5 @@
-//! Faults of many threads. They are served in batches; each batch is sorted,
-//! then served block by block (`service_fault_batch`).
+//! Faults of many threads. The faults are served in batches; each batch is sorted, then served block by block
+//! (`service_fault_batch`).
 
 use super::ids::{BlockId, NoMemory, Processor, RangeId};
 use super::pages::{PAGE, PAGES_PER_BLOCK, PageSet};

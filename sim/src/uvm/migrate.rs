@@ -11,9 +11,9 @@ use std::ops::Range;
 /// What happens to copies of the pages on other processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MigrationMode {
-    /// They are dropped.
+    /// The copies are dropped.
     Move,
-    /// They stay; all copies are read-only.
+    /// The copies stay, and all copies are read-only.
     Duplicate,
 }
 

@@ -7,7 +7,7 @@ pub enum FaultPrefetch {
     Off,
     /// The 64 KiB around the fault. No driver does this; it serves for comparison with published simulations.
     BigPage,
-    /// As many as the density of resident pages around the fault suggests. This is the driver's default.
+    /// As many as the density of resident pages around the fault suggests, which is the driver's default.
     #[default]
     Density,
 }

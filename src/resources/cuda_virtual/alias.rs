@@ -96,7 +96,7 @@ pub struct UnmapError {
     pub reason: AliasError,
 }
 
-/// The address range for aliases. It is reserved when the first alias is mapped.
+/// The address range for aliases. The range is reserved when the first alias is mapped.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Mutex<Option<Space>>);
 

@@ -179,7 +179,7 @@ impl Ledger {
         state.recording = Some(Recording { pattern: AccessPattern::new(), most });
     }
 
-    /// Returns the pattern recorded so far. It is empty before [`write_down`](Self::write_down).
+    /// Returns the pattern recorded so far. The pattern is empty before [`write_down`](Self::write_down).
     ///
     /// # Examples
     ///

@@ -335,8 +335,8 @@ pub fn residency(block: &Block, range: Range<usize>, stream: &Stream) -> Result<
     Ok(model.residency(ptr, bytes))
 }
 
-/// Returns the device that makes prefetches to `target` through streams of `own` useless, or `None` if they work. It is
-/// the first of `own` and the target that has no concurrent managed access.
+/// Returns the device that makes prefetches to `target` through streams of `own` useless, or `None` if they work. That
+/// device is the first of `own` and the target that has no concurrent managed access.
 ///
 /// # Errors
 ///

@@ -16,8 +16,8 @@ use std::ops::Range;
 ///
 /// Each entry is checked when it is added. An entry that fails a check is not added. [`execute`](Self::execute) merges
 /// entries that overlap or touch within a block, and passes the ranges to the driver in the order of their addresses.
-/// It makes one driver call (`cuMemPrefetchBatchAsync`) if the driver has that function (CUDA 13) and the stream is not
-/// the legacy default stream. Otherwise it makes one call for each range.
+/// The plan makes one driver call (`cuMemPrefetchBatchAsync`) if the driver has that function (CUDA 13) and the stream
+/// is not the legacy default stream. Otherwise the plan makes one call for each range.
 ///
 /// All prefetches are enqueued on the plan's stream. A migration changes no byte, so the streams of the buffers need
 /// not wait for the prefetches.

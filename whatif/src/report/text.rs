@@ -60,7 +60,7 @@ fn details(run: &DryRun, f: &mut Formatter<'_>) -> fmt::Result {
         let limit = layer.limit.map_or(String::new(), |limit| format!(" of {}", bytes(limit)));
         writeln!(
             f,
-            "  {:<24} handed out {}{limit} in {} at most, {} in all, {} failed",
+            "  {:<24} allocated {}{limit} in {} at most, {} in all, {} failed",
             layer.layer,
             bytes(layer.peak_bytes),
             Plural(layer.peak_blocks, "block"),

@@ -53,7 +53,7 @@ impl Stitches {
         let Some(Stitch { alias, parts, units, remaining, alias_uses }) = self.by_addr.remove(&at) else {
             return Ok(());
         };
-        // SAFETY: no memory of the range is handed out any more, and the work that used it has ended.
+        // SAFETY: no memory of the range is allocated, and the work that used it has ended.
         unsafe { leaf.unmap_alias(alias) }.map_err(|UnmapError { alias, reason, .. }| {
             self.by_addr.insert(at, Stitch { alias, parts, units, remaining, alias_uses });
             match reason {
