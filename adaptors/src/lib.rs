@@ -75,6 +75,7 @@ mod headroom;
 pub mod limiter;
 mod lock;
 pub mod oom;
+mod per_thread;
 pub mod pool;
 pub mod prefetch;
 pub mod pressure;

@@ -1,5 +1,6 @@
 //! [`Prefetch`] moves each block to a device as it is allocated.
 
+use crate::per_thread::PerThread;
 use cumem::error::record_drop_error;
 use cumem::kind::Migratable;
 use cumem::unified::hints::Prefetcher;
@@ -69,7 +70,8 @@ pub struct Prefetch<U> {
 pub struct PrefetchState {
     calls: AtomicU64,
     bytes: AtomicU64,
-    avoided: AtomicU64,
+    /// Counted at each warm allocation, so threads must not share it.
+    avoided: PerThread,
     skipped: AtomicU64,
 }
 
@@ -133,7 +135,7 @@ impl PrefetchState {
     /// # }
     /// ```
     pub fn avoided(&self) -> u64 {
-        self.avoided.load(Relaxed)
+        self.avoided.get()
     }
 
     /// Returns the number of blocks that were not prefetched, because they have zero bytes or because the adaptor
@@ -389,7 +391,7 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Prefetch<U> {
                 Ok(block)
             }
             Ok(HintOutcome::Skipped(SkipReason::AlreadyThere)) => {
-                self.state.avoided.fetch_add(1, Relaxed);
+                self.state.avoided.add(1);
                 Ok(block)
             }
             Ok(HintOutcome::Skipped(_)) => Ok(self.skip(block)),

@@ -144,8 +144,7 @@ impl Residency {
     #[cold]
     fn query_free_memory(&self, device: &Device, d: u32, table: &ResidencyTable) {
         // If the query fails, nothing is assumed.
-        let free = device.driver().memory_info(d).map_or(0, |info| info.free);
-        table.set_free_memory(free);
+        table.update_free_memory(|| device.driver().memory_info(d).map_or(0, |info| info.free));
     }
 
     /// Returns the ordinal and the table of the device `to`, if it belongs to the machine of `device`.

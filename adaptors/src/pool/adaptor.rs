@@ -462,7 +462,7 @@ impl<U> Drop for Pool<U> {
         let mut left = usize::MAX;
         while !catch_drop_panic("a pool", Some(self.state.device.id()), || (self.close)(self)) {
             // A chunk whose free panics is no longer the pool's. If no chunk went, another round would not help.
-            let reserved = self.state.lock().chunks.reserved();
+            let Ok(reserved) = self.state.lock().map(|shared| shared.chunks.reserved()) else { break };
             if reserved >= left {
                 break;
             }

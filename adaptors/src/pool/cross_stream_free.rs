@@ -5,6 +5,8 @@ use super::adaptor::Pool;
 use super::growth_lock::Locked;
 use super::heap::Freed;
 use super::state::PoolState;
+use super::streams::StreamHeap;
+use super::sync::Guard;
 use super::tag::Tag;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
@@ -22,6 +24,42 @@ impl<U: Upstream> Pool<U> {
         }
         // SAFETY: this method's contract is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
+    }
+
+    /// Frees a block through the slot `source` that holds its node, and that does not serve `stream` or does not have
+    /// the block. The caller has locked that slot.
+    ///
+    /// If the order of the locks allows that, the slot is not locked again, because each lock makes the thread wait that
+    /// uses the slot.
+    #[cold]
+    pub(super) fn deallocate_from(
+        &self,
+        stream: &Stream,
+        block: Block,
+        mut source: Guard<'_, StreamHeap>,
+    ) -> Result<(), DeallocError> {
+        if let Err(error) = self.check_device(stream) {
+            drop(source);
+            return Err(DeallocError::new(block, error));
+        }
+        if !source.has_live(&block, &self.limits.rounding) {
+            drop(source);
+            return Err(DeallocError::foreign("pool", block));
+        }
+        let tag = Tag::unpack(block.tag());
+        let from = usize::from(tag.slot);
+        if let Some((to, slot)) = self.state.slots.find(stream.id())
+            && from < to
+        {
+            let mut target = slot.lock();
+            if target.serves(stream.id()) {
+                self.state.slots.make(from).uncount(&mut source, block.size());
+                target.heap.attach(source.heap.detach(tag.node));
+                return Ok(());
+            }
+        }
+        drop(source);
+        self.state.deallocate_across(stream, block)
     }
 
     /// Frees chunks after a block was freed, if one of them may be wholly free now.

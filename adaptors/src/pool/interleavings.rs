@@ -128,6 +128,22 @@ fn a_block_is_freed_on_another_stream() {
     });
 }
 
+/// Two streams free a block of each other at the same time. Each free locks both slots.
+#[test]
+fn two_streams_free_each_others_blocks() {
+    model(|| {
+        let scene = Scene::new(4 * MIB);
+        let [first, second] = [0, 1].map(|stream| scene.take(stream, MIB, 1).unwrap());
+        scene.streams[0].wait_for(&scene.streams[1]).unwrap();
+        scene.streams[1].wait_for(&scene.streams[0]).unwrap();
+        let other = scene.clone();
+        let thread = spawn(move || other.give(1, first, 1));
+        scene.give(0, second, 1);
+        thread.join().unwrap();
+        scene.check();
+    });
+}
+
 /// Three streams share two slots: a stream's slot is given to another stream while the first one uses it.
 #[test]
 fn a_stream_slot_is_reassigned_to_another_stream() {

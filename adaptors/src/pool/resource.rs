@@ -61,6 +61,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
                 }
                 return Ok(());
             }
+            return self.deallocate_from(stream, block, stream_heap);
         }
         // SAFETY: the caller upholds the same contract.
         unsafe { self.deallocate_slow(stream, block) }
@@ -69,7 +70,7 @@ unsafe impl<U: Upstream> MemoryResource for Pool<U> {
 
 impl<U: Upstream> Pool<U> {
     #[inline]
-    fn check_device(&self, stream: &Stream) -> Result<(), DeviceError> {
+    pub(super) fn check_device(&self, stream: &Stream) -> Result<(), DeviceError> {
         let (found, expected) = (stream.device_id(), self.state.device.id());
         if found == expected { Ok(()) } else { Err(DeviceError::WrongDevice { what: "the stream", found, expected }) }
     }
@@ -142,7 +143,7 @@ impl<U: Upstream> Pool<U> {
         Ok(self.make_block(slot, &mut stream_heap, index, placed, layout))
     }
 
-    /// Frees a block that is not in the heap of `stream`, or returns why it cannot be freed.
+    /// Frees a block that has no node in any heap, or returns why it cannot be freed.
     ///
     /// # Safety
     ///
@@ -159,10 +160,6 @@ impl<U: Upstream> Pool<U> {
         if block.size() == 0 {
             return Ok(());
         }
-        let slot = self.state.slots.get(usize::from(Tag::unpack(block.tag()).slot));
-        if !slot.is_some_and(|slot| slot.lock().has_live(&block, &self.limits.rounding)) {
-            return Err(DeallocError::foreign("pool", block));
-        }
-        self.state.deallocate_across(stream, block)
+        Err(DeallocError::foreign("pool", block))
     }
 }

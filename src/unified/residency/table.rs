@@ -2,7 +2,7 @@
 
 use super::span::{LARGE, WORDS, pages, within, words};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 
 /// The pages that are assumed to be on one device. Reads take no lock; writes take one.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct ResidencyTable {
     removals: AtomicU64,
     slots: OnceLock<Slots>,
     writing: Mutex<()>,
+    /// Held by the thread that queries how much memory is free.
+    querying: Mutex<()>,
 }
 
 /// The slots of a table. The last bits of the number of a 2 MiB page select its slot.
@@ -176,10 +178,23 @@ impl ResidencyTable {
         taken < total - total / 16 && !self.scarce.load(Ordering::Relaxed)
     }
 
-    /// Records how many bytes are free according to the driver, and empties the table if they are too few.
-    pub(super) fn set_free_memory(&self, free: usize) {
+    /// Records how many bytes are free according to `query`, and empties the table if they are too few. Does nothing
+    /// while another thread does the same: that thread's answer is as recent, and the driver answers one thread at a
+    /// time.
+    pub(super) fn update_free_memory(&self, query: impl FnOnce() -> usize) {
+        let querying = self.querying.try_lock();
+        if matches!(querying, Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        self.set_free_memory(query());
+    }
+
+    fn set_free_memory(&self, free: usize) {
         let scarce = free < self.total.load(Ordering::Relaxed) / 16;
-        self.scarce.store(scarce, Ordering::Relaxed);
+        // All threads read the cache line of this word, so it is written only if it changes.
+        if self.scarce.load(Ordering::Relaxed) != scarce {
+            self.scarce.store(scarce, Ordering::Relaxed);
+        }
         if scarce {
             self.empty();
         }
@@ -254,6 +269,19 @@ mod tests {
         assert!(!table.contains(alias + 4096, 1), "bits of the one are not the other's");
         table.remove(AT, 2 * MIB);
         assert!(table.contains(alias, 4096));
+    }
+
+    #[test]
+    fn one_thread_at_a_time_queries_the_free_memory() {
+        let table = table();
+        table.insert(AT, 4096);
+        table.update_free_memory(|| {
+            table.update_free_memory(|| panic!("another query is running"));
+            64 * MIB
+        });
+        assert!(table.contains(AT, 1) && table.has_room(0));
+        table.update_free_memory(|| 0);
+        assert!(!table.contains(AT, 1) && !table.has_room(0), "the next query is made");
     }
 
     #[test]
