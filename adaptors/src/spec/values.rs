@@ -6,9 +6,9 @@ use super::text::{Argument, Term};
 use crate::{Size, SizeError};
 use std::str::FromStr;
 
-/// A number without a unit below this is an error, because its unit was probably left out: `limit(80)` for 80 % or 80
-/// MiB.
-const BARE_MIN: usize = 1 << 20;
+/// A number without a unit up to this is an error, because the sign of a share was probably left out: `limit(80)` for
+/// `limit(80%)`.
+const BARE_SHARE_MAX: usize = 100;
 
 pub(super) fn size(text: &str, argument: &Argument<'_>) -> Result<Size, SpecError> {
     let size = argument
@@ -16,7 +16,7 @@ pub(super) fn size(text: &str, argument: &Argument<'_>) -> Result<Size, SpecErro
         .parse()
         .map_err(|error: SizeError| SpecError::new(text, argument.span.clone(), error.to_string(), "not understood"))?;
     match size {
-        Size::Bytes(bytes @ 1..BARE_MIN) if argument.value.ends_with(|c: char| c.is_ascii_digit()) => {
+        Size::Bytes(bytes @ 1..=BARE_SHARE_MAX) if argument.value.ends_with(|c: char| c.is_ascii_digit()) => {
             let message = format!("`{}` is {bytes} bytes, which is probably not meant", argument.value);
             Err(SpecError::new(text, argument.span.clone(), message, "needs a unit")
                 .note("for example `80%` or `80MiB`; a number of bytes ends in B: `80B`"))
