@@ -5,8 +5,8 @@ use cumem::sim::faults::{FaultOutcome, FaultReport, enumerate};
 use cumem::sim::{FaultCall, Profile};
 use cumem::{AllocError, Buffer, CudaAsyncResource, CudaResource, Device, Event, MemoryResource, Stream, layout};
 use cumem_adaptors::{PoolOptions, ResourceExt};
+use std::cell::RefCell;
 use std::error::Error;
-use std::mem;
 
 type Run = Result<(), Box<dyn Error>>;
 
@@ -52,11 +52,13 @@ fn staging_memory_of_large_copies_is_not_reported_as_a_leak() {
 
 #[test]
 fn a_leak_report_names_the_failed_driver_call() {
+    // Events that outlive the run, and not the test.
+    let kept = RefCell::new(Vec::new());
     let report = report(|device| {
         let event = Event::new(device)?;
         let stream = Stream::new(device)?;
         if let Err(error) = event.record(&stream) {
-            mem::forget(event);
+            kept.borrow_mut().push(event);
             return Err(error.into());
         }
         Ok(())
