@@ -9,6 +9,7 @@ use crate::deferral::after_locks;
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::location::DeviceId;
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::mem;
@@ -88,7 +89,7 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
     after_locks(move || {
         // A subscriber is a user's code and may panic.
         let event = catch_unwind(AssertUnwindSafe(|| tracing::error!(%error, "{what} could not be released")));
-        event.unwrap_or_else(mem::forget);
+        event.unwrap_or_else(discard);
     });
 }
 
@@ -108,9 +109,13 @@ pub fn catch_drop_panic(what: &str, device: Option<DeviceId>, release: impl FnOn
     let Err(panic) = catch_unwind(AssertUnwindSafe(release)) else { return true };
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     record_drop_error(what, Err(Panicked { device, text: text.unwrap_or("without a text").into() }));
-    // The drop of the payload could panic.
-    mem::forget(panic);
+    discard(panic);
     false
+}
+
+/// Drops the payload of a panic. If that panics too, the payload of the second panic is leaked.
+fn discard(payload: Box<dyn Any + Send>) {
+    catch_unwind(AssertUnwindSafe(|| drop(payload))).unwrap_or_else(mem::forget);
 }
 
 struct Panicked {

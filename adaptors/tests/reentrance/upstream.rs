@@ -13,9 +13,10 @@ use cumem_adaptors::{Pool, PoolOptions, ResourceExt};
 use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-type Above = Arc<OnceLock<Arc<Pool<Reentrant>>>>;
+/// Weak, because the pool owns its upstream.
+type Above = Arc<OnceLock<Weak<Pool<Reentrant>>>>;
 
 /// Passes everything on, and uses the pool above it in each call.
 #[derive(Debug)]
@@ -29,14 +30,14 @@ struct Reentrant {
 
 impl Reentrant {
     fn use_the_pool(&self, stream: &Stream) {
-        let Some(pool) = self.above.get() else { return };
+        let Some(pool) = self.above.get().and_then(Weak::upgrade) else { return };
         assert!(pool.stats().reserved >= pool.snapshot().stats.allocated);
         let kept = self.kept.lock().unwrap().take();
         if let Some(block) = kept {
-            free(&**pool, &Stream::new(pool.device()).unwrap(), block).unwrap();
+            free(&*pool, &Stream::new(pool.device()).unwrap(), block).unwrap();
         }
         match pool.allocate(stream, layout::bytes(30 * MIB).unwrap()) {
-            Ok(block) => free(&**pool, stream, block).unwrap(),
+            Ok(block) => free(&*pool, stream, block).unwrap(),
             Err(error) => self.refused.lock().unwrap().push(error),
         }
         assert!(pool.trim().is_err(), "the mutex is held by the caller");
@@ -90,7 +91,7 @@ fn an_upstream_uses_the_pool_above_it() {
             upstream: CudaResource::new(&device),
         };
         let pool = Arc::new(upstream.pool(PoolOptions::new().step(2 * MIB)).unwrap());
-        above.set(Arc::clone(&pool)).unwrap();
+        above.set(Arc::downgrade(&pool)).unwrap();
         let first = pool.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
         *kept.lock().unwrap() = Some(first);
         let second = pool.allocate(&stream, layout::bytes(8 * MIB).unwrap()).unwrap();
