@@ -406,14 +406,11 @@ impl<U: Upstream> Pool<U> {
     /// ```
     pub fn trim_to(&self, keep: usize) -> Result<usize, TrimError> {
         let mut trimmed = 0;
-        let result = self.state.attempt(|refusing| match self.state.lock_for_miss(refusing) {
-            Ok(mut shared) => {
-                let released = self.trim_locked(&mut shared, keep, &mut trimmed);
-                (released, shared.has_refused())
-            }
-            Err(reentered) => (Err(reentered.into()), false),
-        });
-        result.map(|()| trimmed).map_err(|reason| TrimError::new(trimmed, reason))
+        let result = self.state.attempt(|shared| (self.trim_locked(shared, keep, &mut trimmed), true));
+        result
+            .unwrap_or_else(|reentered| Err(reentered.into()))
+            .map(|()| trimmed)
+            .map_err(|reason| TrimError::new(trimmed, reason))
     }
 
     fn trim_locked(&self, shared: &mut Shared, keep: usize, trimmed: &mut usize) -> Result<(), DeallocReason> {
@@ -432,13 +429,13 @@ impl<U: Upstream> Pool<U> {
     }
 
     fn close(&mut self) {
-        let refused = self.state.attempt(|refusing| {
-            // No other thread uses the pool any more. A thread that reads its state does not call its upstream.
-            let Ok(mut shared) = self.state.lock_for_miss(refusing) else { return (None, false) };
-            let folded = self.state.fold_all(&mut shared, None, true);
-            let released = self.miss(&mut shared).release(0, true);
-            (folded.err().map(DeallocReason::from).or(released.refused), shared.has_refused())
+        let refused = self.state.attempt(|shared| {
+            let folded = self.state.fold_all(shared, None, true);
+            let released = self.miss(shared).release(0, true);
+            (folded.err().map(DeallocReason::from).or(released.refused), true)
         });
+        // No other thread uses the pool any more. A thread that reads its state does not call its upstream.
+        let refused = refused.unwrap_or(None);
         let stats = self.state.stats();
         if stats.reserved > 0 {
             let left = Unreturned { blocks: stats.blocks, bytes: stats.reserved, refused };

@@ -53,8 +53,7 @@ impl<U: Upstream> Pool<U> {
         {
             let mut target = slot.lock();
             if target.serves(stream.id()) {
-                self.state.slots.make(from).uncount(&mut source, block.size());
-                target.heap.attach(source.heap.detach(tag.node));
+                self.state.move_freed(tag, &block, &mut source, &mut target);
                 return Ok(());
             }
         }
@@ -120,8 +119,7 @@ impl PoolState {
                     return Err(DeallocError::foreign("pool", block));
                 }
                 if target.serves(stream.id()) {
-                    self.slots.make(from).uncount(&mut source, block.size());
-                    target.heap.attach(source.heap.detach(tag.node));
+                    self.move_freed(tag, &block, &mut source, &mut target);
                     return Ok(());
                 }
             }
@@ -130,6 +128,12 @@ impl PoolState {
                 return self.free_late(stream, block);
             }
         }
+    }
+
+    /// Moves the node of a freed block from the heap that holds it to another one.
+    fn move_freed(&self, tag: Tag, block: &Block, source: &mut StreamHeap, target: &mut StreamHeap) {
+        self.slots.make(usize::from(tag.slot)).uncount(source, block.size());
+        target.heap.attach(source.heap.detach(tag.node));
     }
 
     /// Locks the pool's mutex unless `locked` holds it already. Returns `None` if it cannot be locked here.

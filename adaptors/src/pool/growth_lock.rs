@@ -75,16 +75,24 @@ impl PoolState {
         Ok((Locked { shared, late: LateFrees(self), deferral }, contended))
     }
 
-    /// Calls `work`, which locks the mutex, and calls it again after a wait without the mutex, if `work` reports that
-    /// the simulated device refused to wait under the mutex. The argument is false for the last attempt, which may wait.
-    pub(super) fn attempt<T>(&self, mut work: impl FnMut(bool) -> (T, bool)) -> T {
+    /// Locks the mutex for a miss and calls `work`, which returns its result and whether another attempt may help. If so,
+    /// and if the simulated device refused to wait under the mutex, waits without the mutex and begins again. The last
+    /// attempt waits under the mutex.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub(super) fn attempt<T>(&self, mut work: impl FnMut(&mut Shared) -> (T, bool)) -> Result<T, DeviceError> {
         for _ in 1..ATTEMPTS {
-            let (result, refused) = work(true);
+            let mut locked = self.lock_for_miss(true)?;
+            let (result, may_help) = work(&mut locked);
+            let refused = may_help && locked.has_refused();
+            drop(locked);
             if !refused || self.device.run_all_kernels().is_err() {
-                return result;
+                return Ok(result);
             }
         }
-        work(false).0
+        Ok(work(&mut *self.lock_for_miss(false)?).0)
     }
 
     /// Returns the figures of the last time that the mutex was released.
@@ -141,11 +149,7 @@ impl Drop for LateFrees<'_> {
         let late = std::mem::take(&mut *state.outside.late.lock().unwrap_or_else(PoisonError::into_inner));
         for (stream, block) in late {
             // A block that cannot be freed now waits for a later release of the mutex.
-            if let Err(error) = state.deallocate_across(&stream, block) {
-                let mut late = state.outside.late.lock().unwrap_or_else(PoisonError::into_inner);
-                late.push((stream, error.block));
-                state.outside.has_late.store(true, Relaxed);
-            }
+            let _ = state.deallocate_across(&stream, block).or_else(|error| state.free_late(&stream, error.block));
         }
     }
 }

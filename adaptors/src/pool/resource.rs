@@ -107,14 +107,11 @@ impl<U: Upstream> Pool<U> {
             // No block can be this large. The pool reports the request as if it exceeded the maximum.
             return Err(exhausted(&self.state, &*self.state.lock()?, layout.size(), Refusal::AtMaximum));
         };
-        self.state.attempt(|refusing| match self.state.lock_for_miss(refusing) {
-            Ok(mut shared) => {
-                let block = self.allocate_by_miss(&mut shared, stream, layout, units, align);
-                let refused = block.is_err() && shared.has_refused();
-                (block, refused)
-            }
-            Err(reentered) => (Err(reentered.into()), false),
-        })
+        self.state.attempt(|shared| {
+            let block = self.allocate_by_miss(shared, stream, layout, units, align);
+            let failed = block.is_err();
+            (block, failed)
+        })?
     }
 
     fn allocate_by_miss(
