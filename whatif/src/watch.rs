@@ -2,15 +2,11 @@
 
 use crate::figures::Shortage;
 use crate::timeline::Timeline;
-use cumem::error::TrimError;
 use cumem::kernel::HostKernel;
-use cumem::layer::{Beneath, fmt_stack};
-use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream};
+use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream};
 use cumem_adaptors::StatisticsState;
 use cumem_adaptors::statistics::leaf_statistics;
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,18 +73,10 @@ pub(crate) fn without_device_id(text: &str, device: &cumem::Device) -> String {
     text.replace(&device.id().to_string(), "the device")
 }
 
-impl<R: MemoryResource> Layer for Watch<R> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("watch")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.resource)
-    }
-    fn state(&self) -> &dyn Any {
-        &()
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[R: MemoryResource] Layer for Watch<R> {
+        upstream: R = resource;
+        describe = "watch";
     }
 }
 
@@ -123,11 +111,5 @@ unsafe impl<R: MemoryResource> MemoryResource for Watch<R> {
         unsafe { self.resource.deallocate(stream, block) }?;
         self.note(&mut lock(&self.record));
         Ok(())
-    }
-}
-
-impl<R: MemoryResource> fmt::Display for Watch<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_stack(self, f)
     }
 }

@@ -1,16 +1,12 @@
 //! An upstream that keeps a ledger, and refuses requests on demand.
 
-use cumem::error::TrimError;
 use cumem::kind;
-use cumem::layer::{Beneath, Layer};
 use cumem::{
     AllocError, AnyUpstream, Block, CudaResource, CudaVirtualResource, DeallocError, Device, DeviceError,
     ManagedResource, MemoryResource, Stream, Upstream,
 };
 use std::alloc::Layout;
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Mutex;
 
 /// Returns a leaf whose chunks cannot be joined.
@@ -66,18 +62,10 @@ impl<U: Upstream> Source<U> {
     }
 }
 
-impl<U: Layer> Layer for Source<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("source")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.inner)
-    }
-    fn state(&self) -> &dyn Any {
-        &()
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer, Upstream for Source<U> {
+        upstream: U = inner;
+        describe = "source";
     }
 }
 
@@ -116,5 +104,3 @@ unsafe impl<U: Upstream> MemoryResource for Source<U> {
         unsafe { self.inner.deallocate(stream, block) }
     }
 }
-
-impl<U: Upstream> Upstream for Source<U> {}

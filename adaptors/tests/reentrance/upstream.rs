@@ -2,17 +2,12 @@
 
 use crate::common::{free, sim_with};
 use crate::harness::{MIB, within_limit};
-use cumem::error::TrimError;
-use cumem::layer::Beneath;
 use cumem::sim::Profile;
 use cumem::{
-    AllocError, Block, CudaResource, DeallocError, DeviceError, Layer, LayerExt, MemoryResource, Stream, Upstream,
-    kind, layout,
+    AllocError, Block, CudaResource, DeallocError, DeviceError, LayerExt, MemoryResource, Stream, kind, layout,
 };
 use cumem_adaptors::{Pool, PoolOptions, ResourceExt};
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// Weak, because the pool owns its upstream.
@@ -44,18 +39,10 @@ impl Reentrant {
     }
 }
 
-impl Layer for Reentrant {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("reentrant")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &()
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[] Layer, Upstream for Reentrant {
+        upstream: CudaResource = upstream;
+        describe = "reentrant";
     }
 }
 
@@ -74,8 +61,6 @@ unsafe impl MemoryResource for Reentrant {
         unsafe { self.upstream.deallocate(stream, block) }
     }
 }
-
-impl Upstream for Reentrant {}
 
 /// A request inside the upstream that needs the mutex is refused with an error that names the reason. A free waits until
 /// the mutex is released, and nothing is lost.

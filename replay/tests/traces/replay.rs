@@ -1,17 +1,13 @@
 //! Replays on a simulated device.
 
 use cumem::error::InvalidLayout;
-use cumem::error::TrimError;
-use cumem::layer::{Beneath, Layer};
 use cumem::sim::{Profile, faults};
 use cumem::{AllocError, Block, DeallocError, Device, LayerExt, ManagedResource, MemoryResource, Stream};
 use cumem_adaptors::{StackSpec, StatisticsState};
 use cumem_replay::{Player, Replay, ReplayError, Trace};
 use proptest::prelude::*;
 use std::alloc::Layout;
-use std::any::Any;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A resource that counts live blocks, has a limit, and fails with another error at one size.
@@ -42,18 +38,10 @@ impl Watched {
     }
 }
 
-impl Layer for Watched {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("watched")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &()
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[] Layer for Watched {
+        upstream: ManagedResource = upstream;
+        describe = "watched";
     }
 }
 

@@ -1,13 +1,8 @@
 //! A resource that wraps a correct one and breaks one promise.
 
-use cumem::error::TrimError;
-use cumem::layer::Beneath;
-use cumem::layer::fmt_stack;
-use cumem::{AllocError, Block, DeallocError, Layer, ManagedResource, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, ManagedResource, MemoryResource, Stream, Upstream};
 use cumem_conformance::SuiteReport;
 use std::alloc::Layout;
-use std::any::Any;
-use std::fmt;
 
 type Allocate<U> = Box<dyn Fn(&U, &Stream, Layout) -> Result<Block, AllocError> + Send + Sync>;
 type Deallocate<U> = Box<dyn Fn(&U, &Stream, Block) -> Result<(), DeallocError> + Send + Sync>;
@@ -55,18 +50,10 @@ pub(crate) fn free<U: MemoryResource>(upstream: &U, stream: &Stream, block: Bloc
     unsafe { upstream.deallocate(stream, block) }
 }
 
-impl<U: Upstream> Layer for Crooked<U> {
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("crooked")
-    }
-    fn beneath(&self) -> Beneath<'_> {
-        Beneath::Layer(&self.upstream)
-    }
-    fn state(&self) -> &dyn Any {
-        &()
-    }
-    fn trim_layer(&self, _keep: usize) -> Result<usize, TrimError> {
-        Ok(0)
+cumem::adaptor_layer! {
+    impl[U] Layer for Crooked<U> {
+        upstream: U = upstream;
+        describe = "crooked";
     }
 }
 
@@ -81,12 +68,6 @@ unsafe impl<U: Upstream> MemoryResource for Crooked<U> {
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         (self.deallocate)(&self.upstream, stream, block)
-    }
-}
-
-impl<U: Upstream> fmt::Display for Crooked<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_stack(self, f)
     }
 }
 
