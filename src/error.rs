@@ -20,11 +20,12 @@ use std::fmt;
 pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
-pub use crate::plural::Plural;
 pub use crate::report::ErrorReport;
 pub use crate::unreported::{is_reported, unreported};
 pub use crate::usage::{SizeClass, StreamStats, Usage};
+pub use cumem_driver::Plural;
 pub use cumem_driver::drop_error::{DropError, catch_drop_panic, record_drop_error, take_drop_errors};
+pub use cumem_driver::panics::panic_message;
 pub use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
 pub use cumem_sim::ProfileError;
 

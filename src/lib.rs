@@ -54,7 +54,6 @@ pub mod kernel;
 pub mod kind;
 pub mod layer;
 pub mod layout;
-mod plural;
 pub mod portable;
 mod report;
 pub mod resource;

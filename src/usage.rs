@@ -2,7 +2,7 @@
 
 use crate::device::stream_ids::StreamId;
 use crate::human_bytes::HumanBytes;
-use crate::plural::Plural;
+use cumem_driver::Plural;
 use std::fmt;
 
 /// The memory of a suballocator, such as a pool, at the moment when it was out of memory.

@@ -35,10 +35,6 @@ impl fmt::Display for Unfreed {
 }
 
 impl DropError for Unfreed {
-    fn is_driver_shut_down(&self) -> bool {
-        false
-    }
-
     fn device(&self) -> Option<DeviceId> {
         Some(self.device)
     }

@@ -9,6 +9,7 @@ use crate::holdings::Holdings;
 use crate::place::Place;
 use crate::report::SuiteReport;
 use crate::subject::Subject;
+use cumem::error::panic_message;
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::sim::Simulator;
 use cumem::{Device, DeviceError, MemoryResource, Stream};
@@ -138,9 +139,8 @@ where
 /// Runs a check. A panic breaks the contract like a wrong result.
 pub(crate) fn unless_it_panics<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Err(Broken::new(format!("panicked: {}", text.unwrap_or("without a text"))))
+        let text = panic_message(&*panic).unwrap_or("without a text");
+        Err(Broken::new(format!("panicked: {text}")))
     })
 }
 

@@ -9,10 +9,9 @@ use crate::deferral::after_locks;
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::location::DeviceId;
-use std::any::Any;
+use crate::panics::{drop_caught, panic_message};
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -89,7 +88,7 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
     after_locks(move || {
         // A subscriber is a user's code and may panic.
         let event = catch_unwind(AssertUnwindSafe(|| tracing::error!(%error, "{what} could not be released")));
-        event.unwrap_or_else(discard);
+        event.unwrap_or_else(drop_caught);
     });
 }
 
@@ -107,15 +106,10 @@ pub fn record_drop_error<E: DropError>(what: &str, result: Result<(), E>) {
 /// ```
 pub fn catch_drop_panic(what: &str, device: Option<DeviceId>, release: impl FnOnce()) -> bool {
     let Err(panic) = catch_unwind(AssertUnwindSafe(release)) else { return true };
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    record_drop_error(what, Err(Panicked { device, text: text.unwrap_or("without a text").into() }));
-    discard(panic);
+    let text = panic_message(&*panic).unwrap_or("without a text").into();
+    record_drop_error(what, Err(Panicked { device, text }));
+    drop_caught(panic);
     false
-}
-
-/// Drops the payload of a panic. If that panics too, the payload of the second panic is leaked.
-fn discard(payload: Box<dyn Any + Send>) {
-    catch_unwind(AssertUnwindSafe(|| drop(payload))).unwrap_or_else(mem::forget);
 }
 
 struct Panicked {
@@ -130,10 +124,6 @@ impl Display for Panicked {
 }
 
 impl DropError for Panicked {
-    fn is_driver_shut_down(&self) -> bool {
-        false
-    }
-
     fn device(&self) -> Option<DeviceId> {
         self.device
     }
@@ -141,8 +131,11 @@ impl DropError for Panicked {
 
 /// An error that can be recorded in a `drop`.
 pub trait DropError: Display {
-    /// Reports whether the error means only that the driver was shut down at the exit of the process.
-    fn is_driver_shut_down(&self) -> bool;
+    /// Reports whether the error means only that the driver was shut down at the exit of the process. False unless an
+    /// error of the driver is the cause.
+    fn is_driver_shut_down(&self) -> bool {
+        false
+    }
 
     /// Returns the device that the error is about, or `None` if the error does not name it.
     fn device(&self) -> Option<DeviceId> {

@@ -40,6 +40,8 @@ mod launch;
 mod location;
 pub mod model;
 pub mod owned;
+pub mod panics;
+mod plural;
 mod prefetch_range;
 mod range_attributes;
 mod raw;
@@ -54,6 +56,7 @@ pub use host_kernel::{Access, AccessMode, HostKernel, HostWork, KernelMemory, Pa
 pub use launch::{KernelArg, LaunchConfig};
 pub use location::{DeviceId, Location};
 pub use model::{BlockEvent, MigrationCause, Model, Movement, Residency, Watcher};
+pub use plural::Plural;
 pub use prefetch_range::PrefetchRange;
 pub use range_attributes::RangeAttributes;
 pub use raw::{RawEvent, RawFunction, RawModule, RawPool, RawStream};

@@ -8,7 +8,7 @@ use std::fmt;
 /// # Examples
 ///
 /// ```
-/// use cumem::error::Plural;
+/// use cumem_driver::Plural;
 ///
 /// assert_eq!(Plural(1, "block").to_string(), "1 block");
 /// assert_eq!(Plural(0_u64, "stream").to_string(), "0 streams");

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::memory::AllocationKind;
+use cumem_driver::Plural;
 use std::fmt;
 
 /// Blocks and their bytes, as requested.
@@ -117,20 +118,16 @@ impl fmt::Display for LiveAllocations {
         let addresses = [("further addresses of mapped memory", self.aliased), ("reserved addresses", self.reserved)];
         for (what, live) in self.memory().into_iter().chain(addresses) {
             if live.blocks > 0 {
-                parts.push(format!("{} of {what} in {}", plural(live.bytes, "byte"), plural(live.blocks, "block")));
+                parts.push(format!("{} of {what} in {}", Plural(live.bytes, "byte"), Plural(live.blocks, "block")));
             }
         }
         for (what, count) in [("stream", self.streams), ("event", self.events), ("pool", self.pools)] {
             if count > 0 {
-                parts.push(plural(count, what));
+                parts.push(Plural(count, what).to_string());
             }
         }
         f.write_str(if parts.is_empty() { "nothing".into() } else { parts.join(", ") }.as_str())
     }
-}
-
-fn plural(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// One block that was allocated from the driver and not freed.
@@ -163,7 +160,7 @@ pub struct LiveBlock {
 
 impl fmt::Display for LiveBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} at {:#x}", plural(self.bytes, "byte"), self.memory, self.addr)
+        write!(f, "{} of {} at {:#x}", Plural(self.bytes, "byte"), self.memory, self.addr)
     }
 }
 

@@ -8,10 +8,10 @@ use super::outbox::{Delivery, Outbox};
 use super::profile::Profile;
 use super::state::{MachineState, Until};
 use cumem_driver::deferral::{self, after_locks};
-use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension, HostKernel};
+use cumem_driver::panics::drop_caught;
+use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension};
 use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -126,9 +126,7 @@ impl Machine {
                 if executor == thread::current().id() {
                     return Err(state.code(d, "waiting within a kernel", CudaErrorCode::NOT_PERMITTED));
                 }
-                if deferral::refuses_wait() {
-                    return Err(state.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY));
-                }
+                state.may_wait_for_kernel(d)?;
                 let StateGuard { state: locked, delivery } = state;
                 state =
                     StateGuard { state: self.progress.wait(locked).unwrap_or_else(PoisonError::into_inner), delivery };
@@ -138,9 +136,7 @@ impl Machine {
                 if !waiting {
                     return Ok(state);
                 }
-                if deferral::refuses_wait() {
-                    return Err(state.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY));
-                }
+                state.may_wait_for_kernel(d)?;
             }
             let limit = if waiting { u64::MAX } else { state.now };
             match state.step(limit) {
@@ -152,7 +148,9 @@ impl Machine {
                 StepResult::NothingDue => return Ok(state),
                 StepResult::Discard(kernel) => {
                     drop(state);
-                    after_locks(move || discard(kernel));
+                    // Values that the closure captured may panic when they are dropped. The thread must not unwind for
+                    // that.
+                    after_locks(move || drop_caught(kernel));
                     state = self.lock();
                 }
                 StepResult::Kernel { stream, kernel } => {
@@ -197,10 +195,4 @@ impl Machine {
         state.report(d)?;
         Ok(state)
     }
-}
-
-/// Drops a kernel that will not run. The values that its closure captured may panic when they are dropped, and the
-/// thread must not unwind for that.
-fn discard(kernel: Box<HostKernel>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(kernel)));
 }

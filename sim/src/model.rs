@@ -5,7 +5,7 @@ use crate::simulator::Simulator;
 use crate::state::Until;
 use crate::streams::StreamState;
 
-use cumem_driver::{BlockEvent, CudaErrorCode, DriverError, Model, RawStream, Residency, Watcher, deferral};
+use cumem_driver::{BlockEvent, DriverError, Model, RawStream, Residency, Watcher};
 use std::ops::Range;
 use std::sync::Weak;
 use std::time::Duration;
@@ -31,8 +31,8 @@ impl Model for Simulator {
         let state = self.machine().lock();
         let kernels = |stream: &StreamState| stream.queue.iter().any(|operation| operation.action.is_kernel());
         let running = state.executor.is_some();
-        match (running || state.streams.iter().any(|(_, stream)| kernels(stream))) && deferral::refuses_wait() {
-            true => Err(state.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY)),
+        match running || state.streams.iter().any(|(_, stream)| kernels(stream)) {
+            true => state.may_wait_for_kernel(d),
             false => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ use super::statistics::DeviceStatistics;
 use super::streams::StreamState;
 use super::uvm::{GpuConfig, Rules, Space};
 use super::watchers::Watchers;
-use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+use cumem_driver::{CudaErrorCode, DeviceId, DriverError, deferral};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
@@ -178,6 +178,14 @@ impl MachineState {
 
     pub(super) fn simulation(&self, d: u32, message: String) -> DriverError {
         DriverError::Simulation { device: self.devices[d as usize].id, message }
+    }
+
+    /// Refuses a wait for the closure of a kernel, if the calling thread holds a lock of the library.
+    pub(super) fn may_wait_for_kernel(&self, d: u32) -> Result<(), DriverError> {
+        match deferral::refuses_wait() {
+            true => Err(self.code(d, "waiting for a kernel", CudaErrorCode::NOT_READY)),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn code(&self, d: u32, call: &'static str, code: CudaErrorCode) -> DriverError {

@@ -82,10 +82,6 @@ impl fmt::Display for Leaked {
 }
 
 impl DropError for Leaked {
-    fn is_driver_shut_down(&self) -> bool {
-        false
-    }
-
     fn device(&self) -> Option<DeviceId> {
         Some(self.device)
     }

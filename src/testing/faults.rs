@@ -18,8 +18,8 @@
 use crate::device::Device;
 use cumem_driver::CudaErrorCode;
 use cumem_driver::drop_error::DropErrorCounter;
+use cumem_driver::panics::panic_message;
 use cumem_sim::{FaultCall, LiveAllocations, Profile, Simulator};
-use std::any::Any;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -208,7 +208,9 @@ fn run<E: Display>(
     let reported = drop_errors.count() > 0;
 
     let outcome = match (result, left) {
-        (Err(panic), _) => FaultOutcome::Wrong(format!("it panicked: {}", panic_message(&*panic))),
+        (Err(panic), _) => {
+            FaultOutcome::Wrong(format!("it panicked: {}", panic_message(&*panic).unwrap_or("without a text")))
+        }
         _ if usable.is_err() => FaultOutcome::Wrong(format!("the device is no longer usable: {usable:?}")),
         _ if !happened => FaultOutcome::Wrong("it did not make this call: its calls differ from run to run".into()),
         (Ok(result), Some(left)) => match fault {
@@ -222,11 +224,6 @@ fn run<E: Display>(
         (Ok(Ok(())), None) => FaultOutcome::Succeeded,
     };
     Run { outcome, calls }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a text")
 }
 
 impl FaultReport {

@@ -92,8 +92,4 @@ impl fmt::Display for StillMapped {
     }
 }
 
-impl DropError for StillMapped {
-    fn is_driver_shut_down(&self) -> bool {
-        false
-    }
-}
+impl DropError for StillMapped {}

@@ -1,7 +1,7 @@
 //! [`AutoPrefetchReport`]: the figures of automatic prefetch.
 #![forbid(unsafe_code)]
 
-use crate::plural::Plural;
+use cumem_driver::Plural;
 use std::fmt;
 use std::time::Duration;
 
