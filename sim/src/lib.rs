@@ -1,6 +1,7 @@
 //! The simulated device: a model of the CUDA driver on host memory and virtual time.
 //!
 //! Simulated memory is real host memory, reserved lazily: an 80 GiB device costs nothing until a program touches it.
+//! On systems without `mmap`, for example Windows, an allocation costs host memory at once.
 //! Fresh memory holds [`POISON`], so that a program cannot rely on zeroes. Work enters streams as on a GPU. It is done
 //! when virtual time, counted in integer nanoseconds, reaches its end. For example, an event is not reached earlier,
 //! and a copy whose pinned source is reused too early copies the wrong bytes. The same program takes the same virtual
