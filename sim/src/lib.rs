@@ -24,7 +24,7 @@
 //! | `machine` | the lock, the clock, the first step of every call, and waiting |
 //! | `state` | the data behind the lock |
 //! | `injection` | calls that are made to fail |
-//! | `memory`, `heap`, `addresses`, `mapping` | allocations; slabs for small ones; their addresses and pages |
+//! | `memory`, `heap`, `addresses`, `mapping`, `poison` | allocations; slabs for small ones; their addresses, pages and first contents |
 //! | `pools`, `device_memory` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and what is due next, as data |
 //! | `schedule` | the discrete-event simulation: when each operation starts and ends |
@@ -61,6 +61,7 @@ mod memory;
 mod model;
 mod operation;
 mod outbox;
+mod poison;
 mod pools;
 mod profile;
 mod profiles;
@@ -83,7 +84,7 @@ pub use error::ProfileError;
 pub use injection::FaultCall;
 pub use journal::{JournalEvent, Record};
 pub use live::{Live, LiveAllocations, LiveBlock};
-pub use mapping::POISON;
+pub use poison::POISON;
 pub use profile::{Figure, Profile, Provenance};
 pub use races::{AccessKind, MemoryUse, Race, RaceKind};
 pub use simulator::Simulator;

@@ -1,4 +1,4 @@
-//! [`Mapping`]: reserved addresses of this process, and pages behind them that hold [`POISON`] at first.
+//! [`Mapping`]: reserved addresses of this process, and pages behind them that hold [`POISON`](crate::POISON) at first.
 
 #[cfg(any(miri, not(unix)))]
 mod allocated;
@@ -10,24 +10,6 @@ use allocated as system;
 #[cfg(all(unix, not(miri)))]
 use mapped as system;
 pub(super) use system::{REGION, REGION_ALIGN};
-
-/// The pattern that fresh simulated memory holds. Read as `f32` or `f64` it is a NaN; in half precision every second
-/// value is a NaN. As an integer it is no small number.
-///
-/// # Examples
-///
-/// ```
-/// use cumem_driver::Driver;
-/// use cumem_sim::{POISON, Profile, Simulator};
-///
-/// let sim = Simulator::new([Profile::h100_pcie5()])?;
-/// let memory = sim.allocate_pinned(0, 4)?;
-/// // SAFETY: the memory is live and initialized, and nothing writes to it.
-/// assert_eq!(unsafe { memory.cast::<[u8; 4]>().read() }, POISON);
-/// assert!(f32::from_ne_bytes(POISON).is_nan());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub const POISON: [u8; 4] = [0xA5, 0xA5, 0xF5, 0x7F];
 
 /// A reserved range of addresses, or pages behind a part of one. Dropping a range gives the addresses back; dropping
 /// pages closes their addresses.
@@ -103,6 +85,7 @@ pub(super) unsafe fn refresh(base: u64, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poison::POISON;
     use std::ptr;
 
     fn first_bytes(mapping: &Mapping) -> [u8; 4] {

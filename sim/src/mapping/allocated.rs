@@ -3,7 +3,7 @@
 //! All bytes of an open range cost memory at once, because [`POISON`] is written there. A closed range holds no value:
 //! Miri reports a use after free as a read of uninitialized memory.
 
-use super::POISON;
+use crate::poison::POISON;
 use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr;

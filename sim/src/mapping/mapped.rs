@@ -3,7 +3,7 @@
 //! A file in memory is filled with [`POISON`] once, and mapped copy-on-write over a range as often as necessary.
 //! Reading therefore costs no memory, and writing costs only the pages that are written.
 
-use super::POISON;
+use crate::poison::POISON;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
