@@ -138,6 +138,13 @@ impl DriverError {
     }
 
     /// Returns the error for a failed allocation of ordinary host memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::{DeviceId, DriverError};
+    /// assert!(DriverError::host_out_of_memory(DeviceId::cuda(0)).is_out_of_memory());
+    /// ```
     pub fn host_out_of_memory(device: DeviceId) -> Self {
         Self::Call { call: "malloc", device, code: CudaErrorCode::OUT_OF_MEMORY }
     }
