@@ -9,6 +9,7 @@
 
 use super::heap::Heap;
 use super::patience::Patience;
+use super::released::Released;
 use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
@@ -35,12 +36,15 @@ pub(super) struct StreamHeap {
     pub(super) peak_units: u64,
     /// The most bytes that were ever requested for the blocks that were live at once.
     pub(super) peak_requested: u64,
+    /// The blocks whose node is in `heap`, and that were released to their addresses.
+    pub(super) released: Released,
 }
 
 impl StreamHeap {
     fn unbound(whole_shift: u32) -> Self {
         let (heap, patience) = (Heap::new(whole_shift), Patience::NEW);
-        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0 }
+        let released = Released::new();
+        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0, released }
     }
 
     #[inline]
@@ -110,6 +114,8 @@ struct Counts {
     freed: AtomicCount,
     /// Bytes that were requested for the live blocks.
     requested: AtomicCount,
+    /// Blocks that were released to their addresses.
+    released: AtomicCount,
 }
 
 /// A number that one thread at a time changes, with a plain load and a plain store.
@@ -161,6 +167,17 @@ impl Slot {
     /// Returns the bytes that were requested for the live blocks.
     pub(super) fn requested(&self) -> u64 {
         self.counts.requested.get()
+    }
+
+    /// Adds to the number of blocks that are released to their addresses.
+    #[inline]
+    pub(super) fn count_released(&self, _locked: &mut StreamHeap, n: u64) {
+        self.counts.released.add(n);
+    }
+
+    /// Returns the number of blocks that are released to their addresses.
+    pub(super) fn released(&self) -> u64 {
+        self.counts.released.get()
     }
 
     /// Returns how many blocks of the slot were ever freed.
