@@ -103,6 +103,8 @@ impl StreamHeap {
 pub(super) struct Slot {
     stream_heap: BiasedLock<StreamHeap>,
     counts: Counts,
+    /// Blocks that are released to their addresses. Counted as the others, but not on the path of a hit.
+    released: AtomicCount,
 }
 
 /// Counts of a slot's blocks. Only the thread that has the slot's lock changes them. Any thread may read them without
@@ -114,8 +116,6 @@ struct Counts {
     freed: AtomicCount,
     /// Bytes that were requested for the live blocks.
     requested: AtomicCount,
-    /// Blocks that were released to their addresses.
-    released: AtomicCount,
 }
 
 /// A number that one thread at a time changes, with a plain load and a plain store.
@@ -136,7 +136,11 @@ impl AtomicCount {
 
 impl Slot {
     fn unbound(whole_shift: u32) -> Self {
-        Self { stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)), counts: Counts::default() }
+        Self {
+            stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)),
+            counts: Counts::default(),
+            released: AtomicCount::default(),
+        }
     }
 
     #[inline]
@@ -172,12 +176,12 @@ impl Slot {
     /// Adds to the number of blocks that are released to their addresses.
     #[inline]
     pub(super) fn count_released(&self, _locked: &mut StreamHeap, n: u64) {
-        self.counts.released.add(n);
+        self.released.add(n);
     }
 
     /// Returns the number of blocks that are released to their addresses.
     pub(super) fn released(&self) -> u64 {
-        self.counts.released.get()
+        self.released.get()
     }
 
     /// Returns how many blocks of the slot were ever freed.
