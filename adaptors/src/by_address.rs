@@ -1,13 +1,17 @@
 //! [`ByAddress`] frees blocks by their addresses, for code that cannot keep a [`Block`], such as a C library.
 
 mod kept;
+mod pools;
 
-use crate::{AddressError, PoolState};
+use crate::AddressError;
+use crate::pool::PoolState;
 use cumem::error::{AllocError, DeallocError};
 use cumem::{Block, LayerExt, MemoryResource, Stream};
 use kept::Kept;
+use pools::Pools;
 use std::alloc::Layout;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// A stack whose blocks can be freed by address.
 ///
@@ -43,7 +47,9 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub struct ByAddress<R> {
     kept: Kept,
-    upstream: R,
+    pools: Pools,
+    /// Behind a pointer, because `pools` refers to it.
+    upstream: Arc<R>,
 }
 
 impl<R: MemoryResource> ByAddress<R> {
@@ -61,7 +67,10 @@ impl<R: MemoryResource> ByAddress<R> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(upstream: R) -> Self {
-        Self { kept: Kept::default(), upstream }
+        let upstream = Arc::new(upstream);
+        // SAFETY: the upstream stays in its place, unchanged, for as long as `pools` exists.
+        let pools = unsafe { Pools::of(&*upstream) };
+        Self { kept: Kept::default(), pools, upstream }
     }
 
     /// Returns the upstream.
@@ -93,6 +102,16 @@ impl<R: MemoryResource> ByAddress<R> {
     /// See [`ByAddress`].
     #[inline]
     pub fn allocate_address(&self, stream: &Stream, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        if let Some(pool) = self.pools.outermost()
+            && let Some(address) = pool.allocate_hit(stream, layout)
+        {
+            return Ok(address);
+        }
+        self.allocate_and_release(stream, layout)
+    }
+
+    #[inline(never)]
+    fn allocate_and_release(&self, stream: &Stream, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let layout = if layout.size() == 0 { one_byte(layout) } else { layout };
         let block = self.upstream.allocate(stream, layout)?;
         // SAFETY: the upstream has just returned the block.
@@ -119,6 +138,26 @@ impl<R: MemoryResource> ByAddress<R> {
     /// See [`ByAddress`].
     #[inline]
     pub unsafe fn deallocate_address(
+        &self,
+        stream: &Stream,
+        address: NonNull<u8>,
+        size: Option<usize>,
+    ) -> Result<(), AddressError> {
+        if let Some(pool) = self.pools.outermost()
+            // SAFETY: the caller upholds the contract, which is the same.
+            && unsafe { pool.deallocate_hit(stream, address, size) }
+        {
+            return Ok(());
+        }
+        // SAFETY: the caller upholds the same contract.
+        unsafe { self.reclaim_and_deallocate(stream, address, size) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`deallocate_address`](Self::deallocate_address).
+    #[inline(never)]
+    unsafe fn reclaim_and_deallocate(
         &self,
         stream: &Stream,
         address: NonNull<u8>,
@@ -181,8 +220,8 @@ impl<R: MemoryResource> ByAddress<R> {
     /// ```
     #[inline]
     pub unsafe fn release(&self, block: Block) -> NonNull<u8> {
-        // The first pool is the usual maker, and needs no walk over the stack.
-        let kept = match self.upstream.find::<PoolState>() {
+        // The first pool is the usual maker.
+        let kept = match self.pools.first() {
             // SAFETY: the caller upholds the contract of the pool's method, which is the same.
             Some(pool) => unsafe { pool.release(block) },
             None => Err(block),
@@ -215,7 +254,7 @@ impl<R: MemoryResource> ByAddress<R> {
     /// See [`release`](Self::release).
     #[inline]
     pub fn reclaim(&self, address: NonNull<u8>, stream: &Stream) -> Result<Block, AddressError> {
-        match self.upstream.find::<PoolState>().and_then(|pool| pool.reclaim(address, stream)) {
+        match self.pools.first().and_then(|pool| pool.reclaim(address, stream)) {
             Some(block) => Ok(block),
             None => self.reclaim_elsewhere(address, stream),
         }

@@ -16,6 +16,52 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 impl PoolState {
+    /// Allocates a block of this pool and releases it to its address, under one lock, if the stream's heap has memory for
+    /// it. The caller must own the whole stack: no layer above the pool sees the block.
+    #[inline]
+    pub(crate) fn allocate_hit(&self, stream: &Stream, layout: Layout) -> Option<NonNull<u8>> {
+        let size = layout.size();
+        let units = self.rounding.units_of(size).filter(|_| size != 0)?;
+        let (_, slot) = self.slots.find(stream.id())?;
+        let mut stream_heap = slot.lock();
+        if !stream_heap.serves(stream.id()) {
+            return None;
+        }
+        let placed = stream_heap.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)?;
+        slot.count(&mut stream_heap, size);
+        stream_heap.released.insert(Entry {
+            addr: placed.addr,
+            units: size.div_ceil(UNIT) as u32,
+            slack: (size.wrapping_neg() % UNIT) as u8,
+            align_shift: layout.align().trailing_zeros() as u8,
+            node: placed.node,
+        });
+        slot.count_released(&mut stream_heap, 1);
+        NonNull::new(std::ptr::with_exposed_provenance_mut(placed.addr as usize * UNIT))
+    }
+
+    /// Frees a released block of the stream's own heap, under one lock. If `size` is some, only a block of that size.
+    /// Returns false if nothing was freed, for whichever reason. The caller must own the whole stack.
+    ///
+    /// # Safety
+    ///
+    /// The caller must uphold the contract of [`deallocate`](cumem::MemoryResource::deallocate) for the block.
+    #[inline]
+    pub(crate) unsafe fn deallocate_hit(&self, stream: &Stream, address: NonNull<u8>, size: Option<usize>) -> bool {
+        let addr = address.as_ptr() as usize;
+        let Some((_, slot)) = self.slots.find(stream.id()) else { return false };
+        let mut stream_heap = slot.lock();
+        if self.releases_early || !stream_heap.serves(stream.id()) || !addr.is_multiple_of(UNIT) {
+            return false;
+        }
+        let is_asked = |entry: &Entry| size.is_none_or(|size| size == entry.size());
+        let Some(entry) = stream_heap.released.take_if((addr / UNIT) as u64, is_asked) else { return false };
+        slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
+        slot.uncount(&mut stream_heap, entry.size());
+        stream_heap.heap.free(entry.node);
+        true
+    }
+
     /// Releases a block to its address. The pool keeps the block's description until [`reclaim`](Self::reclaim).
     ///
     /// # Errors
@@ -99,7 +145,7 @@ impl PoolState {
             return None;
         }
         let mut stream_heap = slot.lock();
-        let entry = stream_heap.released.take((addr / UNIT) as u64)?;
+        let entry = stream_heap.released.take_if((addr / UNIT) as u64, |_| true)?;
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         let tag = Tag {
             slot: index as u8,
@@ -107,9 +153,8 @@ impl PoolState {
             generation: stream_heap.heap.generation(entry.node),
             node: entry.node,
         };
-        let size = entry.units as usize * UNIT - usize::from(entry.slack);
         // The layout of the block that was released.
-        let layout = Layout::from_size_align(size, 1 << entry.align_shift).ok()?;
+        let layout = Layout::from_size_align(entry.size(), 1 << entry.align_shift).ok()?;
         Some(Block::new(self.maker, address, layout, tag.pack()))
     }
 

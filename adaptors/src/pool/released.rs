@@ -4,6 +4,8 @@
 //! the same run back, so the table has no deleted cells. The lock of the heap protects the table.
 #![forbid(unsafe_code)]
 
+use super::units::UNIT;
+
 /// A released block, without what its node records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -15,6 +17,14 @@ pub(super) struct Entry {
     pub(super) slack: u8,
     pub(super) align_shift: u8,
     pub(super) node: u32,
+}
+
+impl Entry {
+    /// Returns the requested bytes.
+    #[inline]
+    pub(super) fn size(&self) -> usize {
+        self.units as usize * UNIT - usize::from(self.slack)
+    }
 }
 
 /// An entry in 16 bytes, so that four share a cache line. Zero is a vacant cell, because no block is at address 0.
@@ -88,11 +98,14 @@ impl Released {
         self.place(Cell::pack(entry));
     }
 
-    /// Removes the entry of an address.
+    /// Removes the entry of an address if it satisfies `is_asked`.
     #[inline]
-    pub(super) fn take(&mut self, addr: u64) -> Option<Entry> {
+    pub(super) fn take_if(&mut self, addr: u64, is_asked: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let at = self.find(addr)?;
         let entry = self.cells[at].unpack();
+        if !is_asked(&entry) {
+            return None;
+        }
         self.count -= 1;
         self.vacate(at);
         Some(entry)
@@ -191,15 +204,18 @@ mod tests {
     #[test]
     fn behaves_as_a_map() {
         let (mut index, mut model, mut seed) = (Released::new(), HashMap::new(), 1_u64);
-        assert_eq!(index.take(1), None);
+        assert_eq!(index.take_if(1, |_| true), None);
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Few addresses, so that runs are long, and many are found.
             let addr = (seed >> 40) % 500 + 1;
             match model.remove(&addr) {
-                Some(known) => assert_eq!(index.take(addr), Some(known)),
+                Some(known) => {
+                    assert_eq!(index.take_if(addr, |_| false), None);
+                    assert_eq!(index.take_if(addr, |_| true), Some(known));
+                }
                 None => {
-                    assert_eq!(index.take(addr), None);
+                    assert_eq!(index.take_if(addr, |_| true), None);
                     index.insert(entry(addr));
                     model.insert(addr, entry(addr));
                 }
@@ -207,7 +223,7 @@ mod tests {
             assert_eq!(index.count, model.len());
         }
         assert!(model.len() > 100 && index.cells.len() == 512);
-        let taken = model.keys().filter(|&&addr| index.take(addr).is_some()).count();
+        let taken = model.keys().filter(|&&addr| index.take_if(addr, |_| true).is_some()).count();
         assert_eq!((taken, index.count), (model.len(), 0));
         assert!(index.cells.iter().all(|cell| cell.is_vacant()));
     }
