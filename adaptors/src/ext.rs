@@ -1,8 +1,8 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AutoPrefetch, Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size,
-    Spill, Statistics, Tagged,
+    AutoPrefetch, ByAddress, Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions,
+    Size, Spill, Statistics, Tagged,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -96,6 +96,12 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream<Kind: Migratable>,
     {
         Prefetch::new(self, target)
+    }
+
+    /// Makes blocks free by their addresses, for code that cannot keep a [`Block`](cumem::Block). Wraps any finished
+    /// stack. See [`ByAddress`].
+    fn by_address(self) -> ByAddress<Self> {
+        ByAddress::new(self)
     }
 }
 

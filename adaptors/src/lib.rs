@@ -10,6 +10,7 @@
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
 //! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetchState`](cumem::unified::AutoPrefetchState) |
 //! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`PrefetchState`] |
+//! | [`ByAddress`] | frees blocks by their addresses, for code that cannot keep a [`Block`](cumem::Block) | over a finished stack | |
 //!
 //! [`fit_batch`] returns the largest batch that a stack has room for. [`with_oom_recovery`] retries work with fewer
 //! items.
@@ -68,7 +69,9 @@
 //! # }
 //! ```
 
+mod address_error;
 pub mod auto_prefetch;
+pub mod by_address;
 mod ext;
 pub mod fit;
 mod headroom;
@@ -86,7 +89,9 @@ pub mod statistics;
 pub mod tagged;
 mod unfreed;
 
+pub use address_error::AddressError;
 pub use auto_prefetch::AutoPrefetch;
+pub use by_address::ByAddress;
 #[doc(no_inline)]
 pub use cumem;
 pub use ext::ResourceExt;

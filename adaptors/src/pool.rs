@@ -77,6 +77,7 @@
 //! Locks are taken in one order: the pool's mutex first, then slots by number. A hit takes one slot's lock only.
 
 mod adaptor;
+mod addresses;
 mod arena;
 mod chunks;
 mod classes;
@@ -95,6 +96,7 @@ mod outside;
 mod patience;
 mod recut;
 mod refusal;
+mod released;
 mod request;
 mod resource;
 mod rounding;

@@ -4,6 +4,7 @@ use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::idle::{IdleQuery, is_idle};
+use super::limits::Limits;
 use super::outside::Outside;
 use super::request::{Piece, Request};
 use super::rounding::Rounding;
@@ -43,6 +44,8 @@ pub struct PoolState {
     pub(super) rounding: Rounding,
     /// Whether requests that are larger than any block of this pool are passed on to the upstream.
     forwards_larger: bool,
+    /// Whether a free may have to free a chunk at once.
+    pub(super) releases_early: bool,
     pub(super) slots: Slots,
     /// Locked by `growth_lock` only.
     pub(super) shared: Mutex<Shared>,
@@ -51,22 +54,17 @@ pub struct PoolState {
 
 impl PoolState {
     /// Creates the state of a pool without memory. `whole_shift` is that of the heaps ([`Heap::new`](super::heap::Heap)).
-    pub(super) fn new(
-        device: Device,
-        maximum: Option<usize>,
-        rounding: Rounding,
-        forwards_larger: bool,
-        whole_shift: u32,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn new(device: Device, limits: &Limits, whole_shift: u32) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
         Ok(Self {
             device,
             maker: MakerId::unique(),
-            maximum,
-            rounding,
-            forwards_larger,
+            maximum: limits.maximum,
+            rounding: limits.rounding,
+            forwards_larger: limits.forwards_larger,
+            releases_early: limits.release_threshold.is_some(),
             slots: Slots::new(whole_shift),
             shared: Mutex::new(shared),
             outside: Outside::default(),

@@ -9,6 +9,7 @@
 
 use super::heap::Heap;
 use super::patience::Patience;
+use super::released::Released;
 use super::rounding::Rounding;
 use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
@@ -35,12 +36,15 @@ pub(super) struct StreamHeap {
     pub(super) peak_units: u64,
     /// The most bytes that were ever requested for the blocks that were live at once.
     pub(super) peak_requested: u64,
+    /// The blocks whose node is in `heap`, and that were released to their addresses.
+    pub(super) released: Released,
 }
 
 impl StreamHeap {
     fn unbound(whole_shift: u32) -> Self {
         let (heap, patience) = (Heap::new(whole_shift), Patience::NEW);
-        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0 }
+        let released = Released::new();
+        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0, released }
     }
 
     #[inline]
@@ -99,6 +103,8 @@ impl StreamHeap {
 pub(super) struct Slot {
     stream_heap: BiasedLock<StreamHeap>,
     counts: Counts,
+    /// Blocks that are released to their addresses. Counted as the others, but not on the path of a hit.
+    released: AtomicCount,
 }
 
 /// Counts of a slot's blocks. Only the thread that has the slot's lock changes them. Any thread may read them without
@@ -130,7 +136,11 @@ impl AtomicCount {
 
 impl Slot {
     fn unbound(whole_shift: u32) -> Self {
-        Self { stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)), counts: Counts::default() }
+        Self {
+            stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)),
+            counts: Counts::default(),
+            released: AtomicCount::default(),
+        }
     }
 
     #[inline]
@@ -161,6 +171,17 @@ impl Slot {
     /// Returns the bytes that were requested for the live blocks.
     pub(super) fn requested(&self) -> u64 {
         self.counts.requested.get()
+    }
+
+    /// Adds to the number of blocks that are released to their addresses.
+    #[inline]
+    pub(super) fn count_released(&self, _locked: &mut StreamHeap, n: u64) {
+        self.released.add(n);
+    }
+
+    /// Returns the number of blocks that are released to their addresses.
+    pub(super) fn released(&self) -> u64 {
+        self.released.get()
     }
 
     /// Returns how many blocks of the slot were ever freed.
