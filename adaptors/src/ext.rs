@@ -1,8 +1,8 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AutoPrefetch, Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size,
-    Spill, Statistics, Tagged,
+    AutoPrefetch, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch, Pressure,
+    PressureError, PressureOptions, Size, Spill, Statistics, Tagged,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -39,6 +39,19 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Statistics::new(self)
+    }
+
+    /// Writes each call as a row of RMM's log format: to a file, if `options` is a path, or to a sink. See
+    /// [`Logging::new`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Logging::new`].
+    fn logging(self, options: impl Into<LogOptions>) -> Result<Logging<Self>, LogError>
+    where
+        Self: Upstream,
+    {
+        Logging::new(self, options)
     }
 
     /// Trims the upstream, then refuses allocations, as the device's memory fills up. See [`Pressure::new`].

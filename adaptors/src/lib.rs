@@ -5,6 +5,7 @@
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls of the layer above | [`StatisticsState`] |
+//! | [`Logging`] | writes each call as a row of RMM's log | anywhere: logs the calls of the layer above | [`LoggingState`] |
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
@@ -68,13 +69,16 @@
 //! # }
 //! ```
 
+mod at_exit;
 pub mod auto_prefetch;
 mod ext;
 pub mod fit;
 mod headroom;
 pub mod limiter;
 mod lock;
+pub mod logging;
 pub mod oom;
+mod parts;
 mod per_thread;
 pub mod pool;
 pub mod prefetch;
@@ -92,6 +96,7 @@ pub use cumem;
 pub use ext::ResourceExt;
 pub use fit::{Fit, FitOptions, fit_batch};
 pub use limiter::{Limiter, LimiterState};
+pub use logging::{LogError, LogOptions, Logging, LoggingState};
 pub use oom::{NotRecovered, OutOfMemory, Recovered, with_oom_recovery};
 pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
 pub use prefetch::{Prefetch, PrefetchState};

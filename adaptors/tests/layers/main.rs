@@ -11,6 +11,7 @@ mod fit;
 mod into_upstream;
 mod leaks;
 mod limiter;
+mod logging;
 mod panics;
 mod prefetch;
 mod pressure;

@@ -9,7 +9,7 @@ use cumem::{
     AllocError, Block, Buffer, CudaResource, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
     MemoryResource, Stream, Upstream, layout,
 };
-use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState};
+use cumem_adaptors::{LimiterState, LogOptions, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState};
 use cumem_test_support::own_process;
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -153,6 +153,9 @@ fn beneath_a_pool_that_grows_in_place() {
 fn beneath_each_other_adaptor() {
     each_call_panics("limit", device_memory, |upstream| upstream.limit(1 << 29).statistics());
     each_call_panics("statistics", device_memory, |upstream| upstream.statistics().limit(1 << 29));
+    each_call_panics("log", device_memory, |upstream| {
+        upstream.logging(LogOptions::sink(std::io::sink()).flush_each_row()).unwrap().statistics()
+    });
     each_call_panics("pressure", device_memory, |upstream| {
         upstream.pressure(PressureOptions::default()).unwrap().statistics()
     });
