@@ -8,7 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use cumem::kind::Managed;
 use cumem::{AnyResource, AnyUpstream, LayerExt, ManagedResource, MemoryResource, Stream, Upstream};
-use cumem_adaptors::{Logging, PoolOptions, ResourceExt};
+use cumem_adaptors::{Logging, PoolOptions, ResourceExt, TrackingOptions};
 
 const BYTES: usize = 64 << 10;
 const LIMIT: usize = 1 << 30;
@@ -51,6 +51,8 @@ where
 
     pair(&mut group, "log", "static", &logged(base()));
     pair(&mut group, "log", "erased", &AnyUpstream::new(logged(erased())));
+    pair(&mut group, "tracking", "static", &base().tracking(TrackingOptions::new()));
+    pair(&mut group, "tracking", "erased", &AnyUpstream::new(erased().tracking(TrackingOptions::new())));
 
     // The pages are on the device after the first pair, so the driver is not called; `benches/prefetch.rs` measures
     // that call.

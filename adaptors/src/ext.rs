@@ -2,7 +2,7 @@
 
 use crate::{
     AutoPrefetch, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch, Pressure,
-    PressureError, PressureOptions, Size, Spill, Statistics, Tagged,
+    PressureError, PressureOptions, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -52,6 +52,14 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Logging::new(self, options)
+    }
+
+    /// Records each live block, and reports leaks. See [`Tracking::new`].
+    fn tracking(self, options: TrackingOptions) -> Tracking<Self>
+    where
+        Self: Upstream,
+    {
+        Tracking::new(self, options)
     }
 
     /// Trims the upstream, then refuses allocations, as the device's memory fills up. See [`Pressure::new`].

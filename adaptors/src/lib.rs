@@ -6,6 +6,7 @@
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls of the layer above | [`StatisticsState`] |
 //! | [`Logging`] | writes each call as a row of RMM's log | anywhere: logs the calls of the layer above | [`LoggingState`] |
+//! | [`Tracking`] | records each live block; reports leaks | anywhere: records the blocks of the layer above | [`TrackingState`] |
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
@@ -88,6 +89,9 @@ pub mod spec;
 pub mod spill;
 pub mod statistics;
 pub mod tagged;
+pub mod tags;
+mod thread_id;
+pub mod tracking;
 mod unfreed;
 
 pub use auto_prefetch::AutoPrefetch;
@@ -106,6 +110,7 @@ pub use spec::{AnyStack, NotDeviceAccessible, SpecError, StackSpec};
 pub use spill::{Spill, SpillState};
 pub use statistics::{Counts, Scope, Statistics, StatisticsState};
 pub use tagged::{Tagged, TaggedState};
+pub use tracking::{TrackedBlock, Tracking, TrackingOptions, TrackingReport, TrackingState};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

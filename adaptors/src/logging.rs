@@ -6,7 +6,6 @@ mod log;
 mod options;
 mod row;
 mod state;
-mod thread_id;
 
 pub use options::{LogError, LogOptions};
 pub use state::LoggingState;

@@ -33,6 +33,13 @@ impl<T> Parts<T> {
         self.0[thread_number() % PARTS].lock()
     }
 
+    /// Locks the part that belongs to `key`, for values that any thread must find.
+    #[inline]
+    pub(crate) fn of(&self, key: u64) -> MutexGuard<'_, T> {
+        // The upper bits of the product depend on all bits of the key (Fibonacci hashing).
+        self.0[(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % PARTS].lock()
+    }
+
     /// Locks one part after the other.
     pub(crate) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
         self.0.iter().map(Part::lock)
@@ -56,5 +63,15 @@ mod tests {
         let mut all: Vec<u32> = parts.each().flat_map(|mut part| std::mem::take(&mut *part)).collect();
         all.sort_unstable();
         assert_eq!(all, (0..8).flat_map(|thread| [thread; 100]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_key_has_one_part_and_keys_have_many() {
+        let parts = Parts::<usize>::default();
+        (0..1000).for_each(|key| *parts.of(key * 256) += 1);
+        (0..1000).for_each(|key| *parts.of(key * 256) += 1);
+        let counts: Vec<usize> = parts.each().map(|part| *part).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 2000);
+        assert!(counts.iter().all(|count| count % 2 == 0 && *count < 200), "{counts:?}");
     }
 }

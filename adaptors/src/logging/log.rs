@@ -14,9 +14,9 @@
 
 use super::clock::Clock;
 use super::row::{Action, HEADER, Row};
-use super::thread_id::thread_id;
 use crate::at_exit::AtExit;
 use crate::parts::Parts;
+use crate::thread_id::thread_id;
 use cumem::device::deferral::{after_locks, is_active};
 use cumem::error::panic_message;
 use std::cell::Cell;

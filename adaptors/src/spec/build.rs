@@ -2,7 +2,7 @@
 
 use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
 use super::{AnyStack, SpecError, StackSpec};
-use crate::{AutoPrefetch, LogOptions, Prefetch, ResourceExt, Size};
+use crate::{AutoPrefetch, LogOptions, Prefetch, ResourceExt, Size, TrackingOptions};
 use cumem::kind;
 use cumem::kind::{Erased, Managed};
 use cumem::resources::{CudaAsyncOptions, PoolSource};
@@ -156,6 +156,13 @@ impl Site<'_> {
                     if *flush { options.flush_each_row() } else { options }
                 };
                 over!(built, upstream => upstream.logging(options()).map_err(|e| self.refused(word, e))?)
+            }
+            Adaptor::Tracking { traces } => {
+                let options = || {
+                    let options = TrackingOptions::new();
+                    if *traces { options.traces_from(0) } else { options }
+                };
+                over!(built, upstream => upstream.tracking(options()))
             }
             Adaptor::Tagged(name) => {
                 let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;

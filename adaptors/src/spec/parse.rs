@@ -9,8 +9,8 @@ use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
-const ADAPTORS: [&str; 9] =
-    ["pool", "limit", "statistics", "log", "tagged", "pressure", "spill", "auto_prefetch", "prefetch"];
+const ADAPTORS: [&str; 10] =
+    ["pool", "limit", "statistics", "log", "tracking", "tagged", "pressure", "spill", "auto_prefetch", "prefetch"];
 
 /// Parses a description, in a time that is linear in its length.
 pub(super) fn description(text: &str) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
@@ -94,6 +94,11 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             Adaptor::Statistics
         }
         "log" => log(text, &term)?,
+        "tracking" => match term.arguments(text)?.as_slice() {
+            [] => Adaptor::Tracking { traces: false },
+            [argument] if (argument.key, argument.value) == (None, "traces") => Adaptor::Tracking { traces: true },
+            [argument, ..] => return Err(unknown_argument(text, argument, "tracking", &["traces"])),
+        },
         "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
             _ => {

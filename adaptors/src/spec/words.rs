@@ -54,6 +54,9 @@ pub(super) enum Adaptor {
         path: Option<String>,
         flush: bool,
     },
+    Tracking {
+        traces: bool,
+    },
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),

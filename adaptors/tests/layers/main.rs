@@ -18,4 +18,5 @@ mod pressure;
 mod spec;
 mod spill;
 mod statistics;
+mod tracking;
 mod trim;

@@ -1,14 +1,24 @@
-//! The number of a thread, as the system counts threads.
+//! The number of a thread, as the system counts threads, and its name.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::thread;
 
 thread_local! {
     static ID: Cell<u32> = const { Cell::new(0) };
+    /// `None` until the name is looked up.
+    static NAME: RefCell<Option<Option<Arc<str>>>> = const { RefCell::new(None) };
+}
+
+/// Returns the name of the calling thread, or `None` if the thread has none or is ending.
+pub(crate) fn thread_name() -> Option<Arc<str>> {
+    let look_up = || thread::current().name().map(Arc::from);
+    NAME.try_with(|name| name.borrow_mut().get_or_insert_with(look_up).clone()).ok().flatten()
 }
 
 /// Returns the id of the calling thread.
 #[inline]
-pub(super) fn thread_id() -> u32 {
+pub(crate) fn thread_id() -> u32 {
     match ID.get() {
         0 => look_up(),
         id => id,
