@@ -14,7 +14,8 @@
 //!
 //! | file | what it contains |
 //! |---|---|
-//! | `simulator` | [`Simulator`]: creating and inspecting a machine |
+//! | `simulator` | [`Simulator`]: a machine, its clock, and access of the host |
+//! | `simulator/*` | methods of [`Simulator`]: `faults` plans failures, `inspect` shows the state, `history` what happened |
 //! | `profile`, `profiles` | [`Profile`]: the properties and costs of a device, as data; each number with its source |
 //! | `driver_impl`, `model` | the implementation of the driver traits for [`Simulator`] |
 //! | `allocate`, `virtual_memory`, `enqueue`, `hints` | the driver calls with more than a few lines |

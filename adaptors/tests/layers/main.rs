@@ -16,6 +16,7 @@ mod panics;
 mod prefetch;
 mod pressure;
 mod spec;
+mod spec_errors;
 mod spill;
 mod statistics;
 mod tracking;
