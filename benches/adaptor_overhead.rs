@@ -53,6 +53,8 @@ where
     pair(&mut group, "log", "erased", &AnyUpstream::new(logged(erased())));
     pair(&mut group, "tracking", "static", &base().tracking(TrackingOptions::new()));
     pair(&mut group, "tracking", "erased", &AnyUpstream::new(erased().tracking(TrackingOptions::new())));
+    pair(&mut group, "events", "static", &base().events());
+    pair(&mut group, "events", "erased", &AnyUpstream::new(erased().events()));
 
     // The pages are on the device after the first pair, so the driver is not called; `benches/prefetch.rs` measures
     // that call.

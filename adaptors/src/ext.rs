@@ -1,7 +1,7 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AutoPrefetch, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch, Pressure,
+    AutoPrefetch, Events, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch, Pressure,
     PressureError, PressureOptions, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
 };
 use cumem::kind::Migratable;
@@ -60,6 +60,14 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Tracking::new(self, options)
+    }
+
+    /// Emits each call as an event of `tracing`. See [`Events`].
+    fn events(self) -> Events<Self>
+    where
+        Self: Upstream,
+    {
+        Events::new(self)
     }
 
     /// Trims the upstream, then refuses allocations, as the device's memory fills up. See [`Pressure::new`].

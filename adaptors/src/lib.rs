@@ -7,6 +7,7 @@
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls of the layer above | [`StatisticsState`] |
 //! | [`Logging`] | writes each call as a row of RMM's log | anywhere: logs the calls of the layer above | [`LoggingState`] |
 //! | [`Tracking`] | records each live block; reports leaks | anywhere: records the blocks of the layer above | [`TrackingState`] |
+//! | [`Events`] | emits each call as a `tracing` event | anywhere: emits the calls of the layer above | |
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
@@ -72,6 +73,7 @@
 
 mod at_exit;
 pub mod auto_prefetch;
+pub mod events;
 mod ext;
 pub mod fit;
 mod headroom;
@@ -84,6 +86,7 @@ mod per_thread;
 pub mod pool;
 pub mod prefetch;
 pub mod pressure;
+pub mod profile;
 mod size;
 pub mod spec;
 pub mod spill;
@@ -97,6 +100,7 @@ mod unfreed;
 pub use auto_prefetch::AutoPrefetch;
 #[doc(no_inline)]
 pub use cumem;
+pub use events::Events;
 pub use ext::ResourceExt;
 pub use fit::{Fit, FitOptions, fit_batch};
 pub use limiter::{Limiter, LimiterState};
@@ -105,12 +109,13 @@ pub use oom::{NotRecovered, OutOfMemory, Recovered, with_oom_recovery};
 pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
 pub use prefetch::{Prefetch, PrefetchState};
 pub use pressure::{Pressure, PressureError, PressureLevel, PressureOptions, PressureState};
+pub use profile::{ProfileOrder, ProfileReport, ProfileRow};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, NotDeviceAccessible, SpecError, StackSpec};
 pub use spill::{Spill, SpillState};
-pub use statistics::{Counts, Scope, Statistics, StatisticsState};
+pub use statistics::{Counts, NamedScope, Scope, Statistics, StatisticsState};
 pub use tagged::{Tagged, TaggedState};
-pub use tracking::{TrackedBlock, Tracking, TrackingOptions, TrackingReport, TrackingState};
+pub use tracking::{TrackedBlock, Tracking, TrackingDiff, TrackingOptions, TrackingReport, TrackingState};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -3,9 +3,10 @@
 mod options;
 mod report;
 mod state;
+mod tag_counts;
 
 pub use options::TrackingOptions;
-pub use report::{TrackedBlock, TrackingReport};
+pub use report::{TrackedBlock, TrackingDiff, TrackingReport};
 pub use state::TrackingState;
 
 use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream};
@@ -109,7 +110,7 @@ unsafe impl<U: Upstream> MemoryResource for Tracking<U> {
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }.inspect_err(|_| {
             if let Some(record) = record {
-                self.state.put(key, record);
+                self.state.not_freed(key, record);
             }
         })
     }

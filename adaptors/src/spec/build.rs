@@ -164,6 +164,7 @@ impl Site<'_> {
                 };
                 over!(built, upstream => upstream.tracking(options()))
             }
+            Adaptor::Events => over!(built, upstream => upstream.events()),
             Adaptor::Tagged(name) => {
                 let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;
                 over!(built, upstream => upstream.tagged(ledger, name))

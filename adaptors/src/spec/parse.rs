@@ -9,8 +9,19 @@ use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
-const ADAPTORS: [&str; 10] =
-    ["pool", "limit", "statistics", "log", "tracking", "tagged", "pressure", "spill", "auto_prefetch", "prefetch"];
+const ADAPTORS: [&str; 11] = [
+    "pool",
+    "limit",
+    "statistics",
+    "log",
+    "tracking",
+    "events",
+    "tagged",
+    "pressure",
+    "spill",
+    "auto_prefetch",
+    "prefetch",
+];
 
 /// Parses a description, in a time that is linear in its length.
 pub(super) fn description(text: &str) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
@@ -99,6 +110,10 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             [argument] if (argument.key, argument.value) == (None, "traces") => Adaptor::Tracking { traces: true },
             [argument, ..] => return Err(unknown_argument(text, argument, "tracking", &["traces"])),
         },
+        "events" => {
+            no_arguments(text, &term)?;
+            Adaptor::Events
+        }
         "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
             _ => {

@@ -57,6 +57,7 @@ pub(super) enum Adaptor {
     Tracking {
         traces: bool,
     },
+    Events,
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),

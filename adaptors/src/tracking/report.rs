@@ -3,7 +3,7 @@
 
 use cumem::error::{HumanBytes, Plural};
 use std::backtrace::Backtrace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ const LISTED: usize = 20;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TrackedBlock {
+    /// The number of the allocation. No two blocks of one adaptor have the same number.
+    pub id: u64,
     /// The address of the first byte.
     pub addr: u64,
     /// Bytes as requested.
@@ -95,6 +97,35 @@ impl TrackingReport {
         Self { bytes: blocks.iter().map(|block| block.size).sum(), blocks }
     }
 
+    /// Returns what has changed since an earlier report of the same adaptor.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// let early = Buffer::<u8, _>::zeroed(1000, &stream, &stack)?;
+    /// let before = stack.state().report();
+    /// let late = Buffer::<u8, _>::zeroed(4096, &stream, &stack)?;
+    /// drop(early);
+    /// let diff = stack.state().report().diff(&before);
+    /// assert_eq!((diff.allocated.len(), diff.freed.len(), diff.bytes()), (1, 1, 3096));
+    /// assert!(diff.to_string().starts_with("3 KiB more in 0 blocks more\n+ 4 KiB at 0x"), "{diff}");
+    /// # drop(late);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn diff(&self, earlier: &Self) -> TrackingDiff {
+        let only_in = |one: &Self, other: &Self| {
+            let known: HashSet<u64> = other.blocks.iter().map(|block| block.id).collect();
+            one.blocks.iter().filter(|block| !known.contains(&block.id)).cloned().collect()
+        };
+        TrackingDiff { allocated: only_in(self, earlier), freed: only_in(earlier, self) }
+    }
+
     /// Returns the bytes and the number of blocks of each tag, the largest first. `None` is the blocks without a tag.
     ///
     /// # Examples
@@ -143,5 +174,43 @@ impl fmt::Display for TrackingReport {
             0 => Ok(()),
             more => write!(f, "\n  and {more} more"),
         }
+    }
+}
+
+/// The difference of two reports. [`TrackingReport::diff`] returns it. Blocks that were allocated and freed between the
+/// two are in neither list.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TrackingDiff {
+    /// Blocks that are live in the later report only, oldest first.
+    pub allocated: Vec<TrackedBlock>,
+    /// Blocks that are live in the earlier report only, oldest first.
+    pub freed: Vec<TrackedBlock>,
+}
+
+impl TrackingDiff {
+    /// Returns the change of the live bytes, negative if more was freed than allocated.
+    pub fn bytes(&self) -> i64 {
+        let sum = |blocks: &[TrackedBlock]| blocks.iter().map(|block| block.size as i64).sum::<i64>();
+        sum(&self.allocated) - sum(&self.freed)
+    }
+
+    /// Reports whether both reports list the same blocks.
+    pub fn is_empty(&self) -> bool {
+        self.allocated.is_empty() && self.freed.is_empty()
+    }
+}
+
+/// The change of bytes and blocks, then a line with `+` for each new block and one with `-` for each freed block.
+impl fmt::Display for TrackingDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = |change: i64| if change < 0 { "fewer" } else { "more" };
+        let (bytes, blocks) = (self.bytes(), self.allocated.len() as i64 - self.freed.len() as i64);
+        let of_bytes = if bytes < 0 { "less" } else { "more" };
+        let human = HumanBytes(bytes.unsigned_abs() as usize);
+        let count = Plural(blocks.unsigned_abs(), "block");
+        write!(f, "{human} {of_bytes} in {count} {}", direction(blocks))?;
+        self.allocated.iter().try_for_each(|block| write!(f, "\n+ {block}"))?;
+        self.freed.iter().try_for_each(|block| write!(f, "\n- {block}"))
     }
 }

@@ -3,8 +3,11 @@
 
 use super::options::TrackingOptions;
 use super::report::{TrackedBlock, TrackingReport};
+use super::tag_counts::{TagCounts, tag_hash};
 use crate::at_exit::{AtExit, at_exit};
 use crate::parts::Parts;
+use crate::per_thread::{PARTS, thread_number};
+use crate::profile::ProfileReport;
 use crate::tags;
 use crate::thread_id::{thread_id, thread_name};
 use cumem::error::{DropError, catch_drop_panic, record_drop_error};
@@ -24,6 +27,7 @@ pub(super) type Key = (u64, MakerId);
 
 /// What is known of a live block.
 pub(super) struct Record {
+    id: u64,
     size: usize,
     since: Instant,
     stream: u64,
@@ -62,6 +66,9 @@ type Records = HashMap<Key, Record, BuildHasherDefault<AddressHasher>>;
 struct Shared {
     /// The records, in parts by address.
     records: Parts<Records>,
+    next_id: Parts<u64>,
+    /// The figures of each tag, in parts by tag.
+    tags: Parts<HashMap<Arc<str>, TagCounts>>,
     unknown_frees: AtomicU64,
     options: TrackingOptions,
     device: DeviceId,
@@ -93,7 +100,14 @@ pub struct TrackingState {
 
 impl TrackingState {
     pub(super) fn new(device: DeviceId, options: TrackingOptions) -> Self {
-        let shared = Shared { records: Parts::default(), unknown_frees: AtomicU64::new(0), options, device };
+        let shared = Shared {
+            records: Parts::default(),
+            next_id: Parts::default(),
+            tags: Parts::default(),
+            unknown_frees: AtomicU64::new(0),
+            options,
+            device,
+        };
         let shared = Arc::new(shared);
         at_exit(Arc::downgrade(&shared) as _);
         Self { shared, reports: true }
@@ -149,6 +163,7 @@ impl TrackingState {
         }
         let traced = self.shared.options.traces_from.is_some_and(|bytes| block.size() >= bytes);
         let record = Record {
+            id: self.shared.next_id(),
             size: block.size(),
             since: Instant::now(),
             stream: stream.as_raw(),
@@ -157,11 +172,39 @@ impl TrackingState {
             tag: tags::current(),
             trace: traced.then(|| Arc::new(Backtrace::force_capture())),
         };
+        self.shared.count(&record, |counts| counts.allocated(block.size() as u64));
         self.put((block.addr(), block.maker()), record);
     }
 
+    /// Returns the figures of each [tag](crate::tags) that a block had: the number of allocations, their bytes, and the
+    /// largest sum of bytes that was live at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaResource, Device, Stream};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// use cumem_adaptors::tags::tag;
+    ///
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// for _ in 0..3 {
+    ///     let _tag = tag("activations");
+    ///     drop(Buffer::<u8, _>::zeroed(4096, &stream, &stack)?);
+    /// }
+    /// let row = &stack.state().profile().rows[0];
+    /// assert_eq!((&*row.name, row.calls, row.total_bytes, row.peak_bytes), ("activations", 3, 3 * 4096, 4096));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn profile(&self) -> ProfileReport {
+        let rows = self.shared.tags.each().flat_map(|part| part.iter().map(TagCounts::row).collect::<Vec<_>>());
+        ProfileReport::new(rows.collect())
+    }
+
     #[inline]
-    pub(super) fn put(&self, key: Key, record: Record) {
+    fn put(&self, key: Key, record: Record) {
         let replaced = self.shared.records.of(key.0).insert(key, record);
         // After the lock is released, because a trace is large.
         drop(replaced);
@@ -174,19 +217,45 @@ impl TrackingState {
             return None;
         }
         let record = self.shared.records.of(key.0).remove(&key);
-        if record.is_none() {
-            self.shared.unknown_frees.fetch_add(1, Relaxed);
+        match &record {
+            Some(record) => self.shared.count(record, |counts| counts.freed(record.size as u64)),
+            None => _ = self.shared.unknown_frees.fetch_add(1, Relaxed),
         }
         record
+    }
+
+    /// Puts back the record of a block that the upstream did not accept.
+    #[cold]
+    pub(super) fn not_freed(&self, key: Key, record: Record) {
+        self.shared.count(&record, |counts| counts.live_again(record.size as u64));
+        self.put(key, record);
     }
 }
 
 impl Shared {
+    /// Returns a number that no other block has. Threads count separately, so that none waits for another one.
+    #[inline]
+    fn next_id(&self) -> u64 {
+        let mut count = self.next_id.mine();
+        *count += 1;
+        *count * PARTS as u64 + (thread_number() % PARTS) as u64
+    }
+
+    /// Changes the counts of the tag of a block.
+    #[inline]
+    fn count(&self, record: &Record, change: impl FnOnce(&mut TagCounts)) {
+        if let Some(tag) = &record.tag {
+            let mut part = self.tags.of(tag_hash(tag));
+            change(part.entry(Arc::clone(tag)).or_default());
+        }
+    }
+
     fn live(&self) -> Vec<TrackedBlock> {
         let now = Instant::now();
         let mut live = Vec::new();
         for part in self.records.each() {
             live.extend(part.iter().map(|((addr, _), record)| TrackedBlock {
+                id: record.id,
                 addr: *addr,
                 size: record.size,
                 age: now.saturating_duration_since(record.since),

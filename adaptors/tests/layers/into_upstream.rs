@@ -18,6 +18,7 @@ fn blocks_outlive_an_adaptor_that_passes_them_on() {
     let managed = ManagedResource::new(&device).unwrap().limit(8 * MIB).statistics().tagged(&ledger, "weights");
     let stack = managed
         .tracking(TrackingOptions::new())
+        .events()
         .pressure(PressureOptions::default())
         .unwrap()
         .logging(LogOptions::sink(std::io::sink()))
@@ -26,6 +27,7 @@ fn blocks_outlive_an_adaptor_that_passes_them_on() {
     let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
     assert_eq!(ledger.report().rows[0].bytes, MIB as u64);
     let tagged = stack.into_upstream().into_upstream().into_upstream().into_upstream().into_upstream();
+    let tagged = tagged.into_upstream();
     let limited = tagged.into_upstream().into_upstream();
     assert_eq!(limited.state().allocated(), MIB);
     free(&limited.into_upstream(), &stream, block).unwrap();

@@ -159,6 +159,7 @@ fn beneath_each_other_adaptor() {
         upstream.logging(LogOptions::sink(std::io::sink()).flush_each_row()).unwrap().statistics()
     });
     each_call_panics("tracking", device_memory, |upstream| upstream.tracking(TrackingOptions::new()).statistics());
+    each_call_panics("events", device_memory, |upstream| upstream.events().statistics());
     each_call_panics("pressure", device_memory, |upstream| {
         upstream.pressure(PressureOptions::default()).unwrap().statistics()
     });
