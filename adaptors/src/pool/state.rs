@@ -61,13 +61,15 @@ impl PoolState {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
+        let slots = Slots::new(whole_shift);
+        slots.watch_detector(&device);
         Ok(Self {
             device,
             maker: MakerId::unique(),
             maximum,
             rounding,
             forwards_larger,
-            slots: Slots::new(whole_shift),
+            slots,
             shared: Mutex::new(shared),
             outside: Outside::default(),
         })
@@ -198,9 +200,10 @@ impl PoolState {
 
     /// Returns the slot of `stream`, and binds the stream to one if necessary.
     pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DeviceError> {
-        if let Some((index, slot)) = self.slots.find(stream.id())
+        if let Some((index, slot)) = self.slots.find_bound(stream.id())
             && slot.lock().serves(stream.id())
         {
+            self.slots.show(index);
             return Ok((index, slot));
         }
         self.fold_abandoned(shared);
