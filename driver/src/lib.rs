@@ -55,7 +55,7 @@ pub use facts::{Attributes, DriverPoolUsage, MemoryInfo, MemoryType, PointerInfo
 pub use host_kernel::{Access, AccessMode, HostKernel, HostWork, KernelMemory, Pattern};
 pub use launch::{KernelArg, LaunchConfig};
 pub use location::{DeviceId, Location};
-pub use model::{BlockEvent, MigrationCause, Model, Movement, Residency, Watcher};
+pub use model::{BlockEvent, DetectorListener, MigrationCause, Model, Movement, Residency, Watcher};
 pub use plural::Plural;
 pub use prefetch_range::PrefetchRange;
 pub use range_attributes::RangeAttributes;

@@ -8,7 +8,6 @@ use super::memory::AllocationKind;
 use super::operation::{Action, StreamPoint};
 use super::pools::DriverPool;
 use super::profile::Profile;
-use super::races::{AccessKind, used_range};
 use super::simulator::Simulator;
 use super::state::{MachineState, Until};
 use super::streams::StreamState;
@@ -353,7 +352,7 @@ impl Driver for Simulator {
         let pool = live.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
         let point = state.end_of_work(d, key);
         let bytes = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
-        state.race_uses(Some(key), call, &[used_range(addr, bytes, AccessKind::Freed)]);
+        state.race_freed(Some(key), call, addr, bytes);
         state.give_to_pool(pool, addr, Some(point));
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::snapshots::Snapshots;
 use super::statistics::DeviceStatistics;
 use super::streams::StreamState;
 use super::uvm::{GpuConfig, Rules, Space};
-use super::watchers::Watchers;
+use super::watchers::{DetectorListeners, Watchers};
 use cumem_driver::{CudaErrorCode, DeviceId, DriverError, deferral};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -41,6 +41,7 @@ pub(super) struct MachineState {
     pub(super) injection: Injection,
     pub(super) journal: Journal,
     pub(super) watchers: Watchers,
+    pub(super) detector_listeners: DetectorListeners,
     /// Calls of user code, made when the lock is released.
     pub(super) outbox: Arc<Outbox>,
     /// The snapshots, while they are taken.
@@ -134,6 +135,7 @@ impl MachineState {
             injection: Injection::default(),
             journal: Journal::default(),
             watchers: Watchers::new(Arc::clone(outbox)),
+            detector_listeners: DetectorListeners::new(Arc::clone(outbox)),
             outbox: Arc::clone(outbox),
             snapshots: None,
             races: None,

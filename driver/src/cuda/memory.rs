@@ -13,6 +13,9 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 
+/// Each allocation of a driver begins at a multiple of this number. Pools count addresses in such units.
+const ALIGNMENT: CUdeviceptr = 256;
+
 /// Returns the free and total memory of the host from the operating system, because the driver reports only the
 /// device's.
 pub(super) fn host_memory() -> Option<MemoryInfo> {
@@ -20,7 +23,7 @@ pub(super) fn host_memory() -> Option<MemoryInfo> {
     let ask = |name| usize::try_from(unsafe { libc::sysconf(name) }).ok();
     let page = ask(libc::_SC_PAGESIZE)?;
     let (free, total) = (ask(libc::_SC_AVPHYS_PAGES)?, ask(libc::_SC_PHYS_PAGES)?);
-    Some(MemoryInfo { free: free * page, total: total * page })
+    Some(MemoryInfo { free: free.saturating_mul(page), total: total.saturating_mul(page) })
 }
 
 impl Active<'_> {
@@ -29,6 +32,7 @@ impl Active<'_> {
         // SAFETY: both values are writable.
         let code = unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) };
         self.check("cuMemGetInfo", code)?;
+        self.expect("cuMemGetInfo", free <= total, || format!("{free} free bytes of {total}"))?;
         Ok(MemoryInfo { free, total })
     }
 
@@ -36,7 +40,7 @@ impl Active<'_> {
         let mut address = 0;
         // SAFETY: `address` is writable.
         let code = unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) };
-        self.allocated("cuMemAlloc", code, address)
+        self.allocated("cuMemAlloc", code, address, bytes)
     }
 
     pub(super) fn allocate_managed(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
@@ -44,7 +48,7 @@ impl Active<'_> {
         let mut address = 0;
         // SAFETY: `address` is writable.
         let code = unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) };
-        self.allocated("cuMemAllocManaged", code, address)
+        self.allocated("cuMemAllocManaged", code, address, bytes)
     }
 
     /// # Safety
@@ -60,8 +64,7 @@ impl Active<'_> {
         let mut pointer = ptr::null_mut();
         // SAFETY: `pointer` is writable.
         let code = unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) };
-        self.check("cuMemAllocHost", code)?;
-        self.not_null("cuMemAllocHost", pointer.cast())
+        self.allocated("cuMemAllocHost", code, address(pointer.cast()), bytes)
     }
 
     /// # Safety
@@ -79,13 +82,30 @@ impl Active<'_> {
         call: &'static str,
         code: sys::Code,
         address: CUdeviceptr,
+        bytes: usize,
     ) -> Result<NonNull<u8>, DriverError> {
         self.check(call, code)?;
-        self.not_null(call, ptr::with_exposed_provenance_mut(address as usize))
+        self.allocation(call, address, bytes)
     }
 
-    pub(super) fn not_null(&self, call: &'static str, pointer: *mut u8) -> Result<NonNull<u8>, DriverError> {
-        NonNull::new(pointer).ok_or(DriverError::Call { call, device: self.id, code: CudaErrorCode::UNKNOWN })
+    /// Returns the address of `bytes` bytes, unless it is null, is no multiple of 256, or is too high.
+    pub(super) fn allocation(
+        &self,
+        call: &'static str,
+        address: CUdeviceptr,
+        bytes: usize,
+    ) -> Result<NonNull<u8>, DriverError> {
+        let is_valid = address.is_multiple_of(ALIGNMENT) && address.checked_add(bytes as u64).is_some();
+        let pointer = NonNull::new(ptr::with_exposed_provenance_mut(address as usize)).filter(|_| is_valid);
+        pointer.ok_or_else(|| {
+            let answer = format!("the address {address:#x} for {bytes} bytes");
+            DriverError::InvalidAnswer { call, device: self.id, answer }
+        })
+    }
+
+    /// Returns the handle of an object that a call created, unless it is null.
+    pub(super) fn created(&self, call: &'static str, handle: u64) -> Result<u64, DriverError> {
+        self.expect(call, handle != 0, || "no handle".into()).map(|()| handle)
     }
 
     /// # Safety

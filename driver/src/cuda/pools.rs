@@ -40,7 +40,7 @@ impl Active<'_> {
         // SAFETY: `pool` is writable.
         let code = unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, self.device()) };
         self.check("cuDeviceGetDefaultMemPool", code)?;
-        Ok(RawPool(number(pool)))
+        self.created("cuDeviceGetDefaultMemPool", number(pool)).map(RawPool)
     }
 
     pub(super) fn create_pool(&self) -> Result<RawPool, DriverError> {
@@ -57,7 +57,7 @@ impl Active<'_> {
         // SAFETY: `pool` is writable, and `properties` is complete.
         let code = unsafe { sys::cuMemPoolCreate(&raw mut pool, &raw const properties) };
         self.check("cuMemPoolCreate", code)?;
-        Ok(RawPool(number(pool)))
+        self.created("cuMemPoolCreate", number(pool)).map(RawPool)
     }
 
     /// # Safety
@@ -96,6 +96,8 @@ impl Active<'_> {
         let reserved = unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) }?;
         // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
         let used = unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT) }?;
+        let answer = || format!("{used} used bytes of {reserved}");
+        self.expect("cuMemPoolGetAttribute", used <= reserved, answer)?;
         Ok(DriverPoolUsage { reserved, used })
     }
 
@@ -132,7 +134,7 @@ impl Active<'_> {
         let mut address = 0;
         // SAFETY: `address` is writable. The caller ensures that pool and stream are live.
         let code = unsafe { sys::cuMemAllocFromPoolAsync(&raw mut address, bytes, pool, stream) };
-        self.allocated("cuMemAllocFromPoolAsync", code, address)
+        self.allocated("cuMemAllocFromPoolAsync", code, address, bytes)
     }
 
     /// # Safety

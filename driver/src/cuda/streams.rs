@@ -24,7 +24,7 @@ impl Active<'_> {
         // SAFETY: `stream` is writable.
         let code = unsafe { sys::cuStreamCreate(&raw mut stream, flags as c_uint) };
         self.check("cuStreamCreate", code)?;
-        Ok(RawStream(number(stream)))
+        self.created("cuStreamCreate", number(stream)).map(RawStream)
     }
 
     /// # Safety
@@ -69,7 +69,7 @@ impl Active<'_> {
         // SAFETY: `event` is writable.
         let code = unsafe { sys::cuEventCreate(&raw mut event, flags as c_uint) };
         self.check("cuEventCreate", code)?;
-        Ok(RawEvent(number(event)))
+        self.created("cuEventCreate", number(event)).map(RawEvent)
     }
 
     /// # Safety

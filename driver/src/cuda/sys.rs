@@ -96,6 +96,7 @@ pub(super) type MemAdviseV2 = unsafe extern "C" fn(CUdeviceptr, usize, advice: c
 // symbols.
 unsafe extern "C" {
     pub(super) fn cuInit(flags: c_uint) -> Code;
+    pub(super) fn cuDeviceGetName(name: *mut c_char, size: c_int, device: CUdevice) -> Code;
     pub(super) fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: CUdevice) -> Code;
     pub(super) fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice) -> Code;
     pub(super) fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) -> Code;
