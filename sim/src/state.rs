@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::agenda::{Agenda, Engine};
+use super::capture::{Capture, Graph, GraphExec};
 use super::events::EventState;
 use super::handles::{Handles, Key};
 use super::injection::Injection;
@@ -35,6 +36,9 @@ pub(super) struct MachineState {
     pub(super) streams: Handles<StreamState>,
     pub(super) events: Handles<EventState>,
     pub(super) pools: Handles<DriverPool>,
+    pub(super) captures: Handles<Capture>,
+    pub(super) graphs: Handles<Graph>,
+    pub(super) graph_execs: Handles<GraphExec>,
     pub(super) agenda: Agenda,
     pub(super) memory: SimulatedMemory,
     pub(super) space: Space,
@@ -130,6 +134,9 @@ impl MachineState {
             streams,
             events: Handles::default(),
             pools,
+            captures: Handles::default(),
+            graphs: Handles::default(),
+            graph_execs: Handles::default(),
             agenda: Agenda::default(),
             space,
             injection: Injection::default(),

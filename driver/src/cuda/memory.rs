@@ -1,6 +1,7 @@
 //! Memory outside of pools, copies, and pointer attributes.
 
 use super::context::Active;
+use super::graphs::relaxed;
 use super::sys::{self, StreamWriteValue32, address, handle};
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -39,7 +40,7 @@ impl Active<'_> {
     pub(super) fn allocate_device(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let mut address = 0;
         // SAFETY: `address` is writable.
-        let code = unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) };
+        let code = relaxed(|| unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) });
         self.allocated("cuMemAlloc", code, address, bytes)
     }
 
@@ -47,7 +48,7 @@ impl Active<'_> {
         let flags = CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL as c_uint;
         let mut address = 0;
         // SAFETY: `address` is writable.
-        let code = unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) };
+        let code = relaxed(|| unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) });
         self.allocated("cuMemAllocManaged", code, address, bytes)
     }
 
@@ -56,14 +57,14 @@ impl Active<'_> {
     /// The memory was returned by `allocate_device` or `allocate_managed`. Only work that is already enqueued uses it.
     pub(super) unsafe fn free(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the address is a live allocation.
-        let code = unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) };
+        let code = relaxed(|| unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) });
         self.check("cuMemFree", code)
     }
 
     pub(super) fn allocate_pinned(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let mut pointer = ptr::null_mut();
         // SAFETY: `pointer` is writable.
-        let code = unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) };
+        let code = relaxed(|| unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) });
         self.allocated("cuMemAllocHost", code, address(pointer.cast()), bytes)
     }
 
@@ -72,7 +73,7 @@ impl Active<'_> {
     /// The memory was returned by `allocate_pinned`, and nothing uses it any more.
     pub(super) unsafe fn free_pinned(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the address is a live, unused allocation of pinned memory.
-        let code = unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) };
+        let code = relaxed(|| unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) });
         self.check("cuMemFreeHost", code)
     }
 
