@@ -11,6 +11,7 @@
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
 //! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `order` waits, `launch` starts kernels |
+//! | `captures`, `capture_count` | [`CaptureUnderway`]: what pools must not do while a stream is captured |
 //! | `graph` | [`Capture`](crate::kernel::Capture), [`Graph`](crate::kernel::Graph): work that is captured once and launched as a whole |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
@@ -20,6 +21,8 @@
 //! | `spare` | memory that services keep for later use, and free when a leaf is out of memory |
 //! | `host_gate` | keeps host access and work apart on devices without concurrent managed access |
 
+mod capture_count;
+mod captures;
 pub(crate) mod error;
 pub(crate) mod event;
 mod fallback_notice;
@@ -36,6 +39,7 @@ pub(crate) mod spare;
 pub(crate) mod stream;
 pub(crate) mod stream_ids;
 
+pub use captures::CaptureUnderway;
 pub use cumem_driver::deferral;
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub use handle::Device;

@@ -1,8 +1,8 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AutoPrefetch, ByAddress, Events, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch,
-    Pressure, PressureError, PressureOptions, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
+    AutoPrefetch, ByAddress, Events, GraphPools, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions,
+    Prefetch, Pressure, PressureError, PressureOptions, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -92,6 +92,14 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Spill::new(self, second)
+    }
+
+    /// Gives each graph that is captured memory of its own. See [`GraphPools`].
+    fn graph_pools(self) -> GraphPools<Self>
+    where
+        Self: Upstream + Send + Sync + 'static,
+    {
+        GraphPools::new(self)
     }
 
     /// Counts this resource's memory under `name` in `ledger`. See [`Tagged`].

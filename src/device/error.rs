@@ -92,6 +92,15 @@ pub enum DeviceError {
         /// The address of the block that `undo` was called with.
         found: u64,
     },
+    /// The operation would end the capture of a stream with an error, so the library did not try it. For example, a pool
+    /// cannot wait for the work of a captured stream.
+    #[error("a stream of {device} is being captured, and {what} would make the capture fail")]
+    Captured {
+        /// The device.
+        device: DeviceId,
+        /// The operation, for example `recording an event on the device`.
+        what: &'static str,
+    },
     /// User code that runs inside a call of an object called the object again, or the closure of a kernel called an
     /// object that another thread uses. For example, the upstream of a pool allocated from that pool.
     #[error("{what} was called from within a call of {what}, or from a kernel while another thread holds its lock")]
@@ -144,6 +153,7 @@ impl DeviceError {
             Self::WrongDevice { expected: device, .. }
             | Self::WrongThread { device }
             | Self::HostAccess { device, .. }
+            | Self::Captured { device, .. }
             | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
             Self::OtherBlock { .. } | Self::Reentered { .. } => None,

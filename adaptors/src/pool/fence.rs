@@ -19,6 +19,9 @@ pub(super) struct Fence {
 impl Fence {
     /// Records an event after the work that is enqueued on `stream` so far.
     pub(super) fn record(stream: &Stream) -> Result<Arc<Self>, DeviceError> {
+        if stream.is_captured() {
+            return Err(captured(stream.device(), "recording an event on that stream"));
+        }
         let event = Event::new(stream.device())?;
         event.record(stream)?;
         Ok(Arc::new(Self { event, stream: stream.id(), reached: AtomicBool::new(false) }))
@@ -27,6 +30,9 @@ impl Fence {
     /// Records an event after the work that is enqueued on the whole device so far, for memory of a stream whose handle
     /// the pool cannot use.
     pub(super) fn record_on_device(device: &Device, stream: StreamId) -> Result<Arc<Self>, DeviceError> {
+        if device.has_captures() {
+            return Err(captured(device, "recording an event on the device"));
+        }
         let event = Event::new(device)?;
         event.record_on_device()?;
         Ok(Arc::new(Self { event, stream, reached: AtomicBool::new(false) }))
@@ -42,6 +48,10 @@ impl Fence {
         self.reached.store(reached, Relaxed);
         reached
     }
+}
+
+fn captured(device: &Device, what: &'static str) -> DeviceError {
+    DeviceError::Captured { device: device.id(), what }
 }
 
 /// A set of a few fences, all of which apply. If it is empty, every stream may use the memory at once.
@@ -91,6 +101,9 @@ impl Fences {
         let mut waits = false;
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
+                if stream.is_captured() {
+                    return Err(captured(stream.device(), "a wait of that stream for other work"));
+                }
                 stream.wait(&fence.event)?;
                 waits = true;
             }

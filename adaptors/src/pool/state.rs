@@ -58,8 +58,6 @@ impl PoolState {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
-        let slots = Slots::new(whole_shift);
-        slots.watch_detector(&device);
         Ok(Self {
             device,
             maker: MakerId::unique(),
@@ -67,10 +65,20 @@ impl PoolState {
             rounding: limits.rounding,
             forwards_larger: limits.forwards_larger,
             releases_early: limits.release_threshold.is_some(),
-            slots,
+            slots: Slots::new(whole_shift),
             shared: Mutex::new(shared),
             outside: Outside::default(),
         })
+    }
+
+    /// Declares the pool's blocks to the race detector of a simulated device while it is on.
+    pub(super) fn declare_to_detector(&self) {
+        self.slots.watch_detector(&self.device);
+    }
+
+    /// Returns the id in the blocks of this pool.
+    pub(crate) fn maker(&self) -> MakerId {
+        self.maker
     }
 
     /// Returns the most bytes that the pool may hold from its upstream.
@@ -365,7 +373,7 @@ impl PoolState {
     fn fences_from(&self, recorded: Result<Arc<Fence>, DeviceError>, force: bool) -> Result<Fences, DeviceError> {
         match recorded {
             Ok(fence) => Ok(fence.into()),
-            Err(_) if force => {
+            Err(_) if force && !self.device.has_captures() => {
                 self.device.synchronize()?;
                 Ok(Fences::default())
             }

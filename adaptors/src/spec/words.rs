@@ -58,6 +58,7 @@ pub(super) enum Adaptor {
         traces: bool,
     },
     Events,
+    GraphPools,
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),

@@ -15,6 +15,7 @@ adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
 adaptor_conformance!(logging, |upstream| upstream.logging(LogOptions::sink(std::io::sink()))?);
 adaptor_conformance!(tracking, |upstream| upstream.tracking(TrackingOptions::new().traces_from(1 << 20)));
 adaptor_conformance!(events, |upstream| upstream.events());
+adaptor_conformance!(graph_pools, |upstream| upstream.graph_pools());
 adaptor_conformance!(pool, |upstream| Pool::new(upstream, PoolOptions::default())?);
 
 adaptor_conformance!(pool_of_small_blocks, |upstream| Pool::new(upstream, PoolOptions::default().up_to(4096))?);
