@@ -1,4 +1,4 @@
-//! Records of what happens in a machine over time: snapshots, races, the journal and its hash.
+//! Records of the events in a machine over time: snapshots, races, the journal and its hash.
 
 use super::Simulator;
 use crate::journal::Record;
@@ -49,13 +49,13 @@ impl Simulator {
     }
 
     /// Starts or stops the race detector. A race is two uses of the same bytes that nothing orders. For example, a
-    /// block is reused on another stream without a wait. The detector does not know work that was enqueued before it
-    /// started.
+    /// block is reused on another stream without a wait. Work that was enqueued before the detector
+    /// started is not recorded.
     ///
-    /// The detector sees the ranges that kernels declare, copies, fills, host guards, and allocations and frees of the
-    /// driver and of buffers. Its result does not depend on the order in which virtual time runs the work. It treats
-    /// the host as one thread, whose calls are ordered as they arrive. It reports a use once for each stream that does
-    /// not wait for it.
+    /// The detector records the ranges that kernels declare, copies, fills, host guards, and allocations and frees of
+    /// the driver and of buffers. Its result does not depend on the order in which virtual time runs the work. The
+    /// detector treats the host as one thread, whose calls are ordered as they arrive, and reports a use once for each
+    /// stream that does not wait for the use.
     ///
     /// # Examples
     ///
@@ -128,7 +128,7 @@ impl Simulator {
         self.machine.lock().journal.digest()
     }
 
-    /// Starts or stops recording what happens.
+    /// Starts or stops the recording of events: allocations, operations, faults and transfers.
     ///
     /// # Examples
     ///
