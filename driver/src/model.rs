@@ -42,20 +42,39 @@ pub trait Model: Debug + Send + Sync {
     fn run_all(&self, d: u32) -> Result<(), DriverError>;
     /// Reports movements of memory to `watcher` from now on, until it is dropped.
     fn watch(&self, watcher: Weak<dyn Watcher>);
-    /// Records for the race detector that a block was allocated or freed on a stream of device `d`.
-    fn declare(&self, d: u32, addr: u64, bytes: u64, stream: RawStream, event: BlockEvent);
-    /// Records for the race detector that a host access to a range has ended. Work that was enqueued during the access
-    /// was not waited for.
-    fn end_host_access(&self, addr: u64, bytes: u64, write: bool);
+    /// Records an event of a block for the race detector, on a stream of device `d` or on none.
+    fn declare(&self, d: u32, addr: u64, bytes: u64, stream: Option<RawStream>, event: BlockEvent);
+    /// Records for the race detector that a host access to a range has begun. Returns the number of the access.
+    fn begin_host_access(&self, addr: u64, bytes: u64, write: bool) -> u64;
+    /// Records for the race detector that a host access with this number has ended. Work that was enqueued during the
+    /// access was not waited for.
+    fn end_host_access(&self, access: u64);
+    /// Reports whether the race detector is on.
+    fn detects_races(&self) -> bool;
+    /// Notifies `listener` of each switch of the race detector from now on, until it is dropped.
+    fn watch_detector(&self, listener: Weak<dyn DetectorListener>);
 }
 
-/// The two ends of a block's life on a stream.
+/// An event in a block's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockEvent {
     /// The block was allocated for the stream.
     Allocated,
-    /// The block was freed on the stream.
+    /// The block was freed on the stream. Its resource may use the memory again at any time.
     Freed,
+    /// A pool handed the block out for the stream. Uses of the block must stay within it.
+    HandedOut,
+    /// The block was freed on the stream, and a pool keeps its memory. Nothing uses the memory before the pool hands it
+    /// out again.
+    Kept,
+    /// The memory left the pool.
+    Released,
+}
+
+/// A listener that is notified when the race detector is switched on or off.
+pub trait DetectorListener: Debug + Send + Sync {
+    /// Receives the new state. The machine is not locked during the call.
+    fn switched(&self, on: bool);
 }
 
 /// Why pages were copied.

@@ -1,4 +1,4 @@
-//! The owner of each driver object: a stream, an event, a module, device memory, pinned memory, a stream-ordered pool.
+//! The owner of each driver object: a stream, an event, an executable graph, a module, device memory, pinned memory, a stream-ordered pool.
 //!
 //! Each type here destroys its object when it is dropped, and no other code does. An error of that call goes to
 //! [`record_drop_error`], because a drop cannot return it.
@@ -7,7 +7,7 @@ use crate::driver::Driver;
 use crate::drop_error::record_drop_error;
 use crate::error::DriverError;
 use crate::location::DeviceId;
-use crate::raw::{RawEvent, RawFunction, RawModule, RawPool, RawStream};
+use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -646,6 +646,82 @@ impl Drop for OwnedStream {
         // SAFETY: this object owns the stream. Work that is still enqueued completes.
         let destroyed = unsafe { self.device.driver.destroy_stream(self.device.d, self.raw) };
         record_drop_error("a stream", destroyed);
+    }
+}
+
+/// A graph: captured work, which cannot be launched yet (`cuStreamEndCapture`).
+#[derive(Debug)]
+pub struct OwnedGraph {
+    device: RawDevice,
+    raw: RawGraph,
+}
+
+impl OwnedGraph {
+    /// Ends the capture of a stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error, for example `CUDA_ERROR_STREAM_CAPTURE_INVALIDATED` if a forbidden call was made during
+    /// the capture. The stream is not captured any more.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a live stream of the device.
+    pub unsafe fn end_capture(device: &RawDevice, stream: RawStream) -> Result<Self, DriverError> {
+        // SAFETY: the caller ensures that the stream is live.
+        let raw = unsafe { device.driver.end_capture(device.d, stream)? };
+        Ok(Self { device: device.clone(), raw })
+    }
+
+    /// Makes an executable graph, which stays valid without this one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    pub fn instantiate(&self) -> Result<OwnedGraphExec, DriverError> {
+        // SAFETY: the graph is live.
+        let raw = unsafe { self.device.driver.instantiate_graph(self.device.d, self.raw)? };
+        Ok(OwnedGraphExec { device: self.device.clone(), raw })
+    }
+}
+
+impl Drop for OwnedGraph {
+    fn drop(&mut self) {
+        // SAFETY: this object owns the graph.
+        let destroyed = unsafe { self.device.driver.destroy_graph(self.device.d, self.raw) };
+        record_drop_error("a graph", destroyed);
+    }
+}
+
+/// An executable graph (`cuGraphInstantiateWithFlags`).
+#[derive(Debug)]
+pub struct OwnedGraphExec {
+    device: RawDevice,
+    raw: RawGraphExec,
+}
+
+impl OwnedGraphExec {
+    /// Launches the graph on a stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a live stream of this graph's device. All memory that the captured work uses is usable until the stream
+    /// has passed the launch.
+    pub unsafe fn launch(&self, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the graph is live. The caller ensures the rest.
+        unsafe { self.device.driver.launch_graph(self.device.d, self.raw, stream) }
+    }
+}
+
+impl Drop for OwnedGraphExec {
+    fn drop(&mut self) {
+        // SAFETY: this object owns the graph. Launches that are still enqueued complete.
+        let destroyed = unsafe { self.device.driver.destroy_graph_exec(self.device.d, self.raw) };
+        record_drop_error("an executable graph", destroyed);
     }
 }
 

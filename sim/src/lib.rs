@@ -27,6 +27,7 @@
 //! | `memory`, `heap`, `addresses`, `mapping`, `poison` | allocations; slabs for small ones; their addresses, pages and first contents |
 //! | `pools`, `device_memory` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and the next due events, as data |
+//! | `capture`, `graphs` | captured streams and graphs: the data, and the calls |
 //! | `schedule` | the discrete-event simulation: when each operation starts and ends |
 //! | `effects`, `access_pattern`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
 //! | `uvm` | unified memory: residency, faults, advice, migration, eviction |
@@ -42,6 +43,7 @@ mod agenda;
 mod allocate;
 mod arguments;
 mod bytes;
+mod capture;
 mod cost;
 mod device_memory;
 mod driver_impl;
@@ -49,6 +51,7 @@ mod effects;
 mod enqueue;
 mod error;
 mod events;
+mod graphs;
 mod handles;
 mod heap;
 mod hints;

@@ -53,9 +53,15 @@ impl Simulator {
     /// started is not recorded.
     ///
     /// The detector records the ranges that kernels declare, copies, fills, host guards, and allocations and frees of
-    /// the driver and of buffers. Its result does not depend on the order in which virtual time runs the work. The
-    /// detector treats the host as one thread, whose calls are ordered as they arrive, and reports a use once for each
-    /// stream that does not wait for the use.
+    /// the driver, of buffers and of pools. Its result does not depend on the order in which virtual time runs the work.
+    /// The detector treats the host as one thread, whose calls are ordered as they arrive, because no call reports how
+    /// threads synchronize; but two host guards that exist at the same time are not ordered. The detector reports a use
+    /// once for each stream that does not wait for the use.
+    ///
+    /// A pool keeps the memory of its freed blocks, so the driver has no record that they are free. While the detector
+    /// is on, pools therefore declare each block that they allocate and free. A use of a freed block is reported even on
+    /// the stream of the free, and so is a use that leaves its block. Blocks that were allocated before the detector
+    /// started are not declared.
     ///
     /// # Examples
     ///
