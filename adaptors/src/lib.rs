@@ -1,6 +1,6 @@
 //! Adaptors for cumem's memory resources.
 //!
-//! | adaptor | what it adds | its place in a stack | state for `find` |
+//! | adaptor | effect | place in a stack | state for `find` |
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |

@@ -111,8 +111,8 @@ impl StackSpec {
         Ok(Self { text: text.into(), layers, outermost })
     }
 
-    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds what the stack takes from
-    /// the driver. The second stack of a `spill` is not limited.
+    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds the memory that the stack
+    /// takes from the driver. The second stack of a `spill` is not limited.
     ///
     /// # Examples
     ///

@@ -159,7 +159,7 @@ impl Machine {
 }
 
 impl MachineState {
-    /// Frees what closures of kernels freed, as soon as the work that may use the memory is done.
+    /// Frees the memory that closures of kernels freed, as soon as the work that may use the memory is done.
     pub(super) fn free_late(&mut self) {
         let (due, later) = std::mem::take(&mut self.frees).into_iter().partition(|free| self.reached(free.until));
         self.frees = later;

@@ -22,7 +22,7 @@ pub(super) struct State {
     pub(super) predictor: Predictor,
     pub(super) guesses: Guesses,
     pub(super) arrivals: Arrivals,
-    /// The latest declared uses. The predictor knows them already, so faults in them are ignored.
+    /// The latest declared uses. The predictor has them already, so faults in them are ignored.
     pub(super) declared: VecDeque<Range<usize>>,
     /// The ranges that the user has prefetched to the device and not used yet.
     pub(super) user_prefetches: VecDeque<Range<usize>>,
