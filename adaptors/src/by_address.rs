@@ -270,6 +270,27 @@ impl<R: MemoryResource> ByAddress<R> {
         Err(self.explain(address.as_ptr() as u64))
     }
 
+    /// Returns the number of blocks that are released to their addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream, layout};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let (stack, stream) = (CudaResource::new(&device).by_address(), Stream::new(&device)?);
+    /// let address = stack.allocate_address(&stream, layout::bytes(1000)?)?;
+    /// assert_eq!(stack.released(), 1);
+    /// # // SAFETY: the stack returned the address, and nothing uses the memory.
+    /// # unsafe { stack.deallocate_address(&stream, address, None) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn released(&self) -> usize {
+        let pools = self.upstream.find_all::<PoolState>();
+        self.kept.len() + pools.iter().map(|pool| pool.released()).sum::<usize>()
+    }
+
     /// Returns why no released block starts at an address. A chunk of an outer pool is a live block of the pool
     /// beneath, so the outer pool comes first.
     fn explain(&self, addr: u64) -> AddressError {

@@ -30,6 +30,10 @@ impl Kept {
         self.part(addr).remove(&addr)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
     /// Returns the error for an address that lies in a kept block.
     pub(super) fn explain(&self, addr: u64) -> Option<AddressError> {
         self.0.iter().find_map(|part| {

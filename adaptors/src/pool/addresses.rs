@@ -158,6 +158,23 @@ impl PoolState {
         Some(Block::new(self.maker, address, layout, tag.pack()))
     }
 
+    /// Returns the number of blocks that are released to their addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PoolOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// assert_eq!(pool.state().released(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn released(&self) -> usize {
+        self.slots.iter().map(|(_, slot)| slot.released()).sum::<u64>() as usize
+    }
+
     /// Returns what is at an address at which no released block starts, or `None` if the address is not the pool's.
     /// Visits all memory of the pool.
     ///

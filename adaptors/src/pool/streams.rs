@@ -163,6 +163,11 @@ impl Slot {
         self.counts.requested.add((bytes as u64).wrapping_neg());
     }
 
+    /// Makes the peaks start again from the present values.
+    pub(super) fn reset_peaks(&self, locked: &mut StreamHeap) {
+        (locked.peak_units, locked.peak_requested) = (locked.heap.live_units(), self.requested());
+    }
+
     /// Returns the number of live blocks.
     pub(super) fn blocks(&self, _locked: &StreamHeap) -> u64 {
         self.counts.made.get() - self.counts.freed.get()
