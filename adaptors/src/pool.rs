@@ -82,6 +82,7 @@ mod arena;
 mod chunks;
 mod classes;
 mod cross_stream_free;
+mod declared;
 mod error;
 mod fence;
 mod futile;

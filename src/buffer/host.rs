@@ -7,8 +7,8 @@ use crate::device::notice::Notice;
 use crate::kind::HostAccessible;
 use crate::resource::MemoryResource;
 use bytemuck::Pod;
-use cumem_driver::Model;
 use cumem_driver::call_site::CallSite;
+use cumem_driver::{MemoryType, Model};
 use std::ops::{Deref, DerefMut};
 
 /// A guard through which the host reads the elements of a buffer. It borrows the buffer, so safe code cannot change the
@@ -57,9 +57,8 @@ pub struct HostWrite<'a, T> {
 struct HostAccess<'a> {
     /// The model of a simulated device, which is notified when the access ends.
     model: Option<&'a dyn Model>,
-    addr: u64,
-    bytes: usize,
-    write: bool,
+    /// The model's number of the access.
+    number: u64,
     /// Lets other work run again. Dropped after the model has been notified.
     _gate: Option<Closed<'a>>,
 }
@@ -67,7 +66,7 @@ struct HostAccess<'a> {
 impl Drop for HostAccess<'_> {
     fn drop(&mut self) {
         if let Some(model) = self.model {
-            model.end_host_access(self.addr, self.bytes as u64, self.write);
+            model.end_host_access(self.number);
         }
     }
 }
@@ -109,6 +108,86 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         // elements are plain data, and the address is aligned for `T`.
         let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
         Ok(HostRead { elements, _access: access })
+    }
+
+    /// Returns a guard as [`host_read`](Self::host_read) does, for memory whose kind is known only at run time, such as
+    /// that of the [default resource](crate::current). The call queries the driver for the type of the memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DeviceError::NotHostAccessible`] if the buffer has device memory, and the errors of
+    /// [`host_read`](Self::host_read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, Device, DeviceError, ManagedResource, Stream, current};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let in_device_memory = Buffer::from_slice(&[1, 2, 3], &stream, current::get(&device))?;
+    /// assert!(matches!(in_device_memory.try_host_read(), Err(DeviceError::NotHostAccessible { .. })));
+    ///
+    /// current::set(&device, ManagedResource::new(&device)?)?;
+    /// let in_managed_memory = Buffer::from_slice(&[1, 2, 3], &stream, current::get(&device))?;
+    /// assert_eq!(in_managed_memory.try_host_read()?[..], [1, 2, 3]);
+    /// # drop(in_managed_memory);
+    /// # current::reset(&device);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn try_host_read(&self) -> Result<HostRead<'_, T>, DeviceError> {
+        let _site = CallSite::here();
+        self.check_host_access()?;
+        let access = self.begin_host_access(false)?;
+        // SAFETY: as in `host_read`. The driver has answered that the host can access the memory.
+        let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
+        Ok(HostRead { elements, _access: access })
+    }
+
+    /// Returns a guard as [`host_write`](Self::host_write) does, for memory whose kind is known only at run time.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`try_host_read`](Self::try_host_read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, Device, PinnedResource, Stream, current};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let _pinned = current::scoped(&device, PinnedResource::new(&device))?;
+    /// let mut buffer = Buffer::<u32, _>::zeroed(3, &stream, current::get(&device))?;
+    /// buffer.try_host_write()?[1] = 7;
+    /// assert_eq!(buffer.to_vec()?, [0, 7, 0]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn try_host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError> {
+        let _site = CallSite::here();
+        self.check_host_access()?;
+        let start = self.as_mut_ptr();
+        let access = self.begin_host_access(true)?;
+        // SAFETY: as in `try_host_read`; in addition, the guard borrows the buffer exclusively.
+        let elements = unsafe { std::slice::from_raw_parts_mut(start, self.len) };
+        Ok(HostWrite { elements, _access: access })
+    }
+
+    /// Queries the driver whether the host can access the memory.
+    fn check_host_access(&self) -> Result<(), DeviceError> {
+        // An empty buffer has no memory, and its slice has no element that is accessed.
+        if self.size_bytes() == 0 {
+            return Ok(());
+        }
+        match self.device().pointer_info(self.block.as_ptr())?.memory_type {
+            MemoryType::Host | MemoryType::Unified => Ok(()),
+            memory => Err(DeviceError::NotHostAccessible { memory, device: self.device().id() }),
+        }
     }
 
     /// Waits for the buffer's stream, and returns a guard through which the host reads and writes the elements. While
@@ -154,7 +233,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             device.driver().host_access(device.ordinal(), self.block.as_ptr(), bytes, write)?;
             device.tell(&Notice::HostAccess { addr, bytes, write });
         }
-        Ok(HostAccess { model: device.model(), addr, bytes, write, _gate: gate })
+        let model = device.model();
+        let number = model.map_or(0, |model| model.begin_host_access(addr, bytes as u64, write));
+        Ok(HostAccess { model, number, _gate: gate })
     }
 }
 

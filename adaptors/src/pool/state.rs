@@ -58,6 +58,8 @@ impl PoolState {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
+        let slots = Slots::new(whole_shift);
+        slots.watch_detector(&device);
         Ok(Self {
             device,
             maker: MakerId::unique(),
@@ -65,7 +67,7 @@ impl PoolState {
             rounding: limits.rounding,
             forwards_larger: limits.forwards_larger,
             releases_early: limits.release_threshold.is_some(),
-            slots: Slots::new(whole_shift),
+            slots,
             shared: Mutex::new(shared),
             outside: Outside::default(),
         })
@@ -224,9 +226,10 @@ impl PoolState {
 
     /// Returns the slot of `stream`, and binds the stream to one if necessary.
     pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DeviceError> {
-        if let Some((index, slot)) = self.slots.find(stream.id())
+        if let Some((index, slot)) = self.slots.find_bound(stream.id())
             && slot.lock().serves(stream.id())
         {
+            self.slots.show(index);
             return Ok((index, slot));
         }
         self.fold_abandoned(shared);

@@ -21,6 +21,10 @@ fn each_description_builds_the_stack_that_it_names() {
         ("host | statistics", "statistics over host"),
         ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
         ("async(default)", "async"),
+        (
+            "device | tracking | pool | events | tracking(traces)",
+            "tracking(traces) over events over pool over tracking over device",
+        ),
         ("virtual | pool", "pool over virtual"),
         ("device | pool | pool(up_to=64KiB)", "pool(up_to=64KiB) over pool over device"),
         ("device | pool(step=4MiB, divisions=8)", "pool(step=4MiB, divisions=8) over device"),
