@@ -145,7 +145,7 @@ fn null_and_wrong_arguments_are_errors() {
     }
     assert_eq!(allocate(null_mut(), 1, 0, &raw mut place).text(), "the stack is null");
     for handle in
-        [8_usize, 1 << 12, usize::MAX, stack.0.addr() + (2 << 12), stack.0.addr() ^ (1 << 40), place_of(&stack)]
+        [8_usize, 2 << 12, usize::MAX, stack.0.addr() + (2 << 12), stack.0.addr() ^ (1 << 40), place_of(&stack)]
     {
         let failed = allocate(std::ptr::without_provenance_mut(handle), 1, 0, &raw mut place);
         assert_eq!(failed.status, CumemStatus::InvalidStack, "{handle:#x}");
