@@ -7,13 +7,20 @@
 use super::released::Entry;
 use super::snapshot::RegionState;
 use super::state::PoolState;
-use super::streams::Slot;
+use super::streams::{Slot, StreamHeap};
 use super::tag::Tag;
 use super::units::UNIT;
 use crate::AddressError;
 use cumem::{Block, Stream};
 use std::alloc::Layout;
 use std::ptr::NonNull;
+
+/// Returns an address in units, or `None` if no block can start there.
+#[inline]
+pub(super) fn unit_of(address: NonNull<u8>) -> Option<u64> {
+    let addr = address.as_ptr() as usize;
+    addr.is_multiple_of(UNIT).then_some((addr / UNIT) as u64)
+}
 
 impl PoolState {
     /// Allocates a block of this pool and releases it to its address, under one lock, if the stream's heap has memory for
@@ -48,14 +55,15 @@ impl PoolState {
     /// The caller must uphold the contract of [`deallocate`](cumem::MemoryResource::deallocate) for the block.
     #[inline]
     pub(crate) unsafe fn deallocate_hit(&self, stream: &Stream, address: NonNull<u8>, size: Option<usize>) -> bool {
-        let addr = address.as_ptr() as usize;
-        let Some((_, slot)) = self.slots.find(stream.id()) else { return false };
+        let (Some(addr), Some((_, slot))) = (unit_of(address), self.slots.find(stream.id())) else { return false };
         let mut stream_heap = slot.lock();
-        if self.releases_early || !stream_heap.serves(stream.id()) || !addr.is_multiple_of(UNIT) {
+        if self.releases_early || !stream_heap.serves(stream.id()) {
             return false;
         }
-        let is_asked = |entry: &Entry| size.is_none_or(|size| size == entry.size());
-        let Some(entry) = stream_heap.released.take_if((addr / UNIT) as u64, is_asked) else { return false };
+        let StreamHeap { heap, released, .. } = &mut *stream_heap;
+        // A block with a recorded use takes the slow path.
+        let is_asked = |entry: &Entry| size.is_none_or(|size| size == entry.size()) && heap.live(entry.node).is_some();
+        let Some(entry) = released.take_if(addr, is_asked) else { return false };
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         slot.uncount(&mut stream_heap, entry.size());
         stream_heap.heap.free(entry.node);
@@ -140,17 +148,14 @@ impl PoolState {
 
     #[inline]
     fn take_released(&self, index: usize, slot: &Slot, address: NonNull<u8>) -> Option<Block> {
-        let addr = address.as_ptr() as usize;
-        if !addr.is_multiple_of(UNIT) {
-            return None;
-        }
+        let addr = unit_of(address)?;
         let mut stream_heap = slot.lock();
-        let entry = stream_heap.released.take_if((addr / UNIT) as u64, |_| true)?;
+        let entry = stream_heap.released.take_if(addr, |_| true)?;
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         let tag = Tag {
             slot: index as u8,
             slack: entry.slack,
-            generation: stream_heap.heap.generation(entry.node),
+            generation: stream_heap.heap.generation(entry.plain_node()),
             node: entry.node,
         };
         // The layout of the block that was released.
