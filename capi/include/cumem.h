@@ -60,6 +60,14 @@ typedef enum {
   CUMEM_FORMAT_JSON = 1,
 } cumem_format;
 
+// What can access the memory of a stack: a bit each.
+typedef enum {
+  // The host.
+  CUMEM_ACCESS_HOST = 1,
+  // The stack's device.
+  CUMEM_ACCESS_DEVICE = 2,
+} cumem_access;
+
 // A stack. Pointers to this type are numbers that the library checks at each use, and point to nothing.
 typedef struct cumem_stack cumem_stack;
 
@@ -107,7 +115,7 @@ extern "C" {
 // # Safety
 //
 // No thread closes the stack meanwhile. `counters` and `error` must be null or point to their types.
-cumem_status cumem_counters(cumem_stack *stack, cumem_counters *counters, cumem_error *error);
+cumem_status cumem_get_counters(cumem_stack *stack, cumem_counters *counters, cumem_error *error);
 
 // Makes the peaks of a stack start again from the present values.
 //
@@ -217,6 +225,13 @@ cumem_status cumem_stack_close(cumem_stack *stack, cumem_error *error);
 // No thread closes the stack meanwhile. `text` and `error` must be null or point to their types.
 cumem_status cumem_stack_text(cumem_stack *stack, char **text, cumem_error *error);
 
+// Returns what can access the memory of a stack, as a sum of `cumem_access`.
+//
+// # Safety
+//
+// No thread closes the stack meanwhile. `access` and `error` must be null or point to their types.
+cumem_status cumem_stack_access(cumem_stack *stack, unsigned int *access, cumem_error *error);
+
 // Creates a stream on the stack's device. On a GPU, the stream is a `CUstream`, as any other.
 //
 // # Safety
@@ -265,6 +280,23 @@ void cumem_torch_empty_cache(void);
 // For `set_memory_fraction_fn`: sets the limit of the default stack, whose description must have one
 // (`CUMEM_STACK='device | pool | limit(100%)'`), to a fraction of the device's memory.
 void cumem_torch_memory_fraction(double fraction, int device);
+
+// For `set_record_stream_fn`: work on `stream` uses the memory at `address`, which PyTorch may free on another stream.
+//
+// # Safety
+//
+// `stream` is a stream of the memory's device that exists and is not captured.
+void cumem_torch_record_stream(void *address, void *stream);
+
+// Records that work on `stream` uses the memory at `address`, which may be freed on another stream. When the memory is
+// freed, it is not handed out again before `stream` has passed the point of the free. In a pool neither stream waits
+// for the other, unless the pool has no other memory.
+//
+// # Safety
+//
+// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists and is not captured.
+// `error` must be null or point to its type.
+cumem_status cumem_record_use(cumem_stack *stack, void *address, void *stream, cumem_error *error);
 
 // Returns the version as `major << 16 | minor << 8 | patch`. `CUMEM_VERSION` is the version of the header.
 uint32_t cumem_version(void);

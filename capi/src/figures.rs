@@ -53,7 +53,7 @@ const JSON: c_int = CumemFormat::Json as c_int;
 ///
 /// No thread closes the stack meanwhile. `counters` and `error` must be null or point to their types.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cumem_counters(
+pub unsafe extern "C" fn cumem_get_counters(
     stack: *mut CumemStack,
     counters: *mut CumemCounters,
     error: *mut CumemError,

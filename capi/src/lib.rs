@@ -17,18 +17,24 @@ mod stack;
 mod status;
 mod streams;
 mod torch;
+mod uses;
 mod version;
 
 pub use figures::{
-    CumemCounters, CumemFormat, cumem_counters, cumem_reset_peak, cumem_set_limit, cumem_snapshot, cumem_text_free,
+    CumemCounters, CumemFormat, cumem_get_counters, cumem_reset_peak, cumem_set_limit, cumem_snapshot, cumem_text_free,
     cumem_trim,
 };
 pub use handles::CumemStack;
 pub use memory::{cumem_allocate, cumem_free};
-pub use open::{cumem_stack_close, cumem_stack_default, cumem_stack_open, cumem_stack_text, open_any};
+pub use open::{
+    CumemAccess, cumem_stack_access, cumem_stack_close, cumem_stack_default, cumem_stack_open, cumem_stack_text,
+    open_any,
+};
 pub use status::{CumemError, CumemStatus};
 pub use streams::{cumem_stream_create, cumem_stream_destroy, cumem_stream_synchronize};
 pub use torch::{
     cumem_torch_alloc, cumem_torch_empty_cache, cumem_torch_free, cumem_torch_init, cumem_torch_memory_fraction,
+    cumem_torch_record_stream,
 };
+pub use uses::cumem_record_use;
 pub use version::{CUMEM_VERSION, cumem_version, cumem_version_text};

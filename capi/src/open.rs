@@ -11,7 +11,7 @@ use cumem::{Device, LayerExt};
 use cumem_adaptors::{AnyStack, Size, StackSpec};
 use std::collections::HashMap;
 use std::env;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_uint};
 use std::sync::{Mutex, PoisonError};
 
 /// Opens a stack that `spec` describes, for example `managed | pool | limit(80%)`.
@@ -113,6 +113,42 @@ pub unsafe extern "C" fn cumem_stack_text(
         // SAFETY: the caller promises that no thread closes the stack.
         let stack = unsafe { handles::get(stack) }?;
         *place = into_text(stack.memory.upstream().to_string());
+        Ok(())
+    })
+}
+
+/// What can access the memory of a stack: a bit each.
+/// cbindgen:rename-all=QualifiedScreamingSnakeCase
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub enum CumemAccess {
+    /// The host.
+    Host = 1,
+    /// The stack's device.
+    Device = 2,
+}
+
+/// Returns what can access the memory of a stack, as a sum of `cumem_access`.
+///
+/// # Safety
+///
+/// No thread closes the stack meanwhile. `access` and `error` must be null or point to their types.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cumem_stack_access(
+    stack: *mut CumemStack,
+    access: *mut c_uint,
+    error: *mut CumemError,
+) -> CumemStatus {
+    entry(error, || {
+        // SAFETY: the caller upholds the contract.
+        let place = unsafe { place(access, "access") }?;
+        let (host, device) = (CumemAccess::Host as c_uint, CumemAccess::Device as c_uint);
+        // SAFETY: the caller promises that no thread closes the stack.
+        *place = match unsafe { handles::get(stack) }?.memory.upstream() {
+            AnyStack::OverDevice(_) | AnyStack::OverEither(_) => device,
+            AnyStack::OverManaged(_) | AnyStack::OverPinned(_) => host | device,
+            AnyStack::OverHost(_) => host,
+        };
         Ok(())
     })
 }

@@ -10,9 +10,10 @@ use crate::handles;
 use crate::memory::{allocate, free};
 use crate::open::default_stack;
 use crate::stack::Stack;
+use crate::uses::record_use;
 use cumem::LayerExt;
 use std::ffi::{c_int, c_void};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use throw::throw;
 
@@ -114,6 +115,31 @@ pub extern "C" fn cumem_torch_memory_fraction(fraction: f64, device: c_int) {
             return Err(Failure::argument(format!("{fraction} is no fraction of the memory")));
         }
         set_limit(stack, (stack.device.attributes().total_memory as f64 * fraction) as usize)
+    }));
+}
+
+/// For `set_record_stream_fn`: work on `stream` uses the memory at `address`, which PyTorch may free on another stream.
+///
+/// # Safety
+///
+/// `stream` is a stream of the memory's device that exists and is not captured.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cumem_torch_record_stream(address: *mut c_void, stream: *mut c_void) {
+    complain(attempt(|| {
+        let Some(address) = NonNull::new(address) else { return Ok(()) };
+        let opened = STACKS.iter().map(|handle| handle.load(Ordering::Acquire)).filter(|&handle| handle != 0);
+        let mut result = Err(Failure::argument("no default stack is open"));
+        // PyTorch does not pass the device. The address is in the memory of one.
+        for handle in opened {
+            // SAFETY: as in `stack`.
+            let stack = unsafe { handles::get(ptr::without_provenance_mut(handle)) }?;
+            // SAFETY: the caller promises that the stream exists, and only its own device has the address.
+            result = unsafe { record_use(stack, address, stream) };
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }));
 }
 

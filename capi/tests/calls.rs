@@ -151,7 +151,7 @@ fn null_and_wrong_arguments_are_errors() {
         assert_eq!(failed.status, CumemStatus::InvalidStack, "{handle:#x}");
     }
     // SAFETY: the pointers are null.
-    assert_eq!(unsafe { cumem_counters(stack.0, null_mut(), null_mut()) }, CumemStatus::InvalidArgument);
+    assert_eq!(unsafe { cumem_get_counters(stack.0, null_mut(), null_mut()) }, CumemStatus::InvalidArgument);
     // SAFETY: the pointers are valid.
     let format = unsafe_status(|error| unsafe { cumem_snapshot(stack.0, 7, (&raw mut place).cast(), error) });
     assert_eq!(format.text(), "7 is no format of a snapshot");
@@ -254,4 +254,35 @@ fn threads_use_one_stack() {
         stack.free(std::ptr::without_provenance_mut(place.into_inner()), 0, null_mut()).unwrap();
     }
     assert_eq!(stack.counters().live_blocks, 0);
+}
+
+/// The memory is used on another stream, which is busy when the memory is freed.
+#[test]
+fn recorded_uses_delay_the_memory() {
+    let stack = open(c"device | pool");
+    let [owner, other] = [(); 2].map(|()| stack.stream());
+    let memory = stack.allocate(3 << 20, owner).unwrap();
+    let record = |address| {
+        let mut error = CumemError::NONE;
+        // SAFETY: both streams exist.
+        let status = unsafe { cumem_record_use(stack.0, address, other, &raw mut error) };
+        assert_eq!(status, error.status);
+        status
+    };
+    assert_eq!(record(memory), CumemStatus::Success);
+    assert_eq!(record(memory.wrapping_byte_add(8)), CumemStatus::InnerAddress);
+    assert_eq!(record(null_mut()), CumemStatus::InvalidArgument);
+    stack.free(memory, 3 << 20, owner).unwrap();
+    assert_eq!(record(memory), CumemStatus::AlreadyFree);
+    assert_eq!(stack.counters().live_blocks, 0);
+}
+
+#[test]
+fn the_kind_of_memory_is_known() {
+    for (spec, expected) in [(c"device", 2), (c"managed | pool", 3), (c"pinned", 3), (c"host", 1)] {
+        let (stack, mut access) = (open(spec), 0);
+        // SAFETY: the pointers are valid.
+        assert_eq!(unsafe { cumem_stack_access(stack.0, &raw mut access, null_mut()) }, CumemStatus::Success);
+        assert_eq!(access, expected, "{spec:?}");
+    }
 }

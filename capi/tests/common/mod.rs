@@ -76,7 +76,7 @@ impl Opened {
     pub(crate) fn counters(&self) -> CumemCounters {
         let mut counters = CumemCounters::default();
         // SAFETY: the pointers are valid.
-        assert_eq!(unsafe { cumem_counters(self.0, &raw mut counters, null_mut()) }, CumemStatus::Success);
+        assert_eq!(unsafe { cumem_get_counters(self.0, &raw mut counters, null_mut()) }, CumemStatus::Success);
         counters
     }
 
