@@ -49,7 +49,11 @@ impl<U: Upstream> Pool<U> {
             return self.deallocate_declared(stream, block, tag);
         }
         if !source.has_live(&block, &self.limits.rounding) {
+            let used = source.has_used(&block, &self.limits.rounding);
             drop(source);
+            if used {
+                return self.state.deallocate_used(stream, block);
+            }
             return Err(DeallocError::foreign("pool", block));
         }
         let from = usize::from(tag.slot);
@@ -93,6 +97,9 @@ impl PoolState {
     pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
         let from = usize::from(tag.slot);
+        if self.slots.get(from).is_some_and(|slot| slot.lock().has_used(&block, &self.rounding)) {
+            return self.deallocate_used(stream, block);
+        }
         // A slot is given to another stream only under the pool's mutex. Once this loop holds the mutex, its next round
         // is the last. If the loop released the mutex in between, two streams could take one slot from each other
         // forever.

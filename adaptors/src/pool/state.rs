@@ -131,6 +131,34 @@ impl PoolState {
         }
     }
 
+    /// Makes the peaks of the statistics start again from the present values. Other calls of the pool may block meanwhile.
+    /// Inside a call of this pool, the peaks of the reserved bytes stay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// drop(Buffer::<u8, _>::zeroed(64 << 20, &Stream::new(&device)?, &pool)?);
+    /// pool.trim()?;
+    /// assert_eq!(pool.stats().peak_reserved, 64 << 20);
+    /// pool.state().reset_peaks();
+    /// assert_eq!((pool.stats().peak_reserved, pool.stats().peak_requested_at_most), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reset_peaks(&self) {
+        if let Ok(mut shared) = self.lock() {
+            shared.chunks.reset_peaks();
+        }
+        self.slots.iter().for_each(|(_, slot)| slot.reset_peaks(&mut slot.lock()));
+    }
+
     /// Returns the bytes of the largest block that the pool can allocate, if its upstream can allocate one of `room`
     /// bytes, and the pool grows by multiples of `granule`.
     pub(crate) fn largest_block(&self, room: usize, granule: usize) -> usize {
