@@ -69,6 +69,7 @@ mod usage;
 pub use any::{AnyResource, AnyUpstream};
 pub use block::Block;
 pub use buffer::{Buffer, UnifiedBuffer};
+pub use bytemuck;
 pub use cumem_driver::{DeviceId, Location};
 #[cfg(feature = "cuda")]
 pub use cust;

@@ -2,13 +2,13 @@
 
 use super::choice::{self, UnifiedOrPinned};
 use crate::any::AnyResource;
-use crate::buffer::{Buffer, HostRead, HostWrite, UnifiedBuffer};
+use crate::buffer::{Buffer, Element, HostRead, HostWrite, UnifiedBuffer};
 use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
 use crate::error::AllocError;
 use crate::kind;
 use crate::unified::hints;
-use bytemuck::Pod;
+use bytemuck::Zeroable;
 use std::fmt;
 
 /// An array that host and device use in turns, in the memory that [`UnifiedOrPinned`] chose.
@@ -63,7 +63,7 @@ enum Newer {
     Shadow,
 }
 
-impl<T: Pod> PortableBuffer<T> {
+impl<T: Element> PortableBuffer<T> {
     /// Creates a buffer of `len` elements whose bytes are all zero.
     ///
     /// # Errors
@@ -83,15 +83,15 @@ impl<T: Pod> PortableBuffer<T> {
     /// assert_eq!(buffer.host_read()?[..], [0, 0, 0]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn zeroed(len: usize, stream: &Stream, choice: &UnifiedOrPinned) -> Result<Self, AllocError> {
+    pub fn zeroed(len: usize, stream: &Stream, choice: &UnifiedOrPinned) -> Result<Self, AllocError>
+    where
+        T: Zeroable,
+    {
         let memory = match &choice.memory {
             choice::Memory::Unified(stack) => Memory::Unified(UnifiedBuffer::zeroed(len, stream, stack.clone())?),
-            choice::Memory::Pinned { host, device, .. } => Memory::Pinned(Shadowed {
-                host: Buffer::zeroed(len, stream, host.clone())?,
-                shadow: None,
-                device: device.clone(),
-                newer: Newer::Host,
-            }),
+            choice::Memory::Pinned { host, device, .. } => {
+                Memory::Pinned(Shadowed::new(Buffer::zeroed(len, stream, host.clone())?, device))
+            }
         };
         Ok(Self { memory, choice: choice.clone() })
     }
@@ -116,9 +116,18 @@ impl<T: Pod> PortableBuffer<T> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_slice(data: &[T], stream: &Stream, choice: &UnifiedOrPinned) -> Result<Self, AllocError> {
-        let mut buffer = Self::zeroed(data.len(), stream, choice)?;
-        buffer.upload(data)?;
-        Ok(buffer)
+        let memory = match &choice.memory {
+            choice::Memory::Unified(stack) => {
+                // SAFETY: the upload writes every element.
+                let mut buffer = unsafe { UnifiedBuffer::uninit(data.len(), stream, stack.clone()) }?;
+                let _path = buffer.upload(data)?;
+                Memory::Unified(buffer)
+            }
+            choice::Memory::Pinned { host, device, .. } => {
+                Memory::Pinned(Shadowed::new(Buffer::from_slice(data, stream, host.clone())?, device))
+            }
+        };
+        Ok(Self { memory, choice: choice.clone() })
     }
 
     /// Returns the number of elements.
@@ -393,7 +402,11 @@ impl<T: Pod> PortableBuffer<T> {
     }
 }
 
-impl<T: Pod> Shadowed<T> {
+impl<T: Element> Shadowed<T> {
+    fn new(host: Buffer<T, AnyResource<kind::Pinned>>, device: &AnyResource<kind::Device>) -> Self {
+        Self { host, shadow: None, device: device.clone(), newer: Newer::Host }
+    }
+
     /// Enqueues the copy to the shadow if the host's elements are newer, and returns the address of the shadow.
     fn copy_to_shadow(&mut self) -> Result<u64, AllocError> {
         let shadow = match self.shadow.take() {

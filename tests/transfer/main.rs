@@ -4,8 +4,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod buffer_faults;
 mod buffers;
+mod elements;
+mod leaves;
 mod other_threads;
 mod pinned;
 mod portable;
+mod release;
 mod transfer;
+mod views;
