@@ -3,6 +3,7 @@
 mod array;
 mod auto;
 mod copy;
+mod device_array;
 mod duplicate;
 mod element;
 mod elements;
@@ -16,6 +17,7 @@ mod pending;
 mod refused;
 mod release;
 mod resize;
+mod scalar;
 mod transfer;
 mod view;
 mod view_cast;
@@ -27,10 +29,12 @@ mod views;
 
 pub use crate::transfer::TransferPath;
 pub use array::{Buffer, UnifiedBuffer};
+pub use device_array::DeviceArray;
 pub use element::Element;
 pub use host::{HostRead, HostWrite};
 pub use pending::Pending;
 pub use refused::{FromBlockError, Refused};
 pub use release::{BufferParts, ByteBuffer};
+pub use scalar::Scalar;
 pub use view::BufferView;
 pub use view_mut::BufferViewMut;

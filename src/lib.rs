@@ -10,7 +10,7 @@
 //! | kinds of memory and their abilities, as types | [`kind`] |
 //! | the contract of memory resources, and its terms | [`resource`]: [`MemoryResource`], [`Upstream`], [`Block`] |
 //! | the leaves | [`resources`]: [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
-//! | arrays, copies, host access | [`buffer`]: [`Buffer`], [`UnifiedBuffer`] |
+//! | arrays, elements, views, copies, host access | [`buffer`]: [`Buffer`], [`UnifiedBuffer`], [`Scalar`] |
 //! | unified memory: prefetch, advice, residency | [`unified`], [`unified::hints`] |
 //! | migration accounting, and advice that follows from it | [`unified::accounting`] |
 //! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`] |
@@ -68,7 +68,7 @@ mod usage;
 
 pub use any::{AnyResource, AnyUpstream};
 pub use block::Block;
-pub use buffer::{Buffer, UnifiedBuffer};
+pub use buffer::{Buffer, Scalar, UnifiedBuffer};
 pub use bytemuck;
 pub use cumem_driver::{DeviceId, Location};
 #[cfg(feature = "cuda")]

@@ -1,6 +1,7 @@
 //! [`PortableBuffer::for_each_chunk`]: work on a buffer in chunks, so that transfers and kernels overlap.
 
-use super::buffer::{Memory, PortableBuffer, Shadowed};
+use super::buffer::{Memory, PortableBuffer};
+use super::shadowed::Shadowed;
 use crate::buffer::{Buffer, Element, UnifiedBuffer};
 use crate::device::error::DeviceError;
 use crate::device::event::Event;

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod arrays;
 mod buffer_faults;
 mod buffers;
 mod elements;
@@ -12,5 +13,6 @@ mod other_threads;
 mod pinned;
 mod portable;
 mod release;
+mod scalar;
 mod transfer;
 mod views;
