@@ -1,7 +1,6 @@
 //! Conversions to and from cust's types. Both libraries share the primary context of a device.
 
-use crate::buffer::Buffer;
-use crate::buffer::Element;
+use crate::buffer::{Buffer, Element};
 use crate::device::Device;
 use crate::device::error::DeviceError;
 use crate::device::notice::Notice;

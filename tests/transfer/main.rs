@@ -8,6 +8,7 @@ mod arrays;
 mod buffer_faults;
 mod buffers;
 mod elements;
+mod host_vec;
 mod leaves;
 mod other_threads;
 mod pinned;
