@@ -8,7 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use cumem::kind::Managed;
 use cumem::{AnyResource, AnyUpstream, LayerExt, ManagedResource, MemoryResource, Stream, Upstream};
-use cumem_adaptors::{PoolOptions, ResourceExt};
+use cumem_adaptors::{Logging, PoolOptions, ResourceExt, TrackingOptions};
 
 const BYTES: usize = 64 << 10;
 const LIMIT: usize = 1 << 30;
@@ -21,6 +21,11 @@ fn pair<R: MemoryResource>(group: &mut Group<'_>, adaptor: &str, form: &str, res
     group.bench_function(BenchmarkId::new(adaptor, form), |bencher| {
         bencher.iter(|| common::free(resource, &stream, common::allocate(resource, &stream, layout)));
     });
+}
+
+/// The rows are sorted and formatted, and the system drops them.
+fn logged<U: Upstream>(upstream: U) -> Logging<U> {
+    upstream.logging("/dev/null").unwrap_or_else(|error| common::give_up(error))
 }
 
 fn each_adaptor<R>(criterion: &mut Criterion, over: &str, base: impl Fn() -> R)
@@ -43,6 +48,13 @@ where
     pair(&mut group, "limit and statistics", "static", &both);
     let both = AnyUpstream::new(AnyUpstream::new(erased().limit(LIMIT)).statistics());
     pair(&mut group, "limit and statistics", "erased", &both);
+
+    pair(&mut group, "log", "static", &logged(base()));
+    pair(&mut group, "log", "erased", &AnyUpstream::new(logged(erased())));
+    pair(&mut group, "tracking", "static", &base().tracking(TrackingOptions::new()));
+    pair(&mut group, "tracking", "erased", &AnyUpstream::new(erased().tracking(TrackingOptions::new())));
+    pair(&mut group, "events", "static", &base().events());
+    pair(&mut group, "events", "erased", &AnyUpstream::new(erased().events()));
 
     // The pages are on the device after the first pair, so the driver is not called; `benches/prefetch.rs` measures
     // that call.

@@ -12,7 +12,7 @@ use clap::Parser;
 use cumem::current::DeviceResource;
 use cumem::sim::{Profile, Simulator};
 use cumem::{AllocError, Buffer, Device, LayerExt, ManagedResource, Stream, current};
-use cumem_adaptors::{PoolOptions, ResourceExt, Size, StatisticsState};
+use cumem_adaptors::{LogOptions, PoolOptions, ResourceExt, Size, StatisticsState};
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -69,10 +69,27 @@ fn show(device: &Device) -> Result<(), Box<dyn Error>> {
     let more = ones(1 << 10, &stream)?;
     drop(scoped);
 
+    // A log of the running program, for a while. Each buffer keeps the resource that allocated it.
+    let logged = current::get(device).logging(LogOptions::sink(std::io::sink()))?;
+    let plain = current::set(device, logged)?;
+    let more_logged = ones(1 << 10, &stream)?;
+    println!("logged  {}", more_logged.resource());
+    current::restore(device, plain)?;
+
+    // Another default for this thread only, and statistics that are added where the default stands.
+    {
+        let _mine = current::thread_scoped(device, ManagedResource::new(device)?)?;
+        current::update(device, |upstream| upstream.statistics())?;
+        println!("thread  {}", current::get(device));
+        let managed = ones(1 << 10, &stream)?;
+        // The kind of the memory is known only at run time, so this may be refused.
+        println!("sum     {}", managed.try_host_read()?.iter().sum::<u32>());
+    }
+
     // A buffer keeps its resource, also if the default is another one when the buffer is dropped.
     println!("after   {}", current::get(device));
     println!("from    {}\n", more.resource());
-    drop((numbers, more));
+    drop((numbers, more, more_logged));
     Ok(())
 }
 

@@ -4,6 +4,20 @@
 //!   application's.
 //! - **Applications** call [`set`] once at the start, for each device, or [`scoped`] for a part of the program.
 //!
+//! The result of `get` is an [`Upstream`](crate::Upstream), so a default can be wrapped where it stands: [`update`] adds
+//! statistics or a log to the default of a running program, and [`restore`] removes them again. Only buffers that are
+//! allocated in between use the wrapped default, because each buffer keeps the resource that allocated it.
+//!
+//! A scope changes the default until a guard is dropped: [`scoped`] for the whole process, [`thread_scoped`] for the
+//! calling thread. While a thread has a scope of its own, its calls of [`get`] and [`set`] are about that scope.
+//!
+//! The kind of the memory is known only at run time. Prefetches and advice return
+//! [`Skipped`](crate::unified::HintOutcome::Skipped) where the pages do not migrate, and
+//! [`Buffer::try_host_read`](crate::Buffer::try_host_read) returns an error where the host has no access.
+//!
+//! A default may end in an adaptor that must be outermost, such as `Prefetch`. An adaptor over such a default receives
+//! blocks that are prefetched already.
+//!
 //! The initial default allocates plain device memory from the driver, like [`CudaResource`]. The result of `get` is a
 //! shared handle. It remains usable after a later `set`, and then still allocates from the earlier resource.
 //!
@@ -42,57 +56,22 @@
 //! # }
 //! ```
 
-use crate::any::AnyResource;
-use crate::block::MakerId;
+mod defaults;
+mod of_thread;
+mod resource;
+
+pub use resource::DeviceResource;
+
 use crate::device::Device;
 use crate::device::error::DeviceError;
-use crate::kind::{DeviceAccessible, Erased};
+use crate::kind::DeviceAccessible;
 use crate::layer::LayerExt;
 use crate::resource::MemoryResource;
-use crate::resources::CudaResource;
+use defaults::{change, exchange, initial};
+use of_thread::OfThread;
+use resource::wrap;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
-
-/// A default resource of a device: any stack whose memory the device can access.
-pub type DeviceResource = AnyResource<Erased>;
-
-/// The default resources of a machine, stored in the slots of the machine.
-struct Defaults {
-    /// The defaults of each device.
-    set: RwLock<Vec<Layers>>,
-    /// The maker ids of the initial defaults, by device. All resources that [`initial`] creates for a device share
-    /// one id, so each of them can deallocate the blocks of the others.
-    makers: Box<[MakerId]>,
-}
-
-/// The defaults of one device. The last one applies. In each, `None` stands for the initial default.
-#[derive(Default)]
-struct Layers {
-    /// The default outside of all scopes.
-    base: Option<DeviceResource>,
-    /// The defaults of the open scopes, by the ids of the scopes in the order of their creation.
-    scopes: Vec<(u64, Option<DeviceResource>)>,
-}
-
-impl Layers {
-    fn current(&self) -> &Option<DeviceResource> {
-        self.scopes.last().map_or(&self.base, |(_, resource)| resource)
-    }
-
-    fn current_mut(&mut self) -> &mut Option<DeviceResource> {
-        self.scopes.last_mut().map_or(&mut self.base, |(_, resource)| resource)
-    }
-}
-
-impl Defaults {
-    fn of(device: &Device) -> &Self {
-        device.machine().slots().get(|| {
-            let devices = device.machine().devices();
-            let set = RwLock::new((0..devices).map(|_| Layers::default()).collect());
-            Self { set, makers: (0..devices).map(|_| MakerId::unique()).collect() }
-        })
-    }
-}
 
 /// Returns the default resource of `device`.
 ///
@@ -112,10 +91,7 @@ impl Defaults {
 /// # }
 /// ```
 pub fn get(device: &Device) -> DeviceResource {
-    let set = Defaults::of(device).set.read().unwrap_or_else(PoisonError::into_inner);
-    let current = set[device.ordinal() as usize].current().clone();
-    drop(set);
-    current.unwrap_or_else(|| initial(device))
+    OfThread::get(device).unwrap_or_else(|| defaults::current(device)).unwrap_or_else(|| initial(device))
 }
 
 /// Makes `resource` the default resource of `device`, and returns the previous default.
@@ -143,7 +119,73 @@ pub fn set<R>(device: &Device, resource: R) -> Result<DeviceResource, DeviceErro
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
 {
-    Ok(replace(device, resource)?.unwrap_or_else(|| initial(device)))
+    device.check_device("the resource", resource.device().id())?;
+    Ok(exchange(device, Some(wrap(resource))).unwrap_or_else(|| initial(device)))
+}
+
+/// Replaces the default resource of `device` by the result of `change`, which receives the present default. Returns the
+/// present default, for [`restore`].
+///
+/// A default that another thread sets while `change` runs is replaced, too. If `change` can fail, use
+/// `set(&device, adaptor(get(&device))?)`.
+///
+/// # Errors
+///
+/// Returns [`DeviceError::WrongDevice`] if the result belongs to another device than `device`.
+///
+/// # Examples
+///
+/// Statistics are switched on and off around running code:
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Buffer, Device, LayerExt, Stream, current};
+/// use cumem_adaptors::{ResourceExt, StatisticsState};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let stream = Stream::new(&device)?;
+/// let plain = current::update(&device, |upstream| upstream.statistics())?;
+/// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, current::get(&device))?;
+/// let counted = current::restore(&device, plain)?;
+/// assert_eq!(counted.find::<StatisticsState>().unwrap().counts().current_bytes, 1000);
+/// assert_eq!(current::get(&device).to_string(), format!("device on {}", device.id()));
+/// # current::reset(&device);
+/// # Ok(())
+/// # }
+/// ```
+pub fn update<R>(device: &Device, change: impl FnOnce(DeviceResource) -> R) -> Result<DeviceResource, DeviceError>
+where
+    R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
+{
+    set(device, change(get(device)))
+}
+
+/// Makes an earlier default the default resource of `device` again, and returns the present default. [`set`] does the
+/// same with one more level of indirection, which this function does not add.
+///
+/// # Errors
+///
+/// Returns [`DeviceError::WrongDevice`] if `earlier` belongs to another device than `device`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, ManagedResource, current};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let earlier = current::set(&device, ManagedResource::new(&device)?)?;
+/// current::restore(&device, earlier)?;
+/// assert_eq!(current::get(&device).to_string(), format!("device on {}", device.id()));
+/// # current::reset(&device);
+/// # Ok(())
+/// # }
+/// ```
+pub fn restore(device: &Device, earlier: DeviceResource) -> Result<DeviceResource, DeviceError> {
+    device.check_device("the resource", earlier.device().id())?;
+    Ok(exchange(device, Some(earlier)).unwrap_or_else(|| initial(device)))
 }
 
 /// Makes plain device memory the default resource of `device` again, and returns the previous default.
@@ -196,11 +238,50 @@ pub fn scoped<R>(device: &Device, resource: R) -> Result<ScopedDefault, DeviceEr
 where
     R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     device.check_device("the resource", resource.device().id())?;
-    let (id, resource) = (NEXT.fetch_add(1, Ordering::Relaxed), AnyResource::erase_kind(resource));
+    let (id, resource) = (next_scope(), wrap(resource));
     change(device, |layers| layers.scopes.push((id, Some(resource))));
     Ok(ScopedDefault { id, device: device.clone() })
+}
+
+/// Makes `resource` the default resource of `device` for the calling thread, until the returned guard is dropped. Other
+/// threads keep their default. Threads that are started meanwhile have the default of the process.
+///
+/// # Errors
+///
+/// Returns [`DeviceError::WrongDevice`] if `resource` belongs to another device than `device`.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::sim::Profile;
+/// use cumem::{Device, PinnedResource, current};
+/// use std::thread;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::simulated(Profile::default())?;
+/// let now = || current::get(&device).to_string();
+/// let _pinned = current::thread_scoped(&device, PinnedResource::new(&device))?;
+/// assert_eq!(now(), format!("pinned on {}", device.id()));
+/// let elsewhere = thread::scope(|scope| scope.spawn(now).join().unwrap());
+/// assert_eq!(elsewhere, format!("device on {}", device.id()));
+/// # Ok(())
+/// # }
+/// ```
+pub fn thread_scoped<R>(device: &Device, resource: R) -> Result<ThreadScopedDefault, DeviceError>
+where
+    R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
+{
+    device.check_device("the resource", resource.device().id())?;
+    let id = next_scope();
+    OfThread::push(id, device, wrap(resource));
+    Ok(ThreadScopedDefault { id, _of_this_thread: PhantomData })
+}
+
+/// Returns a number that no other scope has.
+fn next_scope() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A guard that removes its default resource of a device when it is dropped. [`scoped`] returns it.
@@ -230,7 +311,7 @@ pub struct ScopedDefault {
 
 impl Drop for ScopedDefault {
     fn drop(&mut self) {
-        let remove = |layers: &mut Layers| {
+        let remove = |layers: &mut defaults::Layers| {
             let own = layers.scopes.iter().position(|(id, _)| *id == self.id);
             own.map(|own| layers.scopes.remove(own))
         };
@@ -238,29 +319,17 @@ impl Drop for ScopedDefault {
     }
 }
 
-fn replace<R>(device: &Device, resource: R) -> Result<Option<DeviceResource>, DeviceError>
-where
-    R: MemoryResource<Kind: DeviceAccessible> + Send + Sync + 'static,
-{
-    device.check_device("the resource", resource.device().id())?;
-    Ok(exchange(device, Some(AnyResource::erase_kind(resource))))
+/// A guard that removes its default resource of a device from its thread when it is dropped. [`thread_scoped`] returns
+/// it. The guards of a thread may be dropped in any order.
+#[derive(Debug)]
+#[must_use = "the default ends as soon as this guard is dropped"]
+pub struct ThreadScopedDefault {
+    id: u64,
+    _of_this_thread: PhantomData<*const ()>,
 }
 
-/// Replaces the current default of `device`, and returns the previous one.
-fn exchange(device: &Device, resource: Option<DeviceResource>) -> Option<DeviceResource> {
-    change(device, |layers| std::mem::replace(layers.current_mut(), resource))
-}
-
-/// Changes the defaults of `device`. The function releases the lock before it returns, so the caller drops a resource,
-/// which may call the driver, without the lock.
-fn change<T>(device: &Device, change: impl FnOnce(&mut Layers) -> T) -> T {
-    let mut set = Defaults::of(device).set.write().unwrap_or_else(PoisonError::into_inner);
-    change(&mut set[device.ordinal() as usize])
-}
-
-/// Creates the initial default of `device`. Each call creates a new resource, because a stored resource would keep the
-/// device alive. All of them have the same maker id, so each of them can deallocate the blocks of the others.
-fn initial(device: &Device) -> DeviceResource {
-    let maker = Defaults::of(device).makers[device.ordinal() as usize];
-    AnyResource::erase_kind(CudaResource::made_by(maker, device))
+impl Drop for ThreadScopedDefault {
+    fn drop(&mut self) {
+        drop(OfThread::remove(self.id));
+    }
 }

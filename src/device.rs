@@ -5,10 +5,13 @@
 //! | file | contents |
 //! |---|---|
 //! | `handle` | [`Device`]: a shared handle to a GPU or a simulated device |
+//! | `handle/*` | methods of [`Device`]: `open` creates handles, `memory` and `work` call the driver, `notices` calls listeners |
 //! | `stream_ids` | [`StreamId`], and the ids of default streams |
 //! | `kept_stream` | [`KeptStream`]: keeps a stream for memory that was freed on it |
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
+//! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `order` waits, `launch` starts kernels |
+//! | `graph` | [`Capture`](crate::kernel::Capture), [`Graph`](crate::kernel::Graph): work that is captured once and launched as a whole |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
@@ -20,6 +23,7 @@
 pub(crate) mod error;
 pub(crate) mod event;
 mod fallback_notice;
+pub(crate) mod graph;
 pub(crate) mod handle;
 pub(crate) mod host_gate;
 pub(crate) mod interned;

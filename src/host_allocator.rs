@@ -164,9 +164,6 @@ impl<R: MemoryResource<Kind: HostAccessible>> Shared<R> {
         stream.finish()?;
         let (addr, bytes, write) = (block.addr(), block.size(), true);
         device.driver().host_access(device.ordinal(), block.as_ptr(), bytes, write)?;
-        if let Some(model) = device.model() {
-            model.end_host_access(addr, bytes as u64, write);
-        }
         device.tell(&Notice::HostAccess { addr, bytes, write });
         Ok(())
     }

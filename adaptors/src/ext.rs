@@ -1,8 +1,8 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AutoPrefetch, Limiter, Pool, PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Size,
-    Spill, Statistics, Tagged,
+    AutoPrefetch, ByAddress, Events, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch,
+    Pressure, PressureError, PressureOptions, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -39,6 +39,35 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Statistics::new(self)
+    }
+
+    /// Writes each call as a row of RMM's log format: to a file, if `options` is a path, or to a sink. See
+    /// [`Logging::new`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Logging::new`].
+    fn logging(self, options: impl Into<LogOptions>) -> Result<Logging<Self>, LogError>
+    where
+        Self: Upstream,
+    {
+        Logging::new(self, options)
+    }
+
+    /// Records each live block, and reports leaks. See [`Tracking::new`].
+    fn tracking(self, options: TrackingOptions) -> Tracking<Self>
+    where
+        Self: Upstream,
+    {
+        Tracking::new(self, options)
+    }
+
+    /// Emits each call as an event of `tracing`. See [`Events`].
+    fn events(self) -> Events<Self>
+    where
+        Self: Upstream,
+    {
+        Events::new(self)
     }
 
     /// Trims the upstream, then refuses allocations, as the device's memory fills up. See [`Pressure::new`].
@@ -96,6 +125,12 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream<Kind: Migratable>,
     {
         Prefetch::new(self, target)
+    }
+
+    /// Makes blocks free by their addresses, for code that cannot keep a [`Block`](cumem::Block). Wraps any finished
+    /// stack. See [`ByAddress`].
+    fn by_address(self) -> ByAddress<Self> {
+        ByAddress::new(self)
     }
 }
 

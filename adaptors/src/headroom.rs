@@ -8,7 +8,7 @@
 //!
 //! If a thread's shard has too little, the thread does these steps:
 //!
-//! 1. The thread moves a share of the common *rest* into its shard.
+//! 1. The thread moves a share of the common *rest* into its shard, unless the rest was exhausted before.
 //! 2. If that is not enough, it moves half of what some other shards have. Memory that one thread allocates and another
 //!    one frees therefore costs such a visit only occasionally.
 //! 3. If that is not enough, it locks all shards and the rest, and collects all amounts in the rest. Only now is it
@@ -17,12 +17,13 @@
 //!    was visited already.
 //!
 //! After step 3 the shards keep nothing, and each step is done on the rest, under one more lock. There a shortage is
-//! detected at once. A program that grows, or that is refused again and again, stays in this state. After a few steps
-//! without a shortage the shards keep amounts again.
+//! detected at once. A program that grows, or that is refused again and again, stays in this state. After as many
+//! steps without a shortage as there are shards in use, the shards keep amounts again.
 //!
 //! The locks are ordered: the shards by number, then the rest. No code of a user runs under them.
 
 mod balance;
+mod exhausted;
 mod refill;
 mod rest;
 mod shard;
@@ -37,6 +38,7 @@ mod tests;
 pub(crate) use balance::{Amounts, Side};
 pub(crate) use rest::{Shortage, Totals};
 
+use exhausted::Exhausted;
 use rest::Rest;
 use shard::{Place, Step};
 use shards::Shards;
@@ -47,12 +49,13 @@ use sync::{Lock, ThisThread};
 /// all of them. `T` is summed per shard.
 pub(crate) struct Headroom<const D: usize, T = ()> {
     shards: Shards<D, T>,
+    exhausted: Exhausted,
     rest: Lock<Rest<D>>,
 }
 
 impl<const D: usize, T: Default> Headroom<D, T> {
     pub(crate) fn new(ceiling: Amounts<D>, shortage: Shortage) -> Self {
-        Self { shards: Shards::new(), rest: Lock::new(Rest::new(ceiling, shortage)) }
+        Self { shards: Shards::new(), exhausted: Exhausted::new(), rest: Lock::new(Rest::new(ceiling, shortage)) }
     }
 }
 

@@ -5,11 +5,15 @@
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls of the layer above | [`StatisticsState`] |
+//! | [`Logging`] | writes each call as a row of RMM's log | anywhere: logs the calls of the layer above | [`LoggingState`] |
+//! | [`Tracking`] | records each live block; reports leaks | anywhere: records the blocks of the layer above | [`TrackingState`] |
+//! | [`Events`] | emits each call as a `tracing` event | anywhere: emits the calls of the layer above | |
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
 //! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetchState`](cumem::unified::AutoPrefetchState) |
 //! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`PrefetchState`] |
+//! | [`ByAddress`] | frees blocks by their addresses, for code that cannot keep a [`Block`](cumem::Block) | over a finished stack | |
 //!
 //! [`fit_batch`] returns the largest batch that a stack has room for. [`with_oom_recovery`] retries work with fewer
 //! items.
@@ -68,39 +72,55 @@
 //! # }
 //! ```
 
+mod address_error;
+mod at_exit;
 pub mod auto_prefetch;
+pub mod by_address;
+pub mod events;
 mod ext;
 pub mod fit;
 mod headroom;
 pub mod limiter;
 mod lock;
+pub mod logging;
 pub mod oom;
+mod parts;
 mod per_thread;
 pub mod pool;
 pub mod prefetch;
 pub mod pressure;
+pub mod profile;
 mod size;
 pub mod spec;
 pub mod spill;
 pub mod statistics;
 pub mod tagged;
+pub mod tags;
+mod thread_id;
+pub mod tracking;
 mod unfreed;
 
+pub use address_error::AddressError;
 pub use auto_prefetch::AutoPrefetch;
+pub use by_address::ByAddress;
 #[doc(no_inline)]
 pub use cumem;
+pub use events::Events;
 pub use ext::ResourceExt;
 pub use fit::{Fit, FitOptions, fit_batch};
 pub use limiter::{Limiter, LimiterState};
+pub use logging::{LogError, LogOptions, Logging, LoggingState};
 pub use oom::{NotRecovered, OutOfMemory, Recovered, with_oom_recovery};
 pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
 pub use prefetch::{Prefetch, PrefetchState};
 pub use pressure::{Pressure, PressureError, PressureLevel, PressureOptions, PressureState};
+pub use profile::{ProfileOrder, ProfileReport, ProfileRow};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, NotDeviceAccessible, SpecError, StackSpec};
 pub use spill::{Spill, SpillState};
-pub use statistics::{Counts, Scope, Statistics, StatisticsState};
+pub use statistics::{Counts, NamedScope, Scope, Statistics, StatisticsState};
 pub use tagged::{Tagged, TaggedState};
+pub use tracking::{TrackedBlock, Tracking, TrackingDiff, TrackingOptions, TrackingReport, TrackingState};
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The number of parts. Threads share a part only if more threads exist at a time.
-const PARTS: usize = 64;
+pub(crate) const PARTS: usize = 64;
 
 /// Aligned to two cache lines, because some processors fetch lines in pairs.
 #[derive(Debug, Default)]
@@ -36,13 +36,13 @@ impl PerThread {
 
 #[cfg(not(all(loom, test)))]
 #[inline]
-fn thread_number() -> usize {
+pub(crate) fn thread_number() -> usize {
     crate::lock::ThisThread::get().number()
 }
 
 /// The models do not count per thread.
 #[cfg(all(loom, test))]
-fn thread_number() -> usize {
+pub(crate) fn thread_number() -> usize {
     0
 }
 

@@ -18,6 +18,9 @@
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `up_to=SIZE`, `divisions=NUMBER`, `grow_first` |
 //! | `limit` | `SIZE` |
 //! | `statistics` | |
+//! | `log` | a file, without which `RMM_LOG_FILE` names one; `flush` after each row |
+//! | `tracking` | `traces` for a stack trace of each allocation |
+//! | `events` | |
 //! | `tagged` | a name in a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
 //! | `spill` | the second stack: `spill(managed)` |

@@ -1,11 +1,15 @@
 //! [`Statistics`] counts the calls that pass through it.
 
+#[doc(hidden)] // for `assert_counts!`
+pub mod assertion;
 mod counters;
 mod counts;
+mod named;
 mod scope;
 
 pub use counters::StatisticsState;
 pub use counts::Counts;
+pub use named::NamedScope;
 pub use scope::Scope;
 
 use cumem::error::DeallocReason;

@@ -83,7 +83,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects
-    /// the copy.
+    /// the copy. Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a
+    /// graph.
     ///
     /// # Examples
     ///
@@ -132,7 +133,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects
-    /// the copy.
+    /// the copy. Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a
+    /// graph.
     ///
     /// # Examples
     ///

@@ -61,9 +61,8 @@ pub struct HostWrite<'a, T> {
 struct HostAccess<'a> {
     /// The model of a simulated device, which is notified when the access ends.
     model: Option<&'a dyn Model>,
-    addr: u64,
-    bytes: usize,
-    write: bool,
+    /// The model's number of the access.
+    number: u64,
     /// Lets other work run again. Dropped after the model has been notified.
     _gate: Option<Closed<'a>>,
 }
@@ -71,7 +70,7 @@ struct HostAccess<'a> {
 impl Drop for HostAccess<'_> {
     fn drop(&mut self) {
         if let Some(model) = self.model {
-            model.end_host_access(self.addr, self.bytes as u64, self.write);
+            model.end_host_access(self.number);
         }
     }
 }
@@ -197,7 +196,7 @@ impl<T: Element, K: HostAccessible> BufferViewMut<'_, T, K> {
 
 impl<'a, T: Element> HostRead<'a, T> {
     /// Creates a guard over all of `part`, which is host-accessible memory of `len` elements.
-    fn over(part: Part<'a>, len: usize) -> Result<Self, DeviceError> {
+    pub(super) fn over(part: Part<'a>, len: usize) -> Result<Self, DeviceError> {
         let access = part.begin_host_access(false)?;
         check::<T>(&part, len)?;
         // SAFETY: `HostAccessible` promises readable initialized bytes. The work that writes the bytes has ended, they
@@ -210,7 +209,7 @@ impl<'a, T: Element> HostRead<'a, T> {
 impl<'a, T: Element> HostWrite<'a, T> {
     /// Creates a guard over all of `part`, which is host-accessible memory of `len` elements that is borrowed
     /// exclusively.
-    fn over(part: Part<'a>, len: usize) -> Result<Self, DeviceError> {
+    pub(super) fn over(part: Part<'a>, len: usize) -> Result<Self, DeviceError> {
         let access = part.begin_host_access(true)?;
         check::<T>(&part, len)?;
         // SAFETY: as in `HostRead::over`; in addition, the elements are borrowed exclusively.
@@ -239,7 +238,9 @@ impl<'a> Part<'a> {
             device.driver().host_access(device.ordinal(), self.ptr(), bytes, write)?;
             device.tell(&Notice::HostAccess { addr, bytes, write });
         }
-        Ok(HostAccess { model: device.model(), addr, bytes, write, _gate: gate })
+        let model = device.model();
+        let number = model.map_or(0, |model| model.begin_host_access(addr, bytes as u64, write));
+        Ok(HostAccess { model, number, _gate: gate })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::array::Buffer;
 use super::element::Element;
-use super::pending::Pending;
 use super::view::BufferView;
 use super::view_mut::BufferViewMut;
 use crate::device::error::DeviceError;
@@ -35,7 +34,7 @@ use std::fmt;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub struct Scalar<T, R: MemoryResource> {
-    buffer: Buffer<T, R>,
+    pub(super) buffer: Buffer<T, R>,
 }
 
 impl<T: Element, R: MemoryResource<Kind: DeviceAccessible>> Scalar<T, R> {
@@ -118,128 +117,6 @@ impl<T: Element, R: MemoryResource<Kind: DeviceAccessible>> Scalar<T, R> {
     pub unsafe fn uninit(stream: &Stream, resource: R) -> Result<Self, AllocError> {
         // SAFETY: the caller ensures that the value is written before it is read.
         Ok(Self { buffer: unsafe { Buffer::uninit(1, stream, resource) }? })
-    }
-}
-
-impl<T: Element, R: MemoryResource> Scalar<T, R> {
-    /// Returns the value. The host waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the driver's error if the copy fails, and [`DeviceError::InvalidElement`] if the bytes are not a value of `T`.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use cumem::sim::Profile;
-    /// # use cumem::{CudaResource, Device, Scalar, Stream};
-    /// # let device = Device::simulated(Profile::default())?;
-    /// # let stream = Stream::new(&device)?;
-    /// let scalar = Scalar::new(7_u32, &stream, CudaResource::new(&device))?;
-    /// assert_eq!(scalar.get()?, 7);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn get(&self) -> Result<T, DeviceError> {
-        self.buffer.get(0)
-    }
-
-    /// Enqueues a copy of the value to the host. The host does not wait for it until [`Pending::wait`]. The result owns the
-    /// memory that the copy writes, so the scalar may be changed or dropped meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// Returns the driver's error if it rejects the copy.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use cumem::sim::Profile;
-    /// # use cumem::{CudaResource, Device, Scalar, Stream};
-    /// # let device = Device::simulated(Profile::default())?;
-    /// # let stream = Stream::new(&device)?;
-    /// let mut scalar = Scalar::new(7_u32, &stream, CudaResource::new(&device))?;
-    /// let pending = scalar.get_async()?;
-    /// scalar.set_async(8)?;
-    /// assert_eq!(pending.wait()?, 7);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn get_async(&self) -> Result<Pending<T>, DeviceError> {
-        self.buffer.get_async(0)
-    }
-
-    /// Copies `value` to the device. The copy is complete on return.
-    ///
-    /// # Errors
-    ///
-    /// Returns the driver's error if the copy fails.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use cumem::sim::Profile;
-    /// # use cumem::{CudaResource, Device, Scalar, Stream};
-    /// # let device = Device::simulated(Profile::default())?;
-    /// # let stream = Stream::new(&device)?;
-    /// let mut scalar = Scalar::new(7_u32, &stream, CudaResource::new(&device))?;
-    /// scalar.set(8)?;
-    /// assert_eq!(scalar.get()?, 8);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn set(&mut self, value: T) -> Result<(), DeviceError> {
-        self.buffer.set(0, value)
-    }
-
-    /// Enqueues a copy of `value` to the device. The host does not wait for it. The value is taken by value, and this library
-    /// keeps it until the copy is done.
-    ///
-    /// # Errors
-    ///
-    /// Returns the driver's error if it rejects the copy.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use cumem::sim::Profile;
-    /// # use cumem::{CudaResource, Device, Scalar, Stream};
-    /// # let device = Device::simulated(Profile::default())?;
-    /// # let stream = Stream::new(&device)?;
-    /// let mut scalar = Scalar::new(7_u32, &stream, CudaResource::new(&device))?;
-    /// scalar.set_async(8)?;
-    /// assert_eq!(scalar.get()?, 8);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn set_async(&mut self, value: T) -> Result<(), DeviceError> {
-        self.buffer.set_async(0, value)
-    }
-
-    /// Enqueues a fill that sets every byte to zero. The host does not wait for it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the driver's error if it rejects the fill.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use cumem::sim::Profile;
-    /// # use cumem::{CudaResource, Device, Scalar, Stream};
-    /// # let device = Device::simulated(Profile::default())?;
-    /// # let stream = Stream::new(&device)?;
-    /// let mut scalar = Scalar::new(7_u32, &stream, CudaResource::new(&device))?;
-    /// scalar.zero()?;
-    /// assert_eq!(scalar.get()?, 0);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn zero(&mut self) -> Result<(), DeviceError>
-    where
-        T: Zeroable,
-    {
-        self.buffer.zero()
     }
 }
 

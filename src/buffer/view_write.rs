@@ -41,7 +41,8 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
     /// # Errors
     ///
     /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects
-    /// the copy.
+    /// the copy. Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a
+    /// graph.
     ///
     /// # Examples
     ///

@@ -3,7 +3,7 @@
 
 use crate::report::ErrorReport;
 use cumem_driver::drop_error::DropError;
-use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+use cumem_driver::{CudaErrorCode, DeviceId, DriverError, MemoryType};
 use cumem_sim::ProfileError;
 
 /// The error of an operation on a device, a stream or memory. This library refused the operation, or the driver did.
@@ -57,6 +57,14 @@ pub enum DeviceError {
         device: DeviceId,
         /// The number of open guards.
         guards: usize,
+    },
+    /// The host cannot access the memory of a buffer whose kind is known only at run time.
+    #[error("the buffer has {memory} memory of {device}, which the host cannot access")]
+    NotHostAccessible {
+        /// The type of the memory.
+        memory: MemoryType,
+        /// The device.
+        device: DeviceId,
     },
     /// A range exceeds the memory that it was applied to.
     #[error("range {start}..{end} is not within {size} bytes or elements")]
@@ -165,7 +173,8 @@ impl DeviceError {
             Self::Driver(error) => error.device(),
             Self::WrongDevice { expected: device, .. }
             | Self::WrongThread { device }
-            | Self::HostAccess { device, .. } => Some(*device),
+            | Self::HostAccess { device, .. }
+            | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
             Self::InvalidElement { .. } | Self::Misfit { .. } | Self::Overlap { .. } => None,
             Self::OtherBlock { .. } | Self::Reentered { .. } => None,

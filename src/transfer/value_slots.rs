@@ -4,9 +4,9 @@ use super::enqueue::{enqueue_copy, wait_for_stream};
 use super::request::Ends;
 use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
-use cumem_driver::DriverError;
 use cumem_driver::drop_error::record_drop_error;
 use cumem_driver::owned::{OwnedEvent, OwnedPinnedMemory, RawDevice};
+use cumem_driver::{CaptureState, DriverError};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,6 +76,7 @@ impl ValueSlots {
         write: impl FnOnce(&mut [u8]),
         stream: &Stream,
     ) -> Result<(), DeviceError> {
+        refuse_captured(stream)?;
         let slot = self.take(bytes)?;
         // SAFETY: the slot has this many bytes of host memory, which the driver populated. No work uses the slot, and
         // no other thread has it.
@@ -96,6 +97,7 @@ impl ValueSlots {
         bytes: usize,
         stream: &Stream,
     ) -> Result<PendingBytes, DeviceError> {
+        refuse_captured(stream)?;
         let slot = self.take(bytes)?;
         // SAFETY: the caller ensures that `from` is valid. The slot is not used again before its event.
         let slot = unsafe { self.copy(slot, |slot| Ends { to: slot, from, bytes }, stream) }?;
@@ -229,6 +231,17 @@ impl ValueSlots {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a captured stream. Each launch of the graph would use the slot, which has other values by then.
+fn refuse_captured(stream: &Stream) -> Result<(), DeviceError> {
+    match stream.capture_state()? {
+        CaptureState::None => Ok(()),
+        CaptureState::Active { .. } | CaptureState::Invalidated => {
+            let what = "a copy of a single value on a captured stream";
+            Err(DriverError::NotSupported { what, device: stream.device_id() }.into())
+        }
     }
 }
 

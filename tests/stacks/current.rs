@@ -1,12 +1,13 @@
 //! The per-device default resource.
 
 use crate::common;
+use cumem::device::MemoryType;
 use cumem::kernel::HostKernel;
 use cumem::{
-    Buffer, CudaResource, Device, DeviceError, DriverError, LayerExt, ManagedResource, MemoryResource, Stream, current,
-    layout, sim,
+    Buffer, CudaResource, Device, DeviceError, DriverError, LayerExt, Location, ManagedResource, MemoryResource,
+    PinnedResource, Stream, current, layout, sim,
 };
-use cumem_adaptors::{ResourceExt, StatisticsState};
+use cumem_adaptors::{LogOptions, PrefetchState, ResourceExt, StatisticsState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -165,4 +166,121 @@ fn a_default_that_is_set_within_a_scope_ends_with_the_scope() {
     drop(scope);
     assert_eq!(current::get(&device).to_string(), name("managed"));
     current::reset(&device);
+}
+
+/// Code that allocates from the default goes on while statistics and a log are added and removed.
+#[test]
+fn a_default_is_wrapped_and_unwrapped_around_running_code() {
+    let device = common::simulated();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..3 {
+            threads.spawn(|| {
+                let stream = Stream::new(&device).unwrap();
+                let mut live = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    live.push(Buffer::<u8, _>::zeroed(100, &stream, current::get(&device)).unwrap());
+                    if live.len() > 8 {
+                        live.swap_remove(0);
+                    }
+                }
+            });
+        }
+        for _ in 0..100 {
+            let plain = current::update(&device, |upstream| upstream.statistics()).unwrap();
+            let stack = current::get(&device).logging(LogOptions::sink(std::io::sink())).unwrap();
+            let counted = current::set(&device, stack).unwrap();
+            assert_eq!(
+                current::get(&device).to_string(),
+                format!("log over statistics over device on {}", device.id())
+            );
+            drop(counted);
+            let logged = current::restore(&device, plain).unwrap();
+            assert_eq!(logged.find::<StatisticsState>().unwrap().counts().failures, 0);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    current::reset(&device);
+    assert!(device.simulator().unwrap().live_allocations().no_memory());
+}
+
+#[test]
+fn a_default_that_prefetches_can_be_wrapped_and_its_buffers_are_prefetched() {
+    let device = common::simulated();
+    let stream = Stream::new(&device).unwrap();
+    current::set(&device, ManagedResource::new(&device).unwrap().prefetch(device.id()).unwrap()).unwrap();
+    current::update(&device, |upstream| upstream.statistics()).unwrap();
+    let mut buffer = Buffer::<u8, _>::zeroed(1 << 20, &stream, current::get(&device)).unwrap();
+    let default = current::get(&device);
+    assert_eq!(default.find::<StatisticsState>().unwrap().counts().current_bytes, 1 << 20);
+    assert_eq!(default.find::<PrefetchState>().unwrap().bytes(), 1 << 20);
+    assert!(buffer.prefetch(Location::Host).unwrap().is_applied());
+    buffer.try_host_write().unwrap()[3] = 7;
+    assert_eq!(buffer.try_host_read().unwrap()[..5], [0, 0, 0, 7, 0]);
+    drop(buffer);
+    current::reset(&device);
+}
+
+#[test]
+fn the_host_has_access_where_the_memory_of_the_default_allows_it() {
+    let device = common::simulated();
+    let stream = Stream::new(&device).unwrap();
+    let buffer = || Buffer::<u8, _>::zeroed(4096, &stream, current::get(&device)).unwrap();
+    let mut plain = buffer();
+    let refused = DeviceError::NotHostAccessible { memory: MemoryType::Device, device: device.id() };
+    assert_eq!(plain.try_host_read().unwrap_err(), refused);
+    assert_eq!(plain.try_host_write().unwrap_err(), refused);
+    assert!(!plain.prefetch(device.id()).unwrap().is_applied());
+    let text = format!("the buffer has device memory of {}, which the host cannot access", device.id());
+    assert_eq!(refused.to_string(), text);
+    let _pinned = current::scoped(&device, PinnedResource::new(&device)).unwrap();
+    let mut pinned = buffer();
+    pinned.try_host_write().unwrap()[0] = 1;
+    assert_eq!((pinned.try_host_read().unwrap()[0], pinned.prefetch(device.id()).unwrap().is_applied()), (1, false));
+    let mut empty = Buffer::<u32, _>::zeroed(0, &stream, CudaResource::new(&device)).unwrap();
+    assert_eq!(empty.try_host_read().unwrap().len(), 0);
+    assert_eq!(empty.try_host_write().unwrap().len(), 0);
+}
+
+#[test]
+fn a_scope_of_a_thread_is_for_its_thread_and_device() {
+    let (device, other) = (common::simulated(), common::simulated());
+    let name = |of: &Device| current::get(of).to_string().split(" on ").next().unwrap().to_owned();
+    let outer = current::thread_scoped(&device, CudaResource::new(&device).limit(1000_usize)).unwrap();
+    let inner = current::thread_scoped(&device, PinnedResource::new(&device)).unwrap();
+    let _process = current::scoped(&device, ManagedResource::new(&device).unwrap()).unwrap();
+    assert_eq!((name(&device), name(&other)), ("pinned".into(), "device".into()));
+    let elsewhere = || std::thread::scope(|scope| scope.spawn(|| name(&device)).join().unwrap());
+    assert_eq!(elsewhere(), "managed");
+    // `set` and `reset` are about the innermost scope.
+    assert!(current::reset(&device).to_string().starts_with("pinned"));
+    assert_eq!((name(&device), elsewhere()), ("device".into(), "managed".into()));
+    current::update(&device, |upstream| upstream.statistics()).unwrap();
+    assert_eq!(name(&device), "statistics over device");
+    drop(inner);
+    assert_eq!(name(&device), "limit(1000B) over device");
+    drop(outer);
+    assert_eq!(name(&device), "managed");
+    let error = current::thread_scoped(&device, CudaResource::new(&other)).unwrap_err();
+    assert!(matches!(error, DeviceError::WrongDevice { .. }), "{error}");
+    assert!(current::restore(&device, current::get(&other)).is_err());
+}
+
+/// The guards of a thread end in any order, and the resource of a scope is dropped with its guard.
+#[test]
+fn each_guard_of_a_thread_removes_its_own_default() {
+    let device = common::simulated();
+    let stack = |bytes: usize| Arc::new(CudaResource::new(&device).limit(bytes));
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let stacks = [1000_usize, 2000, 3000].map(stack);
+        let mut guards =
+            stacks.each_ref().map(|stack| Some(current::thread_scoped(&device, Arc::clone(stack)).unwrap()));
+        for ends in order {
+            guards[ends] = None;
+            assert_eq!(Arc::strong_count(&stacks[ends]), 1);
+            let last = guards.iter().rposition(Option::is_some);
+            let expected = last.map_or("device".into(), |last| format!("limit({}B) over device", 1000 * (last + 1)));
+            assert_eq!(current::get(&device).to_string(), format!("{expected} on {}", device.id()), "{order:?}");
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 use crate::common;
 use cumem::bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
-use cumem::{Buffer, CudaResource, Device, DeviceError, Location, ManagedResource, PinnedResource, Stream};
+use cumem::kernel::CaptureMode;
+use cumem::{
+    Buffer, CudaResource, Device, DeviceError, DriverError, Location, ManagedResource, PinnedResource, Stream,
+};
 use std::num::NonZero;
 
 on_devices!(
@@ -195,4 +198,21 @@ fn a_host_that_enqueues_does_not_wait() {
     assert!(!stream.is_idle().unwrap() && !pending.is_done().unwrap());
     assert_eq!(pending.wait().unwrap(), 1);
     assert!(!stream.is_idle().unwrap(), "the wait was for the element, not for the fill");
+}
+
+#[test]
+fn values_are_refused_on_a_captured_stream() {
+    let device = common::simulated();
+    let stream = Stream::new(&device).unwrap();
+    let mut buffer = Buffer::<u32, _>::zeroed(4, &stream, CudaResource::new(&device)).unwrap();
+    // SAFETY: the captured work is discarded.
+    let capture = unsafe { stream.begin_capture(CaptureMode::Relaxed) }.unwrap();
+    let what = "a copy of a single value on a captured stream";
+    let refused = DeviceError::Driver(DriverError::NotSupported { what, device: device.id() });
+    assert_eq!(buffer.set_async(0, 1), Err(refused.clone()));
+    assert_eq!(buffer.get_async(0).map(drop), Err(refused.clone()));
+    assert_eq!(buffer.fill(0x0102), Err(refused), "its first elements come from the host");
+    drop(capture);
+    buffer.set_async(0, 1).unwrap();
+    assert_eq!(buffer.to_vec().unwrap(), [1, 0, 0, 0]);
 }

@@ -7,7 +7,10 @@ use super::shards::{SHARDS, Shards};
 use super::sync::{Guard, ThisThread};
 
 /// The number of other shards that are tried before all are locked.
-const SHARDS_TO_TRY: usize = 4;
+///
+/// With sixteen threads and 64 blocks each, one of 50 pairs needs another shard, and one other shard is nearly always
+/// enough. With 4, one of 5,000 pairs locked all shards, and the pairs of all threads took a third longer.
+const SHARDS_TO_TRY: usize = 16;
 
 type Own<'a, const D: usize, T> = Guard<'a, Shard<D, T>>;
 
@@ -21,13 +24,14 @@ impl<const D: usize, T> Headroom<D, T> {
         thread: ThisThread,
         step: Step<D>,
     ) -> Result<Own<'a, D, T>, Totals<D>> {
-        let (number, source) = (Shards::<D, T>::number(thread), own.source());
-        match self.on_rest(own, thread, &step) {
-            Attempt::Done(result) => return result,
-            Attempt::TooLittle => {}
+        let (number, next) = (Shards::<D, T>::number(thread), own.next());
+        if own.keeps() && step.from.is_some_and(|from| self.exhausted.get(from)) {
+            drop(own);
+        } else if let Attempt::Done(result) = self.on_rest(own, thread, &step) {
+            return result;
         }
-        // The own shard was unlocked, because several shards are locked in the order of their numbers.
-        let others = self.shards.used().starting_at(source).filter(|&other| other != number);
+        // The own shard is unlocked now, because several shards are locked in the order of their numbers.
+        let others = self.shards.used().starting_at(next).filter(|&other| other != number);
         for other in others.take(SHARDS_TO_TRY) {
             let [mut own, mut others] = self.shards.lock_both(number, other);
             own.draw_from_shard(&mut others, other, &step);
@@ -45,6 +49,7 @@ impl<const D: usize, T> Headroom<D, T> {
         if !rest.is_distributed() {
             let result = rest.apply(step);
             if rest.distribute(shards) {
+                self.exhausted.clear();
                 own.begin(&mut rest.balance, shards);
             }
             return Attempt::Done(result.map(|()| own));
@@ -53,7 +58,13 @@ impl<const D: usize, T> Headroom<D, T> {
             own.begin(&mut rest.balance, shards);
         }
         own.draw_from_rest(&mut rest.balance, step, shards);
-        if own.apply(step) { Attempt::Done(Ok(own)) } else { Attempt::TooLittle }
+        if own.apply(step) {
+            return Attempt::Done(Ok(own));
+        }
+        if let Some(from) = step.from {
+            self.exhausted.set(from);
+        }
+        Attempt::TooLittle
     }
 
     /// Collects everything in the rest and does the step there. Only here, or where the shards are empty already, a

@@ -3,9 +3,6 @@
 use super::balance::{Amounts, Balance, Side};
 use super::shard::Step;
 
-/// After this many steps per shard in a row without a shortage, the shards keep amounts again.
-const STEPS_TO_DISTRIBUTE: u64 = if cfg!(all(loom, test)) { 1 } else { 4 };
-
 /// What happens if all headroom together is less than a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shortage {
@@ -75,9 +72,9 @@ impl<const D: usize> Rest<D> {
         Ok(())
     }
 
-    /// Lets `shards` shards keep amounts, if there was no shortage for some time. A debt has to be reduced first.
+    /// Lets `shards` shards keep amounts, if there was no shortage for as many steps. A debt has to be reduced first.
     pub(super) fn distribute(&mut self, shards: u64) -> bool {
-        self.distributed |= self.debt == [0; D] && self.steps >= STEPS_TO_DISTRIBUTE * shards;
+        self.distributed |= self.debt == [0; D] && self.steps >= shards;
         self.distributed
     }
 

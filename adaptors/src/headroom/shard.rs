@@ -17,8 +17,8 @@ pub(crate) struct Shard<const D: usize, T> {
     balance: Balance<D>,
     /// Whether the shard keeps amounts. While it does not, its balance is empty, and each step is done on the rest.
     keeps: bool,
-    /// The shard that the last missing amount came from.
-    source: usize,
+    /// The shard that is tried first for a missing amount.
+    next: usize,
     /// Sums of the owner of the headroom. They are not moved between shards.
     pub(crate) tally: T,
 }
@@ -50,8 +50,8 @@ impl<const D: usize, T> Shard<D, T> {
         self.balance
     }
 
-    pub(super) fn source(&self) -> usize {
-        self.source
+    pub(super) fn next(&self) -> usize {
+        self.next
     }
 
     /// Begins to keep amounts, with one `divisor`-th of `rest`.
@@ -71,7 +71,8 @@ impl<const D: usize, T> Shard<D, T> {
     pub(super) fn draw_from_shard(&mut self, other: &mut Self, number: usize, step: &Step<D>) {
         if let (Some(from), true) = (step.from, other.keeps) {
             self.keeps = true;
-            self.source = number;
+            // Not the same shard again: threads that come back to the richest shard all meet there.
+            self.next = number + 1;
             self.balance.draw(&mut other.balance, from, &step.amounts, 2);
         }
     }
@@ -89,8 +90,9 @@ impl<const D: usize, T> Shard<D, T> {
 pub(super) struct Place<const D: usize, T>(Lock<Shard<D, T>>);
 
 impl<const D: usize, T: Default> Place<D, T> {
-    pub(super) fn new() -> Self {
-        Self(Lock::new(Shard { balance: Balance::EMPTY, keeps: false, source: 0, tally: T::default() }))
+    /// Creates the shard with the number `number`.
+    pub(super) fn new(number: usize) -> Self {
+        Self(Lock::new(Shard { balance: Balance::EMPTY, keeps: false, next: number + 1, tally: T::default() }))
     }
 }
 

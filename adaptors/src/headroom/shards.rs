@@ -17,7 +17,7 @@ pub(super) struct Shards<const D: usize, T> {
 
 impl<const D: usize, T: Default> Shards<D, T> {
     pub(super) fn new() -> Self {
-        Self { places: Box::new(std::array::from_fn(|_| Place::new())), used: AtomicU64::new(0) }
+        Self { places: Box::new(std::array::from_fn(Place::new)), used: AtomicU64::new(0) }
     }
 }
 
@@ -70,8 +70,9 @@ impl Used {
         self.starting_at(0)
     }
 
-    /// Iterates over the shards from `first` upwards, and then over those below.
+    /// Iterates over the shards from `first` upwards, and then over those below. After the last shard comes the first.
     pub(super) fn starting_at(self, first: usize) -> impl Iterator<Item = usize> {
+        let first = first % SHARDS;
         (first..SHARDS).chain(0..first).filter(move |&number| self.0 & (1 << number) != 0)
     }
 }

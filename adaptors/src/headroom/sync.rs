@@ -4,10 +4,10 @@
 #[cfg(not(all(loom, test)))]
 pub(crate) use crate::lock::{BiasedLock as Lock, Guard, ThisThread};
 #[cfg(not(all(loom, test)))]
-pub(crate) use std::sync::atomic::AtomicU64;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 
 #[cfg(all(loom, test))]
-pub(crate) use loom::sync::atomic::AtomicU64;
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64};
 #[cfg(all(loom, test))]
 pub(crate) use model::{Guard, Lock, ThisThread};
 

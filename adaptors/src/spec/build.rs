@@ -2,7 +2,7 @@
 
 use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
 use super::{AnyStack, SpecError, StackSpec};
-use crate::{AutoPrefetch, Prefetch, ResourceExt, Size};
+use crate::{AutoPrefetch, LogOptions, Prefetch, ResourceExt, Size, TrackingOptions};
 use cumem::kind;
 use cumem::kind::{Erased, Managed};
 use cumem::resources::{CudaAsyncOptions, PoolSource};
@@ -150,6 +150,21 @@ impl Site<'_> {
             }
             Adaptor::Limit(limit) => over!(built, upstream => upstream.limit(*limit)),
             Adaptor::Statistics => over!(built, upstream => upstream.statistics()),
+            Adaptor::Log { path, flush } => {
+                let options = || {
+                    let options = path.as_deref().map_or_else(LogOptions::env, LogOptions::from);
+                    if *flush { options.flush_each_row() } else { options }
+                };
+                over!(built, upstream => upstream.logging(options()).map_err(|e| self.refused(word, e))?)
+            }
+            Adaptor::Tracking { traces } => {
+                let options = || {
+                    let options = TrackingOptions::new();
+                    if *traces { options.traces_from(0) } else { options }
+                };
+                over!(built, upstream => upstream.tracking(options()))
+            }
+            Adaptor::Events => over!(built, upstream => upstream.events()),
             Adaptor::Tagged(name) => {
                 let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;
                 over!(built, upstream => upstream.tagged(ledger, name))

@@ -9,7 +9,19 @@ use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
-const ADAPTORS: [&str; 8] = ["pool", "limit", "statistics", "tagged", "pressure", "spill", "auto_prefetch", "prefetch"];
+const ADAPTORS: [&str; 11] = [
+    "pool",
+    "limit",
+    "statistics",
+    "log",
+    "tracking",
+    "events",
+    "tagged",
+    "pressure",
+    "spill",
+    "auto_prefetch",
+    "prefetch",
+];
 
 /// Parses a description, in a time that is linear in its length.
 pub(super) fn description(text: &str) -> Result<(Layers, Option<Word<Outermost>>), SpecError> {
@@ -92,6 +104,16 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             no_arguments(text, &term)?;
             Adaptor::Statistics
         }
+        "log" => log(text, &term)?,
+        "tracking" => match term.arguments(text)?.as_slice() {
+            [] => Adaptor::Tracking { traces: false },
+            [argument] if (argument.key, argument.value) == (None, "traces") => Adaptor::Tracking { traces: true },
+            [argument, ..] => return Err(unknown_argument(text, argument, "tracking", &["traces"])),
+        },
+        "events" => {
+            no_arguments(text, &term)?;
+            Adaptor::Events
+        }
         "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
             _ => {
@@ -156,6 +178,18 @@ fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
         };
     }
     Ok(Adaptor::Pool(options))
+}
+
+fn log(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
+    let (mut path, mut flush) = (None, false);
+    for argument in &term.arguments(text)? {
+        match (argument.key, argument.value) {
+            (None, "flush") => flush = true,
+            (None, file) if path.is_none() => path = Some(file.to_owned()),
+            _ => return Err(unknown_argument(text, argument, "log", &["a file", "flush"])),
+        }
+    }
+    Ok(Adaptor::Log { path, flush })
 }
 
 fn pressure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {

@@ -1,7 +1,7 @@
 //! Advice for a word that is not known: the word that was probably meant, or the separator that is missing.
 
 /// Words of other libraries, and the word of a description for each.
-const OTHER_NAMES: [(&str, &str); 10] = [
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("cuda", "device"),
     ("gpu", "device"),
     ("cpu", "host"),
@@ -11,6 +11,8 @@ const OTHER_NAMES: [(&str, &str); 10] = [
     ("vmm", "virtual"),
     ("limiter", "limit"),
     ("stats", "statistics"),
+    ("logging", "log"),
+    ("track", "tracking"),
     ("tag", "tagged"),
 ];
 

@@ -49,10 +49,23 @@ pub(super) enum Adaptor {
     Pool(PoolOptions),
     Limit(Size),
     Statistics,
+    /// The file is the environment's if there is no path.
+    Log {
+        path: Option<String>,
+        flush: bool,
+    },
+    Tracking {
+        traces: bool,
+    },
+    Events,
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),
-    AutoPrefetch { budget: Option<Size>, uses_ahead: Option<usize>, pass_through: bool },
+    AutoPrefetch {
+        budget: Option<Size>,
+        uses_ahead: Option<usize>,
+        pass_through: bool,
+    },
 }
 
 /// The adaptor that must be outermost: `prefetch`.

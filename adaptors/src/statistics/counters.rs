@@ -1,10 +1,13 @@
 //! The counters, exact at any moment. Each thread counts in its own shard ([`headroom`](crate::headroom)).
 
 use super::counts::Counts;
+use super::named::NamedScope;
 use super::scope::{Scope, Scopes};
 use crate::headroom::{Headroom, Shortage};
+use crate::profile::{ProfileReport, ProfileRows};
 use crate::unfreed::Unfreed;
 use cumem::DeviceId;
+use std::sync::Arc;
 
 /// The counters of a [`Statistics`](super::Statistics). A block of zero bytes counts as a block.
 ///
@@ -27,6 +30,7 @@ pub struct StatisticsState {
     /// Bytes and blocks. The ceiling is the peak.
     counted: Headroom<2, Sums>,
     scopes: Scopes,
+    profile: ProfileRows,
     device: DeviceId,
     /// False once the adaptor was removed. Its blocks are then the upstream's.
     reports: bool,
@@ -51,7 +55,8 @@ impl Drop for StatisticsState {
 
 impl StatisticsState {
     pub(super) fn new(device: DeviceId) -> Self {
-        Self { counted: Headroom::new([0, 0], Shortage::Raises), scopes: Scopes::new(), device, reports: true }
+        let counted = Headroom::new([0, 0], Shortage::Raises);
+        Self { counted, scopes: Scopes::new(), profile: ProfileRows::default(), device, reports: true }
     }
 
     /// Makes the drop report nothing, because the blocks are the upstream's from now on.
@@ -135,6 +140,44 @@ impl StatisticsState {
     /// ```
     pub fn thread_scope(&self) -> Scope<'_> {
         self.scopes.begin(Some(std::thread::current().id()))
+    }
+
+    /// Begins a scope that counts the calls of the calling thread until it is dropped. The counts are then added to the
+    /// [profile](Self::profile) under `name`. Scopes may nest: an outer scope counts the calls of an inner one, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// let weights = {
+    ///     let _scope = memory.state().named_scope("load");
+    ///     Buffer::<u8, _>::zeroed(4096, &stream, &memory)?
+    /// };
+    /// assert_eq!(memory.state().profile().rows[0].peak_bytes, 4096);
+    /// # drop(weights);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn named_scope(&self, name: impl Into<Arc<str>>) -> NamedScope<'_> {
+        NamedScope { scope: self.thread_scope(), name: name.into(), rows: &self.profile }
+    }
+
+    /// Returns the figures of all [named scopes](Self::named_scope) that have ended, by name. The peak of a name is that
+    /// of the scope with the largest one.
+    pub fn profile(&self) -> ProfileReport {
+        self.profile.report()
+    }
+
+    /// Removes all figures from the [profile](Self::profile).
+    pub fn clear_profile(&self) {
+        self.profile.clear();
     }
 
     #[inline]

@@ -33,6 +33,42 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Returns what has changed since an earlier reading: the differences of all counts. The peaks are those of this
+    /// reading less those of the earlier one, so they tell how far a peak has risen.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::ResourceExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// let first = Buffer::<u8, _>::zeroed(1000, &stream, &memory)?;
+    /// let before = memory.state().counts();
+    /// let second = Buffer::<u8, _>::zeroed(24, &stream, &memory)?;
+    /// drop(first);
+    /// let change = memory.state().counts().since(&before);
+    /// assert_eq!((change.current_bytes, change.total_bytes, change.peak_bytes), (-976, 24, 24));
+    /// # drop(second);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            current_bytes: self.current_bytes - earlier.current_bytes,
+            peak_bytes: self.peak_bytes - earlier.peak_bytes,
+            total_bytes: self.total_bytes.saturating_sub(earlier.total_bytes),
+            current_blocks: self.current_blocks - earlier.current_blocks,
+            peak_blocks: self.peak_blocks - earlier.peak_blocks,
+            total_blocks: self.total_blocks.saturating_sub(earlier.total_blocks),
+            failures: self.failures.saturating_sub(earlier.failures),
+        }
+    }
+
     #[inline]
     pub(super) fn allocated(&mut self, bytes: i64) {
         self.current_bytes += bytes;

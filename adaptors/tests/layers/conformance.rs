@@ -3,12 +3,18 @@
 use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
-use cumem_adaptors::{Limiter, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics};
+use cumem_adaptors::{
+    Limiter, LogOptions, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics,
+    TrackingOptions,
+};
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 use std::sync::Arc;
 
 adaptor_conformance!(statistics, |upstream| Statistics::new(upstream));
 adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
+adaptor_conformance!(logging, |upstream| upstream.logging(LogOptions::sink(std::io::sink()))?);
+adaptor_conformance!(tracking, |upstream| upstream.tracking(TrackingOptions::new().traces_from(1 << 20)));
+adaptor_conformance!(events, |upstream| upstream.events());
 adaptor_conformance!(pool, |upstream| Pool::new(upstream, PoolOptions::default())?);
 
 adaptor_conformance!(pool_of_small_blocks, |upstream| Pool::new(upstream, PoolOptions::default().up_to(4096))?);

@@ -4,17 +4,23 @@
 mod common;
 
 mod bookkeeping;
+mod by_address;
 mod conformance;
 mod counters;
+mod events;
 mod faults;
 mod fit;
 mod into_upstream;
 mod leaks;
 mod limiter;
+mod logging;
 mod panics;
 mod prefetch;
 mod pressure;
+mod profiler;
 mod spec;
+mod spec_errors;
 mod spill;
 mod statistics;
+mod tracking;
 mod trim;

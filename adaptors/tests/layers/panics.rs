@@ -9,7 +9,9 @@ use cumem::{
     AllocError, Block, Buffer, CudaResource, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
     MemoryResource, Stream, Upstream, layout,
 };
-use cumem_adaptors::{LimiterState, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState};
+use cumem_adaptors::{
+    LimiterState, LogOptions, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState, TrackingOptions,
+};
 use cumem_test_support::own_process;
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -153,6 +155,11 @@ fn beneath_a_pool_that_grows_in_place() {
 fn beneath_each_other_adaptor() {
     each_call_panics("limit", device_memory, |upstream| upstream.limit(1 << 29).statistics());
     each_call_panics("statistics", device_memory, |upstream| upstream.statistics().limit(1 << 29));
+    each_call_panics("log", device_memory, |upstream| {
+        upstream.logging(LogOptions::sink(std::io::sink()).flush_each_row()).unwrap().statistics()
+    });
+    each_call_panics("tracking", device_memory, |upstream| upstream.tracking(TrackingOptions::new()).statistics());
+    each_call_panics("events", device_memory, |upstream| upstream.events().statistics());
     each_call_panics("pressure", device_memory, |upstream| {
         upstream.pressure(PressureOptions::default()).unwrap().statistics()
     });

@@ -1,10 +1,11 @@
-//! Trims while frees are pending: what a trim counts is what the device gets back.
+//! Trims: each layer frees its unused memory, and what a trim counts is what the device gets back.
 
-use crate::common::{free, sim_with};
+use crate::common::{free, sim, sim_with};
+use cumem::error::{CudaErrorCode, DeallocReason};
 use cumem::kernel::HostKernel;
 use cumem::sim::{FaultCall, Profile};
-use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
-use cumem_adaptors::{AnyStack, StackSpec};
+use cumem::{AnyUpstream, Block, CudaResource, Device, LayerExt, MemoryResource, PinnedResource, Stream, layout};
+use cumem_adaptors::{AnyStack, PoolOptions, PoolState, ResourceExt, StackSpec, StatisticsState};
 
 const MIB: usize = 1 << 20;
 
@@ -77,4 +78,93 @@ fn a_refused_wait_is_an_error_and_is_repeated() {
     let error = stack.trim_stack(0).unwrap_err();
     assert_eq!(error.trimmed, 0);
     assert_eq!(stack.trim_stack(0), Ok(40 * MIB));
+}
+
+/// Allocates blocks of 8, 2 and 8 MiB, and frees the first and the third. Returns the second.
+fn use_and_keep(stack: &AnyStack, stream: &Stream) -> Block {
+    let [large, kept, other] = [8, 2, 8].map(|n| stack.allocate(stream, layout::bytes(n * MIB).unwrap()).unwrap());
+    free(stack, stream, large).unwrap();
+    free(stack, stream, other).unwrap();
+    kept
+}
+
+#[test]
+fn a_stack_from_text_frees_its_unused_memory_on_trim() {
+    for text in [
+        "device | pool(step=2MiB)",
+        "device | pool(step=2MiB) | limit(80%) | statistics",
+        "virtual | statistics | pool(step=2MiB)",
+        "managed | pool(step=2MiB) | prefetch",
+        "pinned | limit(1GiB) | pool(step=2MiB)",
+        "host | pool(step=2MiB)",
+    ] {
+        let (device, stream) = sim();
+        let stack = StackSpec::parse(text).unwrap().with_leaf_statistics().build(&device).unwrap();
+        let kept = use_and_keep(&stack, &stream);
+        let reserved = || stack.find_all::<StatisticsState>().last().unwrap().counts().current_bytes;
+        assert_eq!(reserved(), 18 * MIB as i64, "{text}");
+        assert_eq!(stack.trim_stack(18 * MIB), Ok(0), "{text}");
+        // The pool frees the highest free chunk first, and one chunk is enough.
+        let (given, rest) = (stack.trim_stack(17 * MIB).unwrap(), stack.trim_stack(0).unwrap());
+        assert!((MIB..=8 * MIB).contains(&given), "{text}: {given}");
+        assert_eq!((given + rest, reserved()), (16 * MIB, 2 * MIB as i64), "{text}");
+        assert_eq!(stack.find::<PoolState>().unwrap().stats().free, 0, "{text}");
+        free(&stack, &stream, kept).unwrap();
+        let stack = AnyStack::into_device_accessible(stack);
+        let given = stack.map_or_else(|error| error.into_stack().trim_stack(0), |stack| stack.trim_stack(0));
+        assert_eq!(given, Ok(2 * MIB), "{text}");
+    }
+}
+
+#[test]
+fn each_layer_frees_its_unused_memory_on_trim() {
+    let (device, stream) = sim();
+    let build = |text: &str| StackSpec::parse(text).unwrap().build(&device).unwrap();
+    let simulator = device.simulator().unwrap();
+
+    // One pool over another: the outer pool frees to the inner one, and the inner one to the driver.
+    let stack = build("device | pool(step=2MiB) | pool(step=2MiB)");
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    assert_eq!(stack.trim_stack(0), Ok(18 * MIB), "counted once");
+    assert!(simulator.live_allocations().no_memory());
+
+    // The driver's pool.
+    let stack = build("async(threshold=1GiB) | statistics");
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    stream.synchronize().unwrap();
+    let before = device.memory_info().unwrap().free;
+    let given = stack.trim_stack(0).unwrap();
+    assert!(given >= 18 * MIB, "{given}");
+    assert_eq!(device.memory_info().unwrap().free - before, given);
+
+    // The second resource of a spill.
+    let first = CudaResource::new(&device).limit(0);
+    let second = PinnedResource::new(&device).pool(PoolOptions::new()).unwrap();
+    let stack = AnyUpstream::new(first.spill_to(second).unwrap());
+    let spilled = stack.allocate(&stream, layout::bytes(2 * MIB).unwrap()).unwrap();
+    free(&stack, &stream, spilled).unwrap();
+    assert_eq!(stack.trim_stack(0), Ok(2 * MIB));
+    assert!(simulator.live_allocations().no_memory());
+}
+
+#[test]
+fn a_chunk_that_cannot_be_freed_stays_and_the_error_has_the_reason() {
+    let (device, stream) = sim();
+    let stack = StackSpec::parse("device | pool(step=2MiB) | statistics").unwrap().build(&device).unwrap();
+    let kept = use_and_keep(&stack, &stream);
+    free(&stack, &stream, kept).unwrap();
+    let simulator = device.simulator().unwrap();
+    simulator.fail_nth(FaultCall::Free, 1, CudaErrorCode::UNKNOWN);
+    let before = stack.find::<PoolState>().unwrap().stats().reserved;
+    let refused = stack.trim_stack(0).unwrap_err();
+    assert!(
+        matches!(&refused.reason, DeallocReason::Device(error) if error.code() == Some(CudaErrorCode::UNKNOWN)),
+        "{refused}"
+    );
+    let reserved = stack.find::<PoolState>().unwrap().stats().reserved;
+    assert_eq!(reserved, 8 * MIB, "one chunk was refused");
+    assert_eq!(refused.trimmed + reserved, before);
+    assert_eq!(stack.trim_stack(0), Ok(reserved));
 }

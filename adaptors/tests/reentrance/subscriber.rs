@@ -93,6 +93,7 @@ fn a_subscriber_uses_the_stack_in_the_events_of_the_adaptors() {
         let stacks = [
             "device | pool | pressure(trim=20%, refuse=50%, slack=1%, ask=0)",
             "device | pool | spill(managed | pool)",
+            "device | events | tracking | pool | events | statistics",
             "virtual | pool(release=0)",
             "managed | pool | pressure(trim=20%, refuse=50%, slack=1%, ask=0) | spill(pinned)",
         ];

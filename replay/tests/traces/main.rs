@@ -1,4 +1,5 @@
 //! Reading traces, and replaying them.
 
+mod logged;
 mod replay;
 mod trace;

@@ -1,0 +1,39 @@
+//! [`NamedScope`]: a scope whose counts are added to the profile under a name.
+#![forbid(unsafe_code)]
+
+use super::scope::Scope;
+use crate::profile::{ProfileRow, ProfileRows};
+use cumem::error::HumanBytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// A count of the calling thread's calls, which is added to the [profile](super::StatisticsState::profile) when it is
+/// dropped. [`StatisticsState::named_scope`](super::StatisticsState::named_scope) returns it.
+#[must_use = "the scope ends as soon as this guard is dropped"]
+pub struct NamedScope<'a> {
+    pub(super) scope: Scope<'a>,
+    pub(super) name: Arc<str>,
+    pub(super) rows: &'a ProfileRows,
+}
+
+impl Drop for NamedScope<'_> {
+    fn drop(&mut self) {
+        let counts = self.scope.counts();
+        let row = ProfileRow {
+            name: String::new(),
+            calls: 1,
+            total_bytes: counts.total_bytes,
+            peak_bytes: counts.peak_bytes.unsigned_abs(),
+            total_blocks: counts.total_blocks,
+            peak_blocks: counts.peak_blocks.unsigned_abs(),
+            failures: counts.failures,
+        };
+        self.rows.add(&self.name, &row);
+    }
+}
+
+impl fmt::Debug for NamedScope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NamedScope({}, {})", self.name, HumanBytes(self.scope.counts().total_bytes as usize))
+    }
+}
