@@ -72,6 +72,8 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
     /// # Errors
     ///
     /// Returns the driver's error if it rejects the fill.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the bytes of the value differ and the
+    /// stream is captured into a graph.
     ///
     /// # Examples
     ///
