@@ -84,6 +84,36 @@ pub enum DeviceError {
         /// The number of elements given.
         found: usize,
     },
+    /// The bytes of an element on the device are not a value of its type. For example, a kernel wrote 2 to a `bool`.
+    #[error("the bytes of element {index} are not a value of `{element}`")]
+    InvalidElement {
+        /// The index of the element in the range that was read.
+        index: usize,
+        /// The type of the elements.
+        element: &'static str,
+    },
+    /// Memory was given another type of element, but it is not a whole number of such elements, or not aligned for them.
+    #[error("{bytes} bytes at {addr:#x} are not a whole number of elements of {size} bytes aligned to {alignment}")]
+    Misfit {
+        /// The length of the memory in bytes.
+        bytes: usize,
+        /// The address of the first byte.
+        addr: u64,
+        /// The size of an element in bytes.
+        size: usize,
+        /// The alignment of an element in bytes.
+        alignment: usize,
+    },
+    /// The source and the target of a copy overlap. The driver does not define the result of such a copy.
+    #[error("the source and the target of a copy overlap: {len} elements from {from} and from {to} on")]
+    Overlap {
+        /// The start of the source.
+        from: usize,
+        /// The start of the target.
+        to: usize,
+        /// The number of elements to copy.
+        len: usize,
+    },
     /// `AppliedHints::undo` was called with another block than the block of the hints.
     #[error("the hints were given about the block at {expected:#x}, not about the one at {found:#x}")]
     OtherBlock {
@@ -156,6 +186,7 @@ impl DeviceError {
             | Self::Captured { device, .. }
             | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
+            Self::InvalidElement { .. } | Self::Misfit { .. } | Self::Overlap { .. } => None,
             Self::OtherBlock { .. } | Self::Reentered { .. } => None,
         }
     }
