@@ -11,6 +11,7 @@
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
 //! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `order` waits, `launch` starts kernels |
+//! | `stream_options`, `stream_pool` | [`StreamOptions`], [`StreamPool`](crate::StreamPool) |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
@@ -33,9 +34,12 @@ pub(crate) mod slots;
 pub(crate) mod spare;
 pub(crate) mod stream;
 pub(crate) mod stream_ids;
+pub(crate) mod stream_options;
+pub(crate) mod stream_pool;
 
 pub use cumem_driver::deferral;
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub use handle::Device;
 pub use kept_stream::KeptStream;
 pub use stream_ids::StreamId;
+pub use stream_options::StreamOptions;

@@ -59,6 +59,7 @@ mod report;
 pub mod resource;
 pub mod resources;
 pub mod sim;
+mod sync_ext;
 #[doc(hidden)]
 pub mod testing;
 mod transfer;
@@ -75,6 +76,7 @@ pub use cust;
 pub use device::Device;
 pub use device::event::Event;
 pub use device::stream::Stream;
+pub use device::stream_pool::StreamPool;
 pub use error::{AllocError, DeallocError, DeviceError, DriverError};
 pub use kind::MemoryKind;
 pub use layer::{Layer, LayerExt};
@@ -82,6 +84,7 @@ pub use resource::{MemoryResource, Upstream};
 pub use resources::{
     CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource,
 };
+pub use sync_ext::SyncExt;
 
 /// Compiles and runs the code of the README.
 #[cfg(doctest)]
