@@ -99,6 +99,10 @@ break_ 'a free on another stream locks the slots in any order' \
     pool/cross_stream_free.rs 'from < to' 'from != to'
 break_ 'the rows of a log are written part by part' \
     logging/log.rs 'all\.sort_by_key\(Row::order\);' ''
+break_ 'the function for a failure calls itself without an end' \
+    on_failure/state.rs 'let is_new = !within\.contains\(&state\);' 'let is_new = true;'
+break_ 'a reservation that is dropped keeps its bytes' \
+    limiter/reservation.rs 'self\.limiter\.state\.release\(\*self\.remaining\.get_mut\(\)\);' ''
 break_ 'all threads count warm prefetches in one word' \
     per_thread.rs 'thread_number\(\) % PARTS' '0 * thread_number()'
 break_ 'every stream may use a piece at once, whatever its fences' \
@@ -200,7 +204,7 @@ break_ 'headroom: a shard of which nothing is known is not locked' \
 break_ 'headroom: a free of more than is outstanding is counted' \
     headroom/rest.rs '_ => return Err\(self\.totals\(&self\.balance\)\)' '(Side::Out, _) => self.balance.add(Side::Out, &step.amounts), _ => return Err(self.totals(&self.balance))'
 break_ 'headroom: a block that is freed makes room twice' \
-    limiter.rs 'mine\.take\(Side::Out, \[counted\]\)' 'mine.free([counted])'
+    limiter/adaptor.rs 'mine\.take\(Side::Out, \[counted\]\)' 'mine.free([counted])'
 break_ 'headroom: the queries of pressure are not counted from the last one' \
     headroom.rs 'all\.rest\.reset\(\);' ''
 exit $undetected

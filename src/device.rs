@@ -13,6 +13,7 @@
 //! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `order` waits, `launch` starts kernels |
 //! | `captures`, `capture_count` | [`CaptureUnderway`]: what pools must not do while a stream is captured |
 //! | `graph` | [`Capture`](crate::kernel::Capture), [`Graph`](crate::kernel::Graph): work that is captured once and launched as a whole |
+//! | `stream_options`, `stream_pool` | [`StreamOptions`], [`StreamPool`](crate::StreamPool) |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
@@ -38,6 +39,8 @@ pub(crate) mod slots;
 pub(crate) mod spare;
 pub(crate) mod stream;
 pub(crate) mod stream_ids;
+pub(crate) mod stream_options;
+pub(crate) mod stream_pool;
 
 pub use captures::CaptureUnderway;
 pub use cumem_driver::deferral;
@@ -45,3 +48,4 @@ pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub use handle::Device;
 pub use kept_stream::KeptStream;
 pub use stream_ids::StreamId;
+pub use stream_options::StreamOptions;

@@ -16,7 +16,7 @@
 //! | `pinned` | |
 //! | `host` | |
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `up_to=SIZE`, `divisions=NUMBER`, `grow_first` |
-//! | `limit` | `SIZE` |
+//! | `limit` | `SIZE`; `name=NAME`, which errors carry |
 //! | `statistics` | |
 //! | `log` | a file, without which `RMM_LOG_FILE` names one; `flush` after each row |
 //! | `tracking` | `traces` for a stack trace of each allocation |
@@ -25,6 +25,7 @@
 //! | `tagged` | a name in a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
 //! | `spill` | the second stack: `spill(managed)` |
+//! | `on_failure` | `trim`: trims the stack when memory runs out, and tries again; `attempts=NUMBER` |
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
@@ -130,7 +131,7 @@ impl StackSpec {
     /// ```
     pub fn with_leaf_limit(mut self, limit: Size) -> Self {
         let span = self.layers.leaf.span.clone();
-        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
+        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit { size: limit, name: None } });
         self
     }
 

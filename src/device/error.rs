@@ -66,6 +66,12 @@ pub enum DeviceError {
         /// The device.
         device: DeviceId,
     },
+    /// A [`StreamPool`](crate::StreamPool) of no streams was requested.
+    #[error("a pool of streams of {device} needs at least one stream")]
+    NoStreams {
+        /// The device.
+        device: DeviceId,
+    },
     /// A range exceeds the memory that it was applied to.
     #[error("range {start}..{end} is not within {size} bytes or elements")]
     OutOfRange {
@@ -184,6 +190,7 @@ impl DeviceError {
             | Self::WrongThread { device }
             | Self::HostAccess { device, .. }
             | Self::Captured { device, .. }
+            | Self::NoStreams { device }
             | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
             Self::InvalidElement { .. } | Self::Misfit { .. } | Self::Overlap { .. } => None,
