@@ -33,6 +33,8 @@ detected() { # Succeeds if any test fails.
     fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising capacity && by=0
     fails counters cargo test --release -p cumem-adaptors --lib -- headroom per_thread && by=0
     fails layers cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics faults spill panics leaks && by=0
+    fails reentrance cargo test --release -p cumem-adaptors --test reentrance && by=0
+    fails races cargo test --release -p cumem --test sim -- planted && by=0
     fails conformance cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool && by=0
     fails stitching cargo test --release -p cumem --test stacks -- stitching && by=0
     LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$CARGO_TARGET_DIR-loom \
@@ -171,4 +173,12 @@ break_ 'headroom: a block that is freed makes room twice' \
     limiter.rs 'mine\.take\(Side::Out, \[counted\]\)' 'mine.free([counted])'
 break_ 'headroom: the queries of pressure are not counted from the last one' \
     headroom.rs 'all\.rest\.reset\(\);' ''
+break_ 'races: a pool does not declare its blocks' \
+    pool/streams.rs 'self\.hidden\.store\(on' 'self.hidden.store(false && on'
+break_ 'races: the free of a declared block is not declared' \
+    pool/declared.rs 'declare_kept\(&plain, stream\);' ''
+break_ 're-entrance: an event of pressure under the mutex of a pool' \
+    pressure/state.rs 'after_locks\(move \|\| match level > before' '(|event: &dyn Fn()| event())(&move || match level > before'
+break_ 're-entrance: an event of spill under the mutex of a pool' \
+    spill.rs 'after_locks\(move \|\| tracing::warn!\(bytes' '(|event: &dyn Fn()| event())(&move || tracing::warn!(bytes'
 exit $undetected

@@ -9,6 +9,7 @@
 //! | `kept_stream` | [`KeptStream`]: keeps a stream for memory that was freed on it |
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
+//! | `deferred_lock` | a mutex whose holder makes driver calls |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
@@ -17,6 +18,7 @@
 //! | `spare` | memory that services keep for later use, and free when a leaf is out of memory |
 //! | `host_gate` | keeps host access and work apart on devices without concurrent managed access |
 
+mod deferred_lock;
 pub(crate) mod error;
 pub(crate) mod event;
 mod fallback_notice;
@@ -34,6 +36,7 @@ pub(crate) mod stream_ids;
 
 pub use cumem_driver::deferral;
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
+pub(crate) use deferred_lock::Locked;
 pub use handle::Device;
 pub use kept_stream::KeptStream;
 pub use stream_ids::StreamId;

@@ -4,6 +4,7 @@ use crate::common::free;
 use crate::harness::{MIB, here_and_elsewhere, within_limit};
 use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
+use cumem::unified::accounting::Ledger;
 use cumem::{AllocError, Buffer, Device, LayerExt, MemoryResource, Stream, layout};
 use cumem_adaptors::{AnyStack, PoolState, StackSpec};
 use std::sync::Arc;
@@ -161,5 +162,23 @@ fn the_last_memory_of_a_device_is_found_although_a_kernel_has_to_run_first() {
         free(&stack, &a, block).unwrap();
         let larger: Result<_, AllocError> = stack.allocate(&b, layout::bytes(50 * MIB).unwrap());
         free(&stack, &b, larger.unwrap()).unwrap();
+    });
+}
+
+/// User code in an argument of a ledger asks the ledger.
+#[test]
+fn a_name_asks_the_ledger_that_it_is_for() {
+    struct Name<'a>(&'a Ledger);
+
+    impl AsRef<str> for Name<'_> {
+        fn as_ref(&self) -> &str {
+            here_and_elsewhere(|| assert!(self.0.report().rows.is_empty()));
+            "a name"
+        }
+    }
+
+    within_limit("a name that asks its ledger", || {
+        let ledger = Ledger::new(&device());
+        let (_phase, _tag) = (ledger.phase(Name(&ledger)), ledger.tag(4096, 4096, Name(&ledger)));
     });
 }

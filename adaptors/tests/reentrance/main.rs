@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adaptors;
 mod harness;
 mod kernels;
 mod subscriber;
