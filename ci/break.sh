@@ -42,6 +42,8 @@ run() { # GROUP: runs its tests. Succeeds if any of them fails.
         streams) fails "$1" cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising capacity ;;
         counters) fails "$1" cargo test --release -p cumem-adaptors --lib -- headroom per_thread ;;
         layers) fails "$1" cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics faults spill panics leaks logging tracking profiler failure reservation ;;
+        reentrance) fails "$1" cargo test --release -p cumem-adaptors --test reentrance ;;
+        races) fails "$1" cargo test --release -p cumem --test sim -- planted ;;
         conformance) fails "$1" cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool ;;
         stitching) fails "$1" cargo test --release -p cumem --test stacks -- stitching ;;
         loom)
@@ -51,7 +53,7 @@ run() { # GROUP: runs its tests. Succeeds if any of them fails.
     esac
 }
 
-groups=(streams counters layers conformance stitching loom)
+groups=(streams counters layers reentrance races conformance stitching loom)
 detected() { # Succeeds if any test fails.
     local by=1 group other
     for group in "${groups[@]}"; do
@@ -207,4 +209,12 @@ break_ 'headroom: a block that is freed makes room twice' \
     limiter/adaptor.rs 'mine\.take\(Side::Out, \[counted\]\)' 'mine.free([counted])'
 break_ 'headroom: the queries of pressure are not counted from the last one' \
     headroom.rs 'all\.rest\.reset\(\);' ''
+break_ 'races: a pool does not declare its blocks' \
+    pool/streams.rs 'self\.hidden\.store\(on' 'self.hidden.store(false && on'
+break_ 'races: the free of a declared block is not declared' \
+    pool/declared.rs 'declare_kept\(&plain, stream\);' ''
+break_ 're-entrance: an event of pressure under the mutex of a pool' \
+    pressure/state.rs 'after_locks\(move \|\| match level > before' '(|event: &dyn Fn()| event())(&move || match level > before'
+break_ 're-entrance: an event of spill under the mutex of a pool' \
+    spill.rs 'after_locks\(move \|\| tracing::warn!\(bytes' '(|event: &dyn Fn()| event())(&move || tracing::warn!(bytes'
 exit $undetected

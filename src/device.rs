@@ -14,6 +14,7 @@
 //! | `captures`, `capture_count` | [`CaptureUnderway`]: what pools must not do while a stream is captured |
 //! | `graph` | [`Capture`](crate::kernel::Capture), [`Graph`](crate::kernel::Graph): work that is captured once and launched as a whole |
 //! | `stream_options`, `stream_pool` | [`StreamOptions`], [`StreamPool`](crate::StreamPool) |
+//! | `deferred_lock` | a mutex whose holder makes driver calls |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
@@ -24,6 +25,7 @@
 
 mod capture_count;
 mod captures;
+mod deferred_lock;
 pub(crate) mod error;
 pub(crate) mod event;
 mod fallback_notice;
@@ -45,6 +47,7 @@ pub(crate) mod stream_pool;
 pub use captures::CaptureUnderway;
 pub use cumem_driver::deferral;
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
+pub(crate) use deferred_lock::Locked;
 pub use handle::Device;
 pub use kept_stream::KeptStream;
 pub use stream_ids::StreamId;

@@ -8,6 +8,7 @@ use super::state::PoolState;
 use super::streams::StreamHeap;
 use super::sync::Guard;
 use super::tag::Tag;
+use cumem::device::deferral::after_locks;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
 impl<U: Upstream> Pool<U> {
@@ -85,7 +86,8 @@ impl<U: Upstream> Pool<U> {
         };
         drop(shared);
         if let Some(reason) = refused {
-            tracing::warn!(%reason, "the pool keeps more than its release threshold");
+            // The pool above this one may hold its mutex.
+            after_locks(move || tracing::warn!(%reason, "the pool keeps more than its release threshold"));
         }
     }
 }

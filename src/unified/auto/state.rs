@@ -7,9 +7,10 @@ use super::guesses::Guesses;
 use super::overlap::overlap;
 use super::predictor::Predictor;
 use super::report::AutoPrefetchReport;
+use crate::device::Locked;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The number of declared uses that are remembered, and the number of the user's prefetches.
 const REMEMBERED: usize = 32;
@@ -33,8 +34,8 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn lock(state: &Mutex<Self>) -> MutexGuard<'_, Self> {
-        state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(state: &Mutex<Self>) -> Locked<'_, Self> {
+        Locked::new(state)
     }
 
     pub(super) fn report(state: &Mutex<Self>) -> AutoPrefetchReport {
