@@ -9,7 +9,7 @@ use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
-const ADAPTORS: [&str; 12] = [
+const ADAPTORS: [&str; 13] = [
     "pool",
     "limit",
     "statistics",
