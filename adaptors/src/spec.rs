@@ -21,7 +21,7 @@
 //! | `log` | a file, without which `RMM_LOG_FILE` names one; `flush` after each row |
 //! | `tracking` | `traces` for a stack trace of each allocation |
 //! | `events` | |
-//! | `graph_pools` | |
+//! | `graph_pools` | `detect` for captures that the stack is not told of |
 //! | `tagged` | a name in a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
 //! | `spill` | the second stack: `spill(managed)` |

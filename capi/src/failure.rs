@@ -3,6 +3,8 @@
 use crate::status::{CumemError, CumemStatus};
 use cumem::error::{DeallocReason, TrimError};
 use cumem::{AllocError, DeviceError, DriverError};
+use cumem_adaptors::graph_pools::GraphPoolError;
+use cumem_adaptors::pool::PoolError;
 use cumem_adaptors::{AddressError, SpecError};
 use std::error::Error;
 
@@ -114,6 +116,19 @@ impl From<DeviceError> for Failure {
     }
 }
 
+impl From<GraphPoolError> for Failure {
+    #[cold]
+    fn from(error: GraphPoolError) -> Self {
+        let status = match &error {
+            GraphPoolError::NotOpen { .. } | GraphPoolError::NotHeld { .. } => CumemStatus::InvalidArgument,
+            GraphPoolError::AlreadyOpen { .. } => CumemStatus::Busy,
+            GraphPoolError::Device(device) | GraphPoolError::Pool(PoolError::Device(device)) => of_device(device),
+            _ => CumemStatus::Driver,
+        };
+        Self::new(status, line(&error))
+    }
+}
+
 impl From<DriverError> for Failure {
     #[cold]
     fn from(error: DriverError) -> Self {
@@ -151,6 +166,7 @@ fn of_device(error: &DeviceError) -> CumemStatus {
     match error {
         error if error.is_out_of_memory() => CumemStatus::OutOfMemory,
         DeviceError::WrongDevice { .. } => CumemStatus::WrongDevice,
+        DeviceError::Captured { .. } => CumemStatus::Busy,
         DeviceError::Driver(DriverError::NotSupported { .. } | DriverError::MissingSymbol { .. }) => {
             CumemStatus::NotSupported
         }

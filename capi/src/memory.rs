@@ -17,7 +17,7 @@ use std::ptr::{self, NonNull};
 ///
 /// # Safety
 ///
-/// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists and is not captured.
+/// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists. If it is captured, the stack has a layer `graph_pools`.
 /// `address` and `error` must be null or point to their types.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cumem_allocate(
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn cumem_allocate(
 ///
 /// # Safety
 ///
-/// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists and is not captured.
+/// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists. If it is captured, the stack has a layer `graph_pools`.
 /// All work with the memory is enqueued on `stream` before this call, or on a stream that waits for it. `error` must
 /// be null or point to its type.
 #[unsafe(no_mangle)]

@@ -50,8 +50,9 @@ pub unsafe extern "C" fn cumem_stack_open(
 
 /// Returns the default stack of a device, and opens it at the first call. The caller does not close it.
 ///
-/// The environment variable `CUMEM_STACK` describes the stack. Without it, the stack is `virtual | pool`, or `device |
-/// pool` on a device without virtual memory management. If `CUMEM_PROFILE` is set, the device is simulated.
+/// The environment variable `CUMEM_STACK` describes the stack. Without it, the stack is
+/// `virtual | pool | graph_pools(detect)`, with `device` in place of `virtual` on a device without virtual memory
+/// management. If `CUMEM_PROFILE` is set, the device is simulated.
 ///
 /// # Safety
 ///
@@ -188,7 +189,8 @@ fn build_default(device: c_int) -> Result<Stack, Failure> {
     if let Ok(text) = env::var("CUMEM_STACK") {
         return Ok(Stack::build(&StackSpec::parse(&text)?, &device)?);
     }
-    let [growing, plain] = ["virtual | pool", "device | pool"].map(StackSpec::parse);
+    let [growing, plain] =
+        ["virtual | pool | graph_pools(detect)", "device | pool | graph_pools(detect)"].map(StackSpec::parse);
     Stack::build(&growing?, &device).or_else(|_| Ok(Stack::build(&plain?, &device)?))
 }
 

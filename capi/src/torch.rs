@@ -1,48 +1,25 @@
 //! The functions that PyTorch calls: `torch.cuda.memory.CUDAPluggableAllocator(library, "cumem_torch_alloc",
 //! "cumem_torch_free")`, and setters of that object for the others. All work on the default stack of the device.
 
+mod function;
+mod graphs;
+mod stacks;
 mod throw;
+
+pub use graphs::{cumem_torch_begin_pool, cumem_torch_end_pool, cumem_torch_release_pool};
 
 use crate::entry::attempt;
 use crate::failure::Failure;
 use crate::figures::set_limit;
 use crate::handles;
 use crate::memory::{allocate, free};
-use crate::open::default_stack;
-use crate::stack::Stack;
 use crate::uses::record_use;
 use cumem::LayerExt;
+use stacks::{STACKS, complain, stack};
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use throw::throw;
-
-/// The most devices of a process.
-const DEVICES: usize = 64;
-
-/// The default stacks by device: their handles, or 0.
-static STACKS: [AtomicUsize; DEVICES] = [const { AtomicUsize::new(0) }; DEVICES];
-
-/// Returns the default stack of a device, which is never closed by the library.
-#[inline]
-fn stack<'a>(device: c_int) -> Result<&'a Stack, Failure> {
-    let known = usize::try_from(device).ok().and_then(|device| STACKS.get(device));
-    let handle = match known.map(|handle| handle.load(Ordering::Acquire)) {
-        Some(handle) if handle != 0 => ptr::without_provenance_mut(handle),
-        _ => opened(device)?,
-    };
-    // SAFETY: a program that closes a default stack promises that no thread uses it.
-    unsafe { handles::get(handle) }
-}
-
-#[cold]
-fn opened(device: c_int) -> Result<*mut handles::CumemStack, Failure> {
-    let handle = default_stack(device)?;
-    if let Some(known) = usize::try_from(device).ok().and_then(|device| STACKS.get(device)) {
-        known.store(handle.addr(), Ordering::Release);
-    }
-    Ok(handle)
-}
 
 /// PyTorch's `alloc_fn`: allocates from the default stack of the device.
 ///
@@ -51,7 +28,7 @@ fn opened(device: c_int) -> Result<*mut handles::CumemStack, Failure> {
 ///
 /// # Safety
 ///
-/// `stream` is a stream of the device that exists and is not captured.
+/// `stream` is a stream of the device that exists. If it is captured, the stack has a layer `graph_pools`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn cumem_torch_alloc(size: isize, device: c_int, stream: *mut c_void) -> *mut c_void {
     let allocated = attempt(|| {
@@ -122,7 +99,7 @@ pub extern "C" fn cumem_torch_memory_fraction(fraction: f64, device: c_int) {
 ///
 /// # Safety
 ///
-/// `stream` is a stream of the memory's device that exists and is not captured.
+/// `stream` is a stream of the memory's device that exists. If it is captured, the stack has a layer `graph_pools`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cumem_torch_record_stream(address: *mut c_void, stream: *mut c_void) {
     complain(attempt(|| {
@@ -141,10 +118,4 @@ pub unsafe extern "C" fn cumem_torch_record_stream(address: *mut c_void, stream:
         }
         result
     }));
-}
-
-fn complain(result: Result<(), Failure>) {
-    if let Err(failure) = result {
-        eprintln!("cumem: {}", failure.text());
-    }
 }

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 ///
 /// # Safety
 ///
-/// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists and is not captured.
+/// No thread closes the stack meanwhile. `stream` is a stream of the stack's device that exists. If it is captured, the stack has a layer `graph_pools`.
 /// `error` must be null or point to its type.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cumem_record_use(

@@ -23,4 +23,9 @@ impl GraphPoolId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(u64::MAX, NEXT.fetch_add(1, Relaxed))
     }
+
+    /// Returns the id of the private pool of a capture that was detected.
+    pub(super) fn of_capture(capture: u64) -> Self {
+        Self(u64::MAX - 1, capture)
+    }
 }

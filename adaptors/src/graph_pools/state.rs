@@ -5,8 +5,9 @@ use super::id::GraphPoolId;
 use super::private::PrivatePool;
 use crate::pool::PoolError;
 use cumem::device::CaptureUnderway;
+use cumem::kernel::CaptureState;
 use cumem::resource::MakerId;
-use cumem::{Block, Device, Stream};
+use cumem::{AllocError, Block, Device, Stream};
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -42,7 +43,7 @@ type Make = dyn Fn() -> Result<Arc<dyn PrivatePool>, PoolError> + Send + Sync;
 pub(super) struct Shared {
     device: Device,
     make: Box<Make>,
-    /// The number of routes.
+    /// The number of routes, and of streams that were found to be captured.
     captures: AtomicUsize,
     /// Whether a private pool was ever made.
     has_pools: AtomicBool,
@@ -55,6 +56,7 @@ pub(super) struct Shared {
 struct Table {
     pools: Vec<Entry>,
     routes: Vec<Route>,
+    detected: Vec<Detected>,
 }
 
 struct Entry {
@@ -70,6 +72,13 @@ struct Route {
     id: GraphPoolId,
     pool: Arc<dyn PrivatePool>,
     streams: Arc<Filter>,
+    _underway: CaptureUnderway,
+}
+
+/// A stream that was found to be captured.
+struct Detected {
+    stream: Stream,
+    capture: CaptureState,
     _underway: CaptureUnderway,
 }
 
@@ -181,13 +190,33 @@ impl GraphPoolsState {
         self.0.has_pools.load(Ordering::Acquire)
     }
 
-    /// Returns the private pool that a stream allocates from.
+    /// Returns the private pool that a stream allocates from. If `detect`, also for a capture that did not begin here.
+    pub(super) fn pool_for(&self, stream: &Stream, detect: bool) -> Result<Option<Arc<dyn PrivatePool>>, AllocError> {
+        if self.is_capturing() {
+            self.forget_ended();
+            if let Some(pool) = self.routed(stream) {
+                return Ok(Some(pool));
+            }
+        }
+        match detect.then(|| stream.capture_state()).transpose()? {
+            Some(capture @ CaptureState::Active { id }) => Ok(Some(self.0.detected(stream, capture, id)?)),
+            _ => Ok(None),
+        }
+    }
+
     #[cold]
-    pub(super) fn pool_for(&self, stream: &Stream) -> Option<Arc<dyn PrivatePool>> {
+    fn routed(&self, stream: &Stream) -> Option<Arc<dyn PrivatePool>> {
         let routes: SmallVec<[_; 2]> =
             self.0.read().routes.iter().map(|route| (Arc::clone(&route.streams), Arc::clone(&route.pool))).collect();
         // The lock is released now, because a filter is user code.
         routes.into_iter().find(|(streams, _)| streams(stream)).map(|(_, pool)| pool)
+    }
+
+    /// Forgets streams that were found to be captured, and are not any more.
+    pub(super) fn forget_ended(&self) {
+        if self.is_capturing() && !self.0.read().detected.is_empty() {
+            self.0.forget_ended();
+        }
     }
 
     /// Returns the private pool that made a block.
@@ -234,6 +263,46 @@ impl Shared {
         Ok(())
     }
 
+    /// Returns the private pool of a capture that did not begin here.
+    #[cold]
+    fn detected(&self, stream: &Stream, capture: CaptureState, id: u64) -> Result<Arc<dyn PrivatePool>, AllocError> {
+        let id = GraphPoolId::of_capture(id);
+        let known =
+            |table: &Table| table.pools.iter().find(|entry| entry.id == id).map(|entry| Arc::clone(&entry.pool));
+        let is_marked = |table: &Table| table.detected.iter().any(|detected| detected.stream == *stream);
+        {
+            let table = self.read();
+            if let (Some(pool), true) = (known(&table), is_marked(&table)) {
+                return Ok(pool);
+            }
+        }
+        // Made without the lock, because it calls the driver. If another thread was faster, its pool is used.
+        let made = (self.make)().map_err(no_pool)?;
+        let mut table = self.write();
+        if !is_marked(&table) {
+            let underway = self.device.capture_underway();
+            table.detected.push(Detected { stream: stream.clone(), capture, _underway: underway });
+        }
+        let pool = known(&table).unwrap_or_else(|| {
+            let pool = Arc::clone(&made);
+            table.pools.push(Entry { id, holders: 1, maker: made.maker(), pool: made });
+            pool
+        });
+        self.counted(&table);
+        Ok(pool)
+    }
+
+    fn forget_ended(&self) {
+        let ended: Vec<Detected> = {
+            let mut table = self.write();
+            let is_ended = |detected: &mut Detected| detected.stream.capture_state().ok() != Some(detected.capture);
+            let ended = table.detected.extract_if(.., is_ended).collect();
+            self.counted(&table);
+            ended
+        };
+        drop(ended);
+    }
+
     pub(super) fn end(&self, id: GraphPoolId) -> Result<(), GraphPoolError> {
         let ended = {
             let mut table = self.write();
@@ -264,7 +333,7 @@ impl Shared {
             return 0;
         }
         {
-            let Table { pools, routes } = &*self.read();
+            let Table { pools, routes, .. } = &*self.read();
             if !pools.iter().any(|entry| entry.is_unused(routes)) {
                 return 0;
             }
@@ -275,7 +344,7 @@ impl Shared {
         }
         let unused: Vec<Entry> = {
             let mut table = self.write();
-            let Table { pools, routes } = &mut *table;
+            let Table { pools, routes, .. } = &mut *table;
             let unused = pools.extract_if(.., |entry| entry.is_unused(routes)).collect();
             self.counted(&table);
             unused
@@ -286,7 +355,7 @@ impl Shared {
     /// Stores what is read without the lock.
     fn counted(&self, table: &Table) {
         self.has_pools.fetch_or(!table.pools.is_empty(), Ordering::AcqRel);
-        self.captures.store(table.routes.len(), Ordering::Release);
+        self.captures.store(table.routes.len() + table.detected.len(), Ordering::Release);
         self.released.store(table.pools.iter().filter(|entry| entry.holders == 0).count(), Ordering::Release);
     }
 
@@ -302,6 +371,15 @@ impl Shared {
 impl Entry {
     fn is_unused(&self, routes: &[Route]) -> bool {
         self.holders == 0 && routes.iter().all(|route| route.id != self.id) && self.pool.stats().blocks == 0
+    }
+}
+
+/// Returns the error of an allocation for which no private pool can be created.
+fn no_pool(error: PoolError) -> AllocError {
+    match error {
+        PoolError::Device(error) => error.into(),
+        PoolError::Initial(error) => error,
+        other => unreachable!("the options of a private pool are sound: {other}"),
     }
 }
 

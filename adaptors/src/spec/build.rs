@@ -169,7 +169,8 @@ impl Site<'_> {
                 };
                 over!(built, upstream => upstream.tracking(options()))
             }
-            Adaptor::GraphPools => over!(built, upstream => upstream.graph_pools()),
+            Adaptor::GraphPools { detect: false } => over!(built, upstream => upstream.graph_pools()),
+            Adaptor::GraphPools { detect: true } => over!(built, upstream => upstream.graph_pools().detecting()),
             Adaptor::Events => over!(built, upstream => upstream.events()),
             Adaptor::Tagged(name) => {
                 let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;

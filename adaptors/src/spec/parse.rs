@@ -122,10 +122,11 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             no_arguments(text, &term)?;
             Adaptor::Events
         }
-        "graph_pools" => {
-            no_arguments(text, &term)?;
-            Adaptor::GraphPools
-        }
+        "graph_pools" => match term.arguments(text)?.as_slice() {
+            [] => Adaptor::GraphPools { detect: false },
+            [argument] if (argument.key, argument.value) == (None, "detect") => Adaptor::GraphPools { detect: true },
+            [argument, ..] => return Err(unknown_argument(text, argument, "graph_pools", &["detect"])),
+        },
         "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
             _ => {

@@ -65,7 +65,9 @@ pub(super) enum Adaptor {
         traces: bool,
     },
     Events,
-    GraphPools,
+    GraphPools {
+        detect: bool,
+    },
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),

@@ -242,13 +242,44 @@ fn wrong_calls_are_typed_and_change_nothing() {
     free(&stack, &stream, inside).unwrap();
     assert_eq!(state.reserved(), 0);
     // SAFETY: the program enqueues no work.
-    let twice = unsafe {
-        let _capture = state.capture(&stream, CaptureMode::Global, id).unwrap();
-        state.capture(&stream, CaptureMode::Global, GraphPoolId(3, 5)).unwrap_err()
-    };
+    let capture = unsafe { state.capture(&stream, CaptureMode::Global, id) }.unwrap();
+    // SAFETY: as above.
+    let twice = unsafe { state.capture(&stream, CaptureMode::Global, GraphPoolId(3, 5)) }.unwrap_err();
+    drop(capture);
     let GraphPoolError::Device(error) = twice else { panic!("{twice}") };
     assert_eq!(error.code(), Some(CudaErrorCode::ILLEGAL_STATE));
     assert_eq!(stream.capture_state(), Ok(CaptureState::None));
+}
+
+/// PyTorch without its hooks: the stack is not told of the capture.
+#[test]
+fn a_capture_that_begins_elsewhere_is_detected() {
+    let (device, stream) = sim();
+    let other = Stream::new(&device).unwrap();
+    let stack = CudaResource::new(&device).pool(PoolOptions::new()).unwrap().graph_pools().detecting();
+    let warm = allocate(&stack, &stream, 4 * MIB);
+    fill(&stream, &warm, 1);
+    free(&stack, &stream, warm).unwrap();
+    assert_eq!(stack.state().reserved(), 0);
+    // SAFETY: the test uses results of captured work only after a launch.
+    let capturing = unsafe { stream.begin_capture(CaptureMode::Global) }.unwrap();
+    let block = allocate(&stack, &stream, MIB);
+    let (addr, end) = (block.addr(), block.addr() + MIB as u64);
+    fill(&stream, &block, 7);
+    let outside = allocate(&stack, &other, MIB);
+    assert!(outside.addr() >= end || outside.addr() + MIB as u64 <= addr);
+    free(&stack, &stream, block).unwrap();
+    let graph = capturing.end().unwrap();
+    assert!(device.has_captures(), "the stack has not noticed the end");
+    let later = allocate(&stack, &stream, MIB);
+    assert!(!device.has_captures());
+    assert!(later.addr() >= end || later.addr() + MIB as u64 <= addr, "the memory is the graph's");
+    // SAFETY: the stack keeps the memory of the graph.
+    unsafe { graph.launch(&stream) }.unwrap();
+    free(&stack, &stream, later).unwrap();
+    free(&stack, &other, outside).unwrap();
+    stream.synchronize().unwrap();
+    assert!(stack.to_string().starts_with("graph_pools(detect) over pool"));
 }
 
 #[test]
@@ -265,7 +296,7 @@ fn a_dropped_capture_releases_its_memory() {
 #[test]
 fn stacks_from_text_have_graph_pools() {
     let (device, stream) = sim();
-    for text in ["device | pool | graph_pools | statistics", "virtual | pool | limit(80%) | graph_pools"] {
+    for text in ["device | pool | graph_pools | statistics", "virtual | pool | limit(80%) | graph_pools(detect)"] {
         let stack = StackSpec::parse(text).unwrap().build(&device).unwrap();
         assert_eq!(StackSpec::parse(text).unwrap().to_string(), text);
         let state = stack.find::<GraphPoolsState>().unwrap();

@@ -156,7 +156,8 @@ impl Stream {
     /// - the stream is not destroyed before the last clone of the result and the buffers on the stream are dropped,
     /// - when the stream is destroyed, its work with memory of this library is done, because the driver gives the
     ///   handle to the next stream that is created,
-    /// - the stream is not captured into a graph while this library uses it.
+    /// - while the stream is captured into a graph, the program relies on no result of captured work, as for
+    ///   [`begin_capture`](Self::begin_capture), and marks the capture ([`Device::capture_underway`]).
     ///
     /// # Examples
     ///
