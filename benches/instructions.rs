@@ -13,7 +13,8 @@ use cumem::{CudaAsyncResource, CudaResource, Device, ManagedResource, MemoryReso
 use cumem_adaptors::{PoolOptions, ResourceExt};
 use std::hint::black_box;
 
-const OPERATIONS: [&str; 6] = ["pair", "stack", "random_allocations", "driver_pool", "warm_prefetch", "small_upload"];
+const OPERATIONS: [&str; 7] =
+    ["pair", "address_pair", "stack", "random_allocations", "driver_pool", "warm_prefetch", "small_upload"];
 
 fn pairs<R: MemoryResource>(resource: &R, stream: &Stream, repetitions: usize) {
     let layout = common::layout(64 << 10);
@@ -41,6 +42,15 @@ fn run(operation: &str, repetitions: usize) -> Result<(), Box<dyn std::error::Er
     let options = PoolOptions::default();
     match operation {
         "pair" => pairs(&CudaResource::new(&device).pool(options)?, &stream, repetitions),
+        "address_pair" => {
+            let stack = CudaResource::new(&device).pool(options)?.by_address();
+            let layout = common::layout(64 << 10);
+            for _ in 0..repetitions {
+                let address = black_box(stack.allocate_address(&stream, layout)?);
+                // SAFETY: the stack returned the address, and nothing uses the memory.
+                unsafe { stack.deallocate_address(&stream, address, None) }?;
+            }
+        }
         "stack" => {
             let stack = ManagedResource::new(&device)?.pool(options)?.limit(1 << 30).statistics();
             pairs(&stack, &stream, repetitions);

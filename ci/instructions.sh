@@ -10,8 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit ;; esac
 base=${1:-}
-operations=(pair stack random_allocations driver_pool warm_prefetch small_upload)
-declare -A repetitions=([pair]=20000 [stack]=20000 [random_allocations]=20000 [driver_pool]=20000 [warm_prefetch]=20000 [small_upload]=2000)
+operations=(pair address_pair stack random_allocations driver_pool warm_prefetch small_upload)
+declare -A repetitions=([pair]=20000 [address_pair]=20000 [stack]=20000 [random_allocations]=20000 [driver_pool]=20000 [warm_prefetch]=20000 [small_upload]=2000)
 
 build() { # FOLDER: prints the program
     (cd "$1" && cargo bench --no-run --bench instructions --message-format=json 2>/dev/null) |

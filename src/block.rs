@@ -230,10 +230,9 @@ impl Block {
     /// `stream`. Does nothing on a GPU.
     #[inline]
     pub(crate) fn declare(&self, stream: &Stream, event: BlockEvent) {
-        if let Some(model) = stream.device().model()
-            && let Ok(raw) = stream.raw()
-        {
-            model.declare(stream.device_id().ordinal(), self.addr(), self.size as u64, raw, event);
+        if let Some(model) = stream.device().model() {
+            // The stream of another thread has no handle on this one.
+            model.declare(stream.device_id().ordinal(), self.addr(), self.size as u64, stream.raw().ok(), event);
         }
     }
 }

@@ -48,5 +48,8 @@
 //!     }";
 //! ```
 
+pub use crate::device::graph::{Capture, Graph};
 pub use crate::device::module::{Function, Module};
-pub use cumem_driver::{Access, AccessMode, HostKernel, KernelArg, KernelMemory, LaunchConfig, Pattern};
+pub use cumem_driver::{
+    Access, AccessMode, CaptureMode, CaptureState, HostKernel, KernelArg, KernelMemory, LaunchConfig, Pattern,
+};

@@ -10,5 +10,9 @@
 //! | tests that make each driver call of a program fail in turn | [`faults`] |
 //! | detection of data races between streams | [`Simulator::detect_races`] |
 
-pub use crate::testing::{assertions, declare_allocation, declare_free, faults};
+pub use crate::testing::{
+    assertions, declare_allocation, declare_free, declare_handed_out, declare_kept, declare_released, faults,
+    watch_race_detector,
+};
+pub use cumem_driver::DetectorListener;
 pub use cumem_sim::*;

@@ -1,7 +1,7 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AllocFailure, AutoPrefetch, Events, Limiter, LogError, LogOptions, Logging, OnFailure, Pool, PoolError,
+    AllocFailure, AutoPrefetch, ByAddress, Events, Limiter, LogError, LogOptions, Logging, OnFailure, Pool, PoolError,
     PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Reaction, Size, Spill, Statistics, Tagged,
     Tracking, TrackingOptions,
 };
@@ -135,6 +135,12 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream<Kind: Migratable>,
     {
         Prefetch::new(self, target)
+    }
+
+    /// Makes blocks free by their addresses, for code that cannot keep a [`Block`](cumem::Block). Wraps any finished
+    /// stack. See [`ByAddress`].
+    fn by_address(self) -> ByAddress<Self> {
+        ByAddress::new(self)
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`OnFailure`] | calls a function when memory runs out, and tries again | over a pool, or over a spill | [`OnFailureState`] |
 //! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetchState`](cumem::unified::AutoPrefetchState) |
 //! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`PrefetchState`] |
+//! | [`ByAddress`] | frees blocks by their addresses, for code that cannot keep a [`Block`](cumem::Block) | over a finished stack | |
 //!
 //! [`fit_batch`] returns the largest batch that a stack has room for, and [`fit_blocks`] finds out whether some blocks fit
 //! together. [`with_oom_recovery`] retries work with fewer items.
@@ -89,8 +90,10 @@
 //! # }
 //! ```
 
+mod address_error;
 mod at_exit;
 pub mod auto_prefetch;
+pub mod by_address;
 pub mod events;
 mod ext;
 pub mod fit;
@@ -116,7 +119,9 @@ mod thread_id;
 pub mod tracking;
 mod unfreed;
 
+pub use address_error::AddressError;
 pub use auto_prefetch::AutoPrefetch;
+pub use by_address::ByAddress;
 #[doc(no_inline)]
 pub use cumem;
 pub use events::Events;

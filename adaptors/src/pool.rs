@@ -77,10 +77,12 @@
 //! Locks are taken in one order: the pool's mutex first, then slots by number. A hit takes one slot's lock only.
 
 mod adaptor;
+mod addresses;
 mod arena;
 mod chunks;
 mod classes;
 mod cross_stream_free;
+mod declared;
 mod error;
 mod fence;
 mod futile;
@@ -95,6 +97,7 @@ mod outside;
 mod patience;
 mod recut;
 mod refusal;
+mod released;
 mod request;
 mod resource;
 mod rounding;

@@ -36,17 +36,46 @@ where
     F: Fn(TestUpstream) -> Result<R, BoxError>,
 {
     /// Creates the suite. `make` creates the adaptor over an upstream, anew for each check.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_conformance::{AdaptorSuite, BlockLedger, Place, TestUpstream};
+    ///
+    /// // An adaptor that cannot be made fails each check.
+    /// let suite = AdaptorSuite::new(|_| Err::<BlockLedger<TestUpstream>, _>("no memory".into()));
+    /// assert!(suite.run(&Place::simulated()).passed().is_empty());
+    /// ```
     pub fn new(make: F) -> Self {
         Self { make, expectations: Expectations::default() }
     }
 
     /// Sets where the adaptor may differ from the default expectations.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem_conformance::{AdaptorSuite, BlockLedger, Expectations, Place};
+    ///
+    /// let expectations = Expectations::default().largest(1 << 20);
+    /// let suite = AdaptorSuite::new(|upstream| Ok(BlockLedger::new(upstream))).expecting(expectations);
+    /// suite.run(&Place::simulated()).assert();
+    /// ```
     pub fn expecting(mut self, expectations: Expectations) -> Self {
         self.expectations = expectations;
         self
     }
 
     /// Runs every check.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem_conformance::{AdaptorSuite, FailNth, Place};
+    ///
+    /// let report = AdaptorSuite::new(|upstream| Ok(FailNth::new(upstream))).run(&Place::simulated());
+    /// assert!(report.failed().is_empty(), "{report}");
+    /// ```
     pub fn run(&self, place: &Place) -> SuiteReport {
         let books = RefCell::new(Vec::new());
         let suite = Suite::new(|device: &Device| {

@@ -27,6 +27,14 @@ pub struct Broken {
 
 impl Broken {
     /// Creates the error from a sentence that describes what the resource did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::Broken;
+    /// let broken = Broken::new(format!("a block of {} bytes is not aligned", 64));
+    /// assert_eq!(broken.to_string(), "a block of 64 bytes is not aligned");
+    /// ```
     pub fn new(sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into(), cause: None }
     }
@@ -42,6 +50,18 @@ impl Broken {
     }
 
     /// Returns the error with all its causes in one line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_conformance::{BlockLedger, Place, Suite};
+    ///
+    /// // A factory that fails, so that each check has a cause.
+    /// let suite = Suite::new(|_| Err::<BlockLedger<cumem::CudaResource>, _>("no memory".into()));
+    /// let report = suite.run(&Place::simulated());
+    /// let (_, broken) = &report.failed()[0];
+    /// assert_eq!(broken.report().to_string(), "the resource was not made: no memory");
+    /// ```
     pub fn report(&self) -> ErrorReport<'_> {
         ErrorReport::of(self)
     }

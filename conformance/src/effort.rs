@@ -9,6 +9,15 @@ use std::str::FromStr;
 /// # Panics
 ///
 /// Panics if the variable is set and is not a whole number.
+///
+/// # Examples
+///
+/// ```
+/// // Without the variable CUMEM_EFFORT, the factor is 1.
+/// # if std::env::var_os("CUMEM_EFFORT").is_none() {
+/// assert_eq!(cumem_conformance::effort::effort(), 1);
+/// # }
+/// ```
 pub fn effort() -> usize {
     variable("CUMEM_EFFORT").unwrap_or(1)
 }
@@ -19,6 +28,16 @@ pub fn effort() -> usize {
 /// # Panics
 ///
 /// Panics if the variable is set and is not a whole number.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_conformance::{Program, effort};
+///
+/// // A program that repeats with `CUMEM_SEED=<number> cargo test`.
+/// let program = Program::new(effort::seed());
+/// assert_eq!(program.operations(10).ops(1).count(), 10);
+/// ```
 pub fn seed() -> u64 {
     variable("CUMEM_SEED").unwrap_or(0x00c0_ffee)
 }

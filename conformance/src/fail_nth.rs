@@ -111,16 +111,57 @@ impl Trigger {
 
 impl<U: Upstream> FailNth<U> {
     /// Creates the adaptor. No call fails yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(64)?)?; // no call fails yet
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U) -> Self {
         Self { faults: Faults::default(), upstream }
     }
 
     /// Returns the faults. `find::<Faults>()` returns them from any stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt};
+    /// # use cumem_conformance::{FailNth, Faults};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// resource.faults().fail_allocation(1);
+    /// let found = resource.find::<Faults>().expect("the stack has this layer"); // the same faults
+    /// assert_eq!(found.calls(), (0, 0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// assert_eq!(resource.upstream().device(), &device);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
@@ -128,11 +169,48 @@ impl<U: Upstream> FailNth<U> {
 
 impl Faults {
     /// Makes the `n`-th allocation from now on fail, counted from 1; 0 disarms. Resets the counters of allocations.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// resource.faults().fail_allocation(2);
+    /// let block = resource.allocate(&stream, layout::bytes(64)?)?;
+    /// assert!(resource.allocate(&stream, layout::bytes(64)?).unwrap_err().is_out_of_memory());
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fail_allocation(&self, n: u64) {
         self.plan().allocations.arm(n, Then::Nothing);
     }
 
     /// Makes the `n`-th allocation from now on and all later ones fail. Resets the counters of allocations.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// resource.faults().fail_allocations_from(1);
+    /// for _ in 0..5 {
+    ///     assert!(resource.allocate(&stream, layout::bytes(64)?).is_err());
+    /// }
+    /// resource.faults().disarm();
+    /// let block = resource.allocate(&stream, layout::bytes(64)?)?;
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fail_allocations_from(&self, n: u64) {
         self.plan().allocations.arm(n, Then::All);
     }
@@ -143,6 +221,26 @@ impl Faults {
     /// # Panics
     ///
     /// Panics if `n` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// resource.faults().fail_one_allocation_in(4, 1);
+    /// for _ in 0..100 {
+    ///     if let Ok(block) = resource.allocate(&stream, layout::bytes(64)?) {
+    ///         // SAFETY: no work uses the block.
+    ///         unsafe { resource.deallocate(&stream, block) }?;
+    ///     }
+    /// }
+    /// assert!((10..50).contains(&resource.faults().fired()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fail_one_allocation_in(&self, n: u64, seed: u64) {
         assert!(n > 0, "one in none");
         let mut then = Then::OneIn(n, Rng::new(seed));
@@ -151,22 +249,90 @@ impl Faults {
 
     /// Makes the `n`-th deallocation from now on fail and return its block, counted from 1; 0 disarms.
     /// Resets the counters of deallocations.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(64)?)?;
+    /// resource.faults().fail_deallocation(1);
+    /// // SAFETY: no work uses the block.
+    /// let error = unsafe { resource.deallocate(&stream, block) }.unwrap_err();
+    /// let block = error.block; // the failed call returns the block, so that no memory is lost
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fail_deallocation(&self, n: u64) {
         self.plan().deallocations.arm(n, Then::Nothing);
     }
 
     /// Makes no call fail any more. Resets all counters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// resource.faults().fail_allocation(1);
+    /// resource.faults().disarm();
+    /// let block = resource.allocate(&stream, layout::bytes(64)?)?;
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn disarm(&self) {
         *self.plan() = Plan::default();
     }
 
     /// Returns the numbers of allocations and deallocations since each was armed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(64)?)?;
+    /// assert_eq!(resource.faults().calls(), (1, 0));
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// assert_eq!(resource.faults().calls(), (1, 1)); // the block was freed
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn calls(&self) -> (u64, u64) {
         let plan = self.plan();
         (plan.allocations.calls, plan.deallocations.calls)
     }
 
     /// Returns how many calls of both kinds were made to fail since each was armed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::FailNth;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let resource = FailNth::new(CudaResource::new(&device));
+    /// resource.faults().fail_allocation(1);
+    /// assert!(resource.allocate(&stream, layout::bytes(64)?).is_err());
+    /// assert_eq!(resource.faults().fired(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fired(&self) -> u64 {
         let plan = self.plan();
         plan.allocations.fired + plan.deallocations.fired

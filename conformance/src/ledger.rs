@@ -65,16 +65,59 @@ struct Page {
 
 impl<U: Upstream> BlockLedger<U> {
     /// Creates a ledger with an empty book over `upstream`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// assert!(ledger.book().settle().is_ok(), "no block was allocated");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U) -> Self {
         Self { book: LedgerBook::default(), upstream }
     }
 
     /// Returns the book. `find::<LedgerBook>()` returns it from any stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// let block = ledger.allocate(&stream, layout::bytes(1024)?)?;
+    /// let book = ledger.find::<LedgerBook>().expect("the stack has this layer"); // the same book
+    /// assert_eq!(book.outstanding(), ledger.book().outstanding());
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { ledger.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn book(&self) -> LedgerBook {
         self.book.clone()
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// assert_eq!(ledger.upstream().device(), &device);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
@@ -82,16 +125,66 @@ impl<U: Upstream> BlockLedger<U> {
 
 impl LedgerBook {
     /// Returns the live blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// let block = ledger.allocate(&stream, layout::bytes(1024)?)?;
+    /// assert_eq!(ledger.book().outstanding()[0].addr, block.addr());
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { ledger.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn outstanding(&self) -> Vec<BlockId> {
         self.page().live.iter().collect()
     }
 
     /// Returns the requested bytes of the live blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// let block = ledger.allocate(&stream, layout::bytes(1024)?)?;
+    /// assert_eq!(ledger.book().outstanding_bytes(), 1024);
+    /// // SAFETY: no work uses the block.
+    /// unsafe { ledger.deallocate(&stream, block) }?;
+    /// assert_eq!(ledger.book().outstanding_bytes(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn outstanding_bytes(&self) -> usize {
         self.page().live.bytes()
     }
 
     /// Returns all violations so far, in order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// let foreign = CudaResource::new(&device).allocate(&stream, layout::bytes(64)?)?;
+    /// // SAFETY: no work uses the block. The ledger refuses blocks that it does not list.
+    /// let refused = unsafe { ledger.deallocate(&stream, foreign) };
+    /// assert!(refused.is_err());
+    /// assert!(matches!(ledger.book().violations()[..], [Violation::Unknown { .. }]));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn violations(&self) -> Vec<Violation> {
         self.page().violations.clone()
     }
@@ -101,6 +194,24 @@ impl LedgerBook {
     /// # Errors
     ///
     /// Returns [`Unsettled`] with all live blocks and all violations otherwise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let ledger = BlockLedger::new(CudaResource::new(&device));
+    /// let block = ledger.allocate(&stream, layout::bytes(1024)?)?;
+    /// let unsettled = ledger.book().settle().unwrap_err();
+    /// assert!(unsettled.to_string().starts_with("the ledger does not balance: 1 block not freed, 0 violations"));
+    /// // SAFETY: no work uses the block.
+    /// unsafe { ledger.deallocate(&stream, block) }?;
+    /// ledger.book().settle()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn settle(&self) -> Result<(), Unsettled> {
         let page = self.page();
         if page.live.is_empty() && page.violations.is_empty() {
@@ -115,6 +226,23 @@ impl LedgerBook {
 }
 
 /// The error of a ledger that does not balance.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
+/// # use cumem_conformance::{BlockLedger, LedgerBook, Violation};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let ledger = BlockLedger::new(CudaResource::new(&device));
+/// let foreign = CudaResource::new(&device).allocate(&stream, layout::bytes(64)?)?;
+/// // SAFETY: no work uses the block. The ledger refuses blocks that it does not list.
+/// let _refused = unsafe { ledger.deallocate(&stream, foreign) };
+/// let unsettled = ledger.book().settle().unwrap_err();
+/// assert_eq!((unsettled.outstanding.len(), unsettled.violations.len()), (0, 1));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsettled {

@@ -36,6 +36,22 @@ pub struct BlockId {
 
 impl BlockId {
     /// Returns the description of `block`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let id = BlockId::of(&block);
+    /// assert_eq!(id.to_string(), format!("1000 bytes at {:#x} (aligned to 256, tag {})", block.addr(), block.tag()));
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn of(block: &Block) -> Self {
         let layout = block.layout();
         Self { addr: block.addr(), size: layout.size(), align: layout.align(), tag: block.tag(), maker: block.maker() }
@@ -54,6 +70,27 @@ impl fmt::Display for BlockId {
 }
 
 /// A violation by a block that was allocated or freed.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+/// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+/// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+/// let mut live = LiveBlocks::new();
+/// live.enter(BlockId::of(&block))?;
+/// let mut longer = BlockId::of(&block);
+/// longer.size = 2000;
+/// let violation = live.strike(longer).unwrap_err();
+/// assert!(matches!(violation, Violation::Changed { .. }));
+/// assert!(violation.to_string().contains("was freed as 2000 bytes"));
+/// # // SAFETY: no work uses the block.
+/// # unsafe { resource.deallocate(&stream, block) }?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -121,6 +158,14 @@ pub struct LiveBlocks {
 
 impl LiveBlocks {
     /// Creates an empty set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::LiveBlocks;
+    /// let live = LiveBlocks::new();
+    /// assert!(live.is_empty() && live.bytes() == 0);
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -131,6 +176,25 @@ impl LiveBlocks {
     /// # Errors
     ///
     /// Returns the [`Violation`] of the block, if there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let mut live = LiveBlocks::new();
+    /// live.enter(BlockId::of(&block))?;
+    /// let mut inside = BlockId::of(&block);
+    /// inside.addr += 256;
+    /// assert!(matches!(live.enter(inside), Err(Violation::Overlap { .. })));
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn enter(&mut self, block: BlockId) -> Result<(), Violation> {
         let alignment = block.align.max(CUDA_ALLOCATION_ALIGNMENT);
         if block.size == 0 {
@@ -158,6 +222,24 @@ impl LiveBlocks {
     /// # Errors
     ///
     /// Returns [`Violation::Unknown`] or [`Violation::Changed`]. The set is unchanged then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let mut live = LiveBlocks::new();
+    /// live.enter(BlockId::of(&block))?;
+    /// live.strike(BlockId::of(&block))?;
+    /// assert!(matches!(live.strike(BlockId::of(&block)), Err(Violation::Unknown { .. })));
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn strike(&mut self, block: BlockId) -> Result<(), Violation> {
         if block.size == 0 {
             let count = self.empty.get_mut(&block).ok_or(Violation::Unknown { block })?;
@@ -177,21 +259,91 @@ impl LiveBlocks {
     }
 
     /// Returns the number of live blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let mut live = LiveBlocks::new();
+    /// live.enter(BlockId::of(&block))?;
+    /// assert_eq!(live.len(), 1);
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.by_addr.len() + self.empty.values().sum::<usize>()
     }
 
     /// Reports whether no block is live.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let mut live = LiveBlocks::new();
+    /// live.enter(BlockId::of(&block))?;
+    /// assert!(!live.is_empty());
+    /// live.strike(BlockId::of(&block))?;
+    /// assert!(live.is_empty());
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.by_addr.is_empty() && self.empty.is_empty()
     }
 
     /// Returns the requested bytes of all live blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let mut live = LiveBlocks::new();
+    /// live.enter(BlockId::of(&block))?;
+    /// assert_eq!(live.bytes(), 1000);
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Returns all live blocks: those with bytes by address, then those of zero bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Block, CudaResource, Device, MemoryResource, Stream, layout};
+    /// # use cumem_conformance::{BlockId, LiveBlocks, Violation};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (stream, resource) = (Stream::new(&device)?, CudaResource::new(&device));
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// let mut live = LiveBlocks::new();
+    /// live.enter(BlockId::of(&block))?;
+    /// assert!(live.iter().eq([BlockId::of(&block)]));
+    /// # // SAFETY: no work uses the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = BlockId> + '_ {
         let empty = self.empty.iter().flat_map(|(&id, &count)| std::iter::repeat_n(id, count));
         self.by_addr.values().copied().chain(empty)

@@ -23,6 +23,15 @@ pub enum Place {
 
 impl Place {
     /// Returns simulated devices of the default profile.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem::HostResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// Suite::new(|device| Ok(HostResource::new(device))).run(&Place::simulated()).assert();
+    /// ```
     pub fn simulated() -> Self {
         Self::Simulated(Box::default())
     }
@@ -33,6 +42,18 @@ impl Place {
     ///
     /// Returns the errors of [`Device::open`], for example without the feature `cuda`, without a driver or without a
     /// GPU.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// match Place::gpu() {
+    ///     Ok(place) => Suite::new(|device| Ok(CudaResource::new(device))).run(&place).assert(),
+    ///     Err(error) => println!("not tested on a GPU: {error}"),
+    /// }
+    /// ```
     pub fn gpu() -> Result<Self, DriverError> {
         Device::open(0).map(Self::Device)
     }

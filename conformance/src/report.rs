@@ -37,16 +37,52 @@ impl SuiteReport {
     }
 
     /// Returns the checks that the resource passed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let report = Suite::new(|device| Ok(CudaResource::new(device))).run(&Place::simulated());
+    /// assert!(report.passed().contains(&"foreign_block"));
+    /// ```
     pub fn passed(&self) -> &[&'static str] {
         &self.passed
     }
 
     /// Returns the checks that did not apply, and why.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let report = Suite::new(|device| Ok(CudaResource::new(device))).run(&Place::simulated());
+    /// for (check, reason) in report.skipped() {
+    ///     println!("{check}: {reason}");
+    ///     assert!(!report.passed().contains(check));
+    /// }
+    /// ```
     pub fn skipped(&self) -> &[(&'static str, &'static str)] {
         &self.skipped
     }
 
     /// Returns the checks that failed, and why.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let suite = Suite::new(|_| Err::<CudaResource, _>("no memory".into()));
+    /// let report = suite.run(&Place::simulated());
+    /// assert!(report.passed().is_empty());
+    /// let (_, broken) = &report.failed()[0];
+    /// assert_eq!(broken.to_string(), "the resource was not made");
+    /// ```
     pub fn failed(&self) -> &[(&'static str, Broken)] {
         &self.failed
     }
@@ -56,6 +92,16 @@ impl SuiteReport {
     /// # Panics
     ///
     /// Panics with all failed checks if there are any.
+    ///
+    /// # Examples
+    ///
+    /// ```should_panic
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let report = Suite::new(|_| Err::<CudaResource, _>("no memory".into())).run(&Place::simulated());
+    /// report.assert(); // panics
+    /// ```
     #[track_caller]
     pub fn assert(&self) {
         assert!(self.failed.is_empty(), "{self}");

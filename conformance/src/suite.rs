@@ -46,11 +46,30 @@ where
 {
     /// Creates the suite. `make` creates the resource for a device, anew for each check.
     /// The contents of blocks are not accessed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let suite = Suite::new(|device| Ok(CudaResource::new(device))); // a new resource for each check
+    /// suite.run(&Place::simulated()).assert();
+    /// ```
     pub fn new(make: F) -> Self {
         Self { make, touch: |_| Ok(Contents::untouched()), expectations: Expectations::default(), seed: seed() }
     }
 
     /// Makes the checks write and verify the contents of blocks through their pointers.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem::PinnedResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// Suite::new(|device| Ok(PinnedResource::new(device))).through_host().run(&Place::simulated()).assert();
+    /// ```
     pub fn through_host(mut self) -> Self
     where
         R::Kind: HostAccessible,
@@ -60,6 +79,15 @@ where
     }
 
     /// Makes the checks write and verify the contents of blocks with work on the device.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem::PinnedResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// Suite::new(|device| Ok(PinnedResource::new(device))).through_device().run(&Place::simulated()).assert();
+    /// ```
     pub fn through_device(mut self) -> Self
     where
         R::Kind: DeviceAccessible,
@@ -69,12 +97,38 @@ where
     }
 
     /// Sets where the resource may differ from the default expectations.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::resources::{CudaAsyncOptions, PoolSource};
+    /// use cumem::CudaAsyncResource;
+    /// use cumem_conformance::{Expectations, Place, Suite};
+    ///
+    /// // The driver's default pool keeps its memory, and all resources over that pool accept each other's blocks.
+    /// let expectations = Expectations::default().keeps_memory().shares_state();
+    /// let options = || CudaAsyncOptions::new(PoolSource::Default);
+    /// let make = |device: &_| Ok(CudaAsyncResource::with_options(device, options())?);
+    /// let suite = Suite::new(make).expecting(expectations);
+    /// suite.run(&Place::simulated()).assert();
+    /// ```
     pub fn expecting(mut self, expectations: Expectations) -> Self {
         self.expectations = expectations;
         self
     }
 
     /// Sets the seed of the random checks, in place of [`effort::seed`](crate::effort::seed).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem::PinnedResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let suite = Suite::new(|device| Ok(PinnedResource::new(device))).seed(7);
+    /// assert!(format!("{suite:?}").contains("seed: 7"));
+    /// suite.run(&Place::simulated()).assert();
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -87,6 +141,17 @@ where
     }
 
     /// Runs every check.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::CudaResource;
+    /// use cumem_conformance::{Place, Suite};
+    ///
+    /// let report = Suite::new(|device| Ok(CudaResource::new(device))).run(&Place::simulated());
+    /// println!("{report}"); // for example "device: 25 of 25 conformance checks passed"
+    /// assert!(report.failed().is_empty());
+    /// ```
     pub fn run(&self, place: &Place) -> SuiteReport {
         self.run_then(place, |_| Ok(()))
     }

@@ -8,6 +8,21 @@ thread_local! {
 }
 
 /// A guard: while it exists, [`current`] returns the line that it recorded on this thread.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::call_site::{CallSite, current};
+///
+/// #[track_caller]
+/// fn launch() -> u32 {
+///     let _site = CallSite::here();
+///     current().expect("a guard exists").line()
+/// }
+///
+/// assert_eq!(launch(), line!());
+/// assert!(current().is_none(), "the guard of the call is gone");
+/// ```
 #[derive(Debug)]
 pub struct CallSite;
 

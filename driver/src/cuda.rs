@@ -11,6 +11,7 @@
 //! | `fork` | the error in a forked child |
 //! | `attributes` | properties of a device |
 //! | `streams` | streams and events |
+//! | `graphs` | captures and graphs |
 //! | `memory` | memory, copies, pointer attributes |
 //! | `pools` | stream-ordered pools |
 //! | `mapping` | reserved addresses, and memory mapped at them |
@@ -20,6 +21,7 @@
 mod attributes;
 mod context;
 mod fork;
+mod graphs;
 mod mapping;
 mod memory;
 mod module;
@@ -31,6 +33,7 @@ mod unified;
 
 pub use self::state::{CudaDriver, driver};
 use crate::advice::Advice;
+use crate::capture::{CaptureMode, CaptureState};
 use crate::driver::Driver;
 use crate::error::DriverError;
 use crate::extension::Extension;
@@ -41,7 +44,7 @@ use crate::location::{DeviceId, Location};
 use crate::model::Model;
 use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
-use crate::raw::{RawEvent, RawFunction, RawModule, RawPool, RawStream};
+use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -258,6 +261,35 @@ impl Driver for CudaDriver {
     fn host_access(&self, _d: u32, _ptr: *const u8, _bytes: usize, _write: bool) -> Result<(), DriverError> {
         // The driver migrates pages itself when the host touches them.
         Ok(())
+    }
+
+    unsafe fn begin_capture(&self, d: u32, stream: RawStream, mode: CaptureMode) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.begin_capture(stream, mode) }
+    }
+    unsafe fn end_capture(&self, d: u32, stream: RawStream) -> Result<RawGraph, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.end_capture(stream) }
+    }
+    unsafe fn capture_state(&self, d: u32, stream: RawStream) -> Result<CaptureState, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.capture_state(stream) }
+    }
+    unsafe fn destroy_graph(&self, d: u32, graph: RawGraph) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.destroy_graph(graph) }
+    }
+    unsafe fn instantiate_graph(&self, d: u32, graph: RawGraph) -> Result<RawGraphExec, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.instantiate_graph(graph) }
+    }
+    unsafe fn launch_graph(&self, d: u32, exec: RawGraphExec, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.launch_graph(exec, stream) }
+    }
+    unsafe fn destroy_graph_exec(&self, d: u32, exec: RawGraphExec) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.destroy_graph_exec(exec) }
     }
 
     fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError> {

@@ -60,6 +60,18 @@ impl Deferral {
     /// Begins a deferral during which the simulated device returns `CUDA_ERROR_NOT_READY` instead of waiting for the
     /// closure of a kernel. [`has_refused`](Self::has_refused) reports whether it did. The caller then releases the
     /// lock, waits for the device, and tries again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::deferral::{Deferral, refuses_wait};
+    ///
+    /// let deferral = Deferral::refusing_waits();
+    /// assert!(refuses_wait(), "the device returns an error instead of waiting");
+    /// assert!(deferral.has_refused());
+    /// drop(deferral);
+    /// assert!(!refuses_wait());
+    /// ```
     pub fn refusing_waits() -> Self {
         let deferral = Self::begin();
         REFUSES_WAITS.set(true);
@@ -67,6 +79,16 @@ impl Deferral {
     }
 
     /// Reports whether no other deferral of this thread began before this one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::deferral::Deferral;
+    ///
+    /// let outer = Deferral::begin();
+    /// let inner = Deferral::begin();
+    /// assert!(outer.is_outermost() && !inner.is_outermost());
+    /// ```
     pub fn is_outermost(&self) -> bool {
         self.outermost
     }
@@ -89,12 +111,32 @@ impl Drop for Deferral {
 }
 
 /// Calls `work`, in which waits for kernels are not refused.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::deferral::{Deferral, allowing_waits, refuses_wait};
+///
+/// let _deferral = Deferral::refusing_waits();
+/// assert!(!allowing_waits(refuses_wait));
+/// assert!(refuses_wait());
+/// ```
 pub fn allowing_waits<T>(work: impl FnOnce() -> T) -> T {
     let _before = Restore(&REFUSES_WAITS, REFUSES_WAITS.replace(false));
     work()
 }
 
 /// Reports whether this thread has a deferral.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::deferral::{Deferral, is_active};
+///
+/// assert!(!is_active());
+/// let _deferral = Deferral::begin();
+/// assert!(is_active());
+/// ```
 pub fn is_active() -> bool {
     ACTIVE.get() > 0
 }
@@ -131,6 +173,15 @@ fn run_events() {
 }
 
 /// Runs the closure of a kernel, and marks the thread meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::deferral::{run_kernel, within_kernel};
+///
+/// assert!(run_kernel(within_kernel));
+/// assert!(!within_kernel());
+/// ```
 pub fn run_kernel<T>(closure: impl FnOnce() -> T) -> T {
     let _before = Restore(&WITHIN_KERNEL, WITHIN_KERNEL.replace(true));
     closure()

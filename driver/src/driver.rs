@@ -5,6 +5,7 @@
 //! implementation.
 
 use crate::advice::Advice;
+use crate::capture::{CaptureMode, CaptureState};
 use crate::error::DriverError;
 use crate::extension::Extension;
 use crate::facts::{Attributes, DriverPoolUsage, MemoryInfo, PointerInfo};
@@ -14,7 +15,7 @@ use crate::location::{DeviceId, Location};
 use crate::model::Model;
 use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
-use crate::raw::{RawEvent, RawFunction, RawModule, RawPool, RawStream};
+use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
@@ -333,6 +334,57 @@ pub trait Driver: Debug + Send + Sync {
     /// the host touches them. A simulated device migrates the pages here, and rejects an access that would crash a real
     /// process.
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<(), DriverError>;
+
+    /// Begins to capture a stream (`cuStreamBeginCapture`). Until [`end_capture`](Self::end_capture), work that is enqueued
+    /// on the stream becomes part of a graph and is not executed. A stream that waits for an event of a captured stream
+    /// is captured, too. What is refused meanwhile, and ends the capture with an error: waiting for a captured stream, for
+    /// one of its events or for the device; making a captured stream wait for an event from outside of the capture;
+    /// prefetches on it; recording an event on the device.
+    ///
+    /// # Safety
+    ///
+    /// - `stream` is live on device `d`.
+    /// - Until the graph is launched, the caller relies on no result of the captured work.
+    unsafe fn begin_capture(&self, d: u32, stream: RawStream, mode: CaptureMode) -> Result<(), DriverError>;
+    /// Ends the capture that was begun on this stream, and returns the graph (`cuStreamEndCapture`). If the capture was
+    /// invalidated, or if captured work of another stream was not joined, the call fails and the stream is not captured
+    /// any more.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`.
+    unsafe fn end_capture(&self, d: u32, stream: RawStream) -> Result<RawGraph, DriverError>;
+    /// Returns whether a stream is being captured (`cuStreamGetCaptureInfo`).
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`.
+    unsafe fn capture_state(&self, d: u32, stream: RawStream) -> Result<CaptureState, DriverError>;
+    /// Destroys a graph (`cuGraphDestroy`). Executable graphs that were made of it stay valid.
+    ///
+    /// # Safety
+    ///
+    /// `graph` is live, and is not used afterwards.
+    unsafe fn destroy_graph(&self, d: u32, graph: RawGraph) -> Result<(), DriverError>;
+    /// Makes an executable graph of a graph (`cuGraphInstantiateWithFlags`).
+    ///
+    /// # Safety
+    ///
+    /// `graph` is live on device `d`.
+    unsafe fn instantiate_graph(&self, d: u32, graph: RawGraph) -> Result<RawGraphExec, DriverError>;
+    /// Launches an executable graph in stream order (`cuGraphLaunch`). Launches of one graph run one after the other.
+    ///
+    /// # Safety
+    ///
+    /// - `exec` and `stream` are live on device `d`.
+    /// - All memory that the captured work uses is usable until the stream has passed the launch.
+    unsafe fn launch_graph(&self, d: u32, exec: RawGraphExec, stream: RawStream) -> Result<(), DriverError>;
+    /// Destroys an executable graph (`cuGraphExecDestroy`). Launches that were enqueued before still complete.
+    ///
+    /// # Safety
+    ///
+    /// `exec` is live, and is not used afterwards.
+    unsafe fn destroy_graph_exec(&self, d: u32, exec: RawGraphExec) -> Result<(), DriverError>;
 
     /// Compiles PTX and loads the result as a module (`cuModuleLoadDataEx`). Refused on a simulated device.
     fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError>;

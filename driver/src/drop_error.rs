@@ -25,6 +25,17 @@ static COUNTERS: Mutex<Vec<Weak<Count>>> = Mutex::new(Vec::new());
 static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 /// Returns the errors that were recorded since the last call, oldest first; at most the latest 64.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::DriverError;
+/// use cumem_driver::drop_error::{record_drop_error, take_drop_errors};
+///
+/// record_drop_error("a stream", Err(DriverError::NoSuchDevice { ordinal: 1, count: 1 }));
+/// assert_eq!(take_drop_errors(), ["a stream could not be released: there is no device 1: the driver lists 1"]);
+/// assert!(take_drop_errors().is_empty(), "each error is returned once");
+/// ```
 pub fn take_drop_errors() -> Vec<String> {
     ERRORS.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
 }
@@ -32,6 +43,21 @@ pub fn take_drop_errors() -> Vec<String> {
 /// A counter of the errors that are recorded about the devices of one machine while the counter exists.
 ///
 /// An error that names no device counts if the thread that created the counter records it.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::drop_error::{DropErrorCounter, record_drop_error};
+/// use cumem_driver::{CudaErrorCode, DeviceId, DriverError};
+///
+/// let (device, other) = (DeviceId::cuda(0), DeviceId::simulated(1, 0));
+/// let counter = DropErrorCounter::new(device);
+/// for device in [device, other] {
+///     let error = DriverError::Call { call: "cuStreamDestroy", device, code: CudaErrorCode::UNKNOWN };
+///     record_drop_error("a stream", Err(error));
+/// }
+/// assert_eq!(counter.count(), 1, "the error of the other machine does not count");
+/// ```
 #[derive(Debug)]
 pub struct DropErrorCounter(Arc<Count>);
 

@@ -76,6 +76,17 @@ pub enum DriverError {
         /// The device that lacks the feature.
         device: DeviceId,
     },
+    /// A driver call succeeded with a result that cannot be right, for example a granularity of zero bytes. The driver is
+    /// damaged, or is no CUDA driver.
+    #[error("{call} on {device} returned {answer}, which no CUDA driver returns")]
+    InvalidAnswer {
+        /// The driver's name for the call.
+        call: &'static str,
+        /// The device that the call was made for.
+        device: DeviceId,
+        /// The result.
+        answer: String,
+    },
     /// This process is a forked child of the process that loaded the CUDA driver, which cannot be used there.
     #[error(
         "{device} cannot be used in this process, which was forked after the CUDA driver was loaded; open devices in the \
@@ -131,6 +142,7 @@ impl DriverError {
             Self::Call { device, .. }
             | Self::Compile { device, .. }
             | Self::NotSupported { device, .. }
+            | Self::InvalidAnswer { device, .. }
             | Self::Forked { device }
             | Self::Simulation { device, .. } => Some(*device),
             Self::MissingSymbol { .. } | Self::NoDriver { .. } | Self::NoSuchDevice { .. } => None,
@@ -138,6 +150,13 @@ impl DriverError {
     }
 
     /// Returns the error for a failed allocation of ordinary host memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::{DeviceId, DriverError};
+    /// assert!(DriverError::host_out_of_memory(DeviceId::cuda(0)).is_out_of_memory());
+    /// ```
     pub fn host_out_of_memory(device: DeviceId) -> Self {
         Self::Call { call: "malloc", device, code: CudaErrorCode::OUT_OF_MEMORY }
     }

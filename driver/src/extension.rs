@@ -7,6 +7,18 @@ use std::sync::{Arc, OnceLock};
 
 /// A value of any type that the library above stores with a driver. The value lives as long as the driver, so the
 /// library needs no table from drivers to values.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Extension;
+///
+/// let extension = Extension::new();
+/// let first = extension.get_or_init(|| vec![1, 2, 3]);
+/// let second = extension.get_or_init(Vec::<i32>::new); // the value exists, so the closure does not run
+/// assert_eq!((&*second, format!("{extension:?}")), (&vec![1, 2, 3], "Extension(set)".to_owned()));
+/// # assert!(std::sync::Arc::ptr_eq(&first, &second));
+/// ```
 #[derive(Default)]
 pub struct Extension(OnceLock<Arc<dyn Any + Send + Sync>>);
 

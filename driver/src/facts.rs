@@ -5,6 +5,16 @@ use crate::location::DeviceId;
 use std::fmt;
 
 /// The properties and capabilities of a device.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::Attributes;
+///
+/// let mut attributes = Attributes::new("a device of a test".into(), 8 << 30);
+/// attributes.compute_capability = (8, 6);
+/// assert!(!attributes.managed_memory && attributes.total_memory == 8 << 30);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attributes {
@@ -60,6 +70,15 @@ impl Attributes {
 }
 
 /// The free and total memory of a device (`cuMemGetInfo`) or of the host.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::MemoryInfo;
+///
+/// let memory = MemoryInfo::new(3 << 30, 8 << 30);
+/// assert_eq!(memory.total - memory.free, 5 << 30); // in use
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryInfo {
@@ -77,6 +96,15 @@ impl MemoryInfo {
 }
 
 /// The memory that a stream-ordered pool of the driver holds.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::DriverPoolUsage;
+///
+/// let usage = DriverPoolUsage::new(64 << 20, 48 << 20);
+/// assert_eq!(usage.reserved - usage.used, 16 << 20); // a trim can free at most so much
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DriverPoolUsage {
@@ -94,6 +122,15 @@ impl DriverPoolUsage {
 }
 
 /// The memory that a pointer points to (`cuPointerGetAttributes`).
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::{DeviceId, MemoryType, PointerInfo};
+///
+/// let info = PointerInfo::new(MemoryType::Unified, DeviceId::cuda(0));
+/// assert_eq!(format!("{} memory of {}", info.memory_type, info.device), "managed memory of cuda:0");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PointerInfo {
@@ -111,6 +148,15 @@ impl PointerInfo {
 }
 
 /// The type of the memory that a pointer points to (`CUmemorytype`).
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::MemoryType;
+///
+/// let names = [MemoryType::Device, MemoryType::Host, MemoryType::Unified].map(|kind| kind.to_string());
+/// assert_eq!(names, ["device", "pinned", "managed"]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryType {

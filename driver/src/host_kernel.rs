@@ -51,6 +51,9 @@ pub struct Access {
     pub pattern: Pattern,
 }
 
+/// The closure of a [repeatable](HostKernel::repeatable) kernel.
+pub type RepeatableWork = Arc<dyn Fn(&KernelMemory<'_>) + Send + Sync>;
+
 /// The closure of a [`HostKernel`].
 pub type HostWork = Box<dyn FnOnce(&KernelMemory<'_>) + Send>;
 
@@ -89,12 +92,42 @@ pub struct HostKernel {
     pub in_flight: usize,
     /// The closure.
     pub work: HostWork,
+    /// The closure again, if it can run more than once.
+    repeatable: Option<RepeatableWork>,
 }
 
 impl HostKernel {
     /// Creates a kernel that declares no range yet.
     pub fn new(name: &'static str, work: impl FnOnce(&KernelMemory<'_>) + Send + 'static) -> Self {
-        Self { name, accesses: SmallVec::new(), operations: 0, in_flight: 1, work: Box::new(work) }
+        Self { name, accesses: SmallVec::new(), operations: 0, in_flight: 1, work: Box::new(work), repeatable: None }
+    }
+
+    /// Creates a kernel whose closure can run more than once, which a graph needs. The kernel declares no range yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::HostKernel;
+    /// let kernel = HostKernel::repeatable("fill", |memory| memory.write::<u32>(0).fill(7)).writes(0x10_0000, 4096);
+    /// assert!(kernel.repeatable_work().is_some());
+    /// ```
+    pub fn repeatable(name: &'static str, work: impl Fn(&KernelMemory<'_>) + Send + Sync + 'static) -> Self {
+        let work: RepeatableWork = Arc::new(work);
+        let once = Arc::clone(&work);
+        Self { repeatable: Some(work), ..Self::new(name, move |memory| once(memory)) }
+    }
+
+    /// Returns the closure if it can run more than once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::HostKernel;
+    /// assert!(HostKernel::new("once", |_| {}).repeatable_work().is_none());
+    /// assert!(HostKernel::repeatable("often", |_| {}).repeatable_work().is_some());
+    /// ```
+    pub fn repeatable_work(&self) -> Option<&RepeatableWork> {
+        self.repeatable.as_ref()
     }
 
     /// Declares that the kernel reads `bytes` bytes at `addr`, in ascending order unless [`in_order`](Self::in_order)

@@ -14,11 +14,12 @@
 //! | `location`, `raw`, `facts` | devices, locations, handles and properties, as plain data |
 //! | `launch`, `host_kernel` | the parameters of a kernel launch; kernels for a simulated device |
 //! | `advice`, `range_attributes`, `prefetch_range` | advice and prefetches, as plain data |
+//! | `capture` | the capture of a stream into a graph, as plain data |
 //! | `error` | [`DriverError`] and the driver's codes |
 //! | `model` | [`Model`]: the calls that only a simulated machine has |
 //! | `driver` | [`Driver`], the trait |
 //! | `extension` | a value that the library above stores with a driver |
-//! | `owned` | one owner type for each driver object: stream, event, module, memory, pool |
+//! | `owned` | one owner type for each driver object: stream, event, graph, module, memory, pool |
 //! | `drop_error` | errors that a `drop` could not return |
 //! | `deferral` | keeps user code from running while a thread holds a lock of the library |
 //! | `call_site` | the line of the program that a call comes from |
@@ -27,6 +28,7 @@
 
 mod advice;
 pub mod call_site;
+mod capture;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod deferral;
@@ -47,16 +49,17 @@ mod range_attributes;
 mod raw;
 
 pub use advice::Advice;
+pub use capture::{CaptureMode, CaptureState};
 pub use driver::Driver;
 pub use error::DriverError;
 pub use error::code::CudaErrorCode;
 pub use extension::Extension;
 pub use facts::{Attributes, DriverPoolUsage, MemoryInfo, MemoryType, PointerInfo};
-pub use host_kernel::{Access, AccessMode, HostKernel, HostWork, KernelMemory, Pattern};
+pub use host_kernel::{Access, AccessMode, HostKernel, HostWork, KernelMemory, Pattern, RepeatableWork};
 pub use launch::{KernelArg, LaunchConfig};
 pub use location::{DeviceId, Location};
-pub use model::{BlockEvent, MigrationCause, Model, Movement, Residency, Watcher};
+pub use model::{BlockEvent, DetectorListener, MigrationCause, Model, Movement, Residency, Watcher};
 pub use plural::Plural;
 pub use prefetch_range::PrefetchRange;
 pub use range_attributes::RangeAttributes;
-pub use raw::{RawEvent, RawFunction, RawModule, RawPool, RawStream};
+pub use raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};

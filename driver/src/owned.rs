@@ -1,4 +1,4 @@
-//! The owner of each driver object: a stream, an event, a module, device memory, pinned memory, a stream-ordered pool.
+//! The owner of each driver object: a stream, an event, an executable graph, a module, device memory, pinned memory, a stream-ordered pool.
 //!
 //! Each type here destroys its object when it is dropped, and no other code does. An error of that call goes to
 //! [`record_drop_error`], because a drop cannot return it.
@@ -7,13 +7,26 @@ use crate::driver::Driver;
 use crate::drop_error::record_drop_error;
 use crate::error::DriverError;
 use crate::location::DeviceId;
-use crate::raw::{RawEvent, RawFunction, RawModule, RawPool, RawStream};
+use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// One device of a driver: the driver, and the device's ordinal.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::owned::RawDevice;
+/// use cumem_sim::{Profile, Simulator};
+/// use std::sync::Arc;
+///
+/// let driver = Arc::new(Simulator::new([Profile::titanv(), Profile::a100()])?);
+/// let second = RawDevice::new(driver, 1)?;
+/// assert_eq!(second.driver().attributes(second.ordinal())?.compute_capability, (8, 0));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct RawDevice {
     driver: Arc<dyn Driver>,
@@ -26,29 +39,91 @@ impl RawDevice {
     /// # Errors
     ///
     /// Returns [`DriverError::NoSuchDevice`] if the driver has no such device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_driver::owned::RawDevice;
+    /// use cumem_sim::{Profile, Simulator};
+    /// use std::sync::Arc;
+    ///
+    /// let driver = Arc::new(Simulator::new([Profile::a100()])?);
+    /// assert_eq!(RawDevice::new(driver.clone(), 0)?.ordinal(), 0);
+    /// let error = RawDevice::new(driver, 1).unwrap_err();
+    /// assert_eq!(error.to_string(), "there is no device 1: the driver lists 1");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(driver: Arc<dyn Driver>, d: u32) -> Result<Self, DriverError> {
         let count = driver.device_count();
         if d < count { Ok(Self { driver, d }) } else { Err(DriverError::NoSuchDevice { ordinal: d, count }) }
     }
 
     /// Returns the driver.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let memory = device.driver().memory_info(device.ordinal())?;
+    /// assert!(memory.free <= memory.total);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn driver(&self) -> &dyn Driver {
         &*self.driver
     }
 
     /// Returns the shared handle to the driver.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let same = RawDevice::new(device.shared_driver().clone(), 0)?;
+    /// assert_eq!(same.id(), device.id());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shared_driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }
 
     /// Returns the ordinal, which every call of the driver takes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// assert_eq!(device.ordinal(), 0);
+    /// device.driver().synchronize_device(device.ordinal())?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn ordinal(&self) -> u32 {
         self.d
     }
 
     /// Returns the id of the device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// assert!(device.id().is_simulated());
+    /// assert_eq!(device.id().ordinal(), device.ordinal());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn id(&self) -> DeviceId {
         self.driver.device_id(self.d)
     }
@@ -61,6 +136,20 @@ impl fmt::Debug for RawDevice {
 }
 
 /// Device memory (`cuMemAlloc`).
+///
+/// # Examples
+///
+/// ```
+/// # use cumem_driver::owned::*;
+/// # use cumem_sim::{Profile, Simulator};
+/// # let machine = Simulator::new([Profile::a100()])?;
+/// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+/// let memory = OwnedDeviceMemory::new(&device, 4096)?;
+/// assert_eq!(machine.live_allocations().device.bytes, 4096);
+/// drop(memory); // frees the memory
+/// assert!(machine.live_allocations().no_memory());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedDeviceMemory {
     device: RawDevice,
@@ -78,11 +167,37 @@ impl OwnedDeviceMemory {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let _memory = OwnedDeviceMemory::new(&device, 4096)?;
+    /// let error = OwnedDeviceMemory::new(&device, 1 << 50).unwrap_err();
+    /// assert!(error.is_out_of_memory());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &RawDevice, bytes: usize) -> Result<Self, DriverError> {
         Ok(Self { device: device.clone(), start: device.driver.allocate_device(device.d, bytes)? })
     }
 
     /// Returns the address of the byte at `offset`, which is at most the length.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let memory = OwnedDeviceMemory::new(&device, 4096)?;
+    /// let info = device.driver().pointer_info(0, memory.at(4095))?; // the last byte
+    /// assert_eq!(info.memory_type, cumem_driver::MemoryType::Device);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn at(&self, offset: usize) -> *mut u8 {
         self.start.as_ptr().wrapping_add(offset)
     }
@@ -97,6 +212,21 @@ impl Drop for OwnedDeviceMemory {
 }
 
 /// Pinned host memory (`cuMemAllocHost`).
+///
+/// # Examples
+///
+/// ```
+/// # use cumem_driver::owned::*;
+/// # use cumem_sim::{Profile, Simulator};
+/// # let machine = Simulator::new([Profile::a100()])?;
+/// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+/// let memory = OwnedPinnedMemory::new(&device, 4)?;
+/// // SAFETY: the memory has four bytes, and no other code uses them.
+/// unsafe { memory.at(0).cast::<u32>().write(7) };
+/// // SAFETY: as above; the bytes were just written.
+/// assert_eq!(unsafe { memory.at(0).cast::<u32>().read() }, 7);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedPinnedMemory {
     device: RawDevice,
@@ -115,11 +245,35 @@ impl OwnedPinnedMemory {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let memory = OwnedPinnedMemory::new(&device, 4096)?;
+    /// assert_eq!(machine.live_allocations().pinned.bytes, 4096);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &RawDevice, bytes: usize) -> Result<Self, DriverError> {
         Ok(Self { device: device.clone(), start: device.driver.allocate_pinned(device.d, bytes)? })
     }
 
     /// Returns the address of the byte at `offset`, which is at most the length.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let memory = OwnedPinnedMemory::new(&device, 4096)?;
+    /// assert_eq!(memory.at(100) as usize - memory.at(0) as usize, 100);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn at(&self, offset: usize) -> *mut u8 {
         self.start.as_ptr().wrapping_add(offset)
     }
@@ -135,6 +289,25 @@ impl Drop for OwnedPinnedMemory {
 }
 
 /// An event (`cuEventCreate`).
+///
+/// # Examples
+///
+/// ```
+/// # use cumem_driver::owned::*;
+/// # use cumem_sim::{Profile, Simulator};
+/// # let machine = Simulator::new([Profile::a100()])?;
+/// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+/// let (stream, event) = (OwnedStream::new(&device, false)?, OwnedEvent::new(&device, false)?);
+/// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+/// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+/// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+/// // SAFETY: the stream is live, and belongs to the event's device.
+/// unsafe { event.record(stream.raw()) }?;
+/// assert!(!event.is_done()?);
+/// event.synchronize()?;
+/// assert!(event.is_done()?);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedEvent {
     device: RawDevice,
@@ -147,11 +320,36 @@ impl OwnedEvent {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let event = OwnedEvent::new(&device, false)?;
+    /// assert!(event.is_done()?, "an event that was never recorded is done");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &RawDevice, timing: bool) -> Result<Self, DriverError> {
         Ok(Self { device: device.clone(), raw: device.driver.create_event(device.d, timing)? })
     }
 
     /// Returns the driver's handle, which is valid as long as this object.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let event = OwnedEvent::new(&device, false)?;
+    /// // SAFETY: the event is live.
+    /// assert!(unsafe { device.driver().query_event(device.ordinal(), event.raw()) }?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn raw(&self) -> RawEvent {
         self.raw
     }
@@ -165,6 +363,23 @@ impl OwnedEvent {
     /// # Safety
     ///
     /// `stream` is a live stream of this event's device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let (stream, event) = (OwnedStream::new(&device, false)?, OwnedEvent::new(&device, false)?);
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// // SAFETY: the stream is live, and belongs to the event's device.
+    /// unsafe { event.record(stream.raw()) }?;
+    /// assert!(!event.is_done()?, "the fill is not done");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn record(&self, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: the event is live, and the caller ensures that the stream is live.
         unsafe { self.device.driver.record_event(self.device.d, self.raw, stream) }
@@ -175,6 +390,22 @@ impl OwnedEvent {
     /// # Errors
     ///
     /// Returns [`DriverError::MissingSymbol`] for a driver before CUDA 12.5, or the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let (stream, event) = (OwnedStream::new(&device, false)?, OwnedEvent::new(&device, false)?);
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// event.record_on_device()?; // covers the work of all streams
+    /// assert!(!event.is_done()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn record_on_device(&self) -> Result<(), DriverError> {
         // SAFETY: the event is live.
         unsafe { self.device.driver.record_event_on_device(self.device.d, self.raw) }
@@ -189,6 +420,27 @@ impl OwnedEvent {
     /// # Safety
     ///
     /// `stream` is a live stream of this event's device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let (stream, event) = (OwnedStream::new(&device, false)?, OwnedEvent::new(&device, false)?);
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// // SAFETY: the stream is live, and belongs to the event's device.
+    /// unsafe { event.record(stream.raw()) }?;
+    /// let second = OwnedStream::new(&device, false)?;
+    /// // SAFETY: the stream is live, and belongs to the event's device.
+    /// unsafe { event.make_stream_wait(second.raw()) }?;
+    /// second.synchronize()?; // therefore also waits for the fill
+    /// assert!(event.is_done()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn make_stream_wait(&self, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: the event is live, and the caller ensures that the stream is live.
         unsafe { self.device.driver.wait_event(self.device.d, stream, self.raw) }
@@ -199,6 +451,25 @@ impl OwnedEvent {
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let (stream, event) = (OwnedStream::new(&device, false)?, OwnedEvent::new(&device, false)?);
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// // SAFETY: the stream is live, and belongs to the event's device.
+    /// unsafe { event.record(stream.raw()) }?;
+    /// assert!(!event.is_done()?);
+    /// stream.synchronize()?;
+    /// assert!(event.is_done()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_done(&self) -> Result<bool, DriverError> {
         // SAFETY: the event is live.
         unsafe { self.device.driver.query_event(self.device.d, self.raw) }
@@ -209,6 +480,24 @@ impl OwnedEvent {
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let (stream, event) = (OwnedStream::new(&device, false)?, OwnedEvent::new(&device, false)?);
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// // SAFETY: the stream is live, and belongs to the event's device.
+    /// unsafe { event.record(stream.raw()) }?;
+    /// event.synchronize()?;
+    /// assert!(event.is_done()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn synchronize(&self) -> Result<(), DriverError> {
         // SAFETY: the event is live.
         unsafe { self.device.driver.synchronize_event(self.device.d, self.raw) }
@@ -223,6 +512,29 @@ impl OwnedEvent {
     /// # Safety
     ///
     /// Both events belong to the same device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let stream = OwnedStream::new(&device, false)?;
+    /// let (start, end) = (OwnedEvent::new(&device, true)?, OwnedEvent::new(&device, true)?);
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and belongs to the event's device.
+    /// unsafe { start.record(stream.raw()) }?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// // SAFETY: as for `start`.
+    /// unsafe { end.record(stream.raw()) }?;
+    /// end.synchronize()?;
+    /// // SAFETY: both events belong to one device.
+    /// let time = unsafe { end.elapsed_since(&start) }?; // simulated time
+    /// assert!(!time.is_zero());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub unsafe fn elapsed_since(&self, start: &Self) -> Result<Duration, DriverError> {
         // SAFETY: both events are live, and the caller ensures that they belong to one device.
         unsafe { self.device.driver.elapsed(self.device.d, start.raw, self.raw) }
@@ -238,6 +550,21 @@ impl Drop for OwnedEvent {
 }
 
 /// A stream (`cuStreamCreate`).
+///
+/// # Examples
+///
+/// ```
+/// # use cumem_driver::owned::*;
+/// # use cumem_sim::{Profile, Simulator};
+/// # let machine = Simulator::new([Profile::a100()])?;
+/// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+/// let stream = OwnedStream::new(&device, false)?;
+/// stream.synchronize()?;
+/// assert_eq!(machine.live_allocations().streams, 1);
+/// drop(stream); // destroys the stream
+/// assert_eq!(machine.live_allocations().streams, 0);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedStream {
     device: RawDevice,
@@ -250,6 +577,18 @@ impl OwnedStream {
     /// # Errors
     ///
     /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let (one, two) = (OwnedStream::new(&device, false)?, OwnedStream::new(&device, true)?);
+    /// assert_ne!(one.raw(), two.raw());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &RawDevice, blocking: bool) -> Result<Self, DriverError> {
         Ok(Self { device: device.clone(), raw: device.driver.create_stream(device.d, blocking)? })
     }
@@ -265,6 +604,20 @@ impl OwnedStream {
     }
 
     /// Returns the driver's handle, which is valid as long as this object.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let stream = OwnedStream::new(&device, false)?;
+    /// // SAFETY: the stream is live.
+    /// let idle = unsafe { device.driver().query_stream(device.ordinal(), stream.raw()) }?;
+    /// assert!(idle, "no work was enqueued");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn raw(&self) -> RawStream {
         self.raw
@@ -275,6 +628,23 @@ impl OwnedStream {
     /// # Errors
     ///
     /// Returns the driver's error, errors of earlier work included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let stream = OwnedStream::new(&device, false)?;
+    /// let memory = OwnedDeviceMemory::new(&device, 64 << 20)?;
+    /// // SAFETY: the stream is live, and no other code uses the memory, which is freed after the work.
+    /// unsafe { device.driver().fill_async(0, memory.at(0), 0, 64 << 20, stream.raw()) }?;
+    /// stream.synchronize()?;
+    /// // SAFETY: the stream is live.
+    /// assert!(unsafe { device.driver().query_stream(0, stream.raw()) }?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn synchronize(&self) -> Result<(), DriverError> {
         // SAFETY: the stream is live.
         unsafe { self.device.driver.synchronize_stream(self.device.d, self.raw) }
@@ -289,7 +659,102 @@ impl Drop for OwnedStream {
     }
 }
 
+/// A graph: captured work, which cannot be launched yet (`cuStreamEndCapture`).
+#[derive(Debug)]
+pub struct OwnedGraph {
+    device: RawDevice,
+    raw: RawGraph,
+}
+
+impl OwnedGraph {
+    /// Ends the capture of a stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error, for example `CUDA_ERROR_STREAM_CAPTURE_INVALIDATED` if a forbidden call was made during
+    /// the capture. The stream is not captured any more.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a live stream of the device.
+    pub unsafe fn end_capture(device: &RawDevice, stream: RawStream) -> Result<Self, DriverError> {
+        // SAFETY: the caller ensures that the stream is live.
+        let raw = unsafe { device.driver.end_capture(device.d, stream)? };
+        Ok(Self { device: device.clone(), raw })
+    }
+
+    /// Makes an executable graph, which stays valid without this one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    pub fn instantiate(&self) -> Result<OwnedGraphExec, DriverError> {
+        // SAFETY: the graph is live.
+        let raw = unsafe { self.device.driver.instantiate_graph(self.device.d, self.raw)? };
+        Ok(OwnedGraphExec { device: self.device.clone(), raw })
+    }
+}
+
+impl Drop for OwnedGraph {
+    fn drop(&mut self) {
+        // SAFETY: this object owns the graph.
+        let destroyed = unsafe { self.device.driver.destroy_graph(self.device.d, self.raw) };
+        record_drop_error("a graph", destroyed);
+    }
+}
+
+/// An executable graph (`cuGraphInstantiateWithFlags`).
+#[derive(Debug)]
+pub struct OwnedGraphExec {
+    device: RawDevice,
+    raw: RawGraphExec,
+}
+
+impl OwnedGraphExec {
+    /// Launches the graph on a stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is a live stream of this graph's device. All memory that the captured work uses is usable until the stream
+    /// has passed the launch.
+    pub unsafe fn launch(&self, stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: the graph is live. The caller ensures the rest.
+        unsafe { self.device.driver.launch_graph(self.device.d, self.raw, stream) }
+    }
+}
+
+impl Drop for OwnedGraphExec {
+    fn drop(&mut self) {
+        // SAFETY: this object owns the graph. Launches that are still enqueued complete.
+        let destroyed = unsafe { self.device.driver.destroy_graph_exec(self.device.d, self.raw) };
+        record_drop_error("an executable graph", destroyed);
+    }
+}
+
 /// A loaded module (`cuModuleLoadDataEx`).
+///
+/// # Examples
+///
+/// ```
+/// use cumem_driver::owned::{OwnedModule, RawDevice};
+/// use cumem_driver::DriverError;
+///
+/// /// Reports whether some PTX has a kernel of this name. The module is unloaded on return.
+/// fn has_kernel(device: &RawDevice, ptx: &str, name: &str) -> Result<bool, DriverError> {
+///     let module = OwnedModule::load(device, ptx)?;
+///     Ok(module.function(name).is_ok())
+/// }
+///
+/// // A simulated device has no compiler for PTX.
+/// # use cumem_sim::{Profile, Simulator};
+/// # let device = RawDevice::new(std::sync::Arc::new(Simulator::new([Profile::a100()])?), 0)?;
+/// assert!(matches!(has_kernel(&device, "", "fill"), Err(DriverError::NotSupported { .. })));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedModule {
     device: RawDevice,
@@ -334,6 +799,20 @@ impl Drop for OwnedModule {
 }
 
 /// A stream-ordered pool of the driver (`cuMemPoolCreate`).
+///
+/// # Examples
+///
+/// ```
+/// # use cumem_driver::owned::*;
+/// # use cumem_sim::{Profile, Simulator};
+/// # let machine = Simulator::new([Profile::a100()])?;
+/// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+/// let pool = OwnedPool::new(&device)?;
+/// assert_eq!(machine.live_allocations().pools, 1);
+/// drop(pool); // destroys the pool
+/// assert_eq!(machine.live_allocations().pools, 0);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedPool {
     device: RawDevice,

@@ -20,6 +20,14 @@ pub struct RawEvent(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawPool(pub u64);
 
+/// A handle to a graph (`CUgraph`): captured work, which cannot be launched yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawGraph(pub u64);
+
+/// A handle to an executable graph (`CUgraphExec`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawGraphExec(pub u64);
+
 /// A handle to a loaded module (`CUmodule`). The simulator has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawModule(pub u64);

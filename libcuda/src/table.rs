@@ -15,7 +15,9 @@ use crate::symbols::symbols;
     target_pointer_width = "64",
     any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
-compile_error!("cumem-libcuda supports Linux on x86-64 and AArch64 only");
+compile_error!(
+    "cumem-libcuda supports Linux on x86-64 and AArch64 only; on other systems, build cumem without the feature `cuda`"
+);
 
 /// The error code that a function returns if no driver could be loaded.
 const SHARED_OBJECT_INIT_FAILED: u32 = 303;

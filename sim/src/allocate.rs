@@ -5,7 +5,6 @@ use super::injection::FaultCall;
 use super::machine::Machine;
 use super::memory::AllocationKind;
 use super::profile::Profile;
-use super::races::{AccessKind, used_range};
 use super::state::{LateFree, MachineState, Until};
 use super::uvm::{BLOCK, ManagedMode, PAGE, Processor};
 use cumem_driver::{CudaErrorCode, DriverError};
@@ -127,7 +126,7 @@ impl Machine {
                 return Err(bad);
             }
             let live = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
-            state.race_uses(None, call, &[used_range(addr, live, AccessKind::Freed)]);
+            state.race_freed(None, call, addr, live);
             state.give_to_pool(pool, addr, None);
             return Ok(());
         }
@@ -186,7 +185,7 @@ impl MachineState {
     pub(super) unsafe fn release(&mut self, call: &'static str, addr: u64) {
         // SAFETY: the caller ensures that nothing uses the memory.
         let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
-        self.race_uses(None, call, &[used_range(addr, freed.bytes, AccessKind::Freed)]);
+        self.race_freed(None, call, addr, freed.bytes);
         match freed.kind {
             // An alias takes no memory, so there is nothing to return or to record.
             AllocationKind::Alias(_) => return,

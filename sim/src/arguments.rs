@@ -14,7 +14,10 @@ impl MachineState {
     /// Returns the stream behind a handle. The per-thread default stream is that of the calling thread.
     pub(super) fn stream(&mut self, d: u32, raw: RawStream, call: &'static str) -> Result<Key, DriverError> {
         match raw {
-            RawStream::LEGACY | RawStream(0) => Ok(self.devices[d as usize].legacy),
+            RawStream::LEGACY | RawStream(0) => {
+                self.legacy_is_usable(d, call)?;
+                Ok(self.devices[d as usize].legacy)
+            }
             RawStream::PER_THREAD => Ok(self.per_thread(d)),
             RawStream(handle) => {
                 let key = Key::from_handle(handle);

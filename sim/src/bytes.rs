@@ -1,6 +1,6 @@
 //! Access to the bytes of simulated memory. No other module of the simulator reads or writes them.
 
-use super::mapping::POISON;
+use super::poison::POISON;
 use cumem_driver::panics::panic_message;
 use cumem_driver::{HostKernel, KernelMemory};
 use std::panic::{AssertUnwindSafe, catch_unwind};

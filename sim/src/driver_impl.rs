@@ -8,14 +8,13 @@ use super::memory::AllocationKind;
 use super::operation::{Action, StreamPoint};
 use super::pools::DriverPool;
 use super::profile::Profile;
-use super::races::{AccessKind, used_range};
 use super::simulator::Simulator;
 use super::state::{MachineState, Until};
 use super::streams::StreamState;
 use cumem_driver::{
-    Advice, Attributes, CudaErrorCode, DeviceId, Driver, DriverError, DriverPoolUsage, Extension, HostKernel,
-    KernelArg, LaunchConfig, Location, MemoryInfo, MemoryType, Model, PointerInfo, PrefetchRange, RangeAttributes,
-    RawEvent, RawFunction, RawModule, RawPool, RawStream,
+    Advice, Attributes, CaptureMode, CaptureState, CudaErrorCode, DeviceId, Driver, DriverError, DriverPoolUsage,
+    Extension, HostKernel, KernelArg, LaunchConfig, Location, MemoryInfo, MemoryType, Model, PointerInfo,
+    PrefetchRange, RangeAttributes, RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream,
 };
 use smallvec::{SmallVec, smallvec};
 use std::ops::RangeInclusive;
@@ -95,10 +94,11 @@ impl Driver for Simulator {
     fn synchronize_device(&self, d: u32) -> Result<()> {
         let machine = self.machine();
         let cost = |p: &Profile| ns(p.call_synchronize);
-        let state = machine.begin_call(d, FaultCall::Synchronize, "cuCtxSynchronize", cost)?;
+        let mut state = machine.begin_call(d, FaultCall::Synchronize, "cuCtxSynchronize", cost)?;
         if state.within_kernel() {
             return Err(state.code(d, "cuCtxSynchronize", CudaErrorCode::NOT_PERMITTED));
         }
+        state.nothing_captured(d, "cuCtxSynchronize")?;
         machine.wait(state, d, Until::Device(d)).map(drop)
     }
 
@@ -122,12 +122,9 @@ impl Driver for Simulator {
         let mut state = self.machine().begin_call(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
         let bad = state.code(d, call, CudaErrorCode::INVALID_HANDLE);
         let key = Key::from_handle(stream.0).ok_or_else(|| bad.clone())?;
-        let found = state.streams.get_mut(key).filter(|stream| stream.device == d && !stream.closing).ok_or(bad)?;
-        found.closing = true;
-        if found.is_idle() {
-            state.streams.remove(key);
-            state.race_stream_ended(key);
-        }
+        state.streams.get(key).filter(|stream| stream.device == d && !stream.closing).ok_or(bad)?;
+        state.end_captures_of(key);
+        state.close_stream(key);
         Ok(())
     }
 
@@ -135,6 +132,7 @@ impl Driver for Simulator {
         let (call, machine) = ("cuStreamSynchronize", self.machine());
         let mut state = machine.begin_call(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
         let key = state.stream(d, stream, call)?;
+        state.not_captured(d, key, call)?;
         let point = state.end_of_work(d, key);
         state.race_host_waited(key);
         machine.wait(state, d, Until::Point(point)).map(drop)
@@ -144,6 +142,7 @@ impl Driver for Simulator {
         let call = "cuStreamQuery";
         let mut state = self.machine().begin_query(d, call)?;
         let key = state.stream(d, stream, call)?;
+        state.not_captured(d, key, call)?;
         let idle = state.is_idle(d, key);
         if idle {
             if key == state.devices[d as usize].legacy {
@@ -161,6 +160,9 @@ impl Driver for Simulator {
         let key = state.stream(d, stream, call)?;
         let (event, found) = state.event(d, event, call)?;
         let points = found.points.clone();
+        if state.wait_captured(d, key, event, call)? {
+            return Ok(());
+        }
         state.race_event_waited(Some(key), event);
         points.into_iter().for_each(|point| state.enqueue_wait(key, point));
         Ok(())
@@ -168,7 +170,7 @@ impl Driver for Simulator {
 
     fn create_event(&self, d: u32, timing: bool) -> Result<RawEvent> {
         let mut state = self.machine().begin_call(d, FaultCall::CreateEvent, "cuEventCreate", |p| ns(p.call_event))?;
-        let event = EventState { device: d, timing, points: SmallVec::new(), reached: None };
+        let event = EventState { device: d, timing, points: SmallVec::new(), reached: None, captured: None };
         Ok(RawEvent(state.events.insert(event).handle()))
     }
 
@@ -190,6 +192,9 @@ impl Driver for Simulator {
             return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
         }
         let timing = found.timing;
+        if state.record_captured(d, key, stream, call)? {
+            return Ok(());
+        }
         let mut point = state.end_of_work(d, stream);
         if timing {
             let ready = state.now;
@@ -208,6 +213,7 @@ impl Driver for Simulator {
         if found.device != d || found.timing {
             return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
         }
+        state.nothing_captured(d, call)?;
         let busy = state.streams.iter().filter(|(_, stream)| stream.device == d && !stream.is_idle());
         let points = busy.map(|(stream, busy)| StreamPoint { stream, seq: busy.submitted }).collect();
         state.event(d, event, call)?.1.points = points;
@@ -220,6 +226,7 @@ impl Driver for Simulator {
         let mut state = self.machine().begin_query(d, call)?;
         let (event, found) = state.event(d, event, call)?;
         let points = found.points.clone();
+        state.event_not_captured(d, event, call)?;
         let done = points.into_iter().all(|point| state.streams.passed(point));
         if done {
             state.race_event_waited(None, event);
@@ -233,6 +240,7 @@ impl Driver for Simulator {
         let mut state = machine.begin_call(d, FaultCall::Synchronize, call, |p| ns(p.call_synchronize))?;
         let (event, found) = state.event(d, event, call)?;
         let points = found.points.clone();
+        state.event_not_captured(d, event, call)?;
         state.race_event_waited(None, event);
         for point in points {
             state = machine.wait(state, d, Until::Point(point))?;
@@ -246,6 +254,9 @@ impl Driver for Simulator {
         let mut times = [0; 2];
         for (time, event) in times.iter_mut().zip([start, end]) {
             let event = state.event(d, event, call)?.1;
+            if event.captured.is_some() {
+                return Err(state.code(d, call, CudaErrorCode::CAPTURED_EVENT));
+            }
             let (unusable, reached) = (!event.timing || event.points.is_empty(), event.reached);
             if unusable {
                 return Err(state.code(d, call, CudaErrorCode::INVALID_HANDLE));
@@ -341,6 +352,10 @@ impl Driver for Simulator {
         state.not_zero(d, call, bytes as u64)?;
         let pool = state.pool(d, pool, call)?.0;
         let key = state.stream(d, stream, call)?;
+        if state.membership(key).is_some() {
+            let message = "an allocation by a captured stream; the simulator has no nodes that allocate".into();
+            return Err(state.simulation(d, message));
+        }
         state.order_with_legacy(d, key);
         match state.take_from_pool(d, pool, bytes as u64, key) {
             Ok(addr) => {
@@ -357,6 +372,10 @@ impl Driver for Simulator {
         let call = "cuMemFreeAsync";
         let mut state = self.machine().begin_call(d, FaultCall::Free, call, |p| ns(p.call_free_async))?;
         let key = state.stream(d, stream, call)?;
+        if state.membership(key).is_some() {
+            // The memory was allocated outside of the graph.
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
         let addr = ptr.as_ptr() as u64;
         let pool = match state.memory.find(addr, 0).map(|memory| memory.kind) {
             Ok(AllocationKind::Segment(pool)) => Some(pool),
@@ -366,7 +385,7 @@ impl Driver for Simulator {
         let pool = live.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
         let point = state.end_of_work(d, key);
         let bytes = state.pools.get(pool).and_then(|pool| pool.live(addr)).unwrap_or(0);
-        state.race_uses(Some(key), call, &[used_range(addr, bytes, AccessKind::Freed)]);
+        state.race_freed(Some(key), call, addr, bytes);
         state.give_to_pool(pool, addr, Some(point));
         Ok(())
     }
@@ -445,6 +464,34 @@ impl Driver for Simulator {
 
     fn host_access(&self, d: u32, ptr: *const u8, bytes: usize, write: bool) -> Result<()> {
         self.machine().host_access(d, ptr as u64, bytes as u64, write)
+    }
+
+    unsafe fn begin_capture(&self, d: u32, stream: RawStream, mode: CaptureMode) -> Result<()> {
+        self.machine().begin_capture(d, stream, mode)
+    }
+
+    unsafe fn end_capture(&self, d: u32, stream: RawStream) -> Result<RawGraph> {
+        self.machine().end_capture(d, stream)
+    }
+
+    unsafe fn capture_state(&self, d: u32, stream: RawStream) -> Result<CaptureState> {
+        self.machine().capture_state(d, stream)
+    }
+
+    unsafe fn destroy_graph(&self, d: u32, graph: RawGraph) -> Result<()> {
+        self.machine().destroy_graph(d, graph)
+    }
+
+    unsafe fn instantiate_graph(&self, d: u32, graph: RawGraph) -> Result<RawGraphExec> {
+        self.machine().instantiate_graph(d, graph)
+    }
+
+    unsafe fn launch_graph(&self, d: u32, exec: RawGraphExec, stream: RawStream) -> Result<()> {
+        self.machine().launch_graph(d, exec, stream)
+    }
+
+    unsafe fn destroy_graph_exec(&self, d: u32, exec: RawGraphExec) -> Result<()> {
+        self.machine().destroy_graph_exec(d, exec)
     }
 
     fn load_module(&self, d: u32, _ptx: &str) -> Result<RawModule> {

@@ -37,8 +37,8 @@ impl MachineState {
                     (EngineKind::ToHost, ..) => profile.link_to_host,
                     _ => between,
                 };
-                // The call that captured the source was charged for moving its bytes.
-                let moved = if matches!(src, Endpoint::Captured(_)) { 0 } else { *bytes };
+                // The call that staged the source was charged for moving its bytes.
+                let moved = if matches!(src, Endpoint::Staged(_)) { 0 } else { *bytes };
                 ns(profile.copy_latency) + transfer(moved, bandwidth)
             }
             Action::Fill { dst, bytes, .. } => {
@@ -167,7 +167,7 @@ impl MachineState {
                 unsafe { self.memory.copy_to_aliases(from, bytes) };
                 match src {
                     // SAFETY: the destination is allocated; the caller of the copy ensures that nothing else uses it.
-                    Endpoint::Captured(captured) => unsafe { bytes::write(to, &captured) },
+                    Endpoint::Staged(captured) => unsafe { bytes::write(to, &captured) },
                     // SAFETY: both ranges are allocated, or are host memory that the caller of the copy keeps valid,
                     // because it is still in the call.
                     _ => unsafe { bytes::copy(to, from, bytes as usize) },
@@ -235,7 +235,7 @@ impl MachineState {
         match endpoint {
             Endpoint::Simulated(addr, memory) => self.memory.is_current(*addr, bytes, memory).then_some(*addr),
             Endpoint::Pageable(addr) => Some(*addr),
-            Endpoint::Captured(_) => Some(0),
+            Endpoint::Staged(_) => Some(0),
         }
     }
 }

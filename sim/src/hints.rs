@@ -82,6 +82,7 @@ impl Machine {
         state.concurrent(d, call)?;
         let processor = state.processor(d, call, to)?;
         let key = state.stream(d, stream, call)?;
+        state.not_captured(d, key, call)?;
         state.space.record_prefetch_target(managed.0, pages_of(managed.1.offset, bytes), to);
         state.enqueue_prefetch(d, key, managed, bytes, processor);
         Ok(())
@@ -109,6 +110,7 @@ impl Machine {
         };
         let checked: Vec<_> = ranges.iter().map(check).collect::<Result<_, DriverError>>()?;
         let key = state.stream(d, stream, call)?;
+        state.not_captured(d, key, call)?;
         for (range, (managed, processor)) in ranges.iter().zip(checked) {
             let bytes = range.bytes as u64;
             state.space.record_prefetch_target(managed.0, pages_of(managed.1.offset, bytes), range.to);

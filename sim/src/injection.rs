@@ -77,7 +77,7 @@ fault_calls! {
     WaitEvent,
     /// `cuStreamCreate`.
     CreateStream,
-    /// `cuStreamDestroy`, `cuEventDestroy` or `cuMemPoolDestroy`.
+    /// `cuStreamDestroy`, `cuEventDestroy`, `cuMemPoolDestroy`, `cuGraphDestroy` or `cuGraphExecDestroy`.
     Destroy,
     /// `cuMemPoolCreate`, `cuDeviceGetDefaultMemPool`, `cuMemPoolSetAttribute` or `cuMemPoolTrimTo`.
     MemPool,
@@ -85,8 +85,10 @@ fault_calls! {
     Synchronize,
     /// `cuStreamQuery`, `cuEventQuery`, `cuMemGetInfo`, and queries about pointers, ranges and pools.
     Query,
-    /// `cuLaunchKernel`, or the launch of a host kernel in its place.
+    /// `cuLaunchKernel`, or the launch of a host kernel in its place, or `cuGraphLaunch`.
     Launch,
+    /// `cuStreamBeginCapture`, `cuStreamEndCapture` or `cuGraphInstantiateWithFlags`.
+    Capture,
     /// An access of the host to memory. The access is not a driver call, but fails if no memory is free for the pages.
     HostAccess,
 }

@@ -1,6 +1,7 @@
 //! The simulated device: a model of the CUDA driver on host memory and virtual time.
 //!
 //! Simulated memory is real host memory, reserved lazily: an 80 GiB device costs nothing until a program touches it.
+//! On systems without `mmap`, for example Windows, an allocation costs host memory at once.
 //! Fresh memory holds [`POISON`], so that a program cannot rely on zeroes. Work enters streams as on a GPU. It is done
 //! when virtual time, counted in integer nanoseconds, reaches its end. For example, an event is not reached earlier,
 //! and a copy whose pinned source is reused too early copies the wrong bytes. The same program takes the same virtual
@@ -23,9 +24,10 @@
 //! | `machine` | the lock, the clock, the first step of every call, and waiting |
 //! | `state` | the data behind the lock |
 //! | `injection` | calls that are made to fail |
-//! | `memory`, `heap`, `addresses`, `mapping` | allocations; slabs for small ones; their addresses and pages |
+//! | `memory`, `heap`, `addresses`, `mapping`, `poison` | allocations; slabs for small ones; their addresses, pages and first contents |
 //! | `pools`, `device_memory` | stream-ordered pools, and the device memory behind them |
 //! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and what is due next, as data |
+//! | `capture`, `graphs` | captured streams and graphs: the data, and the calls |
 //! | `schedule` | the discrete-event simulation: when each operation starts and ends |
 //! | `effects`, `access_pattern`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |
 //! | `uvm` | unified memory: residency, faults, advice, migration, eviction |
@@ -41,6 +43,7 @@ mod agenda;
 mod allocate;
 mod arguments;
 mod bytes;
+mod capture;
 mod cost;
 mod device_memory;
 mod driver_impl;
@@ -48,6 +51,7 @@ mod effects;
 mod enqueue;
 mod error;
 mod events;
+mod graphs;
 mod handles;
 mod heap;
 mod hints;
@@ -60,6 +64,7 @@ mod memory;
 mod model;
 mod operation;
 mod outbox;
+mod poison;
 mod pools;
 mod profile;
 mod profiles;
@@ -82,7 +87,7 @@ pub use error::ProfileError;
 pub use injection::FaultCall;
 pub use journal::{JournalEvent, Record};
 pub use live::{Live, LiveAllocations, LiveBlock};
-pub use mapping::POISON;
+pub use poison::POISON;
 pub use profile::{Figure, Profile, Provenance};
 pub use races::{AccessKind, MemoryUse, Race, RaceKind};
 pub use simulator::Simulator;

@@ -65,6 +65,8 @@ pub struct LiveAllocations {
     pub events: u64,
     /// Number of memory pools of the driver that were created and not destroyed.
     pub pools: u64,
+    /// Number of graphs and executable graphs that were created and not destroyed.
+    pub graphs: u64,
 }
 
 impl LiveAllocations {
@@ -121,7 +123,8 @@ impl fmt::Display for LiveAllocations {
                 parts.push(format!("{} of {what} in {}", Plural(live.bytes, "byte"), Plural(live.blocks, "block")));
             }
         }
-        for (what, count) in [("stream", self.streams), ("event", self.events), ("pool", self.pools)] {
+        let objects = [("stream", self.streams), ("event", self.events), ("pool", self.pools), ("graph", self.graphs)];
+        for (what, count) in objects {
             if count > 0 {
                 parts.push(Plural(count, what).to_string());
             }

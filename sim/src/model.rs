@@ -5,7 +5,7 @@ use crate::simulator::Simulator;
 use crate::state::Until;
 use crate::streams::StreamState;
 
-use cumem_driver::{BlockEvent, DriverError, Model, RawStream, Residency, Watcher};
+use cumem_driver::{BlockEvent, DetectorListener, DriverError, Model, RawStream, Residency, Watcher};
 use std::ops::Range;
 use std::sync::Weak;
 use std::time::Duration;
@@ -46,22 +46,30 @@ impl Model for Simulator {
         self.machine().lock().watchers.add(watcher);
     }
 
-    fn declare(&self, d: u32, addr: u64, bytes: u64, stream: RawStream, event: BlockEvent) {
-        let kind = match event {
-            BlockEvent::Allocated => AccessKind::Allocated,
-            BlockEvent::Freed => AccessKind::Freed,
-        };
+    fn declare(&self, d: u32, addr: u64, bytes: u64, stream: Option<RawStream>, event: BlockEvent) {
         let mut state = self.machine().lock();
-        if state.races.is_some()
-            && let Ok(key) = state.stream(d, stream, "a block")
-        {
-            state.order_with_legacy(d, key);
-            state.race_uses(Some(key), "a block", &[used_range(addr, bytes, kind)]);
+        if state.races.is_none() {
+            return;
         }
+        let key = stream.and_then(|stream| state.stream(d, stream, "a block").ok());
+        key.into_iter().for_each(|key| state.order_with_legacy(d, key));
+        state.race_block(key, addr..addr.saturating_add(bytes), event);
     }
 
-    fn end_host_access(&self, addr: u64, bytes: u64, write: bool) {
+    fn begin_host_access(&self, addr: u64, bytes: u64, write: bool) -> u64 {
         let kind = if write { AccessKind::Written } else { AccessKind::Read };
-        self.machine().lock().race_uses(None, "the host", &[used_range(addr, bytes, kind)]);
+        self.machine().lock().race_host_begins(used_range(addr, bytes, kind))
+    }
+
+    fn end_host_access(&self, access: u64) {
+        self.machine().lock().race_host_ends(access);
+    }
+
+    fn detects_races(&self) -> bool {
+        self.machine().lock().races.is_some()
+    }
+
+    fn watch_detector(&self, listener: Weak<dyn DetectorListener>) {
+        self.machine().lock().detector_listeners.add(listener);
     }
 }

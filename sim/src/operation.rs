@@ -63,7 +63,31 @@ pub(super) enum Endpoint {
     /// An address in ordinary host memory, which is used only before the call returns.
     Pageable(u64),
     /// Bytes that were copied during the call.
-    Captured(Box<[u8]>),
+    Staged(Box<[u8]>),
+}
+
+/// The memory at an address that a call names.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// An address in a simulated allocation.
+    Simulated(u64, MemoryRef),
+    /// An address in ordinary host memory.
+    Pageable(u64),
+}
+
+impl From<Place> for Endpoint {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Simulated(addr, memory) => Self::Simulated(addr, memory),
+            Place::Pageable(addr) => Self::Pageable(addr),
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn on_device(self) -> bool {
+        matches!(self, Self::Simulated(_, memory) if memory.kind != AllocationKind::Pinned)
+    }
 }
 
 /// The engines of a device, for which operations compete.
@@ -103,10 +127,6 @@ impl Action {
 }
 
 impl Endpoint {
-    pub(super) fn on_device(&self) -> bool {
-        matches!(self, Self::Simulated(_, memory) if memory.kind != AllocationKind::Pinned)
-    }
-
     /// Returns the device that owns the memory, if it is plain device memory.
     pub(super) fn owner(&self) -> Option<u32> {
         match self {

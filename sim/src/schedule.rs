@@ -26,6 +26,16 @@ impl MachineState {
         point
     }
 
+    /// Destroys a stream. Work that is still enqueued completes first.
+    pub(super) fn close_stream(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.closing = true;
+        if stream.is_idle() {
+            self.streams.remove(key);
+            self.race_stream_ended(key);
+        }
+    }
+
     /// Makes the later work of a stream wait for `point`, unless it is reached already.
     pub(super) fn enqueue_wait(&mut self, key: Key, point: StreamPoint) {
         if point.stream != key && !self.streams.passed(point) {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::agenda::{Agenda, Engine};
+use super::capture::{Capture, Graph, GraphExec};
 use super::events::EventState;
 use super::handles::{Handles, Key};
 use super::injection::Injection;
@@ -16,7 +17,7 @@ use super::snapshots::Snapshots;
 use super::statistics::DeviceStatistics;
 use super::streams::StreamState;
 use super::uvm::{GpuConfig, Rules, Space};
-use super::watchers::Watchers;
+use super::watchers::{DetectorListeners, Watchers};
 use cumem_driver::{CudaErrorCode, DeviceId, DriverError, deferral};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -35,12 +36,16 @@ pub(super) struct MachineState {
     pub(super) streams: Handles<StreamState>,
     pub(super) events: Handles<EventState>,
     pub(super) pools: Handles<DriverPool>,
+    pub(super) captures: Handles<Capture>,
+    pub(super) graphs: Handles<Graph>,
+    pub(super) graph_execs: Handles<GraphExec>,
     pub(super) agenda: Agenda,
     pub(super) memory: SimulatedMemory,
     pub(super) space: Space,
     pub(super) injection: Injection,
     pub(super) journal: Journal,
     pub(super) watchers: Watchers,
+    pub(super) detector_listeners: DetectorListeners,
     /// Calls of user code, made when the lock is released.
     pub(super) outbox: Arc<Outbox>,
     /// The snapshots, while they are taken.
@@ -129,11 +134,15 @@ impl MachineState {
             streams,
             events: Handles::default(),
             pools,
+            captures: Handles::default(),
+            graphs: Handles::default(),
+            graph_execs: Handles::default(),
             agenda: Agenda::default(),
             space,
             injection: Injection::default(),
             journal: Journal::default(),
             watchers: Watchers::new(Arc::clone(outbox)),
+            detector_listeners: DetectorListeners::new(Arc::clone(outbox)),
             outbox: Arc::clone(outbox),
             snapshots: None,
             races: None,

@@ -1,6 +1,7 @@
 //! [`StreamState`]: a stream's queue.
 #![forbid(unsafe_code)]
 
+use super::capture::Membership;
 use super::handles::{Handles, Key};
 use super::operation::{Operation, StreamPoint};
 use smallvec::SmallVec;
@@ -12,6 +13,10 @@ pub(super) struct StreamState {
     pub(super) device: u32,
     /// The stream waits for the legacy default stream, and that stream waits for it.
     pub(super) blocking: bool,
+    /// The simulator created the stream for a branch of a graph.
+    pub(super) internal: bool,
+    /// The capture that the stream is part of, while it is captured.
+    pub(super) captured: Option<Membership>,
     /// The stream was destroyed: it gets no more work, and is removed when its work is done.
     pub(super) closing: bool,
     /// Operations that are not done yet. The first one is running, or runs next.
@@ -31,6 +36,8 @@ impl StreamState {
         Self {
             device,
             blocking,
+            internal: false,
+            captured: None,
             closing: false,
             queue: VecDeque::new(),
             submitted: 0,
@@ -38,6 +45,11 @@ impl StreamState {
             engaged: false,
             waiters: SmallVec::new(),
         }
+    }
+
+    /// Creates a stream that the program did not create.
+    pub(super) fn internal(device: u32) -> Self {
+        Self { internal: true, ..Self::new(device, false) }
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Tests of the simulator through the `Driver` trait. They check its state: bytes, residency, clocks.
 
+mod capture;
 mod failures;
 mod memory;
 mod order;

@@ -1,8 +1,9 @@
-//! [`Watcher`]: a listener that is notified of each movement of memory, with its addresses.
+//! [`Watcher`]: a listener that is notified of each movement of memory, with its addresses. [`DetectorListener`]: a
+//! listener to switches of the race detector.
 #![forbid(unsafe_code)]
 
 use super::outbox::Outbox;
-use cumem_driver::{Movement, Watcher};
+use cumem_driver::{DetectorListener, Movement, Watcher};
 use std::sync::{Arc, Weak};
 
 /// The watchers. A watcher that was dropped is removed later.
@@ -35,5 +36,29 @@ impl Watchers {
         self.list.retain(|watcher| watcher.strong_count() > 0);
         let watchers: Vec<Arc<dyn Watcher>> = self.list.iter().filter_map(Weak::upgrade).collect();
         self.outbox.post(move || watchers.iter().for_each(|watcher| watcher.notify(&movements)));
+    }
+}
+
+/// The listeners to switches of the race detector.
+#[derive(Debug)]
+pub(super) struct DetectorListeners {
+    list: Vec<Weak<dyn DetectorListener>>,
+    outbox: Arc<Outbox>,
+}
+
+impl DetectorListeners {
+    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
+        Self { list: Vec::new(), outbox }
+    }
+
+    pub(super) fn add(&mut self, listener: Weak<dyn DetectorListener>) {
+        self.list.retain(|other| other.strong_count() > 0);
+        self.list.push(listener);
+    }
+
+    /// Notifies the listeners when the machine is not locked any more.
+    pub(super) fn notify(&self, on: bool) {
+        let listeners: Vec<_> = self.list.iter().filter_map(Weak::upgrade).collect();
+        self.outbox.post(move || listeners.iter().for_each(|listener| listener.switched(on)));
     }
 }

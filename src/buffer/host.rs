@@ -57,9 +57,8 @@ pub struct HostWrite<'a, T> {
 struct HostAccess<'a> {
     /// The model of a simulated device, which is notified when the access ends.
     model: Option<&'a dyn Model>,
-    addr: u64,
-    bytes: usize,
-    write: bool,
+    /// The model's number of the access.
+    number: u64,
     /// Lets other work run again. Dropped after the model has been notified.
     _gate: Option<Closed<'a>>,
 }
@@ -67,7 +66,7 @@ struct HostAccess<'a> {
 impl Drop for HostAccess<'_> {
     fn drop(&mut self) {
         if let Some(model) = self.model {
-            model.end_host_access(self.addr, self.bytes as u64, self.write);
+            model.end_host_access(self.number);
         }
     }
 }
@@ -234,7 +233,9 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             device.driver().host_access(device.ordinal(), self.block.as_ptr(), bytes, write)?;
             device.tell(&Notice::HostAccess { addr, bytes, write });
         }
-        Ok(HostAccess { model: device.model(), addr, bytes, write, _gate: gate })
+        let model = device.model();
+        let number = model.map_or(0, |model| model.begin_host_access(addr, bytes as u64, write));
+        Ok(HostAccess { model, number, _gate: gate })
     }
 }
 

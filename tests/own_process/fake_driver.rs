@@ -1,13 +1,14 @@
 //! Cases that a GPU cannot produce on demand: codes that no header lists, drivers that lack functions, and devices that
 //! refuse. A small library takes the place of the driver.
 
-use cumem::error::{CudaErrorCode, take_drop_errors};
+use cumem::error::{CudaErrorCode, ErrorReport, take_drop_errors};
 use cumem::unified::hints;
 use cumem::unified::{Advice, HintOutcome, SkipReason};
 use cumem::{
     AllocError, Block, CudaAsyncResource, CudaVirtualResource, Device, DeviceId, DriverError, Location,
     ManagedResource, MemoryResource, Stream, layout,
 };
+use cumem_adaptors::{PoolOptions, ResourceExt, Size};
 use cumem_test_support::{Driver, with_driver};
 use cust::module::Module;
 use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
@@ -27,6 +28,17 @@ with_driver! {
     hints_reach_the_old_calls: Driver::device().set("VERSION", 12_010);
     hints_reach_the_new_calls: Driver::device_numa();
     a_function_that_is_not_there_is_an_error: Driver::device();
+    a_granularity_of_zero_is_an_error: nonsense(1);
+    a_granularity_that_is_no_power_of_two_is_an_error: nonsense(2);
+    more_free_memory_than_there_is_is_an_error: nonsense(4);
+    a_negative_count_is_an_error: nonsense(8);
+    a_negative_number_of_devices_is_no_driver: nonsense(16);
+    a_name_that_is_no_text_is_an_error: nonsense(32);
+    a_name_without_an_end_is_an_error: nonsense(64);
+    an_odd_address_is_an_error: nonsense(128);
+    an_address_at_the_end_of_all_addresses_is_an_error: nonsense(256);
+    a_null_address_is_an_error: nonsense(512);
+    a_null_stream_is_an_error: nonsense(1024);
     an_alias_that_fails_half_way_is_undone: Driver::device().set("FAIL_MAP", 4).set("FAIL_ACCESS", 3);
 }
 
@@ -88,8 +100,9 @@ fn contexts_come_and_go() {
     make_current(other);
     let device = Device::open(0).unwrap();
     assert_eq!(current(), other, "opening puts it back");
-    // The fake driver's cuMemGetInfo needs the primary context, and reports as the total how often that is retained.
-    assert_eq!(device.memory_info().unwrap().total, 1);
+    // The fake driver's cuMemGetInfo needs the primary context, and reports as the total 1000 times how often that is
+    // retained.
+    assert_eq!(device.memory_info().unwrap().total, 1000);
     assert_eq!(current(), other);
     make_current(ptr::null_mut());
     device.memory_info().unwrap();
@@ -106,7 +119,7 @@ fn contexts_come_and_go() {
         assert!(current().is_null());
         device.memory_info().unwrap().total
     };
-    assert_eq!(std::thread::scope(|scope| scope.spawn(used_elsewhere).join().unwrap()), 1);
+    assert_eq!(std::thread::scope(|scope| scope.spawn(used_elsewhere).join().unwrap()), 1000);
 }
 
 fn unknown_codes_keep_their_number() {
@@ -260,6 +273,87 @@ fn an_alias_that_fails_half_way_is_undone() {
         unsafe { leaf.deallocate(&stream, block) }.unwrap();
     }
     assert_eq!(out(), 0);
+}
+
+/// A driver that gives one answer that cannot be right. `drivers/device.c` lists them.
+fn nonsense(which: u32) -> Driver {
+    Driver::device().set("NONSENSE", which)
+}
+
+/// Checks an error that names the driver's call and its answer.
+fn assert_invalid<T>(result: Result<T, DriverError>, call: &str, answer: &str) {
+    let error = result.err().expect("the answer is refused");
+    assert!(matches!(error, DriverError::InvalidAnswer { .. }), "{error:?}");
+    assert_eq!(error.to_string(), format!("{call} on cuda:0 returned {answer}, which no CUDA driver returns"));
+}
+
+fn a_granularity_of_zero_is_an_error() {
+    let device = Device::open(0).unwrap();
+    let result = CudaVirtualResource::new(&device);
+    assert_invalid(result, "cuMemGetAllocationGranularity", "a granularity of 0 bytes");
+}
+
+fn a_granularity_that_is_no_power_of_two_is_an_error() {
+    let device = Device::open(0).unwrap();
+    let result = CudaVirtualResource::new(&device);
+    assert_invalid(result, "cuMemGetAllocationGranularity", "a granularity of 3145728 bytes");
+}
+
+fn more_free_memory_than_there_is_is_an_error() {
+    let device = Device::open(0).unwrap();
+    assert_invalid(device.memory_info(), "cuMemGetInfo", "1048576 free bytes of 1000");
+    // Where a layer uses the figures, it refuses too.
+    let pool = ManagedResource::new(&device).unwrap().pool(PoolOptions::new().initial(Size::PercentOfFree(50)));
+    let text = ErrorReport::of(&pool.unwrap_err()).to_string();
+    assert!(text.contains("1048576 free bytes of 1000"), "{text}");
+}
+
+fn a_negative_count_is_an_error() {
+    assert_invalid(Device::open(0), "cuDeviceGetAttribute", "-3 for attribute 40");
+}
+
+fn a_negative_number_of_devices_is_no_driver() {
+    let error = Device::open(0).unwrap_err();
+    assert_eq!(error.to_string(), no_driver("cuDeviceGetCount of the driver returned -1 devices"));
+}
+
+fn a_name_that_is_no_text_is_an_error() {
+    let result = Device::open(0).unwrap_err().to_string();
+    assert!(result.starts_with(r"cuDeviceGetName on cuda:0 returned a name that is no text: fake\xff\x00"), "{result}");
+}
+
+fn a_name_without_an_end_is_an_error() {
+    // The fake driver writes as much as the library offers. The library ends the name.
+    assert_eq!(Device::open(0).unwrap().attributes().name, "x".repeat(255));
+}
+
+fn an_odd_address_is_an_error() {
+    refuses_address("8 for 100 bytes");
+}
+
+fn an_address_at_the_end_of_all_addresses_is_an_error() {
+    refuses_address("the address 0xffffffffffffff00 for 4096 bytes");
+}
+
+fn a_null_address_is_an_error() {
+    refuses_address("the address 0x0 for 4096 bytes");
+}
+
+/// Allocates from a driver that returns an invalid address, and checks the end of the message.
+fn refuses_address(answer: &str) {
+    let device = Device::open(0).unwrap();
+    let (stream, memory) = (Stream::new(&device).unwrap(), ManagedResource::new(&device).unwrap());
+    let bytes = if answer.contains("100") { 100 } else { 4096 };
+    let error = memory.allocate(&stream, layout::bytes(bytes).unwrap()).unwrap_err();
+    let text = ErrorReport::of(&error).to_string();
+    assert!(text.contains("cuMemAllocManaged on cuda:0 returned the address 0x"), "{text}");
+    assert!(text.contains(&format!("{answer}, which no")), "{text}");
+}
+
+fn a_null_stream_is_an_error() {
+    let device = Device::open(0).unwrap();
+    let error = Stream::new(&device).unwrap_err().to_string();
+    assert_eq!(error, "cuStreamCreate on cuda:0 returned no handle, which no CUDA driver returns");
 }
 
 fn with_block(device: &Device, test: impl FnOnce(&Stream, &Block)) {

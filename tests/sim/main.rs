@@ -5,6 +5,7 @@ mod common;
 
 mod assertions;
 mod faults;
+mod planted;
 mod races;
 mod uvm_calibrate;
 mod uvm_experiments;

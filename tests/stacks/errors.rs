@@ -44,6 +44,7 @@ fn driver_errors(device: &Device) -> Vec<DriverError> {
         DriverError::NoDriver { reason: "none is installed".into(), code: None },
         DriverError::NoSuchDevice { ordinal: 7, count: 1 },
         DriverError::NotSupported { what: "pools", device },
+        DriverError::InvalidAnswer { call: "cuMemGetInfo", device, answer: "2 free bytes of 1".into() },
         DriverError::Forked { device },
         DriverError::Simulation { device, message: "out of bounds".into() },
     ]

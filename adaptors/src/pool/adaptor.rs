@@ -157,7 +157,7 @@ impl<U> Pool<U> {
             None if granularity.is_none() && !lazy => KEPT_RATIO.ilog2(),
             None => u32::BITS - 1,
         };
-        let state = PoolState::new(device, maximum, limits.rounding, limits.forwards_larger, whole_shift)?;
+        let state = PoolState::new(device, &limits, whole_shift)?;
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut shared = pool.state.lock()?;
         shared.chunks.set_joinable(addresses.unwrap_or_default());

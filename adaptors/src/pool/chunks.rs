@@ -8,6 +8,7 @@ use super::units::{Extent, UNIT};
 use super::untouched::Untouched;
 use cumem::device::deferral::allowing_waits;
 use cumem::error::{DeallocReason, unreported};
+use cumem::sim::declare_released;
 use cumem::unified::hints;
 use cumem::{AllocError, Block, Location, Stream, Upstream, layout};
 use std::collections::BTreeMap;
@@ -247,6 +248,7 @@ impl Chunks {
         }
         self.reserved -= bytes;
         let made_for = self.made_for.remove(&addr);
+        declare_released(&block, service);
         // SAFETY: the chunk came from this upstream, and it has no live block. Its last uses come before the fences,
         // and `service` has just been made to wait for those.
         match allowing_waits(|| unsafe { upstream.deallocate(service, block) }) {

@@ -3,8 +3,6 @@
 use super::adaptor::Pool;
 use super::miss::{CONTENDED_MISSES_MAX, PREFERRED_BYTES};
 use super::options::PoolOptions;
-use super::rounding::Rounding;
-use super::state::PoolState;
 use super::step::GRANULARITY;
 use cumem::sim::Profile;
 use cumem::{CudaResource, Device, MemoryResource, Stream, layout};
@@ -44,7 +42,8 @@ fn threads_that_keep_waiting_for_each_other_make_the_pool_grow() {
 #[test]
 fn a_thread_that_waits_for_another_is_counted() {
     let device = Device::simulated(Profile::default()).unwrap();
-    let state = PoolState::new(device, None, Rounding::EXACT, false, 8).unwrap();
+    let pool = Pool::new(CudaResource::new(&device), PoolOptions::new()).unwrap();
+    let state = &pool.state;
     drop(state.lock_for_miss(true));
     assert_eq!(state.lock().unwrap().contended_misses, 0);
     while state.lock().unwrap().contended_misses == 0 {

@@ -42,13 +42,18 @@ impl<U: Upstream> Pool<U> {
             drop(source);
             return Err(DeallocError::new(block, error));
         }
+        let tag = Tag::unpack(block.tag());
+        if let Some(tag) = tag.if_declared() {
+            // The race detector locks the machine, which must not happen under the lock of a slot.
+            drop(source);
+            return self.deallocate_declared(stream, block, tag);
+        }
         if !source.has_live(&block, &self.limits.rounding) {
             drop(source);
             return Err(DeallocError::foreign("pool", block));
         }
-        let tag = Tag::unpack(block.tag());
         let from = usize::from(tag.slot);
-        if let Some((to, slot)) = self.state.slots.find(stream.id())
+        if let Some((to, slot)) = self.state.slots.find_bound(stream.id())
             && from < to
         {
             let mut target = slot.lock();
@@ -93,7 +98,7 @@ impl PoolState {
         // forever.
         let mut shared = None;
         loop {
-            let Some((to, slot)) = self.slots.find(stream.id()) else {
+            let Some((to, slot)) = self.slots.find_bound(stream.id()) else {
                 let Some(shared) = self.lock_once(&mut shared) else { return self.free_late(stream, block) };
                 match self.bind(shared, stream).map(drop) {
                     Ok(()) => continue,

@@ -129,6 +129,12 @@ impl Heap {
         (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
+    /// Returns the generation of a live node.
+    #[inline]
+    pub(super) fn generation(&self, node: u32) -> u16 {
+        self.nodes[node].mark.generation()
+    }
+
     /// Frees a live node, without joining it with its neighbours yet.
     #[inline]
     pub(super) fn free(&mut self, node: u32) {

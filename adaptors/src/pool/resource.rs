@@ -77,7 +77,7 @@ impl<U: Upstream> Pool<U> {
 
     /// Counts a node that has just become live, and makes its block.
     #[inline]
-    fn make_block(
+    pub(super) fn make_block(
         &self,
         slot: &Slot,
         stream_heap: &mut StreamHeap,
@@ -93,8 +93,17 @@ impl<U: Upstream> Pool<U> {
         Block::new(self.state.maker, NonNull::with_exposed_provenance(addr), layout, tag.pack())
     }
 
+    /// Allocates a block that the fast path did not find.
     #[cold]
     fn allocate_slow(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
+        if self.state.slots.are_hidden() {
+            return self.allocate_declared(stream, layout);
+        }
+        self.allocate_by_mutex(stream, layout)
+    }
+
+    /// Allocates a block without the fast path.
+    pub(super) fn allocate_by_mutex(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         self.check_device(stream)?;
         if layout.size() == 0 {
             return Ok(Block::empty(self.state.maker, layout));

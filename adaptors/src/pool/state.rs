@@ -4,6 +4,7 @@ use super::chunks::Chunks;
 use super::classes::Classes;
 use super::fence::{Fence, Fences};
 use super::idle::{IdleQuery, is_idle};
+use super::limits::Limits;
 use super::outside::Outside;
 use super::request::{Piece, Request};
 use super::rounding::Rounding;
@@ -43,6 +44,8 @@ pub struct PoolState {
     pub(super) rounding: Rounding,
     /// Whether requests that are larger than any block of this pool are passed on to the upstream.
     forwards_larger: bool,
+    /// Whether a free may have to free a chunk at once.
+    pub(super) releases_early: bool,
     pub(super) slots: Slots,
     /// Locked by `growth_lock` only.
     pub(super) shared: Mutex<Shared>,
@@ -51,23 +54,20 @@ pub struct PoolState {
 
 impl PoolState {
     /// Creates the state of a pool without memory. `whole_shift` is that of the heaps ([`Heap::new`](super::heap::Heap)).
-    pub(super) fn new(
-        device: Device,
-        maximum: Option<usize>,
-        rounding: Rounding,
-        forwards_larger: bool,
-        whole_shift: u32,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn new(device: Device, limits: &Limits, whole_shift: u32) -> Result<Self, DeviceError> {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
+        let slots = Slots::new(whole_shift);
+        slots.watch_detector(&device);
         Ok(Self {
             device,
             maker: MakerId::unique(),
-            maximum,
-            rounding,
-            forwards_larger,
-            slots: Slots::new(whole_shift),
+            maximum: limits.maximum,
+            rounding: limits.rounding,
+            forwards_larger: limits.forwards_larger,
+            releases_early: limits.release_threshold.is_some(),
+            slots,
             shared: Mutex::new(shared),
             outside: Outside::default(),
         })
@@ -198,9 +198,10 @@ impl PoolState {
 
     /// Returns the slot of `stream`, and binds the stream to one if necessary.
     pub(super) fn bind(&self, shared: &mut Shared, stream: &Stream) -> Result<(usize, &Slot), DeviceError> {
-        if let Some((index, slot)) = self.slots.find(stream.id())
+        if let Some((index, slot)) = self.slots.find_bound(stream.id())
             && slot.lock().serves(stream.id())
         {
+            self.slots.show(index);
             return Ok((index, slot));
         }
         self.fold_abandoned(shared);

@@ -9,13 +9,16 @@
 
 use super::heap::Heap;
 use super::patience::Patience;
+use super::released::Released;
 use super::rounding::Rounding;
-use super::sync::{AtomicU64, BiasedLock, Guard, OnceLock};
+use super::sync::{AtomicBool, AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use super::units::{Region, UNIT};
-use cumem::Block;
 use cumem::device::{KeptStream, StreamId};
+use cumem::sim::{DetectorListener, watch_race_detector};
+use cumem::{Block, Device};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 // Under loom there are so few slots that they are given to other streams.
 const WAYS: usize = if cfg!(all(loom, test)) { 2 } else { 4 };
@@ -35,12 +38,15 @@ pub(super) struct StreamHeap {
     pub(super) peak_units: u64,
     /// The most bytes that were ever requested for the blocks that were live at once.
     pub(super) peak_requested: u64,
+    /// The blocks whose node is in `heap`, and that were released to their addresses.
+    pub(super) released: Released,
 }
 
 impl StreamHeap {
     fn unbound(whole_shift: u32) -> Self {
         let (heap, patience) = (Heap::new(whole_shift), Patience::NEW);
-        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0 }
+        let released = Released::new();
+        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0, released }
     }
 
     #[inline]
@@ -99,6 +105,8 @@ impl StreamHeap {
 pub(super) struct Slot {
     stream_heap: BiasedLock<StreamHeap>,
     counts: Counts,
+    /// Blocks that are released to their addresses. Counted as the others, but not on the path of a hit.
+    released: AtomicCount,
 }
 
 /// Counts of a slot's blocks. Only the thread that has the slot's lock changes them. Any thread may read them without
@@ -130,7 +138,11 @@ impl AtomicCount {
 
 impl Slot {
     fn unbound(whole_shift: u32) -> Self {
-        Self { stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)), counts: Counts::default() }
+        Self {
+            stream_heap: BiasedLock::new(StreamHeap::unbound(whole_shift)),
+            counts: Counts::default(),
+            released: AtomicCount::default(),
+        }
     }
 
     #[inline]
@@ -163,15 +175,54 @@ impl Slot {
         self.counts.requested.get()
     }
 
+    /// Adds to the number of blocks that are released to their addresses.
+    #[inline]
+    pub(super) fn count_released(&self, _locked: &mut StreamHeap, n: u64) {
+        self.released.add(n);
+    }
+
+    /// Returns the number of blocks that are released to their addresses.
+    pub(super) fn released(&self) -> u64 {
+        self.released.get()
+    }
+
     /// Returns how many blocks of the slot were ever freed.
     pub(super) fn freed(&self) -> u64 {
         self.counts.freed.get()
     }
 }
 
+/// What the fast path sees of the bound streams: nothing while the race detector of a simulated device is on. Each call
+/// then takes the slow path, which declares its block.
+#[derive(Debug)]
+pub(super) struct Shown {
+    owners: [AtomicU64; WAYS * SETS],
+    hidden: AtomicBool,
+}
+
+impl Shown {
+    fn show(&self, index: usize, owner: u64) {
+        self.owners[index].store(owner, Ordering::Relaxed);
+        // `switched` sets the flag before it hides the owners.
+        if self.hidden.load(Ordering::SeqCst) {
+            self.owners[index].store(UNBOUND, Ordering::Relaxed);
+        }
+    }
+}
+
+impl DetectorListener for Shown {
+    fn switched(&self, on: bool) {
+        self.hidden.store(on, Ordering::SeqCst);
+        if on {
+            self.owners.iter().for_each(|owner| owner.store(UNBOUND, Ordering::Relaxed));
+        }
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Slots {
+    shown: Arc<Shown>,
     /// The bound stream of each slot. Written only when a slot is given to another stream.
     owners: Box<[AtomicU64]>,
     slots: Box<[OnceLock<Box<Slot>>]>,
@@ -185,7 +236,9 @@ pub(super) struct Slots {
 impl Slots {
     /// Creates an empty table for heaps with this `whole_shift` ([`Heap::new`]).
     pub(super) fn new(whole_shift: u32) -> Self {
+        let owners = std::array::from_fn(|_| AtomicU64::new(UNBOUND));
         Self {
+            shown: Arc::new(Shown { owners, hidden: AtomicBool::new(false) }),
             owners: (0..WAYS * SETS).map(|_| AtomicU64::new(UNBOUND)).collect(),
             slots: (0..WAYS * SETS).map(|_| OnceLock::new()).collect(),
             made: Default::default(),
@@ -194,11 +247,34 @@ impl Slots {
         }
     }
 
-    /// Returns the slot that `stream` was last bound to. The binding is certain only under the slot's lock.
+    /// Hides the slots from the fast path while the race detector of `device` is on.
+    pub(super) fn watch_detector(&self, device: &Device) {
+        let listener: Weak<Shown> = Arc::downgrade(&self.shown);
+        if watch_race_detector(device, listener) {
+            self.shown.switched(true);
+        }
+    }
+
+    /// Reports whether the blocks of each call are declared to the race detector.
+    pub(super) fn are_hidden(&self) -> bool {
+        self.shown.hidden.load(Ordering::Relaxed)
+    }
+
+    /// Like [`find_bound`](Self::find_bound), for the fast path, which finds nothing while the race detector is on.
     #[inline]
     pub(super) fn find(&self, stream: StreamId) -> Option<(usize, &Slot)> {
+        self.find_in(&self.shown.owners, stream)
+    }
+
+    /// Returns the slot that `stream` was last bound to. The binding is certain only under the slot's lock.
+    pub(super) fn find_bound(&self, stream: StreamId) -> Option<(usize, &Slot)> {
+        self.find_in(&self.owners, stream)
+    }
+
+    #[inline]
+    fn find_in(&self, owners: &[AtomicU64], stream: StreamId) -> Option<(usize, &Slot)> {
         let first = Self::set(stream);
-        let ways = self.owners.get(first..first + WAYS)?;
+        let ways = owners.get(first..first + WAYS)?;
         let way = ways.iter().position(|owner| owner.load(Ordering::Relaxed) == stream.as_u64())?;
         Some((first + way, self.get(first + way)?))
     }
@@ -231,7 +307,14 @@ impl Slots {
 
     /// Makes `find` return slot `index` for `stream`, or for no stream.
     pub(super) fn set_owner(&self, index: usize, stream: Option<StreamId>) {
-        self.owners[index].store(stream.map_or(UNBOUND, StreamId::as_u64), Ordering::Relaxed);
+        let owner = stream.map_or(UNBOUND, StreamId::as_u64);
+        self.owners[index].store(owner, Ordering::Relaxed);
+        self.shown.show(index, owner);
+    }
+
+    /// Makes `find` return slot `index` again, after the race detector was switched off.
+    pub(super) fn show(&self, index: usize) {
+        self.shown.show(index, self.owners[index].load(Ordering::Relaxed));
     }
 
     /// Iterates over the slots that are bound to a stream, in the order in which they were first bound. This order is

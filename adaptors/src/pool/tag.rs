@@ -25,6 +25,21 @@ impl Tag {
     }
 }
 
+/// Set in the node of a block that was declared to the race detector. No heap has a node with such a number, so the fast
+/// path does not find the block, and its free is declared, too.
+const DECLARED: u32 = 1 << 31;
+
+impl Tag {
+    pub(super) fn declared(self) -> Self {
+        Self { node: self.node | DECLARED, ..self }
+    }
+
+    /// Returns the tag of the undeclared block, or `None` if the block was not declared.
+    pub(super) fn if_declared(self) -> Option<Self> {
+        (self.node & DECLARED != 0).then_some(Self { node: self.node & !DECLARED, ..self })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +49,11 @@ mod tests {
         let tag = Tag { slot: 0xab, slack: 0xcd, generation: 0x1234, node: 0xdead_beef };
         assert_eq!(tag.pack(), 0xabcd_1234_dead_beef);
         assert_eq!(Tag::unpack(tag.pack()), tag);
+    }
+
+    #[test]
+    fn a_declared_tag_is_marked() {
+        let tag = Tag { slot: 1, slack: 2, generation: 3, node: 4 };
+        assert_eq!((tag.if_declared(), tag.declared().if_declared()), (None, Some(tag)));
     }
 }

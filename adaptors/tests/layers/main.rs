@@ -4,6 +4,7 @@
 mod common;
 
 mod bookkeeping;
+mod by_address;
 mod conformance;
 mod counters;
 mod events;

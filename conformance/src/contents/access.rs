@@ -31,11 +31,37 @@ pub struct Contents<K> {
 
 impl<K: MemoryKind> Contents<K> {
     /// Does not access the memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let contents = Contents::untouched();
+    /// Program::new(1).operations(50).run(&CudaResource::new(&device), &[stream], &contents, |_| ())?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn untouched() -> Self {
         Self { probe: None, kind: PhantomData }
     }
 
     /// Accesses the memory through its pointer. Waits for the block's stream before each access.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{PinnedResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let contents = Contents::through_host();
+    /// Program::new(1).operations(50).run(&PinnedResource::new(&device), &[stream], &contents, |_| ())?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn through_host() -> Self
     where
         K: HostAccessible,
@@ -49,6 +75,19 @@ impl<K: MemoryKind> Contents<K> {
     /// # Errors
     ///
     /// Returns the driver's error if the kernels cannot be loaded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let contents = Contents::through_device(&device)?;
+    /// Program::new(1).operations(50).run(&CudaResource::new(&device), &[stream], &contents, |_| ())?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn through_device(device: &Device) -> Result<Self, DeviceError>
     where
         K: DeviceAccessible,

@@ -32,6 +32,20 @@ pub struct Load {
 
 impl Load {
     /// Creates a load of `threads` threads. Each runs a program like `program`, of the same length, with its own seed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Load, Op, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (resource, stream) = (CudaResource::new(&device), Stream::new(&device)?);
+    /// let load = Load::new(Program::new(1).operations(20), 2); // two threads with 20 operations each
+    /// let counts = load.run(&resource, &[stream], &Contents::untouched())?;
+    /// assert!(counts.total_blocks <= 40);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(program: Program, threads: usize) -> Self {
         Self { program, threads }
     }
@@ -48,6 +62,21 @@ impl Load {
     /// # Panics
     ///
     /// Panics if `streams` is empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Load, Op, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (resource, stream) = (CudaResource::new(&device), Stream::new(&device)?);
+    /// let streams = [stream.clone(), Stream::new(&device)?]; // each thread uses both
+    /// let load = Load::new(Program::new(3).operations(50), 2);
+    /// let counts = load.run(&resource, &streams, &Contents::through_device(&device)?)?;
+    /// assert_eq!(counts.blocks, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run<R: MemoryResource + Sync>(
         &self,
         resource: &R,
@@ -65,6 +94,21 @@ impl Load {
     /// # Errors
     ///
     /// Returns the errors of [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Load, Op, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (resource, stream) = (CudaResource::new(&device), Stream::new(&device)?);
+    /// // Each thread uses its own default stream.
+    /// let load = Load::new(Program::new(3).operations(50), 2);
+    /// let counts = load.run_apart(&resource, |_| Stream::per_thread_default(&device), &Contents::untouched())?;
+    /// assert_eq!(counts.bytes, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run_apart<R: MemoryResource + Sync>(
         &self,
         resource: &R,

@@ -30,29 +30,74 @@ pub struct Program {
 
 impl Program {
     /// Creates a program of 2,000 operations on up to 100 live blocks of up to 1 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::Program;
+    /// assert_eq!(Program::new(1).ops(2).count(), 2000);
+    /// assert!(Program::new(1).ops(2).ne(Program::new(2).ops(2)), "another seed gives other operations");
+    /// ```
     pub fn new(seed: u64) -> Self {
         Self { limits: Limits { seed, operations: 2_000, max_live: 100, max_size: 1 << 20, max_align: 256 } }
     }
 
     /// Sets the number of operations, not counting the frees of blocks that are still live at the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::Program;
+    /// assert_eq!(Program::new(1).operations(30).ops(1).count(), 30);
+    /// ```
     pub fn operations(mut self, operations: usize) -> Self {
         self.limits.operations = operations;
         self
     }
 
     /// Sets roughly how many blocks may be live at a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Load, Op, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (resource, stream) = (CudaResource::new(&device), Stream::new(&device)?);
+    /// let program = Program::new(1).operations(200).max_live(5).max_size(4096);
+    /// let counts = program.run(&resource, &[stream], &Contents::untouched(), |_| ())?;
+    /// assert!(counts.peak_blocks < 20 && counts.total_blocks > 50, "{counts:?}");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_live(mut self, blocks: usize) -> Self {
         self.limits.max_live = blocks;
         self
     }
 
     /// Sets the largest size in bytes. Every order of magnitude below it is equally likely.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::{Op, Program};
+    /// let program = Program::new(1).max_size(4096);
+    /// assert!(program.ops(1).all(|op| !matches!(op, Op::Allocate { size, .. } if size > 4096)));
+    /// ```
     pub fn max_size(mut self, bytes: usize) -> Self {
         self.limits.max_size = bytes;
         self
     }
 
     /// Sets the largest alignment in bytes, a power of two.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::{Op, Program};
+    /// let program = Program::new(1).max_align(4096);
+    /// assert!(program.ops(1).any(|op| matches!(op, Op::Allocate { align: 4096, .. })));
+    /// ```
     pub fn max_align(mut self, bytes: usize) -> Self {
         self.limits.max_align = bytes;
         self
@@ -69,6 +114,14 @@ impl Program {
     }
 
     /// Returns the operations on `streams` streams. The iterator is lazy, so a long program takes no memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_conformance::{Op, Program};
+    /// let frees = Program::new(1).ops(2).filter(|op| matches!(op, Op::Deallocate { .. })).count();
+    /// assert!((500..1500).contains(&frees));
+    /// ```
     pub fn ops(&self, streams: usize) -> Ops {
         Ops::new(&self.limits, streams)
     }
@@ -85,6 +138,22 @@ impl Program {
     /// # Panics
     ///
     /// Panics if `streams` is empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Load, Op, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (resource, stream) = (CudaResource::new(&device), Stream::new(&device)?);
+    /// let mut steps = 0;
+    /// let program = Program::new(1).operations(50);
+    /// let counts = program.run(&resource, &[stream], &Contents::through_device(&device)?, |_| steps += 1)?;
+    /// assert!(steps >= 50);
+    /// assert_eq!((counts.blocks, counts.failures), (0, 0));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run<R: MemoryResource>(
         &self,
         resource: &R,
@@ -107,6 +176,20 @@ impl Program {
     /// # Panics
     ///
     /// Panics if there is no stream, or if an operation names a stream that is not in `streams`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_conformance::{Contents, Load, Op, Program};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let (resource, stream) = (CudaResource::new(&device), Stream::new(&device)?);
+    /// let ops = [64, 4096].map(|size| Op::Allocate { size, align: 256, stream: 0 });
+    /// let counts = Program::run_ops(ops, &resource, &[stream], &Contents::untouched(), |_| ())?;
+    /// assert_eq!((counts.peak_bytes, counts.bytes), (4160, 0)); // blocks that are left are freed at the end
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run_ops<R: MemoryResource>(
         ops: impl IntoIterator<Item = Op>,
         resource: &R,

@@ -8,14 +8,13 @@ use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::facts::Attributes;
 use cust::sys::CUdevice_attribute as Attribute;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 impl Active<'_> {
     pub(super) fn attributes(&self) -> Result<Attributes, DriverError> {
-        // cust's wrappers suffice for the name and the size. Both are queried once, and fail only for an invalid
-        // device.
+        // cust's wrapper suffices for the size, which is queried once and fails only for an invalid device.
         let device = self.cust_device();
-        let name = device.name().map_err(|error| from_cust("cuDeviceGetName", self.id, error))?;
+        let name = self.name()?;
         let total_memory = device.total_memory().map_err(|error| from_cust("cuDeviceTotalMem", self.id, error))?;
         Ok(Attributes {
             name,
@@ -40,11 +39,24 @@ impl Active<'_> {
         })
     }
 
+    /// Returns the name. cust's wrapper panics if the name has no end.
+    fn name(&self) -> Result<String, DriverError> {
+        const CALL: &str = "cuDeviceGetName";
+        let mut bytes = [0_u8; 256];
+        // SAFETY: `bytes` is writable, and its last byte is not offered to the driver.
+        let code = unsafe { sys::cuDeviceGetName(bytes.as_mut_ptr().cast(), bytes.len() as c_int - 1, self.device()) };
+        self.check(CALL, code)?;
+        let name = CStr::from_bytes_until_nul(&bytes).ok().and_then(|name| name.to_str().ok());
+        self.expect(CALL, name.is_some(), || format!("a name that is no text: {}", bytes.escape_ascii()))?;
+        Ok(name.unwrap_or_default().to_owned())
+    }
+
     fn number(&self, attribute: Attribute) -> Result<u32, DriverError> {
         let mut value: c_int = 0;
         // SAFETY: `value` is writable.
         let code = unsafe { sys::cuDeviceGetAttribute(&raw mut value, attribute as c_int, self.device()) };
         self.check("cuDeviceGetAttribute", code)?;
+        self.expect("cuDeviceGetAttribute", value >= 0, || format!("{value} for attribute {}", attribute as c_int))?;
         Ok(value.unsigned_abs())
     }
 

@@ -80,6 +80,17 @@ impl Active<'_> {
     pub(super) fn check(&self, call: &'static str, code: sys::Code) -> Result<(), DriverError> {
         code.check(call, self.id)
     }
+
+    /// Returns an error unless the result of a call `is_valid`.
+    #[inline]
+    pub(super) fn expect(
+        &self,
+        call: &'static str,
+        is_valid: bool,
+        answer: impl FnOnce() -> String,
+    ) -> Result<(), DriverError> {
+        if is_valid { Ok(()) } else { Err(DriverError::InvalidAnswer { call, device: self.id, answer: answer() }) }
+    }
 }
 
 impl Drop for Active<'_> {

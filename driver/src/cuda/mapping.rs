@@ -1,7 +1,7 @@
 //! Reserved addresses, and device memory mapped at them (drivers from CUDA 10.2). cust has no wrapper for these calls.
 
 use super::context::Active;
-use super::sys::{self, address, handle};
+use super::sys::{self, address};
 use crate::error::DriverError;
 use cust::sys::{
     CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationHandleType,
@@ -33,6 +33,9 @@ impl Active<'_> {
         // SAFETY: `bytes` is writable, and `properties` is complete.
         let code = unsafe { sys::cuMemGetAllocationGranularity(&raw mut bytes, &raw const properties, minimum) };
         self.check("cuMemGetAllocationGranularity", code)?;
+        // No larger than the memory of a device, so that sums of granules do not overflow.
+        let is_valid = bytes.is_power_of_two() && bytes <= 1 << 40;
+        self.expect("cuMemGetAllocationGranularity", is_valid, || format!("a granularity of {bytes} bytes"))?;
         Ok(bytes)
     }
 
@@ -41,7 +44,7 @@ impl Active<'_> {
         // SAFETY: `address` is writable. The zeroes leave alignment, address and flags to the driver.
         let code = unsafe { sys::cuMemAddressReserve(&raw mut address, bytes, 0, 0, 0) };
         self.check("cuMemAddressReserve", code)?;
-        self.not_null("cuMemAddressReserve", handle(address))
+        self.allocation("cuMemAddressReserve", address, bytes)
     }
 
     /// # Safety

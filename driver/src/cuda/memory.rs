@@ -1,6 +1,7 @@
 //! Memory outside of pools, copies, and pointer attributes.
 
 use super::context::Active;
+use super::graphs::relaxed;
 use super::sys::{self, StreamWriteValue32, address, handle};
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -13,6 +14,9 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
 
+/// Each allocation of a driver begins at a multiple of this number. Pools count addresses in such units.
+const ALIGNMENT: CUdeviceptr = 256;
+
 /// Returns the free and total memory of the host from the operating system, because the driver reports only the
 /// device's.
 pub(super) fn host_memory() -> Option<MemoryInfo> {
@@ -20,7 +24,7 @@ pub(super) fn host_memory() -> Option<MemoryInfo> {
     let ask = |name| usize::try_from(unsafe { libc::sysconf(name) }).ok();
     let page = ask(libc::_SC_PAGESIZE)?;
     let (free, total) = (ask(libc::_SC_AVPHYS_PAGES)?, ask(libc::_SC_PHYS_PAGES)?);
-    Some(MemoryInfo { free: free * page, total: total * page })
+    Some(MemoryInfo { free: free.saturating_mul(page), total: total.saturating_mul(page) })
 }
 
 impl Active<'_> {
@@ -29,22 +33,23 @@ impl Active<'_> {
         // SAFETY: both values are writable.
         let code = unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) };
         self.check("cuMemGetInfo", code)?;
+        self.expect("cuMemGetInfo", free <= total, || format!("{free} free bytes of {total}"))?;
         Ok(MemoryInfo { free, total })
     }
 
     pub(super) fn allocate_device(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let mut address = 0;
         // SAFETY: `address` is writable.
-        let code = unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) };
-        self.allocated("cuMemAlloc", code, address)
+        let code = relaxed(|| unsafe { sys::cuMemAlloc_v2(&raw mut address, bytes) });
+        self.allocated("cuMemAlloc", code, address, bytes)
     }
 
     pub(super) fn allocate_managed(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let flags = CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL as c_uint;
         let mut address = 0;
         // SAFETY: `address` is writable.
-        let code = unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) };
-        self.allocated("cuMemAllocManaged", code, address)
+        let code = relaxed(|| unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, flags) });
+        self.allocated("cuMemAllocManaged", code, address, bytes)
     }
 
     /// # Safety
@@ -52,16 +57,15 @@ impl Active<'_> {
     /// The memory was returned by `allocate_device` or `allocate_managed`. Only work that is already enqueued uses it.
     pub(super) unsafe fn free(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the address is a live allocation.
-        let code = unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) };
+        let code = relaxed(|| unsafe { sys::cuMemFree_v2(address(pointer.as_ptr())) });
         self.check("cuMemFree", code)
     }
 
     pub(super) fn allocate_pinned(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let mut pointer = ptr::null_mut();
         // SAFETY: `pointer` is writable.
-        let code = unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) };
-        self.check("cuMemAllocHost", code)?;
-        self.not_null("cuMemAllocHost", pointer.cast())
+        let code = relaxed(|| unsafe { sys::cuMemAllocHost_v2(&raw mut pointer, bytes) });
+        self.allocated("cuMemAllocHost", code, address(pointer.cast()), bytes)
     }
 
     /// # Safety
@@ -69,7 +73,7 @@ impl Active<'_> {
     /// The memory was returned by `allocate_pinned`, and nothing uses it any more.
     pub(super) unsafe fn free_pinned(&self, pointer: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the address is a live, unused allocation of pinned memory.
-        let code = unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) };
+        let code = relaxed(|| unsafe { sys::cuMemFreeHost(pointer.as_ptr().cast()) });
         self.check("cuMemFreeHost", code)
     }
 
@@ -79,13 +83,30 @@ impl Active<'_> {
         call: &'static str,
         code: sys::Code,
         address: CUdeviceptr,
+        bytes: usize,
     ) -> Result<NonNull<u8>, DriverError> {
         self.check(call, code)?;
-        self.not_null(call, ptr::with_exposed_provenance_mut(address as usize))
+        self.allocation(call, address, bytes)
     }
 
-    pub(super) fn not_null(&self, call: &'static str, pointer: *mut u8) -> Result<NonNull<u8>, DriverError> {
-        NonNull::new(pointer).ok_or(DriverError::Call { call, device: self.id, code: CudaErrorCode::UNKNOWN })
+    /// Returns the address of `bytes` bytes, unless it is null, is no multiple of 256, or is too high.
+    pub(super) fn allocation(
+        &self,
+        call: &'static str,
+        address: CUdeviceptr,
+        bytes: usize,
+    ) -> Result<NonNull<u8>, DriverError> {
+        let is_valid = address.is_multiple_of(ALIGNMENT) && address.checked_add(bytes as u64).is_some();
+        let pointer = NonNull::new(ptr::with_exposed_provenance_mut(address as usize)).filter(|_| is_valid);
+        pointer.ok_or_else(|| {
+            let answer = format!("the address {address:#x} for {bytes} bytes");
+            DriverError::InvalidAnswer { call, device: self.id, answer }
+        })
+    }
+
+    /// Returns the handle of an object that a call created, unless it is null.
+    pub(super) fn created(&self, call: &'static str, handle: u64) -> Result<u64, DriverError> {
+        self.expect(call, handle != 0, || "no handle".into()).map(|()| handle)
     }
 
     /// # Safety

@@ -34,7 +34,7 @@ impl Active<'_> {
             log if log.is_empty() => error,
             log => invalid(code.number(), log),
         })?;
-        Ok(RawModule(number(module)))
+        self.created("cuModuleLoadDataEx", number(module)).map(RawModule)
     }
 
     /// # Safety
@@ -60,7 +60,7 @@ impl Active<'_> {
         // SAFETY: `function` is writable, `name` is a C string, and the caller ensures that the module is loaded.
         let code = unsafe { sys::cuModuleGetFunction(&raw mut function, handle(module.0), name.as_ptr()) };
         self.check(CALL, code)?;
-        Ok(RawFunction(number(function)))
+        self.created(CALL, number(function)).map(RawFunction)
     }
 
     /// # Safety

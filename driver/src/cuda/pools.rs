@@ -1,6 +1,7 @@
 //! Stream-ordered memory pools (drivers from CUDA 11.2). cust has no wrapper for these calls.
 
 use super::context::Active;
+use super::graphs::relaxed;
 use super::state::CudaDriver;
 use super::sys::{self, address, handle, number};
 use crate::error::DriverError;
@@ -38,9 +39,9 @@ impl Active<'_> {
         self.driver.require_pools()?;
         let mut pool = ptr::null_mut();
         // SAFETY: `pool` is writable.
-        let code = unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, self.device()) };
+        let code = relaxed(|| unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, self.device()) });
         self.check("cuDeviceGetDefaultMemPool", code)?;
-        Ok(RawPool(number(pool)))
+        self.created("cuDeviceGetDefaultMemPool", number(pool)).map(RawPool)
     }
 
     pub(super) fn create_pool(&self) -> Result<RawPool, DriverError> {
@@ -55,9 +56,9 @@ impl Active<'_> {
         };
         let mut pool = ptr::null_mut();
         // SAFETY: `pool` is writable, and `properties` is complete.
-        let code = unsafe { sys::cuMemPoolCreate(&raw mut pool, &raw const properties) };
+        let code = relaxed(|| unsafe { sys::cuMemPoolCreate(&raw mut pool, &raw const properties) });
         self.check("cuMemPoolCreate", code)?;
-        Ok(RawPool(number(pool)))
+        self.created("cuMemPoolCreate", number(pool)).map(RawPool)
     }
 
     /// # Safety
@@ -65,7 +66,7 @@ impl Active<'_> {
     /// The pool is live, and no memory is allocated from it afterwards.
     pub(super) unsafe fn destroy_pool(&self, pool: RawPool) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the pool is live.
-        let code = unsafe { sys::cuMemPoolDestroy(handle(pool.0)) };
+        let code = relaxed(|| unsafe { sys::cuMemPoolDestroy(handle(pool.0)) });
         self.check("cuMemPoolDestroy", code)
     }
 
@@ -76,7 +77,8 @@ impl Active<'_> {
         let attribute = Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as c_int;
         let mut value = bytes;
         // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
-        let code = unsafe { sys::cuMemPoolSetAttribute(handle(pool.0), attribute, (&raw mut value).cast()) };
+        let code =
+            relaxed(|| unsafe { sys::cuMemPoolSetAttribute(handle(pool.0), attribute, (&raw mut value).cast()) });
         self.check("cuMemPoolSetAttribute", code)
     }
 
@@ -96,6 +98,8 @@ impl Active<'_> {
         let reserved = unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) }?;
         // SAFETY: the caller ensures that the pool is live. The value of this attribute has 64 bits.
         let used = unsafe { self.pool_attribute(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT) }?;
+        let answer = || format!("{used} used bytes of {reserved}");
+        self.expect("cuMemPoolGetAttribute", used <= reserved, answer)?;
         Ok(DriverPoolUsage { reserved, used })
     }
 
@@ -105,7 +109,9 @@ impl Active<'_> {
     unsafe fn pool_attribute(&self, pool: RawPool, attribute: Attribute) -> Result<u64, DriverError> {
         let mut value: u64 = 0;
         // SAFETY: `value` is writable and has the size of the attribute. The caller ensures that the pool is live.
-        let code = unsafe { sys::cuMemPoolGetAttribute(handle(pool.0), attribute as c_int, (&raw mut value).cast()) };
+        let code = relaxed(|| unsafe {
+            sys::cuMemPoolGetAttribute(handle(pool.0), attribute as c_int, (&raw mut value).cast())
+        });
         self.check("cuMemPoolGetAttribute", code)?;
         Ok(value)
     }
@@ -115,7 +121,7 @@ impl Active<'_> {
     /// The pool is live.
     pub(super) unsafe fn trim_pool(&self, pool: RawPool, keep: usize) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the pool is live.
-        let code = unsafe { sys::cuMemPoolTrimTo(handle(pool.0), keep) };
+        let code = relaxed(|| unsafe { sys::cuMemPoolTrimTo(handle(pool.0), keep) });
         self.check("cuMemPoolTrimTo", code)
     }
 
@@ -131,8 +137,8 @@ impl Active<'_> {
         let (pool, stream) = (handle(pool.0), handle(stream.0));
         let mut address = 0;
         // SAFETY: `address` is writable. The caller ensures that pool and stream are live.
-        let code = unsafe { sys::cuMemAllocFromPoolAsync(&raw mut address, bytes, pool, stream) };
-        self.allocated("cuMemAllocFromPoolAsync", code, address)
+        let code = relaxed(|| unsafe { sys::cuMemAllocFromPoolAsync(&raw mut address, bytes, pool, stream) });
+        self.allocated("cuMemAllocFromPoolAsync", code, address, bytes)
     }
 
     /// # Safety
@@ -140,7 +146,7 @@ impl Active<'_> {
     /// The memory was returned by `allocate_async`. The stream is live, and all uses come before this point of it.
     pub(super) unsafe fn free_async(&self, pointer: NonNull<u8>, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the memory is live, that its uses come before, and that the stream is live.
-        let code = unsafe { sys::cuMemFreeAsync(address(pointer.as_ptr()), handle(stream.0)) };
+        let code = relaxed(|| unsafe { sys::cuMemFreeAsync(address(pointer.as_ptr()), handle(stream.0)) });
         self.check("cuMemFreeAsync", code)
     }
 }

@@ -41,6 +41,9 @@ fn get() -> Result<&'static Arc<CudaDriver>, DriverError> {
     DRIVER.get_or_init(|| CudaDriver::open().map(Arc::new)).as_ref().map_err(Clone::clone)
 }
 
+/// More devices than any driver lists. A negative count, which cust returns as a large one, is also above.
+const DEVICES_MOST: u32 = 1 << 12;
+
 impl CudaDriver {
     fn open() -> Result<Self, DriverError> {
         let library =
@@ -63,6 +66,10 @@ impl CudaDriver {
         let count = cust::device::Device::num_devices().map_err(from_cust("cuDeviceGetCount"))?;
         if count == 0 {
             return Err(no_device());
+        }
+        if count > DEVICES_MOST {
+            let reason = format!("cuDeviceGetCount of the driver returned {} devices", count.cast_signed());
+            return Err(DriverError::NoDriver { reason, code: None });
         }
         let open = |ordinal| cust::device::Device::get_device(ordinal).map(Slot::new);
         let devices = (0..count).map(open).collect::<Result<_, _>>().map_err(from_cust("cuDeviceGet"))?;

@@ -2,6 +2,7 @@
 //! errors lose the code of the driver.
 
 use super::context::Active;
+use super::graphs::relaxed;
 use super::sys::{self, CtxRecordEvent, handle, number};
 use crate::error::DriverError;
 use crate::raw::{RawEvent, RawStream};
@@ -29,7 +30,7 @@ impl Active<'_> {
         // SAFETY: `stream` is writable.
         let code = unsafe { sys::cuStreamCreate(&raw mut stream, flags(blocking)) };
         self.check("cuStreamCreate", code)?;
-        Ok(RawStream(number(stream)))
+        self.created("cuStreamCreate", number(stream)).map(RawStream)
     }
 
     pub(super) fn create_stream_with_priority(&self, blocking: bool, priority: i32) -> Result<RawStream, DriverError> {
@@ -62,7 +63,7 @@ impl Active<'_> {
     /// The stream is live.
     pub(super) unsafe fn synchronize_stream(&self, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the stream is live.
-        let code = unsafe { sys::cuStreamSynchronize(handle(stream.0)) };
+        let code = relaxed(|| unsafe { sys::cuStreamSynchronize(handle(stream.0)) });
         self.check("cuStreamSynchronize", code)
     }
 
@@ -71,7 +72,7 @@ impl Active<'_> {
     /// The stream is live.
     pub(super) unsafe fn query_stream(&self, stream: RawStream) -> Result<bool, DriverError> {
         // SAFETY: the caller ensures that the stream is live.
-        let code = unsafe { sys::cuStreamQuery(handle(stream.0)) };
+        let code = relaxed(|| unsafe { sys::cuStreamQuery(handle(stream.0)) });
         code.ready("cuStreamQuery", self.id)
     }
 
@@ -90,7 +91,7 @@ impl Active<'_> {
         // SAFETY: `event` is writable.
         let code = unsafe { sys::cuEventCreate(&raw mut event, flags as c_uint) };
         self.check("cuEventCreate", code)?;
-        Ok(RawEvent(number(event)))
+        self.created("cuEventCreate", number(event)).map(RawEvent)
     }
 
     /// # Safety
@@ -128,7 +129,7 @@ impl Active<'_> {
     /// The event is live.
     pub(super) unsafe fn query_event(&self, event: RawEvent) -> Result<bool, DriverError> {
         // SAFETY: the caller ensures that the event is live.
-        let code = unsafe { sys::cuEventQuery(handle(event.0)) };
+        let code = relaxed(|| unsafe { sys::cuEventQuery(handle(event.0)) });
         code.ready("cuEventQuery", self.id)
     }
 
@@ -137,7 +138,7 @@ impl Active<'_> {
     /// The event is live.
     pub(super) unsafe fn synchronize_event(&self, event: RawEvent) -> Result<(), DriverError> {
         // SAFETY: the caller ensures that the event is live.
-        let code = unsafe { sys::cuEventSynchronize(handle(event.0)) };
+        let code = relaxed(|| unsafe { sys::cuEventSynchronize(handle(event.0)) });
         self.check("cuEventSynchronize", code)
     }
 

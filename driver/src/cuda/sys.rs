@@ -8,7 +8,7 @@ use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::location::DeviceId;
 use cust::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphExec, CUmemAccessDesc, CUmemAllocationProp,
     CUmemGenericAllocationHandle, CUmemPoolProps, CUmemoryPool, CUmodule, CUstream,
 };
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
@@ -26,13 +26,17 @@ impl Code {
     /// Returns an error that names the call, unless the code is success.
     #[inline]
     pub(super) fn check(self, call: &'static str, device: DeviceId) -> Result<(), DriverError> {
-        if self == Self::SUCCESS { Ok(()) } else { Err(self.error(call, device)) }
+        if self.is_success() { Ok(()) } else { Err(self.error(call, device)) }
     }
 
     /// Converts the result of a query: `CUDA_ERROR_NOT_READY` means false, success means true. Other codes are errors.
     #[inline]
     pub(super) fn ready(self, call: &'static str, device: DeviceId) -> Result<bool, DriverError> {
         if self.number() == CudaErrorCode::NOT_READY { Ok(false) } else { self.check(call, device).map(|()| true) }
+    }
+
+    pub(super) fn is_success(self) -> bool {
+        self == Self::SUCCESS
     }
 
     pub(super) fn number(self) -> CudaErrorCode {
@@ -96,6 +100,7 @@ pub(super) type MemAdviseV2 = unsafe extern "C" fn(CUdeviceptr, usize, advice: c
 // symbols.
 unsafe extern "C" {
     pub(super) fn cuInit(flags: c_uint) -> Code;
+    pub(super) fn cuDeviceGetName(name: *mut c_char, size: c_int, device: CUdevice) -> Code;
     pub(super) fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: CUdevice) -> Code;
     pub(super) fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice) -> Code;
     pub(super) fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) -> Code;
@@ -192,6 +197,15 @@ unsafe extern "C" {
         address: CUdeviceptr,
         bytes: usize,
     ) -> Code;
+
+    pub(super) fn cuThreadExchangeStreamCaptureMode(mode: *mut c_int) -> Code;
+    pub(super) fn cuStreamBeginCapture_v2(stream: CUstream, mode: c_int) -> Code;
+    pub(super) fn cuStreamEndCapture(stream: CUstream, graph: *mut CUgraph) -> Code;
+    pub(super) fn cuStreamGetCaptureInfo(stream: CUstream, status: *mut c_int, id: *mut u64) -> Code;
+    pub(super) fn cuGraphDestroy(graph: CUgraph) -> Code;
+    pub(super) fn cuGraphInstantiateWithFlags(exec: *mut CUgraphExec, graph: CUgraph, flags: c_ulonglong) -> Code;
+    pub(super) fn cuGraphLaunch(exec: CUgraphExec, stream: CUstream) -> Code;
+    pub(super) fn cuGraphExecDestroy(exec: CUgraphExec) -> Code;
 
     pub(super) fn cuModuleLoadDataEx(
         module: *mut CUmodule,

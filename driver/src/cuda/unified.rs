@@ -5,6 +5,7 @@
 //! functions for NUMA nodes only, so that everything else works with older drivers too.
 
 use super::context::Active;
+use super::graphs::relaxed;
 use super::state::{CudaDriver, NumaCalls};
 use super::sys::{self, MemAdviseV2, MemLocation, MemPrefetchAsyncV2, MemPrefetchBatchAsync, address, handle};
 use crate::advice::Advice;
@@ -193,7 +194,7 @@ impl Active<'_> {
         match target("cuMemAdvise", at, self.id)? {
             Target::Processor(at) => {
                 // SAFETY: the caller ensures that the range is allocated.
-                let code = unsafe { sys::cuMemAdvise(address(pointer), bytes, advice, at) };
+                let code = relaxed(|| unsafe { sys::cuMemAdvise(address(pointer), bytes, advice, at) });
                 self.check("cuMemAdvise", code)
             }
             Target::Numa(id) => {

@@ -1,9 +1,11 @@
 //! [`Races`]: the race detector.
 #![forbid(unsafe_code)]
 
+use super::blocks::{Blocks, Misuse};
 use super::clock::{Actor, Clock, HOST};
 use super::report::{AccessKind, MemoryUse, Race, RaceKind};
 use super::shadow::{RecordedUse, Shadow};
+use super::uses::UsedRange;
 use crate::handles::Key;
 use crate::outbox::Outbox;
 use std::collections::{HashMap, HashSet};
@@ -23,6 +25,14 @@ const GONE_FEW: usize = 16;
 pub(super) struct UseSite {
     pub(super) by: &'static str,
     pub(super) at: u64,
+}
+
+/// A host access that has begun.
+#[derive(Debug)]
+pub(super) struct OpenAccess {
+    pub(super) used: UsedRange,
+    /// The number of steps of all actors before the access.
+    pub(super) begun: u64,
 }
 
 /// A stream and its clock.
@@ -56,6 +66,13 @@ pub(crate) struct Races {
     /// The clock of the stream when it recorded the event, by the event's handle. Handles are never reused.
     pub(super) events: HashMap<u64, Clock>,
     shadow: Shadow,
+    pub(super) blocks: Blocks,
+    /// The host accesses that have not ended, each with its number.
+    open: Vec<(u64, OpenAccess)>,
+    /// The number of host accesses that have begun.
+    begun: u64,
+    /// The number of steps of all actors.
+    steps: u64,
     pub(super) found: Vec<Race>,
     /// Reported races: actor and number of the first step, and the stream of the second.
     reported: HashSet<(Actor, u64, Option<u64>)>,
@@ -65,6 +82,12 @@ impl Races {
     /// Creates a detector that logs its reports through `outbox`.
     pub(super) fn new(outbox: &Arc<Outbox>) -> Self {
         Self { outbox: Arc::clone(outbox), ..Self::default() }
+    }
+
+    /// Returns the number of entries for blocks of pools, and for uses of memory.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> (usize, usize) {
+        (self.blocks.len(), self.shadow.len())
     }
 
     pub(super) fn actor(&mut self, stream: Key, device: u32) -> Actor {
@@ -161,10 +184,12 @@ impl Races {
         let at = Duration::from_nanos(at);
         let caller = cumem_driver::call_site::current();
         let details = MemoryUse { kind, by, stream, number: number - before, at, caller };
-        RecordedUse { actor, number, details: Arc::new(details) }
+        self.steps += 1;
+        RecordedUse { actor, number, at_step: self.steps, details: Arc::new(details) }
     }
 
-    /// Checks and records a use of `range`, and of the same bytes at the addresses `others`.
+    /// Checks and records a use of `range`, and of the same bytes at the addresses `others`. For a host access that ends,
+    /// `since` is the number of steps of all actors when the access began. Returns the step.
     pub(super) fn used(
         &mut self,
         actor: Actor,
@@ -172,22 +197,61 @@ impl Races {
         others: &[Range<u64>],
         kind: AccessKind,
         site: UseSite,
-    ) {
+        since: Option<u64>,
+    ) -> RecordedUse {
         let step = self.step(actor, kind, site);
+        if matches!(kind, AccessKind::Read | AccessKind::Written) {
+            self.check_blocks(&step, range);
+        }
         for range in [range].into_iter().chain(others) {
-            self.check(&step, range);
+            self.check(&step, range, since);
             match kind {
                 AccessKind::Read => self.shadow.read(range.clone(), &step),
                 _ => self.shadow.overwrite(range.clone(), Some(step.clone())),
             }
         }
+        step
     }
 
     /// Records that the driver allocated `range`.
     /// Earlier uses of these addresses concern other allocations and are not checked.
     pub(super) fn allocated(&mut self, actor: Actor, range: Range<u64>, site: UseSite) {
         let step = self.step(actor, AccessKind::Allocated, site);
+        self.blocks.forget(&range);
         self.shadow.overwrite(range, Some(step));
+    }
+
+    /// Records that a pool handed out or got back the block with these bytes. Without a stream, the actor is the host,
+    /// and the order of earlier uses is not checked.
+    pub(super) fn pool_block(
+        &mut self,
+        actor: Actor,
+        range: &Range<u64>,
+        others: &[Range<u64>],
+        kind: AccessKind,
+        site: UseSite,
+    ) {
+        let step = match actor {
+            HOST => self.step(actor, kind, site),
+            stream => self.used(stream, range, others, kind, site, None),
+        };
+        match kind {
+            AccessKind::Freed => self.blocks.kept(range, step),
+            _ => self.blocks.handed_out(range, step),
+        }
+    }
+
+    /// Records the begin of a host access, and returns its number.
+    pub(super) fn host_begins(&mut self, used: UsedRange) -> u64 {
+        self.begun += 1;
+        self.open.push((self.begun, OpenAccess { used, begun: self.steps }));
+        self.begun
+    }
+
+    /// Removes an open host access.
+    pub(super) fn host_ends(&mut self, number: u64) -> Option<OpenAccess> {
+        let place = self.open.iter().position(|(open, _)| *open == number)?;
+        Some(self.open.remove(place).1)
     }
 
     /// Records a use of `range` that the driver refused. Reports a use after free if the range is known to be freed.
@@ -200,18 +264,33 @@ impl Races {
             }
         });
         if let Some((first, addresses)) = freed {
-            self.report(RaceKind::UseAfterFree, &first, &step.details, addresses);
+            self.report(RaceKind::UseAfterFree, &first, &step.details, addresses, None);
         }
     }
 
-    fn check(&mut self, step: &RecordedUse, range: &Range<u64>) {
+    /// Checks that a use stays within one live block, if it concerns a pool's memory.
+    fn check_blocks(&mut self, step: &RecordedUse, range: &Range<u64>) {
+        let Some(misuse) = self.blocks.misuse(range) else { return };
+        let (kind, owner, addresses) = match misuse {
+            Misuse::Freed(owner, common) => (RaceKind::UseAfterFree, owner, common),
+            Misuse::OutOfBounds(owner, beyond) => (RaceKind::OutOfBounds, owner, beyond),
+        };
+        let allocated = owner.allocated.as_ref().map(|step| (*step.details).clone());
+        let Some(first) = owner.freed.or(owner.allocated) else { return };
+        if self.reported.insert((first.actor, first.number, step.details.stream)) {
+            let allocated = allocated.filter(|_| kind == RaceKind::UseAfterFree);
+            self.report(kind, &first.details, &step.details, addresses, allocated);
+        }
+    }
+
+    fn check(&mut self, step: &RecordedUse, range: &Range<u64>, since: Option<u64>) {
         let clock = match step.actor {
             HOST => &self.host,
             stream => &self.streams[stream as usize - 1].clock,
         };
         let mut unordered: Vec<(RecordedUse, Range<u64>)> = Vec::new();
         self.shadow.visit(range, step.details.kind != AccessKind::Read, |earlier, common| {
-            if earlier.known_to(clock) {
+            if earlier.known_to(clock) && !since.is_some_and(|since| earlier.is_during(since, step.details.kind)) {
                 return;
             }
             match unordered.iter_mut().find(|(first, _)| Arc::ptr_eq(&first.details, &earlier.details)) {
@@ -222,13 +301,21 @@ impl Races {
         });
         for (first, addresses) in unordered {
             if self.reported.insert((first.actor, first.number, step.details.stream)) {
-                self.report(race_kind(&first.details, &step.details), &first.details, &step.details, addresses);
+                let kind = race_kind(&first.details, &step.details);
+                self.report(kind, &first.details, &step.details, addresses, None);
             }
         }
     }
 
-    fn report(&mut self, kind: RaceKind, first: &MemoryUse, second: &MemoryUse, addresses: Range<u64>) {
-        let race = Race { kind, first: first.clone(), second: second.clone(), addresses };
+    fn report(
+        &mut self,
+        kind: RaceKind,
+        first: &MemoryUse,
+        second: &MemoryUse,
+        addresses: Range<u64>,
+        allocated: Option<MemoryUse>,
+    ) {
+        let race = Race { kind, first: first.clone(), second: second.clone(), addresses, allocated };
         if self.found.len() < KEPT {
             self.found.push(race.clone());
         }
@@ -242,6 +329,7 @@ fn race_kind(first: &MemoryUse, second: &MemoryUse) -> RaceKind {
         (AccessKind::Freed, AccessKind::Read | AccessKind::Written) => RaceKind::UseAfterFree,
         (_, AccessKind::Allocated | AccessKind::Freed) => RaceKind::ReuseBeforeLastUse,
         (AccessKind::Allocated, _) => RaceKind::UseBeforeAllocation,
+        _ if first.stream.is_none() && second.stream.is_none() => RaceKind::HostOverlap,
         _ if first.stream.is_none() || second.stream.is_none() => RaceKind::HostAccess,
         _ => RaceKind::Unordered,
     }

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, HOST};
-use super::detector::{Races, UseSite};
-use super::report::Race;
+use super::detector::{OpenAccess, Races, UseSite};
+use super::report::{AccessKind, Race};
 use super::uses::UsedRange;
 use crate::handles::Key;
 use crate::state::MachineState;
+use cumem_driver::BlockEvent;
+use std::ops::Range;
 
 impl MachineState {
     pub(crate) fn detect_races(&mut self, on: bool) {
@@ -14,6 +16,7 @@ impl MachineState {
             true => drop(self.races.get_or_insert_with(|| Box::new(Races::new(&self.outbox)))),
             false => self.races = None,
         }
+        self.detector_listeners.notify(on);
     }
 
     pub(crate) fn take_races(&mut self) -> Vec<Race> {
@@ -45,8 +48,52 @@ impl MachineState {
             // for when it is unmapped.
             let first_addresses = self.memory.first_addresses(range);
             if let Some((races, actor)) = self.racing(stream) {
-                races.used(actor, range, &first_addresses, *kind, site);
+                races.used(actor, range, &first_addresses, *kind, site, None);
             }
+        }
+    }
+
+    /// Records an event of a block.
+    pub(crate) fn race_block(&mut self, stream: Option<Key>, range: Range<u64>, event: BlockEvent) {
+        let first_addresses = self.memory.first_addresses(&range);
+        let (kind, by) = match event {
+            BlockEvent::Allocated => (AccessKind::Allocated, "a block"),
+            BlockEvent::Freed => (AccessKind::Freed, "a block"),
+            BlockEvent::HandedOut => (AccessKind::Allocated, "a pool"),
+            BlockEvent::Kept => (AccessKind::Freed, "a pool"),
+            BlockEvent::Released => return self.races.iter_mut().for_each(|races| races.blocks.forget(&range)),
+        };
+        let site = UseSite { by, at: self.now };
+        let Some((races, actor)) = self.racing(stream).filter(|_| !range.is_empty()) else { return };
+        match event {
+            BlockEvent::HandedOut | BlockEvent::Kept => races.pool_block(actor, &range, &first_addresses, kind, site),
+            _ if actor == HOST => {}
+            _ => drop(races.used(actor, &range, &first_addresses, kind, site, None)),
+        }
+    }
+
+    /// Records a free by the driver.
+    pub(crate) fn race_freed(&mut self, stream: Option<Key>, by: &'static str, addr: u64, bytes: u64) {
+        let range = addr..addr.saturating_add(bytes);
+        self.race_uses(stream, by, &[(range.clone(), AccessKind::Freed)]);
+        self.races.iter_mut().for_each(|races| races.blocks.forget(&range));
+    }
+
+    /// Records that a host access has begun. Returns its number, or 0 if the detector is off.
+    pub(crate) fn race_host_begins(&mut self, used: UsedRange) -> u64 {
+        self.races.as_mut().map_or(0, |races| races.host_begins(used))
+    }
+
+    /// Checks and records a host access that has ended.
+    pub(crate) fn race_host_ends(&mut self, access: u64) {
+        let site = UseSite { by: "the host", at: self.now };
+        let Some(OpenAccess { used: (range, kind), begun }) = self.races.as_mut().and_then(|r| r.host_ends(access))
+        else {
+            return;
+        };
+        let first_addresses = self.memory.first_addresses(&range);
+        if let Some((races, actor)) = self.racing(None).filter(|_| !range.is_empty()) {
+            races.used(actor, &range, &first_addresses, kind, site, Some(begun));
         }
     }
 

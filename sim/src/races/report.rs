@@ -44,6 +44,8 @@ pub struct Race {
     pub second: MemoryUse,
     /// Addresses that both uses share. If they share several runs of addresses, this is one of them.
     pub addresses: Range<u64>,
+    /// The allocation of the block, if a pool's block was used after it was freed.
+    pub allocated: Option<MemoryUse>,
 }
 
 /// The kind of a [`Race`].
@@ -58,6 +60,11 @@ pub enum RaceKind {
     HostAccess,
     /// Memory was used after it was freed.
     UseAfterFree,
+    /// A use began in a block of a pool and left it, or reached into a block from outside. `first` is the allocation of
+    /// the block, and `addresses` lie outside of the block.
+    OutOfBounds,
+    /// Two accesses of the host, at least one of them a write, existed at the same time.
+    HostOverlap,
     /// Two streams used the same bytes, at least one of them wrote, and neither waits for the other. A pool that reuses
     /// its memory before the last use is reported as this kind, too.
     Unordered,
@@ -102,6 +109,8 @@ impl fmt::Display for RaceKind {
             Self::ReuseBeforeLastUse => "reuse before the last use",
             Self::HostAccess => "access of the host while the device may work",
             Self::UseAfterFree => "use after free",
+            Self::OutOfBounds => "use outside of a block",
+            Self::HostOverlap => "two accesses of the host at the same time",
             Self::Unordered => "unordered use on two streams",
         })
     }
@@ -134,9 +143,10 @@ impl fmt::Display for MemoryUse {
 /// For example `reuse before the last use, 64 bytes at 0x7f0000000000: written by ...; then freed by ...`.
 impl fmt::Display for Race {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Race { kind, first, second, addresses } = self;
+        let Race { kind, first, second, addresses, allocated } = self;
         let bytes = addresses.end - addresses.start;
-        write!(f, "{kind}, {bytes} bytes at {:#x}: {first}; then {second}", addresses.start)
+        write!(f, "{kind}, {bytes} bytes at {:#x}: {first}; then {second}", addresses.start)?;
+        allocated.as_ref().map_or(Ok(()), |allocated| write!(f, "; the block was {allocated}"))
     }
 }
 

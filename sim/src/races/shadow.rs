@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::clock::{Actor, Clock};
-use super::report::MemoryUse;
+use super::report::{AccessKind, MemoryUse};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,12 +13,25 @@ use std::sync::Arc;
 pub(super) struct RecordedUse {
     pub(super) actor: Actor,
     pub(super) number: u64,
+    /// The number of this step among those of all actors.
+    pub(super) at_step: u64,
     pub(super) details: Arc<MemoryUse>,
 }
 
 impl RecordedUse {
     pub(super) fn known_to(&self, clock: &Clock) -> bool {
         self.number <= clock.of(self.actor)
+    }
+
+    /// Reports whether the use conflicts with a host access of this kind that began after `since` steps, whatever waits
+    /// came between. During a read, nothing may write. During a write, the host may not use the memory a second time;
+    /// work of a stream may, because the borrowed elements can be copied.
+    pub(super) fn is_during(&self, since: u64, access: AccessKind) -> bool {
+        let used = match access {
+            AccessKind::Read => self.details.kind == AccessKind::Written,
+            _ => self.details.stream.is_none() && matches!(self.details.kind, AccessKind::Read | AccessKind::Written),
+        };
+        used && self.at_step > since
     }
 }
 
@@ -38,6 +51,12 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
+    /// Returns the number of runs of bytes that have recorded uses.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
     /// Splits the span that holds `at` and begins before it, so that a span begins at `at`.
     fn split(&mut self, at: u64) {
         if let Some((_, (end, uses))) = self.spans.range_mut(..at).next_back()

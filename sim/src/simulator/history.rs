@@ -53,9 +53,15 @@ impl Simulator {
     /// started.
     ///
     /// The detector sees the ranges that kernels declare, copies, fills, host guards, and allocations and frees of the
-    /// driver and of buffers. Its result does not depend on the order in which virtual time runs the work. It treats
-    /// the host as one thread, whose calls are ordered as they arrive. It reports a use once for each stream that does
-    /// not wait for it.
+    /// driver, of buffers and of pools. Its result does not depend on the order in which virtual time runs the work. It
+    /// treats the host as one thread, whose calls are ordered as they arrive, because it cannot see how threads
+    /// synchronize; but two host guards that exist at the same time are not ordered. It reports a use once for each
+    /// stream that does not wait for it.
+    ///
+    /// A pool keeps the memory of its freed blocks, so the driver does not know that they are free. While the detector is
+    /// on, pools therefore declare each block that they hand out and get back. A use of a freed block is reported even on
+    /// the stream of the free, and so is a use that leaves its block. Blocks that were allocated before the detector
+    /// started are not declared.
     ///
     /// # Examples
     ///

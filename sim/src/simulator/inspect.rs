@@ -149,13 +149,14 @@ impl Simulator {
     pub fn live_allocations(&self) -> LiveAllocations {
         let state = self.machine.lock();
         let own: usize = state.devices.iter().map(|device| 1 + device.per_thread.len()).sum();
-        let closing = state.streams.iter().filter(|(_, stream)| stream.closing).count();
+        let closing = state.streams.iter().filter(|(_, stream)| stream.closing || stream.internal).count();
         // Each device has a default pool, which no program created.
         let open_pools = state.pools.iter().filter(|(_, pool)| !pool.closing).count() - state.devices.len();
         LiveAllocations {
             streams: (state.streams.len() - own - closing) as u64,
             events: state.events.len() as u64,
             pools: open_pools as u64,
+            graphs: (state.graphs.len() + state.graph_execs.len()) as u64,
             ..state.memory.live.now()
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Rig;
 use crate::RaceKind;
-use cumem_driver::{Driver, HostKernel, RawStream};
+use cumem_driver::{BlockEvent, Driver, HostKernel, Model, RawStream};
 
 const STREAMS: usize = 4000;
 
@@ -74,4 +74,28 @@ fn a_race_with_a_gone_stream_is_still_found_and_named_by_its_stream() {
         rig.sim.synchronize_device(0).unwrap();
         rig.destroy(second);
     }
+}
+
+#[test]
+fn memory_that_is_gone_is_forgotten() {
+    let rig = Rig::h100();
+    rig.sim.detect_races(true);
+    let stream = rig.second_stream();
+    for _ in 0..1000 {
+        let memory = rig.device(1 << 20);
+        let addr = memory.as_ptr() as u64;
+        for block in 0..10 {
+            let declare = |event| rig.sim.declare(0, addr + 1024 * block, 1000, Some(stream), event);
+            declare(BlockEvent::HandedOut);
+            rig.write(addr + 1024 * block, stream);
+            declare(BlockEvent::Kept);
+        }
+        rig.sync(stream).unwrap();
+        // SAFETY: no work uses the memory any more.
+        unsafe { rig.sim.free(0, memory) }.unwrap();
+    }
+    assert!(rig.sim.take_races().is_empty());
+    let (blocks, uses) = rig.sim.machine().lock().races.as_ref().expect("the detector is on").entries();
+    assert_eq!(blocks, 0);
+    assert!(uses <= 128, "{uses} runs of bytes");
 }

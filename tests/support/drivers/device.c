@@ -22,6 +22,11 @@ static int setting(const char *name, int otherwise) {
 #define FAIL_MAP setting("FAKE_FAIL_MAP", 0)
 #define FAIL_ACCESS setting("FAKE_FAIL_ACCESS", 0)
 
+/* Which answer is nonsense: one bit for each of the names below. */
+#define NONSENSE(bit) (setting("FAKE_NONSENSE", 0) & (bit))
+enum { GRANULARITY_ZERO = 1, GRANULARITY_ODD = 2, FREE_ABOVE_TOTAL = 4, NEGATIVE_COUNT = 8, NEGATIVE_DEVICES = 16,
+       NAME_NO_TEXT = 32, NAME_NO_END = 64, ODD_ADDRESS = 128, HIGH_ADDRESS = 256, NULL_ADDRESS = 512, NULL_STREAM = 1024 };
+
 static int references;
 static __thread void *current;
 static int last[4];
@@ -34,14 +39,22 @@ static code note(int a, int b, int c, int d) {
 
 code cuInit(unsigned flags) { return flags ? 1 : INIT; }
 code cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
-code cuDeviceGetCount(int *count) { *count = DEVICES; return 0; }
+code cuDeviceGetCount(int *count) {
+    *count = NONSENSE(NEGATIVE_DEVICES) ? -1 : DEVICES;
+    return 0;
+}
 code cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal < DEVICES ? 0 : 101; }
-code cuDeviceGetName(char *name, int size, int device) { strncpy(name, "fake", size); return 0; }
+code cuDeviceGetName(char *name, int size, int device) {
+    strncpy(name, NONSENSE(NAME_NO_TEXT) ? "fake\xff" : "fake", size);
+    if (NONSENSE(NAME_NO_END)) memset(name, 'x', size);
+    return 0;
+}
 code cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 1 << 30; return 0; }
 /* The value of an attribute is its number. Before CUDA 11, attributes after VIRTUAL_ADDRESS_MANAGEMENT are unknown.
    If there are several devices, they do not use the host's page tables (attribute 100). */
 code cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = DEVICES > 1 && attribute == 100 ? 0 : attribute;
+    if (NONSENSE(NEGATIVE_COUNT) && attribute == 40) *value = -3;
     return VERSION < 11000 && attribute > 102 ? 1 : 0;
 }
 
@@ -59,7 +72,10 @@ code cuCtxSetCurrent(void *context) { current = context; return 0; }
 static int behind[96], held[8], reservations, handles, maps, accesses;
 static int *at_granule(address g) { return &behind[(g >> 40) * 32 + (g >> 21 & 31)]; }
 
-code cuMemGetAllocationGranularity(size_t *bytes, const void *properties, int option) { *bytes = 2 << 20; return 0; }
+code cuMemGetAllocationGranularity(size_t *bytes, const void *properties, int option) {
+    *bytes = NONSENSE(GRANULARITY_ZERO) ? 0 : NONSENSE(GRANULARITY_ODD) ? 3 << 20 : 2 << 20;
+    return 0;
+}
 code cuMemAddressReserve(address *at, size_t bytes, size_t alignment, address wish, unsigned long long flags) {
     *at = (address)++reservations << 40;
     return reservations > 2;
@@ -91,16 +107,19 @@ code cuMemUnmap(address at, size_t bytes) {
     return 0;
 }
 
-/* Reports as free memory the number of mapped granules and of references to handles, and as total memory the number of
-   references to the primary context, which must be current. */
+/* Reports as free memory the number of mapped granules and of references to handles, and as total memory 1000 times
+   the number of references to the primary context, which must be current. */
 code cuMemGetInfo_v2(size_t *free, size_t *total) {
-    *free = 0, *total = references;
+    *free = NONSENSE(FREE_ABOVE_TOTAL) ? 1 << 20 : 0, *total = 1000 * references;
     for (int i = 0; i < 96; i++) *free += behind[i] != 0;
     for (int i = 0; i < 8; i++) *free += held[i];
     return current == &references ? 0 : 201;
 }
 
-code cuStreamCreate(void **stream, unsigned flags) { *stream = malloc(1); return flags == 1 ? 0 : 1; }
+code cuStreamCreate(void **stream, unsigned flags) {
+    *stream = NONSENSE(NULL_STREAM) ? 0 : malloc(1);
+    return flags == 1 ? 0 : 1;
+}
 code cuStreamDestroy_v2(void *stream) { free(stream); return 0; }
 code cuStreamSynchronize(void *stream) { return 0; }
 /* A code that no header lists. */
@@ -120,6 +139,9 @@ code cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned
 
 code cuMemAllocManaged(address *pointer, size_t bytes, unsigned flags) {
     *pointer = (address)aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (NONSENSE(ODD_ADDRESS)) *pointer += 8;
+    if (NONSENSE(HIGH_ADDRESS)) *pointer = -256;
+    if (NONSENSE(NULL_ADDRESS)) *pointer = 0;
     return flags == 1 && current == &references ? 0 : 1;
 }
 code cuMemFree_v2(address pointer) { free((void *)pointer); return 0; }
