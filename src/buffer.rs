@@ -1,13 +1,42 @@
-//! [`Buffer`]: an owned, typed array on a device and a stream.
+//! [`Buffer`]: an owned, typed array on a device and a stream. A [`BufferView`] borrows some of its elements.
 
 mod array;
 mod auto;
 mod copy;
+mod device_array;
+mod duplicate;
+mod element;
+mod elements;
+mod facts;
+mod fill;
 mod hints;
 mod host;
+mod memory;
+mod part;
+mod pending;
+mod refused;
+mod release;
 mod resize;
+mod scalar;
+mod scalar_value;
 mod transfer;
+mod try_host;
+mod view;
+mod view_cast;
+mod view_hints;
+mod view_mut;
+mod view_read;
+mod view_write;
+mod views;
 
 pub use crate::transfer::TransferPath;
 pub use array::{Buffer, UnifiedBuffer};
+pub use device_array::DeviceArray;
+pub use element::Element;
 pub use host::{HostRead, HostWrite};
+pub use pending::Pending;
+pub use refused::{FromBlockError, Refused};
+pub use release::{BufferParts, ByteBuffer};
+pub use scalar::Scalar;
+pub use view::BufferView;
+pub use view_mut::BufferViewMut;

@@ -1,12 +1,11 @@
 //! Conversions to and from cust's types. Both libraries share the primary context of a device.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Element};
 use crate::device::Device;
 use crate::device::error::DeviceError;
 use crate::device::notice::Notice;
 use crate::device::stream::Stream;
 use crate::resource::MemoryResource;
-use bytemuck::Pod;
 use cumem_driver::{DriverError, LaunchConfig};
 use cust::error::{CudaError, CudaResult};
 use cust::function::{BlockSize, Function, GridSize};
@@ -30,7 +29,7 @@ impl Device {
 }
 
 /// Available with the feature `cuda`.
-impl<T: Pod + DeviceCopy, R: MemoryResource> Buffer<T, R> {
+impl<T: Element + DeviceCopy, R: MemoryResource> Buffer<T, R> {
     /// Returns the buffer's device address as cust's type, to pass to a kernel.
     pub fn as_device_pointer(&self) -> DevicePointer<T> {
         DevicePointer::from_raw(self.device_address())

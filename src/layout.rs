@@ -101,6 +101,30 @@ pub fn array<T>(len: usize) -> Result<Layout, InvalidLayout> {
     aligned(size, alignment)
 }
 
+/// Returns the layout of `len` elements of `T`, at the alignment of CUDA, of `T`, or `alignment` bytes, whichever is the
+/// largest.
+///
+/// # Errors
+///
+/// Returns [`InvalidLayout`] if the size in bytes overflows, or if `alignment` is not a power of two.
+///
+/// # Examples
+///
+/// ```
+/// use cumem::layout::{self, InvalidLayout};
+///
+/// assert_eq!(layout::array_aligned::<u64>(10, 4096)?.align(), 4096);
+/// assert_eq!(layout::array_aligned::<u64>(10, 1)?.align(), 256);
+/// let error = layout::array_aligned::<u64>(10, 3).unwrap_err();
+/// assert_eq!(error, InvalidLayout { size: 80, alignment: 3 });
+/// # Ok::<_, InvalidLayout>(())
+/// ```
+#[inline]
+pub fn array_aligned<T>(len: usize, alignment: usize) -> Result<Layout, InvalidLayout> {
+    let natural = array::<T>(len)?;
+    natural.align_to(alignment).map_err(|_| InvalidLayout { size: natural.size(), alignment })
+}
+
 /// Returns `n` rounded up to a multiple of `alignment`, or `None` on overflow. `alignment` must be a power of two.
 ///
 /// # Examples

@@ -10,7 +10,7 @@
 //! | kinds of memory and their abilities, as types | [`kind`] |
 //! | the contract of memory resources, and its terms | [`resource`]: [`MemoryResource`], [`Upstream`], [`Block`] |
 //! | the leaves | [`resources`]: [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
-//! | arrays, copies, host access | [`buffer`]: [`Buffer`], [`UnifiedBuffer`] |
+//! | arrays, elements, views, copies, host access | [`buffer`]: [`Buffer`], [`UnifiedBuffer`], [`Scalar`] |
 //! | unified memory: prefetch, advice, residency | [`unified`], [`unified::hints`] |
 //! | migration accounting, and advice that follows from it | [`unified::accounting`] |
 //! | prefetch that follows from how a buffer is used | [`Buffer::auto_prefetch`], [`Buffer::device_use`] |
@@ -37,7 +37,7 @@
 //! ```
 //!
 //! The feature `cuda` adds the NVIDIA driver, which is loaded at run time. Without the feature, all devices are
-//! simulated.
+//! simulated. The feature `allocator-api2` adds `HostAllocator`, with which a `Vec` is in pinned or managed memory.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adaptor_macro;
@@ -49,6 +49,8 @@ pub mod current;
 mod cust_bridge;
 pub mod device;
 pub mod error;
+#[cfg(feature = "allocator-api2")]
+mod host_allocator;
 mod human_bytes;
 pub mod kernel;
 pub mod kind;
@@ -67,9 +69,12 @@ pub mod unified;
 mod unreported;
 mod usage;
 
+#[cfg(feature = "allocator-api2")]
+pub use allocator_api2;
 pub use any::{AnyResource, AnyUpstream};
 pub use block::Block;
-pub use buffer::{Buffer, UnifiedBuffer};
+pub use buffer::{Buffer, Scalar, UnifiedBuffer};
+pub use bytemuck;
 pub use cumem_driver::{DeviceId, Location};
 #[cfg(feature = "cuda")]
 pub use cust;
@@ -78,6 +83,8 @@ pub use device::event::Event;
 pub use device::stream::Stream;
 pub use device::stream_pool::StreamPool;
 pub use error::{AllocError, DeallocError, DeviceError, DriverError};
+#[cfg(feature = "allocator-api2")]
+pub use host_allocator::HostAllocator;
 pub use kind::MemoryKind;
 pub use layer::{Layer, LayerExt};
 pub use resource::{MemoryResource, Upstream};

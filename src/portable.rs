@@ -10,9 +10,12 @@
 //! | [`device_read`](PortableBuffer::device_read), [`device_write`](PortableBuffer::device_write) | a prefetch | a copy to device memory if the host's copy is newer |
 //! | [`for_each_chunk`](PortableBuffer::for_each_chunk) | prefetches the next chunk | copies through two chunks of device memory in turns |
 
+mod access;
 mod buffer;
 mod choice;
 mod chunks;
+mod device_array;
+mod shadowed;
 
 pub use buffer::PortableBuffer;
 pub use choice::{PinnedReason, UnifiedOrPinned, unified_or_pinned};

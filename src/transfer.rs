@@ -17,6 +17,7 @@
 //! | `host_ring` | copies of pageable memory: through pinned memory, with host copies and link copies overlapped |
 //! | `kernel_copy` | small copies of pinned memory: by a kernel that writes a word to pinned memory at its end |
 //! | `copy.cu`, `copy.ptx` | that kernel |
+//! | `value_slots` | pinned memory for single values that are copied while the host does not wait |
 //! | `stagings` | all staging memory of a device, which is freed when a leaf is out of memory |
 //! | `transfers` | the objects that a device keeps for transfers, and the run of a transfer |
 
@@ -33,6 +34,7 @@ mod request;
 mod sizes;
 mod stagings;
 mod transfers;
+mod value_slots;
 
 pub use request::TransferPath;
 
@@ -40,3 +42,4 @@ pub(crate) use enqueue::{enqueue_copy, wait_for_stream};
 pub(crate) use host_copy::copy as host_copy;
 pub(crate) use request::{Direction, Ends, Transfer};
 pub(crate) use transfers::Transfers;
+pub(crate) use value_slots::{PendingBytes, VALUE_SLOT};

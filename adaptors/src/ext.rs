@@ -1,9 +1,9 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AllocFailure, AutoPrefetch, ByAddress, Events, Limiter, LogError, LogOptions, Logging, OnFailure, Pool, PoolError,
-    PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Reaction, Size, Spill, Statistics, Tagged,
-    Tracking, TrackingOptions,
+    AllocFailure, AutoPrefetch, ByAddress, Events, GraphPools, Limiter, LogError, LogOptions, Logging, OnFailure, Pool,
+    PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Reaction, Size, Spill, Statistics,
+    Tagged, Tracking, TrackingOptions,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -93,6 +93,14 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Spill::new(self, second)
+    }
+
+    /// Gives each graph that is captured memory of its own. See [`GraphPools`].
+    fn graph_pools(self) -> GraphPools<Self>
+    where
+        Self: Upstream + Send + Sync + 'static,
+    {
+        GraphPools::new(self)
     }
 
     /// Calls `function` when this resource is out of memory, and tries again if the function answers

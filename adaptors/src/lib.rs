@@ -1,6 +1,6 @@
 //! Adaptors for cumem's memory resources.
 //!
-//! | adaptor | what it adds | its place in a stack | state for `find` |
+//! | adaptor | effect | place in a stack | state for `find` |
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
@@ -97,6 +97,7 @@ pub mod by_address;
 pub mod events;
 mod ext;
 pub mod fit;
+pub mod graph_pools;
 mod headroom;
 pub mod limiter;
 mod lock;
@@ -127,6 +128,7 @@ pub use cumem;
 pub use events::Events;
 pub use ext::ResourceExt;
 pub use fit::{BlocksFit, Fit, FitOptions, fit_batch, fit_blocks};
+pub use graph_pools::{GraphPools, GraphPoolsState};
 pub use limiter::{LimitReservation, Limiter, LimiterState};
 pub use logging::{LogError, LogOptions, Logging, LoggingState};
 pub use on_failure::{AllocFailure, OnFailure, OnFailureState, Reaction};

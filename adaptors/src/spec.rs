@@ -21,6 +21,7 @@
 //! | `log` | a file, without which `RMM_LOG_FILE` names one; `flush` after each row |
 //! | `tracking` | `traces` for a stack trace of each allocation |
 //! | `events` | |
+//! | `graph_pools` | |
 //! | `tagged` | a name in a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
 //! | `spill` | the second stack: `spill(managed)` |
@@ -111,8 +112,8 @@ impl StackSpec {
         Ok(Self { text: text.into(), layers, outermost })
     }
 
-    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds what the stack takes from
-    /// the driver. The second stack of a `spill` is not limited.
+    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds the memory that the stack
+    /// takes from the driver. The second stack of a `spill` is not limited.
     ///
     /// # Examples
     ///

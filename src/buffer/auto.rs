@@ -1,16 +1,16 @@
 //! Automatic prefetch of a buffer, and the declared uses that teach the predictor.
 
 use super::array::Buffer;
+use super::element::Element;
 use crate::device::error::DeviceError;
 use crate::device::notice::Notice;
 use crate::kind::Migratable;
 use crate::resource::MemoryResource;
 use crate::unified::auto::{AutoPrefetch, AutoPrefetchOptions, AutoPrefetchReport, DeviceUse};
 use crate::unified::hints::{HintOutcome, SkipReason};
-use bytemuck::Pod;
 use std::ops::Range;
 
-impl<T: Pod, R: MemoryResource> Buffer<T, R> {
+impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// Turns automatic prefetch on for this buffer. If automatic prefetch is on already, the call discards its
     /// observations and starts again with these options.
     ///
@@ -57,7 +57,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if !self.device().attributes().concurrent_managed_access {
             return Ok(HintOutcome::Skipped(SkipReason::NoConcurrentManagedAccess(self.device().id())));
         }
-        self.auto = Some(Box::new(AutoPrefetch::new(&self.block, self.device(), options)?));
+        self.auto = Some(Box::new(AutoPrefetch::new(&self.memory.block, self.device(), options)?));
         Ok(HintOutcome::Applied)
     }
 
@@ -137,7 +137,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         if let Some(auto) = &self.auto
             && !bytes.is_empty()
         {
-            auto.used(bytes.clone(), &self.stream)?;
+            auto.used(bytes.clone(), &self.memory.stream)?;
         }
         self.note_device_use(address, bytes.len());
         Ok(DeviceUse::new(address, self.observer()))

@@ -1,16 +1,17 @@
 //! Prefetches and advice for a buffer of memory that migrates, or may migrate.
 
 use super::array::Buffer;
+use super::element::Element;
+use super::part::Part;
 use crate::device::error::DeviceError;
 use crate::device::notice::{Listener, Notice};
 use crate::kind::MayMigrate;
 use crate::resource::MemoryResource;
 use crate::unified::hints::{self, HintOutcome, ManagedMemoryHints, PlanError, PrefetchPlan};
-use bytemuck::Pod;
 use cumem_driver::{Advice, Location, RangeAttributes};
 use std::ops::Range;
 
-impl<T: Pod, R: MemoryResource> Buffer<T, R> {
+impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// Enqueues on the buffer's stream the migration of all elements to a location.
     ///
     /// # Errors
@@ -67,16 +68,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: MayMigrate>,
     {
-        let (bytes, to) = (self.bytes_of(elements)?, to.into());
-        let whole = bytes.len() == self.size_bytes();
-        let outcome = hints::prefetch(&self.block, bytes.clone(), to, &self.stream)?;
-        // A hint that was skipped moved no page.
-        if outcome == HintOutcome::Applied {
-            self.note_on_host(whole && to == Location::Host);
-            let addr = self.block.addr() + bytes.start as u64;
-            self.notify_observer(&Notice::Prefetched { addr, bytes: bytes.len(), to });
-        }
-        Ok(outcome)
+        self.part().part(self.bytes_of(elements)?).prefetch(to.into())
     }
 
     /// Advises the driver how all elements will be used. Advice takes effect at once, not in stream order.
@@ -131,7 +123,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: MayMigrate>,
     {
-        hints::advise(&self.block, self.bytes_of(elements)?, advice, &self.stream)
+        self.part().part(self.bytes_of(elements)?).advise(advice)
     }
 
     /// Returns the advice and the last prefetch that the driver has recorded for all elements.
@@ -156,7 +148,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: MayMigrate>,
     {
-        hints::range_attributes(&self.block, self.bytes_of(0..self.len)?, &self.stream)
+        self.part().range_attributes()
     }
 
     /// Returns a builder that collects hints about all elements and passes them to the driver together.
@@ -177,12 +169,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     where
         R: MemoryResource<Kind: MayMigrate>,
     {
-        ManagedMemoryHints::about(&self.block, 0..self.size_bytes(), &self.stream, self.listener())
-    }
-
-    /// Returns the buffer's automatic prefetch as the listener that is notified of the user's prefetches.
-    fn listener(&self) -> Option<&dyn Listener> {
-        self.observer().map(|auto| auto as &dyn Listener)
+        self.part().hints()
     }
 
     pub(crate) fn bytes_of(&self, elements: Range<usize>) -> Result<Range<usize>, DeviceError> {
@@ -191,6 +178,35 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
             return Err(DeviceError::OutOfRange { start, end, size: self.len });
         }
         Ok(start * size_of::<T>()..end * size_of::<T>())
+    }
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn prefetch(&self, to: Location) -> Result<HintOutcome, DeviceError> {
+        let outcome = hints::prefetch(self.block, self.range(), to, self.stream)?;
+        // A hint that was skipped moved no page.
+        if outcome == HintOutcome::Applied {
+            self.note_on_host(self.is_whole && to == Location::Host);
+            self.notify_observer(&Notice::Prefetched { addr: self.addr(), bytes: self.bytes, to });
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn advise(&self, advice: Advice) -> Result<HintOutcome, DeviceError> {
+        hints::advise(self.block, self.range(), advice, self.stream)
+    }
+
+    pub(super) fn range_attributes(&self) -> Result<RangeAttributes, DeviceError> {
+        hints::range_attributes(self.block, self.range(), self.stream)
+    }
+
+    pub(super) fn hints(&self) -> ManagedMemoryHints<'a> {
+        ManagedMemoryHints::about(self.block, self.range(), self.stream, self.listener())
+    }
+
+    /// Returns the buffer's automatic prefetch as the listener that is notified of the user's prefetches.
+    pub(super) fn listener(&self) -> Option<&'a dyn Listener> {
+        self.auto.map(|auto| auto as &dyn Listener)
     }
 }
 
@@ -216,7 +232,7 @@ impl<'a> PrefetchPlan<'a> {
     /// assert_eq!(plan.execute()?.ranges.len(), 1); // the ranges touch, so they are merged
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn add_buffer<T: Pod, R: MemoryResource<Kind: MayMigrate>>(
+    pub fn add_buffer<T: Element, R: MemoryResource<Kind: MayMigrate>>(
         &mut self,
         buffer: &'a Buffer<T, R>,
         elements: Range<usize>,
@@ -225,7 +241,7 @@ impl<'a> PrefetchPlan<'a> {
         let entry = self.next_entry();
         let bytes = buffer.bytes_of(elements).map_err(|source| PlanError::Entry { entry, source })?;
         self.add(buffer.block(), bytes, to)?;
-        self.observe(buffer.listener());
+        self.observe(buffer.part().listener());
         Ok(self)
     }
 }

@@ -1,15 +1,19 @@
 //! Host guards: access of the host to a buffer whose kind of memory allows it.
 
 use super::array::Buffer;
+use super::element::{self, Element};
+use super::part::Part;
+use super::view::BufferView;
+use super::view_mut::BufferViewMut;
 use crate::device::error::DeviceError;
 use crate::device::host_gate::Closed;
 use crate::device::notice::Notice;
 use crate::kind::HostAccessible;
 use crate::resource::MemoryResource;
-use bytemuck::Pod;
+use cumem_driver::Model;
 use cumem_driver::call_site::CallSite;
-use cumem_driver::{MemoryType, Model};
 use std::ops::{Deref, DerefMut};
+use std::slice;
 
 /// A guard through which the host reads the elements of a buffer. It borrows the buffer, so safe code cannot change the
 /// elements meanwhile.
@@ -71,7 +75,7 @@ impl Drop for HostAccess<'_> {
     }
 }
 
-impl<T: Pod, R: MemoryResource> Buffer<T, R> {
+impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// Waits for the buffer's stream, and returns a guard through which the host reads the elements.
     ///
     /// While the guard exists, no kernel that writes the buffer may be launched on any stream. A launch is `unsafe`,
@@ -84,7 +88,8 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// Returns the driver's error from the wait, which may be an error of earlier work.
+    /// Returns the driver's error from the wait, which may be an error of earlier work. Returns
+    /// [`DeviceError::InvalidElement`] if the bytes of an element are not a value of `T`.
     ///
     /// # Examples
     ///
@@ -103,91 +108,7 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         R: MemoryResource<Kind: HostAccessible>,
     {
         let _site = CallSite::here();
-        let access = self.begin_host_access(false)?;
-        // SAFETY: `HostAccessible` promises readable initialized bytes. The work that writes the bytes has ended, the
-        // elements are plain data, and the address is aligned for `T`.
-        let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
-        Ok(HostRead { elements, _access: access })
-    }
-
-    /// Returns a guard as [`host_read`](Self::host_read) does, for memory whose kind is known only at run time, such as
-    /// that of the [default resource](crate::current). The call queries the driver for the type of the memory.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`DeviceError::NotHostAccessible`] if the buffer has device memory, and the errors of
-    /// [`host_read`](Self::host_read).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use cumem::sim::Profile;
-    /// use cumem::{Buffer, Device, DeviceError, ManagedResource, Stream, current};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let device = Device::simulated(Profile::default())?;
-    /// let stream = Stream::new(&device)?;
-    /// let in_device_memory = Buffer::from_slice(&[1, 2, 3], &stream, current::get(&device))?;
-    /// assert!(matches!(in_device_memory.try_host_read(), Err(DeviceError::NotHostAccessible { .. })));
-    ///
-    /// current::set(&device, ManagedResource::new(&device)?)?;
-    /// let in_managed_memory = Buffer::from_slice(&[1, 2, 3], &stream, current::get(&device))?;
-    /// assert_eq!(in_managed_memory.try_host_read()?[..], [1, 2, 3]);
-    /// # drop(in_managed_memory);
-    /// # current::reset(&device);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn try_host_read(&self) -> Result<HostRead<'_, T>, DeviceError> {
-        let _site = CallSite::here();
-        self.check_host_access()?;
-        let access = self.begin_host_access(false)?;
-        // SAFETY: as in `host_read`. The driver has answered that the host can access the memory.
-        let elements = unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) };
-        Ok(HostRead { elements, _access: access })
-    }
-
-    /// Returns a guard as [`host_write`](Self::host_write) does, for memory whose kind is known only at run time.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`try_host_read`](Self::try_host_read).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use cumem::sim::Profile;
-    /// # use cumem::{Buffer, Device, PinnedResource, Stream, current};
-    /// # let device = Device::simulated(Profile::default())?;
-    /// # let stream = Stream::new(&device)?;
-    /// let _pinned = current::scoped(&device, PinnedResource::new(&device))?;
-    /// let mut buffer = Buffer::<u32, _>::zeroed(3, &stream, current::get(&device))?;
-    /// buffer.try_host_write()?[1] = 7;
-    /// assert_eq!(buffer.to_vec()?, [0, 7, 0]);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn try_host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError> {
-        let _site = CallSite::here();
-        self.check_host_access()?;
-        let start = self.as_mut_ptr();
-        let access = self.begin_host_access(true)?;
-        // SAFETY: as in `try_host_read`; in addition, the guard borrows the buffer exclusively.
-        let elements = unsafe { std::slice::from_raw_parts_mut(start, self.len) };
-        Ok(HostWrite { elements, _access: access })
-    }
-
-    /// Queries the driver whether the host can access the memory.
-    fn check_host_access(&self) -> Result<(), DeviceError> {
-        // An empty buffer has no memory, and its slice has no element that is accessed.
-        if self.size_bytes() == 0 {
-            return Ok(());
-        }
-        match self.device().pointer_info(self.block.as_ptr())?.memory_type {
-            MemoryType::Host | MemoryType::Unified => Ok(()),
-            memory => Err(DeviceError::NotHostAccessible { memory, device: self.device().id() }),
-        }
+        HostRead::over(self.part(), self.len)
     }
 
     /// Waits for the buffer's stream, and returns a guard through which the host reads and writes the elements. While
@@ -216,21 +137,105 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         R: MemoryResource<Kind: HostAccessible>,
     {
         let _site = CallSite::here();
-        let start = self.as_mut_ptr();
-        let access = self.begin_host_access(true)?;
-        // SAFETY: as in `host_read`; in addition, the guard borrows the buffer exclusively.
-        let elements = unsafe { std::slice::from_raw_parts_mut(start, self.len) };
-        Ok(HostWrite { elements, _access: access })
+        HostWrite::over(self.part(), self.len)
     }
+}
 
+impl<T: Element, K: HostAccessible> BufferView<'_, T, K> {
+    /// Does the same as [`Buffer::host_read`] for the elements of this view. The host waits for the view's stream, and for the
+    /// buffer's.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Buffer::host_read`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+    /// assert_eq!(buffer.slice(1..)?.host_read()?[..], [2, 3]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn host_read(&self) -> Result<HostRead<'_, T>, DeviceError> {
+        let _site = CallSite::here();
+        HostRead::over(self.part, self.len())
+    }
+}
+
+impl<T: Element, K: HostAccessible> BufferViewMut<'_, T, K> {
+    /// Does the same as [`Buffer::host_write`] for the elements of this view. The host waits for the view's stream, and for
+    /// the buffer's.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Buffer::host_read`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, ManagedResource, Stream, UnifiedBuffer};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let mut buffer = UnifiedBuffer::from_slice(&[1_u32, 2, 3], &stream, ManagedResource::new(&device)?)?;
+    /// buffer.slice_mut(1..)?.host_write()?.reverse();
+    /// assert_eq!(buffer.to_vec()?, [1, 3, 2]);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn host_write(&mut self) -> Result<HostWrite<'_, T>, DeviceError> {
+        let _site = CallSite::here();
+        HostWrite::over(self.part, self.len())
+    }
+}
+
+impl<'a, T: Element> HostRead<'a, T> {
+    /// Creates a guard over all of `part`, which is host-accessible memory of `len` elements.
+    pub(super) fn over(part: Part<'a>, len: usize) -> Result<Self, DeviceError> {
+        let access = part.begin_host_access(false)?;
+        check::<T>(&part, len)?;
+        // SAFETY: `HostAccessible` promises readable initialized bytes. The work that writes the bytes has ended, they
+        // were checked, and the address is aligned for `T`.
+        let elements = unsafe { slice::from_raw_parts(part.ptr().cast(), len) };
+        Ok(Self { elements, _access: access })
+    }
+}
+
+impl<'a, T: Element> HostWrite<'a, T> {
+    /// Creates a guard over all of `part`, which is host-accessible memory of `len` elements that is borrowed
+    /// exclusively.
+    pub(super) fn over(part: Part<'a>, len: usize) -> Result<Self, DeviceError> {
+        let access = part.begin_host_access(true)?;
+        check::<T>(&part, len)?;
+        // SAFETY: as in `HostRead::over`; in addition, the elements are borrowed exclusively.
+        let elements = unsafe { slice::from_raw_parts_mut(part.ptr().cast(), len) };
+        Ok(Self { elements, _access: access })
+    }
+}
+
+/// Checks that the bytes are values of `T`. The host may read them.
+fn check<T: Element>(part: &Part<'_>, len: usize) -> Result<(), DeviceError> {
+    // SAFETY: the callers ensure that the host may read the bytes, which are initialized. Any bytes are bits.
+    element::check::<T>(unsafe { slice::from_raw_parts(part.ptr().cast(), len) })
+}
+
+impl<'a> Part<'a> {
     /// Waits until the host may use the memory, and announces the access.
-    fn begin_host_access(&self, write: bool) -> Result<HostAccess<'_>, DeviceError> {
+    fn begin_host_access(&self, write: bool) -> Result<HostAccess<'a>, DeviceError> {
         let device = self.device();
+        if self.stream.id() != self.owner.id() {
+            self.owner.finish()?;
+        }
         let gate = self.stream.host_access(self.block.as_ptr())?;
-        let (addr, bytes) = (self.block.addr(), self.size_bytes());
+        let (addr, bytes) = (self.addr(), self.bytes);
         if bytes > 0 {
             self.notify_observer(&Notice::HostAccess { addr, bytes, write });
-            device.driver().host_access(device.ordinal(), self.block.as_ptr(), bytes, write)?;
+            device.driver().host_access(device.ordinal(), self.ptr(), bytes, write)?;
             device.tell(&Notice::HostAccess { addr, bytes, write });
         }
         let model = device.model();

@@ -1,17 +1,61 @@
 //! Changes of a buffer's length and capacity.
 
 use super::array::Buffer;
+use super::element::Element;
+use super::view;
+use crate::block::Block;
 use crate::device::error::DeviceError;
+use crate::device::stream::Stream;
 use crate::error::AllocError;
+use crate::kind::DeviceAccessible;
 use crate::layout::{self, InvalidLayout};
 use crate::resource::MemoryResource;
-use bytemuck::Pod;
+use crate::transfer::{self, Ends};
+use bytemuck::Zeroable;
 use cumem_driver::BlockEvent;
+use cumem_driver::call_site::CallSite;
 use cumem_driver::drop_error::record_drop_error;
 use std::mem;
 use std::ops::Range;
 
-impl<T: Pod, R: MemoryResource> Buffer<T, R> {
+impl<T: Element, R: MemoryResource> Buffer<T, R> {
+    /// Does the same as [`with_capacity`](Self::with_capacity), in memory that is aligned to `alignment` bytes or, if that
+    /// is more, as for any buffer. The buffer keeps the alignment when it grows.
+    ///
+    /// A leaf aligns to 256 bytes, and [`CudaVirtualResource`](crate::CudaVirtualResource) and
+    /// [`HostResource`](crate::HostResource) to more. A pool aligns to any power of two.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`with_capacity`](Self::with_capacity). Returns [`AllocError::InvalidLayout`] if `alignment` is
+    /// not a power of two, and [`AllocError::UnsupportedAlignment`] if the resource cannot align to it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Buffer, CudaVirtualResource, Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaVirtualResource::new(&device)?;
+    /// let buffer = Buffer::<u32, _>::with_capacity_aligned(100, 4096, &stream, memory)?;
+    /// assert_eq!(buffer.device_address() % 4096, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn with_capacity_aligned(
+        capacity: usize,
+        alignment: usize,
+        stream: &Stream,
+        resource: R,
+    ) -> Result<Self, AllocError>
+    where
+        R: MemoryResource<Kind: DeviceAccessible>,
+    {
+        let _site = CallSite::here();
+        Self::allocate(layout::array_aligned::<T>(capacity, alignment)?, capacity, stream, resource)
+    }
+
     /// Makes the capacity at least `additional` elements more than the length. If that needs more memory, the elements
     /// are copied to a new block, in stream order.
     ///
@@ -59,7 +103,10 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// assert_eq!(buffer.to_vec()?, [1]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn resize(&mut self, len: usize) -> Result<(), AllocError> {
+    pub fn resize(&mut self, len: usize) -> Result<(), AllocError>
+    where
+        T: Zeroable,
+    {
         if len > self.len {
             self.reserve(len - self.len)?;
             self.fill_zero(self.len..len)?;
@@ -117,19 +164,19 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     /// ```
     pub unsafe fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity, "length {len} is more than the capacity {}", self.capacity);
-        self.note_on_host(false);
+        self.part().note_on_host(false);
         self.len = len;
     }
 
     fn reallocate(&mut self, capacity: usize) -> Result<(), AllocError> {
         // The resource allocates and frees on its own device.
-        let away = self.home.is_some().then(|| self.stream.clone());
-        self.go_home()?;
-        self.settle()?;
+        let away = self.memory.home.is_some().then(|| self.memory.stream.clone());
+        self.memory.go_home()?;
+        self.memory.settle()?;
         let reallocated = self.reallocate_here(capacity);
         match away {
             // A new block may be of another memory, for example of a resource that spills.
-            Some(away) if self.device().is_managed(self.block.as_ptr()).unwrap_or(false) => {
+            Some(away) if self.device().is_managed(self.memory.block.as_ptr()).unwrap_or(false) => {
                 let returned = self.set_stream(&away).map_err(AllocError::from);
                 reallocated.and(returned)
             }
@@ -139,42 +186,53 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
 
     /// Does the same as `reallocate` on the buffer's stream, which is of the resource's device.
     fn reallocate_here(&mut self, capacity: usize) -> Result<(), AllocError> {
-        let new = self.resource.allocate(&self.stream, layout::array::<T>(capacity)?)?;
-        new.declare(&self.stream, BlockEvent::Allocated);
+        let alignment = self.memory.block.layout().align();
+        let new =
+            self.memory.resource.allocate(&self.memory.stream, layout::array_aligned::<T>(capacity, alignment)?)?;
+        new.declare(&self.memory.stream, BlockEvent::Allocated);
         // SAFETY: both blocks are live and hold at least `size_bytes` bytes. The stream orders the copy after the work
         // that wrote the old block, and before any reuse of the old block.
-        let copied = unsafe { self.copy_raw(new.as_ptr(), self.block.as_ptr(), self.size_bytes()) };
+        let copied = unsafe { self.enqueue_copy_to(&new) };
         if let Err(error) = copied {
             // SAFETY: the copy was not enqueued, so no work uses the new block.
-            let returned = unsafe { self.resource.deallocate(&self.stream, new) };
+            let returned = unsafe { self.memory.resource.deallocate(&self.memory.stream, new) };
             record_drop_error("a buffer's new block", returned);
             return Err(error.into());
         }
-        let old = mem::replace(&mut *self.block, new);
+        let old = mem::replace(&mut *self.memory.block, new);
         self.capacity = capacity;
-        old.declare(&self.stream, BlockEvent::Freed);
-        self.note_on_host(false);
+        old.declare(&self.memory.stream, BlockEvent::Freed);
+        self.part().note_on_host(false);
         if let Some(auto) = &self.auto {
-            auto.moved_to(&self.block);
+            auto.moved_to(&self.memory.block);
         }
         // SAFETY: the old block's last use is the copy, on this stream.
-        let returned = unsafe { self.resource.deallocate(&self.stream, old) };
+        let returned = unsafe { self.memory.resource.deallocate(&self.memory.stream, old) };
         record_drop_error("a buffer's old block", returned);
         Ok(())
     }
 
-    /// Enqueues a fill that zeroes elements within the capacity.
-    pub(super) fn fill_zero(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
-        let bytes = range.len() * size_of::<T>();
+    /// Enqueues a copy of all elements to another block, on the buffer's stream.
+    ///
+    /// # Safety
+    ///
+    /// The caller must ensure that both blocks stay allocated, and that nothing accesses them in a conflicting way,
+    /// until the copy is done.
+    unsafe fn enqueue_copy_to(&self, block: &Block) -> Result<(), DeviceError> {
+        let bytes = self.size_bytes();
         if bytes == 0 {
             return Ok(());
         }
-        self.settle()?;
-        self.note_on_host(false);
-        let start = self.block.as_ptr().wrapping_add(range.start * size_of::<T>());
-        let (device, raw) = (self.device(), self.stream.raw()?);
-        // SAFETY: the range is within the block. The buffer owns the block, and frees it on the same stream after the
-        // fill.
-        device.enqueue(|| unsafe { device.driver().fill_async(device.ordinal(), start, 0, bytes, raw) })
+        let ends = Ends { to: block.as_ptr(), from: self.memory.block.as_ptr(), bytes };
+        // SAFETY: the contract of this function is that of the copy, which is enqueued on the buffer's stream.
+        unsafe { transfer::enqueue_copy(ends, self.memory.stream.raw()?, &self.memory.stream) }
+    }
+
+    /// Enqueues a fill that zeroes elements within the capacity.
+    pub(super) fn fill_zero(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
+        self.memory.settle()?;
+        let part = self.part().part(view::in_bytes::<T>(&range));
+        // SAFETY: the buffer is borrowed exclusively.
+        unsafe { part.fill_bytes(0) }
     }
 }

@@ -1,17 +1,17 @@
 //! Uploads to and downloads from unified memory, by the best path.
 
 use super::array::Buffer;
+use super::element::{self, Element};
 use crate::device::error::DeviceError;
 use crate::kind::{HostAccessible, Migratable};
 use crate::resource::MemoryResource;
 use crate::transfer::{self, Direction, TransferPath};
 use crate::unified::hints;
-use bytemuck::Pod;
 use cumem_driver::Location;
 use cumem_driver::call_site::CallSite;
 use std::sync::atomic::Ordering;
 
-impl<T: Pod, R: MemoryResource> Buffer<T, R> {
+impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// Copies `data` over all elements by the best path, and returns that path. The copy is complete on return, and the
     /// pages are then on the buffer's device.
     ///
@@ -80,12 +80,17 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
     #[track_caller]
     fn upload_to(&mut self, data: &[T], by: Option<TransferPath>) -> Result<TransferPath, DeviceError> {
         let _site = CallSite::here();
-        self.expect_len(data.len())?;
+        self.as_view().expect_len(data.len())?;
         // If the device cannot take the pages, the hint is skipped and the copy works without it.
-        let _skipped = hints::prefetch_if_needed(&self.block, 0..self.size_bytes(), self.device().id(), &self.stream)?;
+        let _skipped = hints::prefetch_if_needed(
+            &self.memory.block,
+            0..self.size_bytes(),
+            self.device().id(),
+            &self.memory.stream,
+        )?;
         // SAFETY: the slice has as many elements as the buffer, and is borrowed until the copy is complete. The copy
         // only reads it.
-        unsafe { self.transfer_all(data.as_ptr().cast_mut().cast(), Direction::ToDevice, true, by) }
+        unsafe { self.part().transfer(data.as_ptr().cast_mut().cast(), Direction::ToDevice, true, by) }
     }
 
     /// Copies all elements to `data` by the best path, and returns that path. The copy is complete on return.
@@ -121,22 +126,22 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         R: MemoryResource<Kind: Migratable + HostAccessible>,
     {
         let _site = CallSite::here();
-        self.expect_len(data.len())?;
-        let host = data.as_mut_ptr().cast();
-        if self.on_host.load(Ordering::Relaxed) && self.size_bytes() > 0 {
-            let _gate = self.stream.host_access(self.block.as_ptr())?;
-            let (start, bytes) = (self.block.as_ptr(), self.size_bytes());
-            return self.device().tell_copied(self.block.addr(), bytes, Location::Host, || {
-                self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
-                // SAFETY: `HostAccessible` promises readable initialized bytes, and `host_access` has waited for the work
-                // that writes them. The slice has as many elements. It does not overlap the buffer, because a guard over the buffer's
-                // elements that can write them borrows the buffer exclusively.
-                unsafe { transfer::host_copy(host, start, bytes) };
-                Ok(TransferPath::HostPages)
-            });
+        self.as_view().expect_len(data.len())?;
+        if !self.on_host.load(Ordering::Relaxed) || self.size_bytes() == 0 {
+            return self.download_to(data, None);
         }
-        // SAFETY: the slice has as many elements as the buffer, and is borrowed mutably until the copy is complete.
-        unsafe { self.transfer_all(host, Direction::ToHost, true, None) }
+        let _gate = self.memory.stream.host_access(self.memory.block.as_ptr())?;
+        let (start, bytes) = (self.memory.block.as_ptr(), self.size_bytes());
+        element::read_slice(data, |bits| {
+            self.device().tell_copied(self.memory.block.addr(), bytes, Location::Host, || {
+                self.device().driver().host_access(self.device().ordinal(), start, bytes, false)?;
+                // SAFETY: `HostAccessible` promises readable initialized bytes, and `host_access` has waited for the
+                // work that writes them. The slice has as many elements. It does not overlap the buffer, because a
+                // guard over the buffer's elements that can write them borrows the buffer exclusively.
+                unsafe { transfer::host_copy(bits.as_mut_ptr().cast(), start, bytes) };
+                Ok(TransferPath::HostPages)
+            })
+        })
     }
 
     /// Does the same as [`download`](Self::download), but by `path`, and never by a copy of the host. If this transfer
@@ -168,8 +173,16 @@ impl<T: Pod, R: MemoryResource> Buffer<T, R> {
         R: MemoryResource<Kind: Migratable>,
     {
         let _site = CallSite::here();
-        self.expect_len(data.len())?;
-        // SAFETY: the slice has as many elements as the buffer, and is borrowed mutably until the copy is complete.
-        unsafe { self.transfer_all(data.as_mut_ptr().cast(), Direction::ToHost, true, Some(path)) }
+        self.as_view().expect_len(data.len())?;
+        self.download_to(data, Some(path))
+    }
+
+    fn download_to(&self, data: &mut [T], by: Option<TransferPath>) -> Result<TransferPath, DeviceError> {
+        element::read_slice(data, |bits| {
+            let host = bits.as_mut_ptr().cast();
+            // SAFETY: the slice has as many elements as the buffer, and is borrowed mutably until the copy is complete.
+            // Any bytes are bits.
+            unsafe { self.part().transfer(host, Direction::ToHost, true, by) }
+        })
     }
 }

@@ -90,6 +90,36 @@ pub enum DeviceError {
         /// The number of elements given.
         found: usize,
     },
+    /// The bytes of an element on the device are not a value of its type. For example, a kernel wrote 2 to a `bool`.
+    #[error("the bytes of element {index} are not a value of `{element}`")]
+    InvalidElement {
+        /// The index of the element in the range that was read.
+        index: usize,
+        /// The type of the elements.
+        element: &'static str,
+    },
+    /// Memory was given another type of element, but it is not a whole number of such elements, or not aligned for them.
+    #[error("{bytes} bytes at {addr:#x} are not a whole number of elements of {size} bytes aligned to {alignment}")]
+    Misfit {
+        /// The length of the memory in bytes.
+        bytes: usize,
+        /// The address of the first byte.
+        addr: u64,
+        /// The size of an element in bytes.
+        size: usize,
+        /// The alignment of an element in bytes.
+        alignment: usize,
+    },
+    /// The source and the target of a copy overlap. The driver does not define the result of such a copy.
+    #[error("the source and the target of a copy overlap: {len} elements from {from} and from {to} on")]
+    Overlap {
+        /// The start of the source.
+        from: usize,
+        /// The start of the target.
+        to: usize,
+        /// The number of elements to copy.
+        len: usize,
+    },
     /// `AppliedHints::undo` was called with another block than the block of the hints.
     #[error("the hints were given about the block at {expected:#x}, not about the one at {found:#x}")]
     OtherBlock {
@@ -97,6 +127,15 @@ pub enum DeviceError {
         expected: u64,
         /// The address of the block that `undo` was called with.
         found: u64,
+    },
+    /// The operation would end the capture of a stream with an error, so the library did not try it. For example, a pool
+    /// cannot wait for the work of a captured stream.
+    #[error("a stream of {device} is being captured, and {what} would make the capture fail")]
+    Captured {
+        /// The device.
+        device: DeviceId,
+        /// The operation, for example `recording an event on the device`.
+        what: &'static str,
     },
     /// User code that runs inside a call of an object called the object again, or the closure of a kernel called an
     /// object that another thread uses. For example, the upstream of a pool allocated from that pool.
@@ -150,9 +189,11 @@ impl DeviceError {
             Self::WrongDevice { expected: device, .. }
             | Self::WrongThread { device }
             | Self::HostAccess { device, .. }
+            | Self::Captured { device, .. }
             | Self::NoStreams { device }
             | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
+            Self::InvalidElement { .. } | Self::Misfit { .. } | Self::Overlap { .. } => None,
             Self::OtherBlock { .. } | Self::Reentered { .. } => None,
         }
     }

@@ -1,14 +1,14 @@
 //! [`PortableBuffer::for_each_chunk`]: work on a buffer in chunks, so that transfers and kernels overlap.
 
-use super::buffer::{Memory, PortableBuffer, Shadowed};
-use crate::buffer::{Buffer, UnifiedBuffer};
+use super::buffer::{Memory, PortableBuffer};
+use super::shadowed::Shadowed;
+use crate::buffer::{Buffer, Element, UnifiedBuffer};
 use crate::device::error::DeviceError;
 use crate::device::event::Event;
 use crate::device::stream::Stream;
 use crate::error::AllocError;
 use crate::transfer::{self, Ends};
 use crate::unified::hints;
-use bytemuck::Pod;
 use cumem_driver::drop_error::record_drop_error;
 use std::ops::Range;
 
@@ -128,7 +128,7 @@ impl Drop for Wait<'_> {
     }
 }
 
-impl<T: Pod> PortableBuffer<T> {
+impl<T: Element> PortableBuffer<T> {
     /// Divides the elements into chunks of `size` elements, and calls `work` for each, in order. The last chunk may be
     /// smaller. `work` enqueues work on the chunk's stream. All of that work is complete on return.
     ///
@@ -184,7 +184,7 @@ fn chunks(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Prefetches the pages on a separate stream, one chunk ahead of the work.
-fn prefetched<T: Pod, E: From<AllocError>>(
+fn prefetched<T: Element, E: From<AllocError>>(
     buffer: &UnifiedBuffer<T>,
     size: usize,
     mut work: impl FnMut(Chunk<'_>) -> Result<(), E>,
@@ -219,7 +219,7 @@ fn prefetched<T: Pod, E: From<AllocError>>(
 
 /// Copies each chunk to one of two slots of device memory, in turns. One stream fills the slots, the buffer's stream
 /// does the work, and a third stream copies the chunks back.
-fn double_buffered<T: Pod, E: From<AllocError>>(
+fn double_buffered<T: Element, E: From<AllocError>>(
     memory: &mut Shadowed<T>,
     size: usize,
     mut work: impl FnMut(Chunk<'_>) -> Result<(), E>,

@@ -4,7 +4,10 @@ use super::device_staging::{self, DeviceStaging};
 use super::host_ring::{self, HostRing};
 use super::kernel_copy::KernelCopy;
 use super::lease::Leases;
+use super::value_slots::ValueSlots;
 use crate::device::spare::{Keeper, SparePlace};
+use cumem_driver::owned::RawDevice;
+use std::sync::Arc;
 
 /// Host rings of a device. Two, because the link carries both directions at once: an upload and a download can overlap.
 /// A third would share the link with them, and would take another 32 MiB of pinned memory.
@@ -20,14 +23,16 @@ pub(super) struct Stagings {
     pub(super) host_rings: Leases<HostRing>,
     pub(super) device_stagings: Leases<DeviceStaging>,
     pub(super) kernel_copies: Leases<KernelCopy>,
+    pub(super) values: Arc<ValueSlots>,
 }
 
 impl Stagings {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(device: &RawDevice) -> Self {
         Self {
             host_rings: Leases::new(HOST_RINGS),
             device_stagings: Leases::new(DEVICE_STAGINGS),
             kernel_copies: Leases::new(KERNEL_COPIES),
+            values: Arc::new(ValueSlots::new(device)),
         }
     }
 
@@ -36,10 +41,12 @@ impl Stagings {
         self.host_rings.clear();
         self.device_stagings.clear();
         self.kernel_copies.clear();
+        self.values.trim();
     }
 }
 
-/// The kernel copies stay, because all of them together take less than one page of device memory.
+/// The kernel copies and the slots for values stay, because all of them together take less than one page of device
+/// memory and 128 KiB of pinned memory.
 impl Keeper for Stagings {
     fn spare_bytes(&self, place: SparePlace) -> usize {
         match place {

@@ -1,4 +1,4 @@
-//! [`Transfers`]: what a device keeps for transfers, and how it runs one.
+//! [`Transfers`]: the buffers and streams that a device keeps for transfers, and the run of a transfer.
 
 use super::device_staging::DeviceStaging;
 use super::enqueue::{enqueue_copy, wait_for_stream};
@@ -8,6 +8,7 @@ use super::lease::Lease;
 use super::path::{self, HostMemory, Plan};
 use super::request::{Transfer, TransferPath};
 use super::stagings::Stagings;
+use super::value_slots::ValueSlots;
 use crate::device::Device;
 use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
@@ -28,11 +29,11 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
-    /// Returns what `device` keeps for transfers. All handles to the device share it.
+    /// Returns the value that `device` keeps for transfers. All handles to the device share this value.
     #[inline]
     pub(crate) fn of(device: &Device) -> &Self {
         device.slots().get(|| {
-            let stagings = Arc::new(Stagings::new());
+            let stagings = Arc::new(Stagings::new(device.raw()));
             device.spare().add(Arc::<Stagings>::clone(&stagings));
             Self { device: device.raw().clone(), stagings, kernels: OnceLock::new() }
         })
@@ -95,6 +96,11 @@ impl Transfers {
         Ok(TransferPath::Copy)
     }
 
+    /// Returns the pinned memory for single values.
+    pub(crate) fn values(&self) -> &Arc<ValueSlots> {
+        &self.stagings.values
+    }
+
     fn device_staging(&self) -> Option<Lease<'_, DeviceStaging>> {
         self.stagings.device_stagings.lease(|| DeviceStaging::new(&self.device))
     }
@@ -132,7 +138,7 @@ impl fmt::Debug for Transfers {
 impl Device {
     /// Frees the staging memory of copies between the host and buffers, except memory that a copy is using.
     ///
-    /// This is at most 64 MiB of pinned memory and 48 MiB of device memory for large copies, and about 64 KiB of pinned
+    /// This is at most 64 MiB of pinned memory and 48 MiB of device memory for large copies, and about 128 KiB of pinned
     /// memory for small ones. The first copies allocate it, and the device keeps it as long as a handle to the device
     /// exists. The library frees the staging memory of large copies itself before a leaf reports that it is out of
     /// memory, and in [`trim_stack`](crate::LayerExt::trim_stack).

@@ -4,8 +4,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod arrays;
+mod buffer_faults;
 mod buffers;
+mod elements;
+mod host_vec;
+mod leaves;
 mod other_threads;
 mod pinned;
 mod portable;
+mod release;
+mod scalar;
 mod transfer;
+mod views;

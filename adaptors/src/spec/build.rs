@@ -169,6 +169,7 @@ impl Site<'_> {
                 };
                 over!(built, upstream => upstream.tracking(options()))
             }
+            Adaptor::GraphPools => over!(built, upstream => upstream.graph_pools()),
             Adaptor::Events => over!(built, upstream => upstream.events()),
             Adaptor::Tagged(name) => {
                 let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;

@@ -9,13 +9,14 @@ use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
-const ADAPTORS: [&str; 12] = [
+const ADAPTORS: [&str; 13] = [
     "pool",
     "limit",
     "statistics",
     "log",
     "tracking",
     "events",
+    "graph_pools",
     "tagged",
     "pressure",
     "spill",
@@ -120,6 +121,10 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
         "events" => {
             no_arguments(text, &term)?;
             Adaptor::Events
+        }
+        "graph_pools" => {
+            no_arguments(text, &term)?;
+            Adaptor::GraphPools
         }
         "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),

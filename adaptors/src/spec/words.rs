@@ -65,6 +65,7 @@ pub(super) enum Adaptor {
         traces: bool,
     },
     Events,
+    GraphPools,
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),

@@ -15,6 +15,7 @@ adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
 adaptor_conformance!(logging, |upstream| upstream.logging(LogOptions::sink(std::io::sink()))?);
 adaptor_conformance!(tracking, |upstream| upstream.tracking(TrackingOptions::new().traces_from(1 << 20)));
 adaptor_conformance!(events, |upstream| upstream.events());
+adaptor_conformance!(graph_pools, |upstream| upstream.graph_pools());
 adaptor_conformance!(on_failure, |upstream| upstream.on_failure(|_| Reaction::GiveUp));
 adaptor_conformance!(on_failure_that_trims, |upstream| OnFailure::trimming(Pool::new(
     upstream,

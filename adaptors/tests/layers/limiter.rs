@@ -58,7 +58,7 @@ fn zero_bytes_are_never_refused() {
     assert_eq!((stack.state().allocated(), stack.state().remaining()), (0, 1024));
 }
 
-/// Only what is freed beyond the debt fits again.
+/// Only bytes that are freed beyond the debt fit again.
 #[test]
 fn a_limit_below_the_allocated_bytes_refuses_until_enough_is_freed() {
     let (device, stream) = sim();

@@ -10,6 +10,7 @@ mod counters;
 mod events;
 mod faults;
 mod fit;
+mod graph_pools;
 mod into_upstream;
 mod leaks;
 mod limiter;

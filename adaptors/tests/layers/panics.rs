@@ -161,6 +161,7 @@ fn beneath_each_other_adaptor() {
     });
     each_call_panics("tracking", device_memory, |upstream| upstream.tracking(TrackingOptions::new()).statistics());
     each_call_panics("events", device_memory, |upstream| upstream.events().statistics());
+    each_call_panics("graph_pools", device_memory, |upstream| upstream.graph_pools().statistics());
     each_call_panics("on_failure", device_memory, |upstream| upstream.on_failure(|_| Reaction::Retry).statistics());
     each_call_panics("pressure", device_memory, |upstream| {
         upstream.pressure(PressureOptions::default()).unwrap().statistics()

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adaptors;
 mod harness;
 mod kernels;
 mod on_failure;
