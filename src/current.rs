@@ -321,6 +321,19 @@ impl Drop for ScopedDefault {
 
 /// A guard that removes its default resource of a device from its thread when it is dropped. [`thread_scoped`] returns
 /// it. The guards of a thread may be dropped in any order.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{Device, ManagedResource, current};
+/// # let device = Device::simulated(Profile::default())?;
+/// let scope = current::thread_scoped(&device, ManagedResource::new(&device)?)?;
+/// assert!(current::get(&device).to_string().starts_with("managed"));
+/// drop(scope);
+/// assert!(current::get(&device).to_string().starts_with("device"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the default ends as soon as this guard is dropped"]
 pub struct ThreadScopedDefault {

@@ -34,6 +34,20 @@ pub trait SyncExt: MemoryResource {
     /// # Errors
     ///
     /// Returns the errors of [`MemoryResource::allocate`], or the error of the wait. Nothing was allocated then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, CudaResource, SyncExt, layout};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let resource = CudaResource::new(&device);
+    /// let block = resource.allocate_sync(layout::bytes(1000)?)?;
+    /// assert_eq!(block.size(), 1000);
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate_sync(block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     fn allocate_sync(&self, layout: Layout) -> Result<Block, AllocError> {
         let stream = Stream::legacy_default(self.device());
         let block = self.allocate(&stream, layout)?;
@@ -54,6 +68,19 @@ pub trait SyncExt: MemoryResource {
     ///
     /// Returns the errors of [`MemoryResource::deallocate`]. An error of earlier work on the legacy default stream is not
     /// returned, because the block is freed by then. The next call on that stream returns it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, CudaResource, SyncExt, layout};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let resource = CudaResource::new(&device);
+    /// let block = resource.allocate_sync(layout::bytes(1000)?)?;
+    /// // SAFETY: the resource returned the block, and nothing uses it.
+    /// unsafe { resource.deallocate_sync(block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Safety
     ///

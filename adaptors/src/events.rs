@@ -45,6 +45,18 @@ pub struct Events<U> {
 
 impl<U> Events<U> {
     /// Creates the adaptor.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::Events;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = Events::new(CudaResource::new(&device)); // or `CudaResource::new(&device).events()`
+    /// assert!(stack.to_string().starts_with("events over device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U) -> Self
     where
         U: Upstream,
@@ -53,12 +65,35 @@ impl<U> Events<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30).events();
+    /// assert_eq!(stack.upstream().state().bytes(), 1 << 30); // the limit
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
     /// deallocate them through the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// assert!(CudaResource::new(&device).events().into_upstream().to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }

@@ -92,17 +92,53 @@ impl<U> Logging<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30).logging(LogOptions::sink(std::io::sink()))?;
+    /// assert_eq!(stack.upstream().state().bytes(), 1 << 30); // the limit
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. All rows are written. Live blocks stay valid, because the upstream
     /// made them: deallocate them through the upstream. The log then has no row of their frees.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::sink(std::io::sink()))?;
+    /// assert!(stack.into_upstream().to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
 
     /// Returns the log.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::sink(std::io::sink()))?;
+    /// assert_eq!(stack.state().lost_rows(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &LoggingState {
         &self.state
     }

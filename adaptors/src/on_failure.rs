@@ -16,6 +16,22 @@ use std::fmt;
 const ATTEMPTS: u32 = 16;
 
 /// A request that the upstream refused because memory ran out, as the function of an [`OnFailure`] receives it.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device, Buffer, Stream};
+/// # use cumem_adaptors::{Reaction, ResourceExt};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let stack = CudaResource::new(&device).limit(1000).on_failure(|failure| {
+///     assert_eq!((failure.requested, failure.attempt, &*failure.layer()), (4096, 1, "limit"));
+///     Reaction::GiveUp
+/// });
+/// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AllocFailure<'a> {
@@ -31,6 +47,22 @@ pub struct AllocFailure<'a> {
 
 impl AllocFailure<'_> {
     /// Returns the layer that refused, for example `pool` or ``limit `search` ``, or `driver` if the error names none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1000).named("search").on_failure(|failure| {
+    ///     assert_eq!(failure.layer(), "limit `search`");
+    ///     Reaction::GiveUp
+    /// });
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn layer(&self) -> Cow<'_, str> {
         match self.error {
             AllocError::OutOfMemory { layer, .. } | AllocError::Exhausted { layer, .. } => Cow::Borrowed(*layer),
@@ -41,6 +73,16 @@ impl AllocFailure<'_> {
 }
 
 /// The answer of the function of an [`OnFailure`].
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::Reaction;
+///
+/// let freed = 0; // bytes that the program could free
+/// let reaction = if freed > 0 { Reaction::Retry } else { Reaction::GiveUp };
+/// assert_eq!(reaction, Reaction::GiveUp);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reaction {
     /// Memory was freed. The request is tried again.
@@ -112,6 +154,18 @@ pub struct OnFailure<U> {
 
 impl<U> OnFailure<U> {
     /// Creates the adaptor, which calls `function`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{OnFailure, Reaction};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = OnFailure::new(CudaResource::new(&device), |_| Reaction::GiveUp); // or `.on_failure(..)`
+    /// assert!(stack.to_string().starts_with("on_failure over device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(upstream: U, function: impl Fn(&AllocFailure<'_>) -> Reaction + Send + Sync + 'static) -> Self
     where
         U: Upstream,
@@ -148,23 +202,73 @@ impl<U> OnFailure<U> {
     }
 
     /// Sets how often a request is tried at most, at least once. The default is 16.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::Retry).attempts(3);
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+    /// assert_eq!(stack.state().calls(), 2); // between the three attempts
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn attempts(self, attempts: u32) -> Self {
         Self { attempts: attempts.max(1), ..self }
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::GiveUp);
+    /// assert_eq!(stack.upstream().state().bytes(), 1000); // the limit
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
     /// deallocate them through the upstream. The function is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::GiveUp);
+    /// assert!(stack.into_upstream().to_string().starts_with("limit(1000B)"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(self) -> U {
         self.upstream
     }
 
     /// Returns the counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::GiveUp);
+    /// assert_eq!(stack.state().calls(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &OnFailureState {
         &self.state
     }

@@ -8,6 +8,20 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The figures of one name.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device};
+/// # use cumem_adaptors::ResourceExt;
+/// # let device = Device::simulated(Profile::default())?;
+/// let memory = CudaResource::new(&device).statistics();
+/// drop(memory.state().named_scope("idle"));
+/// let row = &memory.state().profile().rows[0];
+/// assert_eq!((&*row.name, row.calls, row.total_bytes), ("idle", 1, 0));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ProfileRow {
@@ -28,6 +42,19 @@ pub struct ProfileRow {
 }
 
 /// The order of the rows of a [`ProfileReport`].
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device};
+/// # use cumem_adaptors::{ProfileOrder, ResourceExt};
+/// # let device = Device::simulated(Profile::default())?;
+/// let memory = CudaResource::new(&device).statistics();
+/// ["b", "a", "b"].map(|name| drop(memory.state().named_scope(name)));
+/// assert_eq!(memory.state().profile().sorted_by(ProfileOrder::Calls).rows[0].name, "b");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProfileOrder {
@@ -80,6 +107,19 @@ impl ProfileReport {
     }
 
     /// Returns the report with its rows in an order. Rows that are equal in it are in the order of their names.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ProfileOrder, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// ["b", "a"].map(|name| drop(memory.state().named_scope(name)));
+    /// assert_eq!(memory.state().profile().sorted_by(ProfileOrder::Name).rows[0].name, "a");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sorted_by(mut self, order: ProfileOrder) -> Self {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));

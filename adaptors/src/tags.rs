@@ -36,12 +36,32 @@ pub fn tag(name: impl Into<Arc<str>>) -> TagScope {
 }
 
 /// Returns the tag of the calling thread.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::tags::{self, tag};
+///
+/// assert_eq!(tags::current(), None);
+/// let _tag = tag("weights");
+/// assert_eq!(tags::current().as_deref(), Some("weights"));
+/// ```
 #[inline]
 pub fn current() -> Option<Arc<str>> {
     OPEN.try_with(|open| open.borrow().last().map(|(_, name)| Arc::clone(name))).ok().flatten()
 }
 
 /// A guard that ends a tag when it is dropped. [`tag`] returns it.
+///
+/// # Examples
+///
+/// ```
+/// use cumem_adaptors::tags::{self, TagScope, tag};
+///
+/// let scope: TagScope = tag("weights");
+/// drop(scope);
+/// assert_eq!(tags::current(), None);
+/// ```
 #[derive(Debug)]
 #[must_use = "the tag ends as soon as this guard is dropped"]
 pub struct TagScope {

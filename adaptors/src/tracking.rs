@@ -67,18 +67,54 @@ impl<U> Tracking<U> {
     }
 
     /// Returns the upstream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1 << 30).tracking(TrackingOptions::new());
+    /// assert_eq!(stack.upstream().state().bytes(), 1 << 30); // the limit
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn upstream(&self) -> &U {
         &self.upstream
     }
 
     /// Removes this adaptor and returns the upstream. Live blocks stay valid, because the upstream made them:
     /// deallocate them through the upstream. The records are lost and not reported.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// assert!(stack.into_upstream().to_string().starts_with("device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_upstream(mut self) -> U {
         self.state.removed();
         self.upstream
     }
 
     /// Returns the records.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// assert!(stack.state().live().is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn state(&self) -> &TrackingState {
         &self.state
     }

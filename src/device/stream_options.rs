@@ -21,12 +21,33 @@ pub struct StreamOptions {
 impl StreamOptions {
     /// Creates the options of [`Stream::new`](crate::Stream::new): no synchronization with the legacy default stream, and
     /// the driver's default priority.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::device::StreamOptions;
+    ///
+    /// assert_eq!(StreamOptions::new(), StreamOptions::default());
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Makes the stream synchronize with the legacy default stream (`CU_STREAM_DEFAULT`), or not
     /// (`CU_STREAM_NON_BLOCKING`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// use cumem::device::StreamOptions;
+    ///
+    /// let stream = Stream::with_options(&device, StreamOptions::new().blocking(true))?; // as `Stream::blocking`
+    /// assert!(stream.is_idle()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn blocking(self, blocking: bool) -> Self {
         Self { blocking, ..self }
@@ -35,6 +56,20 @@ impl StreamOptions {
     /// Sets the priority. Smaller numbers are greater priorities. The driver replaces a priority outside of
     /// [`Device::stream_priorities`](crate::Device::stream_priorities) by the nearest one inside. The model of a
     /// simulated device has no priorities, so there this option changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// use cumem::device::StreamOptions;
+    ///
+    /// let least = *device.stream_priorities()?.end();
+    /// let stream = Stream::with_options(&device, StreamOptions::new().priority(least))?;
+    /// assert!(stream.is_idle()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn priority(self, priority: i32) -> Self {
         Self { priority: Some(priority), ..self }

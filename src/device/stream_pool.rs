@@ -49,6 +49,18 @@ impl StreamPool {
     ///
     /// - Returns [`DeviceError::NoStreams`] if `size` is 0.
     /// - Returns the driver's error if a stream cannot be created. The streams that were created are destroyed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, StreamPool};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let streams = StreamPool::new(&device, StreamPool::DEFAULT_SIZE)?;
+    /// assert_eq!(streams.len(), 16);
+    /// assert!(StreamPool::new(&device, 0).is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(device: &Device, size: usize) -> Result<Self, DeviceError> {
         Self::with_options(device, size, StreamOptions::new())
     }
@@ -84,6 +96,18 @@ impl StreamPool {
     }
 
     /// Returns the next stream, in turn.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, StreamPool};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let streams = StreamPool::new(&device, 4)?;
+    /// let first = streams.get().clone();
+    /// assert_ne!(streams.get(), &first);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn get(&self) -> &Stream {
         self.at(self.next.fetch_add(1, Ordering::Relaxed))
@@ -109,12 +133,34 @@ impl StreamPool {
     }
 
     /// Returns the number of streams, at least 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, StreamPool};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let streams = StreamPool::new(&device, 4)?;
+    /// assert_eq!(streams.len(), 4);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[expect(clippy::len_without_is_empty, reason = "a pool is never empty")]
     pub fn len(&self) -> usize {
         self.streams.len()
     }
 
     /// Returns all streams.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, StreamPool};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let streams = StreamPool::new(&device, 4)?;
+    /// assert_eq!(&streams.streams()[1], streams.at(1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn streams(&self) -> &[Stream] {
         &self.streams
     }
@@ -124,6 +170,19 @@ impl StreamPool {
     /// # Errors
     ///
     /// Returns the first error of [`Stream::synchronize`], after it has waited for all streams.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Buffer, CudaResource, StreamPool};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let streams = StreamPool::new(&device, 4)?;
+    /// let _zeros = Buffer::<u8, _>::zeroed(64 << 20, streams.get(), CudaResource::new(&device))?; // only enqueued
+    /// streams.synchronize()?;
+    /// assert!(streams.at(0).is_idle()?);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         self.streams.iter().map(Stream::synchronize).fold(Ok(()), Result::and)
     }

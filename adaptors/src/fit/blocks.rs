@@ -4,6 +4,20 @@ use cumem::error::{DeallocError, InvalidLayout};
 use cumem::{AllocError, Block, MemoryResource, Stream, layout};
 
 /// The result of [`fit_blocks`].
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device, Stream};
+/// # use cumem_adaptors::{ResourceExt, fit_blocks};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).limit(1000);
+/// let fit = fit_blocks(&memory, &stream, &[500, 2000])?;
+/// assert_eq!((fit.blocks, fit.bytes), (1, 500));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BlocksFit {
@@ -17,6 +31,18 @@ pub struct BlocksFit {
 
 impl BlocksFit {
     /// Reports whether all blocks fitted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream};
+    /// # use cumem_adaptors::fit_blocks;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// assert!(fit_blocks(&CudaResource::new(&device), &stream, &[1000, 2000])?.fits());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fits(&self) -> bool {
         self.error.is_none()
     }

@@ -52,6 +52,21 @@ impl<U> Limiter<U> {
     /// # Errors
     ///
     /// Returns [`AllocError::LimitExceeded`] with the [name](Self::named) of the limit if fewer bytes remain.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let reservation = memory.reserve(1 << 20)?;
+    /// assert!(memory.reserve(1).is_err());
+    /// drop(reservation);
+    /// assert_eq!(memory.state().remaining(), 1 << 20);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reserve(&self, bytes: usize) -> Result<LimitReservation<'_, U>, AllocError> {
         let remaining = counted(bytes);
         self.state.reserve(remaining, bytes)?;
@@ -61,6 +76,21 @@ impl<U> Limiter<U> {
 
 impl<U> LimitReservation<'_, U> {
     /// Returns the reserved bytes that no block uses yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let reservation = memory.reserve(4096)?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(1024, &stream, &reservation)?;
+    /// assert_eq!(reservation.remaining(), 3072);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remaining(&self) -> usize {
         self.remaining.load(Relaxed) as usize
     }
@@ -70,6 +100,21 @@ impl<U> LimitReservation<'_, U> {
     /// # Errors
     ///
     /// Returns [`AllocError::LimitExceeded`] if fewer bytes remain. The reservation does not change then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaResource::new(&device).limit(1 << 20);
+    /// let mut whole = memory.reserve(4096)?;
+    /// let part = whole.split(1000)?;
+    /// assert_eq!((whole.remaining(), part.remaining()), (3072, 1024)); // rounded up to 256
+    /// assert!(whole.split(4096).is_err());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn split(&mut self, bytes: usize) -> Result<Self, AllocError> {
         self.take(counted(bytes), bytes)?;
         Ok(Self { remaining: AtomicU64::new(counted(bytes)), limiter: self.limiter })

@@ -42,12 +42,39 @@ impl LogOptions {
 
     /// Writes to a file, which is created, or truncated if it exists. A `&str` or a `Path` is also accepted wherever
     /// options are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::file("/dev/null"))?; // or `.logging("/dev/null")`
+    /// assert!(stack.to_string().starts_with("log(/dev/null) over device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::new(Destination::File(path.into()))
     }
 
     /// Writes to the file that the environment variable `RMM_LOG_FILE` names. The variable is read when the adaptor is
     /// created.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogError, LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// match CudaResource::new(&device).logging(LogOptions::env()) {
+    ///     Ok(stack) => println!("{stack}"), // RMM_LOG_FILE is set
+    ///     Err(LogError::NoFile) => println!("RMM_LOG_FILE is not set"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn env() -> Self {
         Self::new(Destination::Environment)
     }
@@ -56,6 +83,18 @@ impl LogOptions {
     /// sink, so a sink may allocate from any stack, also from the one that it logs. The sink is called by the threads
     /// that allocate, by one at a time. A sink must not wait for another thread that calls
     /// [`flush`](crate::LoggingState::flush) of the same log.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::sink(std::io::stderr()))?;
+    /// assert!(stack.to_string().starts_with("log over device"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sink(sink: impl Write + Send + 'static) -> Self {
         Self::new(Destination::Sink(Box::new(sink)))
     }

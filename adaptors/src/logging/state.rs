@@ -59,11 +59,39 @@ impl LoggingState {
     /// # Errors
     ///
     /// Returns the first error that the sink has returned since the log began. Later rows are still passed to the sink.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::sink(std::io::sink()))?;
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &stack)?;
+    /// assert_eq!(stack.state().written_rows(), 0); // rows wait until there are many
+    /// stack.state().flush()?;
+    /// assert_eq!(stack.state().written_rows(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&self) -> io::Result<()> {
         self.log.flush()
     }
 
     /// Returns the number of rows that were written. Rows that wait in a buffer are not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::sink(std::io::sink()))?;
+    /// assert_eq!(stack.state().written_rows(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn written_rows(&self) -> u64 {
         self.log.written()
     }
@@ -90,6 +118,20 @@ impl LoggingState {
     }
 
     /// Returns the file, or `None` if the log has a sink.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{LogOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).logging(LogOptions::sink(std::io::sink()))?;
+    /// assert_eq!(stack.state().path(), None);
+    /// let stack = CudaResource::new(&device).logging("/dev/null")?;
+    /// assert_eq!(stack.state().path(), Some(std::path::Path::new("/dev/null")));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }

@@ -37,22 +37,77 @@ pub struct OnFailureState {
 
 impl OnFailureState {
     /// Returns the number of calls of the function.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::GiveUp);
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+    /// assert_eq!(stack.state().calls(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
     }
 
     /// Returns the number of requests that succeeded after at least one call of the function.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::GiveUp);
+    /// assert_eq!(stack.state().recovered(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recovered(&self) -> u64 {
         self.recovered.load(Relaxed)
     }
 
     /// Returns the number of requests that failed after at least one attempt to recover.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::{Reaction, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::GiveUp);
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &stack).is_err());
+    /// assert_eq!(stack.state().gave_up(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn gave_up(&self) -> u64 {
         self.gave_up.load(Relaxed)
     }
 
     /// Returns the number of failures at which the function was not called, because the caller held a lock of the
     /// library: this adaptor is the upstream of a pool.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, LayerExt, Stream};
+    /// # use cumem_adaptors::{PoolOptions, Reaction, ResourceExt, OnFailureState};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let beneath = CudaResource::new(&device).limit(1000).on_failure(|_| Reaction::Retry);
+    /// let pool = beneath.pool(PoolOptions::new())?;
+    /// assert!(Buffer::<u8, _>::zeroed(4096, &stream, &pool).is_err());
+    /// assert!(pool.find::<OnFailureState>().unwrap().not_called() > 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn not_called(&self) -> u64 {
         self.not_called.load(Relaxed)
     }

@@ -171,11 +171,39 @@ impl StatisticsState {
 
     /// Returns the figures of all [named scopes](Self::named_scope) that have ended, by name. The peak of a name is that
     /// of the scope with the largest one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// drop(memory.state().named_scope("load"));
+    /// println!("{}", memory.state().profile());
+    /// assert_eq!(memory.state().profile().rows.len(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn profile(&self) -> ProfileReport {
         self.profile.report()
     }
 
     /// Removes all figures from the [profile](Self::profile).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let memory = CudaResource::new(&device).statistics();
+    /// drop(memory.state().named_scope("load"));
+    /// memory.state().clear_profile();
+    /// assert!(memory.state().profile().rows.is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clear_profile(&self) {
         self.profile.clear();
     }

@@ -9,6 +9,23 @@ use std::sync::Arc;
 
 /// A count of the calling thread's calls, which is added to the [profile](super::StatisticsState::profile) when it is
 /// dropped. [`StatisticsState::named_scope`](super::StatisticsState::named_scope) returns it.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device, Buffer, Stream};
+/// # use cumem_adaptors::ResourceExt;
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let memory = CudaResource::new(&device).statistics();
+/// let scope = memory.state().named_scope("load");
+/// drop(Buffer::<u8, _>::zeroed(1000, &stream, &memory)?);
+/// assert!(memory.state().profile().rows.is_empty()); // the scope has not ended
+/// drop(scope);
+/// assert_eq!(memory.state().profile().rows[0].total_bytes, 1000);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "the scope ends as soon as this guard is dropped"]
 pub struct NamedScope<'a> {
     pub(super) scope: Scope<'a>,

@@ -36,12 +36,33 @@ pub struct TrackingOptions {
 
 impl TrackingOptions {
     /// Creates options without stack traces.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem_adaptors::TrackingOptions;
+    ///
+    /// let options = TrackingOptions::new();
+    /// assert!(format!("{options:?}").contains("traces_from: None"));
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Takes a stack trace of each allocation of at least `bytes`. A trace takes microseconds, and about a kilobyte per
     /// block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new().traces_from(0)); // of every block
+    /// assert!(stack.to_string().starts_with("tracking(traces)"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn traces_from(mut self, bytes: usize) -> Self {
         self.traces_from = Some(bytes);
         self

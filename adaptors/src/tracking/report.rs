@@ -12,6 +12,20 @@ use std::time::Duration;
 const LISTED: usize = 20;
 
 /// A live block.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device, Buffer, Stream};
+/// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+/// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &stack)?;
+/// assert!(stack.state().live()[0].to_string().starts_with("1000 bytes at 0x"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TrackedBlock {
@@ -179,6 +193,22 @@ impl fmt::Display for TrackingReport {
 
 /// The difference of two reports. [`TrackingReport::diff`] returns it. Blocks that were allocated and freed between the
 /// two are in neither list.
+///
+/// # Examples
+///
+/// ```
+/// # use cumem::sim::Profile;
+/// # use cumem::{CudaResource, Device, Buffer, Stream};
+/// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+/// # let device = Device::simulated(Profile::default())?;
+/// # let stream = Stream::new(&device)?;
+/// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+/// let before = stack.state().report();
+/// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &stack)?;
+/// let diff = stack.state().report().diff(&before);
+/// assert!(diff.to_string().starts_with("1000 bytes more in 1 block more\n+ 1000 bytes at 0x"), "{diff}");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TrackingDiff {
@@ -190,12 +220,38 @@ pub struct TrackingDiff {
 
 impl TrackingDiff {
     /// Returns the change of the live bytes, negative if more was freed than allocated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// let report = stack.state().report();
+    /// assert_eq!(report.diff(&report).bytes(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> i64 {
         let sum = |blocks: &[TrackedBlock]| blocks.iter().map(|block| block.size as i64).sum::<i64>();
         sum(&self.allocated) - sum(&self.freed)
     }
 
     /// Reports whether both reports list the same blocks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// let report = stack.state().report();
+    /// assert!(report.diff(&report).is_empty()); // for example at the end of each step of a program
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.allocated.is_empty() && self.freed.is_empty()
     }

@@ -120,11 +120,39 @@ impl TrackingState {
 
     /// Returns the live blocks, oldest first. Blocks of zero bytes have no memory and are not tracked. Blocks that other
     /// threads allocate or free at the same time may be missing or may be free already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Buffer, Stream};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// let _buffer = Buffer::<u8, _>::zeroed(1000, &stream, &stack)?;
+    /// for block in stack.state().live() {
+    ///     assert_eq!((block.size, block.stream), (1000, stream.as_raw()));
+    /// }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn live(&self) -> Vec<TrackedBlock> {
         self.shared.live()
     }
 
     /// Returns the live blocks as a report, whose text lists them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt, TrackingOptions};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let stack = CudaResource::new(&device).tracking(TrackingOptions::new());
+    /// assert_eq!(stack.state().report().to_string(), "0 bytes in 0 blocks are live");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn report(&self) -> TrackingReport {
         TrackingReport::new(self.live())
     }

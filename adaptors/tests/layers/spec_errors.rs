@@ -75,7 +75,7 @@ fn each_error_points_at_its_word() {
         ("managed | device", "`device` is a leaf: it has no upstream", "device"),
         (
             "managed | cache",
-            "there is no adaptor `cache`; there are pool, limit, statistics, log, tracking, events, tagged, pressure, spill, on_failure, auto_prefetch, prefetch",
+            "there is no adaptor `cache`; there are pool, limit, statistics, log, tracking, events, graph_pools, tagged, pressure, spill, on_failure, auto_prefetch, prefetch",
             "cache",
         ),
         ("managed | | pool", "there is nothing before or after a `|`", "|"),
