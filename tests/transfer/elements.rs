@@ -17,6 +17,7 @@ on_devices!(
     elements_that_do_not_exist,
     a_fill_of_pages_on_the_host_is_seen,
     values_larger_than_a_slot,
+    values_of_many_threads,
 );
 
 fn every_element_can_be_read_and_written(device: &Device) {
@@ -180,6 +181,27 @@ fn values_larger_than_a_slot(device: &Device) {
     assert_eq!(buffer.get_async(1).unwrap().wait().unwrap(), half);
     buffer.fill(half).unwrap();
     assert_eq!(buffer.to_vec().unwrap(), [half; 4]);
+}
+
+/// Threads share the slots of the device. No value of one reaches another.
+fn values_of_many_threads(device: &Device) {
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            scope.spawn(move || {
+                let stream = Stream::new(device).unwrap();
+                let mut buffer = Buffer::<u64, _>::zeroed(8, &stream, CudaResource::new(device)).unwrap();
+                for i in 0..200_u64 {
+                    let (at, value) = (i as usize % 8, thread << 32 | i);
+                    buffer.set_async(at, value).unwrap();
+                    let pending = buffer.get_async(at).unwrap();
+                    match i % 5 {
+                        0 => drop(pending),
+                        _ => assert_eq!(pending.wait().unwrap(), value),
+                    }
+                }
+            });
+        }
+    });
 }
 
 #[test]
