@@ -159,8 +159,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns the driver's error if it rejects the fill. Some elements may then have the new value.
-    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the bytes of the value differ and the
-    /// stream is captured into a graph.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph, unless
+    /// the value is a repeated byte or word.
     ///
     /// # Examples
     ///

@@ -65,14 +65,15 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
 
     /// Enqueues a fill that sets every element to `value`. The host does not wait for it.
     ///
-    /// If all bytes of the value are equal, the fill is one call of the driver. Otherwise the first elements are copied
+    /// If the value is a repeated byte or a repeated word of 4 bytes, for example a `f32`, the fill is one call of the
+    /// driver. Otherwise the first elements are copied
     /// from the host, and the rest from them, with about one call for each doubling of their number.
     ///
     /// # Errors
     ///
     /// Returns the driver's error if it rejects the fill.
-    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the bytes of the value differ and the
-    /// stream is captured into a graph.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph, unless
+    /// the value is a repeated byte or word.
     ///
     /// # Examples
     ///
