@@ -8,7 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use cumem::kind::Managed;
 use cumem::{AnyResource, AnyUpstream, LayerExt, ManagedResource, MemoryResource, Stream, Upstream};
-use cumem_adaptors::{Logging, PoolOptions, ResourceExt, TrackingOptions};
+use cumem_adaptors::{Logging, PoolOptions, Reaction, ResourceExt, TrackingOptions};
 
 const BYTES: usize = 64 << 10;
 const LIMIT: usize = 1 << 30;
@@ -55,6 +55,12 @@ where
     pair(&mut group, "tracking", "erased", &AnyUpstream::new(erased().tracking(TrackingOptions::new())));
     pair(&mut group, "events", "static", &base().events());
     pair(&mut group, "events", "erased", &AnyUpstream::new(erased().events()));
+    pair(&mut group, "on_failure", "static", &base().on_failure(|_| Reaction::GiveUp));
+    pair(&mut group, "on_failure", "erased", &AnyUpstream::new(erased().on_failure(|_| Reaction::GiveUp)));
+    let statistics = base().statistics();
+    let scope = statistics.state().named_scope("pairs");
+    pair(&mut group, "statistics in a scope", "static", &statistics);
+    drop(scope);
 
     // The pages are on the device after the first pair, so the driver is not called; `benches/prefetch.rs` measures
     // that call.

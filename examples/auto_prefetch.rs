@@ -266,7 +266,7 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     pieces(&mut bench)
 }
 
-/// How long prefetch calls hold the host, by the size of what is asked for at once.
+/// How long prefetch calls hold the host, by the bytes of one call.
 fn pieces(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     println!("\nprefetch of all to the device in pieces: the calls, and all");
     let all = bench.buffer.size_bytes();

@@ -14,7 +14,7 @@ use cumem_adaptors::{LimiterState, PoolOptions, PrefetchState, ResourceExt, Size
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Builds a stack of memory resources, and shows what each layer does to one buffer.
+/// Builds a stack of memory resources, and shows the effect of each layer on one buffer.
 #[derive(Parser)]
 struct Args {}
 

@@ -78,7 +78,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let trace = Trace::read(&args.trace)?;
     trace.gaps().into_iter().for_each(|gaps| eprintln!("warning: {gaps}"));
     let device = open(args.device)?;
-    // Statistics directly over the leaf count what the leaf has allocated. Only calls that reach the leaf pay for them.
+    // Statistics directly over the leaf count the allocations of the leaf. Only calls that reach the leaf pay for them.
     let stack = spec.clone().with_leaf_statistics().build(&device)?;
 
     let bar = progress_bar(args.format);

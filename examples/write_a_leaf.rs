@@ -98,8 +98,8 @@ fn out_of_memory(folder: &Path, device: DeviceId, requested: usize) -> AllocErro
 // SAFETY: each block is a mapping of its own, so it has no byte of another block. The mapping is zeroed and aligned to a
 // page. It stays until `deallocate` has waited for all work that was enqueued on the stream.
 unsafe impl MemoryResource for FileResource {
-    // Duty 1: the kind says who may access the memory. `Host` promises initialized bytes to the host, and promises
-    // nothing to the device: the compiler rejects a `Buffer` over this leaf.
+    // Duty 1: the kind states which processors may access the memory. `Host` promises initialized bytes to the host, and
+    // promises nothing to the device: the compiler rejects a `Buffer` over this leaf.
     type Kind = kind::Host;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {

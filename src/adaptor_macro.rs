@@ -1,7 +1,7 @@
 //! [`adaptor_layer!`](crate::adaptor_layer): the part of an adaptor that is the same in nearly all adaptors.
 
 /// Implements [`Layer`](crate::Layer), [`Display`](std::fmt::Display) and, if listed, [`Upstream`](crate::Upstream) for
-/// an adaptor over one upstream. What is left to write is [`MemoryResource`](crate::MemoryResource).
+/// an adaptor over one upstream. Only [`MemoryResource`](crate::MemoryResource) is left to write.
 ///
 /// ```
 /// use cumem::sim::Profile;
@@ -51,7 +51,7 @@
 ///
 /// The parts are written in this order, and each ends with a `;`.
 ///
-/// | part | what it sets |
+/// | part | effect |
 /// |---|---|
 /// | `impl[U, F: Fn() -> bool]` | the generic parameters, in brackets, with the bounds of all three implementations |
 /// | `Layer, Upstream for`, or `Layer for` | without `Upstream`, no other adaptor can wrap this one: it is outermost |

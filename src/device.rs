@@ -11,7 +11,10 @@
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
 //! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `order` waits, `launch` starts kernels |
+//! | `captures`, `capture_count` | [`CaptureUnderway`]: what pools must not do while a stream is captured |
 //! | `graph` | [`Capture`](crate::kernel::Capture), [`Graph`](crate::kernel::Graph): work that is captured once and launched as a whole |
+//! | `stream_options`, `stream_pool` | [`StreamOptions`], [`StreamPool`](crate::StreamPool) |
+//! | `deferred_lock` | a mutex whose holder makes driver calls |
 //! | `error` | [`DeviceError`](crate::DeviceError) |
 //! | `fallback_notice` | the notice that a simulated device replaces a GPU |
 //! | `machine` | the data that the library keeps about all devices of one driver or simulator |
@@ -20,6 +23,9 @@
 //! | `spare` | memory that services keep for later use, and free when a leaf is out of memory |
 //! | `host_gate` | keeps host access and work apart on devices without concurrent managed access |
 
+mod capture_count;
+mod captures;
+mod deferred_lock;
 pub(crate) mod error;
 pub(crate) mod event;
 mod fallback_notice;
@@ -35,9 +41,14 @@ pub(crate) mod slots;
 pub(crate) mod spare;
 pub(crate) mod stream;
 pub(crate) mod stream_ids;
+pub(crate) mod stream_options;
+pub(crate) mod stream_pool;
 
+pub use captures::CaptureUnderway;
 pub use cumem_driver::deferral;
 pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
+pub(crate) use deferred_lock::Locked;
 pub use handle::Device;
 pub use kept_stream::KeptStream;
 pub use stream_ids::StreamId;
+pub use stream_options::StreamOptions;

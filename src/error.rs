@@ -279,6 +279,12 @@ pub enum DeallocReason {
         /// Bytes of the block.
         returned: usize,
     },
+    /// The resource keeps the memory, because something may still use it. For example, a graph that is not gone.
+    #[error("{layer} keeps this memory, because a graph may still use it")]
+    Kept {
+        /// The resource that refused the block.
+        layer: &'static str,
+    },
     /// An operation on a device or a stream failed.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -61,6 +61,7 @@ mod report;
 pub mod resource;
 pub mod resources;
 pub mod sim;
+mod sync_ext;
 #[doc(hidden)]
 pub mod testing;
 mod transfer;
@@ -80,6 +81,7 @@ pub use cust;
 pub use device::Device;
 pub use device::event::Event;
 pub use device::stream::Stream;
+pub use device::stream_pool::StreamPool;
 pub use error::{AllocError, DeallocError, DeviceError, DriverError};
 #[cfg(feature = "allocator-api2")]
 pub use host_allocator::HostAllocator;
@@ -89,6 +91,7 @@ pub use resource::{MemoryResource, Upstream};
 pub use resources::{
     CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource,
 };
+pub use sync_ext::SyncExt;
 
 /// Compiles and runs the code of the README.
 #[cfg(doctest)]

@@ -22,17 +22,16 @@ pub(crate) fn at_exit(value: Weak<dyn AtExit>) {
     hooks.push(value);
 }
 
-#[cfg(target_os = "linux")]
 fn register() {
     extern "C" fn ended() {
         run();
     }
-    // SAFETY: `ended` is a function of this program, which is loaded until the process ends. It does not unwind.
-    unsafe { libc::atexit(ended) };
+    // Miri has no `atexit`.
+    if !cfg!(miri) {
+        // SAFETY: `ended` is a function of this program, which is loaded until the process ends. It does not unwind.
+        unsafe { libc::atexit(ended) };
+    }
 }
-
-#[cfg(not(target_os = "linux"))]
-fn register() {}
 
 fn run() {
     let hooks = std::mem::take(&mut *HOOKS.lock().unwrap_or_else(PoisonError::into_inner));

@@ -5,8 +5,9 @@ mod pools;
 
 use crate::AddressError;
 use crate::pool::PoolState;
+use cumem::device::KeptStream;
 use cumem::error::{AllocError, DeallocError};
-use cumem::{Block, LayerExt, MemoryResource, Stream};
+use cumem::{Block, DeviceError, Event, LayerExt, MemoryResource, Stream};
 use kept::Kept;
 use pools::Pools;
 use std::alloc::Layout;
@@ -170,12 +171,9 @@ impl<R: MemoryResource> ByAddress<R> {
             return Err(self.keep_again(block, |addr, size| AddressError::WrongSize { addr, size, given }));
         }
         // SAFETY: a resource returned the block, because only such blocks are released. The rest is the caller's promise.
-        match unsafe { self.deallocate(stream, block) } {
-            Ok(()) => Ok(()),
-            Err(DeallocError { block, reason, .. }) => {
-                Err(self.keep_again(block, |addr, _| AddressError::Refused { addr, reason }))
-            }
-        }
+        unsafe { self.deallocate(stream, block) }.map_err(|DeallocError { block, reason, .. }| {
+            self.keep_again(block, |addr, _| AddressError::Refused { addr, reason })
+        })
     }
 
     #[cold]
@@ -270,6 +268,86 @@ impl<R: MemoryResource> ByAddress<R> {
         Err(self.explain(address.as_ptr() as u64))
     }
 
+    /// Records that work on `stream` uses the released block at an address, which may be freed on another stream. When the
+    /// block is freed, its memory is not handed out before `stream` has passed the point of the free.
+    ///
+    /// For a block of a pool, neither stream waits for the other, unless the pool has no other memory. For a block of
+    /// another resource, the stream of the free waits for `stream`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AddressError`] if no released block starts at the address, or if the stream belongs to another
+    /// device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{CudaResource, Device, Stream, layout};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let (owner, other) = (Stream::new(&device)?, Stream::new(&device)?);
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.by_address();
+    /// let address = stack.allocate_address(&owner, layout::bytes(1000)?)?;
+    /// other.wait_for(&owner)?;
+    /// // ... work with the memory is enqueued on `other` ...
+    /// stack.record_use(address, &other)?;
+    /// // SAFETY: all work with the memory is enqueued on `owner` or on `other`, whose use is recorded.
+    /// unsafe { stack.deallocate_address(&owner, address, None) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record_use(&self, address: NonNull<u8>, stream: &Stream) -> Result<(), AddressError> {
+        for pool in self.upstream.find_all::<PoolState>() {
+            if pool.record_use_at(address, stream)? {
+                return Ok(());
+            }
+        }
+        let addr = address.as_ptr() as u64;
+        let refused = |error: DeviceError| AddressError::Refused { addr, reason: error.into() };
+        self.device().check_device("the stream", stream.device_id()).map_err(refused)?;
+        if self.kept.record_use(addr, stream) { Ok(()) } else { Err(self.explain(addr)) }
+    }
+
+    /// Frees a block that may have recorded uses, after the work of those streams.
+    ///
+    /// # Safety
+    ///
+    /// The caller must uphold the contract of [`deallocate`](MemoryResource::deallocate).
+    #[cold]
+    unsafe fn deallocate_used(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        let (addr, uses) = (block.addr(), self.kept.take_uses(block.addr()));
+        let freed = match uses.iter().try_for_each(|used| wait_for(stream, used)) {
+            // SAFETY: recorded uses come before this point of the stream, and the caller promises the rest.
+            Ok(()) => unsafe { self.upstream.deallocate(stream, block) },
+            Err(error) => Err(DeallocError::new(block, error)),
+        };
+        freed.inspect_err(|_| self.kept.put_uses(addr, uses))
+    }
+
+    /// Returns the number of blocks that are released to their addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream, layout};
+    /// # use cumem_adaptors::ResourceExt;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let (stack, stream) = (CudaResource::new(&device).by_address(), Stream::new(&device)?);
+    /// let address = stack.allocate_address(&stream, layout::bytes(1000)?)?;
+    /// assert_eq!(stack.released(), 1);
+    /// # // SAFETY: the stack returned the address, and nothing uses the memory.
+    /// # unsafe { stack.deallocate_address(&stream, address, None) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn released(&self) -> usize {
+        let pools = self.upstream.find_all::<PoolState>();
+        self.kept.len() + pools.iter().map(|pool| pool.released()).sum::<usize>()
+    }
+
     /// Returns why no released block starts at an address. A chunk of an outer pool is a live block of the pool
     /// beneath, so the outer pool comes first.
     fn explain(&self, addr: u64) -> AddressError {
@@ -277,6 +355,20 @@ impl<R: MemoryResource> ByAddress<R> {
         let pooled = || pools.iter().find_map(|pool| pool.explain(addr));
         self.kept.explain(addr).or_else(pooled).unwrap_or(AddressError::Foreign { addr })
     }
+}
+
+/// Makes `stream` wait for the work on a stream with a recorded use. If the handle of that stream cannot be used here,
+/// waits for all work of the device.
+fn wait_for(stream: &Stream, used: &KeptStream) -> Result<(), DeviceError> {
+    if used.id() == stream.id() {
+        return Ok(());
+    }
+    let event = Event::new(stream.device())?;
+    match used.usable() {
+        Some(used) => event.record(used)?,
+        None => event.record_on_device()?,
+    }
+    stream.wait(&event)
 }
 
 /// Returns a layout of one byte with the same alignment.
@@ -302,6 +394,10 @@ unsafe impl<R: MemoryResource> MemoryResource for ByAddress<R> {
 
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        if self.kept.has_uses() {
+            // SAFETY: the caller upholds the contract of this method, which is the same.
+            return unsafe { self.deallocate_used(stream, block) };
+        }
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }
     }

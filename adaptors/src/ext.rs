@@ -1,8 +1,9 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AutoPrefetch, ByAddress, Events, Limiter, LogError, LogOptions, Logging, Pool, PoolError, PoolOptions, Prefetch,
-    Pressure, PressureError, PressureOptions, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
+    AllocFailure, AutoPrefetch, ByAddress, Events, GraphPools, Limiter, LogError, LogOptions, Logging, OnFailure, Pool,
+    PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Reaction, Size, Spill, Statistics,
+    Tagged, Tracking, TrackingOptions,
 };
 use cumem::kind::Migratable;
 use cumem::unified::AutoPrefetchOptions;
@@ -92,6 +93,23 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Spill::new(self, second)
+    }
+
+    /// Gives each graph that is captured memory of its own. See [`GraphPools`].
+    fn graph_pools(self) -> GraphPools<Self>
+    where
+        Self: Upstream + Send + Sync + 'static,
+    {
+        GraphPools::new(self)
+    }
+
+    /// Calls `function` when this resource is out of memory, and tries again if the function answers
+    /// [`Reaction::Retry`]. See [`OnFailure::new`].
+    fn on_failure(self, function: impl Fn(&AllocFailure<'_>) -> Reaction + Send + Sync + 'static) -> OnFailure<Self>
+    where
+        Self: Upstream,
+    {
+        OnFailure::new(self, function)
     }
 
     /// Counts this resource's memory under `name` in `ledger`. See [`Tagged`].

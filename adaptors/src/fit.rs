@@ -1,5 +1,9 @@
 //! [`fit_batch`]: the largest batch that a stack has room for.
 
+mod blocks;
+
+pub use blocks::{BlocksFit, fit_blocks};
+
 use crate::limiter::LimiterState;
 use crate::pool::PoolState;
 use crate::pressure::PressureState;

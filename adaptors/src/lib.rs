@@ -1,6 +1,6 @@
 //! Adaptors for cumem's memory resources.
 //!
-//! | adaptor | what it adds | its place in a stack | state for `find` |
+//! | adaptor | effect | place in a stack | state for `find` |
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
@@ -11,12 +11,30 @@
 //! | [`Tagged`] | names the memory in a ledger | anywhere: over a pool it names users' blocks | [`TaggedState`] |
 //! | [`Pressure`] | trims, then refuses, as the device's memory fills up | over a pool | [`PressureState`] |
 //! | [`Spill`] | allocates from a second resource when the first is out of memory | over two stacks | [`SpillState`] |
+//! | [`OnFailure`] | calls a function when memory runs out, and tries again | over a pool, or over a spill | [`OnFailureState`] |
 //! | [`AutoPrefetch`] | prefetches what buffers will use next | anywhere | [`AutoPrefetchState`](cumem::unified::AutoPrefetchState) |
 //! | [`Prefetch`] | prefetches each block, unless its pages are already there | outermost | [`PrefetchState`] |
 //! | [`ByAddress`] | frees blocks by their addresses, for code that cannot keep a [`Block`](cumem::Block) | over a finished stack | |
 //!
-//! [`fit_batch`] returns the largest batch that a stack has room for. [`with_oom_recovery`] retries work with fewer
-//! items.
+//! [`fit_batch`] returns the largest batch that a stack has room for, and [`fit_blocks`] finds out whether some blocks fit
+//! together. [`with_oom_recovery`] retries work with fewer items.
+//!
+//! # When memory runs out
+//!
+//! A request that finds no memory goes through these steps, from the leaf outwards. Each layer that a stack does not have
+//! is left out.
+//!
+//! 1. The **pool** uses free memory of other streams, joins free memory of several places, and grows by less.
+//! 2. The **leaf** frees the staging memory that the library keeps for copies, and calls the driver again.
+//! 3. The **pool** frees chunks that are wholly unused, and calls the leaf again.
+//! 4. [`Pressure`] trims all layers beneath it, and tries once more.
+//! 5. [`Spill`] allocates from its second resource, which has a ladder of its own.
+//! 6. [`OnFailure`] calls its function. If the function answers [`Reaction::Retry`], the request starts again at step 1,
+//!    at most as often as [`OnFailure::attempts`] permits.
+//! 7. The request fails. [`with_oom_recovery`] catches the error and calls the work again with half of its items.
+//!
+//! A limit refuses before step 1, and its refusal goes on at step 4. The usual order is therefore
+//! `leaf | pool | limit | pressure | spill | on_failure`.
 //!
 //! # Order
 //!
@@ -79,10 +97,12 @@ pub mod by_address;
 pub mod events;
 mod ext;
 pub mod fit;
+pub mod graph_pools;
 mod headroom;
 pub mod limiter;
 mod lock;
 pub mod logging;
+pub mod on_failure;
 pub mod oom;
 mod parts;
 mod per_thread;
@@ -107,9 +127,11 @@ pub use by_address::ByAddress;
 pub use cumem;
 pub use events::Events;
 pub use ext::ResourceExt;
-pub use fit::{Fit, FitOptions, fit_batch};
-pub use limiter::{Limiter, LimiterState};
+pub use fit::{BlocksFit, Fit, FitOptions, fit_batch, fit_blocks};
+pub use graph_pools::{GraphPools, GraphPoolsState};
+pub use limiter::{LimitReservation, Limiter, LimiterState};
 pub use logging::{LogError, LogOptions, Logging, LoggingState};
+pub use on_failure::{AllocFailure, OnFailure, OnFailureState, Reaction};
 pub use oom::{NotRecovered, OutOfMemory, Recovered, with_oom_recovery};
 pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, PoolStats};
 pub use prefetch::{Prefetch, PrefetchState};

@@ -59,11 +59,14 @@
 //!    stream may use a piece without fences.
 //! 4. A live block is bound to no stream, only to the heap that holds its node.
 //!
-//! Memory moves in five ways, and each keeps the invariants:
+//! Memory moves in six ways, and each keeps the invariants:
 //!
 //! - *Allocate* makes free memory of the stream's heap live. Invariant 2 is what the contract requires of a new block.
 //! - *Deallocate* on a stream makes the block free in that stream's heap. Invariant 2 holds by the caller's promise. If
 //!   the node is in another heap, it moves under both locks. No event is recorded in either case.
+//! - *Deallocate* of a block with a recorded use on another stream (`pool/record_use.rs`) moves the block's memory to the
+//!   arena, with one fence for the stream of the free and one for each such use: invariant 3. No stream waits then. A
+//!   stream that later needs memory waits for a fence of a use only if there is no other memory and none to be had.
 //! - *Folding* takes free memory out of a heap and, unless the stream is idle, records one event for it: 2 becomes 3.
 //!   The pool folds a heap when another stream needs memory, when the pool frees chunks, when no code can use the stream
 //!   any more, and when a slot is given to another stream. Freed memory gets an event in no other case. The pool cannot
@@ -95,6 +98,7 @@ mod miss;
 mod options;
 mod outside;
 mod patience;
+mod record_use;
 mod recut;
 mod refusal;
 mod released;
@@ -112,6 +116,7 @@ mod sync;
 mod tag;
 mod units;
 mod untouched;
+mod uses;
 
 #[cfg(test)]
 mod contention_tests;

@@ -6,6 +6,7 @@ mod state;
 pub use options::{PressureError, PressureOptions};
 pub use state::{PressureLevel, PressureState};
 
+use cumem::device::deferral::after_locks;
 use cumem::error::TrimError;
 use cumem::{AllocError, Block, DeallocError, Layer, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
@@ -163,8 +164,10 @@ impl<U: Layer> Pressure<U> {
         // Memory that could not be freed still belongs to the upstream. Part of it may have been freed before the
         // error.
         let bytes = trimmed.unwrap_or_else(|error| {
-            tracing::warn!(%error, "memory could not be given back under pressure");
-            error.downcast_ref().map_or(0, |error: &TrimError| error.trimmed)
+            let trimmed = error.downcast_ref().map_or(0, |error: &TrimError| error.trimmed);
+            let error = error.to_string();
+            after_locks(move || tracing::warn!(%error, "memory could not be given back under pressure"));
+            trimmed
         });
         if bytes > 0 {
             self.state.trimmed(bytes);

@@ -16,14 +16,16 @@
 //! | `pinned` | |
 //! | `host` | |
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `up_to=SIZE`, `divisions=NUMBER`, `grow_first` |
-//! | `limit` | `SIZE` |
+//! | `limit` | `SIZE`; `name=NAME`, which errors carry |
 //! | `statistics` | |
 //! | `log` | a file, without which `RMM_LOG_FILE` names one; `flush` after each row |
 //! | `tracking` | `traces` for a stack trace of each allocation |
 //! | `events` | |
+//! | `graph_pools` | |
 //! | `tagged` | a name in a ledger: [`StackSpec::build_with_ledger`] |
 //! | `pressure` | `trim=SIZE`, `refuse=SIZE`, `slack=SIZE`, `ask=SIZE` |
 //! | `spill` | the second stack: `spill(managed)` |
+//! | `on_failure` | `trim`: trims the stack when memory runs out, and tries again; `attempts=NUMBER` |
 //! | `auto_prefetch` | `budget=SIZE`, `ahead=USES`; `pass_through` |
 //! | `prefetch` | `host`, or a device's number; `pass_through`, `always` |
 //!
@@ -110,8 +112,8 @@ impl StackSpec {
         Ok(Self { text: text.into(), layers, outermost })
     }
 
-    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds what the stack takes from
-    /// the driver. The second stack of a `spill` is not limited.
+    /// Returns the same stack with a limiter of `limit` directly over the leaf, which bounds the memory that the stack
+    /// takes from the driver. The second stack of a `spill` is not limited.
     ///
     /// # Examples
     ///
@@ -129,7 +131,7 @@ impl StackSpec {
     /// ```
     pub fn with_leaf_limit(mut self, limit: Size) -> Self {
         let span = self.layers.leaf.span.clone();
-        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit(limit) });
+        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit { size: limit, name: None } });
         self
     }
 

@@ -1,5 +1,6 @@
 //! [`Spill`] allocates from a second resource when the first is out of memory.
 
+use cumem::device::deferral::after_locks;
 use cumem::error::{TrimError, is_reported, unreported};
 use cumem::kind::Either;
 use cumem::layer::Beneath;
@@ -216,7 +217,8 @@ impl<P, S> Spill<P, S> {
         spilled.total_blocks.fetch_add(1, Ordering::Relaxed);
         spilled.total_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         if spilled.blocks.fetch_add(1, Ordering::AcqRel) == 0 {
-            tracing::warn!(bytes, %why, "spilling: the first resource has no more");
+            let why = why.clone();
+            after_locks(move || tracing::warn!(bytes, %why, "spilling: the first resource has no more"));
         }
     }
 
@@ -243,7 +245,8 @@ impl<P, S> Spill<P, S> {
         if taken {
             self.state.bytes.fetch_sub(block.size(), Ordering::Relaxed);
             if self.state.blocks.fetch_sub(1, Ordering::AcqRel) == 1 {
-                tracing::info!(total_bytes = self.state.total_bytes(), "nothing is spilled any more");
+                let total_bytes = self.state.total_bytes();
+                after_locks(move || tracing::info!(total_bytes, "nothing is spilled any more"));
             }
         }
         taken
@@ -298,7 +301,8 @@ unsafe impl<P: Upstream, S: Upstream> MemoryResource for Spill<P, S> {
             Err(error) => {
                 self.state.refusals.fetch_add(1, Ordering::Relaxed);
                 if is_reported() {
-                    tracing::warn!(requested = layout.size(), %why, %error, "neither resource has memory");
+                    let (requested, error) = (layout.size(), error.clone());
+                    after_locks(move || tracing::warn!(requested, %why, %error, "neither resource has memory"));
                 }
             }
         }

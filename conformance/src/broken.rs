@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A promise of the contract that a resource broke.
 ///
-/// Its sentence describes what the resource did. If the resource returned an error, that error is the
+/// Its sentence describes the behavior of the resource. If the resource returned an error, that error is the
 /// [`source`](Error::source).
 ///
 /// ```
@@ -26,7 +26,7 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Creates the error from a sentence that describes what the resource did.
+    /// Creates the error from a sentence that describes the behavior of the resource.
     ///
     /// # Examples
     ///

@@ -72,7 +72,7 @@ struct Trigger {
     fired: u64,
 }
 
-/// What fails after the first failed call.
+/// The calls that fail after the first failed call.
 #[derive(Debug, Default)]
 enum Then {
     #[default]

@@ -6,7 +6,7 @@ use cumem::{Device, DeviceError};
 pub(crate) struct Holdings(Vec<(&'static str, u64)>);
 
 impl Holdings {
-    /// Returns what the program holds now.
+    /// Returns the objects that the program holds now.
     pub(crate) fn of(device: &Device) -> Result<Self, DeviceError> {
         let info = device.memory_info()?;
         let mut all = vec![("bytes of the device", (info.total - info.free) as u64)];
@@ -27,7 +27,7 @@ impl Holdings {
         Ok(Self(all))
     }
 
-    /// Returns what the program holds in addition to `before`, in words.
+    /// Returns in words the objects that the program holds in addition to `before`.
     pub(crate) fn since(&self, before: &Self) -> Vec<String> {
         let pairs = self.0.iter().zip(&before.0);
         let more = pairs.filter(|((_, now), (_, then))| now > then);

@@ -187,7 +187,7 @@ where
         let races = device.simulator().map(Simulator::take_races).unwrap_or_default();
         ensure!(races.is_empty(), "{} races, the first: {}", races.len(), races[0]);
         let kept = Holdings::of(device)?.since(&before);
-        // Other programs allocate on a GPU too, so only a simulated device shows what this resource kept.
+        // Other programs allocate on a GPU too, so only a simulated device shows the memory that this resource kept.
         let known = device.is_simulated() && self.expectations.returns_all;
         ensure!(!known || kept.is_empty(), "kept {} when it was dropped", kept.join(", "));
         Ok(verdict)

@@ -45,6 +45,7 @@ use crate::model::Model;
 use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
 use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -71,6 +72,12 @@ impl Driver for CudaDriver {
 
     fn create_stream(&self, d: u32, blocking: bool) -> Result<RawStream, DriverError> {
         self.on(d)?.create_stream(blocking)
+    }
+    fn create_stream_with_priority(&self, d: u32, blocking: bool, priority: i32) -> Result<RawStream, DriverError> {
+        self.on(d)?.create_stream_with_priority(blocking, priority)
+    }
+    fn stream_priorities(&self, d: u32) -> Result<RangeInclusive<i32>, DriverError> {
+        self.on(d)?.stream_priorities()
     }
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.

@@ -17,6 +17,7 @@ use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
 use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -57,6 +58,12 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Creates a stream (`cuStreamCreate`). It synchronizes with the legacy default stream only if `blocking` is true.
     fn create_stream(&self, d: u32, blocking: bool) -> Result<RawStream, DriverError>;
+    /// Creates a stream with a priority (`cuStreamCreateWithPriority`). A priority outside of
+    /// [`stream_priorities`](Self::stream_priorities) counts as the nearest one inside.
+    fn create_stream_with_priority(&self, d: u32, blocking: bool, priority: i32) -> Result<RawStream, DriverError>;
+    /// Returns the priorities of streams, from the greatest, which is the smallest number, to the least
+    /// (`cuCtxGetStreamPriorityRange`).
+    fn stream_priorities(&self, d: u32) -> Result<RangeInclusive<i32>, DriverError>;
     /// Destroys a stream (`cuStreamDestroy`). Work that was enqueued before still completes.
     ///
     /// # Safety

@@ -9,7 +9,7 @@
 //!
 //! # Files
 //!
-//! | file | what it contains |
+//! | file | contents |
 //! |---|---|
 //! | `location`, `raw`, `facts` | devices, locations, handles and properties, as plain data |
 //! | `launch`, `host_kernel` | the parameters of a kernel launch; kernels for a simulated device |

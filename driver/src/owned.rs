@@ -593,6 +593,16 @@ impl OwnedStream {
         Ok(Self { device: device.clone(), raw: device.driver.create_stream(device.d, blocking)? })
     }
 
+    /// Creates a stream with a priority, as [`Driver::create_stream_with_priority`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    pub fn with_priority(device: &RawDevice, blocking: bool, priority: i32) -> Result<Self, DriverError> {
+        let raw = device.driver.create_stream_with_priority(device.d, blocking, priority)?;
+        Ok(Self { device: device.clone(), raw })
+    }
+
     /// Returns the driver's handle, which is valid as long as this object.
     ///
     /// # Examples

@@ -83,7 +83,7 @@ pub(crate) fn compare(digits: &Digits, plot: Option<&Path>) -> Result<(), Box<dy
     Ok(())
 }
 
-/// Prints what the numbers show and what they do not.
+/// Prints the conclusions that the numbers permit, and those that they do not.
 fn trust(profile: &Profile) -> String {
     let figures = profile.figures();
     let count = |p: Provenance| figures.iter().filter(|(_, _, figure)| figure.provenance == p).count();

@@ -111,7 +111,7 @@ impl Rig {
     }
 }
 
-/// A kernel that touches a range of a buffer besides what it touched before.
+/// A kernel that touches a further range of a buffer.
 pub(crate) fn touching(kernel: HostKernel, buffer: &Unified, range: Range<usize>, mode: AccessMode) -> HostKernel {
     let addr = buffer.device_address() + range.start as u64;
     match mode {

@@ -33,7 +33,7 @@ fn entry(bytes: &mut Unstructured<'_>) -> Result<Entry> {
 /// The target of each byte of one block.
 type Targets = [Option<Location>; BYTES];
 
-/// What an entry is in the model.
+/// An entry of the model.
 enum Known {
     Empty,
     Planned(usize, Range<usize>, Location),

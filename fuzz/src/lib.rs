@@ -1,4 +1,4 @@
-//! What the targets have in common: how bytes become steps, and for pools the leaf and the options.
+//! The code that all targets share: how bytes become steps, and for pools the leaf and the options.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, Device, ManagedResource, kind};

@@ -23,7 +23,7 @@
 //! A program that calls nothing in this crate needs `use cumem_libcuda as _;`. Otherwise the crate's symbols are not
 //! linked.
 //!
-//! | Module | What it contains |
+//! | module | contents |
 //! |---|---|
 //! | `library` | opening the driver, looking up symbols |
 //! | `load`    | loading the driver once per process |

@@ -147,7 +147,7 @@ pub enum Malformed {
         /// The line of the allocation.
         allocated_in: u64,
     },
-    /// A number exceeds what a replay can count.
+    /// A number exceeds the largest number that a replay can count.
     #[error("too many {what}")]
     TooMany {
         /// The quantity that is too large.

@@ -56,7 +56,7 @@ impl Trace {
     /// # Errors
     ///
     /// - Returns [`TraceError::Open`] or [`TraceError::Read`] if the file cannot be opened, read or unpacked.
-    /// - Returns [`TraceError::Malformed`] with the number of the line that is wrong, and what was expected there.
+    /// - Returns [`TraceError::Malformed`] with the number of the wrong line, and the text that was expected there.
     /// - Returns [`TraceError::Empty`] if the log holds no allocation.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TraceError> {
         Self::open(path.as_ref(), false)
@@ -270,7 +270,7 @@ impl Trace {
         self.cut_off_line
     }
 
-    /// Returns a sentence about what is missing from the log, or `None` if nothing is.
+    /// Returns a sentence about the operations that are missing from the log, or `None` if no operation is missing.
     pub fn gaps(&self) -> Option<String> {
         let (name, earlier) = (&self.name, self.frees_of_earlier);
         let late =

@@ -5,7 +5,7 @@ use super::injection::FaultCall;
 use super::machine::Machine;
 use super::memory::AllocationKind;
 use super::profile::Profile;
-use super::state::{LateFree, MachineState, Until};
+use super::state::{Freed, LateFree, MachineState, Until};
 use super::uvm::{BLOCK, ManagedMode, PAGE, Processor};
 use cumem_driver::{CudaErrorCode, DriverError};
 use std::ptr::NonNull;
@@ -111,13 +111,8 @@ impl Machine {
             AllocationKind::Pinned | AllocationKind::Mapped(_) | AllocationKind::Alias(_) => return Err(bad),
         };
         let mut state = state;
-        if state.within_kernel() && !state.reached(until) {
-            // The closure of a kernel cannot wait. Its own kernel may be the work to wait for.
-            if state.frees.iter().any(|free| free.addr == addr) {
-                return Err(bad);
-            }
-            state.frees.push(LateFree { addr, serial: memory.serial, until });
-            return Ok(());
+        if state.must_free_late(until) {
+            return if state.free_later(addr, Freed::Memory(memory.serial), until) { Ok(()) } else { Err(bad) };
         }
         state = self.run(state, d, until)?;
         state.now += ns(cost);
@@ -146,11 +141,16 @@ impl Machine {
     pub(super) unsafe fn free_pinned(&self, d: u32, addr: u64) -> Result<(), DriverError> {
         let call = "cuMemFreeHost";
         let mut state = self.begin_call(d, FaultCall::Free, call, |p| ns(p.call_free_pinned))?;
-        let bytes = match state.memory.at(addr) {
-            Some(found) if found.kind == AllocationKind::Pinned => found.bytes,
-            _ => return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
+        let bad = state.code(d, call, CudaErrorCode::INVALID_VALUE);
+        let (bytes, serial) = match state.memory.at(addr) {
+            Some(found) if found.kind == AllocationKind::Pinned => (found.bytes, found.serial),
+            _ => return Err(bad),
         };
         state.now += per_mib(bytes, state.profile(d).pinned_per_mib);
+        // The library waits before it frees pinned memory, which the closure of a kernel cannot do.
+        if state.must_free_late(Until::All) {
+            return if state.free_later(addr, Freed::Memory(serial), Until::All) { Ok(()) } else { Err(bad) };
+        }
         // SAFETY: enqueued operations check that the allocation exists before they use it. The caller ensures that
         // nothing else uses it.
         unsafe { state.release(call, addr) };
@@ -159,12 +159,32 @@ impl Machine {
 }
 
 impl MachineState {
+    /// Reports whether the closure of a kernel frees something that `until` has to come before. The closure cannot wait,
+    /// because its own kernel may be the work to wait for.
+    pub(super) fn must_free_late(&self, until: Until) -> bool {
+        self.within_kernel() && !self.reached(until)
+    }
+
+    /// Frees something after the work of `until`. Returns false if it is to be freed already.
+    pub(super) fn free_later(&mut self, addr: u64, freed: Freed, until: Until) -> bool {
+        let is_new = !self.frees.iter().any(|free| (free.addr, free.freed) == (addr, freed));
+        self.frees.extend(is_new.then_some(LateFree { addr, freed, until }));
+        is_new
+    }
+
     /// Frees what closures of kernels freed, as soon as the work that may use the memory is done.
     pub(super) fn free_late(&mut self) {
         let (due, later) = std::mem::take(&mut self.frees).into_iter().partition(|free| self.reached(free.until));
         self.frees = later;
         let due: Vec<LateFree> = due;
-        for LateFree { addr, serial, .. } in due {
+        for LateFree { addr, freed, .. } in due {
+            let serial = match freed {
+                Freed::Memory(serial) => serial,
+                Freed::Addresses(d, bytes) => {
+                    self.memory.unreserve(d, addr, bytes);
+                    continue;
+                }
+            };
             match self.memory.find(addr, 0).map(|memory| memory.kind) {
                 Ok(AllocationKind::Segment(pool)) => self.give_to_pool(pool, addr, None),
                 _ if self.memory.at(addr).is_some_and(|found| found.serial == serial) => {

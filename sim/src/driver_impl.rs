@@ -18,6 +18,7 @@ use cumem_driver::{
     PrefetchRange, RangeAttributes, RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream,
 };
 use smallvec::{SmallVec, smallvec};
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ type Result<T> = std::result::Result<T, DriverError>;
 
 /// A simulated device has no processor that could run PTX.
 const NO_PTX: &str = "PTX: it runs a `HostKernel` in place of a kernel, through `Stream::launch_host`";
+
+/// Those of an NVIDIA H100.
+const STREAM_PRIORITIES: RangeInclusive<i32> = -5..=0;
 
 impl Simulator {
     fn no_modules<T>(&self, d: u32) -> Result<T> {
@@ -103,6 +107,15 @@ impl Driver for Simulator {
         let cost = |p: &Profile| ns(p.call_stream);
         let mut state = self.machine().begin_call(d, FaultCall::CreateStream, "cuStreamCreate", cost)?;
         Ok(RawStream(state.streams.insert(StreamState::new(d, blocking)).handle()))
+    }
+
+    /// The model has no priorities: kernels run in the order in which their streams are ready.
+    fn create_stream_with_priority(&self, d: u32, blocking: bool, _priority: i32) -> Result<RawStream> {
+        self.create_stream(d, blocking)
+    }
+
+    fn stream_priorities(&self, d: u32) -> Result<RangeInclusive<i32>> {
+        self.machine().begin_query(d, "cuCtxGetStreamPriorityRange").map(|_| STREAM_PRIORITIES)
     }
 
     unsafe fn destroy_stream(&self, d: u32, stream: RawStream) -> Result<()> {

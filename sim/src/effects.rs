@@ -1,4 +1,4 @@
-//! The operations of streams: how long they take, and what they do to memory.
+//! The operations of streams: their duration, and their effects on memory.
 
 use super::access_pattern;
 use super::bytes;

@@ -36,7 +36,7 @@ pub enum ProfileError {
     Unsound {
         /// The position of the profile.
         ordinal: u32,
-        /// The field, and what is wrong with it.
+        /// The field, and the fault in its value.
         reason: String,
     },
 }

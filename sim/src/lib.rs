@@ -13,10 +13,10 @@
 //!
 //! Data comes before the behaviour that works on it: no two files import each other, not even through others.
 //!
-//! | file | what it contains |
+//! | file | contents |
 //! |---|---|
 //! | `simulator` | [`Simulator`]: a machine, its clock, and access of the host |
-//! | `simulator/*` | methods of [`Simulator`]: `faults` plans failures, `inspect` shows the state, `history` what happened |
+//! | `simulator/*` | methods of [`Simulator`]: `faults` plans failures, `inspect` shows the state, `history` shows earlier events |
 //! | `profile`, `profiles` | [`Profile`]: the properties and costs of a device, as data; each number with its source |
 //! | `driver_impl`, `model` | the implementation of the driver traits for [`Simulator`] |
 //! | `allocate`, `virtual_memory`, `enqueue`, `hints` | the driver calls with more than a few lines |
@@ -26,7 +26,7 @@
 //! | `injection` | calls that are made to fail |
 //! | `memory`, `heap`, `addresses`, `mapping`, `poison` | allocations; slabs for small ones; their addresses, pages and first contents |
 //! | `pools`, `device_memory` | stream-ordered pools, and the device memory behind them |
-//! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and what is due next, as data |
+//! | `handles`, `streams`, `events`, `operation`, `agenda` | streams, their operations and the next due events, as data |
 //! | `capture`, `graphs` | captured streams and graphs: the data, and the calls |
 //! | `schedule` | the discrete-event simulation: when each operation starts and ends |
 //! | `effects`, `access_pattern`, `bytes`, `cost` | operations: order of page accesses, effect on bytes, duration |

@@ -98,7 +98,7 @@ impl Machine {
     /// Executes the work of the devices in the order of virtual time until `until` holds. The host's clock follows if
     /// the host waits. The Rust code of kernels runs without the lock, on one thread at a time. While the thread holds a
     /// lock of the library, it starts no such code unless it waits, and returns `NOT_READY` from a wait for such code if
-    /// its [deferral](cumem_driver::deferral) says so.
+    /// its [deferral](cumem_driver::deferral) refuses waits.
     pub(super) fn run<'m>(
         &'m self,
         mut state: StateGuard<'m>,

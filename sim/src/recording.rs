@@ -60,7 +60,7 @@ impl MachineState {
         self.snapshot_if_due();
     }
 
-    /// Notifies the watchers of what `work` did to unified memory.
+    /// Notifies the watchers of the movements of unified memory in `work`.
     pub(super) fn notify_watchers(&mut self, work: &MigrationWork) {
         if self.watchers.is_empty() {
             return;

@@ -81,9 +81,18 @@ pub(super) struct SimDevice {
 #[derive(Debug)]
 pub(super) struct LateFree {
     pub(super) addr: u64,
-    pub(super) serial: u64,
+    pub(super) freed: Freed,
     /// The work that may use the memory.
     pub(super) until: Until,
+}
+
+/// What a closure freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freed {
+    /// The allocation with this number.
+    Memory(u64),
+    /// So many reserved addresses of a device.
+    Addresses(u32, u64),
 }
 
 /// The condition that the host waits for.

@@ -1,4 +1,4 @@
-//! [`DeviceStatistics`]: counters of what a device has done since it was created.
+//! [`DeviceStatistics`]: counters of a device since its creation.
 #![forbid(unsafe_code)]
 
 use std::ops::Sub;
@@ -47,7 +47,7 @@ macro_rules! statistics {
             }
         }
 
-        /// Returns what has happened since `earlier`: the difference of each counter, and the peak of `self`.
+        /// Returns the change since `earlier`: the difference of each counter, and the peak of `self`.
         ///
         /// # Examples
         ///

@@ -4,6 +4,7 @@ use super::cost::ns;
 use super::injection::FaultCall;
 use super::machine::{Machine, StateGuard};
 use super::profile::Profile;
+use super::state::{Freed, Until};
 use cumem_driver::{CudaErrorCode, DriverError};
 use std::ptr::NonNull;
 
@@ -26,6 +27,11 @@ impl Machine {
     pub(super) fn release_addresses(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
         let call = "cuMemAddressFree";
         let mut state = self.begin_mapping_call(d, FaultCall::Reserve, call, |p| ns(p.call_reserve))?;
+        // The closure of a kernel may have freed what is mapped there, after its work.
+        if state.must_free_late(Until::All) && !state.frees.is_empty() {
+            state.free_later(addr, Freed::Addresses(d, bytes), Until::All);
+            return Ok(());
+        }
         match state.memory.unreserve(d, addr, bytes) {
             true => Ok(()),
             false => Err(state.code(d, call, CudaErrorCode::INVALID_VALUE)),
@@ -89,6 +95,14 @@ impl Machine {
             return Err(state.simulation(d, message));
         }
         state.now += ns(state.profile(d).call_unmap) * pieces.len() as u64;
+        if state.must_free_late(Until::All) {
+            // The library waits before it unmaps memory, which the closure of a kernel cannot do.
+            for piece in pieces {
+                let serial = state.memory.at(piece).map_or(0, |found| found.serial);
+                state.free_later(piece, Freed::Memory(serial), Until::All);
+            }
+            return Ok(());
+        }
         for piece in pieces {
             // SAFETY: operations check that their pieces exist before they use them;
             // the caller ensures that nothing else uses them.

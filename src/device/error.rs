@@ -66,6 +66,12 @@ pub enum DeviceError {
         /// The device.
         device: DeviceId,
     },
+    /// A [`StreamPool`](crate::StreamPool) of no streams was requested.
+    #[error("a pool of streams of {device} needs at least one stream")]
+    NoStreams {
+        /// The device.
+        device: DeviceId,
+    },
     /// A range exceeds the memory that it was applied to.
     #[error("range {start}..{end} is not within {size} bytes or elements")]
     OutOfRange {
@@ -122,6 +128,15 @@ pub enum DeviceError {
         /// The address of the block that `undo` was called with.
         found: u64,
     },
+    /// The operation would end the capture of a stream with an error, so the library did not try it. For example, a pool
+    /// cannot wait for the work of a captured stream.
+    #[error("a stream of {device} is being captured, and {what} would make the capture fail")]
+    Captured {
+        /// The device.
+        device: DeviceId,
+        /// The operation, for example `recording an event on the device`.
+        what: &'static str,
+    },
     /// User code that runs inside a call of an object called the object again, or the closure of a kernel called an
     /// object that another thread uses. For example, the upstream of a pool allocated from that pool.
     #[error("{what} was called from within a call of {what}, or from a kernel while another thread holds its lock")]
@@ -174,6 +189,8 @@ impl DeviceError {
             Self::WrongDevice { expected: device, .. }
             | Self::WrongThread { device }
             | Self::HostAccess { device, .. }
+            | Self::Captured { device, .. }
+            | Self::NoStreams { device }
             | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
             Self::InvalidElement { .. } | Self::Misfit { .. } | Self::Overlap { .. } => None,

@@ -1,5 +1,6 @@
 //! [`Capture`]: a stream while it is captured; [`Graph`]: the captured work, which is launched as a whole.
 
+use super::captures::CaptureUnderway;
 use super::error::DeviceError;
 use super::handle::Device;
 use super::notice::Notice;
@@ -27,6 +28,8 @@ use std::marker::PhantomData;
 #[must_use = "dropping a capture discards the captured work"]
 pub struct Capture<'s> {
     stream: Option<&'s Stream>,
+    #[expect(dead_code, reason = "only dropped")]
+    underway: CaptureUnderway,
     /// CUDA requires that the thread that began a capture ends it.
     _of_this_thread: PhantomData<*const ()>,
 }
@@ -88,9 +91,10 @@ impl Stream {
     /// See [`Graph`].
     pub unsafe fn begin_capture(&self, mode: CaptureMode) -> Result<Capture<'_>, DeviceError> {
         let (raw, device) = (self.raw()?, self.device());
+        let underway = device.capture_underway();
         // SAFETY: the handle is this stream's, which is alive. The caller ensures the rest.
         unsafe { device.driver().begin_capture(device.ordinal(), raw, mode) }?;
-        Ok(Capture { stream: Some(self), _of_this_thread: PhantomData })
+        Ok(Capture { stream: Some(self), underway, _of_this_thread: PhantomData })
     }
 
     /// Returns whether this stream is being captured, by this library or by other code.
@@ -136,8 +140,13 @@ impl Capture<'_> {
     /// See [`Graph`].
     pub fn end(mut self) -> Result<Graph, DeviceError> {
         let Some(stream) = self.stream.take() else { unreachable!("only `end` and the drop take the stream") };
-        let exec = Self::captured(stream)?.instantiate()?;
-        Ok(Graph { exec, device: stream.device().clone() })
+        let captured = Self::captured(stream).inspect_err(|_| {
+            // If the driver refused the call itself, the stream is still captured.
+            if stream.is_captured() {
+                drop(Self::captured(stream));
+            }
+        })?;
+        Ok(Graph { exec: captured.instantiate()?, device: stream.device().clone() })
     }
 
     fn captured(stream: &Stream) -> Result<OwnedGraph, DeviceError> {

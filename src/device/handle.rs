@@ -5,6 +5,7 @@ mod notices;
 mod open;
 mod work;
 
+use super::capture_count::CaptureCount;
 use super::error::DeviceError;
 use super::host_gate::HostGate;
 use super::machine::Machine;
@@ -46,6 +47,7 @@ struct Inner {
     /// Values that services store for the device. They are dropped with the last handle to the device.
     slots: Slots,
     spare: SpareMemory,
+    captures: CaptureCount,
     machine: Arc<Machine>,
     simulator: Option<Simulator>,
     raw: RawDevice,
@@ -76,9 +78,9 @@ impl Device {
         let attributes = raw.driver().attributes(raw.ordinal())?;
         let shared_gate = || Arc::clone(machine.slots().get(Arc::<HostGate>::default));
         let gate = (!attributes.concurrent_managed_access).then(shared_gate);
-        let (slots, spare) = (Slots::default(), SpareMemory::default());
+        let (slots, spare, captures) = Default::default();
         let (machine, simulator) = (Arc::clone(&machine), simulator.cloned());
-        let inner = Arc::new(Inner { id, attributes, gate, slots, spare, machine, simulator, raw });
+        let inner = Arc::new(Inner { id, attributes, gate, slots, spare, captures, machine, simulator, raw });
         *opened = Arc::downgrade(&inner);
         Ok(Self { inner })
     }
@@ -218,6 +220,10 @@ impl Device {
     }
 
     #[inline]
+    pub(super) fn captures(&self) -> &CaptureCount {
+        &self.inner.captures
+    }
+
     pub(crate) fn raw(&self) -> &RawDevice {
         &self.inner.raw
     }

@@ -63,7 +63,7 @@ impl<T> Recent<T> {
         object.upgrade().filter(|object| is(object))
     }
 
-    /// Remembers the object of a handle, and forgets the older one of two others.
+    /// Stores the object of a handle, and drops the older one of two others.
     pub(super) fn remember(&mut self, handle: u64, object: &Arc<T>) {
         let [newer, older] = &mut self.0[set(handle)];
         if newer.as_ref().is_none_or(|(known, _)| *known != handle) {

@@ -1,7 +1,7 @@
 mod addresses;
 mod alias;
 
-use super::leaf::{Leaf, Place, leaf_layer};
+use super::leaf::{Finished, Leaf, Place, leaf_layer};
 use crate::block::Block;
 use crate::device::Device;
 use crate::device::error::DeviceError;
@@ -77,6 +77,9 @@ struct Space {
     gaps: Gaps,
     /// The place for the next block, from [`place_next_at`](CudaVirtualResource::place_next_at).
     next: Option<u64>,
+    /// The places of blocks that closures of kernels freed, each with its granules. The simulated device unmaps them
+    /// after its work.
+    late: Vec<(u64, u64)>,
 }
 
 impl CudaVirtualResource {
@@ -107,7 +110,7 @@ impl CudaVirtualResource {
         let granularity = driver.mapping_granularity(d)?;
         let granules = (device.attributes().total_memory.saturating_mul(OVERCOMMIT) / granularity).max(1);
         let addresses = Addresses::reserve(device, granules as u64, granularity)?;
-        let space = Mutex::new(Space { gaps: Gaps::new(granules as u64), next: None });
+        let space = Mutex::new(Space { gaps: Gaps::new(granules as u64), next: None, late: Vec::new() });
         let leaf = Leaf::new("virtual", Place::Device, device);
         Ok(Self { addresses, space, aliases: Aliases::default(), leaf })
     }
@@ -234,10 +237,25 @@ impl CudaVirtualResource {
         self.granules(block.size()) as usize * self.granularity()
     }
 
+    /// Makes the places of late frees available again. Within the closure of a kernel, which cannot wait, they stay.
+    fn take_back_late(&self) {
+        let late = std::mem::take(&mut self.lock().late);
+        if late.is_empty() {
+            return;
+        }
+        let waited = self.leaf.device.synchronize();
+        let mut space = self.lock();
+        match waited {
+            Ok(()) => late.into_iter().for_each(|(at, count)| space.gaps.give(at, count)),
+            Err(_) => space.late.extend(late),
+        }
+    }
+
     fn map(&self, bytes: usize) -> Result<NonNull<u8>, DriverError> {
         let device = &self.leaf.device;
         let count = self.granules(bytes);
         // The lock is not held during the driver call, so that other threads can map and unmap blocks at the same time.
+        self.take_back_late();
         let at = {
             let mut space = self.lock();
             let hint = space.next.take();
@@ -269,12 +287,16 @@ unsafe impl MemoryResource for CudaVirtualResource {
         let device = &self.leaf.device;
         self.leaf.deallocate(stream, block, |block| {
             // The driver unmaps memory without waiting for work that uses the memory.
-            self.leaf.finish(stream)?;
+            let finished = self.leaf.finish(stream)?;
             let bytes = self.mapped_bytes(block);
             // SAFETY: this leaf mapped the block with one call, and all work on that memory has ended.
             unsafe { device.driver().unmap(device.ordinal(), block.as_non_null(), bytes) }?;
             let at = self.addresses.granule(block.addr()).expect("a block of this leaf lies in its addresses");
-            self.lock().gaps.give(at, self.granules(block.size()));
+            let count = self.granules(block.size());
+            match finished {
+                Finished::Now => self.lock().gaps.give(at, count),
+                Finished::Later => self.lock().late.push((at, count)),
+            }
             Ok::<_, DeviceError>(())
         })
     }
@@ -283,7 +305,14 @@ unsafe impl MemoryResource for CudaVirtualResource {
 impl Drop for CudaVirtualResource {
     fn drop(&mut self) {
         let device = &self.leaf.device;
-        self.addresses.release(device, self.lock().gaps.taken(), "blocks");
+        let taken = {
+            let mut space = self.lock();
+            // The simulated device releases the addresses after it has unmapped the blocks.
+            let late = std::mem::take(&mut space.late);
+            late.into_iter().for_each(|(at, count)| space.gaps.give(at, count));
+            space.gaps.taken()
+        };
+        self.addresses.release(device, taken, "blocks");
         self.aliases.release(device);
     }
 }

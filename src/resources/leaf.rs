@@ -8,7 +8,7 @@ use crate::device::spare::SparePlace;
 use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::layout::CUDA_ALLOCATION_ALIGNMENT;
-use cumem_driver::MemoryInfo;
+use cumem_driver::{CudaErrorCode, MemoryInfo};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
@@ -46,6 +46,18 @@ impl Place {
             Self::Host => None,
         }
     }
+}
+
+/// Whether the work that uses a block has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    Now,
+    /// The closure of a kernel frees the block, and cannot wait. The simulated device frees the memory after the work.
+    Later,
+}
+
+fn is_within_kernel(error: &DeviceError) -> bool {
+    matches!(error, DeviceError::Driver(error) if error.code() == Some(CudaErrorCode::NOT_PERMITTED))
 }
 
 impl Leaf {
@@ -113,8 +125,12 @@ impl Leaf {
 
     /// Waits until no work of the stream uses a block, before it is freed. If the driver refuses to wait for the stream,
     /// the host waits for the device, because the block would otherwise be lost.
-    pub(super) fn finish(&self, stream: &Stream) -> Result<(), DeviceError> {
-        stream.finish().or_else(|_| Ok(self.device.synchronize()?))
+    pub(super) fn finish(&self, stream: &Stream) -> Result<Finished, DeviceError> {
+        match stream.finish().or_else(|_| Ok(self.device.synchronize()?)) {
+            Ok(()) => Ok(Finished::Now),
+            Err(error) if self.device.is_simulated() && is_within_kernel(&error) => Ok(Finished::Later),
+            Err(error) => Err(error),
+        }
     }
 
     /// Frees spare memory, if the request may then fit. Returns whether any was freed.

@@ -113,7 +113,7 @@ macro_rules! assert_peak {
 ///
 /// # Panics
 ///
-/// Panics with a list of what is still allocated. Panics if the device is not simulated.
+/// Panics with a list of the blocks that are still allocated. Panics if the device is not simulated.
 #[macro_export]
 macro_rules! assert_no_leak {
     ($device:expr $(,)?) => {

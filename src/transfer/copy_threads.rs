@@ -1,8 +1,10 @@
 //! The threads of this process that copy for transfers.
 #![forbid(unsafe_code)]
 
+use crate::device::Locked;
+use cumem_driver::deferral::after_locks;
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::{mem, process, thread};
 
 /// Largest number of copy threads. With eight, an H100's host keeps up with the link. More threads only take longer to
@@ -20,7 +22,7 @@ pub(super) fn count() -> usize {
 /// transfers share them. Their tasks only copy and never block, so no transfer blocks another one.
 pub(super) fn thread_pool() -> Option<Arc<ThreadPool>> {
     static STARTED: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
-    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut started = Locked::new(&STARTED);
     let this_process = process::id();
     if let Some((_, threads)) = started.as_ref().filter(|(process, _)| *process == this_process) {
         return Some(threads.clone());
@@ -35,7 +37,7 @@ pub(super) fn thread_pool() -> Option<Arc<ThreadPool>> {
             Some(threads)
         }
         Err(error) => {
-            tracing::debug!(%error, "the copy threads for transfers cannot be started");
+            after_locks(move || tracing::debug!(%error, "the copy threads for transfers cannot be started"));
             None
         }
     }

@@ -1,4 +1,4 @@
-//! [`Transfers`]: what a device keeps for transfers, and how it runs one.
+//! [`Transfers`]: the buffers and streams that a device keeps for transfers, and the run of a transfer.
 
 use super::device_staging::DeviceStaging;
 use super::enqueue::{enqueue_copy, wait_for_stream};
@@ -29,7 +29,7 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
-    /// Returns what `device` keeps for transfers. All handles to the device share it.
+    /// Returns the value that `device` keeps for transfers. All handles to the device share this value.
     #[inline]
     pub(crate) fn of(device: &Device) -> &Self {
         device.slots().get(|| {

@@ -7,9 +7,9 @@
 //! or over others of the same 2 MiB, and a free to the driver. A block that is freed to a pool and allocated again
 //! keeps its entries, which is the main use of the record.
 //!
-//! # Why an entry may be wrong, and what that costs
+//! # Why an entry may be wrong, and the cost of an error
 //!
-//! A page migrates when a processor accesses it, and this library does not see every access: the host may use raw
+//! A page migrates when a processor accesses it, and this library has no record of some accesses: the host may use raw
 //! pointers, and other libraries launch kernels. So an entry is an assumption. If it is wrong, a prefetch is skipped,
 //! and the first access of the device faults the page in; then the entry is right. **No byte depends on an entry**.
 //! Therefore reads and writes of the table are not ordered with each other, and a read during a write may return a
@@ -28,7 +28,7 @@
 //!   programs use the memory too.
 //! - A kernel that is launched on one device may take pages from any other device. A launch empties the tables of the
 //!   other devices.
-//! - Nothing is recorded about pages on the host, because this library does not see which of them a kernel takes.
+//! - Nothing is recorded about pages on the host, because this library has no record of the pages that a kernel uses.
 //! - Nothing is recorded for devices that use the host's page tables, because the driver migrates pages there without
 //!   an access.
 //!

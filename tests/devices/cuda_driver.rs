@@ -52,7 +52,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, impl Into<DeviceError>>) -> CudaEr
     error.code().unwrap_or_else(|| panic!("no code of the driver: {error}"))
 }
 
-/// Runs on every machine: `open` returns a device, or an error that names what is missing.
+/// Runs on every machine: `open` returns a device, or an error that names the missing part.
 #[test]
 fn opening_answers_on_every_machine() {
     match Device::count() {

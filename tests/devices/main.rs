@@ -7,4 +7,5 @@ mod common;
 mod aliases;
 mod conformance;
 mod cuda_driver;
+mod streams;
 mod virtual_memory;

@@ -14,10 +14,15 @@ use cust::module::Module;
 use cust::sys::{CUcontext, CUresult, cuCtxGetCurrent, cuCtxSetCurrent};
 use std::alloc::Layout;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 with_driver! {
     contexts_come_and_go: Driver::device();
     a_forked_child_gets_an_error: Driver::device();
+    a_subscriber_opens_the_device_when_the_driver_is_loaded: Driver::device();
     unknown_codes_keep_their_number: Driver::device();
     a_busy_device_is_refused_with_its_code: Driver::device().set("RETAIN", 46);
     no_device_is_no_driver: Driver::device().set("INIT", 100);
@@ -120,6 +125,38 @@ fn contexts_come_and_go() {
         device.memory_info().unwrap().total
     };
     assert_eq!(std::thread::scope(|scope| scope.spawn(used_elsewhere).join().unwrap()), 1000);
+}
+
+/// The event comes from the first call, which initializes the driver. A subscriber that opens a device in this event would
+/// wait for that initialization.
+fn a_subscriber_opens_the_device_when_the_driver_is_loaded() {
+    // SAFETY: `alarm` only sets a timer, which ends this process if it hangs.
+    unsafe { libc::alarm(60) };
+    let opened = Arc::new(AtomicUsize::new(0));
+    tracing::subscriber::with_default(Opens(Arc::clone(&opened)), || Device::open(0).map(drop)).unwrap();
+    assert_eq!(opened.load(Relaxed), 1);
+}
+
+/// Opens the device in each event about the driver.
+struct Opens(Arc<AtomicUsize>);
+
+impl Subscriber for Opens {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        if event.metadata().target().starts_with("cumem_driver") {
+            Device::open(0).unwrap();
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 fn unknown_codes_keep_their_number() {

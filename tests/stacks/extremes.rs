@@ -57,7 +57,7 @@ fn use_stack(stack: &impl MemoryResource) {
     for keep in [usize::MAX, 1, 0] {
         stack.trim_stack(keep).unwrap();
     }
-    // What a stack describes can be read again.
+    // The description of a stack can be read again.
     let text = stack.to_text();
     assert!(StackSpec::parse(&text).is_ok(), "`{text}` cannot be read");
 }

@@ -250,7 +250,7 @@ fn migrations_are_counted_for_each_tag() {
     );
     assert_eq!((of("weights", "").copied_to_device, of("results", "").copied_to_device), (weighty, all), "{report}");
 
-    // The sum over all tags and phases is what the simulator counted.
+    // The sum over all tags and phases equals the count of the simulator.
     let (sum, after) = (report.sum_moved(|_| true).unwrap(), simulator.statistics(device.id()).unwrap());
     assert_eq!(sum.faults, after.faults - before.faults);
     assert_eq!(sum.host_faults, after.host_faults - before.host_faults);

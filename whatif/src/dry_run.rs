@@ -14,7 +14,7 @@ use cumem_replay::{Player, ReplayError, Trace};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 
-/// Runs `program` on the stack of the setting, on a new simulated device, and returns what the run needed.
+/// Runs `program` on the stack of the setting, on a new simulated device, and returns the needs of the run.
 ///
 /// If memory runs out or the program fails, the result contains the error with its causes; neither is an error of this
 /// function.

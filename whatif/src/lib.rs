@@ -1,5 +1,5 @@
 //! Will it fit? Runs a program, or replays an allocation trace, on devices, limits and stacks that you do not have, and
-//! reports what the run needed.
+//! reports the needs of the run.
 //!
 //! Everything here runs on the [simulated device](cumem::sim). Bytes, blocks, faults and evictions are exact under its
 //! rules. Times are a model's, and each report states where the numbers of its device come from.

@@ -158,6 +158,9 @@ impl<U> Pool<U> {
             None => u32::BITS - 1,
         };
         let state = PoolState::new(device, &limits, whole_shift)?;
+        if !options.undeclared {
+            state.declare_to_detector();
+        }
         let pool = Self { state, limits, options, close: Self::close, trim: Self::trim_to, upstream };
         let mut shared = pool.state.lock()?;
         shared.chunks.set_joinable(addresses.unwrap_or_default());

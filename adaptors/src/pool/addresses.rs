@@ -7,13 +7,20 @@
 use super::released::Entry;
 use super::snapshot::RegionState;
 use super::state::PoolState;
-use super::streams::Slot;
+use super::streams::{Slot, StreamHeap};
 use super::tag::Tag;
 use super::units::UNIT;
 use crate::AddressError;
 use cumem::{Block, Stream};
 use std::alloc::Layout;
 use std::ptr::NonNull;
+
+/// Returns an address in units, or `None` if no block can start there.
+#[inline]
+pub(super) fn unit_of(address: NonNull<u8>) -> Option<u64> {
+    let addr = address.as_ptr() as usize;
+    addr.is_multiple_of(UNIT).then_some((addr / UNIT) as u64)
+}
 
 impl PoolState {
     /// Allocates a block of this pool and releases it to its address, under one lock, if the stream's heap has memory for
@@ -48,14 +55,15 @@ impl PoolState {
     /// The caller must uphold the contract of [`deallocate`](cumem::MemoryResource::deallocate) for the block.
     #[inline]
     pub(crate) unsafe fn deallocate_hit(&self, stream: &Stream, address: NonNull<u8>, size: Option<usize>) -> bool {
-        let addr = address.as_ptr() as usize;
-        let Some((_, slot)) = self.slots.find(stream.id()) else { return false };
+        let (Some(addr), Some((_, slot))) = (unit_of(address), self.slots.find(stream.id())) else { return false };
         let mut stream_heap = slot.lock();
-        if self.releases_early || !stream_heap.serves(stream.id()) || !addr.is_multiple_of(UNIT) {
+        if self.releases_early || !stream_heap.serves(stream.id()) {
             return false;
         }
-        let is_asked = |entry: &Entry| size.is_none_or(|size| size == entry.size());
-        let Some(entry) = stream_heap.released.take_if((addr / UNIT) as u64, is_asked) else { return false };
+        let StreamHeap { heap, released, .. } = &mut *stream_heap;
+        // A block with a recorded use takes the slow path.
+        let is_asked = |entry: &Entry| size.is_none_or(|size| size == entry.size()) && heap.live(entry.node).is_some();
+        let Some(entry) = released.take_if(addr, is_asked) else { return false };
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         slot.uncount(&mut stream_heap, entry.size());
         stream_heap.heap.free(entry.node);
@@ -140,22 +148,36 @@ impl PoolState {
 
     #[inline]
     fn take_released(&self, index: usize, slot: &Slot, address: NonNull<u8>) -> Option<Block> {
-        let addr = address.as_ptr() as usize;
-        if !addr.is_multiple_of(UNIT) {
-            return None;
-        }
+        let addr = unit_of(address)?;
         let mut stream_heap = slot.lock();
-        let entry = stream_heap.released.take_if((addr / UNIT) as u64, |_| true)?;
+        let entry = stream_heap.released.take_if(addr, |_| true)?;
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         let tag = Tag {
             slot: index as u8,
             slack: entry.slack,
-            generation: stream_heap.heap.generation(entry.node),
+            generation: stream_heap.heap.generation(entry.plain_node()),
             node: entry.node,
         };
         // The layout of the block that was released.
         let layout = Layout::from_size_align(entry.size(), 1 << entry.align_shift).ok()?;
         Some(Block::new(self.maker, address, layout, tag.pack()))
+    }
+
+    /// Returns the number of blocks that are released to their addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{PoolOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// assert_eq!(pool.state().released(), 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn released(&self) -> usize {
+        self.slots.iter().map(|(_, slot)| slot.released()).sum::<u64>() as usize
     }
 
     /// Returns what is at an address at which no released block starts, or `None` if the address is not the pool's.

@@ -91,7 +91,7 @@ impl Arena {
         let (_, addr) = self.by_size.range((units, 0)..).copied().find(|&(size, addr)| {
             let piece = &self.pieces[&addr];
             align_up(addr, request.align) + units <= addr + size
-                && (wait || piece.fences.usable_on(stream))
+                && (piece.fences.usable_on(stream) || wait && request.may_wait_for(&piece.fences))
                 && admits(addr, size)
         })?;
         Some(self.cut(addr, request))
@@ -119,7 +119,8 @@ impl Arena {
     /// counts only if `admits` returns true for its address and units.
     pub(super) fn take_run(&mut self, request: Request, admits: impl Fn(u64, u64) -> bool) -> Option<Piece> {
         let mut run = 0..0;
-        let admitted = self.pieces.iter().filter(|(addr, piece)| admits(**addr, piece.units));
+        let admits = |addr, piece: &FreePiece| admits(addr, piece.units) && request.may_wait_for(&piece.fences);
+        let admitted = self.pieces.iter().filter(|(addr, piece)| admits(**addr, piece));
         let found = { admitted }.find_map(|(&addr, piece)| {
             if addr != run.end || piece.boundary {
                 run.start = addr;

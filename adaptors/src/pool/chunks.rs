@@ -82,6 +82,11 @@ impl Chunks {
         self.reserved
     }
 
+    /// Makes the peaks start again from the present values.
+    pub(super) fn reset_peaks(&mut self) {
+        (self.peak_reserved, self.peak_touched) = (self.reserved, self.touched().0);
+    }
+
     /// Returns the most bytes that the pool has ever held from its upstream.
     pub(super) fn peak_reserved(&self) -> usize {
         self.peak_reserved

@@ -8,6 +8,7 @@ use super::state::PoolState;
 use super::streams::StreamHeap;
 use super::sync::Guard;
 use super::tag::Tag;
+use cumem::device::deferral::after_locks;
 use cumem::{Block, DeallocError, Stream, Upstream};
 
 impl<U: Upstream> Pool<U> {
@@ -49,7 +50,11 @@ impl<U: Upstream> Pool<U> {
             return self.deallocate_declared(stream, block, tag);
         }
         if !source.has_live(&block, &self.limits.rounding) {
+            let used = source.has_used(&block, &self.limits.rounding);
             drop(source);
+            if used {
+                return self.state.deallocate_used(stream, block);
+            }
             return Err(DeallocError::foreign("pool", block));
         }
         let from = usize::from(tag.slot);
@@ -81,7 +86,8 @@ impl<U: Upstream> Pool<U> {
         };
         drop(shared);
         if let Some(reason) = refused {
-            tracing::warn!(%reason, "the pool keeps more than its release threshold");
+            // The pool above this one may hold its mutex.
+            after_locks(move || tracing::warn!(%reason, "the pool keeps more than its release threshold"));
         }
     }
 }
@@ -93,6 +99,9 @@ impl PoolState {
     pub(super) fn deallocate_across(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let tag = Tag::unpack(block.tag());
         let from = usize::from(tag.slot);
+        if self.slots.get(from).is_some_and(|slot| slot.lock().has_used(&block, &self.rounding)) {
+            return self.deallocate_used(stream, block);
+        }
         // A slot is given to another stream only under the pool's mutex. Once this loop holds the mutex, its next round
         // is the last. If the loop released the mutex in between, two streams could take one slot from each other
         // forever.

@@ -39,8 +39,20 @@ impl<U: Upstream> Pool<U> {
     #[cold]
     pub(super) fn deallocate_declared(&self, stream: &Stream, block: Block, tag: Tag) -> Result<(), DeallocError> {
         let plain = retagged(&block, tag);
+        let rounding = &self.limits.rounding;
         let slot = self.state.slots.get(usize::from(tag.slot));
-        if !slot.is_some_and(|slot| slot.lock().has_live(&plain, &self.limits.rounding)) {
+        let (live, used) = slot.map_or((false, false), |slot| {
+            let stream_heap = slot.lock();
+            (stream_heap.has_live(&plain, rounding), stream_heap.has_used(&plain, rounding))
+        });
+        if used {
+            // Not declared as free, because the recorded uses are not ordered before this point of the stream.
+            return self.state.deallocate_used(stream, plain).map_err(|mut error| {
+                error.block = retagged(&error.block, tag.declared());
+                error
+            });
+        }
+        if !live {
             return Err(DeallocError::foreign("pool", block));
         }
         // Before the free, because another thread may then get the memory.
@@ -52,6 +64,12 @@ impl<U: Upstream> Pool<U> {
             error
         })
     }
+}
+
+/// Returns the block as it is without the race detector.
+pub(super) fn undeclared(block: &Block) -> Block {
+    let tag = Tag::unpack(block.tag());
+    retagged(block, tag.if_declared().unwrap_or(tag))
 }
 
 fn retagged(block: &Block, tag: Tag) -> Block {

@@ -1,7 +1,7 @@
 //! [`Fences`]: the events that a stream must wait for before it may use a piece of memory.
 
 use super::sync::{Arc, AtomicBool};
-use cumem::device::StreamId;
+use cumem::device::{KeptStream, StreamId};
 use cumem::{Device, DeviceError, Event, Stream};
 use smallvec::{SmallVec, smallvec};
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,22 +14,48 @@ pub(super) struct Fence {
     stream: StreamId,
     /// A fence that has been reached stays reached. The driver is not queried again after its first positive answer.
     reached: AtomicBool,
+    /// The stream has a recorded use of the memory.
+    is_use: bool,
 }
 
 impl Fence {
     /// Records an event after the work that is enqueued on `stream` so far.
     pub(super) fn record(stream: &Stream) -> Result<Arc<Self>, DeviceError> {
+        Ok(Arc::new(Self::after(stream)?))
+    }
+
+    /// Records an event after a recorded use, which is enqueued on `stream`. If the pool cannot use the handle of the
+    /// stream, the event is after all work of the device.
+    pub(super) fn record_use(device: &Device, stream: &KeptStream) -> Result<Arc<Self>, DeviceError> {
+        let fence = match stream.usable() {
+            Some(stream) => Self::after(stream)?,
+            None => Self::after_device(device, stream.id())?,
+        };
+        Ok(Arc::new(Self { is_use: true, ..fence }))
+    }
+
+    fn after(stream: &Stream) -> Result<Self, DeviceError> {
+        if stream.is_captured() {
+            return Err(captured(stream.device(), "recording an event on that stream"));
+        }
         let event = Event::new(stream.device())?;
         event.record(stream)?;
-        Ok(Arc::new(Self { event, stream: stream.id(), reached: AtomicBool::new(false) }))
+        Ok(Self { event, stream: stream.id(), reached: AtomicBool::new(false), is_use: false })
+    }
+
+    fn after_device(device: &Device, stream: StreamId) -> Result<Self, DeviceError> {
+        if device.has_captures() {
+            return Err(captured(device, "recording an event on the device"));
+        }
+        let event = Event::new(device)?;
+        event.record_on_device()?;
+        Ok(Self { event, stream, reached: AtomicBool::new(false), is_use: false })
     }
 
     /// Records an event after the work that is enqueued on the whole device so far, for memory of a stream whose handle
     /// the pool cannot use.
     pub(super) fn record_on_device(device: &Device, stream: StreamId) -> Result<Arc<Self>, DeviceError> {
-        let event = Event::new(device)?;
-        event.record_on_device()?;
-        Ok(Arc::new(Self { event, stream, reached: AtomicBool::new(false) }))
+        Ok(Arc::new(Self::after_device(device, stream)?))
     }
 
     /// Reports whether the work is known to be done. Queries the driver without waiting. An error counts as "no",
@@ -42,6 +68,10 @@ impl Fence {
         self.reached.store(reached, Relaxed);
         reached
     }
+}
+
+fn captured(device: &Device, what: &'static str) -> DeviceError {
+    DeviceError::Captured { device: device.id(), what }
 }
 
 /// A set of a few fences, all of which apply. If it is empty, every stream may use the memory at once.
@@ -74,6 +104,12 @@ impl Fences {
         self.0.iter().all(|fence| fence.stream == stream || fence.is_reached())
     }
 
+    /// Reports whether the memory has a recorded use that is not known to be done. A stream waits for such memory only
+    /// if there is no other, because the use was recorded so that its stream and the owner's stay independent.
+    pub(super) fn hold_a_use(&self) -> bool {
+        self.0.iter().any(|fence| fence.is_use && !fence.is_reached())
+    }
+
     /// Reports whether every stream may use the memory without waiting.
     pub(super) fn are_reached(&self) -> bool {
         self.0.iter().all(|fence| fence.is_reached())
@@ -91,6 +127,9 @@ impl Fences {
         let mut waits = false;
         for fence in &self.0 {
             if fence.stream != stream.id() && !fence.is_reached() {
+                if stream.is_captured() {
+                    return Err(captured(stream.device(), "a wait of that stream for other work"));
+                }
                 stream.wait(&fence.event)?;
                 waits = true;
             }

@@ -57,7 +57,7 @@ mod tests {
 
     fn request(bytes: usize, align: u64) -> Request {
         let units = (bytes / UNIT) as u32;
-        Request { units, align, preferred: units, cuts_kept: false }
+        Request { units, align, preferred: units, cuts_kept: false, waits_for_uses: false }
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl<U: Upstream> Miss<'_, U> {
         let granule = (granularity / UNIT) as u64;
         let enough = u64::from(request.units) + request.align;
         let ready = |fences: &Fences| fences.usable_on(stream.id());
-        let usable = |fences: &Fences| wait || ready(fences);
+        let usable = |fences: &Fences| ready(fences) || wait && request.may_wait_for(fences);
         let candidates = gaps.filter_map(|Range { start: addr, end }| {
             let boundary = chunks.is_boundary(addr);
             let start = if boundary { addr } else { arena.run_before(addr, enough, usable) };

@@ -129,6 +129,18 @@ impl Heap {
         (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
+    /// Marks a live node as used by another stream, or as not used any more.
+    pub(super) fn set_used(&mut self, node: u32, used: bool) {
+        let state = if used { NodeState::Used } else { NodeState::Live };
+        self.nodes[node].mark = self.nodes[node].mark.with(state);
+    }
+
+    /// Returns the address, units and generation of a node with a recorded use.
+    pub(super) fn used(&self, number: u32) -> Option<(u64, u32, u16)> {
+        let node = self.nodes.get(number)?;
+        node.mark.is(NodeState::Used).then_some((node.addr, node.units, node.mark.generation()))
+    }
+
     /// Returns the generation of a live node.
     #[inline]
     pub(super) fn generation(&self, node: u32) -> u16 {

@@ -33,7 +33,7 @@ impl<'a> IdleQuery<'a> {
     }
 }
 
-/// Reports whether all of a stream's work is known to be done. An error counts as "no".
+/// Reports whether all of a stream's work is known to be done. An error counts as "no", and so does a capture.
 pub(super) fn is_idle(stream: &Stream) -> bool {
-    matches!(stream.is_idle(), Ok(true))
+    !stream.is_captured() && matches!(stream.is_idle(), Ok(true))
 }

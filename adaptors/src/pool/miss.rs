@@ -50,7 +50,7 @@ impl<U: Upstream> Miss<'_, U> {
         }
         let preferred = units.max((PREFERRED_BYTES / UNIT) as u32);
         // Unified (managed) memory has room for large blocks elsewhere, because addresses cost nothing there.
-        let request = Request { units, align, preferred, cuts_kept: self.limits.lazy };
+        let request = Request { units, align, preferred, cuts_kept: self.limits.lazy, waits_for_uses: false };
         let before = self.moment();
         let piece = match self.shared.futile {
             Some(futile) if futile.rules_out(request, before) => self.only_grow(stream, index, request, requested),
@@ -161,6 +161,7 @@ impl<U: Upstream> Miss<'_, U> {
         mut refused: Refusal,
         before: Moment,
     ) -> Result<Piece, AllocError> {
+        let request = Request { waits_for_uses: true, ..request };
         if let Some(piece) = self.gather(stream, index, request, true) {
             return self.make_ready(stream, piece);
         }

@@ -28,6 +28,8 @@ pub struct PoolOptions {
     pub(super) divisions: Option<u32>,
     pub(super) up_to: Option<Size>,
     pub(super) crossing: Crossing,
+    /// The race detector is not told which memory is free.
+    pub(super) undeclared: bool,
 }
 
 /// The choice for a stream if the only free memory that fits is still in use by work of other streams.
@@ -51,6 +53,13 @@ pub enum Crossing {
 }
 
 impl PoolOptions {
+    /// Does not declare blocks to the race detector of a simulated device. For memory that captured work uses after it was
+    /// freed.
+    pub(crate) fn undeclared(mut self) -> Self {
+        self.undeclared = true;
+        self
+    }
+
     /// Creates the default options: no initial memory, no maximum, no release before [`trim`](super::Pool::trim), and
     /// streams wait before the pool grows.
     ///

@@ -4,6 +4,7 @@
 //! the same run back, so the table has no deleted cells. The lock of the heap protects the table.
 #![forbid(unsafe_code)]
 
+use super::tag::Tag;
 use super::units::UNIT;
 
 /// A released block, without what its node records.
@@ -20,6 +21,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Returns the node without the mark of the race detector.
+    #[inline]
+    pub(super) fn plain_node(&self) -> u32 {
+        let tag = Tag { slot: 0, slack: 0, generation: 0, node: self.node };
+        tag.if_declared().unwrap_or(tag).node
+    }
+
     /// Returns the requested bytes.
     #[inline]
     pub(super) fn size(&self) -> usize {
@@ -96,6 +104,11 @@ impl Released {
         }
         self.count += 1;
         self.place(Cell::pack(entry));
+    }
+
+    /// Returns the entry of an address.
+    pub(super) fn get(&self, addr: u64) -> Option<Entry> {
+        self.find(addr).map(|at| self.cells[at].unpack())
     }
 
     /// Removes the entry of an address if it satisfies `is_asked`.
@@ -204,11 +217,12 @@ mod tests {
     #[test]
     fn behaves_as_a_map() {
         let (mut index, mut model, mut seed) = (Released::new(), HashMap::new(), 1_u64);
-        assert_eq!(index.take_if(1, |_| true), None);
+        assert_eq!((index.get(1), index.take_if(1, |_| true)), (None, None));
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Few addresses, so that runs are long, and many are found.
             let addr = (seed >> 40) % 500 + 1;
+            assert_eq!(index.get(addr), model.get(&addr).copied());
             match model.remove(&addr) {
                 Some(known) => {
                     assert_eq!(index.take_if(addr, |_| false), None);

@@ -22,4 +22,13 @@ pub(super) struct Request {
     pub(super) preferred: u32,
     /// Whether the request may cut a wholly free chunk that is kept for larger requests.
     pub(super) cuts_kept: bool,
+    /// Whether the stream may wait for a recorded use ([`Fences::hold_a_use`]). Only if nothing else serves the request.
+    pub(super) waits_for_uses: bool,
+}
+
+impl Request {
+    /// Reports whether the stream may wait for memory with these fences, if it waits at all.
+    pub(super) fn may_wait_for(&self, fences: &Fences) -> bool {
+        self.waits_for_uses || !fences.hold_a_use()
+    }
 }

@@ -137,7 +137,8 @@ impl<U: Upstream> Pool<U> {
         // try every node.
         {
             let mut stream_heap = slot.lock();
-            let request = Request { units, align, preferred: units, cuts_kept: self.limits.lazy };
+            let cuts_kept = self.limits.lazy;
+            let request = Request { units, align, preferred: units, cuts_kept, waits_for_uses: false };
             let admits = |addr, units| shared.chunks.admits(addr, units, request);
             if let Some(placed) = stream_heap.heap.allocate_thorough(units, align, admits) {
                 return Ok(self.make_block(slot, &mut stream_heap, index, placed, layout));

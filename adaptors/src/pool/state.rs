@@ -58,8 +58,6 @@ impl PoolState {
         let service = Stream::new(&device)?;
         let (arena, stitches) = Default::default();
         let shared = Shared { arena, chunks: Chunks::new(), stitches, service, contended_misses: 0, futile: None };
-        let slots = Slots::new(whole_shift);
-        slots.watch_detector(&device);
         Ok(Self {
             device,
             maker: MakerId::unique(),
@@ -67,10 +65,20 @@ impl PoolState {
             rounding: limits.rounding,
             forwards_larger: limits.forwards_larger,
             releases_early: limits.release_threshold.is_some(),
-            slots,
+            slots: Slots::new(whole_shift),
             shared: Mutex::new(shared),
             outside: Outside::default(),
         })
+    }
+
+    /// Declares the pool's blocks to the race detector of a simulated device while it is on.
+    pub(super) fn declare_to_detector(&self) {
+        self.slots.watch_detector(&self.device);
+    }
+
+    /// Returns the id in the blocks of this pool.
+    pub(crate) fn maker(&self) -> MakerId {
+        self.maker
     }
 
     /// Returns the most bytes that the pool may hold from its upstream.
@@ -121,6 +129,34 @@ impl PoolState {
                 PoolStats { reserved: stats.reserved.max(stats.allocated + stats.cached), ..stats }
             }
         }
+    }
+
+    /// Makes the peaks of the statistics start again from the present values. Other calls of the pool may block meanwhile.
+    /// Inside a call of this pool, the peaks of the reserved bytes stay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaResource, Device, Stream};
+    /// use cumem_adaptors::{PoolOptions, ResourceExt};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let pool = CudaResource::new(&device).pool(PoolOptions::new())?;
+    /// drop(Buffer::<u8, _>::zeroed(64 << 20, &Stream::new(&device)?, &pool)?);
+    /// pool.trim()?;
+    /// assert_eq!(pool.stats().peak_reserved, 64 << 20);
+    /// pool.state().reset_peaks();
+    /// assert_eq!((pool.stats().peak_reserved, pool.stats().peak_requested_at_most), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reset_peaks(&self) {
+        if let Ok(mut shared) = self.lock() {
+            shared.chunks.reset_peaks();
+        }
+        self.slots.iter().for_each(|(_, slot)| slot.reset_peaks(&mut slot.lock()));
     }
 
     /// Returns the bytes of the largest block that the pool can allocate, if its upstream can allocate one of `room`
@@ -365,7 +401,7 @@ impl PoolState {
     fn fences_from(&self, recorded: Result<Arc<Fence>, DeviceError>, force: bool) -> Result<Fences, DeviceError> {
         match recorded {
             Ok(fence) => Ok(fence.into()),
-            Err(_) if force => {
+            Err(_) if force && !self.device.has_captures() => {
                 self.device.synchronize()?;
                 Ok(Fences::default())
             }

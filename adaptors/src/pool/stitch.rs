@@ -159,7 +159,7 @@ impl<U: Upstream> Miss<'_, U> {
 
     fn plan(&self, leaf: &CudaVirtualResource, stream: &Stream, request: Request, wait: bool) -> Option<Plan> {
         let Shared { arena, chunks, .. } = &*self.shared;
-        let runs = arena.runs(|fences| wait || fences.usable_on(stream.id()));
+        let runs = arena.runs(|fences| fences.usable_on(stream.id()) || wait && request.may_wait_for(fences));
         plan(&runs, &chunks.joinable_extents(), (leaf.granularity() / UNIT) as u64, request)
     }
 }

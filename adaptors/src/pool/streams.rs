@@ -14,6 +14,7 @@ use super::rounding::Rounding;
 use super::sync::{AtomicBool, AtomicU64, BiasedLock, Guard, OnceLock};
 use super::tag::Tag;
 use super::units::{Region, UNIT};
+use super::uses::Uses;
 use cumem::device::{KeptStream, StreamId};
 use cumem::sim::{DetectorListener, watch_race_detector};
 use cumem::{Block, Device};
@@ -40,13 +41,15 @@ pub(super) struct StreamHeap {
     pub(super) peak_requested: u64,
     /// The blocks whose node is in `heap`, and that were released to their addresses.
     pub(super) released: Released,
+    /// The streams with recorded uses of live blocks, by node.
+    pub(super) uses: Uses,
 }
 
 impl StreamHeap {
     fn unbound(whole_shift: u32) -> Self {
         let (heap, patience) = (Heap::new(whole_shift), Patience::NEW);
-        let released = Released::new();
-        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0, released }
+        let (released, uses) = (Released::new(), Uses::new());
+        Self { stream: None, owner: UNBOUND, heap, patience, peak_units: 0, peak_requested: 0, released, uses }
     }
 
     #[inline]
@@ -61,8 +64,18 @@ impl StreamHeap {
     /// Reports whether the heap agrees with every fact in the block: its address, size and tag.
     #[inline]
     pub(super) fn has_live(&self, block: &Block, rounding: &Rounding) -> bool {
+        self.agrees(self.heap.live(Tag::unpack(block.tag()).node), block, rounding)
+    }
+
+    /// Does the same for a block with a recorded use.
+    pub(super) fn has_used(&self, block: &Block, rounding: &Rounding) -> bool {
+        self.agrees(self.heap.used(Tag::unpack(block.tag()).node), block, rounding)
+    }
+
+    #[inline]
+    fn agrees(&self, node: Option<(u64, u32, u16)>, block: &Block, rounding: &Rounding) -> bool {
         let tag = Tag::unpack(block.tag());
-        self.heap.live(tag.node).is_some_and(|(addr, units, generation)| {
+        node.is_some_and(|(addr, units, generation)| {
             generation == tag.generation
                 && addr * UNIT as u64 == block.addr()
                 && rounding.allows(units, block.size() as u64 + u64::from(tag.slack))
@@ -163,6 +176,11 @@ impl Slot {
     pub(super) fn uncount(&self, _locked: &mut StreamHeap, bytes: usize) {
         self.counts.freed.add(1);
         self.counts.requested.add((bytes as u64).wrapping_neg());
+    }
+
+    /// Makes the peaks start again from the present values.
+    pub(super) fn reset_peaks(&self, locked: &mut StreamHeap) {
+        (locked.peak_units, locked.peak_requested) = (locked.heap.live_units(), self.requested());
     }
 
     /// Returns the number of live blocks.

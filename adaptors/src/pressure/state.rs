@@ -3,6 +3,7 @@
 use super::options::{PressureError, PressureOptions};
 use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
+use cumem::device::deferral::after_locks;
 use cumem::{AllocError, Device, DeviceError};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -212,16 +213,15 @@ impl PressureState {
         self.level.store(level as u8, Relaxed);
         self.refusing.store(false, Relaxed);
         drop(entered);
-        let Self { device, trim_at, refuse_at, slack, .. } = self;
-        let device = device.id();
-        match level > before {
+        let (device, &Self { trim_at, refuse_at, slack, .. }) = (self.device.id(), self);
+        after_locks(move || match level > before {
             true => {
                 tracing::warn!(%device, ?before, now = ?level, used, trim_at, refuse_at, slack, "memory pressure rises")
             }
             false => {
                 tracing::info!(%device, ?before, now = ?level, used, trim_at, refuse_at, slack, "memory pressure falls")
             }
-        }
+        });
     }
 
     /// Begins a trim of this thread. Returns `None` if this thread trims already, or with `alone`, if any thread does.
@@ -244,7 +244,10 @@ impl PressureState {
         self.refusals.fetch_add(1, Relaxed);
         // Only the first refusal of a series emits an event; the counter has all of them.
         if !self.refusing.swap(true, Relaxed) {
-            tracing::warn!(device = %self.device.id(), requested, used = allocated, limit, "refused under memory pressure");
+            let device = self.device.id();
+            after_locks(move || {
+                tracing::warn!(%device, requested, used = allocated, limit, "refused under memory pressure");
+            });
         }
         Err(AllocError::LimitExceeded { layer: "pressure".into(), requested, allocated, limit })
     }
@@ -252,7 +255,8 @@ impl PressureState {
     pub(super) fn trimmed(&self, bytes: usize) {
         self.trims.fetch_add(1, Relaxed);
         self.trimmed.fetch_add(bytes as u64, Relaxed);
-        tracing::info!(device = %self.device.id(), bytes, "memory given back under pressure");
+        let device = self.device.id();
+        after_locks(move || tracing::info!(%device, bytes, "memory given back under pressure"));
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

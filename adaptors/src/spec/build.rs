@@ -2,7 +2,7 @@
 
 use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
 use super::{AnyStack, SpecError, StackSpec};
-use crate::{AutoPrefetch, LogOptions, Prefetch, ResourceExt, Size, TrackingOptions};
+use crate::{AutoPrefetch, LogOptions, OnFailure, Prefetch, ResourceExt, Size, TrackingOptions};
 use cumem::kind;
 use cumem::kind::{Erased, Managed};
 use cumem::resources::{CudaAsyncOptions, PoolSource};
@@ -148,7 +148,12 @@ impl Site<'_> {
             Adaptor::Pool(options) => {
                 over!(built, upstream => upstream.pool(*options).map_err(|e| self.refused(word, e))?)
             }
-            Adaptor::Limit(limit) => over!(built, upstream => upstream.limit(*limit)),
+            Adaptor::Limit { size, name: None } => over!(built, upstream => upstream.limit(*size)),
+            Adaptor::Limit { size, name: Some(name) } => over!(built, upstream => upstream.limit(*size).named(name)),
+            Adaptor::OnFailure { attempts: None } => over!(built, upstream => OnFailure::trimming(upstream)),
+            Adaptor::OnFailure { attempts: Some(attempts) } => {
+                over!(built, upstream => OnFailure::trimming(upstream).attempts(*attempts))
+            }
             Adaptor::Statistics => over!(built, upstream => upstream.statistics()),
             Adaptor::Log { path, flush } => {
                 let options = || {
@@ -164,6 +169,7 @@ impl Site<'_> {
                 };
                 over!(built, upstream => upstream.tracking(options()))
             }
+            Adaptor::GraphPools => over!(built, upstream => upstream.graph_pools()),
             Adaptor::Events => over!(built, upstream => upstream.events()),
             Adaptor::Tagged(name) => {
                 let ledger = self.ledger.ok_or_else(|| self.without_ledger(word))?;

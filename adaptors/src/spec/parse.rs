@@ -9,16 +9,18 @@ use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
-const ADAPTORS: [&str; 11] = [
+const ADAPTORS: [&str; 13] = [
     "pool",
     "limit",
     "statistics",
     "log",
     "tracking",
     "events",
+    "graph_pools",
     "tagged",
     "pressure",
     "spill",
+    "on_failure",
     "auto_prefetch",
     "prefetch",
 ];
@@ -97,8 +99,14 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
     let value = match term.name {
         "pool" => pool(text, &term)?,
         "limit" => match term.arguments(text)?.as_slice() {
-            [argument] if argument.key.is_none() => Adaptor::Limit(size(text, argument)?),
-            _ => return Err(SpecError::new(text, term.span, "`limit` takes one size: `limit(80%)`", "needs a size")),
+            [argument] if argument.key.is_none() => Adaptor::Limit { size: size(text, argument)?, name: None },
+            [argument, name] if argument.key.is_none() && name.key == Some("name") => {
+                Adaptor::Limit { size: size(text, argument)?, name: Some(name.value.to_owned()) }
+            }
+            _ => {
+                return Err(SpecError::new(text, term.span, "`limit` takes one size: `limit(80%)`", "needs a size")
+                    .note("a name may follow: `limit(80%, name=search)`"));
+            }
         },
         "statistics" => {
             no_arguments(text, &term)?;
@@ -114,6 +122,10 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             no_arguments(text, &term)?;
             Adaptor::Events
         }
+        "graph_pools" => {
+            no_arguments(text, &term)?;
+            Adaptor::GraphPools
+        }
         "tagged" => match term.arguments(text)?.as_slice() {
             [name] if name.key.is_none() => Adaptor::Tagged(name.value.to_owned()),
             _ => {
@@ -126,6 +138,7 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
             }
         },
         "pressure" => pressure(text, &term)?,
+        "on_failure" => on_failure(text, &term)?,
         "spill" => spill(text, &term, beneath)?,
         "auto_prefetch" => {
             migratable(text, &term, beneath)?;
@@ -190,6 +203,25 @@ fn log(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
         }
     }
     Ok(Adaptor::Log { path, flush })
+}
+
+fn on_failure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
+    let (mut trims, mut attempts) = (false, None);
+    for argument in &term.arguments(text)? {
+        match (argument.key, argument.value) {
+            (None, "trim") => trims = true,
+            (Some("attempts"), _) => attempts = Some(number(text, argument)?),
+            _ => return Err(unknown_argument(text, argument, "on_failure", &["trim", "attempts="])),
+        }
+    }
+    match trims {
+        true => Ok(Adaptor::OnFailure { attempts }),
+        false => {
+            let message = "`on_failure` takes an action, and in text the only one is `trim`: `on_failure(trim)`";
+            Err(SpecError::new(text, term.span.clone(), message, "needs an action")
+                .note("a function is given in code: `.on_failure(|failure| ..)`"))
+        }
+    }
 }
 
 fn pressure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {

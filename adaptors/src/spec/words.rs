@@ -47,7 +47,14 @@ pub(super) enum Leaf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Adaptor {
     Pool(PoolOptions),
-    Limit(Size),
+    Limit {
+        size: Size,
+        name: Option<String>,
+    },
+    /// The action is `trim`, because text cannot name a function.
+    OnFailure {
+        attempts: Option<u32>,
+    },
     Statistics,
     /// The file is the environment's if there is no path.
     Log {
@@ -58,6 +65,7 @@ pub(super) enum Adaptor {
         traces: bool,
     },
     Events,
+    GraphPools,
     Tagged(String),
     Pressure(PressureOptions),
     Spill(Layers),

@@ -4,8 +4,8 @@ use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
 use cumem_adaptors::{
-    Limiter, LogOptions, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, ResourceExt, Spill, Statistics,
-    TrackingOptions,
+    Limiter, LogOptions, OnFailure, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, Reaction, ResourceExt,
+    Spill, Statistics, TrackingOptions,
 };
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 use std::sync::Arc;
@@ -15,6 +15,12 @@ adaptor_conformance!(limiter, |upstream| Limiter::new(upstream, 1 << 40));
 adaptor_conformance!(logging, |upstream| upstream.logging(LogOptions::sink(std::io::sink()))?);
 adaptor_conformance!(tracking, |upstream| upstream.tracking(TrackingOptions::new().traces_from(1 << 20)));
 adaptor_conformance!(events, |upstream| upstream.events());
+adaptor_conformance!(graph_pools, |upstream| upstream.graph_pools());
+adaptor_conformance!(on_failure, |upstream| upstream.on_failure(|_| Reaction::GiveUp));
+adaptor_conformance!(on_failure_that_trims, |upstream| OnFailure::trimming(Pool::new(
+    upstream,
+    PoolOptions::default()
+)?));
 adaptor_conformance!(pool, |upstream| Pool::new(upstream, PoolOptions::default())?);
 
 adaptor_conformance!(pool_of_small_blocks, |upstream| Pool::new(upstream, PoolOptions::default().up_to(4096))?);

@@ -205,7 +205,7 @@ fn a_boxed_error_is_recognized_as_out_of_memory() {
     }
 }
 
-/// What fits is served, whatever rounds sizes up on the way: divisions, granules of mappings, the driver.
+/// A size that fits is served, although divisions, granules of mappings and the driver round sizes up.
 #[test]
 fn the_returned_block_is_served_by_every_stack() {
     let device_of = |bytes: usize| sim_with(Profile::default().with_capacity(bytes as u64));

@@ -6,7 +6,7 @@ use cumem::sim::FaultCall;
 use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
 use cumem::{CudaResource, ManagedResource, MemoryResource, PinnedResource, layout};
-use cumem_adaptors::{LogOptions, PoolOptions, PressureOptions, ResourceExt, TrackingOptions};
+use cumem_adaptors::{LogOptions, PoolOptions, PressureOptions, Reaction, ResourceExt, TrackingOptions};
 use std::sync::Arc;
 
 const MIB: usize = 1 << 20;
@@ -19,6 +19,7 @@ fn blocks_outlive_an_adaptor_that_passes_them_on() {
     let stack = managed
         .tracking(TrackingOptions::new())
         .events()
+        .on_failure(|_| Reaction::GiveUp)
         .pressure(PressureOptions::default())
         .unwrap()
         .logging(LogOptions::sink(std::io::sink()))
@@ -27,7 +28,7 @@ fn blocks_outlive_an_adaptor_that_passes_them_on() {
     let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
     assert_eq!(ledger.report().rows[0].bytes, MIB as u64);
     let tagged = stack.into_upstream().into_upstream().into_upstream().into_upstream().into_upstream();
-    let tagged = tagged.into_upstream();
+    let tagged = tagged.into_upstream().into_upstream();
     let limited = tagged.into_upstream().into_upstream();
     assert_eq!(limited.state().allocated(), MIB);
     free(&limited.into_upstream(), &stream, block).unwrap();

@@ -58,7 +58,7 @@ fn zero_bytes_are_never_refused() {
     assert_eq!((stack.state().allocated(), stack.state().remaining()), (0, 1024));
 }
 
-/// Only what is freed beyond the debt fits again.
+/// Only bytes that are freed beyond the debt fit again.
 #[test]
 fn a_limit_below_the_allocated_bytes_refuses_until_enough_is_freed() {
     let (device, stream) = sim();
@@ -136,6 +136,11 @@ fn a_refusal_names_the_layer_and_the_tenant() {
     assert_eq!(refusal(&search, 1025), "limit `search`");
     assert_eq!(refusal(&unnamed, 2049), "limit `all tenants`", "the child lets it pass, the parent does not");
     assert_eq!(refusal(&unnamed, 4097), "limit");
+    let kept = bytes_of(&unnamed, &stream, 1536).unwrap();
+    assert_eq!(refusal(&search, 1024), "limit `all tenants` for `search`", "the parent refuses the child");
+    let of_search = (&search).limit(1024_usize).named("ranking");
+    assert_eq!(refusal(&of_search, 1000), "limit `all tenants` for `search` for `ranking`");
+    free(&unnamed, &stream, kept).unwrap();
     assert_eq!((search.state().name(), unnamed.state().name()), (Some("search"), None));
     let options = PressureOptions::default().trim_at(0_usize).refuse_at(0_usize).slack(0_usize).ask_after(0_usize);
     assert_eq!(refusal(&CudaResource::new(&device).pressure(options).unwrap(), 1), "pressure");

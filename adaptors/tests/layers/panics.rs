@@ -10,7 +10,8 @@ use cumem::{
     MemoryResource, Stream, Upstream, layout,
 };
 use cumem_adaptors::{
-    LimiterState, LogOptions, PoolOptions, PoolState, PressureOptions, ResourceExt, StatisticsState, TrackingOptions,
+    LimiterState, LogOptions, PoolOptions, PoolState, PressureOptions, Reaction, ResourceExt, StatisticsState,
+    TrackingOptions,
 };
 use cumem_test_support::own_process;
 use std::alloc::Layout;
@@ -160,6 +161,8 @@ fn beneath_each_other_adaptor() {
     });
     each_call_panics("tracking", device_memory, |upstream| upstream.tracking(TrackingOptions::new()).statistics());
     each_call_panics("events", device_memory, |upstream| upstream.events().statistics());
+    each_call_panics("graph_pools", device_memory, |upstream| upstream.graph_pools().statistics());
+    each_call_panics("on_failure", device_memory, |upstream| upstream.on_failure(|_| Reaction::Retry).statistics());
     each_call_panics("pressure", device_memory, |upstream| {
         upstream.pressure(PressureOptions::default()).unwrap().statistics()
     });

@@ -6,7 +6,7 @@ use cumem::{CudaResource, MemoryResource, layout};
 use cumem_adaptors::{PressureOptions, ResourceExt};
 
 const MIB: usize = 1 << 20;
-/// What the simulated device allocates at least.
+/// The smallest allocation of the simulated device.
 const PAGE: usize = 2 * MIB;
 
 /// The bytes of all threads count together, wherever they are counted.

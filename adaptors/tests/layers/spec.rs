@@ -21,6 +21,11 @@ fn each_description_builds_the_stack_that_it_names() {
         ("host | statistics", "statistics over host"),
         ("async(threshold=64MiB) | limit(256MB)", "limit(250000KiB) over async"),
         ("async(default)", "async"),
+        ("device | pool | on_failure(trim)", "on_failure(trim) over pool over device"),
+        (
+            "device | limit(1GiB, name=all) | limit(50%, name=search) | on_failure(trim, attempts=3)",
+            "on_failure(trim, attempts=3) over limit(50%, name=search) over limit(1GiB, name=all) over device",
+        ),
         (
             "device | tracking | pool | events | tracking(traces)",
             "tracking(traces) over events over pool over tracking over device",

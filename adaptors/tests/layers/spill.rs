@@ -1,4 +1,4 @@
-//! What a spill knows of its blocks.
+//! The record that a spill keeps of its blocks.
 
 use crate::common::free;
 use cumem::sim::Profile;

@@ -1,4 +1,4 @@
-//! Trims: each layer frees its unused memory, and what a trim counts is what the device gets back.
+//! Trims: each layer frees its unused memory, and a trim counts the bytes that the device gets back.
 
 use crate::common::{free, sim, sim_with};
 use cumem::error::{CudaErrorCode, DeallocReason};

@@ -100,7 +100,7 @@ fn memory_of_destroyed_foreign_streams_is_reused() {
     assert_eq!(host_waits(&device), 600);
 }
 
-/// What such a stream still has to do is waited for, in the order of the device.
+/// The unfinished work of such a stream is waited for, in the order of the device.
 #[test]
 fn streams_wait_for_the_work_of_a_thread_that_has_ended() {
     for (pending, foreign) in [(true, false), (true, true), (false, false), (false, true)] {

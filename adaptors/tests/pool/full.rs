@@ -107,7 +107,7 @@ fn a_refusal_is_remembered_until_a_block_is_freed() {
     }
 }
 
-/// What another program frees on the device is found, although nothing was freed in the pool.
+/// Memory that another program frees on the device is found, although nothing was freed in the pool.
 #[test]
 fn the_upstream_is_called_again_for_each_refused_request() {
     for leaf in ["device", "async", "virtual", "managed"] {
@@ -173,7 +173,7 @@ fn an_error_that_is_not_reported_has_no_figures_that_take_time() {
     held.into_iter().for_each(|block| scene.free(block));
 }
 
-/// The spill does not report what its first resource refuses. What the second refuses is its error.
+/// The spill does not report the refusal of its first resource. The refusal of the second one is its error.
 #[test]
 fn a_spill_reports_only_the_second_refusal() {
     let (device, stream) = sim_with(Profile::default());

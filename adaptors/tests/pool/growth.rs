@@ -1,5 +1,5 @@
-//! Growth over memory that is mapped into one range of addresses: the pool maps only what is missing, and unmaps whole
-//! pieces.
+//! Growth over memory that is mapped into one range of addresses: the pool maps only the missing granules, and
+//! unmaps whole pieces.
 
 use crate::common::{free, sim, sim_with};
 use crate::source::{Source, joined};

@@ -10,6 +10,7 @@ mod full;
 mod growth;
 mod model;
 mod programs;
+mod record_use;
 mod refusals;
 mod serialising;
 mod slabs;

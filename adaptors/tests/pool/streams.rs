@@ -124,7 +124,7 @@ fn threads_that_exhaust_a_pool_share_its_memory() {
     churn(&pool, &streams, 4000);
 }
 
-/// A long copy must not read what another stream writes after it, however the memory moved between the streams.
+/// A long copy must not read bytes that another stream writes after it, however the memory moved between the streams.
 #[test]
 fn memory_that_crosses_streams_is_not_reused_too_early() {
     let (device, a) = sim();

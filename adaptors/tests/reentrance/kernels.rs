@@ -4,6 +4,7 @@ use crate::common::free;
 use crate::harness::{MIB, here_and_elsewhere, within_limit};
 use cumem::kernel::HostKernel;
 use cumem::sim::Profile;
+use cumem::unified::accounting::Ledger;
 use cumem::{AllocError, Buffer, Device, LayerExt, MemoryResource, Stream, layout};
 use cumem_adaptors::{AnyStack, PoolState, StackSpec};
 use std::sync::Arc;
@@ -99,6 +100,33 @@ fn a_kernel_drops_a_pooled_buffer_of_another_stream() {
     });
 }
 
+/// The closure owns the buffer, its leaf, and the last handles of the stream. The stream is the kernel's own, so nothing can
+/// wait for the work that uses the buffer.
+#[test]
+fn a_kernel_drops_an_unpooled_buffer_of_its_own_stream() {
+    within_limit("a kernel that owns a buffer", || {
+        for text in ["device", "async", "virtual", "managed", "pinned", "virtual | limit(8MiB) | statistics"] {
+            let device = device();
+            let stack = StackSpec::parse(text).unwrap().build(&device).unwrap().into_device_accessible().unwrap();
+            let stream = Stream::new(&device).unwrap();
+            for _ in 0..3 {
+                let buffer = Buffer::<u8, _>::zeroed(3 * MIB, &stream, stack.clone()).unwrap();
+                launch(&stream, move || drop(buffer));
+                // Memory of the leaf can be allocated meanwhile and afterwards.
+                let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
+                free(&stack, &stream, block).unwrap();
+            }
+            let last = Buffer::<u8, _>::zeroed(3 * MIB, &stream, stack).unwrap();
+            launch(&stream, move || drop(last));
+            device.synchronize().unwrap();
+            device.synchronize().unwrap();
+            assert_eq!(cumem::error::take_drop_errors(), [""; 0], "{text}");
+            let live = device.simulator().unwrap().live_allocations();
+            assert_eq!((live.bytes(), live.reserved.blocks), (0, 0), "{text}: {live:?}");
+        }
+    });
+}
+
 #[test]
 fn a_kernel_runs_on_one_thread_while_another_holds_the_pool() {
     within_limit("a kernel on another thread than the pool's user", || {
@@ -134,5 +162,23 @@ fn the_last_memory_of_a_device_is_found_although_a_kernel_has_to_run_first() {
         free(&stack, &a, block).unwrap();
         let larger: Result<_, AllocError> = stack.allocate(&b, layout::bytes(50 * MIB).unwrap());
         free(&stack, &b, larger.unwrap()).unwrap();
+    });
+}
+
+/// User code in an argument of a ledger asks the ledger.
+#[test]
+fn a_name_asks_the_ledger_that_it_is_for() {
+    struct Name<'a>(&'a Ledger);
+
+    impl AsRef<str> for Name<'_> {
+        fn as_ref(&self) -> &str {
+            here_and_elsewhere(|| assert!(self.0.report().rows.is_empty()));
+            "a name"
+        }
+    }
+
+    within_limit("a name that asks its ledger", || {
+        let ledger = Ledger::new(&device());
+        let (_phase, _tag) = (ledger.phase(Name(&ledger)), ledger.tag(4096, 4096, Name(&ledger)));
     });
 }

@@ -50,7 +50,7 @@ impl Active<'_> {
         // SAFETY: `graph` is writable. The caller ensures that the stream is live.
         let code = unsafe { sys::cuStreamEndCapture(handle(stream.0), &raw mut graph) };
         self.check("cuStreamEndCapture", code)?;
-        Ok(RawGraph(number(graph)))
+        self.created("cuStreamEndCapture", number(graph)).map(RawGraph)
     }
 
     /// # Safety
@@ -87,7 +87,7 @@ impl Active<'_> {
         // SAFETY: `exec` is writable. The caller ensures that the graph is live. No flag is needed.
         let code = relaxed(|| unsafe { sys::cuGraphInstantiateWithFlags(&raw mut exec, handle(graph.0), 0) });
         self.check("cuGraphInstantiateWithFlags", code)?;
-        Ok(RawGraphExec(number(exec)))
+        self.created("cuGraphInstantiateWithFlags", number(exec)).map(RawGraphExec)
     }
 
     /// # Safety

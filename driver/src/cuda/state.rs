@@ -2,6 +2,7 @@
 
 use super::fork;
 use super::sys::{self, MemAdviseV2, MemPrefetchAsyncV2, StreamWriteValue32};
+use crate::deferral::{Deferral, after_locks};
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::extension::Extension;
@@ -38,6 +39,8 @@ pub fn driver() -> Result<Arc<CudaDriver>, DriverError> {
 
 fn get() -> Result<&'static Arc<CudaDriver>, DriverError> {
     static DRIVER: OnceLock<Result<Arc<CudaDriver>, DriverError>> = OnceLock::new();
+    // The event of the first call is emitted after the initialization, because a subscriber may open devices.
+    let _deferral = Deferral::begin();
     DRIVER.get_or_init(|| CudaDriver::open().map(Arc::new)).as_ref().map_err(Clone::clone)
 }
 
@@ -74,7 +77,8 @@ impl CudaDriver {
         let open = |ordinal| cust::device::Device::get_device(ordinal).map(Slot::new);
         let devices = (0..count).map(open).collect::<Result<_, _>>().map_err(from_cust("cuDeviceGet"))?;
         fork::watch();
-        tracing::debug!(version = %library.driver_version(), devices = count, "CUDA driver loaded");
+        let version = library.driver_version();
+        after_locks(move || tracing::debug!(%version, devices = count, "CUDA driver loaded"));
         Ok(Self {
             library,
             devices,

@@ -8,9 +8,15 @@ use crate::error::DriverError;
 use crate::raw::{RawEvent, RawStream};
 use cust::sys::{CUevent_flags, CUstream_flags};
 use std::ffi::{c_uint, c_void};
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::time::Duration;
 use std::{mem, ptr};
+
+fn flags(blocking: bool) -> c_uint {
+    let flags = if blocking { CUstream_flags::CU_STREAM_DEFAULT } else { CUstream_flags::CU_STREAM_NON_BLOCKING };
+    flags as c_uint
+}
 
 impl Active<'_> {
     pub(super) fn synchronize(&self) -> Result<(), DriverError> {
@@ -20,12 +26,27 @@ impl Active<'_> {
     }
 
     pub(super) fn create_stream(&self, blocking: bool) -> Result<RawStream, DriverError> {
-        let flags = if blocking { CUstream_flags::CU_STREAM_DEFAULT } else { CUstream_flags::CU_STREAM_NON_BLOCKING };
         let mut stream = ptr::null_mut();
         // SAFETY: `stream` is writable.
-        let code = unsafe { sys::cuStreamCreate(&raw mut stream, flags as c_uint) };
+        let code = unsafe { sys::cuStreamCreate(&raw mut stream, flags(blocking)) };
         self.check("cuStreamCreate", code)?;
         self.created("cuStreamCreate", number(stream)).map(RawStream)
+    }
+
+    pub(super) fn create_stream_with_priority(&self, blocking: bool, priority: i32) -> Result<RawStream, DriverError> {
+        let mut stream = ptr::null_mut();
+        // SAFETY: `stream` is writable.
+        let code = unsafe { sys::cuStreamCreateWithPriority(&raw mut stream, flags(blocking), priority) };
+        self.check("cuStreamCreateWithPriority", code)?;
+        Ok(RawStream(number(stream)))
+    }
+
+    pub(super) fn stream_priorities(&self) -> Result<RangeInclusive<i32>, DriverError> {
+        let (mut least, mut greatest) = (0, 0);
+        // SAFETY: both numbers are writable.
+        let code = unsafe { sys::cuCtxGetStreamPriorityRange(&raw mut least, &raw mut greatest) };
+        self.check("cuCtxGetStreamPriorityRange", code)?;
+        Ok(greatest..=least)
     }
 
     /// # Safety

@@ -109,6 +109,8 @@ unsafe extern "C" {
     pub(super) fn cuCtxSynchronize() -> Code;
 
     pub(super) fn cuStreamCreate(stream: *mut CUstream, flags: c_uint) -> Code;
+    pub(super) fn cuStreamCreateWithPriority(stream: *mut CUstream, flags: c_uint, priority: c_int) -> Code;
+    pub(super) fn cuCtxGetStreamPriorityRange(least: *mut c_int, greatest: *mut c_int) -> Code;
     pub(super) fn cuStreamDestroy_v2(stream: CUstream) -> Code;
     pub(super) fn cuStreamSynchronize(stream: CUstream) -> Code;
     pub(super) fn cuStreamQuery(stream: CUstream) -> Code;

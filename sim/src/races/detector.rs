@@ -52,15 +52,15 @@ pub(crate) struct Races {
     host: Clock,
     /// Actor `i + 1` is stream `i`. A stream that is gone has an empty clock, until another stream takes its place.
     pub(crate) streams: Vec<StreamClock>,
-    /// Places of streams that are gone, and whose work the host knows. All later work knows it from the host, so the
+    /// Places of destroyed streams whose work the host has waited for. All later work is ordered after the host, so the
     /// next stream can go on counting where the last one ended.
     vacant: Vec<Actor>,
-    /// Streams that are gone, each with its last step, whose work the host did not know when this was last looked at.
+    /// Destroyed streams, each with its last step, whose work the host had not waited for at the last look.
     gone: Vec<(Actor, u64)>,
     /// The number of them at which they are looked at again. It grows with those that are left, so that a look at all of
     /// them is rare.
     gone_most: usize,
-    /// What the streams of each device knew that are gone.
+    /// The last clocks of the destroyed streams of each device, joined.
     gone_knew: HashMap<u32, Clock>,
     actors: HashMap<u64, Actor>,
     /// The clock of the stream when it recorded the event, by the event's handle. Handles are never reused.
@@ -123,7 +123,7 @@ impl Races {
         }
     }
 
-    /// Forgets a stream that is gone. What it knew stays known to a wait for the whole device.
+    /// Removes a destroyed stream. Its clock is kept for a wait for the whole device.
     pub(super) fn ended(&mut self, stream: Key) {
         let Some(actor) = self.actors.remove(&stream.handle()) else { return };
         let StreamClock { device, clock, .. } = &mut self.streams[actor as usize - 1];
@@ -132,7 +132,7 @@ impl Races {
         self.gone_knew.entry(device).or_default().join(&clock);
     }
 
-    /// Returns what the streams of a device knew that are gone.
+    /// Returns the last clocks of the destroyed streams of a device, joined.
     pub(super) fn known_to_gone(&self, device: u32) -> Option<&Clock> {
         self.gone_knew.get(&device)
     }

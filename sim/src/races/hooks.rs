@@ -168,7 +168,7 @@ impl MachineState {
         }
     }
 
-    /// Forgets a destroyed stream, which has no work left.
+    /// Removes a destroyed stream, which has no work left.
     pub(crate) fn race_stream_ended(&mut self, stream: Key) {
         if let Some((races, _)) = self.racing(None) {
             races.ended(stream);

@@ -74,7 +74,7 @@ pub enum RaceKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryUse {
-    /// What was done to the memory.
+    /// The kind of access to the memory.
     pub kind: AccessKind,
     /// The driver call, or the kernel's name.
     pub by: &'static str,
@@ -88,7 +88,7 @@ pub struct MemoryUse {
     pub caller: Option<&'static Location<'static>>,
 }
 
-/// What was done to memory.
+/// The kind of an access to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessKind {

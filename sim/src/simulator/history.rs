@@ -1,4 +1,4 @@
-//! Records of what happens in a machine over time: snapshots, races, the journal and its hash.
+//! Records of the events in a machine over time: snapshots, races, the journal and its hash.
 
 use super::Simulator;
 use crate::journal::Record;
@@ -49,17 +49,17 @@ impl Simulator {
     }
 
     /// Starts or stops the race detector. A race is two uses of the same bytes that nothing orders. For example, a
-    /// block is reused on another stream without a wait. The detector does not know work that was enqueued before it
-    /// started.
+    /// block is reused on another stream without a wait. Work that was enqueued before the detector
+    /// started is not recorded.
     ///
-    /// The detector sees the ranges that kernels declare, copies, fills, host guards, and allocations and frees of the
-    /// driver, of buffers and of pools. Its result does not depend on the order in which virtual time runs the work. It
-    /// treats the host as one thread, whose calls are ordered as they arrive, because it cannot see how threads
-    /// synchronize; but two host guards that exist at the same time are not ordered. It reports a use once for each
-    /// stream that does not wait for it.
+    /// The detector records the ranges that kernels declare, copies, fills, host guards, and allocations and frees of
+    /// the driver, of buffers and of pools. Its result does not depend on the order in which virtual time runs the work.
+    /// The detector treats the host as one thread, whose calls are ordered as they arrive, because no call reports how
+    /// threads synchronize; but two host guards that exist at the same time are not ordered. The detector reports a use
+    /// once for each stream that does not wait for the use.
     ///
-    /// A pool keeps the memory of its freed blocks, so the driver does not know that they are free. While the detector is
-    /// on, pools therefore declare each block that they hand out and get back. A use of a freed block is reported even on
+    /// A pool keeps the memory of its freed blocks, so the driver has no record that they are free. While the detector
+    /// is on, pools therefore declare each block that they allocate and free. A use of a freed block is reported even on
     /// the stream of the free, and so is a use that leaves its block. Blocks that were allocated before the detector
     /// started are not declared.
     ///
@@ -134,7 +134,7 @@ impl Simulator {
         self.machine.lock().journal.digest()
     }
 
-    /// Starts or stops recording what happens.
+    /// Starts or stops the recording of events: allocations, operations, faults and transfers.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The present state of a machine: where memory is, what is allocated, and counters.
+//! The present state of a machine: the location of memory, live allocations, and counters.
 
 use super::Simulator;
 use crate::live::{LiveAllocations, LiveBlock};

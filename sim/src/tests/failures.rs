@@ -4,7 +4,7 @@ use super::super::{FaultCall, Profile, Simulator};
 use super::{MIB, Rig};
 use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel, RawEvent, RawStream};
 
-/// A program that makes calls of several kinds. It frees what it allocates, whichever call fails.
+/// A program that makes calls of several kinds. The program frees its allocations, whichever call fails.
 fn program(rig: &Rig) -> Result<(), DriverError> {
     let sim = &rig.sim;
     let device = sim.allocate_device(0, MIB)?;

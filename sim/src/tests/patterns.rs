@@ -1,4 +1,4 @@
-//! What kernels declare: access orders, threads in flight, and mistakes. Also the driver's answers to misuse.
+//! Declarations of kernels: access orders, threads in flight, and mistakes. Also the driver's answers to misuse.
 
 use super::super::{FaultPrefetch, Figure, Profile, Simulator};
 use super::{MIB, Rig};

@@ -1,4 +1,4 @@
-//! The race detector with many streams: it forgets those that are gone, and stays right.
+//! The race detector with many streams: destroyed streams cost no memory, and every race is found.
 
 use super::Rig;
 use crate::RaceKind;
@@ -54,7 +54,7 @@ fn a_wait_for_the_device_makes_the_work_of_gone_streams_known() {
     assert!(rig.clocks() <= 400, "{} clocks", rig.clocks());
 }
 
-/// A stream that takes the place of another does not know what the other knew.
+/// A stream that takes the place of another one is not ordered after the waits of the other one.
 #[test]
 fn a_race_with_a_gone_stream_is_still_found_and_named_by_its_stream() {
     let rig = Rig::h100();

@@ -8,7 +8,7 @@ use super::work::MigrationWork;
 use cumem_driver::Location;
 use std::ops::Range;
 
-/// What happens to copies of the pages on other processors.
+/// The effect on copies of the pages on other processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MigrationMode {
     /// The copies are dropped.

@@ -60,7 +60,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Returns `CUDA_ERROR_INVALID_VALUE` if the driver does not know the memory, for example memory of `malloc`.
+    /// Returns `CUDA_ERROR_INVALID_VALUE` if the driver did not allocate the memory, for example memory of `malloc`.
     ///
     /// # Examples
     ///
@@ -83,7 +83,7 @@ impl Device {
         self.driver().pointer_info(self.ordinal(), ptr)
     }
 
-    /// Reports whether a pointer points to managed memory. Memory that the driver does not know is not managed.
+    /// Reports whether a pointer points to managed memory. Memory that the driver did not allocate is not managed.
     pub(crate) fn is_managed(&self, ptr: *const u8) -> Result<bool, DriverError> {
         match self.pointer_info(ptr) {
             Ok(info) => Ok(info.memory_type == MemoryType::Unified),

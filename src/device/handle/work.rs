@@ -4,6 +4,7 @@ use super::Device;
 use crate::device::error::DeviceError;
 use crate::device::host_gate::HostGate;
 use cumem_driver::DriverError;
+use std::ops::RangeInclusive;
 
 impl Device {
     /// Waits until the device has done all work of all its streams.
@@ -29,6 +30,26 @@ impl Device {
     /// ```
     pub fn synchronize(&self) -> Result<(), DriverError> {
         self.driver().synchronize_device(self.ordinal())
+    }
+
+    /// Returns the priorities that streams of the device can have, from the greatest, which is the smallest number, to the
+    /// least.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::Device;
+    /// # use cumem::sim::Profile;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// assert_eq!(device.stream_priorities()?, -5..=0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stream_priorities(&self) -> Result<RangeInclusive<i32>, DriverError> {
+        self.driver().stream_priorities(self.ordinal())
     }
 
     /// Runs the closures of kernels that are due on a simulated device. On a GPU, the method does nothing.

@@ -62,6 +62,10 @@ impl Stream {
     /// Enqueues a kernel of a simulated device. The kernel is a closure, which the host runs when the stream reaches
     /// it.
     ///
+    /// The closure may own buffers and other handles of the device. They keep the device alive until the kernel has run,
+    /// so a program that drops its own handles first waits for the kernel, for example with
+    /// [`Device::run_all_kernels`](crate::Device::run_all_kernels).
+    ///
     /// # Errors
     ///
     /// Returns

@@ -4,6 +4,7 @@ use super::{Inner, Origin, Stream};
 use crate::device::handle::Device;
 use crate::device::interned::{Recent, Registry};
 use crate::device::stream_ids::{LegacyIds, PerThreadIds, StreamId};
+use crate::device::stream_options::StreamOptions;
 use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DriverError, RawStream};
 use std::cell::RefCell;
@@ -33,7 +34,7 @@ impl Stream {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(device: &Device) -> Result<Self, DriverError> {
-        Self::create(device, false)
+        Ok(Self::of_owned(device, OwnedStream::new(device.raw(), false)?))
     }
 
     /// Creates a stream that synchronizes with the legacy default stream (`CU_STREAM_DEFAULT`): work on either of them
@@ -54,12 +55,38 @@ impl Stream {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn blocking(device: &Device) -> Result<Self, DriverError> {
-        Self::create(device, true)
+        Ok(Self::of_owned(device, OwnedStream::new(device.raw(), true)?))
     }
 
-    fn create(device: &Device, blocking: bool) -> Result<Self, DriverError> {
-        let owned = OwnedStream::new(device.raw(), blocking)?;
-        Ok(Self::assemble(device, owned.raw(), StreamId::unique(), Origin::Owned(owned)))
+    /// Creates a stream with options, for example with a priority.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// use cumem::device::StreamOptions;
+    ///
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let greatest = *device.stream_priorities()?.start();
+    /// let urgent = Stream::with_options(&device, StreamOptions::new().priority(greatest))?;
+    /// # drop(urgent);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_options(device: &Device, options: StreamOptions) -> Result<Self, DriverError> {
+        let owned = match options.priority {
+            None => OwnedStream::new(device.raw(), options.blocking)?,
+            Some(priority) => OwnedStream::with_priority(device.raw(), options.blocking, priority)?,
+        };
+        Ok(Self::of_owned(device, owned))
+    }
+
+    fn of_owned(device: &Device, owned: OwnedStream) -> Self {
+        Self::assemble(device, owned.raw(), StreamId::unique(), Origin::Owned(owned))
     }
 
     /// Returns the legacy default stream of the device (`CU_STREAM_LEGACY`).

@@ -3,11 +3,12 @@
 use super::addresses::{Addresses, used_up};
 use crate::block::MakerId;
 use crate::device::Device;
+use crate::device::Locked;
 use crate::human_bytes::HumanBytes;
 use crate::resources::gaps::Gaps;
 use cumem_driver::DriverError;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 /// A second mapping of the memory of blocks, one after the other in one address range. It is created by
 /// [`CudaVirtualResource::map_alias`](crate::CudaVirtualResource::map_alias), which has an example.
@@ -107,8 +108,8 @@ struct Space {
 }
 
 impl Aliases {
-    fn lock(&self) -> MutexGuard<'_, Option<Space>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Option<Space>> {
+        Locked::new(&self.0)
     }
 
     /// Takes the addresses of `count` granules in one piece. The first call reserves a range as large as `like`.

@@ -118,10 +118,12 @@ impl Ledger {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn phase(&self, name: impl AsRef<str>) -> Phase<'_> {
+        // Before the lock, because `as_ref` is user code.
+        let name = name.as_ref().into();
         let mut state = self.accounts.lock();
         let id = state.next_phase;
         state.next_phase += 1;
-        state.phases.push((id, name.as_ref().into()));
+        state.phases.push((id, name));
         Phase { ledger: self, id }
     }
 
@@ -146,8 +148,9 @@ impl Ledger {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn tag(&self, addr: u64, bytes: usize, name: impl AsRef<str>) -> Tag {
-        let mut state = self.accounts.lock();
+        // Before the lock, because `as_ref` is user code.
         let name: Arc<str> = name.as_ref().into();
+        let mut state = self.accounts.lock();
         let memory = state.recording.as_mut().map(|recording| recording.pattern.memory(&*name, bytes));
         let id = state.tags.add(Tagged { bytes: addr..addr.saturating_add(bytes as u64), name, memory });
         Tag { accounts: Arc::clone(&self.accounts), id }

@@ -6,9 +6,10 @@ use super::options::AutoPrefetchOptions;
 use super::report::AutoPrefetchReport;
 use super::state::State;
 use crate::device::Device;
+use crate::device::Locked;
 use crate::device::stream::Stream;
 use cumem_driver::DriverError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 /// The options, the stream and the budget for prefetches ahead of use, and the figures of the buffers that share them.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Ahead {
         sum
     }
 
-    fn observed(&self) -> MutexGuard<'_, Observed> {
-        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn observed(&self) -> Locked<'_, Observed> {
+        Locked::new(&self.observed)
     }
 }

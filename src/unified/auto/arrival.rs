@@ -10,6 +10,7 @@ use crate::device::error::DeviceError;
 use crate::device::event::Event;
 use crate::device::stream::Stream;
 use cumem_driver::CudaErrorCode;
+use cumem_driver::deferral::after_locks;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ impl PrefetchEvents {
             .map_err(DeviceError::from)
             .and_then(|event| event.record(stream).map(|()| event));
         stream.wait(&self.done)?;
-        Ok(event.inspect_err(log_unknown).map_or(Reached::Unknown, Reached::At))
+        Ok(event.inspect_err(|error| log_unknown(error.clone())).map_or(Reached::Unknown, Reached::At))
     }
 }
 
@@ -115,15 +116,15 @@ impl Arrivals {
             }
             Err(error) if error.code() == Some(CudaErrorCode::NOT_READY) => true,
             Err(error) => {
-                log_unknown(&error);
+                log_unknown(error);
                 false
             }
         });
     }
 }
 
-fn log_unknown(error: &DeviceError) {
-    tracing::debug!(%error, "the time of a prefetch is unknown");
+fn log_unknown(error: DeviceError) {
+    after_locks(move || tracing::debug!(%error, "the time of a prefetch is unknown"));
 }
 
 impl Arrival {

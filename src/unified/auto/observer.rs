@@ -10,15 +10,16 @@ use super::overlap::overlap;
 use super::report::AutoPrefetchReport;
 use super::state::{State, remember};
 use crate::block::Block;
-use crate::device::Device;
 use crate::device::error::DeviceError;
 use crate::device::notice::{Interest, Listener, Notice};
 use crate::device::stream::Stream;
+use crate::device::{Device, Locked};
 use crate::unified::hints;
 use crate::unified::residency::Residency;
+use cumem_driver::deferral::after_locks;
 use cumem_driver::{DeviceId, Location};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// Prefetches are divided into pieces of this many bytes. Smaller pieces block the host for longer. Pieces of 128 MiB
 /// are not faster in every run (`benches/README.md`, H100, driver 580.159).
@@ -158,7 +159,7 @@ impl AutoPrefetch {
                 Err(error) => {
                     // The error is not returned, because the work runs without the prefetch: its pages are prefetched
                     // when the use is declared, or fault in.
-                    tracing::debug!(%error, "a prefetch of predicted ranges failed");
+                    after_locks(move || tracing::debug!(%error, "a prefetch of predicted ranges failed"));
                     report.failed += 1;
                     break;
                 }
@@ -181,7 +182,7 @@ impl AutoPrefetch {
         self.ahead.options.get_uses_ahead()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Locked<'_, State> {
         State::lock(&self.state)
     }
 }

@@ -7,9 +7,10 @@ use super::guesses::Guesses;
 use super::overlap::overlap;
 use super::predictor::Predictor;
 use super::report::AutoPrefetchReport;
+use crate::device::Locked;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The number of declared uses that are remembered, and the number of the user's prefetches.
 const REMEMBERED: usize = 32;
@@ -22,7 +23,7 @@ pub(super) struct State {
     pub(super) predictor: Predictor,
     pub(super) guesses: Guesses,
     pub(super) arrivals: Arrivals,
-    /// The latest declared uses. The predictor knows them already, so faults in them are ignored.
+    /// The latest declared uses. The predictor has them already, so faults in them are ignored.
     pub(super) declared: VecDeque<Range<usize>>,
     /// The ranges that the user has prefetched to the device and not used yet.
     pub(super) user_prefetches: VecDeque<Range<usize>>,
@@ -33,8 +34,8 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn lock(state: &Mutex<Self>) -> MutexGuard<'_, Self> {
-        state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(state: &Mutex<Self>) -> Locked<'_, Self> {
+        Locked::new(state)
     }
 
     pub(super) fn report(state: &Mutex<Self>) -> AutoPrefetchReport {

@@ -232,8 +232,8 @@ impl<'a> PrefetchPlan<'a> {
     /// - Returns [`PlanError::NotUnified`] if the memory does not migrate.
     /// - Returns [`PlanError::Conflict`] if an earlier entry prefetches some of the bytes to another location.
     ///
-    /// A NUMA node that does not exist is an error of [`execute`](Self::execute), because only the driver knows the
-    /// nodes.
+    /// A NUMA node that does not exist is an error of [`execute`](Self::execute), because only the driver has the
+    /// list of nodes.
     ///
     /// # Examples
     ///

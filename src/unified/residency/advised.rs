@@ -1,7 +1,7 @@
 //! [`AdvisedParts`]: the ends of the ranges that were advised through this library.
 //!
 //! The driver reports only advice that holds for all pages of a range. If the parts of a range have different advice,
-//! each part must be queried by itself. This type remembers where the parts end, and the driver knows their advice.
+//! each part must be queried by itself. This type stores the ends of the parts, and the driver stores their advice.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;

@@ -9,6 +9,8 @@ use std::ops::{Index, IndexMut};
 pub(super) enum NodeState {
     Vacant,
     Live,
+    /// Live, with a recorded use. The fast paths do not take such a node for a live one.
+    Used,
     Free,
     Edge,
 }

@@ -97,13 +97,15 @@ impl Heap {
     /// Iterates over all memory of the heap in no order: address, units, and whether it is live.
     pub(in crate::pool) fn pieces(&mut self) -> impl Iterator<Item = (u64, u32, bool)> {
         self.join_last();
-        let pieces = self.nodes.iter().filter(|node| node.mark.is(NodeState::Live) || node.mark.is(NodeState::Free));
-        pieces.map(|node| (node.addr, node.units, node.mark.is(NodeState::Live)))
+        let pieces = self.nodes.iter().filter(|node| {
+            [NodeState::Live, NodeState::Used, NodeState::Free].iter().any(|&state| node.mark.is(state))
+        });
+        pieces.map(|node| (node.addr, node.units, !node.mark.is(NodeState::Free)))
     }
 
     /// Iterates over the units of each live node, in no order.
     pub(in crate::pool) fn live_sizes(&self) -> impl Iterator<Item = u32> {
-        (0..self.nodes.len()).filter_map(|node| self.live(node)).map(|(_, units, _)| units)
+        (0..self.nodes.len()).filter_map(|node| self.live(node).or_else(|| self.used(node))).map(|(_, units, _)| units)
     }
 
     /// Removes all free memory.

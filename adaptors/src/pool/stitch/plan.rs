@@ -150,7 +150,7 @@ mod tests {
     const GRANULE: u64 = 8;
 
     fn request(units: u32) -> Request {
-        Request { units, align: 1, preferred: units, cuts_kept: false }
+        Request { units, align: 1, preferred: units, cuts_kept: false, waits_for_uses: false }
     }
 
     /// Returns chunks of the given sizes in granules, end to end from 1000 on.
@@ -212,8 +212,13 @@ mod tests {
     fn a_start_is_aligned_and_nothing_is_aligned_to_more_than_a_granule() {
         let runs = [1003..1008, 1008..1012];
         let of = |align| {
-            plan(&runs, &chunks(&[1; 2]), GRANULE, Request { units: 6, align, preferred: 6, cuts_kept: false })
-                .map(|plan| plan.parts)
+            plan(
+                &runs,
+                &chunks(&[1; 2]),
+                GRANULE,
+                Request { units: 6, align, preferred: 6, cuts_kept: false, waits_for_uses: false },
+            )
+            .map(|plan| plan.parts)
         };
         assert_eq!(of(1), Some(vec![1003..1008, 1008..1009]));
         assert_eq!(of(4), Some(vec![1004..1008, 1008..1010]));
