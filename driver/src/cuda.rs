@@ -228,6 +228,17 @@ impl Driver for CudaDriver {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.fill_async(dst, value, bytes, stream) }
     }
+    unsafe fn fill_words_async(
+        &self,
+        d: u32,
+        dst: *mut u8,
+        word: u32,
+        words: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.fill_words_async(dst, word, words, stream) }
+    }
     unsafe fn write_value(&self, d: u32, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.write_value(at, value, stream) }

@@ -285,6 +285,20 @@ pub trait Driver: Debug + Send + Sync {
         bytes: usize,
         stream: RawStream,
     ) -> Result<(), DriverError>;
+    /// Sets each of `words` 32-bit words of device, unified or pinned memory to `word`, in stream order
+    /// (`cuMemsetD32Async`). Rejects an address that is not a multiple of 4.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The range is usable until the stream has passed the fill.
+    unsafe fn fill_words_async(
+        &self,
+        d: u32,
+        dst: *mut u8,
+        word: u32,
+        words: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError>;
     /// Writes a 32-bit word of device memory in stream order (`cuStreamWriteValue32_v2`, CUDA 11.7). A running kernel
     /// can poll the word. Refused on a simulated device, which runs no such kernels.
     ///

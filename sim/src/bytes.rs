@@ -38,14 +38,46 @@ pub(super) unsafe fn read(src: u64, bytes: usize) -> Box<[u8]> {
     unsafe { slice::from_raw_parts(src as *const u8, bytes) }.into()
 }
 
-/// Fills a range with one byte value.
+/// The value of a fill, and the size in which the driver writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FillValue {
+    Byte(u8),
+    Word(u32),
+}
+
+impl FillValue {
+    /// Returns the name of the driver's call.
+    pub(super) fn call(self) -> &'static str {
+        match self {
+            Self::Byte(_) => "cuMemsetD8Async",
+            Self::Word(_) => "cuMemsetD32Async",
+        }
+    }
+
+    /// Returns the alignment of the range in bytes.
+    pub(super) fn alignment(self) -> u64 {
+        match self {
+            Self::Byte(_) => 1,
+            Self::Word(_) => 4,
+        }
+    }
+}
+
+/// Fills a range with one value.
 ///
 /// # Safety
 ///
 /// The caller must ensure that the range is valid for writes and that nothing else uses it.
-pub(super) unsafe fn fill(dst: u64, value: u8, bytes: usize) {
-    // SAFETY: the caller ensures that the range is valid for writes and otherwise unused.
-    unsafe { ptr::write_bytes(dst as *mut u8, value, bytes) };
+pub(super) unsafe fn fill(dst: u64, value: FillValue, bytes: usize) {
+    match value {
+        // SAFETY: the caller ensures that the range is valid for writes and otherwise unused.
+        FillValue::Byte(value) => unsafe { ptr::write_bytes(dst as *mut u8, value, bytes) },
+        FillValue::Word(word) => {
+            // SAFETY: as above.
+            let memory = unsafe { slice::from_raw_parts_mut(dst as *mut u8, bytes) };
+            memory.chunks_exact_mut(4).for_each(|to| to.copy_from_slice(&word.to_ne_bytes()));
+        }
+    }
 }
 
 /// Fills a range with the pattern of fresh memory.

@@ -1,6 +1,7 @@
 //! [`Capture`]: the work of streams that are being captured, and [`Graph`]: the captured work, to be launched.
 #![forbid(unsafe_code)]
 
+use super::bytes::FillValue;
 use super::handles::Key;
 use super::operation::StreamPoint;
 use cumem_driver::{Access, CaptureMode, HostKernel, RepeatableWork};
@@ -52,7 +53,7 @@ pub(super) enum Work {
     },
     Fill {
         dst: u64,
-        value: u8,
+        value: FillValue,
         bytes: u64,
     },
     Kernel(Box<CapturedKernel>),
@@ -212,10 +213,10 @@ mod tests {
         let branch = capture.add_branch(stream);
         capture.join(branch, fork);
         assert!(capture.is_joined(), "the branch has no work");
-        capture.add(branch, Work::Fill { dst: 0, value: 0, bytes: 1 });
+        capture.add(branch, Work::Fill { dst: 0, value: FillValue::Byte(0), bytes: 1 });
         assert!(!capture.is_joined());
         let early = capture.mark(branch);
-        capture.add(branch, Work::Fill { dst: 0, value: 0, bytes: 1 });
+        capture.add(branch, Work::Fill { dst: 0, value: FillValue::Byte(0), bytes: 1 });
         capture.join(0, early);
         assert!(!capture.is_joined(), "the mark is before the second fill");
         let late = capture.mark(branch);

@@ -1,5 +1,6 @@
 //! The implementation of the [`Driver`] trait for the [`Simulator`].
 
+use super::bytes::FillValue;
 use super::cost::ns;
 use super::events::EventState;
 use super::handles::Key;
@@ -421,7 +422,13 @@ impl Driver for Simulator {
     }
 
     unsafe fn fill_async(&self, d: u32, dst: *mut u8, value: u8, bytes: usize, stream: RawStream) -> Result<()> {
-        self.machine().fill(d, dst as u64, value, bytes as u64, stream)
+        self.machine().fill(d, dst as u64, FillValue::Byte(value), bytes as u64, stream)
+    }
+
+    unsafe fn fill_words_async(&self, d: u32, dst: *mut u8, word: u32, words: usize, stream: RawStream) -> Result<()> {
+        // More bytes than there are addresses are refused, as the driver refuses them.
+        let bytes = (words as u64).saturating_mul(4);
+        self.machine().fill(d, dst as u64, FillValue::Word(word), bytes, stream)
     }
 
     unsafe fn write_value(&self, d: u32, _at: *mut u32, _value: u32, _stream: RawStream) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Copies, fills and kernels: the checks of each call, and its operation in the stream.
 
 use super::access_pattern;
-use super::bytes;
+use super::bytes::{self, FillValue};
 use super::capture::{Membership, Work};
 use super::cost::{ns, transfer};
 use super::handles::Key;
@@ -49,15 +49,22 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn fill(&self, d: u32, dst: u64, value: u8, bytes: u64, stream: RawStream) -> Result<(), DriverError> {
-        let call = FILL;
+    pub(super) fn fill(
+        &self,
+        d: u32,
+        dst: u64,
+        value: FillValue,
+        bytes: u64,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let call = value.call();
         let mut state = self.begin_call(d, FaultCall::Fill, call, |p| ns(p.call_fill))?;
         state.not_zero(d, call, bytes)?;
         let key = state.stream(d, stream, call)?;
         match state.captured(d, key, call)? {
             None => state.submit_fill(d, key, dst, value, bytes),
             Some(member) => {
-                state.checked_fill(d, key, dst, bytes)?;
+                state.checked_fill(d, key, dst, value, bytes)?;
                 state.add_to_capture(member, Work::Fill { dst, value, bytes });
                 Ok(())
             }
@@ -87,7 +94,6 @@ fn used_by_kernel(access: &Access) -> UsedRange {
 }
 
 const COPY: &str = "cuMemcpyAsync";
-const FILL: &str = "cuMemsetD8Async";
 
 /// The uses of memory by a kernel, for the race detector, and the memory.
 type CheckedKernel = (Vec<UsedRange>, Box<[Option<MemoryRef>]>);
@@ -149,22 +155,33 @@ impl MachineState {
         Ok(())
     }
 
-    fn checked_fill(&mut self, d: u32, key: Key, dst: u64, bytes: u64) -> Result<Place, DriverError> {
+    fn checked_fill(&mut self, d: u32, key: Key, dst: u64, value: FillValue, bytes: u64) -> Result<Place, DriverError> {
+        let call = value.call();
+        if !dst.is_multiple_of(value.alignment()) {
+            return Err(self.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
         let uses = [used_range(dst, bytes, AccessKind::Written)];
-        let dst = self.place(d, "a fill", dst, bytes).inspect_err(|_| self.race_refused(Some(key), FILL, &uses))?;
+        let dst = self.place(d, "a fill", dst, bytes).inspect_err(|_| self.race_refused(Some(key), call, &uses))?;
         match dst {
-            Place::Pageable(_) => Err(self.code(d, FILL, CudaErrorCode::INVALID_VALUE)),
+            Place::Pageable(_) => Err(self.code(d, call, CudaErrorCode::INVALID_VALUE)),
             Place::Simulated(..) => Ok(dst),
         }
     }
 
-    pub(super) fn submit_fill(&mut self, d: u32, key: Key, dst: u64, value: u8, bytes: u64) -> Result<(), DriverError> {
+    pub(super) fn submit_fill(
+        &mut self,
+        d: u32,
+        key: Key,
+        dst: u64,
+        value: FillValue,
+        bytes: u64,
+    ) -> Result<(), DriverError> {
         let uses = [used_range(dst, bytes, AccessKind::Written)];
-        let dst = self.checked_fill(d, key, dst, bytes)?;
+        let dst = self.checked_fill(d, key, dst, value, bytes)?;
         self.order_with_legacy(d, key);
-        self.race_uses(Some(key), FILL, &uses);
+        self.race_uses(Some(key), value.call(), &uses);
         let ready = self.now;
-        self.enqueue(key, ready, FILL, Action::Fill { dst: dst.into(), value, bytes });
+        self.enqueue(key, ready, value.call(), Action::Fill { dst: dst.into(), value, bytes });
         Ok(())
     }
 

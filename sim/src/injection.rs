@@ -63,7 +63,7 @@ fault_calls! {
     Free,
     /// `cuMemcpyAsync`.
     Copy,
-    /// `cuMemsetD8Async`.
+    /// `cuMemsetD8Async` or `cuMemsetD32Async`.
     Fill,
     /// `cuMemPrefetchAsync` or `cuMemPrefetchBatchAsync`.
     PrefetchAsync,

@@ -1,6 +1,7 @@
 //! [`Operation`]: a piece of work in a stream, as data, and [`StreamPoint`]: a point between two of them.
 #![forbid(unsafe_code)]
 
+use super::bytes::FillValue;
 use super::handles::Key;
 use super::memory::{AllocationKind, MemoryRef};
 use super::uvm::{Processor, RangeId};
@@ -33,7 +34,7 @@ pub(super) enum Action {
     },
     Fill {
         dst: Endpoint,
-        value: u8,
+        value: FillValue,
         bytes: u64,
     },
     Kernel {

@@ -54,8 +54,8 @@ pub struct Buffer<T, R: MemoryResource> {
     pub(super) memory: Memory<R>,
     pub(super) len: usize,
     pub(super) capacity: usize,
-    /// True if the latest applied hint prefetched the whole buffer to the host. [`download`](Self::download) then copies on the
-    /// host. If the pages have moved since, that copy is slower but still correct.
+    /// True if the latest applied hint prefetched the whole buffer to the host. [`download`](Self::download) then
+    /// copies on the host. If the pages have moved since, that copy is slower but still correct.
     pub(super) on_host: AtomicBool,
     pub(super) auto: Option<Box<AutoPrefetch>>,
     pub(super) elements: PhantomData<T>,

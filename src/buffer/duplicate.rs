@@ -10,8 +10,8 @@ use crate::resource::MemoryResource;
 use cumem_driver::call_site::CallSite;
 
 impl<T: Element, R: MemoryResource> Buffer<T, R> {
-    /// Returns a copy of the buffer in memory of the same resource, on the same stream. The copy of the elements is enqueued;
-    /// the host does not wait for it. The capacity of the result is its length.
+    /// Returns a copy of the buffer in memory of the same resource, on the same stream. The copy of the elements is
+    /// enqueued; the host does not wait for it. The capacity of the result is its length.
     ///
     /// # Errors
     ///
@@ -39,13 +39,13 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
         self.try_clone_on(&self.memory.stream, self.memory.resource.clone())
     }
 
-    /// Returns a copy of the buffer in memory of `resource`, on `stream`. The copy of the elements is enqueued on `stream`,
-    /// after the work on this buffer so far. The result keeps an alignment that this buffer was created with.
+    /// Returns a copy of the buffer in memory of `resource`, on `stream`. The copy of the elements is enqueued on
+    /// `stream`, after the work on this buffer so far. The result keeps an alignment that this buffer was created with.
     ///
     /// # Errors
     ///
-    /// Returns the errors of the resource, [`DeviceError::WrongDevice`](crate::DeviceError::WrongDevice) if the two streams
-    /// belong to different machines, and the driver's error if it rejects the copy.
+    /// Returns the errors of the resource, [`DeviceError::WrongDevice`](crate::DeviceError::WrongDevice) if the two
+    /// streams belong to different machines, and the driver's error if it rejects the copy.
     ///
     /// # Examples
     ///
@@ -73,8 +73,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
         Ok(copy)
     }
 
-    /// Creates a buffer with a copy of the elements of a view. The copy is enqueued on `stream`; the host does not wait for
-    /// it.
+    /// Creates a buffer with a copy of the elements of a view. The copy is enqueued on `stream`; the host does not wait
+    /// for it.
     ///
     /// # Errors
     ///

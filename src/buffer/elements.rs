@@ -12,8 +12,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if the copy fails. Returns
-    /// [`DeviceError::InvalidElement`] if the bytes are not a value of `T`.
+    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if the copy fails.
+    /// Returns [`DeviceError::InvalidElement`] if the bytes are not a value of `T`.
     ///
     /// # Examples
     ///
@@ -77,14 +77,13 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
         self.as_view().last()
     }
 
-    /// Enqueues a copy of one element to the host. The host does not wait for it until [`Pending::wait`]. The result owns
-    /// the memory that the copy writes, so the buffer may be changed or dropped meanwhile.
+    /// Enqueues a copy of one element to the host. The host does not wait for it until [`Pending::wait`]. The result
+    /// owns the memory that the copy writes, so the buffer may be changed or dropped meanwhile.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects
-    /// the copy. Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a
-    /// graph.
+    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects the copy.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph.
     ///
     /// # Examples
     ///
@@ -127,14 +126,13 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
         self.as_view_mut().set(index, value)
     }
 
-    /// Enqueues a copy of `value` over one element. The host does not wait for it. The value is taken by value, and this
-    /// library keeps it until the copy is done.
+    /// Enqueues a copy of `value` over one element. The host does not wait for it. The value is taken by value, and
+    /// this library keeps it until the copy is done.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects
-    /// the copy. Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a
-    /// graph.
+    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects the copy.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph.
     ///
     /// # Examples
     ///
@@ -161,8 +159,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// # Errors
     ///
     /// Returns the driver's error if it rejects the fill. Some elements may then have the new value.
-    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the bytes of the value differ and the
-    /// stream is captured into a graph.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph, unless
+    /// the value is a repeated byte or word.
     ///
     /// # Examples
     ///

@@ -5,6 +5,16 @@ use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
 use crate::transfer::{self, Ends, PendingBytes, Transfers, VALUE_SLOT};
 
+/// Returns the word of 4 bytes that, repeated, gives the same bytes as `element` repeated, if there is one.
+fn word_of(element: &[u8]) -> Option<u32> {
+    let period = element.len().min(4);
+    let repeats = 4 % period == 0
+        && element.len().is_multiple_of(period)
+        && element.chunks_exact(period).all(|part| part == &element[..period]);
+    let word = || std::array::from_fn(|i| element[i % period]);
+    repeats.then(|| u32::from_ne_bytes(word()))
+}
+
 impl Part<'_> {
     /// Enqueues a fill that sets every byte to `value`.
     ///
@@ -20,10 +30,25 @@ impl Part<'_> {
         })
     }
 
+    /// Enqueues a fill that sets every word to `word`. The part is a whole number of aligned words.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`fill_bytes`](Self::fill_bytes).
+    unsafe fn fill_words(&self, word: u32) -> Result<(), DeviceError> {
+        self.enqueue(|stream| {
+            let (device, raw) = (stream.device(), stream.raw()?);
+            let (start, words) = (self.ptr(), self.bytes / 4);
+            // SAFETY: the range is within the block. The buffer's later work, its free included, comes after the fill.
+            device.enqueue(|| unsafe { device.driver().fill_words_async(device.ordinal(), start, word, words, raw) })
+        })
+    }
+
     /// Enqueues a fill with copies of `element`, of which the part holds a whole number.
     ///
-    /// If the bytes of the element differ, the first elements are copied from the host. The rest is copied from them,
-    /// twice as many bytes in each copy.
+    /// An element whose bytes are all equal, or that consists of equal words of 4 bytes, is one fill of the driver. Of
+    /// other elements, the first are copied from the host. The rest is copied from them, twice as many bytes in each
+    /// copy.
     ///
     /// # Safety
     ///
@@ -33,6 +58,13 @@ impl Part<'_> {
         if rest.iter().all(|byte| byte == first) {
             // SAFETY: the contract is the same.
             return unsafe { self.fill_bytes(*first) };
+        }
+        if let Some(word) = word_of(element)
+            && self.addr().is_multiple_of(4)
+            && self.bytes.is_multiple_of(4)
+        {
+            // SAFETY: the contract is the same.
+            return unsafe { self.fill_words(word) };
         }
         self.enqueue(|stream| {
             let fits = (VALUE_SLOT / element.len()).max(1) * element.len();
@@ -76,5 +108,22 @@ impl Part<'_> {
             Ok(())
         })?;
         Ok(pending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_that_are_words() {
+        let word = |element: &[u8]| word_of(element).map(u32::to_ne_bytes);
+        assert_eq!(word(&[1]), Some([1; 4]));
+        assert_eq!(word(&[1, 2]), Some([1, 2, 1, 2]));
+        assert_eq!(word(&[1, 2, 3, 4]), Some([1, 2, 3, 4]));
+        assert_eq!(word(&[1, 2, 3, 4, 1, 2, 3, 4]), Some([1, 2, 3, 4]));
+        assert_eq!(word(&[1, 2, 3, 4, 5, 2, 3, 4]), None);
+        assert_eq!(word(&[1, 2, 3]), None);
+        assert_eq!(word(&[1, 2, 3, 4, 1, 2]), None);
     }
 }

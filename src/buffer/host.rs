@@ -83,8 +83,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     ///
     /// On a device without concurrent managed access, the host may access managed memory only while the device is idle.
     /// There the call waits for all such devices of the machine if the buffer has managed memory. Work that is enqueued
-    /// on them through this library while the guard exists fails with [`DeviceError::HostAccess`]. A guard over pinned memory keeps no work
-    /// away, so its elements can be copied to a buffer of device memory.
+    /// on them through this library while the guard exists fails with [`DeviceError::HostAccess`]. A guard over pinned
+    /// memory keeps no work away, so its elements can be copied to a buffer of device memory.
     ///
     /// # Errors
     ///
@@ -142,8 +142,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
 }
 
 impl<T: Element, K: HostAccessible> BufferView<'_, T, K> {
-    /// Does the same as [`Buffer::host_read`] for the elements of this view. The host waits for the view's stream, and for the
-    /// buffer's.
+    /// Does the same as [`Buffer::host_read`] for the elements of this view. The host waits for the view's stream, and
+    /// for the buffer's.
     ///
     /// # Errors
     ///
@@ -168,8 +168,8 @@ impl<T: Element, K: HostAccessible> BufferView<'_, T, K> {
 }
 
 impl<T: Element, K: HostAccessible> BufferViewMut<'_, T, K> {
-    /// Does the same as [`Buffer::host_write`] for the elements of this view. The host waits for the view's stream, and for
-    /// the buffer's.
+    /// Does the same as [`Buffer::host_write`] for the elements of this view. The host waits for the view's stream, and
+    /// for the buffer's.
     ///
     /// # Errors
     ///

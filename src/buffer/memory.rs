@@ -98,12 +98,13 @@ impl<R: MemoryResource> Drop for Memory<R> {
         // SAFETY: only this drop takes the block, and it runs once.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
         let stream = self.stream_of_memory();
-        // If the driver refuses the wait and the host cannot wait either, the resource tries again, or returns an error.
+        // If the driver refuses the wait and the host cannot wait either, the resource tries again, or returns an
+        // error.
         let stream = stream.unwrap_or(Cow::Borrowed(self.home.as_ref().unwrap_or(&self.stream)));
         block.declare(&stream, BlockEvent::Freed);
         catch_drop_panic("a buffer", Some(stream.device_id()), || {
-            // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the block
-            // is left.
+            // SAFETY: all work that uses the block is on this stream or ordered before it, and no reference to the
+            // block is left.
             let result = unsafe { self.resource.deallocate(&stream, block) };
             record_drop_error("a buffer", result);
         });

@@ -78,8 +78,8 @@ impl<'a> Part<'a> {
         Ok(stream)
     }
 
-    /// Orders the later work on the buffer after the work that was enqueued on `stream`. If the wait cannot be enqueued,
-    /// the host waits instead. Otherwise the buffer could be freed too early.
+    /// Orders the later work on the buffer after the work that was enqueued on `stream`. If the wait cannot be
+    /// enqueued, the host waits instead. Otherwise the buffer could be freed too early.
     pub(super) fn end(&self, stream: &Stream) -> Result<(), DeviceError> {
         if stream.id() == self.owner.id() {
             return Ok(());

@@ -66,8 +66,8 @@ impl<T: Element> Pending<T> {
     ///
     /// # Errors
     ///
-    /// Returns the driver's error, errors of earlier work included. Returns [`DeviceError::InvalidElement`] if the bytes
-    /// are not a value of `T`.
+    /// Returns the driver's error, errors of earlier work included. Returns [`DeviceError::InvalidElement`] if the
+    /// bytes are not a value of `T`.
     ///
     /// # Examples
     ///

@@ -66,8 +66,8 @@ impl<T, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused`] with the buffer if the buffer is on the stream of another device or thread, and the wait for it
-    /// fails.
+    /// Returns [`Refused`] with the buffer if the buffer is on the stream of another device or thread, and the wait for
+    /// it fails.
     ///
     /// # Examples
     ///
@@ -93,8 +93,8 @@ impl<T, R: MemoryResource> Buffer<T, R> {
         }
     }
 
-    /// Creates a buffer of `len` elements over a block, for example one that [`into_block`](Self::into_block) returned. The
-    /// capacity is as many elements as the block holds.
+    /// Creates a buffer of `len` elements over a block, for example one that [`into_block`](Self::into_block) returned.
+    /// The capacity is as many elements as the block holds.
     ///
     /// # Errors
     ///
@@ -106,8 +106,8 @@ impl<T, R: MemoryResource> Buffer<T, R> {
     /// # Safety
     ///
     /// The caller must ensure that
-    /// - the `allocate` of `resource`, or of a resource that shares its state, returned the block, which is live and ready
-    ///   on `stream`,
+    /// - the `allocate` of `resource`, or of a resource that shares its state, returned the block, which is live and
+    ///   ready on `stream`,
     /// - nothing else uses or frees the block,
     /// - the first `len` elements have been written, or are written before they are read.
     ///
@@ -160,8 +160,8 @@ impl<T, R: MemoryResource> Buffer<T, R> {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused`] with the buffer and [`DeviceError::Misfit`] if the bytes are not a whole number of elements of
-    /// type `U`, or not aligned for them.
+    /// Returns [`Refused`] with the buffer and [`DeviceError::Misfit`] if the bytes are not a whole number of elements
+    /// of type `U`, or not aligned for them.
     ///
     /// # Examples
     ///

@@ -19,16 +19,16 @@ use std::mem;
 use std::ops::Range;
 
 impl<T: Element, R: MemoryResource> Buffer<T, R> {
-    /// Does the same as [`with_capacity`](Self::with_capacity), in memory that is aligned to `alignment` bytes or, if that
-    /// is more, as for any buffer. The buffer keeps the alignment when it grows.
+    /// Does the same as [`with_capacity`](Self::with_capacity), in memory that is aligned to `alignment` bytes or, if
+    /// that is more, as for any buffer. The buffer keeps the alignment when it grows.
     ///
     /// A leaf aligns to 256 bytes, and [`CudaVirtualResource`](crate::CudaVirtualResource) and
     /// [`HostResource`](crate::HostResource) to more. A pool aligns to any power of two.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`with_capacity`](Self::with_capacity). Returns [`AllocError::InvalidLayout`] if `alignment` is
-    /// not a power of two, and [`AllocError::UnsupportedAlignment`] if the resource cannot align to it.
+    /// Returns the errors of [`with_capacity`](Self::with_capacity). Returns [`AllocError::InvalidLayout`] if
+    /// `alignment` is not a power of two, and [`AllocError::UnsupportedAlignment`] if the resource cannot align to it.
     ///
     /// # Examples
     ///

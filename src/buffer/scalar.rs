@@ -38,8 +38,8 @@ pub struct Scalar<T, R: MemoryResource> {
 }
 
 impl<T: Element, R: MemoryResource<Kind: DeviceAccessible>> Scalar<T, R> {
-    /// Creates a scalar with this value. The copy of the value is enqueued, as [`set_async`](Self::set_async) does; the host
-    /// does not wait for it.
+    /// Creates a scalar with this value. The copy of the value is enqueued, as [`set_async`](Self::set_async) does; the
+    /// host does not wait for it.
     ///
     /// # Errors
     ///

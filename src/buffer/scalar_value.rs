@@ -12,7 +12,8 @@ impl<T: Element, R: MemoryResource> Scalar<T, R> {
     ///
     /// # Errors
     ///
-    /// Returns the driver's error if the copy fails, and [`DeviceError::InvalidElement`] if the bytes are not a value of `T`.
+    /// Returns the driver's error if the copy fails, and [`DeviceError::InvalidElement`] if the bytes are not a value
+    /// of `T`.
     ///
     /// # Examples
     ///
@@ -30,8 +31,8 @@ impl<T: Element, R: MemoryResource> Scalar<T, R> {
         self.buffer.get(0)
     }
 
-    /// Enqueues a copy of the value to the host. The host does not wait for it until [`Pending::wait`]. The result owns the
-    /// memory that the copy writes, so the scalar may be changed or dropped meanwhile.
+    /// Enqueues a copy of the value to the host. The host does not wait for it until [`Pending::wait`]. The result owns
+    /// the memory that the copy writes, so the scalar may be changed or dropped meanwhile.
     ///
     /// # Errors
     ///
@@ -78,8 +79,8 @@ impl<T: Element, R: MemoryResource> Scalar<T, R> {
         self.buffer.set(0, value)
     }
 
-    /// Enqueues a copy of `value` to the device. The host does not wait for it. The value is taken by value, and this library
-    /// keeps it until the copy is done.
+    /// Enqueues a copy of `value` to the device. The host does not wait for it. The value is taken by value, and this
+    /// library keeps it until the copy is done.
     ///
     /// # Errors
     ///

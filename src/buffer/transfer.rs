@@ -96,8 +96,8 @@ impl<T: Element, R: MemoryResource> Buffer<T, R> {
     /// Copies all elements to `data` by the best path, and returns that path. The copy is complete on return.
     ///
     /// The path is chosen as by [`upload`](Self::upload). The copy does not migrate the pages. If the buffer's latest
-    /// applied hint was a [prefetch](Self::prefetch) of all elements to the host, the host copies. Therefore the kind of
-    /// memory must be [accessible to the host](HostAccessible).
+    /// applied hint was a [prefetch](Self::prefetch) of all elements to the host, the host copies. Therefore the kind
+    /// of memory must be [accessible to the host](HostAccessible).
     ///
     /// # Errors
     ///

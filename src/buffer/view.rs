@@ -195,8 +195,9 @@ impl<'a, T, K> BufferView<'a, T, K> {
         self.part.device()
     }
 
-    /// Returns the same elements with another stream. Each operation of the result runs on `stream`, after the work that is
-    /// enqueued on the buffer's stream. Work that is enqueued on the buffer's stream later waits for the operation.
+    /// Returns the same elements with another stream. Each operation of the result runs on `stream`, after the work
+    /// that is enqueued on the buffer's stream. Work that is enqueued on the buffer's stream later waits for the
+    /// operation.
     ///
     /// Work that the program itself enqueues on `stream`, for example a kernel, is not ordered by the view.
     ///

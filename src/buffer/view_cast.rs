@@ -62,7 +62,8 @@ impl<'a, T, K> BufferView<'a, T, K> {
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::Misfit`] if the bytes are not a whole number of elements of type `U`, or not aligned for them.
+    /// Returns [`DeviceError::Misfit`] if the bytes are not a whole number of elements of type `U`, or not aligned for
+    /// them.
     ///
     /// # Examples
     ///
@@ -129,7 +130,8 @@ impl<'a, T, K> BufferViewMut<'a, T, K> {
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::Misfit`] if the bytes are not a whole number of elements of type `U`, or not aligned for them.
+    /// Returns [`DeviceError::Misfit`] if the bytes are not a whole number of elements of type `U`, or not aligned for
+    /// them.
     ///
     /// # Examples
     ///

@@ -14,8 +14,8 @@ impl<T: Element, K> BufferView<'_, T, K> {
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if the copy fails. Returns
-    /// [`DeviceError::InvalidElement`] if the bytes are not a value of `T`.
+    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if the copy fails.
+    /// Returns [`DeviceError::InvalidElement`] if the bytes are not a value of `T`.
     ///
     /// # Examples
     ///
@@ -110,9 +110,9 @@ impl<T: Element, K> BufferView<'_, T, K> {
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the copy
-    /// fails. Returns [`DeviceError::InvalidElement`] if the bytes of an element are not a value of `T`. After a failed
-    /// copy, some elements of `data` may have the new values.
+    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
+    /// copy fails. Returns [`DeviceError::InvalidElement`] if the bytes of an element are not a value of `T`. After a
+    /// failed copy, some elements of `data` may have the new values.
     ///
     /// # Examples
     ///
@@ -138,8 +138,8 @@ impl<T: Element, K> BufferView<'_, T, K> {
     ///
     /// # Errors
     ///
-    /// Returns the driver's error if the copy fails, and [`DeviceError::InvalidElement`] if the bytes of an element are not a
-    /// value of `T`.
+    /// Returns the driver's error if the copy fails, and [`DeviceError::InvalidElement`] if the bytes of an element are
+    /// not a value of `T`.
     ///
     /// # Examples
     ///

@@ -35,14 +35,13 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
 
     /// Enqueues a copy of `value` over one element. The host does not wait for it.
     ///
-    /// The value is taken by value, and kept in pinned memory of this library until the copy is done. Up to 64 such copies
-    /// of a device are on their way at a time; a further one waits for the oldest.
+    /// The value is taken by value, and kept in pinned memory of this library until the copy is done. Up to 64 such
+    /// copies of a device are on their way at a time; a further one waits for the oldest.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects
-    /// the copy. Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a
-    /// graph.
+    /// Returns [`DeviceError::OutOfRange`] if there is no such element, and the driver's error if it rejects the copy.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph.
     ///
     /// # Examples
     ///
@@ -66,14 +65,15 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
 
     /// Enqueues a fill that sets every element to `value`. The host does not wait for it.
     ///
-    /// If all bytes of the value are equal, the fill is one call of the driver. Otherwise the first elements are copied from
-    /// the host, and the rest from them, with about one call for each doubling of their number.
+    /// If the value is a repeated byte or a repeated word of 4 bytes, for example a `f32`, the fill is one call of the
+    /// driver. Otherwise the first elements are copied
+    /// from the host, and the rest from them, with about one call for each doubling of their number.
     ///
     /// # Errors
     ///
     /// Returns the driver's error if it rejects the fill.
-    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the bytes of the value differ and the
-    /// stream is captured into a graph.
+    /// Returns [`DriverError::NotSupported`](crate::DriverError::NotSupported) if the stream is captured into a graph, unless
+    /// the value is a repeated byte or word.
     ///
     /// # Examples
     ///
@@ -126,8 +126,8 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the copy
-    /// fails. After a failed copy, some elements may have the new values.
+    /// Returns [`DeviceError::WrongLength`] if `data` has another number of elements, and the driver's error if the
+    /// copy fails. After a failed copy, some elements may have the new values.
     ///
     /// # Examples
     ///
@@ -151,13 +151,14 @@ impl<T: Element, K> BufferViewMut<'_, T, K> {
 
     /// Enqueues a copy of all elements of `source` over all elements of this view. The host does not wait for it.
     ///
-    /// The copy runs on this view's stream, after the work on both buffers so far. Later work on the stream of the source's
-    /// buffer waits for the copy.
+    /// The copy runs on this view's stream, after the work on both buffers so far. Later work on the stream of the
+    /// source's buffer waits for the copy.
     ///
     /// # Errors
     ///
-    /// Returns [`DeviceError::WrongLength`] if the views differ in their number of elements, [`DeviceError::WrongDevice`] if
-    /// they belong to different machines, and the driver's error if it rejects the copy.
+    /// Returns [`DeviceError::WrongLength`] if the views differ in their number of elements,
+    /// [`DeviceError::WrongDevice`] if they belong to different machines, and the driver's error if it rejects the
+    /// copy.
     ///
     /// # Examples
     ///

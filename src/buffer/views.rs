@@ -139,8 +139,8 @@ impl<T, R: MemoryResource> Buffer<T, R> {
         Ok((half(left), half(right)))
     }
 
-    /// Returns the bytes of the elements, as an exclusive view. A read of the elements checks the bytes that are written
-    /// here, as [`Element`](super::Element) describes.
+    /// Returns the bytes of the elements, as an exclusive view. A read of the elements checks the bytes that are
+    /// written here, as [`Element`](super::Element) describes.
     ///
     /// # Examples
     ///

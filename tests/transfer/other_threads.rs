@@ -50,6 +50,22 @@ fn each_use_by_another_thread(device: &Device) {
         buffer.copy_from_slice(&vec![9; LEN]).unwrap();
         assert!(all(&buffer, 9), "{text}");
 
+        // Elements, fills and views: each operation comes after the work of the other thread, and before the next one.
+        let mut buffer = made(text, device);
+        let before = buffer.get_async(1).unwrap();
+        buffer.set_async(1, 8).unwrap();
+        let view = made(text, device);
+        let other = Stream::new(device).unwrap();
+        let after = view.as_view().on(&other).unwrap().get_async(1).unwrap();
+        buffer.slice_mut(2..4).unwrap().copy_from_view(view.slice(..2).unwrap()).unwrap();
+        drop(view);
+        buffer.slice_mut(4..).unwrap().fill(5).unwrap();
+        assert_eq!((before.wait().unwrap(), after.wait().unwrap()), (7, 7), "{text}");
+        assert_eq!(buffer.slice(..5).unwrap().to_vec().unwrap(), [7, 8, 7, 7, 5], "{text}");
+        let mut elsewhere = made(text, device);
+        elsewhere.as_view_mut().set_async(0, 1).unwrap(); // the buffer stays on the other thread's stream
+        assert_eq!(elsewhere.try_clone_on(&other, elsewhere.resource().clone()).unwrap().first().unwrap(), 1, "{text}");
+
         let mut buffer = made(text, device);
         buffer.resize(2 * LEN).unwrap();
         let bytes = buffer.to_vec().unwrap();

@@ -141,6 +141,21 @@ impl Active<'_> {
 
     /// # Safety
     ///
+    /// The contract of [`Driver::fill_words_async`](crate::driver::Driver::fill_words_async).
+    pub(super) unsafe fn fill_words_async(
+        &self,
+        to: *mut u8,
+        word: u32,
+        words: usize,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: the caller ensures that the range is valid and the stream is live.
+        let code = unsafe { sys::cuMemsetD32Async(address(to), word, words, handle(stream.0)) };
+        self.check("cuMemsetD32Async", code)
+    }
+
+    /// # Safety
+    ///
     /// The contract of [`Driver::write_value`](crate::driver::Driver::write_value).
     pub(super) unsafe fn write_value(&self, at: *mut u32, value: u32, stream: RawStream) -> Result<(), DriverError> {
         const CALL: &str = "cuStreamWriteValue32_v2";

@@ -130,6 +130,7 @@ unsafe extern "C" {
     pub(super) fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> Code;
     pub(super) fn cuMemFreeHost(pointer: *mut c_void) -> Code;
     pub(super) fn cuMemcpyAsync(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) -> Code;
+    pub(super) fn cuMemsetD32Async(to: CUdeviceptr, value: c_uint, words: usize, stream: CUstream) -> Code;
     pub(super) fn cuMemsetD8Async(to: CUdeviceptr, value: c_uchar, bytes: usize, stream: CUstream) -> Code;
     pub(super) fn cuPointerGetAttributes(
         count: c_uint,

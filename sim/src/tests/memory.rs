@@ -188,3 +188,24 @@ fn every_named_profile_works_and_prints_its_sources() {
         rig.free(memory).unwrap();
     }
 }
+
+#[test]
+fn words_are_filled_whole_and_aligned() {
+    let rig = Rig::h100();
+    let memory = rig.device(4096);
+    rig.fill(memory, 7, 4096);
+    // SAFETY: only the test uses the memory.
+    let fill = |offset: usize, words| unsafe {
+        rig.sim.fill_words_async(0, memory.as_ptr().wrapping_add(offset), 0x0403_0201, words, rig.stream)
+    };
+    fill(8, 3).unwrap();
+    let code = |filled: Result<(), DriverError>| filled.unwrap_err().code();
+    assert_eq!(code(fill(2, 1)), Some(CudaErrorCode::INVALID_VALUE), "not aligned");
+    assert!(fill(0, 1025).is_err(), "longer than the memory");
+    assert!(fill(0, usize::MAX).is_err());
+    rig.sync(rig.stream).unwrap();
+    let bytes = rig.bytes(memory, 24);
+    assert_eq!(bytes[..8], [7; 8]);
+    assert_eq!(bytes[8..20], [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]);
+    assert_eq!(bytes[20..], [7; 4]);
+}
