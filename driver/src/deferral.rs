@@ -6,6 +6,7 @@
 //! forever. While a [`Deferral`] exists, the simulated device starts no closure on this thread, and events wait until
 //! the last deferral of the thread ends, which is after the lock was released.
 
+use crate::panics::drop_caught;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -158,17 +159,21 @@ pub fn after_locks(event: impl FnOnce() + 'static) {
         // After the destructor of the thread's list has run, the event runs at once.
         let _ = EVENTS.try_with(|events| events.borrow_mut().extend(event.take().map(|event| Box::new(event) as _)));
     }
-    event.into_iter().for_each(|event| event());
+    event.into_iter().for_each(run_event);
+}
+
+/// Runs an event. Its panic goes to the caller, unless the thread unwinds already: a second panic would abort the process.
+fn run_event(event: impl FnOnce()) {
+    match thread::panicking() {
+        true => catch_unwind(AssertUnwindSafe(event)).unwrap_or_else(drop_caught),
+        false => event(),
+    }
 }
 
 fn run_events() {
     let next = || EVENTS.try_with(|events| events.borrow_mut().pop_front()).ok().flatten();
     while let Some(event) = next() {
-        match thread::panicking() {
-            // A second panic would abort the process.
-            true => _ = catch_unwind(AssertUnwindSafe(event)),
-            false => event(),
-        }
+        run_event(event);
     }
 }
 

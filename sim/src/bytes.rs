@@ -1,7 +1,7 @@
 //! Access to the bytes of simulated memory. No other module of the simulator reads or writes them.
 
 use super::poison::POISON;
-use cumem_driver::panics::panic_message;
+use cumem_driver::panics::{drop_caught, panic_message};
 use cumem_driver::{HostKernel, KernelMemory};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{ptr, slice};
@@ -108,6 +108,9 @@ pub(super) unsafe fn run(kernel: HostKernel) -> Result<(), String> {
     // with the pattern.
     let memory = unsafe { KernelMemory::new(name, &accesses) };
     // A panic may leave device memory half-written. That is safe, because its contents have no invariants.
-    catch_unwind(AssertUnwindSafe(|| work(&memory)))
-        .map_err(|payload| panic_message(&*payload).unwrap_or("a panic without a message").into())
+    catch_unwind(AssertUnwindSafe(|| work(&memory))).map_err(|payload| {
+        let message = panic_message(&*payload).unwrap_or("a panic without a message").into();
+        drop_caught(payload);
+        message
+    })
 }

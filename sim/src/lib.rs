@@ -21,6 +21,7 @@
 //! | `driver_impl`, `model` | the implementation of the driver traits for [`Simulator`] |
 //! | `allocate`, `virtual_memory`, `enqueue`, `hints` | the driver calls with more than a few lines |
 //! | `arguments` | the stream and the memory that a call's arguments name |
+//! | `forked` | how often the process was forked |
 //! | `machine` | the lock, the clock, the first step of every call, and waiting |
 //! | `state` | the data behind the lock |
 //! | `injection` | calls that are made to fail |
@@ -51,6 +52,7 @@ mod effects;
 mod enqueue;
 mod error;
 mod events;
+mod forked;
 mod graphs;
 mod handles;
 mod heap;

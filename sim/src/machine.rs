@@ -3,6 +3,7 @@
 use super::agenda::StepResult;
 use super::bytes;
 use super::cost::ns;
+use super::forked;
 use super::injection::FaultCall;
 use super::outbox::{Delivery, Outbox};
 use super::profile::Profile;
@@ -13,8 +14,11 @@ use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension};
 use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
+
+/// The value of `Machine::generation` while a thread decides what to do after a fork.
+const DECIDING: u32 = u32::MAX;
 
 /// A simulated machine.
 #[derive(Debug)]
@@ -22,6 +26,11 @@ pub(super) struct Machine {
     id: u32,
     pub(super) profiles: Arc<[Profile]>,
     state: Mutex<MachineState>,
+    /// The process that last used the machine, as the number of its forks, or [`DECIDING`].
+    generation: AtomicU32,
+    /// Replaces `state` in a forked child if another thread of the parent used the state at that moment. It stays empty,
+    /// because calls return an error.
+    replacement: OnceLock<Mutex<MachineState>>,
     /// Notified when a kernel has ended, which other threads may wait for.
     progress: Condvar,
     outbox: Arc<Outbox>,
@@ -56,7 +65,10 @@ impl Machine {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let outbox = Arc::default();
         let state = Mutex::new(MachineState::new(id, Arc::clone(&profiles), &outbox));
-        Self { id, profiles, state, progress: Condvar::new(), outbox, extension: Extension::new() }
+        forked::watch();
+        let generation = AtomicU32::new(forked::generation());
+        let (progress, replacement, extension) = (Condvar::new(), OnceLock::new(), Extension::new());
+        Self { id, profiles, state, generation, replacement, progress, outbox, extension }
     }
 
     pub(super) fn device_id(&self, d: u32) -> DeviceId {
@@ -65,8 +77,37 @@ impl Machine {
 
     /// Locks the state without making a driver call.
     pub(super) fn lock(&self) -> StateGuard<'_> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.generation.load(Ordering::Relaxed) != forked::generation() {
+            self.adopt();
+        }
+        let state = self.replacement.get().unwrap_or(&self.state);
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
         StateGuard { state, delivery: Delivery(&self.outbox) }
+    }
+
+    /// Takes the machine over in a forked child. If another thread of the parent held the lock, or ran the closure of a
+    /// kernel, nothing in this process will ever release the lock or end the closure. The state is then replaced.
+    #[cold]
+    fn adopt(&self) {
+        let (known, here) = (self.generation.load(Ordering::Acquire), forked::generation());
+        let decides = |known| self.generation.compare_exchange(known, DECIDING, Ordering::AcqRel, Ordering::Acquire);
+        if known == here || known == DECIDING || decides(known).is_err() {
+            while self.generation.load(Ordering::Acquire) == DECIDING {
+                thread::yield_now();
+            }
+            return;
+        }
+        let this_thread = thread::current().id();
+        let is_intact = match self.state.try_lock() {
+            Ok(state) => state.executor.is_none_or(|executor| executor == this_thread),
+            Err(TryLockError::Poisoned(_)) => true,
+            Err(TryLockError::WouldBlock) => false,
+        };
+        if !is_intact || self.outbox.is_locked() {
+            let state = MachineState::new(self.id, Arc::clone(&self.profiles), &Arc::default());
+            let _ = self.replacement.set(Mutex::new(state));
+        }
+        self.generation.store(here, Ordering::Release);
     }
 
     /// Does the first steps of every driver call. It advances the clock by the cost of the call, returns an injected
@@ -81,6 +122,13 @@ impl Machine {
         let count = self.profiles.len() as u32;
         let profile = self.profiles.get(d as usize).ok_or(DriverError::NoSuchDevice { ordinal: d, count })?;
         let mut state = self.lock();
+        if self.replacement.get().is_some() {
+            let message =
+                "another thread used the simulated machine when this process was forked, so the machine cannot be \
+                           used here; create another one"
+                    .into();
+            return Err(DriverError::Simulation { device: self.device_id(d), message });
+        }
         state.now += cost(profile);
         if let Some(code) = state.injection.count(kind) {
             // A real synchronization returns the error of earlier work after it has waited for that work.

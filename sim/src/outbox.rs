@@ -8,7 +8,7 @@ use cumem_driver::deferral::after_locks;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 type Event = Box<dyn FnOnce() + Send>;
 
@@ -29,6 +29,11 @@ impl Outbox {
         let mut events = self.lock();
         events.push_back(Box::new(event));
         self.waiting.store(true, Relaxed);
+    }
+
+    /// Reports whether a thread uses the list at this moment.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self.events.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     fn next(&self) -> Option<Event> {

@@ -182,6 +182,20 @@ impl Drop for Reservation<'_> {
     }
 }
 
+/// Bytes of a block that the upstream frees. The value is dropped only if the upstream panics. The block is then no longer
+/// the limiter's, so its bytes make room for other blocks.
+struct Lost<'a> {
+    limit: &'a LimiterState,
+    counted: u64,
+}
+
+impl Drop for Lost<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.limit.counted.mine().put(Side::Room, [self.counted]);
+    }
+}
+
 cumem::adaptor_layer! {
     impl[U] Layer, Upstream for Limiter<U> {
         upstream: U = upstream;
@@ -224,8 +238,11 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
                 DeallocReason::NotOutstanding { layer: "limit", outstanding, returned },
             ));
         }
+        let lost = Lost { limit: &self.state, counted };
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
-        if let Err(error) = unsafe { self.upstream.deallocate(stream, block) } {
+        let freed = unsafe { self.upstream.deallocate(stream, block) };
+        std::mem::forget(lost);
+        if let Err(error) = freed {
             mine.put(Side::Out, [counted]);
             return Err(error);
         }

@@ -2,9 +2,11 @@
 
 use crate::common::{free, sim_with};
 use cumem::error::take_drop_errors;
+use cumem::kernel::HostKernel;
 use cumem::kind::DeviceAccessible;
 use cumem::sim::Profile;
 use cumem::unified::AutoPrefetchOptions;
+use cumem::unified::accounting::Ledger;
 use cumem::{
     AllocError, Block, Buffer, CudaResource, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
     MemoryResource, Stream, Upstream, layout,
@@ -114,10 +116,10 @@ where
 
         let kept = std::mem::take(&mut *plan.kept.lock().unwrap_or_else(PoisonError::into_inner));
         let case = format!("{what}, {} {n}", if frees { "deallocate" } else { "allocate" });
-        if kept.is_empty() {
-            assert_eq!(stack.find::<StatisticsState>().map_or(0, |s| s.counts().current_blocks), 0, "{case}");
-            assert_eq!(stack.find::<LimiterState>().map_or(0, LimiterState::allocated), 0, "{case}");
-        }
+        // A block at which the upstream panicked is no longer counted.
+        assert_eq!(stack.find::<StatisticsState>().map_or(0, |s| s.counts().current_blocks), 0, "{case}");
+        assert_eq!(stack.find::<LimiterState>().map_or(0, LimiterState::allocated), 0, "{case}");
+        assert!(stack.find::<LimiterState>().is_none_or(|limit| limit.remaining() == limit.bytes()), "{case}");
         if let Some(pool) = stack.find::<PoolState>() {
             assert_eq!((pool.stats().blocks, pool.stats().reserved), (0, 0), "{case}");
         }
@@ -178,6 +180,10 @@ fn beneath_each_other_adaptor() {
         let device = upstream.device().id();
         upstream.statistics().prefetch(device).unwrap()
     });
+    each_call_panics("tagged", managed_memory, |upstream| {
+        let ledger = Arc::new(Ledger::new(upstream.device()));
+        upstream.tagged(&ledger, "a tag").limit(1 << 29)
+    });
     each_call_panics("auto_prefetch", managed_memory, |upstream| {
         upstream.auto_prefetch(AutoPrefetchOptions::default()).unwrap().statistics()
     });
@@ -228,4 +234,38 @@ fn a_drop_does_not_panic_but_records_the_panic() {
     let kept = std::mem::take(&mut *plan.kept.lock().unwrap());
     kept.into_iter().for_each(|block| free(&leaf, &stream, block).unwrap());
     assert!(device.simulator().unwrap().live_allocations().no_memory());
+}
+
+/// The payload of a panic, whose drop panics too.
+struct PanicsAgain;
+
+impl Drop for PanicsAgain {
+    fn drop(&mut self) {
+        panic_any("again");
+    }
+}
+
+/// Makes the closure of a kernel.
+type Closure = fn() -> Box<dyn FnOnce() + Send>;
+
+/// The closure of a kernel panics with such a payload, or owns such a value. The device reports the panic and goes on.
+#[test]
+fn a_kernel_whose_panic_panics() {
+    let (device, stream) = sim_with(Profile::default());
+    let closures: [Closure; 2] = [
+        || Box::new(|| panic_any(PanicsAgain)),
+        || {
+            let owned = PanicsAgain;
+            Box::new(move || drop(owned))
+        },
+    ];
+    for closure in closures {
+        let work = closure();
+        // SAFETY: the kernel uses no memory of the device.
+        unsafe { stream.launch_host(HostKernel::new("panics", move |_| work())) }.unwrap();
+        let text = stream.synchronize().unwrap_err().to_string();
+        assert!(text.contains("kernel panics panicked: "), "{text}");
+        let elsewhere = thread::scope(|scope| scope.spawn(|| device.synchronize()).join().unwrap());
+        assert_eq!((elsewhere, stream.synchronize()), (Ok(()), Ok(())));
+    }
 }
