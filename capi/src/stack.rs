@@ -56,8 +56,10 @@ impl Stack {
         let handle = handle.addr() as u64;
         // Taken out while it is used, because `work` may lead to another call of this function.
         let last = LAST.try_with(Cell::take).ok().flatten();
+        // SAFETY: the caller upholds the contract of this function: the stream exists.
+        let is_named = |last: &LastStream| unsafe { last.stream.is_named(handle) };
         let last = match last {
-            Some(last) if last.handle == handle && last.stack == self.number => last,
+            Some(last) if last.handle == handle && last.stack == self.number && is_named(&last) => last,
             // SAFETY: the caller upholds the contract of this function, which is the same.
             _ => unsafe { self.find_stream(handle) },
         };
