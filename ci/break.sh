@@ -30,7 +30,7 @@ fails() { # NAME, then a test command. Succeeds if the command fails.
 
 detected() { # Succeeds if any test fails.
     local by=1
-    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising capacity && by=0
+    fails streams cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising capacity record_use && by=0
     fails counters cargo test --release -p cumem-adaptors --lib -- headroom per_thread && by=0
     fails layers cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics faults spill panics leaks logging tracking profiler failure reservation && by=0
     fails conformance cargo test --release -p cumem-adaptors --test layers -- conformance::pool conformance::slabs_in_a_pool && by=0
@@ -57,6 +57,10 @@ if detected; then
 fi
 break_ 'a stream does not wait for the fences of a piece' \
     pool/fence.rs 'stream\.wait\(&fence\.event\)\?;' ''
+break_ 'memory is freed without a fence for a recorded use' \
+    pool/record_use.rs 'fences\.join\(&Fence::record_use\(&self\.device, used\)\?\.into\(\)\);' ''
+break_ 'a stream waits for a recorded use although the pool can grow' \
+    pool/request.rs 'self\.waits_for_uses \|\| !fences\.hold_a_use\(\)' 'true'
 break_ 'mapped pieces are lost where the upstream panics' \
     pool/grow_in_place.rs 'self\.add_chunks\(mem::take\(&mut mapped\.pieces\), &self\.state\.fence\(stream, true\)\.unwrap_or_default\(\)\);' 'mapped.pieces.clear();'
 break_ 'a spill tells blocks of zero bytes apart by their address' \

@@ -33,11 +33,12 @@ impl Stack {
         Self { memory: stack.by_address(), device: device.clone(), number: NEXT.fetch_add(1, Relaxed) }
     }
 
-    /// Builds the stack of a text. A stack without a pool gets statistics over its leaf, so that every stack counts.
+    /// Builds the stack of a text. A stack whose blocks are not all of one pool gets statistics, so that every stack counts.
     pub(crate) fn build(spec: &StackSpec, device: &Device) -> Result<Self, SpecError> {
         let mut built = spec.build(device)?;
-        if built.find::<PoolState>().is_none() && built.find::<StatisticsState>().is_none() {
-            built = spec.clone().with_leaf_statistics().build(device)?;
+        let one_pool = built.find_all::<PoolState>().len() == 1 && !matches!(built, AnyStack::OverEither(_));
+        if !one_pool && built.find::<StatisticsState>().is_none() {
+            built = spec.clone().with_statistics_between().build(device)?;
         }
         Ok(Self::new(built, device))
     }

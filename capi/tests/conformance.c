@@ -39,10 +39,11 @@ static void program(cumem_stack *stack, void *stream, const char *spec, int host
             block->at = NULL;
             continue;
         }
-        size_t size = 1 + next(20000), align = (size_t)1 << next(10);
+        size_t size = 1 + next(20000), align = (size_t)1 << next(9);
         void *at = NULL;
         cumem_status status = cumem_allocate(stack, size, align, stream, &at, &error);
         expect(status == CUMEM_STATUS_SUCCESS, error.text, spec);
+        if (status != CUMEM_STATUS_SUCCESS) continue;
         expect((uintptr_t)at % align == 0 && (uintptr_t)at % 256 == 0, "the address is aligned", spec);
         for (int i = 0; i < LIVE; i++) {
             int apart = !live[i].at || live[i].at >= (unsigned char *)at + size || (unsigned char *)at >= live[i].at + live[i].size;
