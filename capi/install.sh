@@ -24,7 +24,10 @@ ln -sf libcumem.so.0 "$root/lib/libcumem.so"
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
 ld -r -o "$objects/all.o" --whole-archive "${built%.so}.a"
-objcopy --wildcard --keep-global-symbol='cumem_*' "$objects/all.o" "$objects/cumem.o"
+# The bitcode of Rust's library is of no use after `ld -r`, and other tools fail on it.
+grep -oE '\bcumem_[a-z_]+\(' include/cumem.h | tr -d '(' >"$objects/functions"
+objcopy --keep-global-symbols="$objects/functions" --remove-section=.llvmbc --remove-section=.llvmcmd --strip-debug \
+    "$objects/all.o" "$objects/cumem.o"
 rm -f "$root/lib/libcumem.a"
 ar rcs "$root/lib/libcumem.a" "$objects/cumem.o"
 

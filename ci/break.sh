@@ -39,7 +39,7 @@ fails() { # NAME, then a test command. Succeeds if the command fails.
 
 run() { # GROUP: runs its tests. Succeeds if any of them fails.
     case $1 in
-        streams) fails "$1" cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising capacity ;;
+        streams) fails "$1" cargo test --release -p cumem-adaptors --test pool -- streams programs full ended serialising capacity record_use ;;
         counters) fails "$1" cargo test --release -p cumem-adaptors --lib -- headroom per_thread ;;
         layers) fails "$1" cargo test --release -p cumem-adaptors --test layers -- counters limiter pressure statistics faults spill panics leaks logging tracking profiler failure reservation ;;
         reentrance) fails "$1" cargo test --release -p cumem-adaptors --test reentrance ;;
@@ -89,6 +89,10 @@ if [ "$mode" != --check ]; then
 fi
 break_ 'a stream does not wait for the fences of a piece' \
     pool/fence.rs 'stream\.wait\(&fence\.event\)\?;' ''
+break_ 'memory is freed without a fence for a recorded use' \
+    pool/record_use.rs 'fences\.join\(&Fence::record_use\(&self\.device, used\)\?\.into\(\)\);' ''
+break_ 'a stream waits for a recorded use although the pool can grow' \
+    pool/request.rs 'self\.waits_for_uses \|\| !fences\.hold_a_use\(\)' 'true'
 break_ 'mapped pieces are lost where the upstream panics' \
     pool/grow_in_place.rs 'self\.add_chunks\(mem::take\(&mut mapped\.pieces\), &self\.state\.fence\(stream, true\)\.unwrap_or_default\(\)\);' 'mapped.pieces.clear();'
 break_ 'a spill tells blocks of zero bytes apart by their address' \

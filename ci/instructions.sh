@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 case ${1:-} in -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit ;; esac
 base=${1:-}
 operations=(pair address_pair stack random_allocations driver_pool warm_prefetch small_upload)
-declare -A repetitions=([pair]=20000 [address_pair]=20000 [stack]=20000 [random_allocations]=20000 [driver_pool]=20000 [warm_prefetch]=20000 [small_upload]=2000)
+declare -A repetitions=([pair]=20000 [address_pair]=20000 [stack]=20000 [random_allocations]=20000 [driver_pool]=20000 [warm_prefetch]=20000 [small_upload]=2000 [capi_pair]=20000 [capi_stream]=20000)
 
 build() { # FOLDER: prints the program
     (cd "$1" && cargo bench --no-run --bench instructions --message-format=json 2>/dev/null) |
@@ -27,6 +27,14 @@ of() { # PROGRAM OPERATION: instructions of one repetition
     once=$(instructions "$1" "$2" "$n")
     twice=$(instructions "$1" "$2" $((2 * n)))
     awk -v once="$once" -v twice="$twice" -v n="$n" 'BEGIN { printf "%.1f", (twice - once) / n }'
+}
+
+# Pairs through the C interface: a C program that links with the shared library.
+capi() { # FOLDER OPERATION: instructions of one repetition
+    local out=${CARGO_TARGET_DIR:-$PWD/target}/instructions-c
+    (cd "$1" && capi/install.sh "$out" >/dev/null 2>&1)
+    "${CC:-cc}" -O2 "-I$out/include" -o "$out/pair" "$1/capi/benches/pair.c" "-L$out/lib" -lcumem "-Wl,-rpath,$out/lib"
+    of "$out/pair" "$2"
 }
 
 here=$(build .)
@@ -47,4 +55,5 @@ if [ -n "$base" ]; then
     done
 else
     for operation in "${operations[@]}"; do printf '%-20s %12s\n' "$operation" "$(of "$here" "$operation")"; done
+    for operation in capi_pair capi_stream; do printf '%-20s %12s\n' "$operation" "$(capi . "$operation")"; done
 fi

@@ -100,7 +100,7 @@ typedef struct {
   // A bound that `live_bytes` has never exceeded since the last reset of the peak. It is the peak itself if the stack
   // has `statistics`, or if one stream allocates.
   uint64_t peak_live_bytes;
-  // Bytes of the live blocks, as rounded up by the pool; `live_bytes` without a pool.
+  // Bytes of the live blocks, as rounded up by the pool; `live_bytes` if the stack has no pool, or several.
   uint64_t rounded_bytes;
   // Bytes that the stack holds from the driver.
   uint64_t reserved_bytes;
@@ -158,7 +158,8 @@ cumem_status cumem_capture_release(cumem_stack *stack,
 // No thread closes the stack meanwhile. `counters` and `error` must be null or point to their types.
 cumem_status cumem_get_counters(cumem_stack *stack, cumem_counters *counters, cumem_error *error);
 
-// Makes the peaks of a stack start again from the present values.
+// Makes the peaks of a stack's pools start again from the present values. The peaks of `statistics` cannot be reset: a
+// stack whose outermost layer that counts is `statistics` keeps `peak_live_bytes`.
 //
 // # Safety
 //

@@ -7,9 +7,10 @@ use crate::open::into_text;
 use crate::out::place;
 use crate::stack::Stack;
 use crate::status::{CumemError, CumemStatus};
-use cumem::LayerExt;
+use cumem::{Layer, LayerExt};
 use cumem_adaptors::pool::RegionState;
-use cumem_adaptors::{LimiterState, PoolSnapshot, PoolState, StatisticsState};
+use cumem_adaptors::statistics::leaf_statistics;
+use cumem_adaptors::{Counts, LimiterState, PoolSnapshot, PoolState, PoolStats, StatisticsState};
 use std::ffi::{CString, c_char, c_int};
 
 /// Counts of a stack, in bytes unless stated otherwise.
@@ -23,7 +24,7 @@ pub struct CumemCounters {
     /// A bound that `live_bytes` has never exceeded since the last reset of the peak. It is the peak itself if the stack
     /// has `statistics`, or if one stream allocates.
     pub peak_live_bytes: u64,
-    /// Bytes of the live blocks, as rounded up by the pool; `live_bytes` without a pool.
+    /// Bytes of the live blocks, as rounded up by the pool; `live_bytes` if the stack has no pool, or several.
     pub rounded_bytes: u64,
     /// Bytes that the stack holds from the driver.
     pub reserved_bytes: u64,
@@ -67,7 +68,8 @@ pub unsafe extern "C" fn cumem_get_counters(
     })
 }
 
-/// Makes the peaks of a stack start again from the present values.
+/// Makes the peaks of a stack's pools start again from the present values. The peaks of `statistics` cannot be reset: a
+/// stack whose outermost layer that counts is `statistics` keeps `peak_live_bytes`.
 ///
 /// # Safety
 ///
@@ -176,35 +178,47 @@ pub(crate) fn set_limit(stack: &Stack, bytes: usize) -> Result<(), Failure> {
 }
 
 fn counters_of(stack: &Stack) -> CumemCounters {
+    let memory = &stack.memory;
     let mut counters = CumemCounters::default();
-    let pools: Vec<_> = stack.memory.find_all::<PoolState>().iter().map(|pool| pool.stats()).collect();
-    // The first pool serves the callers, and the last one holds the memory of the driver.
-    if let (Some(first), Some(last)) = (pools.first(), pools.last()) {
-        counters.live_bytes = first.requested as u64;
-        counters.live_blocks = first.blocks as u64;
-        counters.peak_live_bytes = first.peak_requested_at_most as u64;
-        counters.rounded_bytes = first.allocated as u64;
+    // The outermost layer that counts has the callers' blocks.
+    let layers = std::iter::once(memory.upstream() as &dyn Layer).chain(memory.layers_beneath());
+    let counted = layers.map(|layer| layer.state()).any(|state| {
+        if let Some(pool) = state.downcast_ref::<PoolState>() {
+            count_pool(&mut counters, &pool.stats());
+            return true;
+        }
+        state.downcast_ref::<StatisticsState>().inspect(|all| count_statistics(&mut counters, &all.counts())).is_some()
+    });
+    debug_assert!(counted, "every stack counts");
+    let pools: Vec<_> = memory.find_all::<PoolState>().iter().map(|pool| pool.stats()).collect();
+    if let [only] = &pools[..] {
+        counters.rounded_bytes = only.allocated as u64;
+    }
+    let leaves: Vec<_> = leaf_statistics(memory).iter().map(|leaf| leaf.counts()).collect();
+    if !leaves.is_empty() {
+        counters.reserved_bytes = leaves.iter().map(|leaf| leaf.current_bytes as u64).sum();
+        counters.peak_reserved_bytes = leaves.iter().map(|leaf| leaf.peak_bytes as u64).sum();
+    } else if let Some(last) = pools.last() {
+        // The innermost pool holds the memory of the driver.
         counters.reserved_bytes = last.reserved as u64;
         counters.peak_reserved_bytes = last.peak_reserved as u64;
     }
-    if let Some(statistics) = stack.memory.find::<StatisticsState>() {
-        let counts = statistics.counts();
-        counters.failures = counts.failures;
-        if pools.is_empty() {
-            let [live, blocks, peak] =
-                [counts.current_bytes, counts.current_blocks, counts.peak_bytes].map(|n| n as u64);
-            counters = CumemCounters {
-                live_bytes: live,
-                live_blocks: blocks,
-                peak_live_bytes: peak,
-                rounded_bytes: live,
-                reserved_bytes: live,
-                peak_reserved_bytes: peak,
-                ..counters
-            };
-        }
-    }
     counters
+}
+
+fn count_pool(counters: &mut CumemCounters, stats: &PoolStats) {
+    counters.live_bytes = stats.requested as u64;
+    counters.live_blocks = stats.blocks as u64;
+    counters.peak_live_bytes = stats.peak_requested_at_most as u64;
+    counters.rounded_bytes = stats.allocated as u64;
+}
+
+fn count_statistics(counters: &mut CumemCounters, counts: &Counts) {
+    counters.live_bytes = counts.current_bytes as u64;
+    counters.live_blocks = counts.current_blocks as u64;
+    counters.peak_live_bytes = counts.peak_bytes as u64;
+    counters.rounded_bytes = counts.current_bytes as u64;
+    counters.failures = counts.failures;
 }
 
 fn json(pools: &[PoolSnapshot]) -> String {

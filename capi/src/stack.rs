@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use cumem::{Device, LayerExt, Stream};
 use cumem_adaptors::{AnyStack, ByAddress, PoolState, ResourceExt, SpecError, StackSpec, StatisticsState};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -16,6 +16,9 @@ pub(crate) struct Stack {
     number: u64,
 }
 
+/// The handles up to this one are those of the default streams, which always exist.
+const DEFAULT_STREAMS: u64 = 2;
+
 /// The stream that the thread used last. Most calls of a thread name one stream.
 struct LastStream {
     stack: u64,
@@ -24,7 +27,7 @@ struct LastStream {
 }
 
 thread_local! {
-    static LAST: Cell<Option<LastStream>> = const { Cell::new(None) };
+    static LAST: RefCell<Option<LastStream>> = const { RefCell::new(None) };
 }
 
 impl Stack {
@@ -33,11 +36,12 @@ impl Stack {
         Self { memory: stack.by_address(), device: device.clone(), number: NEXT.fetch_add(1, Relaxed) }
     }
 
-    /// Builds the stack of a text. A stack without a pool gets statistics over its leaf, so that every stack counts.
+    /// Builds the stack of a text. A stack whose blocks are not all of one pool gets statistics, so that every stack counts.
     pub(crate) fn build(spec: &StackSpec, device: &Device) -> Result<Self, SpecError> {
         let mut built = spec.build(device)?;
-        if built.find::<PoolState>().is_none() && built.find::<StatisticsState>().is_none() {
-            built = spec.clone().with_leaf_statistics().build(device)?;
+        let one_pool = built.find_all::<PoolState>().len() == 1 && !matches!(built, AnyStack::OverEither(_));
+        if !one_pool && built.find::<StatisticsState>().is_none() {
+            built = spec.clone().with_statistics_between().build(device)?;
         }
         Ok(Self::new(built, device))
     }
@@ -54,28 +58,42 @@ impl Stack {
         work: impl FnOnce(&Stream) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let handle = handle.addr() as u64;
-        // Taken out while it is used, because `work` may lead to another call of this function.
-        let last = LAST.try_with(Cell::take).ok().flatten();
-        let last = match last {
-            Some(last) if last.handle == handle && last.stack == self.number => last,
+        let mut work = Some(work);
+        let done = LAST.try_with(|last| {
+            let last = last.try_borrow().ok()?;
+            let known = last.as_ref()?;
+            // SAFETY: the caller upholds the contract of this function: the stream exists.
+            let is_named = || handle <= DEFAULT_STREAMS || unsafe { known.stream.is_named(handle) };
+            if known.handle != handle || known.stack != self.number || !is_named() {
+                return None;
+            }
+            Some(work.take()?(&known.stream))
+        });
+        // While the thread ends, its last stream may already be dropped.
+        match (done.ok().flatten(), work) {
+            (Some(result), _) => result,
             // SAFETY: the caller upholds the contract of this function, which is the same.
-            _ => unsafe { self.find_stream(handle) },
-        };
-        let result = work(&last.stream);
-        // While the thread ends, its last stream may already be dropped. The next call then searches again.
-        let _ = LAST.try_with(|kept| kept.set(Some(last)));
-        result
+            (None, Some(work)) => work(&unsafe { self.find_stream(handle) }),
+            (None, None) => unreachable!("the work is done only once"),
+        }
     }
 
+    /// Returns the stream of a handle, and remembers it unless a caller further up uses the one that is remembered.
+    ///
+    /// # Safety
+    ///
+    /// As [`with_stream`](Self::with_stream).
     #[cold]
-    unsafe fn find_stream(&self, handle: u64) -> LastStream {
-        // SAFETY: `with_stream`, whose contract is the same, is the only caller.
+    unsafe fn find_stream(&self, handle: u64) -> Stream {
+        // SAFETY: the caller upholds the contract, which is the same.
         let stream = unsafe { Stream::from_raw(&self.device, handle) };
-        LastStream { stack: self.number, handle, stream }
+        let found = LastStream { stack: self.number, handle, stream: stream.clone() };
+        let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| last.replace(found)));
+        stream
     }
 }
 
 /// Forgets the stream that the calling thread used last, which keeps its device.
 pub(crate) fn forget_stream() {
-    let _ = LAST.try_with(Cell::take);
+    let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| last.take()));
 }

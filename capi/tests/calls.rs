@@ -9,7 +9,7 @@ use std::ptr::{null, null_mut};
 
 #[test]
 fn memory_is_allocated_and_freed() {
-    let stack = open(c"device | pool | limit(1GiB) | statistics");
+    let stack = open(c"device | pool | limit(1GiB)");
     let stream = stack.stream();
     for size in [1, 1000, 1 << 20] {
         let memory = stack.allocate(size, stream).unwrap();

@@ -91,6 +91,10 @@ impl Driver for CudaDriver {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.query_stream(stream) }
     }
+    unsafe fn stream_id(&self, d: u32, stream: RawStream) -> Result<u64, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.stream_id(stream) }
+    }
     unsafe fn wait_event(&self, d: u32, stream: RawStream, event: RawEvent) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.wait_event(stream, event) }

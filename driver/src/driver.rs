@@ -83,6 +83,12 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// `stream` is live on device `d`.
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool, DriverError>;
+    /// Returns a number that the driver gives to no other stream, while it reuses handles (`cuStreamGetId`, CUDA 12.0).
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`.
+    unsafe fn stream_id(&self, d: u32, stream: RawStream) -> Result<u64, DriverError>;
     /// Makes work that is enqueued on `stream` later wait for the last record of `event` (`cuStreamWaitEvent`). The
     /// call does nothing if the event was never recorded. The event may belong to another device.
     ///

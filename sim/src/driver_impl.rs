@@ -139,6 +139,11 @@ impl Driver for Simulator {
         machine.wait(state, d, Until::Point(point)).map(drop)
     }
 
+    unsafe fn stream_id(&self, _d: u32, stream: RawStream) -> Result<u64> {
+        // No two streams have one handle.
+        Ok(stream.0)
+    }
+
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool> {
         let call = "cuStreamQuery";
         let mut state = self.machine().begin_query(d, call)?;

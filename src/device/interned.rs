@@ -23,10 +23,19 @@ impl<T> Registry<T> {
         Self(Mutex::new(Objects { by_handle: HashMap::new(), most: Self::FEW }))
     }
 
-    /// Returns the object of a handle, and creates it if there is none.
-    pub(super) fn get(&self, ordinal: u32, handle: u64, create: impl FnOnce() -> Arc<T>) -> Arc<T> {
+    /// Returns the object of a handle, and creates it if there is none that satisfies `is_same`.
+    pub(super) fn get(
+        &self,
+        ordinal: u32,
+        handle: u64,
+        is_same: impl FnOnce(&T) -> bool,
+        create: impl FnOnce() -> Arc<T>,
+    ) -> Arc<T> {
         let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(object) = objects.by_handle.get(&(ordinal, handle)).and_then(Weak::upgrade) {
+        let known = objects.by_handle.get(&(ordinal, handle)).and_then(Weak::upgrade);
+        if known.as_deref().is_some_and(is_same)
+            && let Some(object) = known
+        {
             return object;
         }
         if objects.by_handle.len() >= objects.most {
@@ -86,20 +95,24 @@ mod tests {
     #[test]
     fn a_handle_maps_to_one_object_while_the_object_is_kept() {
         let registry = Registry::new();
-        let first = registry.get(0, 7, || Arc::new("first"));
-        assert_eq!(*registry.get(0, 7, || Arc::new("second")), "first");
-        assert_eq!(*registry.get(1, 7, || Arc::new("of another device")), "of another device");
+        let first = registry.get(0, 7, |_| true, || Arc::new("first"));
+        assert_eq!(*registry.get(0, 7, |_| true, || Arc::new("second")), "first");
+        assert_eq!(*registry.get(1, 7, |_| true, || Arc::new("of another device")), "of another device");
+        assert_eq!(
+            *registry.get(0, 7, |known| *known != "first", || Arc::new("of a reused handle")),
+            "of a reused handle"
+        );
         drop(first);
-        assert_eq!(*registry.get(0, 7, || Arc::new("third")), "third");
+        assert_eq!(*registry.get(0, 7, |_| true, || Arc::new("third")), "third");
     }
 
     #[test]
     fn dropped_objects_are_removed_from_the_registry() {
         let registry = Registry::new();
-        let kept = registry.get(0, u64::MAX, || Arc::new(u64::MAX));
-        (0..10_000).for_each(|handle| drop(registry.get(0, handle, || Arc::new(handle))));
+        let kept = registry.get(0, u64::MAX, |_| true, || Arc::new(u64::MAX));
+        (0..10_000).for_each(|handle| drop(registry.get(0, handle, |_| true, || Arc::new(handle))));
         assert!(registry.0.lock().unwrap().by_handle.len() <= Registry::<u64>::FEW);
-        assert!(Arc::ptr_eq(&kept, &registry.get(0, u64::MAX, || Arc::new(0))));
+        assert!(Arc::ptr_eq(&kept, &registry.get(0, u64::MAX, |_| true, || Arc::new(0))));
     }
 
     #[test]

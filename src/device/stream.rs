@@ -11,7 +11,7 @@ use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DeviceId, RawStream};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 /// An ordered queue of work on a device.
@@ -57,7 +57,16 @@ enum Origin {
     Legacy,
     PerThread(ThreadId, Ended),
     /// A stream that other code created. That code may destroy the stream when the program has no handle to it.
-    Foreign,
+    Foreign(Named),
+}
+
+/// A foreign stream, as the driver names it besides its handle.
+#[derive(Debug)]
+struct Named {
+    /// The driver's id of the stream, which is never reused, or `None` if the driver has no ids.
+    driver_id: Option<u64>,
+    /// The driver has given the handle to another stream, so this one is gone.
+    replaced: AtomicBool,
 }
 
 impl Stream {
@@ -152,7 +161,7 @@ impl Stream {
     /// ```
     pub fn handles(&self) -> usize {
         match self.inner.origin {
-            Origin::Owned(_) | Origin::Foreign => {
+            Origin::Owned(_) | Origin::Foreign(_) => {
                 Arc::strong_count(&self.inner).saturating_sub(self.inner.kept.load(Ordering::Acquire))
             }
             Origin::Legacy | Origin::PerThread(..) => usize::MAX,
@@ -172,7 +181,8 @@ impl Stream {
         match &self.inner.origin {
             Origin::Owned(_) => self.handles() == 0,
             Origin::PerThread(_, ended) => ended.has_ended(),
-            Origin::Legacy | Origin::Foreign => false,
+            Origin::Foreign(named) => named.replaced.load(Ordering::Acquire),
+            Origin::Legacy => false,
         }
     }
 
@@ -182,7 +192,7 @@ impl Stream {
         match &self.inner.origin {
             Origin::Owned(_) | Origin::Legacy => true,
             Origin::PerThread(owner, _) => *owner == thread::current().id(),
-            Origin::Foreign => false,
+            Origin::Foreign(_) => false,
         }
     }
 

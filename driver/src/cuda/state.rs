@@ -1,7 +1,7 @@
 //! [`CudaDriver`]: the loaded driver, its devices with their primary contexts, and the calls that not every driver has.
 
 use super::fork;
-use super::sys::{self, MemAdviseV2, MemPrefetchAsyncV2, StreamWriteValue32};
+use super::sys::{self, MemAdviseV2, MemPrefetchAsyncV2, StreamGetId, StreamWriteValue32};
 use crate::deferral::{Deferral, after_locks};
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -25,6 +25,8 @@ pub struct CudaDriver {
     /// The functions that accept NUMA nodes. Set at their first use.
     pub(super) numa_calls: OnceLock<Result<NumaCalls, DriverError>>,
     pub(super) write_value: OnceLock<Result<StreamWriteValue32, DriverError>>,
+    /// `cuStreamGetId`, or the error of drivers that lack it.
+    pub(super) stream_id: OnceLock<Result<StreamGetId, DriverError>>,
     pub(super) extension: Extension,
 }
 
@@ -85,6 +87,7 @@ impl CudaDriver {
             pools: OnceLock::new(),
             numa_calls: OnceLock::new(),
             write_value: OnceLock::new(),
+            stream_id: OnceLock::new(),
             extension: Extension::new(),
         })
     }

@@ -3,7 +3,7 @@
 
 use super::context::Active;
 use super::graphs::relaxed;
-use super::sys::{self, CtxRecordEvent, handle, number};
+use super::sys::{self, CtxRecordEvent, StreamGetId, handle, number};
 use crate::error::DriverError;
 use crate::raw::{RawEvent, RawStream};
 use cust::sys::{CUevent_flags, CUstream_flags};
@@ -74,6 +74,24 @@ impl Active<'_> {
         // SAFETY: the caller ensures that the stream is live.
         let code = relaxed(|| unsafe { sys::cuStreamQuery(handle(stream.0)) });
         code.ready("cuStreamQuery", self.id)
+    }
+
+    /// # Safety
+    ///
+    /// The stream is live.
+    pub(super) unsafe fn stream_id(&self, stream: RawStream) -> Result<u64, DriverError> {
+        const CALL: &str = "cuStreamGetId";
+        let find = || {
+            let symbol = self.driver.symbol(CALL)?;
+            // SAFETY: the type is that of the driver's function with this name.
+            Ok(unsafe { mem::transmute::<NonNull<c_void>, StreamGetId>(symbol) })
+        };
+        let call = self.driver.stream_id.get_or_init(find).as_ref().copied().map_err(Clone::clone)?;
+        let mut id = 0;
+        // SAFETY: the caller ensures that the stream is live, and `id` is writable.
+        let code = unsafe { call(handle(stream.0), &raw mut id) };
+        self.check(CALL, code)?;
+        Ok(id)
     }
 
     /// # Safety

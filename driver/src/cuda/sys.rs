@@ -91,6 +91,8 @@ pub(super) type MemPrefetchBatchAsync = unsafe extern "C" fn(
 /// The type of `cuStreamWriteValue32_v2` (CUDA 11.7). Drivers refuse the function without the suffix unless it is
 /// enabled explicitly.
 pub(super) type StreamWriteValue32 = unsafe extern "C" fn(CUstream, CUdeviceptr, value: u32, flags: c_uint) -> Code;
+/// The type of `cuStreamGetId` (CUDA 12.0).
+pub(super) type StreamGetId = unsafe extern "C" fn(CUstream, id: *mut c_ulonglong) -> Code;
 /// The type of `cuCtxRecordEvent` (CUDA 12.5).
 pub(super) type CtxRecordEvent = unsafe extern "C" fn(CUcontext, CUevent) -> Code;
 /// The type of `cuMemAdvise_v2` (CUDA 12.2).

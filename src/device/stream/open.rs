@@ -1,6 +1,6 @@
 //! Handles to new streams, to the default streams, and to streams of other code.
 
-use super::{Inner, Origin, Stream};
+use super::{Inner, Named, Origin, Stream};
 use crate::device::handle::Device;
 use crate::device::interned::{Recent, Registry};
 use crate::device::stream_ids::{LegacyIds, PerThreadIds, StreamId};
@@ -9,7 +9,7 @@ use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DriverError, RawStream};
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 thread_local! {
@@ -144,7 +144,8 @@ impl Stream {
     ///
     /// All results for one handle are the same stream, with one [`id`](Self::id), as long as one of them exists or a
     /// pool has memory of the stream. A program may therefore call this function at each allocation and free, and keep
-    /// no result: that costs a few nanoseconds.
+    /// no result: that costs a few nanoseconds. A handle that the driver has given to a new stream is another stream:
+    /// the driver's ids tell the two apart (`cuStreamGetId`, CUDA 12.0).
     ///
     /// A pool may still have memory of a stream that its owner has destroyed. The pool never uses the handle of such a
     /// stream. Before another stream gets the memory, that stream waits for all work that the device has at that time.
@@ -154,8 +155,8 @@ impl Stream {
     /// The caller must ensure that
     /// - `handle` is a stream of `device`, created in its primary context, which the CUDA runtime and this library use,
     /// - the stream is not destroyed before the last clone of the result and the buffers on the stream are dropped,
-    /// - when the stream is destroyed, its work with memory of this library is done, because the driver gives the
-    ///   handle to the next stream that is created,
+    /// - with a driver before CUDA 12.0: when the stream is destroyed, its work with memory of this library is done,
+    ///   because the driver gives the handle to the next stream that is created,
     /// - while the stream is captured into a graph, the program relies on no result of captured work, as for
     ///   [`begin_capture`](Self::begin_capture), and marks the capture ([`Device::capture_underway`]).
     ///
@@ -177,7 +178,12 @@ impl Stream {
         match RawStream(handle) {
             RawStream(0) | RawStream::LEGACY => Self::legacy_default(device),
             RawStream::PER_THREAD => Self::per_thread_default(device),
-            raw => Self::recent(device, raw).unwrap_or_else(|| Self::foreign(device, raw)),
+            raw => {
+                // SAFETY: the caller promises that the stream exists.
+                let driver_id = unsafe { device.driver().stream_id(device.ordinal(), raw) }.ok();
+                let recent = Self::recent(device, raw).filter(|stream| stream.has_driver_id(driver_id));
+                recent.unwrap_or_else(|| Self::foreign(device, raw, driver_id))
+            }
         }
     }
 
@@ -199,10 +205,56 @@ impl Stream {
     }
 
     #[cold]
-    fn foreign(device: &Device, raw: RawStream) -> Self {
+    fn foreign(device: &Device, raw: RawStream, driver_id: Option<u64>) -> Self {
         let streams = device.machine().slots().get(Registry::<Inner>::new);
-        let create = || Self::assemble(device, raw, StreamId::unique(), Origin::Foreign).inner;
-        Self { inner: streams.get(device.ordinal(), raw.0, create) }.remembered()
+        let create = || {
+            let origin = Origin::Foreign(Named { driver_id, replaced: AtomicBool::new(false) });
+            Self::assemble(device, raw, StreamId::unique(), origin).inner
+        };
+        let is_same = |inner: &Inner| inner.origin.is_named(driver_id);
+        Self { inner: streams.get(device.ordinal(), raw.0, is_same, create) }.remembered()
+    }
+
+    /// Reports whether `handle` is a handle of this stream: for a foreign stream, the driver has not given the handle to
+    /// another stream since.
+    ///
+    /// # Safety
+    ///
+    /// The caller must ensure that `handle` is a stream of the stream's device that exists, or 0, 1 or 2.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{Device, Stream};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// let owned = Stream::new(&device)?;
+    /// // SAFETY: `owned` exists.
+    /// let stream = unsafe { Stream::from_raw(&device, owned.as_raw()) };
+    /// // SAFETY: as above.
+    /// assert!(unsafe { stream.is_named(owned.as_raw()) });
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub unsafe fn is_named(&self, handle: u64) -> bool {
+        let legacy = handle == 0 && self.inner.raw == RawStream::LEGACY;
+        if self.inner.raw.0 != handle {
+            return legacy;
+        }
+        match &self.inner.origin {
+            Origin::Foreign(named) => {
+                // SAFETY: the caller promises that the stream exists.
+                let id = unsafe { self.device().driver().stream_id(self.device().ordinal(), self.inner.raw) };
+                named.driver_id == id.ok()
+            }
+            Origin::PerThread(owner, _) => *owner == thread::current().id(),
+            Origin::Owned(_) | Origin::Legacy => true,
+        }
+    }
+
+    #[inline]
+    fn has_driver_id(&self, driver_id: Option<u64>) -> bool {
+        self.inner.origin.is_named(driver_id)
     }
 
     fn assemble(device: &Device, raw: RawStream, id: StreamId, origin: Origin) -> Self {
@@ -210,5 +262,57 @@ impl Stream {
         Self {
             inner: Arc::new(Inner { raw, id, device_id, origin, device: device.clone(), kept: AtomicUsize::new(0) }),
         }
+    }
+}
+
+impl Origin {
+    /// Reports whether the origin is a foreign stream with this id of the driver. A foreign stream with another id is
+    /// gone, because the driver has given its handle to the stream with this id.
+    #[inline]
+    fn is_named(&self, driver_id: Option<u64>) -> bool {
+        let Self::Foreign(named) = self else { return false };
+        let same = named.driver_id == driver_id;
+        if !same {
+            named.replaced.store(true, Ordering::Release);
+        }
+        same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cumem_sim::Profile;
+
+    #[test]
+    fn a_handle_with_another_id_is_another_stream_and_the_old_one_is_gone() {
+        let device = Device::simulated(Profile::default()).unwrap();
+        let named = |id| Stream::foreign(&device, RawStream(0x1000), id);
+        let first = named(Some(1));
+        let kept = first.keep();
+        assert_eq!(first, named(Some(1)));
+        assert!(!kept.is_abandoned());
+        let second = named(Some(2));
+        assert!(first != second && kept.is_abandoned() && !second.keep().is_abandoned());
+        assert_eq!(second, named(Some(2)));
+        // A driver without ids cannot tell them apart.
+        let third = named(None);
+        assert_eq!((third == second, third == named(None)), (false, true));
+    }
+
+    #[test]
+    fn a_stream_is_named_by_its_own_handle() {
+        let device = Device::simulated(Profile::default()).unwrap();
+        let owned = Stream::new(&device).unwrap();
+        // SAFETY: the stream exists.
+        let foreign = unsafe { Stream::from_raw(&device, owned.as_raw()) };
+        let named = |stream: &Stream, handle| {
+            // SAFETY: the handles are those of streams that exist.
+            unsafe { stream.is_named(handle) }
+        };
+        assert!(named(&foreign, owned.as_raw()) && named(&owned, owned.as_raw()) && !named(&foreign, 0));
+        let legacy = Stream::legacy_default(&device);
+        assert!(named(&legacy, 0) && named(&legacy, 1) && !named(&legacy, 2));
+        assert!(named(&Stream::per_thread_default(&device), 2) && !named(&foreign, 2));
     }
 }
