@@ -1,4 +1,5 @@
 //! Captured streams and graphs: what is refused, against the answers of an H200, and what a launch does.
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "one reason holds for each sequence of driver calls")]
 
 use super::{MIB, Rig};
 use crate::{Profile, RaceKind, Simulator};
