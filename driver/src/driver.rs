@@ -84,6 +84,7 @@ pub trait Driver: Debug + Send + Sync {
     /// `stream` is live on device `d`.
     unsafe fn query_stream(&self, d: u32, stream: RawStream) -> Result<bool, DriverError>;
     /// Returns a number that the driver gives to no other stream, while it reuses handles (`cuStreamGetId`, CUDA 12.0).
+    /// Returns `CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED` for a captured stream, whose capture goes on.
     ///
     /// # Safety
     ///

@@ -67,6 +67,14 @@ static CUresult stream_query_other(void) { return cuStreamQuery(other); }
 static CUresult stream_query_self(void) { return cuStreamQuery(self); }
 static CUresult stream_synchronize_other(void) { return cuStreamSynchronize(other); }
 static CUresult stream_synchronize_self(void) { return cuStreamSynchronize(self); }
+static CUresult stream_id_self(void) {
+    unsigned long long id;
+    return cuStreamGetId(self, &id);
+}
+static CUresult stream_id_other(void) {
+    unsigned long long id;
+    return cuStreamGetId(other, &id);
+}
 static CUresult event_create(void) { return cuEventCreate(&made_event, CU_EVENT_DISABLE_TIMING); }
 static CUresult event_record_other(void) { return cuEventRecord(outside, other); }
 static CUresult event_record_self(void) { return cuEventRecord(outside, self); }
@@ -257,7 +265,7 @@ static const struct {
 #define CALL(name) {#name, name}
     CALL(mem_alloc), CALL(mem_alloc_managed), CALL(mem_free), CALL(mem_alloc_host), CALL(mem_free_host),
     CALL(mem_get_info), CALL(ctx_synchronize), CALL(stream_create), CALL(stream_query_other), CALL(stream_query_self),
-    CALL(stream_synchronize_other), CALL(stream_synchronize_self), CALL(event_create), CALL(event_record_other),
+    CALL(stream_synchronize_other), CALL(stream_synchronize_self), CALL(stream_id_self), CALL(stream_id_other), CALL(event_create), CALL(event_record_other),
     CALL(event_record_self), CALL(event_query_outside), CALL(event_query_inside), CALL(event_synchronize_outside),
     CALL(event_synchronize_inside), CALL(event_elapsed), CALL(wait_self_outside), CALL(wait_self_inside),
     CALL(wait_other_outside), CALL(event_destroy_inside), CALL(ctx_record_event), CALL(alloc_async_other),

@@ -20,6 +20,7 @@ use cumem_driver::{
 use smallvec::{SmallVec, smallvec};
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 type Result<T> = std::result::Result<T, DriverError>;
@@ -139,7 +140,15 @@ impl Driver for Simulator {
         machine.wait(state, d, Until::Point(point)).map(drop)
     }
 
-    unsafe fn stream_id(&self, _d: u32, stream: RawStream) -> Result<u64> {
+    unsafe fn stream_id(&self, d: u32, stream: RawStream) -> Result<u64> {
+        if self.machine().captured.load(Ordering::Relaxed) {
+            let call = "cuStreamGetId";
+            let mut state = self.machine().lock();
+            let captured = state.stream(d, stream, call).ok().and_then(|key| state.membership(key));
+            if captured.is_some() {
+                return Err(state.code(d, call, CudaErrorCode::STREAM_CAPTURE_UNSUPPORTED));
+            }
+        }
         // No two streams have one handle.
         Ok(stream.0)
     }

@@ -1,7 +1,6 @@
 //! [`Generation`]: how often this process was forked from the one that a value was made in.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -15,7 +14,7 @@ pub(super) fn generation() -> u32 {
 pub(super) fn watch() {
     #[cfg(unix)]
     {
-        static WATCHED: Once = Once::new();
+        static WATCHED: std::sync::Once = std::sync::Once::new();
         extern "C" fn in_child() {
             FORKS.fetch_add(1, Relaxed);
         }

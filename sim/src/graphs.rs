@@ -18,6 +18,7 @@ use cumem_driver::{
     CaptureMode, CaptureState, CudaErrorCode, DriverError, HostKernel, RawGraph, RawGraphExec, RawStream,
 };
 use smallvec::SmallVec;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 type Result<T> = std::result::Result<T, DriverError>;
@@ -234,6 +235,7 @@ impl Machine {
         if state.membership(key).is_some() {
             return Err(state.code(d, call, CudaErrorCode::ILLEGAL_STATE));
         }
+        self.captured.store(true, Ordering::Relaxed);
         let capture = state.captures.insert(Capture::new(d, key, thread::current().id(), mode));
         if let Some(stream) = state.streams.get_mut(key) {
             stream.captured = Some(Membership { capture, branch: 0 });

@@ -13,7 +13,7 @@ use cumem_driver::panics::drop_caught;
 use cumem_driver::{AccessMode, CudaErrorCode, DeviceId, DriverError, Extension};
 use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 
@@ -34,6 +34,8 @@ pub(super) struct Machine {
     /// Notified when a kernel has ended, which other threads may wait for.
     progress: Condvar,
     outbox: Arc<Outbox>,
+    /// Whether a stream was ever captured.
+    pub(super) captured: AtomicBool,
     pub(super) extension: Extension,
 }
 
@@ -68,7 +70,8 @@ impl Machine {
         forked::watch();
         let generation = AtomicU32::new(forked::generation());
         let (progress, replacement, extension) = (Condvar::new(), OnceLock::new(), Extension::new());
-        Self { id, profiles, state, generation, replacement, progress, outbox, extension }
+        let captured = AtomicBool::new(false);
+        Self { id, profiles, state, generation, replacement, progress, outbox, captured, extension }
     }
 
     pub(super) fn device_id(&self, d: u32) -> DeviceId {

@@ -10,8 +10,8 @@ use super::stream_ids::{Ended, StreamId};
 use cumem_driver::owned::OwnedStream;
 use cumem_driver::{DeviceId, RawStream};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 
 /// An ordered queue of work on a device.
@@ -63,8 +63,9 @@ enum Origin {
 /// A foreign stream, as the driver names it besides its handle.
 #[derive(Debug)]
 struct Named {
-    /// The driver's id of the stream, which is never reused, or `None` if the driver has no ids.
-    driver_id: Option<u64>,
+    /// The driver's id of the stream, which is never reused, or `None` if the driver has no ids. Not set as long as the
+    /// stream was only used while it was captured.
+    driver_id: OnceLock<Option<u64>>,
     /// The driver has given the handle to another stream, so this one is gone.
     replaced: AtomicBool,
 }

@@ -4,7 +4,9 @@
 use super::context::Active;
 use super::graphs::relaxed;
 use super::sys::{self, CtxRecordEvent, StreamGetId, handle, number};
+use crate::capture::CaptureState;
 use crate::error::DriverError;
+use crate::error::code::CudaErrorCode;
 use crate::raw::{RawEvent, RawStream};
 use cust::sys::{CUevent_flags, CUstream_flags};
 use std::ffi::{c_uint, c_void};
@@ -87,6 +89,12 @@ impl Active<'_> {
             Ok(unsafe { mem::transmute::<NonNull<c_void>, StreamGetId>(symbol) })
         };
         let call = self.driver.stream_id.get_or_init(find).as_ref().copied().map_err(Clone::clone)?;
+        // The call itself would end the capture with an error (H200, driver 580.159: `sim/facts/capture.c`).
+        // SAFETY: the caller ensures that the stream is live.
+        if unsafe { self.capture_state(stream) }? != CaptureState::None {
+            let code = CudaErrorCode::STREAM_CAPTURE_UNSUPPORTED;
+            return Err(DriverError::Call { call: CALL, device: self.id, code });
+        }
         let mut id = 0;
         // SAFETY: the caller ensures that the stream is live, and `id` is writable.
         let code = unsafe { call(handle(stream.0), &raw mut id) };

@@ -6,10 +6,10 @@ use crate::device::interned::{Recent, Registry};
 use crate::device::stream_ids::{LegacyIds, PerThreadIds, StreamId};
 use crate::device::stream_options::StreamOptions;
 use cumem_driver::owned::OwnedStream;
-use cumem_driver::{DriverError, RawStream};
+use cumem_driver::{CudaErrorCode, DriverError, RawStream};
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 thread_local! {
@@ -180,9 +180,9 @@ impl Stream {
             RawStream::PER_THREAD => Self::per_thread_default(device),
             raw => {
                 // SAFETY: the caller promises that the stream exists.
-                let driver_id = unsafe { device.driver().stream_id(device.ordinal(), raw) }.ok();
-                let recent = Self::recent(device, raw).filter(|stream| stream.has_driver_id(driver_id));
-                recent.unwrap_or_else(|| Self::foreign(device, raw, driver_id))
+                let asked = unsafe { Asked::for_id(device, raw) };
+                let recent = Self::recent(device, raw).filter(|stream| stream.inner.origin.is_named(asked));
+                recent.unwrap_or_else(|| Self::foreign(device, raw, asked))
             }
         }
     }
@@ -205,13 +205,17 @@ impl Stream {
     }
 
     #[cold]
-    fn foreign(device: &Device, raw: RawStream, driver_id: Option<u64>) -> Self {
+    fn foreign(device: &Device, raw: RawStream, asked: Asked) -> Self {
         let streams = device.machine().slots().get(Registry::<Inner>::new);
         let create = || {
+            let driver_id = match asked {
+                Asked::Answered(id) => OnceLock::from(id),
+                Asked::Captured => OnceLock::new(),
+            };
             let origin = Origin::Foreign(Named { driver_id, replaced: AtomicBool::new(false) });
             Self::assemble(device, raw, StreamId::unique(), origin).inner
         };
-        let is_same = |inner: &Inner| inner.origin.is_named(driver_id);
+        let is_same = |inner: &Inner| inner.origin.is_named(asked);
         Self { inner: streams.get(device.ordinal(), raw.0, is_same, create) }.remembered()
     }
 
@@ -242,19 +246,11 @@ impl Stream {
             return legacy;
         }
         match &self.inner.origin {
-            Origin::Foreign(named) => {
-                // SAFETY: the caller promises that the stream exists.
-                let id = unsafe { self.device().driver().stream_id(self.device().ordinal(), self.inner.raw) };
-                named.driver_id == id.ok()
-            }
+            // SAFETY: the caller promises that the stream exists.
+            Origin::Foreign(named) => named.is(unsafe { Asked::for_id(self.device(), self.inner.raw) }),
             Origin::PerThread(owner, _) => *owner == thread::current().id(),
             Origin::Owned(_) | Origin::Legacy => true,
         }
-    }
-
-    #[inline]
-    fn has_driver_id(&self, driver_id: Option<u64>) -> bool {
-        self.inner.origin.is_named(driver_id)
     }
 
     fn assemble(device: &Device, raw: RawStream, id: StreamId, origin: Origin) -> Self {
@@ -265,13 +261,49 @@ impl Stream {
     }
 }
 
+/// The driver's answer to the question for the id of a stream.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    /// The id, or `None` if the driver has no ids.
+    Answered(Option<u64>),
+    /// The driver does not answer for a captured stream.
+    Captured,
+}
+
+impl Asked {
+    /// # Safety
+    ///
+    /// The caller must ensure that `raw` is a stream of the device that exists.
+    #[inline]
+    unsafe fn for_id(device: &Device, raw: RawStream) -> Self {
+        // SAFETY: the caller ensures that the stream exists.
+        match unsafe { device.driver().stream_id(device.ordinal(), raw) } {
+            Ok(id) => Self::Answered(Some(id)),
+            Err(error) if error.code() == Some(CudaErrorCode::STREAM_CAPTURE_UNSUPPORTED) => Self::Captured,
+            Err(_) => Self::Answered(None),
+        }
+    }
+}
+
+impl Named {
+    /// Reports whether the stream has this id. While a stream is captured, its owner has not destroyed it, so its handle is
+    /// taken for its name. A stream that was first used while it was captured gets its id later.
+    #[inline]
+    fn is(&self, asked: Asked) -> bool {
+        match asked {
+            Asked::Answered(id) => *self.driver_id.get_or_init(|| id) == id,
+            Asked::Captured => true,
+        }
+    }
+}
+
 impl Origin {
     /// Reports whether the origin is a foreign stream with this id of the driver. A foreign stream with another id is
     /// gone, because the driver has given its handle to the stream with this id.
     #[inline]
-    fn is_named(&self, driver_id: Option<u64>) -> bool {
+    fn is_named(&self, asked: Asked) -> bool {
         let Self::Foreign(named) = self else { return false };
-        let same = named.driver_id == driver_id;
+        let same = named.is(asked);
         if !same {
             named.replaced.store(true, Ordering::Release);
         }
@@ -287,7 +319,7 @@ mod tests {
     #[test]
     fn a_handle_with_another_id_is_another_stream_and_the_old_one_is_gone() {
         let device = Device::simulated(Profile::default()).unwrap();
-        let named = |id| Stream::foreign(&device, RawStream(0x1000), id);
+        let named = |id| Stream::foreign(&device, RawStream(0x1000), Asked::Answered(id));
         let first = named(Some(1));
         let kept = first.keep();
         assert_eq!(first, named(Some(1)));
@@ -298,6 +330,26 @@ mod tests {
         // A driver without ids cannot tell them apart.
         let third = named(None);
         assert_eq!((third == second, third == named(None)), (false, true));
+    }
+
+    /// The driver refuses the question for the id of a captured stream.
+    #[test]
+    fn a_captured_stream_is_the_same_stream_before_and_after() {
+        use crate::kernel::{CaptureMode, CaptureState};
+        let device = Device::simulated(Profile::default()).unwrap();
+        for known in [true, false] {
+            let owned = Stream::new(&device).unwrap();
+            // SAFETY: the stream exists.
+            let foreign = || unsafe { Stream::from_raw(&device, owned.as_raw()) };
+            let before = known.then(foreign);
+            // SAFETY: the program enqueues no work.
+            let capture = unsafe { owned.begin_capture(CaptureMode::Global) }.unwrap();
+            let within = foreign();
+            assert!(before.is_none_or(|before| before == within));
+            assert!(matches!(owned.capture_state(), Ok(CaptureState::Active { .. })));
+            capture.end().unwrap();
+            assert_eq!(foreign(), within);
+        }
     }
 
     #[test]
