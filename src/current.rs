@@ -18,7 +18,7 @@
 //! A default may end in an adaptor that must be outermost, such as `Prefetch`. An adaptor over such a default receives
 //! blocks that are prefetched already.
 //!
-//! The initial default allocates plain device memory from the driver, like [`CudaResource`]. The result of `get` is a
+//! The initial default allocates plain device memory from the driver, like [`CudaResource`](crate::CudaResource). The result of `get` is a
 //! shared handle. It remains usable after a later `set`, and then still allocates from the earlier resource.
 //!
 //! The defaults of GPUs are never dropped at process exit, because the driver may be shut down by then (RMM #2366). A

@@ -61,7 +61,7 @@ impl LimiterState {
         self.counted.ceiling()[0] as usize
     }
 
-    /// Returns the [name](Limiter::named) of the limit, if it has one.
+    /// Returns the [name](super::Limiter::named) of the limit, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
