@@ -13,15 +13,17 @@
 //! | `streams` | streams and events |
 //! | `graphs` | captures and graphs |
 //! | `memory` | memory, copies, pointer attributes |
+//! | `host_pages` | pinned memory of one NUMA node or of huge pages, registered memory, memory of the system |
 //! | `pools` | stream-ordered pools |
 //! | `mapping` | reserved addresses, and memory mapped at them |
-//! | `unified` | prefetch, advice, range attributes |
+//! | `unified` | prefetch, advice, discard, attachment, range attributes |
 //! | `module` | PTX, kernels, launches |
 
 mod attributes;
 mod context;
 mod fork;
 mod graphs;
+mod host_pages;
 mod mapping;
 mod memory;
 mod module;
@@ -42,9 +44,14 @@ use crate::host_kernel::HostKernel;
 use crate::launch::{KernelArg, LaunchConfig};
 use crate::location::{DeviceId, Location};
 use crate::model::Model;
+use crate::module_image::ModuleImage;
+use crate::pinned::PinnedProperties;
+use crate::pool::{PoolMemory, PoolProperties, PoolReuse};
 use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
 use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
+use crate::stream_attach::StreamAttach;
+use std::alloc::Layout;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -146,11 +153,61 @@ impl Driver for CudaDriver {
         unsafe { self.on(d)?.free_pinned(ptr) }
     }
 
-    fn default_pool(&self, d: u32) -> Result<RawPool, DriverError> {
-        self.on(d)?.default_pool()
+    fn allocate_pinned_pages(
+        &self,
+        d: u32,
+        bytes: usize,
+        properties: PinnedProperties,
+    ) -> Result<NonNull<u8>, DriverError> {
+        self.on(d)?.allocate_pinned_pages(bytes, properties)
     }
-    fn create_pool(&self, d: u32) -> Result<RawPool, DriverError> {
-        self.on(d)?.create_pool()
+    unsafe fn free_pinned_pages(
+        &self,
+        d: u32,
+        ptr: NonNull<u8>,
+        bytes: usize,
+        properties: PinnedProperties,
+    ) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.free_pinned_pages(ptr, bytes, properties) }
+    }
+    unsafe fn register_host(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.register_host(ptr, bytes) }
+    }
+    unsafe fn unregister_host(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.unregister_host(ptr) }
+    }
+    fn allocate_system(&self, d: u32, layout: Layout) -> Result<NonNull<u8>, DriverError> {
+        self.on(d)?.allocate_system(layout)
+    }
+    unsafe fn free_system(&self, d: u32, ptr: NonNull<u8>, layout: Layout) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.free_system(ptr, layout) };
+        Ok(())
+    }
+
+    fn default_pool(&self, d: u32, memory: PoolMemory) -> Result<RawPool, DriverError> {
+        self.on(d)?.default_pool(memory)
+    }
+    fn current_pool(&self, d: u32) -> Result<RawPool, DriverError> {
+        self.on(d)?.current_pool()
+    }
+    fn create_pool(&self, d: u32, properties: &PoolProperties) -> Result<RawPool, DriverError> {
+        self.on(d)?.create_pool(properties)
+    }
+    unsafe fn set_pool_reuse(&self, d: u32, pool: RawPool, reuse: PoolReuse, on: bool) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.set_pool_reuse(pool, reuse, on) }
+    }
+    unsafe fn pool_reuse(&self, d: u32, pool: RawPool, reuse: PoolReuse) -> Result<bool, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.pool_reuse(pool, reuse) }
+    }
+    unsafe fn set_pool_access(&self, d: u32, pool: RawPool, peer: u32) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.set_pool_access(pool, peer) }
     }
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.
@@ -204,6 +261,13 @@ impl Driver for CudaDriver {
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.map_again(ptr, pieces) }
+    }
+    fn can_access_peer(&self, d: u32, peer: u32) -> Result<bool, DriverError> {
+        self.on(d)?.can_access_peer(peer)
+    }
+    unsafe fn set_access(&self, d: u32, ptr: NonNull<u8>, bytes: usize, peer: u32) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.set_access(ptr, bytes, peer) }
     }
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.
@@ -263,6 +327,21 @@ impl Driver for CudaDriver {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.prefetch_batch(ranges, stream) }
     }
+    unsafe fn discard_batch(&self, d: u32, ranges: &[(u64, usize)], stream: RawStream) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.discard_batch(ranges, stream) }
+    }
+    unsafe fn attach(
+        &self,
+        d: u32,
+        ptr: *const u8,
+        bytes: usize,
+        to: StreamAttach,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.attach(ptr, bytes, to, stream) }
+    }
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.
         unsafe { self.on(d)?.advise(ptr, bytes, advice) }
@@ -307,8 +386,9 @@ impl Driver for CudaDriver {
         unsafe { self.on(d)?.destroy_graph_exec(exec) }
     }
 
-    fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError> {
-        self.on(d)?.load_module(ptx)
+    unsafe fn load_module(&self, d: u32, image: ModuleImage<'_>) -> Result<RawModule, DriverError> {
+        // SAFETY: this method and the called method have the same contract.
+        unsafe { self.on(d)?.load_module(image) }
     }
     unsafe fn unload_module(&self, d: u32, module: RawModule) -> Result<(), DriverError> {
         // SAFETY: this method and the called method have the same contract.

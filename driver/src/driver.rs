@@ -13,9 +13,14 @@ use crate::host_kernel::HostKernel;
 use crate::launch::{KernelArg, LaunchConfig};
 use crate::location::{DeviceId, Location};
 use crate::model::Model;
+use crate::module_image::ModuleImage;
+use crate::pinned::PinnedProperties;
+use crate::pool::{PoolMemory, PoolProperties, PoolReuse};
 use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
 use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
+use crate::stream_attach::StreamAttach;
+use std::alloc::Layout;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
@@ -166,12 +171,62 @@ pub trait Driver: Debug + Send + Sync {
     /// more, enqueued work included.
     unsafe fn free_pinned(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// Returns the device's default stream-ordered pool (`cuDeviceGetDefaultMemPool`). Refused if the device or the
-    /// driver has no memory pools.
-    fn default_pool(&self, d: u32) -> Result<RawPool, DriverError>;
-    /// Creates a stream-ordered pool of device memory (`cuMemPoolCreate`). Refused if the device or the driver has no
-    /// memory pools.
-    fn create_pool(&self, d: u32) -> Result<RawPool, DriverError>;
+    /// Allocates pinned host memory of one NUMA node, or of huge pages. The system allocates it (`mmap`, `mbind`,
+    /// `madvise`), and the driver registers it (`cuMemHostRegister`). Returns whole pages. Refused if the device cannot
+    /// access registered memory at its address.
+    fn allocate_pinned_pages(
+        &self,
+        d: u32,
+        bytes: usize,
+        properties: PinnedProperties,
+    ) -> Result<NonNull<u8>, DriverError>;
+    /// Frees pinned host memory (`cuMemHostUnregister`, `munmap`). If the first call fails, the memory stays allocated.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was returned by [`allocate_pinned_pages`](Self::allocate_pinned_pages) for the same bytes and properties and
+    /// not freed, and nothing uses the memory any more, enqueued work included.
+    unsafe fn free_pinned_pages(
+        &self,
+        d: u32,
+        ptr: NonNull<u8>,
+        bytes: usize,
+        properties: PinnedProperties,
+    ) -> Result<(), DriverError>;
+    /// Pins host memory of the program, so that devices can access it (`cuMemHostRegister`). Refused if the device cannot
+    /// access registered memory at its address.
+    ///
+    /// # Safety
+    ///
+    /// The range is allocated, and stays allocated until [`unregister_host`](Self::unregister_host) has succeeded.
+    unsafe fn register_host(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<(), DriverError>;
+    /// Ends the registration of host memory (`cuMemHostUnregister`).
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was passed to [`register_host`](Self::register_host), and no enqueued work uses the memory.
+    unsafe fn unregister_host(&self, d: u32, ptr: NonNull<u8>) -> Result<(), DriverError>;
+    /// Allocates zeroed memory of the system's allocator, for devices with pageable memory access (`calloc`). The driver
+    /// does not know such memory: [`pointer_info`](Self::pointer_info) rejects it. Refused on other devices.
+    fn allocate_system(&self, d: u32, layout: Layout) -> Result<NonNull<u8>, DriverError>;
+    /// Frees memory of the system's allocator (`free`).
+    ///
+    /// # Safety
+    ///
+    /// `ptr` was returned by [`allocate_system`](Self::allocate_system) for this layout and not freed, and nothing uses
+    /// the memory any more, enqueued work included.
+    unsafe fn free_system(&self, d: u32, ptr: NonNull<u8>, layout: Layout) -> Result<(), DriverError>;
+
+    /// Returns the default stream-ordered pool of the device for a type of memory (`cuDeviceGetDefaultMemPool`, or
+    /// `cuMemGetDefaultMemPool` for memory other than the device's, CUDA 13.0). Refused if the device or the driver has no
+    /// such pool.
+    fn default_pool(&self, d: u32, memory: PoolMemory) -> Result<RawPool, DriverError>;
+    /// Returns the device's current stream-ordered pool of device memory (`cuDeviceGetMemPool`): the default pool, unless
+    /// a program has set another one.
+    fn current_pool(&self, d: u32) -> Result<RawPool, DriverError>;
+    /// Creates a stream-ordered pool (`cuMemPoolCreate`). The device can access the memory (for host memory through
+    /// `cuMemPoolSetAccess`). Refused if the device or the driver has no such pools.
+    fn create_pool(&self, d: u32, properties: &PoolProperties) -> Result<RawPool, DriverError>;
     /// Destroys a pool (`cuMemPoolDestroy`). Its live blocks stay valid, and the pool's memory is released after the
     /// last of them is freed. The default pool is rejected.
     ///
@@ -192,6 +247,25 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// `pool` is live on device `d`.
     unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64, DriverError>;
+    /// Switches a way of reuse on or off (`cuMemPoolSetAttribute`).
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
+    unsafe fn set_pool_reuse(&self, d: u32, pool: RawPool, reuse: PoolReuse, on: bool) -> Result<(), DriverError>;
+    /// Reports whether a way of reuse is on (`cuMemPoolGetAttribute`).
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
+    unsafe fn pool_reuse(&self, d: u32, pool: RawPool, reuse: PoolReuse) -> Result<bool, DriverError>;
+    /// Lets another device access the memory of a pool, also that of live blocks (`cuMemPoolSetAccess`). Rejects a device
+    /// without [peer access](Self::can_access_peer).
+    ///
+    /// # Safety
+    ///
+    /// `pool` is live on device `d`.
+    unsafe fn set_pool_access(&self, d: u32, pool: RawPool, peer: u32) -> Result<(), DriverError>;
     /// Returns the bytes that the pool has reserved and those that are in live blocks (`cuMemPoolGetAttribute`).
     ///
     /// # Safety
@@ -256,6 +330,16 @@ pub trait Driver: Debug + Send + Sync {
     /// Each piece is mapped, and is what one call of `map` mapped. The target range lies in reserved addresses of
     /// device `d`, and nothing is mapped in the range.
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<(), DriverError>;
+    /// Reports whether device `d` can access memory of device `peer` (`cuDeviceCanAccessPeer`). True for `d` itself.
+    fn can_access_peer(&self, d: u32, peer: u32) -> Result<bool, DriverError>;
+    /// Lets another device access mapped memory (`cuMemSetAccess`). Rejects a device without
+    /// [peer access](Self::can_access_peer).
+    ///
+    /// # Safety
+    ///
+    /// The range is one or more whole calls of [`map`](Self::map) or pieces of [`map_again`](Self::map_again) on device
+    /// `d`.
+    unsafe fn set_access(&self, d: u32, ptr: NonNull<u8>, bytes: usize, peer: u32) -> Result<(), DriverError>;
     /// Removes mappings (`cuMemUnmap`). The range covers one or more whole calls of [`map`](Self::map), or one or more
     /// whole pieces of [`map_again`](Self::map_again). Unmapping a range of `map` frees its memory; the further
     /// mappings of that memory have to be removed first.
@@ -337,6 +421,32 @@ pub trait Driver: Debug + Send + Sync {
     ///
     /// `stream` is live on device `d`. The ranges stay allocated until the stream has passed the prefetch.
     unsafe fn prefetch_batch(&self, d: u32, ranges: &[PrefetchRange], stream: RawStream) -> Result<(), DriverError>;
+    /// Discards the contents of ranges of managed memory in stream order (`cuMemDiscardBatchAsync`, CUDA 13.0): the driver
+    /// need not copy them any more. Until it is written or prefetched, a discarded byte has an unspecified value, which may
+    /// differ between two reads. Rejects the legacy default stream, and machines of which a device has no concurrent managed
+    /// access.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is live on device `d`. The ranges are usable until the stream has passed the discard, and no byte is read
+    /// before it is written.
+    unsafe fn discard_batch(&self, d: u32, ranges: &[(u64, usize)], stream: RawStream) -> Result<(), DriverError>;
+    /// Decides which processors may access a whole allocation of managed memory (`cuStreamAttachMemAsync`), in stream
+    /// order. Rejects the default streams for [`StreamAttach::Single`].
+    ///
+    /// # Safety
+    ///
+    /// - `stream` is live on device `d`. `ptr` and `bytes` are a whole allocation, which stays allocated until the stream
+    ///   has passed the call.
+    /// - Afterwards only these processors access the memory.
+    unsafe fn attach(
+        &self,
+        d: u32,
+        ptr: *const u8,
+        bytes: usize,
+        to: StreamAttach,
+        stream: RawStream,
+    ) -> Result<(), DriverError>;
     /// Advises the driver how a range of unified memory will be used (`cuMemAdvise`). Rejects a range that is not
     /// unified memory, and a location whose device has no concurrent managed access.
     ///
@@ -407,8 +517,12 @@ pub trait Driver: Debug + Send + Sync {
     /// `exec` is live, and is not used afterwards.
     unsafe fn destroy_graph_exec(&self, d: u32, exec: RawGraphExec) -> Result<(), DriverError>;
 
-    /// Compiles PTX and loads the result as a module (`cuModuleLoadDataEx`). Refused on a simulated device.
-    fn load_module(&self, d: u32, ptx: &str) -> Result<RawModule, DriverError>;
+    /// Loads a module, and compiles it before if it is PTX (`cuModuleLoadDataEx`). Refused on a simulated device.
+    ///
+    /// # Safety
+    ///
+    /// A [`ModuleImage::Binary`] is a whole cubin or fat binary. The driver takes its size from its headers.
+    unsafe fn load_module(&self, d: u32, image: ModuleImage<'_>) -> Result<RawModule, DriverError>;
     /// Unloads a module (`cuModuleUnload`).
     ///
     /// # Safety

@@ -44,6 +44,21 @@ pub struct Attributes {
     pub direct_managed_mem_access_from_host: bool,
     /// Whether the device has stream-ordered memory pools (`MEMORY_POOLS_SUPPORTED`).
     pub memory_pools: bool,
+    /// Whether the driver has stream-ordered pools of managed memory (CUDA 13.0, and all devices have concurrent managed
+    /// access).
+    pub managed_memory_pools: bool,
+    /// Whether the device can use stream-ordered pools of pinned memory (`HOST_MEMORY_POOLS_SUPPORTED`).
+    pub host_memory_pools: bool,
+    /// Whether the device can use such pools of one NUMA node (`HOST_NUMA_MEMORY_POOLS_SUPPORTED`).
+    pub host_numa_memory_pools: bool,
+    /// The forms in which a stream-ordered pool can be exported, as [bits](crate::PoolHandle::bit)
+    /// (`MEMPOOL_SUPPORTED_HANDLE_TYPES`).
+    pub pool_handle_types: u32,
+    /// Whether the device can access memory that the program has registered, at its address
+    /// (`HOST_REGISTER_SUPPORTED`, `CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM`).
+    pub host_register: bool,
+    /// The NUMA node of the host that is closest to the device (`HOST_NUMA_ID`), or `None` if the driver does not know.
+    pub host_numa_node: Option<u32>,
     /// Whether addresses can be reserved and memory mapped at them (`VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED`).
     pub virtual_memory_management: bool,
 }
@@ -64,6 +79,12 @@ impl Attributes {
             pageable_memory_access_uses_host_page_tables: false,
             direct_managed_mem_access_from_host: false,
             memory_pools: false,
+            managed_memory_pools: false,
+            host_memory_pools: false,
+            host_numa_memory_pools: false,
+            pool_handle_types: 0,
+            host_register: false,
+            host_numa_node: None,
             virtual_memory_management: false,
         }
     }

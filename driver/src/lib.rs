@@ -14,6 +14,7 @@
 //! | `location`, `raw`, `facts` | devices, locations, handles and properties, as plain data |
 //! | `launch`, `host_kernel` | the parameters of a kernel launch; kernels for a simulated device |
 //! | `advice`, `range_attributes`, `prefetch_range` | advice and prefetches, as plain data |
+//! | `pool`, `pinned`, `stream_attach`, `module_image` | the parameters of pools, of pinned memory, of attachments and of modules, as plain data |
 //! | `capture` | the capture of a stream into a graph, as plain data |
 //! | `error` | [`DriverError`] and the driver's codes |
 //! | `model` | [`Model`]: the calls that only a simulated machine has |
@@ -41,12 +42,16 @@ mod host_kernel;
 mod launch;
 mod location;
 pub mod model;
+mod module_image;
 pub mod owned;
 pub mod panics;
+mod pinned;
 mod plural;
+mod pool;
 mod prefetch_range;
 mod range_attributes;
 mod raw;
+mod stream_attach;
 
 pub use advice::Advice;
 pub use capture::{CaptureMode, CaptureState};
@@ -59,7 +64,11 @@ pub use host_kernel::{Access, AccessMode, HostKernel, HostWork, KernelMemory, Pa
 pub use launch::{KernelArg, LaunchConfig};
 pub use location::{DeviceId, Location};
 pub use model::{BlockEvent, DetectorListener, MigrationCause, Model, Movement, Residency, Watcher};
+pub use module_image::ModuleImage;
+pub use pinned::{HugePages, PinnedProperties};
 pub use plural::Plural;
+pub use pool::{PoolHandle, PoolMemory, PoolProperties, PoolReuse};
 pub use prefetch_range::PrefetchRange;
 pub use range_attributes::RangeAttributes;
 pub use raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
+pub use stream_attach::StreamAttach;

@@ -1,4 +1,5 @@
-//! The owner of each driver object: a stream, an event, an executable graph, a module, device memory, pinned memory, a stream-ordered pool.
+//! The owner of each driver object: a stream, an event, an executable graph, a module, device memory, pinned memory, a
+//! stream-ordered pool, a registration of host memory.
 //!
 //! Each type here destroys its object when it is dropped, and no other code does. An error of that call goes to
 //! [`record_drop_error`], because a drop cannot return it.
@@ -7,6 +8,8 @@ use crate::driver::Driver;
 use crate::drop_error::record_drop_error;
 use crate::error::DriverError;
 use crate::location::DeviceId;
+use crate::module_image::ModuleImage;
+use crate::pool::PoolProperties;
 use crate::raw::{RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream};
 use std::fmt;
 use std::ptr::NonNull;
@@ -768,7 +771,24 @@ impl OwnedModule {
     ///
     /// Returns the driver's error; [`DriverError::Compile`] holds the compiler's log.
     pub fn load(device: &RawDevice, ptx: &str) -> Result<Self, DriverError> {
-        Ok(Self { device: device.clone(), raw: device.driver.load_module(device.d, ptx)? })
+        // SAFETY: the image is no binary.
+        let raw = unsafe { device.driver.load_module(device.d, ModuleImage::Ptx(ptx)) }?;
+        Ok(Self { device: device.clone(), raw })
+    }
+
+    /// Loads a whole cubin or fat binary.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error, for example `CUDA_ERROR_NO_BINARY_FOR_GPU` if the code is for other devices.
+    ///
+    /// # Safety
+    ///
+    /// The image is a whole cubin or fat binary. The driver takes its size from its headers.
+    pub unsafe fn load_binary(device: &RawDevice, image: &[u8]) -> Result<Self, DriverError> {
+        // SAFETY: the caller ensures that the image is whole.
+        let raw = unsafe { device.driver.load_module(device.d, ModuleImage::Binary(image)) }?;
+        Ok(Self { device: device.clone(), raw })
     }
 
     /// Returns the driver's handle, which is valid as long as this object.
@@ -807,7 +827,7 @@ impl Drop for OwnedModule {
 /// # use cumem_sim::{Profile, Simulator};
 /// # let machine = Simulator::new([Profile::a100()])?;
 /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
-/// let pool = OwnedPool::new(&device)?;
+/// let pool = OwnedPool::new(&device, &cumem_driver::PoolProperties::default())?;
 /// assert_eq!(machine.live_allocations().pools, 1);
 /// drop(pool); // destroys the pool
 /// assert_eq!(machine.live_allocations().pools, 0);
@@ -820,13 +840,13 @@ pub struct OwnedPool {
 }
 
 impl OwnedPool {
-    /// Creates a pool of device memory.
+    /// Creates a pool.
     ///
     /// # Errors
     ///
     /// Returns the driver's error.
-    pub fn new(device: &RawDevice) -> Result<Self, DriverError> {
-        Ok(Self { device: device.clone(), raw: device.driver.create_pool(device.d)? })
+    pub fn new(device: &RawDevice, properties: &PoolProperties) -> Result<Self, DriverError> {
+        Ok(Self { device: device.clone(), raw: device.driver.create_pool(device.d, properties)? })
     }
 
     /// Returns the driver's handle, which is valid as long as this object.
@@ -840,5 +860,92 @@ impl Drop for OwnedPool {
         // SAFETY: this object owns the pool. The driver keeps its memory until the frees that are enqueued are done.
         let destroyed = unsafe { self.device.driver.destroy_pool(self.device.d, self.raw) };
         record_drop_error("a pool of the driver", destroyed);
+    }
+}
+
+/// Host memory of the program that is registered with the driver (`cuMemHostRegister`).
+///
+/// # Examples
+///
+/// ```
+/// # use cumem_driver::owned::*;
+/// # use cumem_sim::{Profile, Simulator};
+/// # use std::ptr::NonNull;
+/// # let machine = Simulator::new([Profile::a100()])?;
+/// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+/// let mut numbers = vec![7_u8; 1 << 20];
+/// let start = NonNull::new(numbers.as_mut_ptr()).unwrap();
+/// // SAFETY: the memory outlives the registration.
+/// let registration = unsafe { OwnedRegistration::new(&device, start, numbers.len()) }?;
+/// assert_eq!(machine.live_allocations().registered.bytes, 1 << 20);
+/// drop(registration);
+/// assert_eq!(machine.live_allocations().registered.bytes, 0);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct OwnedRegistration {
+    device: RawDevice,
+    /// `None` after the end of the registration.
+    start: Option<NonNull<u8>>,
+}
+
+// SAFETY: any thread may end a registration.
+unsafe impl Send for OwnedRegistration {}
+// SAFETY: a shared reference gives access to nothing.
+unsafe impl Sync for OwnedRegistration {}
+
+impl OwnedRegistration {
+    /// Registers `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error, for example `CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED`.
+    ///
+    /// # Safety
+    ///
+    /// The memory stays allocated as long as the result.
+    pub unsafe fn new(device: &RawDevice, start: NonNull<u8>, bytes: usize) -> Result<Self, DriverError> {
+        // SAFETY: the caller ensures that the memory stays allocated.
+        unsafe { device.driver.register_host(device.d, start, bytes) }?;
+        Ok(Self { device: device.clone(), start: Some(start) })
+    }
+
+    /// Waits for the work of the device, which may use the memory, and ends the registration.
+    ///
+    /// # Errors
+    ///
+    /// Returns the driver's error. The memory is then still registered, and must stay allocated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem_driver::owned::*;
+    /// # use cumem_sim::{Profile, Simulator};
+    /// # use std::ptr::NonNull;
+    /// # let machine = Simulator::new([Profile::a100()])?;
+    /// # let device = RawDevice::new(std::sync::Arc::new(machine.clone()), 0)?;
+    /// let mut numbers = vec![7_u8; 1 << 20];
+    /// let start = NonNull::new(numbers.as_mut_ptr()).unwrap();
+    /// // SAFETY: the memory outlives the registration.
+    /// let mut registration = unsafe { OwnedRegistration::new(&device, start, numbers.len()) }?;
+    /// registration.end()?;
+    /// assert_eq!(machine.live_allocations().registered.bytes, 0);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn end(&mut self) -> Result<(), DriverError> {
+        let Self { device, start } = self;
+        let Some(registered) = *start else { return Ok(()) };
+        device.driver.synchronize_device(device.d)?;
+        // SAFETY: this object has registered the memory, and the work of the device is done.
+        unsafe { device.driver.unregister_host(device.d, registered) }?;
+        *start = None;
+        Ok(())
+    }
+}
+
+impl Drop for OwnedRegistration {
+    fn drop(&mut self) {
+        let ended = self.end();
+        record_drop_error("a registration of host memory", ended);
     }
 }

@@ -3,11 +3,12 @@
 use super::cost::{ns, per_mib};
 use super::injection::FaultCall;
 use super::machine::Machine;
-use super::memory::AllocationKind;
+use super::memory::{Allocation, AllocationKind, Origin};
 use super::profile::Profile;
 use super::state::{Freed, LateFree, MachineState, Until};
-use super::uvm::{BLOCK, ManagedMode, PAGE, Processor};
-use cumem_driver::{CudaErrorCode, DriverError};
+use super::uvm::{BLOCK, HOST_NUMA_NODES, ManagedMode, PAGE, Processor};
+use cumem_driver::{CudaErrorCode, DriverError, HugePages, PinnedProperties};
+use std::alloc::Layout;
 use std::ptr::NonNull;
 
 impl MachineState {
@@ -18,7 +19,7 @@ impl MachineState {
         NonNull::new(addr as *mut u8).unwrap_or(NonNull::dangling())
     }
 
-    fn take_managed(&mut self, d: u32, bytes: u64) -> Option<(u64, u64)> {
+    pub(super) fn take_managed(&mut self, d: u32, bytes: u64, origin: Origin) -> Option<(u64, u64)> {
         let tail = match bytes % BLOCK {
             0 => 0,
             tail if self.profile(d).rounded_tails || bytes < BLOCK => tail.next_power_of_two().max(64 << 10),
@@ -37,7 +38,7 @@ impl MachineState {
         let mode = if fixed { ManagedMode::Fixed(at) } else { ManagedMode::Concurrent };
         let space = &mut self.space;
         let kind = || AllocationKind::Managed(space.add(counted, mode));
-        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.managed(), kind);
+        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.managed(), origin, kind);
         match found {
             Some(_) => self.managed = total,
             None if fixed => self.space.give_plain(d, counted),
@@ -45,6 +46,26 @@ impl MachineState {
         }
         found
     }
+
+    /// Allocates pinned memory in whole pages of `page` bytes.
+    pub(super) fn take_pinned(&mut self, d: u32, bytes: u64, page: u64, origin: Origin) -> Option<(u64, u64)> {
+        let counted = bytes.checked_next_multiple_of(page)?;
+        let total = self.pinned.checked_add(counted)?;
+        if total > self.profile(d).host_memory.value as u64 {
+            return None;
+        }
+        let kind = || AllocationKind::Pinned;
+        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.pinned(), origin, kind)?;
+        self.pinned = total;
+        Some(found)
+    }
+}
+
+/// Returns the duration of a call that pins host memory. A request that exceeds the host's memory is refused before any
+/// page is pinned, so its pages take no time.
+fn pinning(profile: &Profile, bytes: u64) -> u64 {
+    let possible = if bytes as f64 > profile.host_memory.value { 0 } else { bytes };
+    ns(profile.call_allocate_pinned) + per_mib(possible, profile.pinned_per_mib)
 }
 
 impl Machine {
@@ -65,7 +86,7 @@ impl Machine {
         if !state.profile(d).managed_memory {
             return Err(DriverError::NotSupported { what: "unified memory", device: self.device_id(d) });
         }
-        match state.take_managed(d, bytes) {
+        match state.take_managed(d, bytes, Origin::Driver) {
             Some(found) => Ok(state.allocated(call, found, bytes)),
             None => Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY)),
         }
@@ -73,21 +94,104 @@ impl Machine {
 
     pub(super) fn allocate_pinned(&self, d: u32, bytes: u64) -> Result<NonNull<u8>, DriverError> {
         let call = "cuMemAllocHost";
-        // A request that exceeds the host's memory is refused before any page is pinned, so its pages take no time.
-        let possible = |p: &Profile| if bytes as f64 > p.host_memory.value { 0 } else { bytes };
-        let cost = |p: &Profile| ns(p.call_allocate_pinned) + per_mib(possible(p), p.pinned_per_mib);
-        let mut state = self.begin_call(d, FaultCall::AllocatePinned, call, cost)?;
+        let mut state = self.begin_call(d, FaultCall::AllocatePinned, call, |p| pinning(p, bytes))?;
         state.not_zero(d, call, bytes)?;
+        match state.take_pinned(d, bytes, PAGE, Origin::Driver) {
+            Some(found) => Ok(state.allocated(call, found, bytes)),
+            None => Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY)),
+        }
+    }
+
+    /// Allocates pinned memory of a NUMA node, or of huge pages of 2 MiB, of which the model has as many as fit.
+    pub(super) fn allocate_pinned_pages(
+        &self,
+        d: u32,
+        bytes: u64,
+        properties: PinnedProperties,
+    ) -> Result<NonNull<u8>, DriverError> {
+        let call = "cuMemHostRegister";
+        let mut state = self.begin_call(d, FaultCall::AllocatePinned, call, |p| pinning(p, bytes))?;
+        state.not_zero(d, call, bytes)?;
+        state.registers(d)?;
+        if properties.numa_node.is_some_and(|node| node >= HOST_NUMA_NODES) {
+            return Err(state.code(d, "mbind", CudaErrorCode::INVALID_VALUE));
+        }
+        let page = if properties.huge_pages == HugePages::No { PAGE } else { BLOCK };
+        match state.take_pinned(d, bytes, page, Origin::Pages) {
+            Some(found) => Ok(state.allocated(call, found, bytes)),
+            None => Err(state.code(d, "mmap", CudaErrorCode::OUT_OF_MEMORY)),
+        }
+    }
+
+    /// `cuMemHostRegister`: pins memory of the program.
+    pub(super) fn register_host(&self, d: u32, addr: u64, bytes: u64) -> Result<(), DriverError> {
+        let call = "cuMemHostRegister";
+        let mut state = self.begin_call(d, FaultCall::AllocatePinned, call, |p| pinning(p, bytes))?;
+        state.not_zero(d, call, bytes)?;
+        state.registers(d)?;
         let none = state.code(d, call, CudaErrorCode::OUT_OF_MEMORY);
         let counted = bytes.checked_next_multiple_of(PAGE).ok_or_else(|| none.clone())?;
         let total = state.pinned.checked_add(counted).ok_or_else(|| none.clone())?;
         if total > state.profile(d).host_memory.value as u64 {
             return Err(none);
         }
-        let found = state.memory.allocate(d, bytes, counted, |heaps| heaps.pinned(), || AllocationKind::Pinned);
-        let found = found.ok_or(none)?;
+        let Some(serial) = state.memory.register(d, addr, bytes, counted) else {
+            return Err(state.code(d, call, CudaErrorCode::HOST_MEMORY_ALREADY_REGISTERED));
+        };
         state.pinned = total;
-        Ok(state.allocated(call, found, bytes))
+        state.allocated(call, (addr, serial), bytes);
+        Ok(())
+    }
+
+    /// Allocates memory of the system's allocator. In the model it is managed memory that only `free` frees.
+    pub(super) fn allocate_system(&self, d: u32, layout: Layout) -> Result<NonNull<u8>, DriverError> {
+        let (call, bytes) = ("calloc", layout.size() as u64);
+        let mut state = self.begin_call(d, FaultCall::AllocateSystem, call, |p| ns(p.call_allocate_managed))?;
+        state.not_zero(d, call, bytes)?;
+        if !state.profile(d).pageable_memory_access {
+            return Err(DriverError::NotSupported { what: "access to pageable memory", device: self.device_id(d) });
+        }
+        // The address is a multiple of the size, rounded up to a power of two, or of 2 MiB.
+        if layout.align() as u64 > BLOCK {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        let bytes_with_alignment = bytes.max(layout.align() as u64);
+        match state.take_managed(d, bytes_with_alignment, Origin::System) {
+            Some(found) => Ok(state.allocated(call, found, bytes)),
+            None => Err(state.code(d, call, CudaErrorCode::OUT_OF_MEMORY)),
+        }
+    }
+
+    /// Frees memory of the system's allocator at once. Enqueued work that still uses the memory fails.
+    ///
+    /// # Safety
+    ///
+    /// Only work that is already enqueued uses the memory.
+    pub(super) unsafe fn free_system(&self, d: u32, addr: u64) -> Result<(), DriverError> {
+        // SAFETY: the caller ensures that only enqueued work uses the memory.
+        unsafe { self.free_host(d, "free", addr, |p| ns(p.call_free_managed), |found| found.origin == Origin::System) }
+    }
+
+    /// Frees pinned memory of a NUMA node or of huge pages.
+    ///
+    /// # Safety
+    ///
+    /// Only work that is already enqueued uses the memory.
+    pub(super) unsafe fn free_pinned_pages(&self, d: u32, addr: u64) -> Result<(), DriverError> {
+        let call = "cuMemHostUnregister";
+        // SAFETY: the caller ensures that only enqueued work uses the memory.
+        unsafe { self.free_host(d, call, addr, |p| ns(p.call_free_pinned), |found| found.origin == Origin::Pages) }
+    }
+
+    /// `cuMemHostUnregister`: ends the registration of memory of the program.
+    ///
+    /// # Safety
+    ///
+    /// Only work that is already enqueued uses the memory.
+    pub(super) unsafe fn unregister_host(&self, d: u32, addr: u64) -> Result<(), DriverError> {
+        let call = "cuMemHostUnregister";
+        // SAFETY: the caller ensures that only enqueued work uses the memory.
+        unsafe { self.free_host(d, call, addr, |p| ns(p.call_free_pinned), |found| found.origin == Origin::Registered) }
     }
 
     /// `cuMemFree`: frees device memory, unified memory and blocks of pools after the work that may use them is done.
@@ -100,10 +204,14 @@ impl Machine {
         let state = self.begin_call(d, FaultCall::Free, call, |_| 0)?;
         let bad = state.code(d, call, CudaErrorCode::INVALID_VALUE);
         let memory = state.memory.find(addr, 0).map_err(|_| bad.clone())?;
-        if memory.offset > 0 && !matches!(memory.kind, AllocationKind::Segment(_)) {
+        if memory.offset > 0 && memory.pool().is_none() || memory.origin == Origin::System {
             return Err(bad);
         }
         let (until, cost) = match memory.kind {
+            // Of pinned memory only a pool's has such frees.
+            AllocationKind::Pinned if memory.pool().is_some() => {
+                (Until::Device(memory.device), state.profile(d).call_free_device)
+            }
             AllocationKind::Managed(_) => (Until::All, state.profile(d).call_free_managed),
             AllocationKind::Device | AllocationKind::Segment(_) => {
                 (Until::Device(memory.device), state.profile(d).call_free_device)
@@ -116,7 +224,7 @@ impl Machine {
         }
         state = self.run(state, d, until)?;
         state.now += ns(cost);
-        if let AllocationKind::Segment(pool) = memory.kind {
+        if let Some(pool) = memory.pool() {
             if state.pools.get(pool).and_then(|pool| pool.live(addr)).is_none() {
                 return Err(bad);
             }
@@ -139,15 +247,32 @@ impl Machine {
     ///
     /// Only work that is already enqueued uses the memory.
     pub(super) unsafe fn free_pinned(&self, d: u32, addr: u64) -> Result<(), DriverError> {
-        let call = "cuMemFreeHost";
-        let mut state = self.begin_call(d, FaultCall::Free, call, |p| ns(p.call_free_pinned))?;
+        let is_pinned = |found: &Allocation| (found.kind, found.origin) == (AllocationKind::Pinned, Origin::Driver);
+        // SAFETY: the caller ensures that only enqueued work uses the memory.
+        unsafe { self.free_host(d, "cuMemFreeHost", addr, |p| ns(p.call_free_pinned), is_pinned) }
+    }
+
+    /// Frees host memory at once, if `is_such` holds for the allocation at the address.
+    ///
+    /// # Safety
+    ///
+    /// Only work that is already enqueued uses the memory.
+    unsafe fn free_host(
+        &self,
+        d: u32,
+        call: &'static str,
+        addr: u64,
+        cost: impl Fn(&Profile) -> u64,
+        is_such: impl Fn(&Allocation) -> bool,
+    ) -> Result<(), DriverError> {
+        let mut state = self.begin_call(d, FaultCall::Free, call, cost)?;
         let bad = state.code(d, call, CudaErrorCode::INVALID_VALUE);
-        let (bytes, serial) = match state.memory.at(addr) {
-            Some(found) if found.kind == AllocationKind::Pinned => (found.bytes, found.serial),
-            _ => return Err(bad),
-        };
-        state.now += per_mib(bytes, state.profile(d).pinned_per_mib);
-        // The library waits before it frees pinned memory, which the closure of a kernel cannot do.
+        let found = state.memory.at(addr).filter(|found| is_such(found)).ok_or_else(|| bad.clone())?;
+        let (bytes, serial, is_pinned) = (found.bytes, found.serial, found.kind == AllocationKind::Pinned);
+        if is_pinned {
+            state.now += per_mib(bytes, state.profile(d).pinned_per_mib);
+        }
+        // The library waits before it frees host memory, which the closure of a kernel cannot do.
         if state.must_free_late(Until::All) {
             return if state.free_later(addr, Freed::Memory(serial), Until::All) { Ok(()) } else { Err(bad) };
         }
@@ -159,6 +284,14 @@ impl Machine {
 }
 
 impl MachineState {
+    fn registers(&self, d: u32) -> Result<(), DriverError> {
+        let device = self.devices[d as usize].id;
+        match self.profile(d).host_register {
+            true => Ok(()),
+            false => Err(DriverError::NotSupported { what: "access to registered host memory", device }),
+        }
+    }
+
     /// Reports whether the closure of a kernel frees something that `until` has to come before. The closure cannot wait,
     /// because its own kernel may be the work to wait for.
     pub(super) fn must_free_late(&self, until: Until) -> bool {
@@ -185,8 +318,8 @@ impl MachineState {
                     continue;
                 }
             };
-            match self.memory.find(addr, 0).map(|memory| memory.kind) {
-                Ok(AllocationKind::Segment(pool)) => self.give_to_pool(pool, addr, None),
+            match self.memory.find(addr, 0).map(|memory| memory.pool()) {
+                Ok(Some(pool)) => self.give_to_pool(pool, addr, None),
                 _ if self.memory.at(addr).is_some_and(|found| found.serial == serial) => {
                     // SAFETY: the work that may use the memory is done. The caller of the free ensured that nothing else
                     // uses it.
@@ -206,21 +339,29 @@ impl MachineState {
         // SAFETY: the caller ensures that nothing uses the memory.
         let Some(freed) = (unsafe { self.memory.free(addr) }) else { return };
         self.race_freed(None, call, addr, freed.bytes);
+        // An alias takes no memory, so there is nothing to return or to record.
+        if !matches!(freed.kind, AllocationKind::Alias(_)) {
+            self.return_memory(&freed);
+            self.record_free(freed.serial);
+        }
+    }
+
+    /// Returns the memory of an ended allocation to the device or the host.
+    pub(super) fn return_memory(&mut self, freed: &Allocation) {
         match freed.kind {
-            // An alias takes no memory, so there is nothing to return or to record.
-            AllocationKind::Alias(_) => return,
+            AllocationKind::Alias(_) => {}
             AllocationKind::Device | AllocationKind::Segment(_) | AllocationKind::Mapped(_) => {
                 self.space.give_plain(freed.device, freed.counted)
             }
             AllocationKind::Pinned => self.pinned -= freed.counted,
             AllocationKind::Managed(range) => {
                 self.space.remove(range);
+                self.attached.remove(&range);
                 self.managed -= freed.counted;
                 if !self.profile(freed.device).concurrent_managed_access {
                     self.space.give_plain(freed.device, freed.counted);
                 }
             }
         }
-        self.record_free(freed.serial);
     }
 }

@@ -41,6 +41,8 @@ pub(super) enum AddressSource {
     Slot(usize),
     /// A separate range.
     Own(Mapping),
+    /// Memory of the program, which the simulator neither allocates nor frees.
+    Program,
 }
 
 impl Heap {
@@ -83,6 +85,7 @@ impl Heap {
                 }
                 self.classes[class].free.push_back(base);
             }
+            AddressSource::Program => {}
             AddressSource::Own(mapping) => {
                 self.retired.push_back((base, mapping.bytes()));
                 drop(mapping);

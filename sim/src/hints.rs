@@ -9,11 +9,8 @@ use super::memory::{AllocationKind, MemoryRef, RangeError};
 use super::operation::Action;
 use super::races::{AccessKind, used_range};
 use super::state::{MachineState, Until};
-use super::uvm::{BLOCK, MigrationWork, Processor, RangeId, pages_of};
+use super::uvm::{BLOCK, HOST_NUMA_NODES, MigrationWork, Processor, RangeId, pages_of};
 use cumem_driver::{Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream};
-
-/// Number of NUMA nodes of host memory that a simulated machine has.
-const HOST_NUMA_NODES: u32 = 1;
 
 impl MachineState {
     /// Returns the allocation of unified memory that holds a range. Any other range is an invalid value, as in the

@@ -1,7 +1,7 @@
 //! [`LiveAllocations`]: the allocated memory at one moment, and [`LiveCount`]: the running counts, with their peak.
 #![forbid(unsafe_code)]
 
-use super::memory::AllocationKind;
+use super::memory::{Allocation, AllocationKind, Origin};
 use cumem_driver::Plural;
 use std::fmt;
 
@@ -54,6 +54,10 @@ pub struct LiveAllocations {
     pub stream_ordered: Live,
     /// Memory mapped at reserved addresses (`cuMemMap`).
     pub mapped: Live,
+    /// Memory of the system's allocator that devices can access (`calloc`).
+    pub system: Live,
+    /// Memory of the program that is registered (`cuMemHostRegister`). A registration uses no further memory.
+    pub registered: Live,
     /// Further mappings of memory that is mapped already, by piece (`cuMemMap`). Such mappings use addresses, and no
     /// memory.
     pub aliased: Live,
@@ -102,13 +106,14 @@ impl LiveAllocations {
         self.memory().iter().map(|(_, live)| live.bytes).sum()
     }
 
-    fn memory(&self) -> [(&'static str, Live); 5] {
+    fn memory(&self) -> [(&'static str, Live); 6] {
         [
             ("device memory", self.device),
             ("unified memory", self.managed),
             ("pinned memory", self.pinned),
             ("stream-ordered memory", self.stream_ordered),
             ("mapped memory", self.mapped),
+            ("system memory", self.system),
         ]
     }
 }
@@ -117,7 +122,11 @@ impl LiveAllocations {
 impl fmt::Display for LiveAllocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        let addresses = [("further addresses of mapped memory", self.aliased), ("reserved addresses", self.reserved)];
+        let addresses = [
+            ("registered memory", self.registered),
+            ("further addresses of mapped memory", self.aliased),
+            ("reserved addresses", self.reserved),
+        ];
         for (what, live) in self.memory().into_iter().chain(addresses) {
             if live.blocks > 0 {
                 parts.push(format!("{} of {what} in {}", Plural(live.bytes, "byte"), Plural(live.blocks, "block")));
@@ -170,15 +179,17 @@ impl fmt::Display for LiveBlock {
 impl LiveBlock {
     /// Returns the block of an allocation, or `None` if the allocation is no memory of its own: a segment belongs to a
     /// pool, whose blocks count instead, and an alias takes only addresses.
-    pub(super) fn of(addr: u64, device: u32, kind: AllocationKind, bytes: u64) -> Option<Self> {
-        let memory = match kind {
-            AllocationKind::Device => "device memory",
-            AllocationKind::Managed(_) => "unified memory",
-            AllocationKind::Pinned => "pinned memory",
-            AllocationKind::Mapped(_) => "mapped memory",
-            AllocationKind::Alias(_) | AllocationKind::Segment(_) => return None,
+    pub(super) fn of(addr: u64, of: &Allocation) -> Option<Self> {
+        let memory = match (of.kind, of.origin) {
+            (AllocationKind::Alias(_) | AllocationKind::Segment(_), _) | (_, Origin::Pool(_)) => return None,
+            (_, Origin::System) => "system memory",
+            (_, Origin::Registered) => "registered memory",
+            (AllocationKind::Device, _) => "device memory",
+            (AllocationKind::Managed(_), _) => "unified memory",
+            (AllocationKind::Pinned, _) => "pinned memory",
+            (AllocationKind::Mapped(_), _) => "mapped memory",
         };
-        Some(Self { addr, bytes, device, memory })
+        Some(Self { addr, bytes: of.bytes, device: of.device, memory })
     }
 
     pub(super) fn stream_ordered(addr: u64, device: u32, bytes: u64) -> Self {
@@ -207,17 +218,19 @@ impl LiveCount {
     }
 
     /// Counts an allocation of the driver (`blocks` is 1) or its end (`blocks` is -1).
-    pub(super) fn count(&mut self, kind: AllocationKind, blocks: i64, bytes: u64) {
-        let live = match kind {
-            AllocationKind::Device => &mut self.now.device,
-            AllocationKind::Managed(_) => &mut self.now.managed,
-            AllocationKind::Pinned => &mut self.now.pinned,
-            AllocationKind::Mapped(_) => &mut self.now.mapped,
-            AllocationKind::Alias(_) => &mut self.now.aliased,
+    pub(super) fn count(&mut self, of: &Allocation, blocks: i64) {
+        let live = match (of.kind, of.origin) {
             // A segment belongs to a pool, whose blocks are counted instead.
-            AllocationKind::Segment(_) => return,
+            (AllocationKind::Segment(_), _) | (_, Origin::Pool(_)) => return,
+            (_, Origin::System) => &mut self.now.system,
+            (_, Origin::Registered) => &mut self.now.registered,
+            (AllocationKind::Device, _) => &mut self.now.device,
+            (AllocationKind::Managed(_), _) => &mut self.now.managed,
+            (AllocationKind::Pinned, _) => &mut self.now.pinned,
+            (AllocationKind::Mapped(_), _) => &mut self.now.mapped,
+            (AllocationKind::Alias(_), _) => &mut self.now.aliased,
         };
-        change(live, blocks, bytes);
+        change(live, blocks, of.bytes);
         self.peak = self.peak.max(self.now.bytes());
     }
 

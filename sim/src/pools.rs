@@ -1,13 +1,15 @@
 //! [`DriverPool`]: a stream-ordered pool (`cuMemAllocFromPoolAsync`), its blocks, and when they may be reused.
 //!
 //! The stream that freed a block can reuse it at once. Other streams can reuse it when the free has completed in stream
-//! order. If memory is short, they can reuse it earlier, with a wait inserted before their next work. These are the
-//! three reuse attributes of `CUmemoryPool`, all of them on, as by default.
+//! order, unless [`PoolReuse::Opportunistic`] is off. If memory is short, they can reuse it earlier, with a wait inserted
+//! before their next work, unless [`PoolReuse::InternalDependencies`] is off. The model keeps no record of the events that
+//! order two streams, so [`PoolReuse::FollowEvents`] can be switched and changes nothing.
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
 use super::operation::StreamPoint;
 use crate::live::LiveBlock;
+use cumem_driver::{PoolMemory, PoolProperties, PoolReuse};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Block sizes are multiples of this many bytes.
@@ -15,10 +17,17 @@ const GRANULE: u64 = 512;
 /// Free blocks of sufficient size that are tried before the pool grows.
 const TRIED: usize = 64;
 
-/// A pool of device memory.
+/// A pool of one kind of memory.
 #[derive(Debug, Default)]
 pub(super) struct DriverPool {
     pub(super) device: u32,
+    pub(super) memory: PoolMemory,
+    /// The most reserved bytes, if they are limited.
+    pub(super) maximum: Option<u64>,
+    /// The ways of reuse that are off.
+    reuse_off: Vec<PoolReuse>,
+    /// A default pool of a device, which cannot be destroyed.
+    pub(super) is_default: bool,
     /// Reserved bytes that the pool keeps at a synchronization.
     pub(super) threshold: u64,
     /// The pool was destroyed and ends when its last block is freed.
@@ -57,8 +66,28 @@ pub(super) struct ReusableBlock {
 }
 
 impl DriverPool {
-    pub(super) fn new(device: u32) -> Self {
-        Self { device, ..Self::default() }
+    pub(super) fn new(device: u32, properties: &PoolProperties) -> Self {
+        let maximum = Some(properties.maximum as u64).filter(|&bytes| bytes > 0);
+        Self { device, memory: properties.memory, maximum, ..Self::default() }
+    }
+
+    /// Creates a default pool of a device.
+    pub(super) fn of_device(device: u32, memory: PoolMemory) -> Self {
+        Self { is_default: true, ..Self::new(device, &PoolProperties::new(memory)) }
+    }
+
+    pub(super) fn reuses(&self, reuse: PoolReuse) -> bool {
+        !self.reuse_off.contains(&reuse)
+    }
+
+    pub(super) fn set_reuse(&mut self, reuse: PoolReuse, on: bool) {
+        self.reuse_off.retain(|off| *off != reuse);
+        self.reuse_off.extend((!on).then_some(reuse));
+    }
+
+    /// Reports whether the pool may reserve `bytes` more bytes.
+    pub(super) fn may_grow(&self, bytes: u64) -> bool {
+        self.maximum.is_none_or(|maximum| self.reserved.saturating_add(bytes) <= maximum)
     }
 
     pub(super) fn rounded(bytes: u64) -> Option<u64> {
@@ -74,6 +103,9 @@ impl DriverPool {
         done: impl Fn(StreamPoint) -> bool,
     ) -> Option<ReusableBlock> {
         let size = Self::rounded(bytes)?;
+        let wait = wait && self.reuses(PoolReuse::InternalDependencies);
+        let opportunistic = self.reuses(PoolReuse::Opportunistic);
+        let done = |point| opportunistic && done(point);
         let found = self.free.range((size, 0)..).take(TRIED).find_map(|&(held, addr)| {
             let BlockState::Free(point) = self.blocks[&addr].state else { return None };
             match point.filter(|point| point.stream != stream && !done(*point)) {

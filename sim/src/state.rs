@@ -16,9 +16,10 @@ use super::races::Races;
 use super::snapshots::Snapshots;
 use super::statistics::DeviceStatistics;
 use super::streams::StreamState;
-use super::uvm::{GpuConfig, Rules, Space};
+use super::uvm::{GpuConfig, RangeId, Rules, Space};
 use super::watchers::{DetectorListeners, Watchers};
-use cumem_driver::{CudaErrorCode, DeviceId, DriverError, deferral};
+use cumem_driver::{CudaErrorCode, DeviceId, DriverError, PoolMemory, deferral};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
@@ -56,6 +57,8 @@ pub(super) struct MachineState {
     pub(super) frees: Vec<LateFree>,
     /// Bytes of pinned memory that are allocated.
     pub(super) pinned: u64,
+    /// The attachment of each range of unified memory that is not attached globally.
+    pub(super) attached: BTreeMap<RangeId, Attached>,
     /// Bytes of unified memory that are allocated.
     pub(super) managed: u64,
     /// The thread that runs the Rust code of a kernel, which it does without the lock.
@@ -70,11 +73,20 @@ pub(super) struct SimDevice {
     pub(super) legacy: Key,
     pub(super) per_thread: Vec<(ThreadId, Key)>,
     pub(super) default_pool: Key,
+    /// The default pools of other memory that a program has asked for.
+    pub(super) other_pools: Vec<(PoolMemory, Key)>,
     pub(super) statistics: DeviceStatistics,
     /// The first error of the device's work since the last synchronization.
     pub(super) error: Option<DriverError>,
     /// Number of operations that are not done yet.
     pub(super) outstanding: u64,
+}
+
+/// The processors that may access a range of unified memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attached {
+    Host,
+    Stream(Key),
 }
 
 /// A free by the closure of a kernel, which cannot wait.
@@ -128,7 +140,8 @@ impl MachineState {
                 engines: Default::default(),
                 legacy: streams.insert(StreamState::new(d, false)),
                 per_thread: Vec::new(),
-                default_pool: pools.insert(DriverPool::new(d)),
+                default_pool: pools.insert(DriverPool::of_device(d, PoolMemory::Device)),
+                other_pools: Vec::new(),
                 statistics: DeviceStatistics::default(),
                 error: None,
                 outstanding: 0,
@@ -158,6 +171,7 @@ impl MachineState {
             frees: Vec::new(),
             pinned: 0,
             managed: 0,
+            attached: BTreeMap::new(),
             executor: None,
         }
     }

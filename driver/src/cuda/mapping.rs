@@ -4,15 +4,16 @@ use super::context::Active;
 use super::sys::{self, address};
 use crate::error::DriverError;
 use cust::sys::{
-    CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationHandleType,
-    CUmemAllocationProp, CUmemAllocationType, CUmemGenericAllocationHandle, CUmemLocation, CUmemLocationType,
+    CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationGranularity_flags,
+    CUmemAllocationHandleType, CUmemAllocationProp, CUmemAllocationType, CUmemGenericAllocationHandle, CUmemLocation,
+    CUmemLocationType,
 };
 use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 
 impl Active<'_> {
     fn location(&self) -> CUmemLocation {
-        CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: self.device() }
+        location_of(self.device())
     }
 
     /// Returns the properties of ordinary device memory.
@@ -139,9 +140,29 @@ impl Active<'_> {
         released
     }
 
+    pub(super) fn can_access_peer(&self, peer: u32) -> Result<bool, DriverError> {
+        if peer == self.id.ordinal() {
+            return Ok(true);
+        }
+        let mut can = 0;
+        // SAFETY: `can` is writable. The driver rejects a device that does not exist.
+        let code = unsafe { sys::cuDeviceCanAccessPeer(&raw mut can, self.device(), device_number(peer)) };
+        self.check("cuDeviceCanAccessPeer", code).map(|()| can != 0)
+    }
+
+    /// # Safety
+    ///
+    /// The range is one or several whole mappings of `map` or `map_again`.
+    pub(super) unsafe fn set_access(&self, pointer: NonNull<u8>, bytes: usize, peer: u32) -> Result<(), DriverError> {
+        self.give_access(location_of(device_number(peer)), address(pointer.as_ptr()), bytes)
+    }
+
     fn make_accessible(&self, at: CUdeviceptr, bytes: usize) -> Result<(), DriverError> {
-        let access =
-            CUmemAccessDesc { location: self.location(), flags: CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+        self.give_access(self.location(), at, bytes)
+    }
+
+    fn give_access(&self, location: CUmemLocation, at: CUdeviceptr, bytes: usize) -> Result<(), DriverError> {
+        let access = CUmemAccessDesc { location, flags: CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
         // SAFETY: `access` is complete, and the range is mapped.
         let code = unsafe { sys::cuMemSetAccess(at, bytes, &raw const access, 1) };
         self.check("cuMemSetAccess", code)
@@ -155,4 +176,13 @@ impl Active<'_> {
         let code = unsafe { sys::cuMemUnmap(address(pointer.as_ptr()), bytes) };
         self.check("cuMemUnmap", code)
     }
+}
+
+fn location_of(device: CUdevice) -> CUmemLocation {
+    CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device }
+}
+
+/// Converts an ordinal. A number that is too large becomes the maximum, which the driver rejects.
+fn device_number(ordinal: u32) -> CUdevice {
+    CUdevice::try_from(ordinal).unwrap_or(CUdevice::MAX)
 }

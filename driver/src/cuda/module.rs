@@ -6,6 +6,7 @@ use super::sys::{self, handle, number};
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
 use crate::launch::{KernelArg, LaunchConfig};
+use crate::module_image::ModuleImage;
 use crate::raw::{RawFunction, RawModule, RawStream};
 use cust::sys::{CUfunction, CUjit_option};
 use smallvec::SmallVec;
@@ -15,26 +16,55 @@ use std::ptr;
 /// Size of the buffer for the compiler's error log, in bytes.
 const LOG_BYTES: usize = 8 << 10;
 
+const LOAD: &str = "cuModuleLoadDataEx";
+
 impl Active<'_> {
-    pub(super) fn load_module(&self, ptx: &str) -> Result<RawModule, DriverError> {
+    /// # Safety
+    ///
+    /// A binary image is whole.
+    pub(super) unsafe fn load_module(&self, image: ModuleImage<'_>) -> Result<RawModule, DriverError> {
         let invalid = |code, log| DriverError::Compile { device: self.id, code, log };
-        let ptx = CString::new(ptx)
-            .map_err(|_| invalid(CudaErrorCode::INVALID_PTX, "the text contains a zero byte".into()))?;
+        match image {
+            ModuleImage::Ptx(ptx) => {
+                let ptx = CString::new(ptx)
+                    .map_err(|_| invalid(CudaErrorCode::INVALID_PTX, "the text contains a zero byte".into()))?;
+                // SAFETY: the text ends with a zero byte.
+                unsafe { self.load_image(ptx.as_ptr().cast()) }
+            }
+            // The driver reads eight bytes before it knows the type of an image.
+            ModuleImage::Binary(binary) if binary.len() < 8 => {
+                Err(DriverError::Call { call: LOAD, device: self.id, code: CudaErrorCode::INVALID_IMAGE })
+            }
+            ModuleImage::Binary(binary) => {
+                // The driver reads 64-bit fields of the headers.
+                let mut aligned = vec![0_u64; binary.len().div_ceil(8)];
+                bytemuck::cast_slice_mut(&mut aligned)[..binary.len()].copy_from_slice(binary);
+                // SAFETY: the caller ensures that the image is whole.
+                unsafe { self.load_image(aligned.as_ptr().cast()) }
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The image is PTX that ends with a zero byte, or a whole cubin or fat binary.
+    unsafe fn load_image(&self, image: *const c_void) -> Result<RawModule, DriverError> {
+        let invalid = |code, log| DriverError::Compile { device: self.id, code, log };
         let mut log = vec![0_u8; LOG_BYTES];
         let mut options =
             [CUjit_option::CU_JIT_ERROR_LOG_BUFFER as c_int, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as c_int];
         // The driver expects an option whose value fits into a pointer in place of the pointer.
         let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
         let mut module = ptr::null_mut();
-        // SAFETY: the image ends with a zero byte, each of the two options has a value, and the log has the given size.
-        let code = unsafe {
-            sys::cuModuleLoadDataEx(&raw mut module, ptx.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
-        };
-        self.check("cuModuleLoadDataEx", code).map_err(|error| match text(&log) {
+        // SAFETY: the caller ensures that the image is whole. Each of the two options has a value, and the log has the
+        // given size.
+        let code =
+            unsafe { sys::cuModuleLoadDataEx(&raw mut module, image, 2, options.as_mut_ptr(), values.as_mut_ptr()) };
+        self.check(LOAD, code).map_err(|error| match text(&log) {
             log if log.is_empty() => error,
             log => invalid(code.number(), log),
         })?;
-        self.created("cuModuleLoadDataEx", number(module)).map(RawModule)
+        self.created(LOAD, number(module)).map(RawModule)
     }
 
     /// # Safety

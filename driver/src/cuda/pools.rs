@@ -3,20 +3,23 @@
 use super::context::Active;
 use super::graphs::relaxed;
 use super::state::CudaDriver;
-use super::sys::{self, address, handle, number};
+use super::sys::{self, MemGetDefaultMemPool, MemLocation, MemPoolProps, address, handle, number};
 use crate::error::DriverError;
 use crate::facts::DriverPoolUsage;
+use crate::pool::{PoolMemory, PoolProperties, PoolReuse};
 use crate::raw::{RawPool, RawStream};
 use cust::sys::{
-    CUmemAllocationHandleType, CUmemAllocationType, CUmemLocation, CUmemLocationType, CUmemPool_attribute as Attribute,
-    CUmemPoolProps,
+    CUmemAccess_flags, CUmemAccessDesc, CUmemLocation, CUmemLocationType, CUmemPool_attribute as Attribute,
 };
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
+use std::mem;
 use std::ptr::{self, NonNull};
 
 /// The functions that this module calls. All came with CUDA 11.2; the module checks that the driver has each of them.
-const SYMBOLS: [&str; 8] = [
+const SYMBOLS: [&str; 10] = [
     "cuDeviceGetDefaultMemPool",
+    "cuDeviceGetMemPool",
+    "cuMemPoolSetAccess",
     "cuMemPoolCreate",
     "cuMemPoolDestroy",
     "cuMemPoolSetAttribute",
@@ -34,31 +37,131 @@ impl CudaDriver {
     }
 }
 
+// Values of `CUmemAllocationType`.
+const PINNED: c_int = 1;
+const MANAGED: c_int = 2;
+
+// Values of `CUmemLocationType`.
+const NOWHERE: c_int = 0;
+const DEVICE: c_int = 1;
+const HOST: c_int = 2;
+const HOST_NUMA: c_int = 3;
+
+const READ_AND_WRITE: CUmemAccess_flags = CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+
 impl Active<'_> {
-    pub(super) fn default_pool(&self) -> Result<RawPool, DriverError> {
+    /// Returns the type of allocation and the location of a pool.
+    fn pool_place(&self, memory: PoolMemory) -> (c_int, MemLocation) {
+        let (allocation, kind, id) = match memory {
+            PoolMemory::Device => (PINNED, DEVICE, self.device()),
+            PoolMemory::Managed => (MANAGED, NOWHERE, 0),
+            PoolMemory::Host => (PINNED, HOST, 0),
+            // A number that is too large becomes the maximum, which the driver rejects.
+            PoolMemory::HostNuma(node) => (PINNED, HOST_NUMA, c_int::try_from(node).unwrap_or(c_int::MAX)),
+        };
+        (allocation, MemLocation { kind, id })
+    }
+
+    pub(super) fn default_pool(&self, memory: PoolMemory) -> Result<RawPool, DriverError> {
+        self.driver.require_pools()?;
+        let mut pool = ptr::null_mut();
+        if memory == PoolMemory::Device {
+            // SAFETY: `pool` is writable.
+            let code = relaxed(|| unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, self.device()) });
+            self.check("cuDeviceGetDefaultMemPool", code)?;
+            return self.created("cuDeviceGetDefaultMemPool", number(pool)).map(RawPool);
+        }
+        let symbol = self.driver.symbol("cuMemGetDefaultMemPool")?;
+        // SAFETY: the type is that of the driver's function with this name.
+        let call = unsafe { mem::transmute::<NonNull<c_void>, MemGetDefaultMemPool>(symbol) };
+        let (allocation, mut location) = self.pool_place(memory);
+        // SAFETY: `pool` is writable, and `location` is complete.
+        let code = relaxed(|| unsafe { call(&raw mut pool, &raw mut location, allocation) });
+        self.check("cuMemGetDefaultMemPool", code)?;
+        let pool = self.created("cuMemGetDefaultMemPool", number(pool)).map(RawPool)?;
+        self.open_host_pool(memory, pool)?;
+        Ok(pool)
+    }
+
+    pub(super) fn current_pool(&self) -> Result<RawPool, DriverError> {
         self.driver.require_pools()?;
         let mut pool = ptr::null_mut();
         // SAFETY: `pool` is writable.
-        let code = relaxed(|| unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, self.device()) });
-        self.check("cuDeviceGetDefaultMemPool", code)?;
-        self.created("cuDeviceGetDefaultMemPool", number(pool)).map(RawPool)
+        let code = relaxed(|| unsafe { sys::cuDeviceGetMemPool(&raw mut pool, self.device()) });
+        self.check("cuDeviceGetMemPool", code)?;
+        self.created("cuDeviceGetMemPool", number(pool)).map(RawPool)
     }
 
-    pub(super) fn create_pool(&self) -> Result<RawPool, DriverError> {
+    pub(super) fn create_pool(&self, of: &PoolProperties) -> Result<RawPool, DriverError> {
         self.driver.require_pools()?;
-        let properties = CUmemPoolProps {
-            allocType: CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
-            handleTypes: CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
-            location: CUmemLocation { type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: self.device() },
-            win32SecurityAttributes: ptr::null_mut(),
-            // Newer drivers read a maximum size and a usage from these bytes. Zero means the default.
-            reserved: [0; 64],
+        let (allocation, location) = self.pool_place(of.memory);
+        let properties = MemPoolProps {
+            allocation,
+            handles: of.handle.bit().cast_signed(),
+            location,
+            win32_security: ptr::null_mut(),
+            maximum: of.maximum,
+            usage: 0,
+            reserved: [0; 54],
         };
         let mut pool = ptr::null_mut();
         // SAFETY: `pool` is writable, and `properties` is complete.
         let code = relaxed(|| unsafe { sys::cuMemPoolCreate(&raw mut pool, &raw const properties) });
         self.check("cuMemPoolCreate", code)?;
-        self.created("cuMemPoolCreate", number(pool)).map(RawPool)
+        let pool = self.created("cuMemPoolCreate", number(pool)).map(RawPool)?;
+        if let Err(error) = self.open_host_pool(of.memory, pool) {
+            // SAFETY: the pool was just created, and has no memory.
+            unsafe { self.destroy_pool(pool) }?;
+            return Err(error);
+        }
+        Ok(pool)
+    }
+
+    /// Lets the device access the memory of a pool of host memory, which at first only the host can access.
+    fn open_host_pool(&self, memory: PoolMemory, pool: RawPool) -> Result<(), DriverError> {
+        match memory {
+            // SAFETY: the pool was just created, or is one of the driver.
+            PoolMemory::Host | PoolMemory::HostNuma(_) => unsafe { self.set_pool_access(pool, self.id.ordinal()) },
+            PoolMemory::Device | PoolMemory::Managed => Ok(()),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The pool is live.
+    pub(super) unsafe fn set_pool_access(&self, pool: RawPool, peer: u32) -> Result<(), DriverError> {
+        let location = CUmemLocation {
+            type_: CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
+            id: c_int::try_from(peer).unwrap_or(c_int::MAX),
+        };
+        let access = CUmemAccessDesc { location, flags: READ_AND_WRITE };
+        // SAFETY: `access` is complete. The caller ensures that the pool is live.
+        let code = relaxed(|| unsafe { sys::cuMemPoolSetAccess(handle(pool.0), &raw const access, 1) });
+        self.check("cuMemPoolSetAccess", code)
+    }
+
+    /// # Safety
+    ///
+    /// The pool is live.
+    pub(super) unsafe fn set_pool_reuse(&self, pool: RawPool, reuse: PoolReuse, on: bool) -> Result<(), DriverError> {
+        let mut value = c_int::from(on);
+        // SAFETY: the caller ensures that the pool is live. The value of these attributes is an integer.
+        let code = relaxed(|| unsafe {
+            sys::cuMemPoolSetAttribute(handle(pool.0), reuse_attribute(reuse), (&raw mut value).cast())
+        });
+        self.check("cuMemPoolSetAttribute", code)
+    }
+
+    /// # Safety
+    ///
+    /// The pool is live.
+    pub(super) unsafe fn pool_reuse(&self, pool: RawPool, reuse: PoolReuse) -> Result<bool, DriverError> {
+        let mut value: c_int = 0;
+        // SAFETY: the caller ensures that the pool is live. The value of these attributes is an integer.
+        let code = relaxed(|| unsafe {
+            sys::cuMemPoolGetAttribute(handle(pool.0), reuse_attribute(reuse), (&raw mut value).cast())
+        });
+        self.check("cuMemPoolGetAttribute", code).map(|()| value != 0)
     }
 
     /// # Safety
@@ -151,5 +254,11 @@ impl Active<'_> {
     }
 }
 
-// The structure has kept its size: newer fields replaced reserved bytes.
-const _: () = assert!(size_of::<CUmemPoolProps>() == 88);
+fn reuse_attribute(reuse: PoolReuse) -> c_int {
+    let attribute = match reuse {
+        PoolReuse::FollowEvents => Attribute::CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES,
+        PoolReuse::Opportunistic => Attribute::CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC,
+        PoolReuse::InternalDependencies => Attribute::CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES,
+    };
+    attribute as c_int
+}

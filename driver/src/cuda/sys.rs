@@ -9,7 +9,7 @@ use crate::error::code::CudaErrorCode;
 use crate::location::DeviceId;
 use cust::sys::{
     CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUgraph, CUgraphExec, CUmemAccessDesc, CUmemAllocationProp,
-    CUmemGenericAllocationHandle, CUmemPoolProps, CUmemoryPool, CUmodule, CUstream,
+    CUmemGenericAllocationHandle, CUmemoryPool, CUmodule, CUstream,
 };
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::ptr;
@@ -74,6 +74,28 @@ pub(super) struct MemLocation {
     pub(super) id: c_int,
 }
 
+/// `CUmemPoolProps` in the form of CUDA 12.2. `cust_raw` declares that of 11.4, whose reserved bytes the newer fields have
+/// taken: the size is the same. A driver that does not know a field requires zero there.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct MemPoolProps {
+    pub(super) allocation: c_int,
+    pub(super) handles: c_int,
+    pub(super) location: MemLocation,
+    pub(super) win32_security: *mut c_void,
+    pub(super) maximum: usize,
+    pub(super) usage: u16,
+    pub(super) reserved: [u8; 54],
+}
+
+const _: () = assert!(size_of::<MemPoolProps>() == 88);
+
+/// The type of `cuMemGetDefaultMemPool` (CUDA 13.0).
+pub(super) type MemGetDefaultMemPool =
+    unsafe extern "C" fn(*mut CUmemoryPool, *mut MemLocation, allocation: c_int) -> Code;
+/// The type of `cuMemDiscardBatchAsync` (CUDA 13.0).
+pub(super) type MemDiscardBatchAsync =
+    unsafe extern "C" fn(*mut CUdeviceptr, *mut usize, count: usize, flags: c_ulonglong, CUstream) -> Code;
 /// The type of `cuMemPrefetchAsync_v2` (CUDA 12.2).
 pub(super) type MemPrefetchAsyncV2 =
     unsafe extern "C" fn(CUdeviceptr, usize, MemLocation, flags: c_uint, CUstream) -> Code;
@@ -131,6 +153,8 @@ unsafe extern "C" {
     pub(super) fn cuMemFree_v2(address: CUdeviceptr) -> Code;
     pub(super) fn cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) -> Code;
     pub(super) fn cuMemFreeHost(pointer: *mut c_void) -> Code;
+    pub(super) fn cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, flags: c_uint) -> Code;
+    pub(super) fn cuMemHostUnregister(pointer: *mut c_void) -> Code;
     pub(super) fn cuMemcpyAsync(to: CUdeviceptr, from: CUdeviceptr, bytes: usize, stream: CUstream) -> Code;
     pub(super) fn cuMemsetD32Async(to: CUdeviceptr, value: c_uint, words: usize, stream: CUstream) -> Code;
     pub(super) fn cuMemsetD8Async(to: CUdeviceptr, value: c_uchar, bytes: usize, stream: CUstream) -> Code;
@@ -178,7 +202,10 @@ unsafe extern "C" {
     ) -> Code;
 
     pub(super) fn cuDeviceGetDefaultMemPool(pool: *mut CUmemoryPool, device: CUdevice) -> Code;
-    pub(super) fn cuMemPoolCreate(pool: *mut CUmemoryPool, properties: *const CUmemPoolProps) -> Code;
+    pub(super) fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, device: CUdevice) -> Code;
+    pub(super) fn cuDeviceCanAccessPeer(can: *mut c_int, device: CUdevice, peer: CUdevice) -> Code;
+    pub(super) fn cuMemPoolSetAccess(pool: CUmemoryPool, access: *const CUmemAccessDesc, count: usize) -> Code;
+    pub(super) fn cuMemPoolCreate(pool: *mut CUmemoryPool, properties: *const MemPoolProps) -> Code;
     pub(super) fn cuMemPoolDestroy(pool: CUmemoryPool) -> Code;
     pub(super) fn cuMemPoolSetAttribute(pool: CUmemoryPool, attribute: c_int, value: *mut c_void) -> Code;
     pub(super) fn cuMemPoolGetAttribute(pool: CUmemoryPool, attribute: c_int, value: *mut c_void) -> Code;
@@ -193,6 +220,7 @@ unsafe extern "C" {
 
     pub(super) fn cuMemPrefetchAsync(address: CUdeviceptr, bytes: usize, to: CUdevice, stream: CUstream) -> Code;
     pub(super) fn cuMemAdvise(address: CUdeviceptr, bytes: usize, advice: c_int, device: CUdevice) -> Code;
+    pub(super) fn cuStreamAttachMemAsync(stream: CUstream, address: CUdeviceptr, bytes: usize, flags: c_uint) -> Code;
     pub(super) fn cuMemRangeGetAttribute(
         value: *mut c_void,
         value_bytes: usize,

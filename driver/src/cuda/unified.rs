@@ -1,4 +1,4 @@
-//! Prefetch, advice and range attributes of unified memory.
+//! Prefetch, advice, discard, attachment and range attributes of unified memory.
 //!
 //! The driver has two forms of a location. The old functions take a device number, with -1 for the host. Drivers from
 //! CUDA 12.2 have functions and attributes that can also name a NUMA node of the host. This module uses the new
@@ -7,7 +7,9 @@
 use super::context::Active;
 use super::graphs::relaxed;
 use super::state::{CudaDriver, NumaCalls};
-use super::sys::{self, MemAdviseV2, MemLocation, MemPrefetchAsyncV2, MemPrefetchBatchAsync, address, handle};
+use super::sys::{
+    self, MemAdviseV2, MemDiscardBatchAsync, MemLocation, MemPrefetchAsyncV2, MemPrefetchBatchAsync, address, handle,
+};
 use crate::advice::Advice;
 use crate::error::DriverError;
 use crate::error::code::CudaErrorCode;
@@ -15,10 +17,11 @@ use crate::location::{DeviceId, Location};
 use crate::prefetch_range::PrefetchRange;
 use crate::range_attributes::RangeAttributes;
 use crate::raw::RawStream;
+use crate::stream_attach::StreamAttach;
 use cumem_libcuda::DriverVersion;
-use cust::sys::{CUdevice, CUmem_advise, CUmem_range_attribute as Attribute};
+use cust::sys::{CUdevice, CUmem_advise, CUmem_range_attribute as Attribute, CUmemAttach_flags};
 use smallvec::{SmallVec, smallvec};
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::mem;
 use std::ptr::NonNull;
 
@@ -182,6 +185,41 @@ impl Active<'_> {
             )
         };
         self.check("cuMemPrefetchBatchAsync", code)
+    }
+
+    /// # Safety
+    ///
+    /// The contract of [`Driver::discard_batch`](crate::driver::Driver::discard_batch).
+    pub(super) unsafe fn discard_batch(&self, ranges: &[(u64, usize)], stream: RawStream) -> Result<(), DriverError> {
+        let symbol = self.driver.symbol("cuMemDiscardBatchAsync")?;
+        // SAFETY: the type is that of the driver's function with this name.
+        let call = unsafe { mem::transmute::<NonNull<c_void>, MemDiscardBatchAsync>(symbol) };
+        let (mut addresses, mut sizes): (Vec<_>, Vec<_>) = ranges.iter().copied().unzip();
+        let (at, bytes) = (addresses.as_mut_ptr(), sizes.as_mut_ptr());
+        // SAFETY: the caller ensures that ranges and stream are valid. Both arrays have as many entries as the call is
+        // given. The flags must be zero, and they are.
+        let code = unsafe { call(at, bytes, ranges.len(), 0, handle(stream.0)) };
+        self.check("cuMemDiscardBatchAsync", code)
+    }
+
+    /// # Safety
+    ///
+    /// The contract of [`Driver::attach`](crate::driver::Driver::attach).
+    pub(super) unsafe fn attach(
+        &self,
+        pointer: *const u8,
+        bytes: usize,
+        to: StreamAttach,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let flags = match to {
+            StreamAttach::Global => CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL,
+            StreamAttach::Host => CUmemAttach_flags::CU_MEM_ATTACH_HOST,
+            StreamAttach::Single => CUmemAttach_flags::CU_MEM_ATTACH_SINGLE,
+        };
+        // SAFETY: the caller keeps the contract of an attachment.
+        let code = unsafe { sys::cuStreamAttachMemAsync(handle(stream.0), address(pointer), bytes, flags as c_uint) };
+        self.check("cuStreamAttachMemAsync", code)
     }
 
     /// # Safety

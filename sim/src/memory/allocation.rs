@@ -32,12 +32,28 @@ impl AllocationKind {
     }
 }
 
+/// How an allocation was made, and so the call that may free it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An allocation of the driver.
+    Driver,
+    /// A segment of a stream-ordered pool of managed or pinned memory. (A segment of device memory is a kind.)
+    Pool(Key),
+    /// Pinned memory of a NUMA node or of huge pages.
+    Pages,
+    /// Memory of the program that is registered. Its bytes are the program's.
+    Registered,
+    /// Memory of the system's allocator, which the driver does not know.
+    System,
+}
+
 /// One allocation of the simulated driver.
 #[derive(Debug)]
 pub(crate) struct Allocation {
     pub(crate) serial: u64,
     pub(crate) device: u32,
     pub(crate) kind: AllocationKind,
+    pub(crate) origin: Origin,
     /// Requested bytes; only these may be used.
     pub(crate) bytes: u64,
     /// Bytes of device or host memory that the allocation occupies.
@@ -52,9 +68,31 @@ pub(crate) struct MemoryRef {
     pub(crate) serial: u64,
     pub(crate) device: u32,
     pub(crate) kind: AllocationKind,
+    pub(crate) origin: Origin,
     pub(crate) base: u64,
     pub(crate) bytes: u64,
     pub(crate) offset: u64,
+}
+
+impl MemoryRef {
+    /// Returns the stream-ordered pool that the memory is a segment of.
+    pub(crate) fn pool(&self) -> Option<Key> {
+        pool_of(self.kind, self.origin)
+    }
+}
+
+impl Allocation {
+    /// Returns the stream-ordered pool that the allocation is a segment of.
+    pub(crate) fn pool(&self) -> Option<Key> {
+        pool_of(self.kind, self.origin)
+    }
+}
+
+fn pool_of(kind: AllocationKind, origin: Origin) -> Option<Key> {
+    match (kind, origin) {
+        (AllocationKind::Segment(pool), _) | (_, Origin::Pool(pool)) => Some(pool),
+        _ => None,
+    }
 }
 
 /// Why an address range cannot be used.

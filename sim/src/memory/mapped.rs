@@ -45,7 +45,7 @@ impl SimulatedMemory {
         // mapped, and `addresses` is the last field to be dropped.
         let source = AddressSource::Own(unsafe { self.addresses.open(addr, bytes) }?);
         let kind = AllocationKind::Mapped(base);
-        Some(self.insert(addr, Allocation { serial: 0, device, kind, bytes, counted: bytes, source }))
+        Some(self.insert(addr, Allocation { serial: 0, device, kind, origin: Origin::Driver, bytes, counted: bytes, source }))
     }
 
     /// Returns the addresses of the pieces of device `d` that make up a range,
@@ -91,7 +91,7 @@ impl SimulatedMemory {
         // SAFETY: nothing is mapped there, and the reservation outlives its pieces, as in `map`.
         let Some(pages) = (unsafe { self.addresses.open(at, bytes) }) else { return false };
         let (kind, source) = (AllocationKind::Alias(reservation), AddressSource::Own(pages));
-        self.insert(at, Allocation { serial: 0, device, kind, bytes, counted: 0, source });
+        self.insert(at, Allocation { serial: 0, device, kind, origin: Origin::Driver, bytes, counted: 0, source });
         self.aliases.add(at, bytes, first);
         true
     }

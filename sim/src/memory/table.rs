@@ -1,7 +1,7 @@
 //! [`SimulatedMemory`]: the table of all allocations, and the heaps that their addresses come from.
 
 use super::aliases::Aliases;
-use super::allocation::{Allocation, AllocationKind, MemoryRef, RangeError};
+use super::allocation::{Allocation, AllocationKind, MemoryRef, Origin, RangeError};
 use crate::addresses::Addresses;
 use crate::heap::{AddressSource, Heap};
 use crate::live::{LiveBlock, LiveCount};
@@ -86,12 +86,13 @@ impl SimulatedMemory {
         bytes: u64,
         counted: u64,
         heap: impl FnOnce(&mut Heaps) -> &mut Heap,
+        origin: Origin,
         kind: impl FnOnce() -> AllocationKind,
     ) -> Option<(u64, u64)> {
         let bytes_used = usize::try_from(counted.max(bytes)).ok()?;
         let (base, source) = heap(&mut self.heaps).allocate(&mut self.addresses, bytes_used)?;
         let kind = kind();
-        let serial = self.insert(base, Allocation { serial: 0, device: d, kind, bytes, counted, source });
+        let serial = self.insert(base, Allocation { serial: 0, device: d, kind, origin, bytes, counted, source });
         Some((base, serial))
     }
 
@@ -103,15 +104,25 @@ impl SimulatedMemory {
         if let AllocationKind::Managed(range) = allocation.kind {
             self.ranges.insert(range, (serial, base));
         }
-        self.live.count(allocation.kind, 1, allocation.bytes);
+        self.live.count(&allocation, 1);
         self.table.insert(base, allocation);
         serial
     }
 
-    /// Returns the reservation that holds an address, and its first address.
+    /// Enters memory of the program that device `d` has registered, and returns its serial number. Returns `None` if a
+    /// part of the range is in the table.
+    pub(crate) fn register(&mut self, d: u32, addr: u64, bytes: u64, counted: u64) -> Option<u64> {
+        let before = self.table.range(..addr.checked_add(bytes)?).next_back();
+        if before.is_some_and(|(base, found)| base + found.bytes > addr) {
+            return None;
+        }
+        let (kind, origin, source) = (AllocationKind::Pinned, Origin::Registered, AddressSource::Program);
+        Some(self.insert(addr, Allocation { serial: 0, device: d, kind, origin, bytes, counted, source }))
+    }
+
     /// Returns the live blocks, without those of pools.
     pub(crate) fn live_blocks(&self) -> impl Iterator<Item = LiveBlock> + '_ {
-        let block = |(&addr, of): (&u64, &Allocation)| LiveBlock::of(addr, of.device, of.kind, of.bytes);
+        let block = |(&addr, of): (&u64, &Allocation)| LiveBlock::of(addr, of);
         self.table.iter().filter_map(block)
     }
 
@@ -144,8 +155,11 @@ impl SimulatedMemory {
             self.ranges.remove(&range);
         }
         self.aliases.remove(base);
-        self.live.count(allocation.kind, -1, allocation.bytes);
-        self.remember_freed(base, allocation.bytes);
+        self.live.count(&allocation, -1);
+        // The program may go on using memory whose registration has ended.
+        if allocation.origin != Origin::Registered {
+            self.remember_freed(base, allocation.bytes);
+        }
         Some(allocation)
     }
 
@@ -179,8 +193,8 @@ impl SimulatedMemory {
                 if bytes > have - offset {
                     return Err(RangeError::Crosses { base, bytes: have });
                 }
-                let Allocation { device, kind, .. } = *found;
-                return Ok(MemoryRef { serial, device, kind, base, bytes: have, offset });
+                let Allocation { device, kind, origin, .. } = *found;
+                return Ok(MemoryRef { serial, device, kind, origin, base, bytes: have, offset });
             }
         }
         let was = self.freed.iter().rev().find(|(base, bytes)| (*base..base + bytes).contains(&addr));

@@ -150,8 +150,8 @@ impl Simulator {
         let state = self.machine.lock();
         let own: usize = state.devices.iter().map(|device| 1 + device.per_thread.len()).sum();
         let closing = state.streams.iter().filter(|(_, stream)| stream.closing || stream.internal).count();
-        // Each device has a default pool, which no program created.
-        let open_pools = state.pools.iter().filter(|(_, pool)| !pool.closing).count() - state.devices.len();
+        // No program created the default pools of a device.
+        let open_pools = state.pools.iter().filter(|(_, pool)| !pool.closing && !pool.is_default).count();
         LiveAllocations {
             streams: (state.streams.len() - own - closing) as u64,
             events: state.events.len() as u64,
