@@ -9,6 +9,7 @@ mod element;
 mod elements;
 mod facts;
 mod fill;
+mod foreign;
 mod hints;
 mod host;
 mod memory;

@@ -36,6 +36,7 @@ pub(crate) mod interned;
 pub(crate) mod kept_stream;
 pub(crate) mod machine;
 pub(crate) mod module;
+mod module_size;
 pub(crate) mod notice;
 pub(crate) mod slots;
 pub(crate) mod spare;

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+pub use crate::custom_error::CustomError;
 pub use crate::device::error::DeviceError;
 pub use crate::human_bytes::HumanBytes;
 pub use crate::layout::InvalidLayout;
@@ -104,6 +105,17 @@ pub enum AllocError {
         /// The error of the prefetch.
         source: DeviceError,
     },
+    /// A resource outside of this library refused for a reason of its own.
+    Custom {
+        /// The resource that refused.
+        layer: Cow<'static, str>,
+        /// Bytes requested.
+        requested: usize,
+        /// Whether the reason is a lack of memory, so that adaptors may trim, spill or try again.
+        out_of_memory: bool,
+        /// The reason.
+        source: CustomError,
+    },
     /// An operation on a device or a stream failed for another reason than a lack of memory.
     Device(DeviceError),
 }
@@ -127,6 +139,12 @@ impl fmt::Display for AllocError {
                 write!(f, "limit reached: {layer} was asked for {requested}, and {allocated} of {limit} are in use")
             }
             Self::InvalidLayout(error) => error.fmt(f),
+            Self::Custom { layer, requested, out_of_memory: true, .. } => {
+                write!(f, "out of memory: {layer} was asked for {}", human(requested))
+            }
+            Self::Custom { layer, requested, .. } => {
+                write!(f, "{layer} was asked for {}, and refused", human(requested))
+            }
             Self::UnsupportedAlignment { layer, alignment, maximum } => {
                 write!(f, "{layer} aligns to at most {maximum} bytes, and {alignment} were requested")
             }
@@ -145,6 +163,7 @@ impl Error for AllocError {
         match self {
             Self::Exhausted { upstream: Some(upstream), .. } => Some(&**upstream),
             Self::PrefetchFailed { source, .. } => Some(source),
+            Self::Custom { source, .. } => Some(&**source),
             Self::InvalidLayout(error) => error.source(),
             Self::Device(error) => error.source(),
             _ => None,
@@ -177,6 +196,47 @@ impl From<ProfileError> for AllocError {
 }
 
 impl AllocError {
+    /// Creates the error of a resource outside of this library, which refused for another reason than a lack of memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::AllocError;
+    /// use std::error::Error;
+    /// use std::io;
+    ///
+    /// let error = AllocError::custom("tape", 1 << 20, io::Error::from(io::ErrorKind::PermissionDenied));
+    /// assert_eq!(error.report().to_string(), "tape was asked for 1 MiB, and refused: permission denied");
+    /// assert!(error.source().unwrap().is::<io::Error>() && !error.is_out_of_memory());
+    /// ```
+    #[cold]
+    pub fn custom(
+        layer: impl Into<Cow<'static, str>>,
+        requested: usize,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Custom { layer: layer.into(), requested, out_of_memory: false, source: CustomError::new(error) }
+    }
+
+    /// Creates the error of a resource outside of this library that has run out of memory. Adaptors may then trim, spill or
+    /// try again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = cumem::AllocError::custom_out_of_memory("tape", 1 << 20, "7 of 8 tapes are full");
+    /// assert_eq!(error.report().to_string(), "out of memory: tape was asked for 1 MiB: 7 of 8 tapes are full");
+    /// assert!(error.is_out_of_memory());
+    /// ```
+    #[cold]
+    pub fn custom_out_of_memory(
+        layer: impl Into<Cow<'static, str>>,
+        requested: usize,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Custom { layer: layer.into(), requested, out_of_memory: true, source: CustomError::new(error) }
+    }
+
     /// Reports whether the memory, a limit or a maximum was exceeded, so that a smaller request could succeed.
     ///
     /// # Examples
@@ -197,6 +257,7 @@ impl AllocError {
     pub fn is_out_of_memory(&self) -> bool {
         match self {
             Self::OutOfMemory { .. } | Self::Exhausted { .. } | Self::LimitExceeded { .. } => true,
+            Self::Custom { out_of_memory, .. } => *out_of_memory,
             Self::Device(error) => error.is_out_of_memory(),
             _ => false,
         }
@@ -285,9 +346,35 @@ pub enum DeallocReason {
         /// The resource that refused the block.
         layer: &'static str,
     },
+    /// A resource outside of this library refused for a reason of its own.
+    #[error("{layer} refused the block")]
+    Custom {
+        /// The resource that refused the block.
+        layer: Cow<'static, str>,
+        /// The reason.
+        source: CustomError,
+    },
     /// An operation on a device or a stream failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+}
+
+impl DeallocReason {
+    /// Creates the reason of a resource outside of this library.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::error::DeallocReason;
+    ///
+    /// let reason = DeallocReason::custom("tape", "the tape is torn");
+    /// assert_eq!(reason.to_string(), "tape refused the block");
+    /// assert_eq!(std::error::Error::source(&reason).unwrap().to_string(), "the tape is torn");
+    /// ```
+    #[cold]
+    pub fn custom(layer: impl Into<Cow<'static, str>>, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Custom { layer: layer.into(), source: CustomError::new(error) }
+    }
 }
 
 impl From<DriverError> for DeallocReason {

@@ -9,7 +9,8 @@
 //! | devices, streams, events, facts about a device | [`device`]: [`Device`], [`Stream`], [`Event`] |
 //! | kinds of memory and their abilities, as types | [`kind`] |
 //! | the contract of memory resources, and its terms | [`resource`]: [`MemoryResource`], [`Upstream`], [`Block`] |
-//! | the leaves | [`resources`]: [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`] |
+//! | the leaves | [`resources`]: [`CudaResource`], [`CudaAsyncResource`], [`CudaVirtualResource`], [`ManagedResource`], [`PinnedResource`], [`HostResource`], [`SystemResource`], [`CallbackResource`] and others |
+//! | memory of other libraries, registered host memory | [`ForeignMemory`](resources::ForeignMemory), [`Registered`](resources::Registered) |
 //! | arrays, elements, views, copies, host access | [`buffer`]: [`Buffer`], [`UnifiedBuffer`], [`Scalar`] |
 //! | unified memory: prefetch, advice, residency | [`unified`], [`unified::hints`] |
 //! | migration accounting, and advice that follows from it | [`unified::accounting`] |
@@ -47,6 +48,7 @@ pub mod buffer;
 pub mod current;
 #[cfg(feature = "cuda")]
 mod cust_bridge;
+mod custom_error;
 pub mod device;
 pub mod error;
 #[cfg(feature = "allocator-api2")]
@@ -89,7 +91,8 @@ pub use kind::MemoryKind;
 pub use layer::{Layer, LayerExt};
 pub use resource::{MemoryResource, Upstream};
 pub use resources::{
-    CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource,
+    CallbackResource, CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource,
+    PinnedResource, SystemResource,
 };
 pub use sync_ext::SyncExt;
 

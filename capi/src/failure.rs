@@ -80,6 +80,9 @@ impl From<AllocError> for Failure {
                 let left = limit.saturating_sub(*allocated);
                 (CumemStatus::LimitExceeded, Numbers { limit: *limit as u64, ..numbers(*requested, left) })
             }
+            AllocError::Custom { requested, out_of_memory: true, .. } => {
+                (CumemStatus::OutOfMemory, numbers(*requested, 0))
+            }
             AllocError::InvalidLayout(_) | AllocError::UnsupportedAlignment { .. } => {
                 (CumemStatus::InvalidArgument, Numbers::default())
             }

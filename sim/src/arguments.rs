@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::handles::Key;
-use super::memory::{AllocationKind, MemoryRef, RangeError};
+use super::memory::{MemoryRef, RangeError};
 use super::operation::StreamPoint;
 use super::pools::BlockState;
 use super::state::MachineState;
@@ -60,7 +60,7 @@ impl MachineState {
             Err(RangeError::Unknown) => return Ok(None),
             Err(bad) => return Err(self.range_error(d, user, addr, bytes, bad)),
         };
-        let AllocationKind::Segment(pool) = memory.kind else { return Ok(Some(memory)) };
+        let Some(pool) = memory.pool() else { return Ok(Some(memory)) };
         let block = self.pools.get(pool).and_then(|pool| pool.block_around(addr));
         match block {
             Some((base, block)) => match block.state {

@@ -1,13 +1,13 @@
-//! Allocation and release of device memory, for plain allocations and for the segments of pools.
+//! Allocation and release of device memory, and of the segments of pools.
 
 use super::cost::ns;
 use super::handles::Key;
-use super::memory::AllocationKind;
+use super::memory::{AllocationKind, Origin};
 use super::operation::StreamPoint;
 use super::pools::{DriverPool, ReusableBlock};
 use super::state::MachineState;
-use super::uvm::{BLOCK, NoMemory, Processor};
-use cumem_driver::CudaErrorCode;
+use super::uvm::{BLOCK, NoMemory, PAGE, Processor};
+use cumem_driver::{CudaErrorCode, PoolMemory};
 
 /// Bytes that a pool takes from the device at a time, if they are available (observed with the CUDA 12 driver as the
 /// reserved size after one small allocation; uncalibrated).
@@ -24,7 +24,7 @@ impl MachineState {
         let none = CudaErrorCode::OUT_OF_MEMORY;
         let counted = self.profile(d).counted(bytes).ok_or(none)?;
         self.take_room(d, counted)?;
-        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.device(d), || kind);
+        let found = self.memory.allocate(d, bytes, counted, |heaps| heaps.device(d), Origin::Driver, || kind);
         found.ok_or_else(|| {
             self.space.give_plain(d, counted);
             none
@@ -83,7 +83,15 @@ impl MachineState {
     }
 
     fn grow_pool(&mut self, d: u32, pool: Key, bytes: u64) -> Result<(), CudaErrorCode> {
-        let (base, _) = self.take_device_memory(d, bytes, AllocationKind::Segment(pool))?;
+        let none = CudaErrorCode::OUT_OF_MEMORY;
+        let found = self.pools.get(pool).filter(|pool| pool.may_grow(bytes)).ok_or(none)?;
+        let (base, _) = match found.memory {
+            PoolMemory::Managed => self.take_managed(d, bytes, Origin::Pool(pool)).ok_or(none)?,
+            PoolMemory::Host | PoolMemory::HostNuma(_) => {
+                self.take_pinned(d, bytes, PAGE, Origin::Pool(pool)).ok_or(none)?
+            }
+            _ => self.take_device_memory(d, bytes, AllocationKind::Segment(pool))?,
+        };
         self.now += ns(self.profile(d).call_map);
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.grow(base, bytes);
@@ -122,7 +130,7 @@ impl MachineState {
         for base in pool.release(keep, done) {
             // SAFETY: no block of the segment is allocated, and all frees of its blocks have completed in stream order.
             if let Some(segment) = unsafe { self.memory.free(base) } {
-                self.space.give_plain(d, segment.counted);
+                self.return_memory(&segment);
                 self.now += ns(self.profile(d).call_unmap);
             }
         }

@@ -5,19 +5,20 @@ use super::cost::ns;
 use super::events::EventState;
 use super::handles::Key;
 use super::injection::FaultCall;
-use super::memory::AllocationKind;
+use super::memory::{AllocationKind, Origin};
 use super::operation::{Action, StreamPoint};
-use super::pools::DriverPool;
 use super::profile::Profile;
 use super::simulator::Simulator;
 use super::state::{MachineState, Until};
 use super::streams::StreamState;
 use cumem_driver::{
     Advice, Attributes, CaptureMode, CaptureState, CudaErrorCode, DeviceId, Driver, DriverError, DriverPoolUsage,
-    Extension, HostKernel, KernelArg, LaunchConfig, Location, MemoryInfo, MemoryType, Model, PointerInfo,
-    PrefetchRange, RangeAttributes, RawEvent, RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream,
+    Extension, HostKernel, KernelArg, LaunchConfig, Location, MemoryInfo, MemoryType, Model, ModuleImage,
+    PinnedProperties, PointerInfo, PoolMemory, PoolProperties, PoolReuse, PrefetchRange, RangeAttributes, RawEvent,
+    RawFunction, RawGraph, RawGraphExec, RawModule, RawPool, RawStream, StreamAttach,
 };
 use smallvec::{SmallVec, smallvec};
+use std::alloc::Layout;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -25,8 +26,8 @@ use std::time::Duration;
 
 type Result<T> = std::result::Result<T, DriverError>;
 
-/// A simulated device has no processor that could run PTX.
-const NO_PTX: &str = "PTX: it runs a `HostKernel` in place of a kernel, through `Stream::launch_host`";
+/// A simulated device has no processor that could run PTX or compiled code.
+const NO_PTX: &str = "PTX or compiled code: it runs a `HostKernel` in place of a kernel, through `Stream::launch_host`";
 
 /// Those of an NVIDIA H100.
 const STREAM_PRIORITIES: RangeInclusive<i32> = -5..=0;
@@ -42,13 +43,6 @@ impl MachineState {
         let bad = self.code(d, call, CudaErrorCode::INVALID_HANDLE);
         let key = Key::from_handle(event.0).ok_or_else(|| bad.clone())?;
         self.events.get_mut(key).map(|event| (key, event)).ok_or(bad)
-    }
-
-    fn pool(&mut self, d: u32, pool: RawPool, call: &'static str) -> Result<(Key, &mut DriverPool)> {
-        let bad = self.code(d, call, CudaErrorCode::INVALID_VALUE);
-        let key = Key::from_handle(pool.0).ok_or_else(|| bad.clone())?;
-        let found = self.pools.get_mut(key).filter(|pool| pool.device == d && !pool.closing);
-        found.map(|pool| (key, pool)).ok_or(bad)
     }
 }
 
@@ -77,6 +71,13 @@ impl Driver for Simulator {
         attributes.pageable_memory_access_uses_host_page_tables = profile.pageable_memory_access_uses_host_page_tables;
         attributes.direct_managed_mem_access_from_host = profile.direct_managed_mem_access_from_host;
         attributes.memory_pools = profile.memory_pools;
+        let all_concurrent = self.machine().profiles.iter().all(|profile| profile.concurrent_managed_access);
+        attributes.managed_memory_pools = profile.managed_memory_pools && profile.memory_pools && all_concurrent;
+        attributes.host_memory_pools = profile.host_memory_pools && profile.memory_pools;
+        attributes.host_numa_memory_pools = attributes.host_memory_pools;
+        attributes.pool_handle_types = profile.pool_handle_types;
+        attributes.host_register = profile.host_register;
+        attributes.host_numa_node = Some(0);
         attributes.virtual_memory_management = profile.virtual_memory_management;
         Ok(attributes)
     }
@@ -303,32 +304,59 @@ impl Driver for Simulator {
         unsafe { self.machine().free_pinned(d, ptr.as_ptr() as u64) }
     }
 
-    fn default_pool(&self, d: u32) -> Result<RawPool> {
-        let state =
-            self.machine().begin_call(d, FaultCall::MemPool, "cuDeviceGetDefaultMemPool", |p| ns(p.call_query))?;
-        if !state.profile(d).memory_pools {
-            return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
-        }
-        Ok(RawPool(state.devices[d as usize].default_pool.handle()))
+    fn allocate_pinned_pages(&self, d: u32, bytes: usize, properties: PinnedProperties) -> Result<NonNull<u8>> {
+        self.machine().allocate_pinned_pages(d, bytes as u64, properties)
     }
 
-    fn create_pool(&self, d: u32) -> Result<RawPool> {
-        let mut state = self.machine().begin_call(d, FaultCall::MemPool, "cuMemPoolCreate", |p| ns(p.call_stream))?;
-        if !state.profile(d).memory_pools {
-            return Err(DriverError::NotSupported { what: "stream-ordered memory pools", device: self.device_id(d) });
-        }
-        Ok(RawPool(state.pools.insert(DriverPool::new(d)).handle()))
+    unsafe fn free_pinned_pages(
+        &self,
+        d: u32,
+        ptr: NonNull<u8>,
+        _bytes: usize,
+        _properties: PinnedProperties,
+    ) -> Result<()> {
+        // SAFETY: the caller keeps the contract of `Driver::free_pinned_pages`.
+        unsafe { self.machine().free_pinned_pages(d, ptr.as_ptr() as u64) }
+    }
+
+    unsafe fn register_host(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
+        self.machine().register_host(d, ptr.as_ptr() as u64, bytes as u64)
+    }
+
+    unsafe fn unregister_host(&self, d: u32, ptr: NonNull<u8>) -> Result<()> {
+        // SAFETY: the caller keeps the contract of `Driver::unregister_host`.
+        unsafe { self.machine().unregister_host(d, ptr.as_ptr() as u64) }
+    }
+
+    fn allocate_system(&self, d: u32, layout: Layout) -> Result<NonNull<u8>> {
+        self.machine().allocate_system(d, layout)
+    }
+
+    unsafe fn free_system(&self, d: u32, ptr: NonNull<u8>, _layout: Layout) -> Result<()> {
+        // SAFETY: the caller keeps the contract of `Driver::free_system`.
+        unsafe { self.machine().free_system(d, ptr.as_ptr() as u64) }
+    }
+
+    fn default_pool(&self, d: u32, memory: PoolMemory) -> Result<RawPool> {
+        self.machine().default_pool(d, memory)
+    }
+
+    fn current_pool(&self, d: u32) -> Result<RawPool> {
+        self.machine().current_pool(d)
+    }
+
+    fn create_pool(&self, d: u32, properties: &PoolProperties) -> Result<RawPool> {
+        self.machine().create_pool(d, properties)
     }
 
     unsafe fn destroy_pool(&self, d: u32, pool: RawPool) -> Result<()> {
         let call = "cuMemPoolDestroy";
         let mut state = self.machine().begin_call(d, FaultCall::Destroy, call, |p| ns(p.call_stream))?;
         let (key, found) = state.pool(d, pool, call)?;
-        (found.closing, found.dirty) = (true, true);
-        if key == state.devices[d as usize].default_pool {
-            state.pools.get_mut(key).into_iter().for_each(|pool| pool.closing = false);
+        if found.is_default {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         }
+        (found.closing, found.dirty) = (true, true);
         state.end_pool_if_empty(key);
         Ok(())
     }
@@ -344,6 +372,22 @@ impl Driver for Simulator {
     unsafe fn release_threshold(&self, d: u32, pool: RawPool) -> Result<u64> {
         let call = "cuMemPoolGetAttribute";
         Ok(self.machine().begin_query(d, call)?.pool(d, pool, call)?.1.threshold)
+    }
+
+    unsafe fn set_pool_reuse(&self, d: u32, pool: RawPool, reuse: PoolReuse, on: bool) -> Result<()> {
+        let call = "cuMemPoolSetAttribute";
+        let mut state = self.machine().begin_call(d, FaultCall::MemPool, call, |p| ns(p.call_query))?;
+        state.pool(d, pool, call)?.1.set_reuse(reuse, on);
+        Ok(())
+    }
+
+    unsafe fn pool_reuse(&self, d: u32, pool: RawPool, reuse: PoolReuse) -> Result<bool> {
+        let call = "cuMemPoolGetAttribute";
+        Ok(self.machine().begin_query(d, call)?.pool(d, pool, call)?.1.reuses(reuse))
+    }
+
+    unsafe fn set_pool_access(&self, d: u32, pool: RawPool, peer: u32) -> Result<()> {
+        self.machine().set_pool_access(d, pool, peer)
     }
 
     unsafe fn pool_usage(&self, d: u32, pool: RawPool) -> Result<DriverPoolUsage> {
@@ -392,10 +436,7 @@ impl Driver for Simulator {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         }
         let addr = ptr.as_ptr() as u64;
-        let pool = match state.memory.find(addr, 0).map(|memory| memory.kind) {
-            Ok(AllocationKind::Segment(pool)) => Some(pool),
-            _ => None,
-        };
+        let pool = state.memory.find(addr, 0).ok().and_then(|memory| memory.pool());
         let live = pool.filter(|pool| state.pools.get(*pool).is_some_and(|pool| pool.live(addr).is_some()));
         let pool = live.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
         let point = state.end_of_work(d, key);
@@ -424,6 +465,14 @@ impl Driver for Simulator {
     unsafe fn map_again(&self, d: u32, ptr: NonNull<u8>, pieces: &[(NonNull<u8>, usize)]) -> Result<()> {
         let pieces: Vec<_> = pieces.iter().map(|(piece, bytes)| (piece.as_ptr() as u64, *bytes as u64)).collect();
         self.machine().map_again(d, ptr.as_ptr() as u64, &pieces)
+    }
+
+    fn can_access_peer(&self, d: u32, peer: u32) -> Result<bool> {
+        self.machine().can_access_peer(d, peer)
+    }
+
+    unsafe fn set_access(&self, d: u32, ptr: NonNull<u8>, bytes: usize, peer: u32) -> Result<()> {
+        self.machine().set_access(d, ptr.as_ptr() as u64, bytes as u64, peer)
     }
 
     unsafe fn unmap(&self, d: u32, ptr: NonNull<u8>, bytes: usize) -> Result<()> {
@@ -458,6 +507,14 @@ impl Driver for Simulator {
         self.machine().prefetch_batch(d, ranges, stream)
     }
 
+    unsafe fn discard_batch(&self, d: u32, ranges: &[(u64, usize)], stream: RawStream) -> Result<()> {
+        self.machine().discard_batch(d, ranges, stream)
+    }
+
+    unsafe fn attach(&self, d: u32, ptr: *const u8, bytes: usize, to: StreamAttach, stream: RawStream) -> Result<()> {
+        self.machine().attach(d, ptr as u64, bytes as u64, to, stream)
+    }
+
     unsafe fn advise(&self, d: u32, ptr: *const u8, bytes: usize, advice: Advice) -> Result<()> {
         self.machine().advise(d, ptr as u64, bytes as u64, advice)
     }
@@ -469,7 +526,9 @@ impl Driver for Simulator {
     fn pointer_info(&self, d: u32, ptr: *const u8) -> Result<PointerInfo> {
         let call = "cuPointerGetAttributes";
         let state = self.machine().begin_query(d, call)?;
-        let Ok(memory) = state.memory.find(ptr as u64, 1) else {
+        // The driver does not know memory of the system's allocator.
+        let found = state.memory.find(ptr as u64, 1).ok().filter(|memory| memory.origin != Origin::System);
+        let Some(memory) = found else {
             return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
         };
         let memory_type = match memory.kind {
@@ -515,7 +574,7 @@ impl Driver for Simulator {
         self.machine().destroy_graph_exec(d, exec)
     }
 
-    fn load_module(&self, d: u32, _ptx: &str) -> Result<RawModule> {
+    unsafe fn load_module(&self, d: u32, _image: ModuleImage<'_>) -> Result<RawModule> {
         self.no_modules(d)
     }
 

@@ -5,7 +5,7 @@ use super::bytes;
 use super::cost::{ns, transfer};
 use super::memory::{AllocationKind, MemoryRef};
 use super::operation::{Action, Completion, Endpoint, EngineKind, Operation};
-use super::state::MachineState;
+use super::state::{Attached, MachineState};
 use super::uvm::{MigrationWork, NoMemory, Processor, RangeId, pages_of};
 use cumem_driver::{Access, AccessMode, CudaErrorCode, DriverError, HostKernel, MigrationCause, Movement, Pattern};
 
@@ -62,6 +62,14 @@ impl MachineState {
                     .map(|()| self.profile(d).prefetch_transfer(work))
                     .map_err(|NoMemory| self.code(d, "cuMemPrefetchAsync", CudaErrorCode::OUT_OF_MEMORY));
             }
+            Action::Discard { memory, range, pages } => {
+                let base = memory.base;
+                if !self.memory.is_current(base, 0, memory) {
+                    return Err(self.simulation(d, format!("memory at {base:#x} was freed before its discard")));
+                }
+                self.space.discard(*range, pages.clone(), work);
+                0
+            }
             Action::Record(_) | Action::Wait(_) | Action::Failed(..) => 0,
         };
         Ok(duration + self.profile(d).device_faults(work))
@@ -92,6 +100,7 @@ impl MachineState {
             }
             match memory.kind {
                 AllocationKind::Managed(range) => {
+                    self.not_attached_to_host(d, kernel.name, range)?;
                     let write = access.mode == AccessMode::Write;
                     let order = (&access.pattern, memory.offset, bytes);
                     let touched = self.touch(d, range, order, write, kernel.in_flight, work);
@@ -139,10 +148,22 @@ impl MachineState {
             return Err(self.simulation(d, format!("a copy or fill uses {bytes} bytes at {addr:#x}, which were freed")));
         }
         if let AllocationKind::Managed(range) = memory.kind {
+            self.not_attached_to_host(d, "a copy or fill", range)?;
             let touched = self.touch(d, range, (&Pattern::Sequential, memory.offset, bytes), write, in_flight, work);
             touched.map_err(|NoMemory| self.no_memory(d, "a copy or fill"))?;
         }
         Ok(())
+    }
+
+    /// Refuses an access of the device to memory that is attached to the host.
+    fn not_attached_to_host(&self, d: u32, user: &str, range: RangeId) -> Result<(), DriverError> {
+        match self.attached.get(&range) {
+            Some(Attached::Host) => {
+                let at = self.memory.base_of(range);
+                Err(self.simulation(d, format!("{user} uses unified memory at {at:#x}, which is attached to the host")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn no_memory(&self, d: u32, user: &str) -> DriverError {
@@ -226,7 +247,8 @@ impl MachineState {
                 }
             }
             Action::Failed(_, Some(kernel)) => Completion::Discarded(kernel, None),
-            Action::Prefetch { .. } | Action::Record(_) | Action::Wait(_) | Action::Failed(..) => Completion::Done,
+            Action::Prefetch { .. } | Action::Discard { .. } => Completion::Done,
+            Action::Record(_) | Action::Wait(_) | Action::Failed(..) => Completion::Done,
         }
     }
 

@@ -245,8 +245,10 @@ impl MachineState {
             let memory = self.memory_at(d, user, addr, bytes)?;
             let reachable = match &memory {
                 None => self.profile(d).pageable_memory_access,
-                // Mapped memory is accessible to its own device only.
-                Some(memory) if memory.device != d && memory.kind.is_mapped() => false,
+                // Mapped memory is accessible to its own device, and to devices that were let in.
+                Some(memory) if memory.device != d && memory.kind.is_mapped() => {
+                    self.memory.is_open_to(&(addr..addr.saturating_add(bytes)), d)
+                }
                 Some(memory)
                     if memory.device != d
                         && matches!(memory.kind, AllocationKind::Device | AllocationKind::Segment(_)) =>

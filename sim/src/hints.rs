@@ -1,16 +1,18 @@
-//! Prefetch, advice, range attributes and accesses of the host: the checks of each call, before `uvm` does the work.
+//! Prefetch, advice, discards, attachments, range attributes and accesses of the host: the checks of each call, before `uvm` does the work.
 #![forbid(unsafe_code)]
 
 use super::cost::ns;
 use super::handles::Key;
 use super::injection::FaultCall;
 use super::machine::Machine;
-use super::memory::{AllocationKind, MemoryRef, RangeError};
+use super::memory::{AllocationKind, MemoryRef, Origin, RangeError};
 use super::operation::Action;
 use super::races::{AccessKind, used_range};
-use super::state::{MachineState, Until};
+use super::state::{Attached, MachineState, Until};
 use super::uvm::{BLOCK, HOST_NUMA_NODES, MigrationWork, Processor, RangeId, pages_of};
-use cumem_driver::{Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream};
+use cumem_driver::{
+    Advice, CudaErrorCode, DriverError, Location, PrefetchRange, RangeAttributes, RawStream, StreamAttach,
+};
 
 impl MachineState {
     /// Returns the allocation of unified memory that holds a range. Any other range is an invalid value, as in the
@@ -61,6 +63,17 @@ impl MachineState {
         let ready = self.now;
         self.enqueue(key, ready, "cuMemPrefetchAsync", Action::Prefetch { memory, range, pages, to });
         self.now += rest;
+    }
+}
+
+impl MachineState {
+    /// Reports whether unfinished work of a device without concurrent managed access keeps the host from a range.
+    fn keeps_host_away(&self, owner: u32, range: RangeId) -> bool {
+        match self.attached.get(&range) {
+            Some(Attached::Host) => false,
+            Some(Attached::Stream(key)) => self.streams.get(*key).is_some_and(|stream| !stream.is_idle()),
+            None => self.devices[owner as usize].outstanding > 0,
+        }
     }
 }
 
@@ -163,6 +176,61 @@ impl Machine {
         Ok(())
     }
 
+    /// Enqueues the discard of ranges. All ranges are checked before the first is enqueued.
+    pub(super) fn discard_batch(&self, d: u32, ranges: &[(u64, usize)], stream: RawStream) -> Result<(), DriverError> {
+        let call = "cuMemDiscardBatchAsync";
+        let mut state = self.begin_call(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        if stream == RawStream::LEGACY {
+            return Err(state.code(d, call, CudaErrorCode::INVALID_VALUE));
+        }
+        if !self.profiles.iter().all(|profile| profile.concurrent_managed_access) {
+            return Err(state.code(d, call, CudaErrorCode::NOT_SUPPORTED));
+        }
+        let check = |&(addr, bytes): &(u64, usize)| state.managed(d, call, addr, bytes as u64);
+        let checked: Vec<_> = ranges.iter().map(check).collect::<Result<_, DriverError>>()?;
+        let key = state.stream(d, stream, call)?;
+        state.not_captured(d, key, call)?;
+        let uses: Vec<_> =
+            ranges.iter().map(|&(addr, bytes)| used_range(addr, bytes as u64, AccessKind::Written)).collect();
+        state.race_uses(Some(key), call, &uses);
+        for (&(_, bytes), (range, memory)) in ranges.iter().zip(checked) {
+            let (ready, pages) = (state.now, pages_of(memory.offset, bytes as u64));
+            state.enqueue(key, ready, call, Action::Discard { memory, range, pages });
+        }
+        Ok(())
+    }
+
+    /// Attaches a whole allocation of unified memory (`cuStreamAttachMemAsync`). The model waits for the work of the
+    /// stream, after which the attachment holds.
+    pub(super) fn attach(
+        &self,
+        d: u32,
+        addr: u64,
+        bytes: u64,
+        to: StreamAttach,
+        stream: RawStream,
+    ) -> Result<(), DriverError> {
+        let call = "cuStreamAttachMemAsync";
+        let mut state = self.begin_call(d, FaultCall::Advise, call, |profile| ns(profile.call_advise))?;
+        let invalid = state.code(d, call, CudaErrorCode::INVALID_VALUE);
+        let (range, memory) = state.managed(d, call, addr, bytes)?;
+        let is_default = [RawStream::LEGACY, RawStream::PER_THREAD, RawStream(0)].contains(&stream);
+        let is_whole = memory.offset == 0 && memory.bytes == bytes && memory.origin == Origin::Driver;
+        if !is_whole || (is_default && to == StreamAttach::Single) {
+            return Err(invalid);
+        }
+        let key = state.stream(d, stream, call)?;
+        state.not_captured(d, key, call)?;
+        let point = state.end_of_work(d, key);
+        let mut state = self.run(state, d, Until::Point(point))?;
+        match to {
+            StreamAttach::Global => drop(state.attached.remove(&range)),
+            StreamAttach::Host => drop(state.attached.insert(range, Attached::Host)),
+            StreamAttach::Single => drop(state.attached.insert(range, Attached::Stream(key))),
+        }
+        Ok(())
+    }
+
     /// Simulates an access of the host. Pages of unified memory that the host cannot reach migrate to it, one fault
     /// after the other.
     pub(super) fn host_access(&self, d: u32, addr: u64, bytes: u64, write: bool) -> Result<(), DriverError> {
@@ -178,6 +246,7 @@ impl Machine {
             }
         };
         state.race_uses(None, "the host", &uses);
+        state.memory_at(d, "the host", addr, bytes)?;
         let range = match memory.kind {
             AllocationKind::Managed(range) => range,
             AllocationKind::Pinned => return Ok(()),
@@ -189,7 +258,7 @@ impl Machine {
             }
         };
         let owner = memory.device;
-        if !state.profile(owner).concurrent_managed_access && state.devices[owner as usize].outstanding > 0 {
+        if !state.profile(owner).concurrent_managed_access && state.keeps_host_away(owner, range) {
             let message = format!(
                 "the host touched unified memory at {addr:#x} while the device had unfinished work; without \
                  concurrent managed access the process would have crashed"

@@ -50,8 +50,10 @@ fault_calls! {
     AllocateDevice,
     /// `cuMemAllocManaged`.
     AllocateManaged,
-    /// `cuMemAllocHost`.
+    /// `cuMemAllocHost` or `cuMemHostRegister`.
     AllocatePinned,
+    /// `calloc`, for memory that devices can access.
+    AllocateSystem,
     /// `cuMemAllocFromPoolAsync`.
     AllocateAsync,
     /// `cuMemAddressReserve` or `cuMemAddressFree`.
@@ -59,7 +61,7 @@ fault_calls! {
     /// `cuMemCreate`, `cuMemMap` and `cuMemSetAccess`, which count as one call. For memory that is mapped again,
     /// `cuMemRetainAllocationHandle` for each piece replaces `cuMemCreate`.
     Map,
-    /// `cuMemFree`, `cuMemFreeHost`, `cuMemFreeAsync` or `cuMemUnmap`.
+    /// `cuMemFree`, `cuMemFreeHost`, `cuMemHostUnregister`, `free`, `cuMemFreeAsync` or `cuMemUnmap`.
     Free,
     /// `cuMemcpyAsync`.
     Copy,
@@ -67,7 +69,7 @@ fault_calls! {
     Fill,
     /// `cuMemPrefetchAsync` or `cuMemPrefetchBatchAsync`.
     PrefetchAsync,
-    /// `cuMemAdvise` or `cuMemDiscardBatchAsync`.
+    /// `cuMemAdvise`, `cuMemDiscardBatchAsync` or `cuStreamAttachMemAsync`.
     Advise,
     /// `cuEventCreate`.
     CreateEvent,
@@ -79,7 +81,8 @@ fault_calls! {
     CreateStream,
     /// `cuStreamDestroy`, `cuEventDestroy`, `cuMemPoolDestroy`, `cuGraphDestroy` or `cuGraphExecDestroy`.
     Destroy,
-    /// `cuMemPoolCreate`, `cuDeviceGetDefaultMemPool`, `cuMemPoolSetAttribute` or `cuMemPoolTrimTo`.
+    /// `cuMemPoolCreate`, `cuDeviceGetDefaultMemPool`, `cuDeviceGetMemPool`, `cuMemPoolSetAttribute`,
+    /// `cuMemPoolSetAccess` or `cuMemPoolTrimTo`.
     MemPool,
     /// `cuStreamSynchronize`, `cuEventSynchronize` or `cuCtxSynchronize`.
     Synchronize,
@@ -108,7 +111,8 @@ impl FaultCall {
         const MEMORY: &[CudaErrorCode] = &[CudaErrorCode::OUT_OF_MEMORY, CudaErrorCode::UNKNOWN];
         match self {
             Self::HostAccess => &[CudaErrorCode::OUT_OF_MEMORY],
-            Self::AllocateDevice | Self::AllocateManaged | Self::AllocatePinned | Self::AllocateAsync => MEMORY,
+            Self::AllocateDevice | Self::AllocateManaged | Self::AllocatePinned => MEMORY,
+            Self::AllocateAsync | Self::AllocateSystem => MEMORY,
             Self::Reserve | Self::Map => MEMORY,
             Self::Synchronize => &[CudaErrorCode::LAUNCH_FAILED],
             _ => &[CudaErrorCode::UNKNOWN],

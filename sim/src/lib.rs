@@ -67,6 +67,7 @@ mod model;
 mod operation;
 mod outbox;
 mod poison;
+mod pool_calls;
 mod pools;
 mod profile;
 mod profiles;

@@ -5,5 +5,5 @@ mod allocation;
 mod mapped;
 mod table;
 
-pub(super) use allocation::{Allocation, AllocationKind, MemoryRef, RangeError};
+pub(super) use allocation::{Allocation, AllocationKind, MemoryRef, Origin, RangeError};
 pub(super) use table::SimulatedMemory;

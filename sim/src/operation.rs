@@ -47,6 +47,12 @@ pub(super) enum Action {
         pages: Range<u64>,
         to: Processor,
     },
+    /// Discards the contents of pages.
+    Discard {
+        memory: MemoryRef,
+        range: RangeId,
+        pages: Range<u64>,
+    },
     /// Records the time of an event.
     Record(Key),
     /// Waits for a point in another stream.
@@ -122,7 +128,8 @@ impl Action {
             Self::Copy { engine, .. } | Self::Failed(engine, _) => *engine,
             Self::Prefetch { to, .. } if *to == Processor::HOST => EngineKind::ToHost,
             Self::Prefetch { .. } => EngineKind::ToDevice,
-            Self::Fill { .. } | Self::Kernel { .. } | Self::Record(_) | Self::Wait(_) => EngineKind::Compute,
+            Self::Fill { .. } | Self::Kernel { .. } => EngineKind::Compute,
+            Self::Discard { .. } | Self::Record(_) | Self::Wait(_) => EngineKind::Compute,
         }
     }
 }

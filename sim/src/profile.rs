@@ -143,6 +143,15 @@ macro_rules! profile {
             pub direct_managed_mem_access_from_host: bool,
             /// Whether the device has stream-ordered memory pools.
             pub memory_pools: bool,
+            /// Whether the driver has stream-ordered pools of managed memory, if all devices of the machine have
+            /// concurrent managed access.
+            pub managed_memory_pools: bool,
+            /// Whether the device can use stream-ordered pools of pinned memory.
+            pub host_memory_pools: bool,
+            /// The forms in which a stream-ordered pool can be exported, as bits. The model exports none.
+            pub pool_handle_types: u32,
+            /// Whether the device can access registered host memory at its address.
+            pub host_register: bool,
             /// Whether addresses can be reserved and memory mapped at them.
             pub virtual_memory_management: bool,
             /// Whether devices of one machine can map each other's memory.
@@ -208,6 +217,10 @@ macro_rules! profile {
                     pageable_memory_access_uses_host_page_tables: false,
                     direct_managed_mem_access_from_host: false,
                     memory_pools: true,
+                    managed_memory_pools: true,
+                    host_memory_pools: true,
+                    pool_handle_types: 1,
+                    host_register: true,
                     virtual_memory_management: true,
                     peer_access: true,
                     prefetch_second_pass: true,
@@ -477,6 +490,9 @@ impl fmt::Display for Profile {
             ("pageable_memory_access", self.pageable_memory_access),
             ("direct_managed_mem_access_from_host", self.direct_managed_mem_access_from_host),
             ("memory_pools", self.memory_pools),
+            ("managed_memory_pools", self.managed_memory_pools),
+            ("host_memory_pools", self.host_memory_pools),
+            ("host_register", self.host_register),
             ("virtual_memory_management", self.virtual_memory_management),
             ("peer_access", self.peer_access),
             ("integrated", self.integrated),

@@ -26,7 +26,7 @@ mod thrashing;
 mod tree;
 mod work;
 
-pub(super) use ids::{ManagedMode, NoMemory, Processor, RangeId};
+pub(super) use ids::{HOST_NUMA_NODES, ManagedMode, NoMemory, Processor, RangeId};
 pub(super) use pages::{BLOCK, PAGE, pages_of};
 pub use rules::FaultPrefetch;
 pub(super) use rules::{Rules, ThrashingRules};

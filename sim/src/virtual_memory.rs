@@ -78,6 +78,25 @@ impl Machine {
         Ok(())
     }
 
+    pub(super) fn can_access_peer(&self, d: u32, peer: u32) -> Result<bool, DriverError> {
+        let state = self.begin_query(d, "cuDeviceCanAccessPeer")?;
+        match state.profiles.get(peer as usize) {
+            Some(profile) => Ok(peer == d || (profile.peer_access && state.profile(d).peer_access)),
+            None => Err(state.code(d, "cuDeviceCanAccessPeer", CudaErrorCode::INVALID_DEVICE)),
+        }
+    }
+
+    /// Lets device `peer` access whole pieces.
+    pub(super) fn set_access(&self, d: u32, addr: u64, bytes: u64, peer: u32) -> Result<(), DriverError> {
+        let call = "cuMemSetAccess";
+        let reachable = self.can_access_peer(d, peer)?;
+        let mut state = self.begin_mapping_call(d, FaultCall::Map, call, |p| ns(p.call_query))?;
+        let pieces = state.memory.pieces(d, addr, bytes).filter(|_| reachable);
+        let pieces = pieces.ok_or_else(|| state.code(d, call, CudaErrorCode::INVALID_VALUE))?;
+        pieces.into_iter().for_each(|piece| state.memory.open_to(piece, peer));
+        Ok(())
+    }
+
     /// Unmaps a range of whole pieces. Enqueued work that still uses them fails.
     /// Returns an error if a piece has an alias: a real device would keep its memory,
     /// but the caller would believe it free.

@@ -66,6 +66,20 @@ pub enum DeviceError {
         /// The device.
         device: DeviceId,
     },
+    /// Memory of another library has another type than the buffer over it.
+    #[error("{bytes} bytes at {addr:#x} are {found} memory of {device}, and {expected} memory is needed here")]
+    OtherMemory {
+        /// The address of the first byte.
+        addr: u64,
+        /// The number of bytes.
+        bytes: usize,
+        /// The kind of memory that is needed.
+        expected: &'static str,
+        /// The type of the memory.
+        found: MemoryType,
+        /// The device that the memory was allocated on.
+        device: DeviceId,
+    },
     /// A [`StreamPool`](crate::StreamPool) of no streams was requested.
     #[error("a pool of streams of {device} needs at least one stream")]
     NoStreams {
@@ -191,6 +205,7 @@ impl DeviceError {
             | Self::HostAccess { device, .. }
             | Self::Captured { device, .. }
             | Self::NoStreams { device }
+            | Self::OtherMemory { device, .. }
             | Self::NotHostAccessible { device, .. } => Some(*device),
             Self::Profile(_) | Self::OutOfRange { .. } | Self::WrongLength { .. } => None,
             Self::InvalidElement { .. } | Self::Misfit { .. } | Self::Overlap { .. } => None,

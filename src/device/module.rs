@@ -1,8 +1,9 @@
 //! [`Module`] and [`Function`]: kernels of a GPU.
 
 use super::handle::Device;
+use super::module_size;
 use cumem_driver::owned::OwnedModule;
-use cumem_driver::{DriverError, RawFunction};
+use cumem_driver::{CudaErrorCode, DriverError, RawFunction};
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,6 +63,44 @@ impl Module {
     /// ```
     pub fn from_ptx(device: &Device, ptx: &str) -> Result<Self, DriverError> {
         let owned = OwnedModule::load(device.raw(), ptx)?;
+        Ok(Self { inner: Arc::new(Loaded { owned, device: device.clone() }) })
+    }
+
+    /// Loads compiled code: a cubin, or a fat binary with code for several types of devices. The device compiles nothing
+    /// if the code is for its type.
+    ///
+    /// # Errors
+    ///
+    /// Returns `CUDA_ERROR_INVALID_IMAGE` if the bytes do not begin like a cubin or a fat binary, or end before their
+    /// headers say so; `CUDA_ERROR_NO_BINARY_FOR_GPU` if the code is for other devices;
+    /// [`DriverError::NotSupported`] if the device is simulated; or another error of the driver.
+    ///
+    /// # Safety
+    ///
+    /// The image is what a compiler of CUDA wrote, for example `nvcc --cubin` or `nvcc --fatbin`, without a change. The
+    /// headers that this function checks do not describe all of an image, and the driver trusts the rest.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use cumem::Device;
+    /// use cumem::kernel::Module;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::open(0)?;
+    /// let image = std::fs::read("kernels.fatbin")?; // nvcc --fatbin -arch=all-major -o kernels.fatbin kernels.cu
+    /// // SAFETY: nvcc wrote the file.
+    /// let fill = unsafe { Module::from_binary(&device, &image) }?.function("fill")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub unsafe fn from_binary(device: &Device, image: &[u8]) -> Result<Self, DriverError> {
+        if !module_size::is_whole(image) {
+            let (call, code) = ("cuModuleLoadDataEx", CudaErrorCode::INVALID_IMAGE);
+            return Err(DriverError::Call { call, device: device.id(), code });
+        }
+        // SAFETY: the caller ensures that the image is a compiler's, and it has all bytes that its headers name.
+        let owned = unsafe { OwnedModule::load_binary(device.raw(), image) }?;
         Ok(Self { inner: Arc::new(Loaded { owned, device: device.clone() }) })
     }
 

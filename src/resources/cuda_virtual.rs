@@ -68,6 +68,8 @@ pub struct CudaVirtualResource {
     addresses: Addresses,
     space: Mutex<Space>,
     aliases: Aliases,
+    /// The ordinals of the other devices that can access all memory.
+    peers: Vec<u32>,
     leaf: Leaf,
 }
 
@@ -112,7 +114,60 @@ impl CudaVirtualResource {
         let addresses = Addresses::reserve(device, granules as u64, granularity)?;
         let space = Mutex::new(Space { gaps: Gaps::new(granules as u64), next: None, late: Vec::new() });
         let leaf = Leaf::new("virtual", Place::Device, device);
-        Ok(Self { addresses, space, aliases: Aliases::default(), leaf })
+        Ok(Self { addresses, space, aliases: Aliases::default(), peers: Vec::new(), leaf })
+    }
+
+    /// Creates a resource whose memory other devices of the machine can access, too (`cuMemSetAccess`). Kernels of these
+    /// devices then use its blocks over the link between the devices.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`new`](Self::new), [`DeviceError::WrongDevice`] for a device of another machine, and
+    /// [`DriverError::NotSupported`] if a device has no access to the memory of `device`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::{Profile, Simulator};
+    /// use cumem::{Buffer, CudaVirtualResource, Device, Stream};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let machine = Simulator::new([Profile::default(), Profile::default()])?;
+    /// let (first, second) = (Device::of_simulator(&machine, 0)?, Device::of_simulator(&machine, 1)?);
+    /// let memory = CudaVirtualResource::with_peers(&first, &[&second])?;
+    /// let _shared = Buffer::from_slice(&[1, 2, 3], &Stream::new(&first)?, memory)?; // for kernels of both devices
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_peers(device: &Device, peers: &[&Device]) -> Result<Self, DeviceError> {
+        let mut ordinals = Vec::new();
+        for peer in peers {
+            let (id, found) = (device.id(), peer.id());
+            if !found.same_machine(id) {
+                return Err(DeviceError::WrongDevice { what: "the other device", found, expected: id });
+            }
+            if !device.driver().can_access_peer(peer.ordinal(), device.ordinal())? {
+                return Err(
+                    DriverError::NotSupported { what: "access to the memory of that device", device: found }.into()
+                );
+            }
+            ordinals.push(peer.ordinal());
+        }
+        let mut resource = Self::new(device)?;
+        resource.peers = ordinals;
+        Ok(resource)
+    }
+
+    /// Lets the other devices access memory that was just mapped, or unmaps it.
+    fn open_to_peers(&self, place: NonNull<u8>, bytes: usize) -> Result<(), DriverError> {
+        let (driver, d) = (self.leaf.device.driver(), self.leaf.device.ordinal());
+        // SAFETY: the range was just mapped as a whole.
+        let opened = self.peers.iter().try_for_each(|&peer| unsafe { driver.set_access(d, place, bytes, peer) });
+        if opened.is_err() {
+            // SAFETY: the range was just mapped, and nothing uses it yet.
+            unsafe { driver.unmap(d, place, bytes) }?;
+        }
+        opened
     }
 
     /// Returns the bytes of a granule. The address and the memory of each block are multiples of a granule.
@@ -264,7 +319,8 @@ impl CudaVirtualResource {
         };
         let place = self.addresses.place(at);
         // SAFETY: the granules are reserved, and no other block has them.
-        let mapped = unsafe { device.driver().map(device.ordinal(), place, count as usize * self.granularity()) };
+        let mapped = unsafe { device.driver().map(device.ordinal(), place, count as usize * self.granularity()) }
+            .and_then(|()| self.open_to_peers(place, count as usize * self.granularity()));
         if mapped.is_err() {
             self.lock().gaps.give(at, count);
         }
@@ -389,7 +445,8 @@ impl CudaVirtualResource {
         let place = self.aliases.take(device, &self.addresses, count)?;
         // SAFETY: one call mapped each block, and all are live. The addresses are reserved, and no other alias has
         // them.
-        let mapped = unsafe { device.driver().map_again(device.ordinal(), place, &pieces) };
+        let mapped = unsafe { device.driver().map_again(device.ordinal(), place, &pieces) }
+            .and_then(|()| self.open_to_peers(place, size));
         if mapped.is_err() {
             self.aliases.give(place, count);
         }

@@ -186,8 +186,33 @@ impl Leaf {
     }
 }
 
-/// The implementations of `Layer`, `Display` and `Upstream` for a leaf.
+/// The implementations of `Layer`, `Display` and `Upstream` for a leaf. A leaf with parameters has no state that could be
+/// found, because its type may borrow.
 macro_rules! leaf_layer {
+    (impl [$($parameters:ident),+] $resource:ty where [$($bounds:tt)+]) => {
+        impl<$($parameters),+> crate::layer::Layer for $resource where $($bounds)+ {
+            fn describe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.leaf.name)
+            }
+            fn beneath(&self) -> crate::layer::Beneath<'_> {
+                crate::layer::Beneath::Device(&self.leaf.device)
+            }
+            fn state(&self) -> &dyn std::any::Any {
+                &()
+            }
+            fn trim_layer(&self, _keep: usize) -> Result<usize, crate::error::TrimError> {
+                Ok(0)
+            }
+        }
+
+        impl<$($parameters),+> std::fmt::Display for $resource where $($bounds)+ {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                crate::layer::fmt_stack(self, f)
+            }
+        }
+
+        impl<$($parameters),+> crate::resource::Upstream for $resource where $($bounds)+ {}
+    };
     ($resource:ty) => {
         leaf_layer! {
             $resource,

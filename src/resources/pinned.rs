@@ -1,4 +1,5 @@
 use super::leaf::{Leaf, Place, leaf_layer};
+use super::pinned_options::PinnedOptions;
 use crate::block::Block;
 use crate::device::Device;
 use crate::device::error::DeviceError;
@@ -6,6 +7,7 @@ use crate::device::stream::Stream;
 use crate::error::{AllocError, DeallocError};
 use crate::kind;
 use crate::resource::MemoryResource;
+use cumem_driver::DriverError;
 use std::alloc::Layout;
 
 /// A leaf of pinned (page-locked) host memory (`cuMemAllocHost`). Copies to and from it run at the speed of the link
@@ -31,6 +33,7 @@ use std::alloc::Layout;
 /// ```
 #[derive(Debug)]
 pub struct PinnedResource {
+    options: PinnedOptions,
     leaf: Leaf,
 }
 
@@ -50,20 +53,39 @@ impl PinnedResource {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(device: &Device) -> Self {
-        Self { leaf: Leaf::new("pinned", Place::Host, device) }
+        Self { options: PinnedOptions::new(), leaf: Leaf::new("pinned", Place::Host, device) }
+    }
+
+    /// Creates a resource of pinned memory of one NUMA node, or of huge pages. The system allocates the memory, and the
+    /// driver registers it. For an example, see [`PinnedOptions`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DriverError::NotSupported`] if the options are not empty, and the device cannot access registered memory
+    /// at its address. A node that does not exist is an error of each allocation.
+    pub fn with_options(device: &Device, options: PinnedOptions) -> Result<Self, DriverError> {
+        if options != PinnedOptions::new() && !device.attributes().host_register {
+            let what = "access to registered host memory";
+            return Err(DriverError::NotSupported { what, device: device.id() });
+        }
+        Ok(Self { options, ..Self::new(device) })
     }
 }
 
 leaf_layer!(PinnedResource);
 
-// SAFETY: cuMemAllocHost returns whole pages that no other allocation has and that host and devices can use. They are
-// valid until cuMemFreeHost.
+// SAFETY: cuMemAllocHost, or mmap and cuMemHostRegister, return whole pages that no other allocation has and that host and
+// devices can use. They are valid until cuMemFreeHost, or cuMemHostUnregister and munmap.
 unsafe impl MemoryResource for PinnedResource {
     type Kind = kind::Pinned;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
         let device = &self.leaf.device;
-        self.leaf.allocate(stream, layout, |bytes| device.driver().allocate_pinned(device.ordinal(), bytes))
+        let (driver, d, options) = (device.driver(), device.ordinal(), self.options);
+        self.leaf.allocate(stream, layout, |bytes| match options.is_usual() {
+            true => driver.allocate_pinned(d, bytes),
+            false => driver.allocate_pinned_pages(d, bytes, options.properties()),
+        })
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
@@ -71,8 +93,13 @@ unsafe impl MemoryResource for PinnedResource {
         self.leaf.deallocate(stream, block, |block| {
             // The driver does not wait for the copies that use the memory before it frees host memory.
             self.leaf.finish(stream)?;
-            // SAFETY: this leaf made the block, and the work that uses it has ended.
-            Ok::<_, DeviceError>(unsafe { device.driver().free_pinned(device.ordinal(), block.as_non_null()) }?)
+            let (driver, d, start) = (device.driver(), device.ordinal(), block.as_non_null());
+            Ok::<_, DeviceError>(match self.options.is_usual() {
+                // SAFETY: this leaf made the block, and the work that uses it has ended.
+                true => unsafe { driver.free_pinned(d, start) }?,
+                // SAFETY: as above. The leaf's options do not change.
+                false => unsafe { driver.free_pinned_pages(d, start, block.size(), self.options.properties()) }?,
+            })
         })
     }
 }

@@ -1,11 +1,31 @@
 //! Every leaf passes the conformance suite.
 
-use cumem::{CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource};
+use cumem::resources::{
+    CudaAsyncOptions, HugePages, ManagedAsyncResource, PinnedAsyncResource, PinnedOptions, PoolReuse, PoolSource,
+};
+use cumem::{
+    CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource, SystemResource,
+};
 use cumem_conformance::{Expectations, conformance};
 
 conformance!(cuda, |device| CudaResource::new(device));
 conformance!(cuda_async, |device| CudaAsyncResource::new(device)?);
 conformance!(cuda_virtual, |device| CudaVirtualResource::new(device)?, Expectations::default().max_alignment(2 << 20));
+conformance!(cuda_async_primed, |device| {
+    let options = CudaAsyncOptions::default().initial_size(256 << 20).reuse(PoolReuse::InternalDependencies, false);
+    CudaAsyncResource::with_options(device, options)?
+});
+conformance!(
+    cuda_async_of_the_device,
+    |device| CudaAsyncResource::with_options(device, CudaAsyncOptions::new(PoolSource::Current))?,
+    Expectations::default().keeps_memory()
+);
+conformance!(managed_async, |device| ManagedAsyncResource::new(device)?, Expectations::default().largest(256 << 20));
+conformance!(pinned_async, |device| PinnedAsyncResource::new(device)?);
+conformance!(pinned_pages, |device| {
+    let options = PinnedOptions::new().numa_node(0).huge_pages(HugePages::Transparent);
+    PinnedResource::with_options(device, options)?
+});
 conformance!(managed, |device| ManagedResource::new(device)?);
 conformance!(pinned, |device| PinnedResource::new(device));
 conformance!(

@@ -1,16 +1,18 @@
 //! Builds a stack from the parsed words, with the constructors that code uses too.
 
-use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
+use super::words::{Adaptor, Layers, Leaf, Outermost, Pool, Target, Word};
 use super::{AnyStack, SpecError, StackSpec};
 use crate::{AutoPrefetch, LogOptions, OnFailure, Prefetch, ResourceExt, Size, TrackingOptions};
 use cumem::kind;
 use cumem::kind::{Erased, Managed};
-use cumem::resources::{CudaAsyncOptions, PoolSource};
+use cumem::resources::{
+    CudaAsyncOptions, HugePages, ManagedAsyncResource, PinnedAsyncResource, PinnedOptions, PoolSource,
+};
 use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
 use cumem::{
     AnyResource, AnyUpstream, CudaAsyncResource, CudaResource, CudaVirtualResource, Device, DeviceError, DriverError,
-    HostResource, Location, ManagedResource, PinnedResource,
+    HostResource, Location, ManagedResource, PinnedResource, SystemResource,
 };
 use std::error::Error;
 use std::sync::Arc;
@@ -121,14 +123,24 @@ impl Site<'_> {
         let device = self.device;
         Ok(match word.value {
             Leaf::Device => Built::Device(AnyUpstream::new(CudaResource::new(device))),
-            Leaf::Async { default_pool, threshold } => {
-                let source = if default_pool { PoolSource::Default } else { PoolSource::Own };
-                let mut options = CudaAsyncOptions::new(source);
-                if let Some(size) = threshold {
-                    options = options.release_threshold(self.bytes(size) as u64);
-                }
-                let leaf = CudaAsyncResource::with_options(device, options).map_err(|e| self.refused(word, e))?;
-                Built::Device(AnyUpstream::new(leaf))
+            Leaf::Async(pool) => {
+                let leaf = CudaAsyncResource::with_options(device, self.driver_pool(pool));
+                Built::Device(AnyUpstream::new(leaf.map_err(|e| self.refused(word, e))?))
+            }
+            Leaf::ManagedAsync(pool) => {
+                let leaf = ManagedAsyncResource::with_options(device, self.driver_pool(pool));
+                Built::Managed(AnyUpstream::new(leaf.map_err(|e| self.refused(word, e))?))
+            }
+            Leaf::PinnedAsync(pool) => {
+                let leaf = PinnedAsyncResource::with_options(device, self.driver_pool(pool));
+                Built::Pinned(AnyUpstream::new(leaf.map_err(|e| self.refused(word, e))?))
+            }
+            Leaf::System { headroom } => {
+                let leaf = match headroom {
+                    Some(size) => SystemResource::with_headroom(device, self.bytes(size)),
+                    None => SystemResource::new(device),
+                };
+                Built::Managed(AnyUpstream::new(leaf.map_err(|e| self.refused(word, e))?))
             }
             Leaf::Virtual => {
                 let leaf = CudaVirtualResource::new(device).map_err(|e| self.refused(word, e))?;
@@ -138,9 +150,29 @@ impl Site<'_> {
                 let leaf = ManagedResource::new(device).map_err(|e| self.refused(word, e))?;
                 Built::Managed(AnyUpstream::new(leaf))
             }
-            Leaf::Pinned => Built::Pinned(AnyUpstream::new(PinnedResource::new(device))),
+            Leaf::Pinned { node, huge } => {
+                let mut options = PinnedOptions::new();
+                if huge {
+                    options = options.huge_pages(HugePages::Transparent);
+                }
+                if let Some(node) = node {
+                    options = options.numa_node(node);
+                }
+                let leaf = PinnedResource::with_options(device, options).map_err(|e| self.refused(word, e))?;
+                Built::Pinned(AnyUpstream::new(leaf))
+            }
             Leaf::Host => Built::Host(AnyUpstream::new(HostResource::new(device))),
         })
+    }
+
+    fn driver_pool(&self, pool: Pool) -> CudaAsyncOptions {
+        let bytes = |size: Option<Size>| size.map_or(0, |size| self.bytes(size));
+        let options = CudaAsyncOptions::new(if pool.of_device { PoolSource::Default } else { PoolSource::Own });
+        let options = options.initial_size(bytes(pool.initial)).maximum_size(bytes(pool.maximum));
+        match pool.threshold {
+            Some(size) => options.release_threshold(self.bytes(size) as u64),
+            None => options,
+        }
     }
 
     fn adaptor(&self, built: Built, word: &Word<Adaptor>) -> Result<Built, SpecError> {

@@ -4,11 +4,12 @@ use super::error::SpecError;
 use super::suggest::advice;
 use super::text::{Term, check_shape, terms};
 use super::values::{is_number, no_arguments, number, size, unknown_argument};
-use super::words::{Adaptor, Layers, Leaf, Outermost, Target, Word};
+use super::words::{Adaptor, Layers, Leaf, Outermost, Pool, Target, Word};
 use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
-const LEAVES: [&str; 6] = ["device", "async", "virtual", "managed", "pinned", "host"];
+const LEAVES: [&str; 9] =
+    ["device", "async", "virtual", "managed", "managed_async", "pinned", "pinned_async", "system", "host"];
 const ADAPTORS: [&str; 13] = [
     "pool",
     "limit",
@@ -63,18 +64,24 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
         "device" => Leaf::Device,
         "virtual" => Leaf::Virtual,
         "managed" => Leaf::Managed,
-        "pinned" => Leaf::Pinned,
         "host" => Leaf::Host,
-        "async" => {
-            let (mut default_pool, mut threshold) = (false, None);
+        "async" => return Ok(Word { value: Leaf::Async(driver_pool(text, &term, true)?), span: term.span }),
+        "managed_async" => {
+            return Ok(Word { value: Leaf::ManagedAsync(driver_pool(text, &term, false)?), span: term.span });
+        }
+        "pinned_async" => {
+            return Ok(Word { value: Leaf::PinnedAsync(driver_pool(text, &term, true)?), span: term.span });
+        }
+        "pinned" => return pinned(text, term),
+        "system" => {
+            let mut headroom = None;
             for argument in &term.arguments(text)? {
-                match (argument.key, argument.value) {
-                    (None, "default") => default_pool = true,
-                    (Some("threshold"), _) => threshold = Some(size(text, argument)?),
-                    _ => return Err(unknown_argument(text, argument, "async", &["default", "threshold="])),
+                match argument.key {
+                    Some("headroom") => headroom = Some(size(text, argument)?),
+                    _ => return Err(unknown_argument(text, argument, "system", &["headroom="])),
                 }
             }
-            return Ok(Word { span: term.span, value: Leaf::Async { default_pool, threshold } });
+            return Ok(Word { span: term.span, value: Leaf::System { headroom } });
         }
         name => {
             let message = match ADAPTORS.contains(&name) {
@@ -88,6 +95,36 @@ fn leaf(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
     };
     no_arguments(text, &term)?;
     Ok(Word { span: term.span, value })
+}
+
+/// Returns the options of a stream-ordered pool. A pool of managed memory has no maximum.
+fn driver_pool(text: &str, term: &Term<'_>, has_maximum: bool) -> Result<Pool, SpecError> {
+    let mut pool = Pool::default();
+    for argument in &term.arguments(text)? {
+        match (argument.key, argument.value) {
+            (None, "default") => pool.of_device = true,
+            (Some("threshold"), _) => pool.threshold = Some(size(text, argument)?),
+            (Some("initial"), _) => pool.initial = Some(size(text, argument)?),
+            (Some("maximum"), _) if has_maximum => pool.maximum = Some(size(text, argument)?),
+            _ => {
+                let takes = ["default", "threshold=", "initial=", "maximum="];
+                return Err(unknown_argument(text, argument, term.name, &takes[..3 + usize::from(has_maximum)]));
+            }
+        }
+    }
+    Ok(pool)
+}
+
+fn pinned(text: &str, term: Term<'_>) -> Result<Word<Leaf>, SpecError> {
+    let (mut node, mut huge) = (None, false);
+    for argument in &term.arguments(text)? {
+        match (argument.key, argument.value) {
+            (Some("node"), _) => node = Some(number(text, argument)?),
+            (None, "huge") => huge = true,
+            _ => return Err(unknown_argument(text, argument, "pinned", &["node=", "huge"])),
+        }
+    }
+    Ok(Word { span: term.span, value: Leaf::Pinned { node, huge } })
 }
 
 /// Returns the advice for a word that is none of `names`.
@@ -264,7 +301,7 @@ fn spill(text: &str, term: &Term<'_>, first: &Layers) -> Result<Adaptor, SpecErr
 fn migratable(text: &str, term: &Term<'_>, beneath: &Layers) -> Result<(), SpecError> {
     let spill = beneath.adaptors.iter().find(|word| matches!(word.value, Adaptor::Spill(_)));
     let kind = match spill {
-        None if beneath.leaf.value == Leaf::Managed => return Ok(()),
+        None if beneath.leaf.value.is_managed() => return Ok(()),
         None => &text[beneath.leaf.span.clone()],
         Some(spill) => &text[spill.span.clone()],
     };

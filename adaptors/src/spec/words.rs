@@ -34,13 +34,32 @@ pub(super) struct Word<T> {
     pub(super) value: T,
 }
 
+impl Leaf {
+    /// Reports whether the pages of the memory migrate.
+    pub(super) fn is_managed(self) -> bool {
+        matches!(self, Self::Managed | Self::ManagedAsync(_) | Self::System { .. })
+    }
+}
+
+/// The options of a stream-ordered pool of the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Pool {
+    pub(super) of_device: bool,
+    pub(super) threshold: Option<Size>,
+    pub(super) initial: Option<Size>,
+    pub(super) maximum: Option<Size>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaf {
     Device,
-    Async { default_pool: bool, threshold: Option<Size> },
+    Async(Pool),
     Virtual,
     Managed,
-    Pinned,
+    ManagedAsync(Pool),
+    Pinned { node: Option<u32>, huge: bool },
+    PinnedAsync(Pool),
+    System { headroom: Option<Size> },
     Host,
 }
 

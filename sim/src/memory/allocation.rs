@@ -77,21 +77,10 @@ pub(crate) struct MemoryRef {
 impl MemoryRef {
     /// Returns the stream-ordered pool that the memory is a segment of.
     pub(crate) fn pool(&self) -> Option<Key> {
-        pool_of(self.kind, self.origin)
-    }
-}
-
-impl Allocation {
-    /// Returns the stream-ordered pool that the allocation is a segment of.
-    pub(crate) fn pool(&self) -> Option<Key> {
-        pool_of(self.kind, self.origin)
-    }
-}
-
-fn pool_of(kind: AllocationKind, origin: Origin) -> Option<Key> {
-    match (kind, origin) {
-        (AllocationKind::Segment(pool), _) | (_, Origin::Pool(pool)) => Some(pool),
-        _ => None,
+        match (self.kind, self.origin) {
+            (AllocationKind::Segment(pool), _) | (_, Origin::Pool(pool)) => Some(pool),
+            _ => None,
+        }
     }
 }
 

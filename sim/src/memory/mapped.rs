@@ -2,7 +2,7 @@
 //!
 //! Mapped memory consists of pieces. Adjacent pieces of one reservation can be used as one range.
 
-use super::allocation::{Allocation, AllocationKind};
+use super::allocation::{Allocation, AllocationKind, Origin};
 use super::table::{Reservation, SimulatedMemory};
 use crate::bytes;
 use crate::heap::AddressSource;
@@ -45,7 +45,10 @@ impl SimulatedMemory {
         // mapped, and `addresses` is the last field to be dropped.
         let source = AddressSource::Own(unsafe { self.addresses.open(addr, bytes) }?);
         let kind = AllocationKind::Mapped(base);
-        Some(self.insert(addr, Allocation { serial: 0, device, kind, origin: Origin::Driver, bytes, counted: bytes, source }))
+        Some(self.insert(
+            addr,
+            Allocation { serial: 0, device, kind, origin: Origin::Driver, bytes, counted: bytes, source },
+        ))
     }
 
     /// Returns the addresses of the pieces of device `d` that make up a range,
@@ -58,6 +61,20 @@ impl SimulatedMemory {
             at += piece.bytes;
         }
         (at == addr + bytes).then_some(bases)
+    }
+
+    /// Lets device `peer` access the piece at `addr`.
+    pub(crate) fn open_to(&mut self, addr: u64, peer: u32) {
+        let peers = self.peers.entry(addr).or_default();
+        if !peers.contains(&peer) {
+            peers.push(peer);
+        }
+    }
+
+    /// Reports whether device `peer` can access all mapped pieces of a range.
+    pub(crate) fn is_open_to(&self, range: &Range<u64>, peer: u32) -> bool {
+        let first = self.table.range(..=range.start).next_back().map_or(range.start, |(&base, _)| base);
+        self.table.range(first..range.end).all(|(base, _)| self.peers.get(base).is_some_and(|p| p.contains(&peer)))
     }
 
     /// Reports whether a whole piece of device `d` that is no alias begins at `addr` and has `bytes` bytes.

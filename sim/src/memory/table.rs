@@ -49,6 +49,8 @@ pub(crate) struct SimulatedMemory {
     heaps: Heaps,
     pub(super) reservations: BTreeMap<u64, Reservation>,
     pub(super) aliases: Aliases,
+    /// The other devices that can access each mapped piece, by its address.
+    pub(super) peers: BTreeMap<u64, Vec<u32>>,
     freed: VecDeque<(u64, u64)>,
     serials: u64,
     /// Serial number and first address of the allocation that has this range.
@@ -70,6 +72,7 @@ impl SimulatedMemory {
             },
             reservations: BTreeMap::new(),
             aliases: Aliases::default(),
+            peers: BTreeMap::new(),
             freed: VecDeque::new(),
             serials: 0,
             ranges: BTreeMap::new(),
@@ -155,6 +158,7 @@ impl SimulatedMemory {
             self.ranges.remove(&range);
         }
         self.aliases.remove(base);
+        self.peers.remove(&base);
         self.live.count(&allocation, -1);
         // The program may go on using memory whose registration has ended.
         if allocation.origin != Origin::Registered {

@@ -4,8 +4,8 @@
 use super::{MIB, Rig};
 use crate::{Profile, RaceKind, Simulator};
 use cumem_driver::{
-    CaptureMode, CaptureState, CudaErrorCode, Driver, DriverError, HostKernel, Location, RawEvent, RawGraphExec,
-    RawStream,
+    CaptureMode, CaptureState, CudaErrorCode, Driver, DriverError, HostKernel, Location, PoolMemory, PoolProperties,
+    RawEvent, RawGraphExec, RawStream,
 };
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -115,7 +115,7 @@ impl Probe {
         let at = |address: u64| NonNull::new(address as *mut u8).unwrap();
         let managed = self.managed as *mut u8;
         let home = Location::Device(sim.device_id(0));
-        let pool = || sim.default_pool(0);
+        let pool = || sim.default_pool(0, PoolMemory::Device);
         // SAFETY: the handles are live, and the test alone uses the memory.
         Some(unsafe {
             match name {
@@ -150,7 +150,7 @@ impl Probe {
                     let memory = sim.allocate_async(0, pool().unwrap(), 1 << 16, other).unwrap();
                     sim.free_async(0, memory, other)
                 }
-                "pool_create" => sim.create_pool(0).map(drop),
+                "pool_create" => sim.create_pool(0, &PoolProperties::default()).map(drop),
                 "pool_trim" => sim.trim_pool(0, pool().unwrap(), 0),
                 "pool_get" => sim.pool_usage(0, pool().unwrap()).map(drop),
                 "pool_set" => sim.set_release_threshold(0, pool().unwrap(), 1 << 20),

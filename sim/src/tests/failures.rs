@@ -2,7 +2,7 @@
 
 use super::super::{FaultCall, Profile, Simulator};
 use super::{MIB, Rig};
-use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel, RawEvent, RawStream};
+use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel, ModuleImage, RawEvent, RawModule, RawStream};
 
 /// A program that makes calls of several kinds. The program frees its allocations, whichever call fails.
 fn program(rig: &Rig) -> Result<(), DriverError> {
@@ -152,7 +152,7 @@ fn strange_handles_are_refused() {
     unsafe { rig.sim.destroy_event(0, event) }.unwrap();
     // SAFETY: the event no longer exists; the test checks that its handle is rejected.
     assert_eq!(unsafe { rig.sim.destroy_event(0, event) }.unwrap_err().code(), invalid);
-    assert!(matches!(rig.sim.load_module(0, "").unwrap_err(), DriverError::NotSupported { .. }));
+    assert!(matches!(load(&rig.sim).unwrap_err(), DriverError::NotSupported { .. }));
     let error = rig.sim.allocate_device(5, 1).unwrap_err();
     assert!(matches!(error, DriverError::NoSuchDevice { ordinal: 5, count: 1 }), "{error}");
     let two = Simulator::new([Profile::default(), Profile::default()]).unwrap();
@@ -164,6 +164,11 @@ fn strange_handles_are_refused() {
 #[test]
 fn the_error_for_ptx_names_the_call_to_use_instead() {
     let sim = Simulator::new([Profile::default()]).unwrap();
-    let error = sim.load_module(0, ".version 7.0").unwrap_err().to_string();
+    let error = load(&sim).unwrap_err().to_string();
     assert!(error.contains("does not support PTX") && error.contains("`Stream::launch_host`"), "{error}");
+}
+
+fn load(sim: &Simulator) -> Result<RawModule, DriverError> {
+    // SAFETY: the image is no binary.
+    unsafe { sim.load_module(0, ModuleImage::Ptx(".version 7.0")) }
 }

@@ -2,12 +2,12 @@
 
 use super::super::Profile;
 use super::{MIB, Rig};
-use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel, RawPool, RawStream};
+use cumem_driver::{CudaErrorCode, Driver, DriverError, HostKernel, PoolMemory, PoolProperties, RawPool, RawStream};
 use std::ptr::NonNull;
 
 impl Rig {
     fn pool(&self) -> RawPool {
-        self.sim.create_pool(0).unwrap()
+        self.sim.create_pool(0, &PoolProperties::default()).unwrap()
     }
 
     fn take(&self, pool: RawPool, bytes: usize, stream: RawStream) -> Result<NonNull<u8>, DriverError> {
@@ -120,7 +120,7 @@ fn a_destroyed_pool_lives_until_its_last_block() {
     rig.give(block, rig.stream).unwrap();
     rig.sync(rig.stream).unwrap();
     assert_eq!(rig.sim.memory_info(0).unwrap().free, 80 << 30);
-    let default = rig.sim.default_pool(0).unwrap();
+    let default = rig.sim.default_pool(0, PoolMemory::Device).unwrap();
     // SAFETY: the pool is live. The call is rejected, because it is the default pool.
     assert!(unsafe { rig.sim.destroy_pool(0, default) }.is_err());
     rig.take(default, 4096, rig.stream).unwrap();

@@ -26,6 +26,9 @@ impl Processor {
     }
 }
 
+/// Number of NUMA nodes of host memory that a simulated machine has.
+pub(crate) const HOST_NUMA_NODES: u32 = 1;
+
 /// The index of a managed allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RangeId(pub(super) u32);
