@@ -1,0 +1,33 @@
+//! The native module `cumem._native` of the Python package. The shared object also exports the functions of the C
+//! interface (`cumem.h`), so that Python, PyTorch and C code use the same stacks.
+//!
+//! The classes are documented for users in `package/cumem/_native.pyi`.
+
+mod buffer;
+mod counters;
+mod device;
+mod failure;
+mod opened;
+mod stack;
+mod stream;
+
+use pyo3::prelude::*;
+
+/// The module.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::buffer::Buffer;
+    #[pymodule_export]
+    use crate::counters::Counters;
+    #[pymodule_export]
+    use crate::device::Device;
+    #[pymodule_export]
+    use crate::stack::Stack;
+    #[pymodule_export]
+    use crate::stream::Stream;
+}
+
+/// Keeps the functions of the C interface in the shared object: the linker looks only into crates that are used.
+#[used]
+static C_INTERFACE: extern "C" fn() -> u32 = cumem_c::cumem_version;
