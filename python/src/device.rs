@@ -2,10 +2,11 @@
 
 use crate::failure::Failure;
 use pyo3::prelude::*;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A GPU or a simulated device.
-#[pyclass(frozen, module = "cumem", eq, hash, from_py_object)]
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[pyclass(frozen, module = "cumem", eq, from_py_object)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device(pub(crate) cumem::Device);
 
 impl Device {
@@ -53,6 +54,12 @@ impl Device {
     /// Waits until the device has done all its work.
     fn synchronize(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.0.synchronize()).map_err(Failure::from)?)
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.id().hash(&mut hasher);
+        hasher.finish()
     }
 
     fn __repr__(&self) -> String {

@@ -104,12 +104,12 @@ impl Failure {
                 (name, line(&error))
             }
             Self::Address(error) => {
-                let AddressError::AlreadyFree { addr }
+                let (AddressError::AlreadyFree { addr }
                 | AddressError::Inner { addr, .. }
                 | AddressError::NotReleased { addr }
                 | AddressError::Foreign { addr }
                 | AddressError::WrongSize { addr, .. }
-                | AddressError::Refused { addr, .. } = &error
+                | AddressError::Refused { addr, .. }) = &error
                 else {
                     return Err(PyRuntimeError::new_err(line(&error)));
                 };
@@ -179,7 +179,9 @@ fn describe_alloc(error: &AllocError, numbers: &Bound<'_, PyDict>) -> PyResult<&
 fn describe_device(error: &DeviceError, numbers: &Bound<'_, PyDict>) -> PyResult<&'static str> {
     Ok(match error {
         error if error.is_out_of_memory() => "OutOfMemoryError",
-        DeviceError::Driver(DriverError::NotSupported { .. } | DriverError::MissingSymbol { .. }) => "NotSupportedError",
+        DeviceError::Driver(DriverError::NotSupported { .. } | DriverError::MissingSymbol { .. }) => {
+            "NotSupportedError"
+        }
         DeviceError::Driver(DriverError::Forked { .. }) => "ForkedError",
         DeviceError::WrongDevice { .. }
         | DeviceError::WrongLength { .. }
@@ -203,10 +205,7 @@ fn describe_interface(error: &CumemError, numbers: &Bound<'_, PyDict>) -> PyResu
                 _ => "LimitExceededError",
             }
         }
-        CumemStatus::AlreadyFree
-        | CumemStatus::ForeignAddress
-        | CumemStatus::InnerAddress
-        | CumemStatus::WrongSize => {
+        CumemStatus::AlreadyFree | CumemStatus::ForeignAddress | CumemStatus::InnerAddress | CumemStatus::WrongSize => {
             numbers.set_item("address", error.address)?;
             "AddressError"
         }

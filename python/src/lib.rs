@@ -27,7 +27,3 @@ mod _native {
     #[pymodule_export]
     use crate::stream::Stream;
 }
-
-/// Keeps the functions of the C interface in the shared object: the linker looks only into crates that are used.
-#[used]
-static C_INTERFACE: extern "C" fn() -> u32 = cumem_c::cumem_version;

@@ -1,0 +1,181 @@
+//! [`Opened`]: an open stack, which its Python objects share.
+
+use crate::failure::Failure;
+use cumem::kind::{Erased, Host};
+use cumem::{AllocError, AnyResource, Buffer, Device, Layer, MemoryResource, Stream, layout};
+use cumem_adaptors::{AnyStack, ByAddress, StackSpec};
+use cumem_c::CumemStack;
+use std::ptr;
+
+/// Memory of a stack.
+pub(crate) enum Bytes {
+    /// Memory that the device can access.
+    Device(Buffer<u8, AnyResource<Erased>>),
+    /// Ordinary host memory.
+    Host(Buffer<u8, AnyResource<Host>>),
+}
+
+/// Calls the same method on both variants of [`Bytes`].
+macro_rules! with_bytes {
+    ($bytes:expr, $buffer:ident => $do:expr) => {
+        match $bytes {
+            $crate::opened::Bytes::Device($buffer) => $do,
+            $crate::opened::Bytes::Host($buffer) => $do,
+        }
+    };
+}
+pub(crate) use with_bytes;
+
+#[derive(Debug)]
+enum Memory {
+    Device(AnyResource<Erased>),
+    Host(AnyResource<Host>),
+}
+
+/// What can be known about the memory of a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Device,
+    Managed,
+    Pinned,
+    Host,
+    Either,
+}
+
+impl Kind {
+    fn of(stack: &AnyStack) -> Self {
+        match stack {
+            AnyStack::OverDevice(_) => Self::Device,
+            AnyStack::OverManaged(_) => Self::Managed,
+            AnyStack::OverPinned(_) => Self::Pinned,
+            AnyStack::OverHost(_) => Self::Host,
+            AnyStack::OverEither(_) => Self::Either,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Managed => "managed",
+            Self::Pinned => "pinned",
+            Self::Host => "host",
+            Self::Either => "either",
+        }
+    }
+
+    pub(crate) fn is_host_accessible(self) -> bool {
+        matches!(self, Self::Managed | Self::Pinned | Self::Host)
+    }
+
+    pub(crate) fn is_device_accessible(self) -> bool {
+        self != Self::Host
+    }
+}
+
+/// An open stack. It is closed when the last Python object that uses it is gone.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    memory: Memory,
+    pub(crate) kind: Kind,
+    pub(crate) device: Device,
+    /// The stream of calls that name none.
+    pub(crate) default: Stream,
+    handle: Handle,
+}
+
+/// A handle of the C interface.
+#[derive(Debug)]
+struct Handle {
+    number: usize,
+    /// Whether the handle is closed with this value.
+    owned: bool,
+}
+
+impl Opened {
+    pub(crate) fn open(text: &str, device: &Device) -> Result<Self, Failure> {
+        let spec = StackSpec::parse(text)?;
+        let handle = cumem_c::rust::open_stack(&spec, device)??;
+        let handle = Handle { number: handle.addr(), owned: true };
+        Self::over(handle)
+    }
+
+    /// Wraps the default stack of a device, on which PyTorch's functions work.
+    pub(crate) fn default_of(ordinal: i32) -> Result<Self, Failure> {
+        let mut error = Box::new(cumem_c::CumemError::NONE);
+        let mut handle = ptr::null_mut();
+        // SAFETY: both pointers refer to values of this function.
+        match unsafe { cumem_c::cumem_stack_default(ordinal, &raw mut handle, &raw mut *error) } {
+            cumem_c::CumemStatus::Success => Self::over(Handle { number: handle.addr(), owned: false }),
+            _ => Err(error.into()),
+        }
+    }
+
+    fn over(handle: Handle) -> Result<Self, Failure> {
+        // SAFETY: the handle was opened by the caller, who does not close it meanwhile.
+        let (memory, device) = unsafe { cumem_c::rust::parts_of(ptr::without_provenance_mut(handle.number)) }?;
+        let (stack, device) = (memory.upstream().clone(), device.clone());
+        let (kind, default) = (Kind::of(&stack), Stream::legacy_default(&device));
+        let memory = match stack {
+            AnyStack::OverHost(host) => Memory::Host(host),
+            stack => Memory::Device(
+                stack.into_device_accessible().map_err(|error| Failure::NotSupported(error.to_string()))?,
+            ),
+        };
+        Ok(Self { memory, kind, device, default, handle })
+    }
+
+    /// Returns the handle of the C interface.
+    pub(crate) fn handle(&self) -> *mut CumemStack {
+        ptr::without_provenance_mut(self.handle.number)
+    }
+
+    /// Returns the stack of the C interface.
+    pub(crate) fn by_address(&self) -> Result<&ByAddress<AnyStack>, Failure> {
+        // SAFETY: the handle of this value stays open while this value exists. C code that closes it promises that
+        // nothing uses it.
+        Ok(unsafe { cumem_c::rust::parts_of(self.handle()) }?.0)
+    }
+
+    /// Returns the layers, outermost first.
+    pub(crate) fn layers(&self) -> &dyn Layer {
+        match &self.memory {
+            Memory::Device(stack) => stack,
+            Memory::Host(stack) => stack,
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        match &self.memory {
+            Memory::Device(stack) => stack.to_string(),
+            Memory::Host(stack) => stack.to_string(),
+        }
+    }
+
+    /// Allocates bytes whose values are unspecified.
+    pub(crate) fn allocate(&self, size: usize, stream: &Stream) -> Result<Bytes, Failure> {
+        self.try_allocate(size, stream).map_err(|error| Failure::Alloc(error, self.kind.name()))
+    }
+
+    fn try_allocate(&self, size: usize, stream: &Stream) -> Result<Bytes, AllocError> {
+        Ok(match &self.memory {
+            // SAFETY: every value of a byte is valid. The memory comes from the driver or the operating system, so reading
+            // a byte that was never written returns some value.
+            Memory::Device(stack) => Bytes::Device(unsafe { Buffer::uninit(size, stream, stack.clone()) }?),
+            Memory::Host(stack) => {
+                let block = stack.allocate(stream, layout::bytes(size)?)?;
+                // SAFETY: the resource has just returned the block. The bytes are valid as above.
+                let buffer = unsafe { Buffer::from_block(block, size, stream, stack.clone()) };
+                Bytes::Host(buffer.map_err(|refused| AllocError::Device(refused.reason))?)
+            }
+        })
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.handle.owned && !cumem_c::rust::is_forked_child() {
+            // SAFETY: no Python object uses the stack any more. A stack with blocks that C code has stays open.
+            unsafe { cumem_c::cumem_stack_close(self.handle(), ptr::null_mut()) };
+        }
+    }
+}
