@@ -1,44 +1,84 @@
 //! The class `Buffer`.
 
-use crate::failure::Failure;
-use crate::opened::{Bytes, Opened, with_bytes};
-use crate::stream;
-use pyo3::prelude::*;
-use std::sync::{Arc, PoisonError, RwLock};
+mod alias;
+mod copies;
+mod dlpack;
+mod hints;
+mod interface;
+mod view;
+mod whole;
 
-/// Memory of a stack.
+use crate::opened::{Bytes, Kind, Opened};
+use crate::stream;
+use hints::Outcome;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PySlice, PyTuple};
+use std::ffi::c_int;
+use std::ops::Range;
+use std::sync::Arc;
+use whole::Whole;
+
+pub(crate) use hints::Outcome as HintOutcome;
+
+/// Memory of a stack, or a part of such memory.
 #[pyclass(frozen, module = "cumem", weakref)]
 pub(crate) struct Buffer {
-    bytes: RwLock<Option<Bytes>>,
+    owner: Owner,
     address: usize,
     size: usize,
-    stack: Arc<Opened>,
+}
+
+enum Owner {
+    Own(Whole),
+    /// The buffer that this one is a part of. It is no part itself.
+    Part(Py<Buffer>),
 }
 
 impl Buffer {
-    pub(crate) fn new(bytes: Bytes, stack: Arc<Opened>) -> Self {
-        let (address, size) = with_bytes!(&bytes, buffer => (buffer.device_address() as usize, buffer.len()));
-        Self { bytes: RwLock::new(Some(bytes)), address, size, stack }
+    pub(crate) fn new(bytes: Bytes, stack: Arc<Opened>, size: usize) -> Self {
+        let address = bytes.address();
+        Self { owner: Owner::Own(Whole::new(bytes, stack)), address, size }
     }
-}
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let Some(bytes) = self.bytes.get_mut().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        if cumem_c::rust::is_forked_child() {
-            // The memory is the parent's.
-            std::mem::forget(bytes);
-            return;
+    fn whole(&self) -> &Whole {
+        match &self.owner {
+            Owner::Own(whole) => whole,
+            Owner::Part(of) => of.get().whole(),
         }
-        Python::attach(|py| py.detach(|| drop(bytes)));
+    }
+
+    /// Returns the bytes of this buffer as a range of the whole.
+    fn range(&self) -> Range<usize> {
+        let start = match &self.owner {
+            Owner::Own(_) => 0,
+            Owner::Part(of) => self.address - of.get().address,
+        };
+        start..start + self.size
+    }
+
+    fn device_of_memory(&self) -> &cumem::Device {
+        self.whole().device()
+    }
+
+    fn kind_of_memory(&self) -> Kind {
+        self.whole().kind
+    }
+
+    /// Returns the stream of an argument: that of the buffer for `None`.
+    fn stream(&self, stream: Option<&Bound<'_, PyAny>>) -> PyResult<Option<cumem::Stream>> {
+        stream.map(|stream| stream::resolve(self.device_of_memory(), stream)).transpose()
     }
 }
 
 #[pymethods]
 impl Buffer {
+    /// The address of the first byte, for the host and for the device.
     #[getter]
-    fn ptr(&self) -> usize {
-        self.address
+    fn ptr(&self) -> PyResult<usize> {
+        self.whole().check_open()?;
+        Ok(self.address)
     }
 
     #[getter]
@@ -47,28 +87,183 @@ impl Buffer {
     }
 
     #[getter]
+    fn nbytes(&self) -> usize {
+        self.size
+    }
+
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.kind_of_memory().name()
+    }
+
+    #[getter]
+    fn is_host_accessible(&self) -> bool {
+        self.kind_of_memory().is_host_accessible()
+    }
+
+    #[getter]
+    fn is_device_accessible(&self) -> bool {
+        self.kind_of_memory().is_device_accessible()
+    }
+
+    #[getter]
+    fn device(&self) -> crate::device::Device {
+        crate::device::Device::over(self.device_of_memory().clone())
+    }
+
+    /// The handle of the stream on which the buffer is freed.
+    #[getter]
+    fn stream_handle(&self) -> PyResult<u64> {
+        Ok(self.whole().with(|bytes| Ok(bytes.stream().as_raw()))?)
+    }
+
+    #[getter]
     fn closed(&self) -> bool {
-        self.bytes.read().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.whole().is_closed()
     }
 
     #[pyo3(signature = (stream=None))]
     fn close(&self, py: Python<'_>, stream: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        if cumem_c::rust::is_forked_child() {
-            return Err(Failure::Forked.into());
-        }
-        let stream = stream.map(|stream| stream::resolve(&self.stack.device, stream)).transpose()?;
-        let Some(mut bytes) = self.bytes.write().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
-        Ok(py.detach(|| {
-            if let Some(stream) = stream {
-                with_bytes!(&mut bytes, buffer => buffer.set_stream(&stream))?;
+        match &self.owner {
+            Owner::Own(whole) => {
+                let stream = self.stream(stream)?;
+                Ok(whole.close(py, stream.as_ref())?)
             }
-            drop(bytes);
-            Ok::<_, Failure>(())
-        })?)
+            Owner::Part(_) => {
+                Err(PyValueError::new_err("the buffer is a part of another one, which must be closed instead"))
+            }
+        }
+    }
+
+    #[pyo3(signature = (stream))]
+    fn record_use(&self, py: Python<'_>, stream: &Bound<'_, PyAny>) -> PyResult<()> {
+        let stream = stream::resolve(self.device_of_memory(), stream)?;
+        Ok(py.detach(|| self.whole().record_use(&stream))?)
+    }
+
+    #[pyo3(signature = (stream))]
+    fn set_stream(&self, py: Python<'_>, stream: &Bound<'_, PyAny>) -> PyResult<()> {
+        let stream = stream::resolve(self.device_of_memory(), stream)?;
+        Ok(py.detach(|| self.whole().set_stream(&stream))?)
+    }
+
+    #[pyo3(signature = (data, stream=None))]
+    fn copy_from_host(&self, data: &Bound<'_, PyAny>, stream: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        copies::from_host(self, data, stream)
+    }
+
+    #[pyo3(signature = (out=None, stream=None))]
+    fn copy_to_host<'py>(
+        &self,
+        py: Python<'py>,
+        out: Option<Bound<'py, PyAny>>,
+        stream: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match out {
+            Some(out) => copies::to_object(self, out, stream),
+            None => copies::to_bytes(self, py, stream),
+        }
+    }
+
+    #[pyo3(signature = (source, stream=None))]
+    fn copy_from(&self, py: Python<'_>, source: &Self, stream: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let stream = self.stream(stream)?;
+        Ok(py.detach(|| copies::from_buffer(self, source, stream.as_ref()))?)
+    }
+
+    #[pyo3(signature = (value, stream=None))]
+    fn fill(&self, py: Python<'_>, value: u8, stream: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let stream = self.stream(stream)?;
+        Ok(py.detach(|| copies::fill(self, value, stream.as_ref()))?)
+    }
+
+    #[pyo3(signature = (to=None, stream=None))]
+    fn prefetch(
+        &self,
+        py: Python<'_>,
+        to: Option<&Bound<'_, PyAny>>,
+        stream: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Outcome> {
+        let (to, stream) = (hints::location(self.device_of_memory(), to)?, self.stream(stream)?);
+        Ok(py.detach(|| hints::prefetch(self, to, stream.as_ref()))?)
+    }
+
+    #[pyo3(signature = (advice, location=None, *, unset=false))]
+    fn advise(
+        &self,
+        py: Python<'_>,
+        advice: &str,
+        location: Option<&Bound<'_, PyAny>>,
+        unset: bool,
+    ) -> PyResult<Outcome> {
+        let advice = hints::advice(self.device_of_memory(), advice, location, unset)?;
+        Ok(py.detach(|| hints::advise(self, advice))?)
+    }
+
+    fn hints<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        hints::attributes(self, py)
+    }
+
+    fn residency<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        hints::residency(self, py)
+    }
+
+    #[getter]
+    fn __cuda_array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        interface::cuda_array(self, py)
+    }
+
+    fn __dlpack_device__(&self) -> PyResult<(i32, i32)> {
+        Ok(dlpack::device_of(self)?)
+    }
+
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
+    fn __dlpack__<'py>(
+        slf: &Bound<'py, Self>,
+        stream: Option<i64>,
+        max_version: Option<(u32, u32)>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        dlpack::export(slf, dlpack::Request { stream, max_version, device: dl_device, copy })
+    }
+
+    /// # Safety
+    ///
+    /// Python passes a view that may be filled.
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        // SAFETY: the caller upholds the contract.
+        unsafe { view::get(slf, view, flags) }
+    }
+
+    /// # Safety
+    ///
+    /// Python passes a view that `__getbuffer__` filled.
+    unsafe fn __releasebuffer__(&self, py: Python<'_>, view: *mut ffi::Py_buffer) {
+        // SAFETY: the caller upholds the contract.
+        unsafe { view::release(self, py, view) }
     }
 
     fn __len__(&self) -> usize {
         self.size
+    }
+
+    fn __getitem__(slf: &Bound<'_, Self>, index: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(slice) = index.cast::<PySlice>() else {
+            let text = "a buffer has only slices, for example buffer[:1024]; copy_to_host returns bytes";
+            return Err(PyTypeError::new_err(text));
+        };
+        let this = slf.get();
+        this.whole().check_open()?;
+        let indices = slice.indices(this.size as isize)?;
+        if indices.step != 1 {
+            return Err(PyValueError::new_err(format!("the step of a slice is 1, not {}", indices.step)));
+        }
+        let of = match &this.owner {
+            Owner::Own(_) => slf.clone().unbind(),
+            Owner::Part(of) => of.clone_ref(slf.py()),
+        };
+        Ok(Self { owner: Owner::Part(of), address: this.address + indices.start as usize, size: indices.slicelength })
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -76,11 +271,12 @@ impl Buffer {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.close(py, None)
     }
 
     fn __repr__(&self) -> String {
-        format!("<cumem.Buffer of {} bytes at {:#x}>", self.size, self.address)
+        let closed = if self.whole().is_closed() { ", closed" } else { "" };
+        format!("<cumem.Buffer of {} bytes of {} memory at {:#x}{closed}>", self.size, self.kind(), self.address)
     }
 }

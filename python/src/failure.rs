@@ -29,6 +29,10 @@ pub(crate) enum Failure {
     Busy(String),
     /// A process that was forked.
     Forked,
+    /// An argument that is wrong.
+    Request(String),
+    /// Memory that a stack did not accept back.
+    Refused(String),
     /// Something that the stack or the device does not have.
     NotSupported(String),
 }
@@ -133,6 +137,8 @@ impl Failure {
             Self::Closed(what) => ("ClosedError", format!("the {what} is closed")),
             Self::Busy(text) => ("BusyError", text),
             Self::Forked => ("ForkedError", FORKED.into()),
+            Self::Request(text) => ("InvalidRequestError", text),
+            Self::Refused(text) => ("DriverError", text),
             Self::NotSupported(text) => ("NotSupportedError", text),
         })
     }

@@ -8,6 +8,9 @@ mod counters;
 mod device;
 mod failure;
 mod opened;
+mod parent_only;
+mod scope;
+mod sizes;
 mod stack;
 mod stream;
 
@@ -16,12 +19,23 @@ use pyo3::prelude::*;
 /// The module.
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
     #[pymodule_export]
-    use crate::buffer::Buffer;
+    use crate::buffer::{Buffer, HintOutcome};
     #[pymodule_export]
     use crate::counters::Counters;
     #[pymodule_export]
     use crate::device::Device;
+    #[pymodule_export]
+    use crate::scope::{Counts, ProfileRow, Scope};
+    #[pymodule_export]
+    use crate::sizes::parse_size;
     #[pymodule_export]
     use crate::stack::Stack;
     #[pymodule_export]

@@ -1,25 +1,30 @@
 //! [`Opened`]: an open stack, which its Python objects share.
 
 use crate::failure::Failure;
-use cumem::kind::{Erased, Host};
+use cumem::error::Plural;
+use cumem::kind::{Erased, Host, Managed};
 use cumem::{AllocError, AnyResource, Buffer, Device, Layer, MemoryResource, Stream, layout};
 use cumem_adaptors::{AnyStack, ByAddress, StackSpec};
-use cumem_c::CumemStack;
+use cumem_c::{CumemError, CumemFormat, CumemStack, CumemStatus};
+use std::ffi::{CStr, c_int};
 use std::ptr;
 
 /// Memory of a stack.
 pub(crate) enum Bytes {
     /// Memory that the device can access.
     Device(Buffer<u8, AnyResource<Erased>>),
+    /// Managed memory.
+    Managed(Buffer<u8, AnyResource<Managed>>),
     /// Ordinary host memory.
     Host(Buffer<u8, AnyResource<Host>>),
 }
 
-/// Calls the same method on both variants of [`Bytes`].
+/// Does the same for each variant of [`Bytes`].
 macro_rules! with_bytes {
     ($bytes:expr, $buffer:ident => $do:expr) => {
         match $bytes {
             $crate::opened::Bytes::Device($buffer) => $do,
+            $crate::opened::Bytes::Managed($buffer) => $do,
             $crate::opened::Bytes::Host($buffer) => $do,
         }
     };
@@ -29,10 +34,11 @@ pub(crate) use with_bytes;
 #[derive(Debug)]
 enum Memory {
     Device(AnyResource<Erased>),
+    Managed(AnyResource<Managed>),
     Host(AnyResource<Host>),
 }
 
-/// What can be known about the memory of a stack.
+/// The kind of a stack's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Device,
@@ -95,17 +101,16 @@ impl Opened {
     pub(crate) fn open(text: &str, device: &Device) -> Result<Self, Failure> {
         let spec = StackSpec::parse(text)?;
         let handle = cumem_c::rust::open_stack(&spec, device)??;
-        let handle = Handle { number: handle.addr(), owned: true };
-        Self::over(handle)
+        Self::over(Handle { number: handle.addr(), owned: true })
     }
 
     /// Wraps the default stack of a device, on which PyTorch's functions work.
     pub(crate) fn default_of(ordinal: i32) -> Result<Self, Failure> {
-        let mut error = Box::new(cumem_c::CumemError::NONE);
+        let mut error = Box::new(CumemError::NONE);
         let mut handle = ptr::null_mut();
         // SAFETY: both pointers refer to values of this function.
         match unsafe { cumem_c::cumem_stack_default(ordinal, &raw mut handle, &raw mut *error) } {
-            cumem_c::CumemStatus::Success => Self::over(Handle { number: handle.addr(), owned: false }),
+            CumemStatus::Success => Self::over(Handle { number: handle.addr(), owned: false }),
             _ => Err(error.into()),
         }
     }
@@ -117,9 +122,10 @@ impl Opened {
         let (kind, default) = (Kind::of(&stack), Stream::legacy_default(&device));
         let memory = match stack {
             AnyStack::OverHost(host) => Memory::Host(host),
-            stack => Memory::Device(
-                stack.into_device_accessible().map_err(|error| Failure::NotSupported(error.to_string()))?,
-            ),
+            AnyStack::OverManaged(managed) => Memory::Managed(managed),
+            AnyStack::OverDevice(stack) => Memory::Device(AnyResource::erase_kind(stack)),
+            AnyStack::OverPinned(stack) => Memory::Device(AnyResource::erase_kind(stack)),
+            AnyStack::OverEither(stack) => Memory::Device(stack),
         };
         Ok(Self { memory, kind, device, default, handle })
     }
@@ -136,10 +142,48 @@ impl Opened {
         Ok(unsafe { cumem_c::rust::parts_of(self.handle()) }?.0)
     }
 
+    /// Calls a function of the C interface with this stack.
+    pub(crate) fn call(
+        &self,
+        function: impl FnOnce(*mut CumemStack, *mut CumemError) -> CumemStatus,
+    ) -> Result<(), Failure> {
+        let mut error = Box::new(CumemError::NONE);
+        match function(self.handle(), &raw mut *error) {
+            CumemStatus::Success => Ok(()),
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Returns all memory of the stack's pools as text or JSON.
+    pub(crate) fn snapshot(&self, is_json: bool) -> Result<String, Failure> {
+        let format = if is_json { CumemFormat::Json } else { CumemFormat::Text } as c_int;
+        let mut text = ptr::null_mut();
+        // SAFETY: the handle is open while this value exists, and the pointers refer to values of this function.
+        self.call(|handle, error| unsafe { cumem_c::cumem_snapshot(handle, format, &raw mut text, error) })?;
+        // SAFETY: the function has returned a text that ends with 0.
+        let copied = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+        // SAFETY: the text comes from the library, and is not used any more.
+        unsafe { cumem_c::cumem_text_free(text) };
+        Ok(copied)
+    }
+
+    /// Returns an error if memory of the stack is in use, by `users` objects of Python or by blocks with an address only.
+    pub(crate) fn check_unused(&self, users: usize) -> Result<(), Failure> {
+        let raw = if self.handle.owned { self.by_address()?.released() } else { 0 };
+        let live = match (users, raw) {
+            (0, 0) => return Ok(()),
+            (0, raw) => Plural(raw, "block").to_string() + " of allocate_raw, C or PyTorch",
+            (users, 0) => Plural(users, "buffer, scope or call").to_string(),
+            (users, raw) => format!("{} and {}", Plural(users, "buffer, scope or call"), Plural(raw, "raw block")),
+        };
+        Err(Failure::Busy(format!("the stack is in use by {live}; close or free them first")))
+    }
+
     /// Returns the layers, outermost first.
     pub(crate) fn layers(&self) -> &dyn Layer {
         match &self.memory {
             Memory::Device(stack) => stack,
+            Memory::Managed(stack) => stack,
             Memory::Host(stack) => stack,
         }
     }
@@ -147,6 +191,7 @@ impl Opened {
     pub(crate) fn text(&self) -> String {
         match &self.memory {
             Memory::Device(stack) => stack.to_string(),
+            Memory::Managed(stack) => stack.to_string(),
             Memory::Host(stack) => stack.to_string(),
         }
     }
@@ -161,6 +206,8 @@ impl Opened {
             // SAFETY: every value of a byte is valid. The memory comes from the driver or the operating system, so reading
             // a byte that was never written returns some value.
             Memory::Device(stack) => Bytes::Device(unsafe { Buffer::uninit(size, stream, stack.clone()) }?),
+            // SAFETY: as above.
+            Memory::Managed(stack) => Bytes::Managed(unsafe { Buffer::uninit(size, stream, stack.clone()) }?),
             Memory::Host(stack) => {
                 let block = stack.allocate(stream, layout::bytes(size)?)?;
                 // SAFETY: the resource has just returned the block. The bytes are valid as above.
@@ -173,9 +220,31 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if self.handle.owned && !cumem_c::rust::is_forked_child() {
+        if self.handle.owned {
             // SAFETY: no Python object uses the stack any more. A stack with blocks that C code has stays open.
             unsafe { cumem_c::cumem_stack_close(self.handle(), ptr::null_mut()) };
         }
+    }
+}
+
+/// Frees memory. If the stack refuses, returns the memory with the reason.
+pub(crate) fn free(bytes: Bytes) -> Result<(), (Option<Bytes>, Failure)> {
+    macro_rules! free {
+        ($buffer:expr, $variant:path) => {{
+            let parts = $buffer.into_block().map_err(|refused| (Some($variant(refused.value)), refused.reason.into()))?;
+            // SAFETY: the buffer was over this block of this resource, and is gone. The stream is ordered after its work.
+            let freed = unsafe { parts.resource.deallocate(&parts.stream, parts.block) };
+            freed.map_err(|refused| {
+                let failure = Failure::Refused(crate::failure::line(&refused));
+                // SAFETY: the resource returned the block, which is live.
+                let again = unsafe { Buffer::from_block(refused.block, parts.len, &parts.stream, parts.resource) };
+                (again.ok().map($variant), failure)
+            })
+        }};
+    }
+    match bytes {
+        Bytes::Device(buffer) => free!(buffer, Bytes::Device),
+        Bytes::Managed(buffer) => free!(buffer, Bytes::Managed),
+        Bytes::Host(buffer) => free!(buffer, Bytes::Host),
     }
 }

@@ -2,27 +2,33 @@
 
 use crate::buffer::Buffer;
 use crate::counters::Counters;
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::failure::Failure;
 use crate::opened::Opened;
+use crate::parent_only::ParentOnly;
+use crate::scope::{Counts, ProfileRow, Scope, profile, statistics_of};
+use crate::sizes::SizeArgument;
 use crate::stream;
 use cumem::{LayerExt, layout};
-use cumem_adaptors::LimiterState;
+use cumem_adaptors::{LimiterState, TrackingState};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A stack of memory resources. Locked only for a moment and with the GIL.
-#[pyclass(frozen, module = "cumem", weakref)]
+/// A stack of memory resources.
+#[pyclass(frozen, module = "cumem._native", weakref, subclass)]
 #[derive(Debug)]
 pub(crate) struct Stack {
-    opened: Mutex<Option<Arc<Opened>>>,
+    /// Locked only for a moment and with the GIL.
+    opened: Mutex<Option<ParentOnly<Arc<Opened>>>>,
 }
 
 impl Stack {
-    fn new_over(opened: Opened) -> Self {
-        Self { opened: Mutex::new(Some(Arc::new(opened))) }
+    fn over(opened: Opened) -> Self {
+        Self { opened: Mutex::new(Some(ParentOnly::new(Arc::new(opened)))) }
     }
 
     /// Returns the open stack.
@@ -31,7 +37,7 @@ impl Stack {
             return Err(Failure::Forked);
         }
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.clone().ok_or(Failure::Closed("stack"))
+        Ok(Arc::clone(opened.as_ref().ok_or(Failure::Closed("stack"))?))
     }
 }
 
@@ -39,30 +45,34 @@ impl Stack {
 #[derive(FromPyObject)]
 enum DeviceArgument {
     Ordinal(i32),
-    Device(Device),
+    Device(Py<Device>),
 }
 
 #[pymethods]
 impl Stack {
+    /// Opens a stack. Without a text, the stack is the default one of the device, which the C interface and PyTorch's
+    /// functions use.
     #[new]
     #[pyo3(signature = (text, device=None, *, simulated=None))]
-    fn new(py: Python<'_>, text: &str, device: Option<DeviceArgument>, simulated: Option<&str>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        text: Option<&str>,
+        device: Option<DeviceArgument>,
+        simulated: Option<&str>,
+    ) -> PyResult<Self> {
         let device = match (device, simulated) {
             (Some(DeviceArgument::Device(_)), Some(_)) => {
                 return Err(PyTypeError::new_err("`device` is a device already: pass it or `simulated`, not both"));
             }
-            (Some(DeviceArgument::Device(device)), None) => device,
-            (Some(DeviceArgument::Ordinal(ordinal)), simulated) => Device::open(py, ordinal, simulated)?,
-            (None, simulated) => Device::open(py, 0, simulated)?,
+            (Some(DeviceArgument::Device(device)), None) => device.get().inner().clone(),
+            (Some(DeviceArgument::Ordinal(ordinal)), None) if text.is_none() => {
+                return Ok(Self::over(py.detach(|| Opened::default_of(ordinal))?));
+            }
+            (Some(DeviceArgument::Ordinal(ordinal)), simulated) => device::open(py, ordinal, simulated)?,
+            (None, simulated) => device::open(py, 0, simulated)?,
         };
-        Ok(Self::new_over(py.detach(|| Opened::open(text, &device.0))?))
-    }
-
-    /// Returns the default stack of a device, which the C interface and PyTorch's functions use.
-    #[staticmethod]
-    #[pyo3(signature = (device=0))]
-    fn default(py: Python<'_>, device: i32) -> PyResult<Self> {
-        Ok(Self::new_over(py.detach(|| Opened::default_of(device))?))
+        let text = text.ok_or_else(|| PyTypeError::new_err("a stack needs a text, for example \"device | pool\""))?;
+        Ok(Self::over(py.detach(|| Opened::open(text, &device))?))
     }
 
     #[getter]
@@ -92,7 +102,7 @@ impl Stack {
 
     #[getter]
     fn device(&self) -> PyResult<Device> {
-        Ok(Device(self.opened()?.device.clone()))
+        Ok(Device::over(self.opened()?.device.clone()))
     }
 
     #[getter]
@@ -105,7 +115,7 @@ impl Stack {
         let stack = self.opened()?;
         let stream = stream::argument(&stack, stream)?;
         let bytes = py.detach(|| stack.allocate(size, &stream))?;
-        Ok(Buffer::new(bytes, stack))
+        Ok(Buffer::new(bytes, stack, size))
     }
 
     #[pyo3(signature = (size, stream=None, align=1))]
@@ -124,7 +134,7 @@ impl Stack {
         }
         Ok(py.detach(|| {
             let allocated = stack.by_address()?.allocate_address(&stream, layout);
-            allocated.map(|ptr| ptr.as_ptr().addr()).map_err(|error| Failure::Alloc(error, stack.kind.name()))
+            allocated.map(|ptr| ptr.addr().get()).map_err(|error| Failure::Alloc(error, stack.kind.name()))
         })?)
     }
 
@@ -138,8 +148,7 @@ impl Stack {
     ) -> PyResult<()> {
         let stack = self.opened()?;
         let stream = stream::argument(&stack, stream)?;
-        let Some(ptr) = NonNull::new(std::ptr::with_exposed_provenance_mut::<u8>(ptr)) else { return Ok(()) };
-        let ptr = ptr.addr();
+        let Some(ptr) = NonZero::new(ptr) else { return Ok(()) };
         Ok(py.detach(|| {
             let ptr = NonNull::with_exposed_provenance(ptr);
             // SAFETY: the caller promises that all work with the memory is ordered before this point of the stream.
@@ -147,13 +156,13 @@ impl Stack {
         })?)
     }
 
-    /// Records that work on `stream` uses the memory at an address of `allocate_raw`.
     fn record_use_raw(&self, py: Python<'_>, ptr: usize, stream: &Bound<'_, PyAny>) -> PyResult<()> {
         let stack = self.opened()?;
         let stream = stream::resolve(&stack.device, stream)?;
-        let Some(ptr) = std::num::NonZero::new(ptr) else { return Ok(()) };
+        let Some(ptr) = NonZero::new(ptr) else { return Ok(()) };
         Ok(py.detach(|| {
-            Ok::<_, Failure>(stack.by_address()?.record_use(NonNull::with_exposed_provenance(ptr), &stream)?)
+            let ptr = NonNull::with_exposed_provenance(ptr);
+            Ok::<_, Failure>(stack.by_address()?.record_use(ptr, &stream)?)
         })?)
     }
 
@@ -163,21 +172,83 @@ impl Stack {
         Ok(py.detach(|| Counters::of(&stack))?)
     }
 
+    /// The counts of the outermost `statistics`.
+    #[getter]
+    fn statistics(&self) -> PyResult<Counts> {
+        let stack = self.opened()?;
+        Ok(statistics_of(&stack)?.counts().into())
+    }
+
+    fn reset_peak(&self, py: Python<'_>) -> PyResult<()> {
+        let stack = self.opened()?;
+        // SAFETY: the handle is open while the stack exists, and the error is one of `call`.
+        Ok(py.detach(|| stack.call(|handle, error| unsafe { cumem_c::cumem_reset_peak(handle, error) }))?)
+    }
+
     #[getter]
     fn limit(&self) -> PyResult<Option<usize>> {
         let stack = self.opened()?;
         Ok(stack.layers().find::<LimiterState>().map(LimiterState::bytes))
     }
 
-    #[pyo3(signature = (keep=0))]
-    fn trim(&self, py: Python<'_>, keep: usize) -> PyResult<usize> {
+    #[setter]
+    fn set_limit(&self, py: Python<'_>, size: SizeArgument) -> PyResult<()> {
         let stack = self.opened()?;
+        let bytes = size.bytes_on(&stack.device)?;
+        // SAFETY: as in `reset_peak`.
+        Ok(py.detach(|| stack.call(|handle, error| unsafe { cumem_c::cumem_set_limit(handle, bytes, error) }))?)
+    }
+
+    #[pyo3(signature = (keep=SizeArgument::Bytes(0)))]
+    fn trim(&self, py: Python<'_>, keep: SizeArgument) -> PyResult<usize> {
+        let stack = self.opened()?;
+        let keep = keep.bytes_on(&stack.device)?;
         Ok(py.detach(|| stack.layers().trim_stack(keep).map_err(Failure::from))?)
     }
 
+    /// Returns all memory of the stack's pools as text or JSON, as `cumem_snapshot` does.
+    fn _snapshot(&self, py: Python<'_>, is_json: bool) -> PyResult<String> {
+        let stack = self.opened()?;
+        Ok(py.detach(|| stack.snapshot(is_json))?)
+    }
+
+    #[pyo3(signature = (name=None, *, all_threads=true))]
+    fn _begin_scope(&self, name: Option<String>, all_threads: bool) -> PyResult<Scope> {
+        Ok(Scope::begin(self.opened()?, name, all_threads)?)
+    }
+
+    #[getter]
+    fn profile(&self) -> PyResult<Vec<ProfileRow>> {
+        Ok(profile(&*self.opened()?)?)
+    }
+
+    /// Returns the report of the outermost layer `tracking` about live blocks.
+    fn _tracking(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let stack = self.opened()?;
+        Ok(py.detach(|| stack.layers().find::<TrackingState>().map(|tracking| tracking.report().to_string())))
+    }
+
+    fn clear_profile(&self) -> PyResult<()> {
+        let stack = self.opened()?;
+        statistics_of(&stack)?.clear_profile();
+        Ok(())
+    }
+
+    fn synchronize(&self, py: Python<'_>) -> PyResult<()> {
+        let stack = self.opened()?;
+        Ok(py.detach(|| stack.device.synchronize()).map_err(Failure::from)?)
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-        py.detach(|| drop(opened));
+        if cumem_c::rust::is_forked_child() {
+            return Err(Failure::Forked.into());
+        }
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stack) = opened.as_ref() else { return Ok(()) };
+        stack.check_unused(Arc::strong_count(stack) - 1)?;
+        let closed = opened.take();
+        drop(opened);
+        py.detach(|| drop(closed));
         Ok(())
     }
 
@@ -185,15 +256,17 @@ impl Stack {
         slf
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
-        self.close(py)
+    /// Closes the stack. An exception of the `with` block is not replaced by the one of a stack in use.
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let raised = exception.get_item(0).is_ok_and(|class| !class.is_none());
+        self.close(py).or_else(|error| if raised { Ok(()) } else { Err(error) })
     }
 
     fn __repr__(&self) -> String {
         match self.opened() {
             Ok(stack) => format!("<cumem.Stack {}>", stack.text()),
-            Err(_) => "<cumem.Stack closed>".into(),
+            Err(_) => "<cumem.Stack, closed>".into(),
         }
     }
 }

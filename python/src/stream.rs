@@ -3,6 +3,7 @@
 use crate::device::Device;
 use crate::failure::Failure;
 use crate::opened::Opened;
+use crate::parent_only::ParentOnly;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
@@ -10,7 +11,7 @@ use pyo3::types::PyInt;
 /// A stream that this package created.
 #[pyclass(frozen, module = "cumem")]
 #[derive(Debug)]
-pub(crate) struct Stream(pub(crate) cumem::Stream);
+pub(crate) struct Stream(ParentOnly<cumem::Stream>);
 
 #[pymethods]
 impl Stream {
@@ -19,8 +20,8 @@ impl Stream {
         if cumem_c::rust::is_forked_child() {
             return Err(Failure::Forked.into());
         }
-        let stream = py.detach(|| cumem::Stream::new(&device.0)).map_err(Failure::from)?;
-        Ok(Self(stream))
+        let stream = py.detach(|| cumem::Stream::new(device.inner())).map_err(Failure::from)?;
+        Ok(Self(ParentOnly::new(stream)))
     }
 
     /// The stream as a `CUstream`.
@@ -31,7 +32,7 @@ impl Stream {
 
     #[getter]
     fn device(&self) -> Device {
-        Device(self.0.device().clone())
+        Device::over(self.0.device().clone())
     }
 
     /// The protocol of cuda.core: a version and the handle.
@@ -50,6 +51,14 @@ impl Stream {
         Ok(py.detach(|| self.0.wait_for(&other)).map_err(Failure::from)?)
     }
 
+    fn __eq__(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.0.id().as_u64()
+    }
+
     fn __repr__(&self) -> String {
         format!("<cumem.Stream {:#x} of {}>", self.0.as_raw(), self.0.device_id())
     }
@@ -66,7 +75,10 @@ pub(crate) fn argument(stack: &Opened, stream: Option<&Bound<'_, PyAny>>) -> PyR
 /// Returns the stream that an object of any package describes.
 pub(crate) fn resolve(device: &cumem::Device, object: &Bound<'_, PyAny>) -> PyResult<cumem::Stream> {
     if let Ok(own) = object.cast::<Stream>() {
-        let stream = &own.get().0;
+        if cumem_c::rust::is_forked_child() {
+            return Err(Failure::Forked.into());
+        }
+        let stream = &*own.get().0;
         device.check_device("the stream", stream.device_id()).map_err(Failure::from)?;
         return Ok(stream.clone());
     }

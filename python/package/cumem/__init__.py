@@ -18,13 +18,20 @@ from ._errors import (
     Error,
     ForkedError,
     InvalidRequestError,
+    LeakError,
     LimitExceededError,
     NotSupportedError,
     OutOfMemoryError,
+    PeakError,
     StackError,
     StackTextError,
 )
-from ._native import Buffer, Counters, Device, Stack, Stream
+from ._native import Buffer, Counters, Counts, Device, HintOutcome, ProfileRow, Stream, parse_size
+from ._scopes import Scope, assert_no_leak, assert_peak
+from ._snapshot import Snapshot
+from ._stack import Stack, default_stack, open_stacks, simulate
+
+__version__: str = _native.__version__
 
 __all__ = [
     "AddressError",
@@ -32,20 +39,33 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "Counters",
+    "Counts",
     "Device",
     "DriverError",
     "Error",
     "ForkedError",
+    "HintOutcome",
     "InvalidRequestError",
+    "LeakError",
     "LimitExceededError",
     "NotSupportedError",
     "OutOfMemoryError",
+    "PeakError",
+    "ProfileRow",
+    "Scope",
+    "Snapshot",
     "Stack",
     "StackError",
     "StackTextError",
     "Stream",
+    "assert_no_leak",
+    "assert_peak",
+    "default_stack",
     "get_include",
     "library_path",
+    "open_stacks",
+    "parse_size",
+    "simulate",
 ]
 
 
@@ -58,4 +78,6 @@ def get_include() -> str:
 
 def library_path() -> str:
     """Returns the shared object with the functions of `cumem.h`, for `ctypes.CDLL` and PyTorch."""
-    return _native.__file__
+    path = _native.__file__
+    assert path is not None
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Error(Exception):
     """The base of all exceptions of this package."""
@@ -12,16 +14,19 @@ class Error(Exception):
         for name, value in numbers.items():
             setattr(self, name, value)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self._numbers)
 
 
-def _rebuild(cls, args, numbers):
+def _rebuild(cls: type[Error], args: tuple[str, ...], numbers: dict[str, object]) -> Error:
     return cls(*args, **numbers)
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """The device is out of memory, or a pool has reached its maximum."""
+    """The device is out of memory, or a pool has reached its maximum.
+
+    The figures are bytes. A figure that the failing layer does not know is `None`.
+    """
 
     requested: int | None = None
     free: int | None = None
@@ -49,7 +54,7 @@ class StackTextError(Error, ValueError):
 
 
 class ClosedError(Error, ValueError):
-    """A stack or a buffer was used after it was closed."""
+    """A stack, a buffer or a scope was used after it was closed."""
 
 
 class BusyError(Error, BufferError):
@@ -71,10 +76,24 @@ class NotSupportedError(Error, RuntimeError):
 
 
 class DriverError(Error, RuntimeError):
-    """The driver returned an error."""
+    """The driver returned an error. `code` is its number, if it has one."""
 
     code: int | None = None
 
 
 class ForkedError(Error, RuntimeError):
     """The process is a forked child of the process that opened the stack."""
+
+
+class PeakError(Error, AssertionError):
+    """A stack allocated more than `assert_peak` permits."""
+
+    peak: int = 0
+    limit: int = 0
+
+
+class LeakError(Error, AssertionError):
+    """A stack has more live memory than before."""
+
+    leaked_bytes: int = 0
+    leaked_blocks: int = 0
