@@ -125,8 +125,14 @@ impl Heap {
     #[inline]
     pub(super) fn live(&self, number: u32) -> Option<(u64, u32, u16)> {
         let node = self.nodes.get(number)?;
+        self.is_live(number).then_some((node.addr, node.units, node.mark.generation()))
+    }
+
+    /// Reports whether a node is live, and no use by another stream is recorded.
+    #[inline(always)]
+    pub(super) fn is_live(&self, number: u32) -> bool {
         let free = self.last_is_free && number == self.last;
-        (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
+        self.nodes.get(number).is_some_and(|node| node.mark.is(NodeState::Live)) && !free
     }
 
     /// Marks a live node as used by another stream, or as not used any more.
@@ -148,7 +154,7 @@ impl Heap {
     }
 
     /// Frees a live node, without joining it with its neighbours yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(&mut self, node: u32) {
         self.live_units -= u64::from(self.nodes[node].units);
         // If the same node is freed again, it is compared and not written. The next allocation then does not stall on
