@@ -125,7 +125,8 @@ impl Heap {
     #[inline]
     pub(super) fn live(&self, number: u32) -> Option<(u64, u32, u16)> {
         let node = self.nodes.get(number)?;
-        self.is_live(number).then_some((node.addr, node.units, node.mark.generation()))
+        let free = self.last_is_free && number == self.last;
+        (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
     /// Reports whether a node is live, and no use by another stream is recorded.
