@@ -5,21 +5,22 @@ mod state;
 pub use state::AlignedState;
 
 use crate::alignment::{AlignmentError, checked};
+use crate::parts::Parts;
 use cumem::layout::InvalidLayout;
 use cumem::resource::MakerId;
 use cumem::{AllocError, Block, DeallocError, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An adaptor that aligns blocks to a chosen power of two, as RMM's aligned resource adaptor does. A request for more
 /// keeps its own alignment. GPUDirect Storage, for example, reads fastest into addresses that are multiples of 4 KiB.
 ///
-/// A pool gives any alignment. The adaptor only asks it, and passes its blocks on. A leaf of the driver gives 256 bytes,
-/// so the adaptor allocates more bytes, and hands out the first aligned address within them. Such a block is the
-/// adaptor's own: it must be freed through the adaptor.
+/// A pool gives any alignment, if it is asked. A leaf of the driver gives 256 bytes, so the adaptor allocates more bytes,
+/// and hands out the first aligned address within them. Either way an aligned block is the adaptor's own: it must be
+/// freed through the adaptor.
 ///
-/// Blocks of fewer bytes than the [threshold](Self::threshold) pass through.
+/// Blocks of fewer bytes than the [threshold](Self::threshold) pass through, and so do those whose own alignment is
+/// enough.
 ///
 /// `find::<AlignedState>()` returns its [`AlignedState`] from any stack.
 ///
@@ -37,7 +38,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// let page = Buffer::<u8, _>::zeroed(5000, &stream, &memory)?;
 /// assert!(page.device_address().is_multiple_of(4096));
 /// let _small = Buffer::<u8, _>::zeroed(999, &stream, &memory)?;
-/// assert_eq!(memory.state().padded_blocks(), 1);
+/// assert_eq!(memory.state().blocks(), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -45,15 +46,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct Aligned<U> {
     state: AlignedState,
     maker: MakerId,
-    /// The upstream's larger blocks, by the addresses that were handed out.
-    padded: Mutex<HashMap<u64, Padded>>,
+    /// The upstream's blocks, by the addresses that were handed out.
+    own: Parts<HashMap<u64, Whole>>,
     upstream: U,
 }
 
-/// A block of the upstream that holds a handed out block at an aligned address.
+/// A block of the upstream that holds a handed out block of `size` bytes at an aligned address.
 #[derive(Debug)]
-struct Padded {
-    upstream: Block,
+struct Whole {
+    block: Block,
     size: usize,
 }
 
@@ -81,7 +82,7 @@ impl<U> Aligned<U> {
         U: Upstream,
     {
         let state = AlignedState::new(checked(alignment)?);
-        Ok(Self { state, maker: MakerId::unique(), padded: Mutex::default(), upstream })
+        Ok(Self { state, maker: MakerId::unique(), own: Parts::default(), upstream })
     }
 
     /// Sets the bytes from which blocks are aligned. Smaller blocks pass through, because the padding would be large
@@ -126,7 +127,7 @@ impl<U> Aligned<U> {
     /// # Errors
     ///
     /// Returns the adaptor itself while a block is live that only this adaptor can free
-    /// ([`AlignedState::padded_blocks`]).
+    /// ([`AlignedState::blocks`]).
     ///
     /// # Examples
     ///
@@ -141,7 +142,7 @@ impl<U> Aligned<U> {
     /// ```
     #[expect(clippy::result_large_err, reason = "the caller owned the adaptor and gets it back")]
     pub fn into_upstream(self) -> Result<U, Self> {
-        if self.padded().is_empty() { Ok(self.upstream) } else { Err(self) }
+        if self.state.blocks() == 0 { Ok(self.upstream) } else { Err(self) }
     }
 
     /// Returns the alignment, the threshold and the counts.
@@ -149,58 +150,67 @@ impl<U> Aligned<U> {
         &self.state
     }
 
-    fn padded(&self) -> MutexGuard<'_, HashMap<u64, Padded>> {
-        self.padded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Enters a block of the upstream, and returns the block at the first aligned address in it.
-    fn hand_out(&self, upstream: Block, layout: Layout) -> Block {
-        let start = upstream.as_non_null();
-        let offset = start.as_ptr().addr().wrapping_neg() & (layout.align() - 1);
-        // SAFETY: the upstream's block is larger than the request by the alignment less the upstream's alignment, of
-        // which its address is a multiple. The offset is at most that.
+    /// Enters a block of the upstream, and returns the block of `layout` at the first aligned address in it.
+    fn hand_out(&self, block: Block, layout: Layout, alignment: usize) -> Block {
+        let start = block.as_non_null();
+        let offset = start.as_ptr().addr().wrapping_neg() & (alignment - 1);
+        // SAFETY: the upstream's block is larger than the request by the alignment less the upstream's own, of which its
+        // address is a multiple. The offset is at most that.
         let aligned = unsafe { start.add(offset) };
-        self.state.add_padded(upstream.size() - layout.size());
-        self.padded().insert(aligned.as_ptr() as u64, Padded { upstream, size: layout.size() });
+        self.state.add_own(block.size() - layout.size());
+        let addr = aligned.as_ptr() as u64;
+        self.own.of(addr).insert(addr, Whole { block, size: layout.size() });
         Block::new(self.maker, aligned, layout, 0)
     }
 }
 
 impl<U: Upstream> Aligned<U> {
-    /// Allocates a larger block of the upstream, which aligns to `native` bytes only.
-    #[cold]
-    fn allocate_padded(&self, stream: &Stream, layout: Layout, native: usize) -> Result<Block, AllocError> {
-        let invalid = InvalidLayout { size: layout.size(), alignment: layout.align() };
-        let size = layout.size().checked_add(layout.align() - native).ok_or(invalid)?;
+    /// Allocates a block of `layout` at a multiple of `alignment`, which is more than that of the layout or of the
+    /// upstream.
+    fn allocate_aligned(&self, stream: &Stream, layout: Layout, alignment: usize) -> Result<Block, AllocError> {
+        let invalid = InvalidLayout { size: layout.size(), alignment };
+        let native = self.state.native();
+        if alignment <= native {
+            let raised = layout.align_to(alignment).map_err(|_| invalid)?;
+            match self.upstream.allocate(stream, raised) {
+                Err(AllocError::UnsupportedAlignment { maximum, .. })
+                    if maximum.is_power_of_two() && maximum < alignment =>
+                {
+                    self.state.learn_native(maximum);
+                }
+                allocated => return Ok(self.hand_out(allocated?, layout, alignment)),
+            }
+        }
+        let native = self.state.native();
+        let size = layout.size().checked_add(alignment - native).ok_or(invalid)?;
         let larger = Layout::from_size_align(size, native).map_err(|_| invalid)?;
-        Ok(self.hand_out(self.upstream.allocate(stream, larger)?, layout))
+        Ok(self.hand_out(self.upstream.allocate(stream, larger)?, layout, alignment))
     }
 
-    /// Frees a block that this adaptor cut out of a larger one.
+    /// Frees a block of this adaptor.
     ///
     /// # Safety
     ///
     /// The caller must uphold the contract of [`deallocate`](MemoryResource::deallocate).
-    #[cold]
-    unsafe fn deallocate_padded(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+    unsafe fn deallocate_own(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         let addr = block.addr();
         // Removed before the upstream is called, because the upstream may give the same memory to another thread at
         // once.
         let found = {
-            let mut padded = self.padded();
-            let is_same = padded.get(&addr).is_some_and(|found| found.size == block.size());
-            if is_same { padded.remove(&addr) } else { None }
+            let mut own = self.own.of(addr);
+            let is_same = own.get(&addr).is_some_and(|found| found.size == block.size());
+            if is_same { own.remove(&addr) } else { None }
         };
-        let Some(Padded { upstream, size }) = found else { return Err(DeallocError::foreign("aligned", block)) };
-        let padding = upstream.size() - size;
+        let Some(Whole { block: whole, size }) = found else { return Err(DeallocError::foreign("aligned", block)) };
+        let padding = whole.size() - size;
         // SAFETY: the upstream made this block, and the caller gave up the only block in it.
-        match unsafe { self.upstream.deallocate(stream, upstream) } {
+        match unsafe { self.upstream.deallocate(stream, whole) } {
             Ok(()) => {
-                self.state.remove_padded(padding);
+                self.state.remove_own(padding);
                 Ok(())
             }
-            Err(DeallocError { block: upstream, reason, .. }) => {
-                self.padded().insert(addr, Padded { upstream, size });
+            Err(DeallocError { block: whole, reason, .. }) => {
+                self.own.of(addr).insert(addr, Whole { block: whole, size });
                 Err(DeallocError::new(block, reason))
             }
         }
@@ -222,19 +232,9 @@ unsafe impl<U: Upstream> MemoryResource for Aligned<U> {
 
     #[inline]
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        let layout = self.state.raise(layout);
-        let native = self.state.native();
-        if layout.align() > native && layout.size() > 0 {
-            return self.allocate_padded(stream, layout, native);
-        }
-        match self.upstream.allocate(stream, layout) {
-            Err(AllocError::UnsupportedAlignment { maximum, .. })
-                if layout.size() > 0 && maximum.is_power_of_two() && maximum < layout.align() =>
-            {
-                self.state.learn_native(maximum);
-                self.allocate_padded(stream, layout, maximum)
-            }
-            allocated => allocated,
+        match self.state.alignment_for(layout) {
+            Some(alignment) => self.allocate_aligned(stream, layout, alignment),
+            None => self.upstream.allocate(stream, layout),
         }
     }
 
@@ -242,7 +242,7 @@ unsafe impl<U: Upstream> MemoryResource for Aligned<U> {
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
         if block.maker() == self.maker {
             // SAFETY: the caller upholds the same contract.
-            return unsafe { self.deallocate_padded(stream, block) };
+            return unsafe { self.deallocate_own(stream, block) };
         }
         // SAFETY: the caller upholds the contract of this method, which is the upstream's.
         unsafe { self.upstream.deallocate(stream, block) }

@@ -9,7 +9,7 @@ use cumem::error::record_drop_error;
 use cumem::kind::DeviceAccessible;
 use cumem::resource::MakerId;
 use cumem::sim::{declare_allocation, declare_free};
-use cumem::{AllocError, Block, DeallocError, DeviceError, MemoryResource, Stream, Upstream};
+use cumem::{AllocError, Block, DeallocError, DeviceError, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::collections::HashSet;
 
@@ -239,6 +239,10 @@ unsafe impl<U: Upstream<Kind: DeviceAccessible>> MemoryResource for Scrub<U> {
     }
 
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
+        // The upstream would refuse the stream only after the fill.
+        if let Err(error) = self.upstream.device().check_device("the stream", stream.device_id()) {
+            return Err(DeallocError::new(block, error));
+        }
         // Removed before the upstream is called, because the upstream may give the same memory to another thread at
         // once.
         if !self.take_back(&block) {

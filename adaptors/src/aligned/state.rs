@@ -75,8 +75,7 @@ impl AlignedState {
         self.threshold
     }
 
-    /// Returns the number of live blocks for which the adaptor allocated more than was requested. Only the adaptor can
-    /// free them.
+    /// Returns the number of live blocks that the adaptor aligned. Only the adaptor can free them.
     ///
     /// # Examples
     ///
@@ -88,10 +87,10 @@ impl AlignedState {
     /// # let stream = Stream::new(&device)?;
     /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.aligned(4096)?;
     /// let _page = Buffer::<u8, _>::zeroed(5000, &stream, &stack)?;
-    /// assert_eq!(stack.state().padded_blocks(), 0); // the pool aligns by itself
+    /// assert_eq!((stack.state().blocks(), stack.state().padding()), (1, 0)); // the pool aligns by itself
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn padded_blocks(&self) -> usize {
+    pub fn blocks(&self) -> usize {
         self.blocks.load(Relaxed)
     }
 
@@ -114,14 +113,14 @@ impl AlignedState {
         self.padding.load(Relaxed)
     }
 
-    /// Returns the layout to ask the upstream for.
+    /// Returns the alignment of a block that the adaptor aligns, or `None` for a block that passes through.
     #[inline]
-    pub(super) fn raise(&self, layout: Layout) -> Layout {
-        match layout.size() >= self.threshold && layout.size() > 0 {
-            // A size that cannot be rounded up to the alignment is left to the upstream's refusal.
-            true => layout.align_to(self.alignment).unwrap_or(layout),
-            false => layout,
-        }
+    pub(super) fn alignment_for(&self, layout: Layout) -> Option<usize> {
+        let (size, own) = (layout.size(), layout.align());
+        let wanted = if size >= self.threshold { own.max(self.alignment) } else { own };
+        // Every upstream gives 256 bytes of device memory. Whether it gives more is known after its first refusal.
+        let given = self.native().min(CUDA_ALLOCATION_ALIGNMENT);
+        (size > 0 && (wanted > own || wanted > given)).then_some(wanted)
     }
 
     #[inline]
@@ -133,12 +132,12 @@ impl AlignedState {
         self.native.fetch_min(alignment, Relaxed);
     }
 
-    pub(super) fn add_padded(&self, padding: usize) {
+    pub(super) fn add_own(&self, padding: usize) {
         self.blocks.fetch_add(1, Relaxed);
         self.padding.fetch_add(padding, Relaxed);
     }
 
-    pub(super) fn remove_padded(&self, padding: usize) {
+    pub(super) fn remove_own(&self, padding: usize) {
         self.blocks.fetch_sub(1, Relaxed);
         self.padding.fetch_sub(padding, Relaxed);
     }
