@@ -125,7 +125,7 @@ impl<U> Advise<U> {
     /// # use cumem_adaptors::Advise;
     /// let device = Device::simulated(Profile::wsl())?; // its pages do not migrate on demand
     /// let stack = Advise::or_pass_through(ManagedResource::new(&device)?, MigrationPolicy::PreferHost)?;
-    /// assert!(stack.to_string().starts_with("advise(prefer host, passing through)"));
+    /// assert!(stack.to_string().starts_with("advise(prefer=host, passing through)"));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn or_pass_through(upstream: U, policy: MigrationPolicy) -> Result<Self, DeviceError>

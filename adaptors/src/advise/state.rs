@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::size::Size;
-use cumem::unified::MigrationPolicy;
+use cumem::unified::{Advice, MigrationPolicy};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -104,7 +104,17 @@ impl AdviseState {
     }
 
     pub(super) fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "advise({}", self.policy)?;
+        f.write_str("advise(")?;
+        for (i, advice) in self.policy.advices().into_iter().enumerate() {
+            f.write_str(if i > 0 { ", " } else { "" })?;
+            match advice {
+                Advice::SetPreferredLocation(at) => write!(f, "prefer={at}")?,
+                Advice::SetAccessedBy(by) => write!(f, "accessed_by={by}")?,
+                Advice::SetReadMostly => f.write_str("read_mostly")?,
+                // A policy gives no other advice.
+                other => write!(f, "{other}")?,
+            }
+        }
         if self.threshold > 0 {
             write!(f, ", threshold={}", Size::Bytes(self.threshold))?;
         }
