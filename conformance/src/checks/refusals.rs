@@ -104,6 +104,7 @@ fn wrong_device(error: &AllocError) -> Option<&DeviceError> {
     match error {
         AllocError::Device(reason @ DeviceError::WrongDevice { .. }) => Some(reason),
         AllocError::PrefetchFailed { source: reason @ DeviceError::WrongDevice { .. }, .. } => Some(reason),
+        AllocError::NotPrepared { source: reason @ DeviceError::WrongDevice { .. }, .. } => Some(reason),
         _ => None,
     }
 }
