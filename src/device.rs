@@ -50,6 +50,6 @@ pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub(crate) use deferred_lock::Locked;
 pub use handle::Device;
 pub use kept_stream::KeptStream;
-pub use stream::StreamName;
+pub use stream::name::StreamName;
 pub use stream_ids::StreamId;
 pub use stream_options::StreamOptions;

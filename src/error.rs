@@ -111,8 +111,8 @@ pub enum AllocError {
         layer: &'static str,
         /// Bytes requested.
         requested: usize,
-        /// The error of that work.
-        source: DeviceError,
+        /// The error of that work. Boxed, so that the type stays small.
+        source: Box<DeviceError>,
     },
     /// An operation on a device or a stream failed for another reason than a lack of memory.
     Device(DeviceError),
@@ -157,7 +157,8 @@ impl Error for AllocError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Exhausted { upstream: Some(upstream), .. } => Some(&**upstream),
-            Self::PrefetchFailed { source, .. } | Self::NotPrepared { source, .. } => Some(source),
+            Self::PrefetchFailed { source, .. } => Some(source),
+            Self::NotPrepared { source, .. } => Some(&**source),
             Self::InvalidLayout(error) => error.source(),
             Self::Device(error) => error.source(),
             _ => None,

@@ -256,7 +256,7 @@ unsafe impl<U: Upstream<Kind: Migratable>> MemoryResource for Advise<U> {
                 // SAFETY: this method has not returned the block, so no other code knows it, and no work uses it.
                 let returned = unsafe { self.upstream.deallocate(stream, block) };
                 record_drop_error("a block about which the driver refused advice", returned);
-                Err(AllocError::NotPrepared { layer: "advise", requested, source })
+                Err(AllocError::NotPrepared { layer: "advise", requested, source: Box::new(source) })
             }
         }
     }

@@ -140,7 +140,6 @@ impl<U> Aligned<U> {
     /// assert!(leaf.to_string().starts_with("device"));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    #[expect(clippy::result_large_err, reason = "the caller owned the adaptor and gets it back")]
     pub fn into_upstream(self) -> Result<U, Self> {
         if self.state.blocks() == 0 { Ok(self.upstream) } else { Err(self) }
     }

@@ -169,7 +169,6 @@ impl<U> FixedSize<U> {
     /// assert!(leaf.to_string().starts_with("device"));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    #[expect(clippy::result_large_err, reason = "the caller owned the adaptor and gets it back")]
     pub fn into_upstream(self) -> Result<U, Self>
     where
         U: Upstream,

@@ -50,8 +50,8 @@ use std::collections::HashSet;
 /// // SAFETY: the memory is the freed one, which was filled with zeros.
 /// let next = unsafe { Buffer::<u8, _>::uninit(8, &stream, &memory) }?;
 /// assert_eq!(next.to_vec()?, [0; 8]);
-/// assert!(memory.pool(PoolOptions::new()).is_err()); // a pool over it would keep secrets
-/// # drop(next);
+/// drop(next);
+/// assert!(memory.pool(PoolOptions::new()).is_err()); // a pool over it would hand out memory that is not cleared
 /// # Ok(())
 /// # }
 /// ```
@@ -233,7 +233,7 @@ unsafe impl<U: Upstream<Kind: DeviceAccessible>> MemoryResource for Scrub<U> {
                 // work, the fill.
                 let returned = unsafe { self.upstream.deallocate(stream, block) };
                 record_drop_error("a block that could not be cleared", returned);
-                Err(AllocError::NotPrepared { layer: "scrub", requested, source })
+                Err(AllocError::NotPrepared { layer: "scrub", requested, source: Box::new(source) })
             }
         }
     }

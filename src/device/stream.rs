@@ -1,7 +1,7 @@
 //! [`Stream`]: an ordered queue of work on a device.
 
 mod launch;
-mod name;
+pub(super) mod name;
 mod open;
 mod order;
 
@@ -14,8 +14,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
-
-pub use name::StreamName;
 
 /// An ordered queue of work on a device.
 ///

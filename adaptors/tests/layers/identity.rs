@@ -56,7 +56,7 @@ fn two_leaves_are_two_makers_although_the_driver_frees_both() {
 fn two_resources_of_one_default_pool_are_two_makers() {
     let (device, stream) = sim();
     let options = CudaAsyncOptions::new(PoolSource::Default);
-    let [first, second] = [(), ()].map(|()| CudaAsyncResource::with_options(&device, options.clone()).unwrap());
+    let [first, second] = [(), ()].map(|()| CudaAsyncResource::with_options(&device, options).unwrap());
     refuses(&first, &second, &stream);
 }
 

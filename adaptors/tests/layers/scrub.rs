@@ -10,7 +10,7 @@ use cumem_adaptors::{BinError, PoolError, PoolOptions, ResourceExt, ScrubState, 
 
 const MIB: usize = 1 << 20;
 
-fn pool(device: &cumem::Device) -> impl MemoryResource<Kind = cumem::kind::Device> + cumem::Upstream {
+fn pool(device: &cumem::Device) -> impl cumem::Upstream<Kind = cumem::kind::Device> {
     CudaResource::new(device).pool(PoolOptions::new().step(2 * MIB)).unwrap()
 }
 
@@ -94,8 +94,9 @@ fn a_foreign_block_is_refused_before_the_fill() {
     let error = free(&stack, &stream, block).unwrap_err();
     assert_eq!(error.reason, DeallocReason::Foreign { layer: "scrub" });
     stream.synchronize().unwrap();
-    // SAFETY: as above.
-    assert_eq!(unsafe { error.block.as_ptr().add(999).read() }, 7);
+    let last = error.block.as_ptr().wrapping_add(999);
+    // SAFETY: as above; the byte is the last of the block.
+    assert_eq!(unsafe { last.read() }, 7);
     free(&leaf, &stream, error.block).unwrap();
     free(&stack, &stream, own).unwrap();
 }
