@@ -227,18 +227,31 @@ impl Drop for Opened {
     }
 }
 
+/// Memory that a stack did not free.
+pub(crate) struct Unfreed {
+    /// `None` if no buffer can hold the memory again. It then stays live.
+    pub(crate) bytes: Option<Bytes>,
+    pub(crate) reason: Failure,
+}
+
+impl Unfreed {
+    pub(crate) fn new(bytes: Option<Bytes>, reason: impl Into<Failure>) -> Box<Self> {
+        Box::new(Self { bytes, reason: reason.into() })
+    }
+}
+
 /// Frees memory. If the stack refuses, returns the memory with the reason.
-pub(crate) fn free(bytes: Bytes) -> Result<(), (Option<Bytes>, Failure)> {
+pub(crate) fn free(bytes: Bytes) -> Result<(), Box<Unfreed>> {
     macro_rules! free {
         ($buffer:expr, $variant:path) => {{
-            let parts = $buffer.into_block().map_err(|refused| (Some($variant(refused.value)), refused.reason.into()))?;
+            let parts = $buffer.into_block().map_err(|refused| Unfreed::new(Some($variant(refused.value)), refused.reason))?;
             // SAFETY: the buffer was over this block of this resource, and is gone. The stream is ordered after its work.
             let freed = unsafe { parts.resource.deallocate(&parts.stream, parts.block) };
             freed.map_err(|refused| {
                 let failure = Failure::Refused(crate::failure::line(&refused));
                 // SAFETY: the resource returned the block, which is live.
                 let again = unsafe { Buffer::from_block(refused.block, parts.len, &parts.stream, parts.resource) };
-                (again.ok().map($variant), failure)
+                Unfreed::new(again.ok().map($variant), failure)
             })
         }};
     }

@@ -1,7 +1,7 @@
 //! Copies between a buffer and memory of the host, and between buffers.
 
-use super::Buffer;
 use super::alias::with_alias;
+use super::data::Buffer;
 use crate::failure::Failure;
 use crate::opened::{Bytes, with_bytes};
 use cumem::{AnyResource, MemoryKind, Stream};

@@ -2,7 +2,8 @@
 
 mod capsule;
 
-use super::{Buffer, copies};
+use super::copies;
+use super::data::Buffer;
 use crate::failure::Failure;
 use crate::opened::Kind;
 use capsule::{Keep, Tensor};
@@ -64,7 +65,7 @@ pub(super) fn export<'py>(slf: &Bound<'py, Buffer>, request: Request) -> PyResul
     if on_host && request.stream.is_some_and(|stream| stream != -1) {
         return Err(PyValueError::new_err("memory of the host has no stream: pass `stream=None`"));
     }
-    if !is_reachable(buffer, device) && !(device == (CPU, 0) && request.copy != Some(false)) {
+    if !(is_reachable(buffer, device) || device == (CPU, 0) && request.copy != Some(false)) {
         let (kind, own) = (buffer.kind_of_memory().name(), buffer.device_of_memory().id());
         let text = format!("{kind} memory of {own} cannot be passed on as memory of DLPack's device {device:?}");
         return Err(PyBufferError::new_err(text));

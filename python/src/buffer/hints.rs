@@ -1,6 +1,6 @@
 //! Prefetch and advice, and what the driver knows about pages.
 
-use super::Buffer;
+use super::data::Buffer;
 use crate::device::Device;
 use crate::failure::Failure;
 use crate::opened::Bytes;

@@ -1,6 +1,6 @@
 //! `__cuda_array_interface__`, version 3.
 
-use super::Buffer;
+use super::data::Buffer;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -1,7 +1,7 @@
 //! The buffer protocol of Python, for memory that the host can access.
 
-use super::Buffer;
 use super::alias::{Alias, with_alias};
+use super::data::Buffer;
 use crate::failure::Failure;
 use crate::opened::{Bytes, with_bytes};
 use crate::parent_only::ParentOnly;
@@ -74,9 +74,18 @@ pub(super) unsafe fn release(buffer: &Buffer, py: Python<'_>, view: *mut ffi::Py
 fn begin(buffer: &Buffer) -> Result<Box<dyn AnyAccess>, Failure> {
     buffer.whole().with(|bytes| {
         match bytes {
-            Bytes::Device(owner) => with_alias(owner, buffer.range(), |alias| Ok(drop(alias.try_host_write()?))),
-            Bytes::Managed(owner) => with_alias(owner, buffer.range(), |alias| Ok(drop(alias.host_write()?))),
-            Bytes::Host(owner) => with_alias(owner, buffer.range(), |alias| Ok(drop(alias.host_write()?))),
+            Bytes::Device(owner) => with_alias(owner, buffer.range(), |alias| {
+                alias.try_host_write()?;
+                Ok(())
+            }),
+            Bytes::Managed(owner) => with_alias(owner, buffer.range(), |alias| {
+                alias.host_write()?;
+                Ok(())
+            }),
+            Bytes::Host(owner) => with_alias(owner, buffer.range(), |alias| {
+                alias.host_write()?;
+                Ok(())
+            }),
         }?;
         with_bytes!(bytes, owner => guard(owner))
     })

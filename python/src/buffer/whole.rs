@@ -1,7 +1,7 @@
 //! [`Whole`]: the memory of a buffer that is no part of another one.
 
 use crate::failure::Failure;
-use crate::opened::{Bytes, Kind, Opened, free, with_bytes};
+use crate::opened::{Bytes, Kind, Opened, Unfreed, free, with_bytes};
 use crate::parent_only::{ParentOnly, without_gil};
 use cumem::device::KeptStream;
 use cumem::{Device, DeviceError, Event, LayerExt, Stream};
@@ -123,22 +123,23 @@ impl Whole {
             };
             match moved {
                 Ok(()) => self.free(bytes),
-                Err(error) => Err((Some(bytes), error.into())),
+                Err(error) => Err(Unfreed::new(Some(bytes), error)),
             }
         });
-        freed.map_err(|(bytes, failure)| {
-            *self.held.write().unwrap_or_else(PoisonError::into_inner) = bytes.map(|bytes| Held { bytes, stack });
-            failure
+        freed.map_err(|unfreed| {
+            *self.held.write().unwrap_or_else(PoisonError::into_inner) =
+                unfreed.bytes.map(|bytes| Held { bytes, stack });
+            unfreed.reason
         })
     }
 
-    fn free(&self, bytes: Bytes) -> Result<(), (Option<Bytes>, Failure)> {
+    fn free(&self, bytes: Bytes) -> Result<(), Box<Unfreed>> {
         let used_on = std::mem::take(&mut *self.used_on.lock().unwrap_or_else(PoisonError::into_inner));
         match used_on.iter().try_for_each(|used| order_after(bytes.stream(), used)) {
             Ok(()) => free(bytes),
             Err(error) => {
                 *self.used_on.lock().unwrap_or_else(PoisonError::into_inner) = used_on;
-                Err((Some(bytes), error.into()))
+                Err(Unfreed::new(Some(bytes), error))
             }
         }
     }
@@ -172,10 +173,11 @@ impl Drop for Whole {
             freed = self.free(bytes);
             drop(stack);
         });
-        if let Err((bytes, failure)) = freed {
+        if let Err(unfreed) = freed {
+            let Unfreed { bytes, reason } = *unfreed;
             // The memory stays live, and the stack counts it.
             std::mem::forget(bytes);
-            Python::try_attach(|py| PyErr::from(failure).write_unraisable(py, None));
+            Python::try_attach(|py| PyErr::from(reason).write_unraisable(py, None));
         }
     }
 }

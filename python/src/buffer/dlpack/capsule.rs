@@ -1,6 +1,6 @@
 //! The structures of DLPack 1.x (`dlpack.h`), and the capsules that carry them.
 
-use crate::buffer::Buffer;
+use super::super::data::Buffer;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_void};
