@@ -1,8 +1,10 @@
 //! [`Block`]: one allocation. `allocate` returns blocks, and `deallocate` takes them back.
 
+use crate::device::error::DeviceError;
 use crate::device::stream::Stream;
 use cumem_driver::BlockEvent;
 use std::alloc::Layout;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -224,6 +226,59 @@ impl Block {
     #[inline]
     pub fn maker(&self) -> MakerId {
         self.maker
+    }
+
+    /// Enqueues work on `stream` that sets each byte of `range` to `value`. For typed memory, use
+    /// [`Buffer::fill`](crate::Buffer::fill). This function is for adaptors and other code that has blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns
+    /// - [`DeviceError::OutOfRange`] if the range is not within the block,
+    /// - [`DeviceError::HostAccess`] while a host guard over managed memory is open on a device without concurrent
+    ///   managed access,
+    /// - [`DeviceError::WrongThread`] for another thread's default stream,
+    /// - otherwise the driver's error.
+    ///
+    /// # Safety
+    ///
+    /// The caller must ensure that
+    /// - the device of `stream` can access the memory of the block,
+    /// - the block stays live, and nothing uses the range in a conflicting way, until the stream has passed the fill.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Device, MemoryResource, PinnedResource, Stream, layout};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let resource = PinnedResource::new(&device);
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// // SAFETY: devices access pinned memory. Nothing else uses the block, which is live until after the wait.
+    /// unsafe { block.fill(0..1000, 7, &stream) }?;
+    /// stream.synchronize()?;
+    /// // SAFETY: the host may access pinned memory, and the fill is done.
+    /// assert_eq!(unsafe { block.as_ptr().add(999).read() }, 7);
+    /// # // SAFETY: the resource returned the block, and nothing uses it.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub unsafe fn fill(&self, range: Range<usize>, value: u8, stream: &Stream) -> Result<(), DeviceError> {
+        let Range { start, end } = range;
+        if start > end || end > self.size {
+            return Err(DeviceError::OutOfRange { start, end, size: self.size });
+        }
+        if start == end {
+            return Ok(());
+        }
+        let (device, raw) = (stream.device(), stream.raw()?);
+        let (at, bytes) = (self.as_ptr().wrapping_add(start), end - start);
+        // SAFETY: the range is within the block. The caller ensures that it can be accessed, and for how long.
+        device.enqueue(|| unsafe { device.driver().fill_async(device.ordinal(), at, value, bytes, raw) })
     }
 
     /// Reports to the race detector of a simulated machine that the block was allocated, or is about to be freed, on

@@ -10,7 +10,7 @@
 //! | `kept_stream` | [`KeptStream`]: keeps a stream for memory that was freed on it |
 //! | `interned` | one shared object for each driver handle |
 //! | `stream`, `event`, `module` | [`Stream`](crate::Stream), [`Event`](crate::Event), [`Module`](crate::kernel::Module) |
-//! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `order` waits, `launch` starts kernels |
+//! | `stream/*` | methods of [`Stream`](crate::Stream): `open` creates handles, `name` tells streams apart, `order` waits, `launch` starts kernels |
 //! | `captures`, `capture_count` | [`CaptureUnderway`]: what pools must not do while a stream is captured |
 //! | `graph` | [`Capture`](crate::kernel::Capture), [`Graph`](crate::kernel::Graph): work that is captured once and launched as a whole |
 //! | `stream_options`, `stream_pool` | [`StreamOptions`], [`StreamPool`](crate::StreamPool) |
@@ -51,5 +51,6 @@ pub use cumem_driver::{Attributes, MemoryInfo, MemoryType, PointerInfo};
 pub(crate) use deferred_lock::Locked;
 pub use handle::Device;
 pub use kept_stream::KeptStream;
+pub use stream::name::StreamName;
 pub use stream_ids::StreamId;
 pub use stream_options::StreamOptions;

@@ -116,6 +116,16 @@ pub enum AllocError {
         /// The reason.
         source: CustomError,
     },
+    /// The block was allocated, but an adaptor could not do its work on it, so it was freed again. For example, the block
+    /// could not be cleared.
+    NotPrepared {
+        /// The adaptor.
+        layer: &'static str,
+        /// Bytes requested.
+        requested: usize,
+        /// The error of that work. Boxed, so that the type stays small.
+        source: Box<DeviceError>,
+    },
     /// An operation on a device or a stream failed for another reason than a lack of memory.
     Device(DeviceError),
 }
@@ -152,6 +162,9 @@ impl fmt::Display for AllocError {
                 let requested = human(requested);
                 write!(f, "{requested} were allocated and freed again, because they could not be prefetched")
             }
+            Self::NotPrepared { layer, requested, .. } => {
+                write!(f, "{} were allocated and freed again, because {layer} could not prepare them", human(requested))
+            }
             Self::Device(error) => error.fmt(f),
         }
     }
@@ -164,6 +177,7 @@ impl Error for AllocError {
             Self::Exhausted { upstream: Some(upstream), .. } => Some(&**upstream),
             Self::PrefetchFailed { source, .. } => Some(source),
             Self::Custom { source, .. } => Some(&**source),
+            Self::NotPrepared { source, .. } => Some(&**source),
             Self::InvalidLayout(error) => error.source(),
             Self::Device(error) => error.source(),
             _ => None,

@@ -5,7 +5,7 @@ mod pools;
 
 use crate::AddressError;
 use crate::pool::PoolState;
-use cumem::device::KeptStream;
+use cumem::device::{KeptStream, StreamId};
 use cumem::error::{AllocError, DeallocError};
 use cumem::{Block, DeviceError, Event, LayerExt, MemoryResource, Stream};
 use kept::Kept;
@@ -103,12 +103,38 @@ impl<R: MemoryResource> ByAddress<R> {
     /// See [`ByAddress`].
     #[inline]
     pub fn allocate_address(&self, stream: &Stream, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        if let Some(pool) = self.pools.outermost()
-            && let Some(address) = pool.allocate_hit(stream, layout)
-        {
-            return Ok(address);
+        match self.allocate_at_once(stream.id(), layout) {
+            Some(address) => Ok(address),
+            None => self.allocate_and_release(stream, layout),
         }
-        self.allocate_and_release(stream, layout)
+    }
+
+    /// Allocates as [`allocate_address`](Self::allocate_address), but only if the pool of the stack has free memory of the
+    /// stream at hand. If the result is `None`, the caller calls `allocate_address`. The caller needs only the id of the
+    /// stream here, which a cache may hold.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device, Stream, layout};
+    /// # use cumem_adaptors::{PoolOptions, ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let stack = CudaResource::new(&device).pool(PoolOptions::new())?.by_address();
+    /// let layout = layout::bytes(1000)?;
+    /// assert_eq!(stack.allocate_at_once(stream.id(), layout), None); // the pool has no memory yet
+    /// let address = stack.allocate_address(&stream, layout)?;
+    /// // SAFETY: the stack returned the address, and nothing uses the memory.
+    /// assert!(unsafe { stack.deallocate_at_once(stream.id(), address, Some(1000)) });
+    /// assert_eq!(stack.allocate_at_once(stream.id(), layout), Some(address));
+    /// # // SAFETY: as above.
+    /// # assert!(unsafe { stack.deallocate_at_once(stream.id(), address, None) });
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)]
+    pub fn allocate_at_once(&self, stream: StreamId, layout: Layout) -> Option<NonNull<u8>> {
+        self.pools.outermost()?.allocate_hit(stream, layout)
     }
 
     #[inline(never)]
@@ -144,14 +170,28 @@ impl<R: MemoryResource> ByAddress<R> {
         address: NonNull<u8>,
         size: Option<usize>,
     ) -> Result<(), AddressError> {
-        if let Some(pool) = self.pools.outermost()
-            // SAFETY: the caller upholds the contract, which is the same.
-            && unsafe { pool.deallocate_hit(stream, address, size) }
-        {
+        // SAFETY: the caller upholds the contract, which is the same.
+        if unsafe { self.deallocate_at_once(stream.id(), address, size) } {
             return Ok(());
         }
-        // SAFETY: the caller upholds the same contract.
+        // SAFETY: as above.
         unsafe { self.reclaim_and_deallocate(stream, address, size) }
+    }
+
+    /// Frees as [`deallocate_address`](Self::deallocate_address), but only a block whose memory becomes the stream's at
+    /// once. If the result is false, nothing was freed, and the caller calls `deallocate_address`.
+    ///
+    /// # Safety
+    ///
+    /// As [`deallocate_address`](Self::deallocate_address), for the stream with this id.
+    ///
+    /// # Examples
+    ///
+    /// See [`allocate_at_once`](Self::allocate_at_once).
+    #[inline(always)]
+    pub unsafe fn deallocate_at_once(&self, stream: StreamId, address: NonNull<u8>, size: Option<usize>) -> bool {
+        // SAFETY: the caller upholds the contract, which is the same.
+        self.pools.outermost().is_some_and(|pool| unsafe { pool.deallocate_hit(stream, address, size) })
     }
 
     /// # Safety

@@ -1,13 +1,13 @@
 //! [`ResourceExt`]: one method per adaptor, so that a stack reads from the leaf outwards.
 
 use crate::{
-    AllocFailure, AutoPrefetch, ByAddress, Events, GraphPools, Limiter, LogError, LogOptions, Logging, OnFailure, Pool,
-    PoolError, PoolOptions, Prefetch, Pressure, PressureError, PressureOptions, Reaction, Size, Spill, Statistics,
-    Tagged, Tracking, TrackingOptions,
+    Advise, Aligned, AlignmentError, AllocFailure, AutoPrefetch, BinError, Binning, ByAddress, Events, FixedSize,
+    GraphPools, Limiter, LogError, LogOptions, Logging, OnFailure, Pool, PoolError, PoolOptions, Prefetch, Pressure,
+    PressureError, PressureOptions, Reaction, Scrub, Size, Spill, Statistics, Tagged, Tracking, TrackingOptions,
 };
-use cumem::kind::Migratable;
-use cumem::unified::AutoPrefetchOptions;
+use cumem::kind::{DeviceAccessible, Migratable};
 use cumem::unified::accounting::Ledger;
+use cumem::unified::{AutoPrefetchOptions, MigrationPolicy};
 use cumem::{DeviceError, DriverError, Location, MemoryResource, Upstream};
 use std::sync::Arc;
 
@@ -32,6 +32,76 @@ pub trait ResourceExt: MemoryResource + Sized {
         Self: Upstream,
     {
         Limiter::new(self, limit)
+    }
+
+    /// Adds a limit that counts each block rounded up to a multiple of `rounding` bytes. See [`Limiter::with_rounding`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlignmentError`] if `rounding` is not a power of two.
+    fn limit_rounded(self, limit: impl Into<Size>, rounding: usize) -> Result<Limiter<Self>, AlignmentError>
+    where
+        Self: Upstream,
+    {
+        Limiter::with_rounding(self, limit, rounding)
+    }
+
+    /// Makes all blocks take the same memory, and keeps freed blocks for the streams that freed them. See
+    /// [`FixedSize::new`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`FixedSize::new`].
+    fn fixed_size(self, block_size: usize) -> Result<FixedSize<Self>, BinError>
+    where
+        Self: Upstream,
+    {
+        FixedSize::new(self, block_size)
+    }
+
+    /// Makes blocks take memory of a few sizes, and keeps freed blocks for the streams that freed them. See
+    /// [`Binning::new`], and [`Binning::powers_of_two`] for a range of sizes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Binning::new`].
+    fn binning(self, sizes: impl IntoIterator<Item = usize>) -> Result<Binning<Self>, BinError>
+    where
+        Self: Upstream,
+    {
+        Binning::new(self, sizes)
+    }
+
+    /// Aligns all blocks to multiples of `alignment` bytes. See [`Aligned::new`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlignmentError`] if `alignment` is not a power of two.
+    fn aligned(self, alignment: usize) -> Result<Aligned<Self>, AlignmentError>
+    where
+        Self: Upstream,
+    {
+        Aligned::new(self, alignment)
+    }
+
+    /// Advises the driver about each block as `policy` says. See [`Advise::new`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Advise::new`].
+    fn advise(self, policy: MigrationPolicy) -> Result<Advise<Self>, DeviceError>
+    where
+        Self: Upstream<Kind: Migratable>,
+    {
+        Advise::new(self, policy)
+    }
+
+    /// Clears each block when it is freed, so that its next owner does not read its bytes. See [`Scrub::new`].
+    fn scrub(self) -> Scrub<Self>
+    where
+        Self: Upstream<Kind: DeviceAccessible>,
+    {
+        Scrub::new(self)
     }
 
     /// Counts the bytes, the blocks and the failures of all calls. See [`Statistics::new`].

@@ -4,6 +4,9 @@ mod blocks;
 
 pub use blocks::{BlocksFit, fit_blocks};
 
+use crate::aligned::AlignedState;
+use crate::binning::BinningState;
+use crate::fixed_size::FixedSizeState;
 use crate::limiter::LimiterState;
 use crate::pool::PoolState;
 use crate::pressure::PressureState;
@@ -211,7 +214,16 @@ impl FitOptions {
 fn through(layer: &(impl Layer + ?Sized), room: usize) -> Result<usize, DeviceError> {
     let state = layer.state();
     if let Some(limit) = state.downcast_ref::<LimiterState>() {
-        return Ok(room.min(limit.remaining()));
+        return Ok(room.min(limit.largest_block()));
+    }
+    if let Some(aligned) = state.downcast_ref::<AlignedState>() {
+        return Ok(aligned.largest_block(room));
+    }
+    if let Some(fixed) = state.downcast_ref::<FixedSizeState>() {
+        return Ok(fixed.largest_block(room));
+    }
+    if let Some(binning) = state.downcast_ref::<BinningState>() {
+        return Ok(binning.largest_block(room));
     }
     if let Some(pressure) = state.downcast_ref::<PressureState>() {
         return Ok(room.min(pressure.remaining()?));

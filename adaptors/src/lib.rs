@@ -4,6 +4,11 @@
 //! |---|---|---|---|
 //! | [`Pool`] | keeps freed memory and reuses it in stream order | over a leaf | [`PoolState`] |
 //! | [`Limiter`] | refuses allocations above a limit | under a pool it limits the pool's chunks, over a pool the users' blocks | [`LimiterState`] |
+//! | [`FixedSize`] | keeps freed blocks of one size | over a pool | [`FixedSizeState`] |
+//! | [`Binning`] | keeps freed blocks of a few sizes | over a pool | [`BinningState`] |
+//! | [`Aligned`] | aligns blocks to more than the upstream does | over a leaf or a pool | [`AlignedState`] |
+//! | [`Advise`] | advises the driver about each block, by a policy | under a pool for all its memory, over a pool for large blocks | [`AdviseState`] |
+//! | [`Scrub`] | clears memory between its owners | over pools | [`ScrubState`] |
 //! | [`Statistics`] | counts bytes, blocks, failures; scopes | anywhere: counts the calls of the layer above | [`StatisticsState`] |
 //! | [`Logging`] | writes each call as a row of RMM's log | anywhere: logs the calls of the layer above | [`LoggingState`] |
 //! | [`Tracking`] | records each live block; reports leaks | anywhere: records the blocks of the layer above | [`TrackingState`] |
@@ -91,12 +96,18 @@
 //! ```
 
 mod address_error;
+pub mod advise;
+pub mod aligned;
+mod alignment;
 mod at_exit;
 pub mod auto_prefetch;
+pub mod binning;
+mod bins;
 pub mod by_address;
 pub mod events;
 mod ext;
 pub mod fit;
+pub mod fixed_size;
 pub mod graph_pools;
 mod headroom;
 pub mod limiter;
@@ -110,6 +121,7 @@ pub mod pool;
 pub mod prefetch;
 pub mod pressure;
 pub mod profile;
+pub mod scrub;
 mod size;
 pub mod spec;
 pub mod spill;
@@ -121,13 +133,19 @@ pub mod tracking;
 mod unfreed;
 
 pub use address_error::AddressError;
+pub use advise::{Advise, AdviseState};
+pub use aligned::{Aligned, AlignedState};
+pub use alignment::AlignmentError;
 pub use auto_prefetch::AutoPrefetch;
+pub use binning::{Binning, BinningState};
+pub use bins::BinError;
 pub use by_address::ByAddress;
 #[doc(no_inline)]
 pub use cumem;
 pub use events::Events;
 pub use ext::ResourceExt;
 pub use fit::{BlocksFit, Fit, FitOptions, fit_batch, fit_blocks};
+pub use fixed_size::{FixedSize, FixedSizeState};
 pub use graph_pools::{GraphPools, GraphPoolsState};
 pub use limiter::{LimitReservation, Limiter, LimiterState};
 pub use logging::{LogError, LogOptions, Logging, LoggingState};
@@ -137,6 +155,7 @@ pub use pool::{Crossing, Pool, PoolError, PoolOptions, PoolSnapshot, PoolState, 
 pub use prefetch::{Prefetch, PrefetchState};
 pub use pressure::{Pressure, PressureError, PressureLevel, PressureOptions, PressureState};
 pub use profile::{ProfileOrder, ProfileReport, ProfileRow};
+pub use scrub::{Scrub, ScrubState, ScrubTime};
 pub use size::{Size, SizeError};
 pub use spec::{AnyStack, NotDeviceAccessible, SpecError, StackSpec};
 pub use spill::{Spill, SpillState};

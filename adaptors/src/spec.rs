@@ -16,7 +16,12 @@
 //! | `pinned` | |
 //! | `host` | |
 //! | `pool` | `initial=SIZE`, `maximum=SIZE`, `step=SIZE`, `release=SIZE`, `slack=SIZE`, `up_to=SIZE`, `divisions=NUMBER`, `grow_first` |
-//! | `limit` | `SIZE`; `name=NAME`, which errors carry |
+//! | `fixed_size` | `SIZE` of the blocks; `keep=NUMBER` of free blocks |
+//! | `binning` | the sizes, or `from=SIZE` and `to=SIZE` for powers of two; `keep=NUMBER` |
+//! | `aligned` | `SIZE`; `threshold=SIZE` |
+//! | `advise` | `read_mostly`, `prefer=PLACE`, `accessed_by=PLACE`, where a place is `own`, `host` or a device's number; `threshold=SIZE`, `pass_through` |
+//! | `scrub` | `pattern=NUMBER`; `at=free`, `at=allocate` or `at=both` |
+//! | `limit` | `SIZE`; `name=NAME`, which errors carry; `rounding=SIZE` |
 //! | `statistics` | |
 //! | `log` | a file, without which `RMM_LOG_FILE` names one; `flush` after each row |
 //! | `tracking` | `traces` for a stack trace of each allocation |
@@ -41,6 +46,7 @@
 
 mod build;
 mod error;
+mod options;
 mod parse;
 mod stack;
 mod suggest;
@@ -131,7 +137,9 @@ impl StackSpec {
     /// ```
     pub fn with_leaf_limit(mut self, limit: Size) -> Self {
         let span = self.layers.leaf.span.clone();
-        self.layers.adaptors.insert(0, Word { span, value: Adaptor::Limit { size: limit, name: None } });
+        self.layers
+            .adaptors
+            .insert(0, Word { span, value: Adaptor::Limit { size: limit, name: None, rounding: None } });
         self
     }
 

@@ -21,6 +21,12 @@ pub(crate) fn watch_forks() {
     });
 }
 
+/// Returns whether this process is a forked child.
+#[inline]
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Relaxed)
+}
+
 /// Runs the work of an exported function: refuses it in a forked child, and turns a panic and a failure into a status.
 #[inline]
 pub(crate) fn entry(error: *mut CumemError, work: impl FnOnce() -> Result<(), Failure>) -> CumemStatus {
@@ -33,7 +39,7 @@ pub(crate) fn entry(error: *mut CumemError, work: impl FnOnce() -> Result<(), Fa
 /// Does the same for a function that returns a value.
 #[inline]
 pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    if FORKED.load(Relaxed) {
+    if is_forked() {
         return Err(forked());
     }
     // A panic leaves the library's own state as after an error: adaptors keep their counters right.

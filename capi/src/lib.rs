@@ -14,6 +14,8 @@ mod handles;
 mod memory;
 mod open;
 mod out;
+#[doc(hidden)]
+pub mod rust;
 mod stack;
 mod status;
 mod streams;

@@ -83,6 +83,21 @@ pub(crate) unsafe fn allocate(
     }
     let layout = Layout::from_size_align(size, align.max(1)).map_err(|_| no_layout(size, align))?;
     // SAFETY: the caller promises that the stream exists.
+    if let Some(id) = unsafe { stack.known_id(stream) }
+        && let Some(address) = stack.memory.allocate_at_once(id, layout)
+    {
+        return Ok(address.as_ptr().cast());
+    }
+    // SAFETY: as above.
+    unsafe { allocate_slow(stack, layout, stream) }
+}
+
+/// # Safety
+///
+/// The stream exists.
+#[inline(never)]
+unsafe fn allocate_slow(stack: &Stack, layout: Layout, stream: *mut c_void) -> Result<*mut c_void, Failure> {
+    // SAFETY: the caller promises that the stream exists.
     let address = unsafe { stack.with_stream(stream, |stream| Ok(stack.memory.allocate_address(stream, layout)?)) }?;
     Ok(address.as_ptr().cast())
 }
@@ -101,6 +116,27 @@ pub(crate) unsafe fn free(
 ) -> Result<(), Failure> {
     let Some(address) = NonNull::new(address.cast()) else { return Ok(()) };
     let size = (size != 0).then_some(size);
+    // SAFETY: the caller promises that the stream exists.
+    if let Some(id) = unsafe { stack.known_id(stream) }
+        // SAFETY: the caller promises that all work with the memory is ordered before this point of the stream.
+        && unsafe { stack.memory.deallocate_at_once(id, address, size) }
+    {
+        return Ok(());
+    }
+    // SAFETY: the caller upholds the contract, which is the same.
+    unsafe { free_slow(stack, address, size, stream) }
+}
+
+/// # Safety
+///
+/// As [`cumem_free`].
+#[inline(never)]
+unsafe fn free_slow(
+    stack: &Stack,
+    address: NonNull<u8>,
+    size: Option<usize>,
+    stream: *mut c_void,
+) -> Result<(), Failure> {
     let free = |stream: &cumem::Stream| {
         // SAFETY: the caller promises that all work with the memory is ordered before this point of the stream.
         Ok(unsafe { stack.memory.deallocate_address(stream, address, size) }?)

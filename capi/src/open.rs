@@ -194,18 +194,18 @@ fn build_default(device: c_int) -> Result<Stack, Failure> {
     Stack::build(&growing?, &device).or_else(|_| Ok(Stack::build(&plain?, &device)?))
 }
 
-fn open(stack: Stack) -> Result<*mut CumemStack, Failure> {
+pub(crate) fn open(stack: Stack) -> Result<*mut CumemStack, Failure> {
     watch_forks();
     handles::insert(stack)
 }
 
-fn gpu(device: c_int) -> Result<Device, Failure> {
+pub(crate) fn gpu(device: c_int) -> Result<Device, Failure> {
     let ordinal = u32::try_from(device).map_err(|_| Failure::argument(format!("{device} is no number of a device")))?;
     Ok(Device::open(ordinal)?)
 }
 
 /// Creates a simulated device from a name, and a size of its memory if one follows: `gtx1080ti:4GiB`.
-fn simulated(text: &str, device: c_int) -> Result<Device, Failure> {
+pub(crate) fn simulated(text: &str, device: c_int) -> Result<Device, Failure> {
     if device != 0 {
         return Err(Failure::argument(format!("a simulated device has the number 0, not {device}")));
     }

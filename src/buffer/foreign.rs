@@ -30,6 +30,7 @@ impl<T: Element, K: MemoryKind, O> Buffer<T, ForeignMemory<K, O>> {
     /// # Examples
     ///
     /// ```
+    /// use cumem::resources::ForeignMemory;
     /// use cumem::sim::Profile;
     /// use cumem::{Buffer, CudaResource, Device, Stream, kind};
     ///
@@ -41,7 +42,8 @@ impl<T: Element, K: MemoryKind, O> Buffer<T, ForeignMemory<K, O>> {
     /// let start = array.block().as_non_null();
     ///
     /// // SAFETY: the array has three elements, and nothing else uses them.
-    /// let numbers = unsafe { Buffer::<u32, _>::from_foreign::<kind::Device>(start, 3, &stream, array) }?;
+    /// let numbers =
+    ///     unsafe { Buffer::<u32, ForeignMemory<kind::Device, _>>::from_foreign(start, 3, &stream, array) }?;
     /// assert_eq!(numbers.slice(1..)?.to_vec()?, [2, 3]);
     /// # Ok(())
     /// # }
@@ -74,6 +76,7 @@ impl<T: Element, K: MemoryKind, O> Buffer<T, ForeignMemory<K, O>> {
     /// # Examples
     ///
     /// ```
+    /// # use cumem::resources::ForeignMemory;
     /// # use cumem::sim::Profile;
     /// # use cumem::{Buffer, CudaResource, Device, Stream, kind};
     /// # let device = Device::simulated(Profile::default())?;
@@ -81,7 +84,8 @@ impl<T: Element, K: MemoryKind, O> Buffer<T, ForeignMemory<K, O>> {
     /// let array = Buffer::from_slice(&[1_u32, 2, 3], &stream, CudaResource::new(&device))?;
     /// let start = array.block().as_non_null();
     /// // SAFETY: the array has three elements, and nothing else uses them.
-    /// let mut numbers = unsafe { Buffer::<u32, _>::from_foreign::<kind::Device>(start, 3, &stream, array) }?;
+    /// let mut numbers =
+    ///     unsafe { Buffer::<u32, ForeignMemory<kind::Device, _>>::from_foreign(start, 3, &stream, array) }?;
     /// numbers.set(0, 7)?;
     /// assert_eq!(numbers.into_owner()?.to_vec()?, [7, 2, 3]);
     /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -67,12 +67,10 @@ pub enum DeviceError {
         device: DeviceId,
     },
     /// Memory of another library has another type than the buffer over it.
-    #[error("{bytes} bytes at {addr:#x} are {found} memory of {device}, and {expected} memory is needed here")]
+    #[error("the memory at {addr:#x} is {found} memory of {device}, and {expected} memory is needed here")]
     OtherMemory {
         /// The address of the first byte.
         addr: u64,
-        /// The number of bytes.
-        bytes: usize,
         /// The kind of memory that is needed.
         expected: &'static str,
         /// The type of the memory.

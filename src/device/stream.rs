@@ -1,6 +1,7 @@
 //! [`Stream`]: an ordered queue of work on a device.
 
 mod launch;
+pub(super) mod name;
 mod open;
 mod order;
 

@@ -215,7 +215,7 @@ fn check<K: MemoryKind>(device: &Device, start: NonNull<u8>, bytes: usize) -> Re
     let info = device.pointer_info(start.as_ptr())?;
     if info.memory_type != expected {
         let (addr, found) = (start.as_ptr() as u64, info.memory_type);
-        return Err(DeviceError::OtherMemory { addr, bytes, expected: K::NAME, found, device: info.device });
+        return Err(DeviceError::OtherMemory { addr, expected: K::NAME, found, device: info.device });
     }
     if expected == MemoryType::Device {
         device.check_device("the memory", info.device)?;

@@ -94,12 +94,13 @@ unsafe impl MemoryResource for PinnedResource {
             // The driver does not wait for the copies that use the memory before it frees host memory.
             self.leaf.finish(stream)?;
             let (driver, d, start) = (device.driver(), device.ordinal(), block.as_non_null());
-            Ok::<_, DeviceError>(match self.options.is_usual() {
+            match self.options.is_usual() {
                 // SAFETY: this leaf made the block, and the work that uses it has ended.
                 true => unsafe { driver.free_pinned(d, start) }?,
                 // SAFETY: as above. The leaf's options do not change.
                 false => unsafe { driver.free_pinned_pages(d, start, block.size(), self.options.properties()) }?,
-            })
+            }
+            Ok::<_, DeviceError>(())
         })
     }
 }

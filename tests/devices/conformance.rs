@@ -3,10 +3,11 @@
 use cumem::resources::{
     CudaAsyncOptions, HugePages, ManagedAsyncResource, PinnedAsyncResource, PinnedOptions, PoolReuse, PoolSource,
 };
+use cumem::sim::Profile;
 use cumem::{
     CudaAsyncResource, CudaResource, CudaVirtualResource, HostResource, ManagedResource, PinnedResource, SystemResource,
 };
-use cumem_conformance::{Expectations, conformance};
+use cumem_conformance::{Expectations, Place, Suite, by_kind, conformance};
 
 conformance!(cuda, |device| CudaResource::new(device));
 conformance!(cuda_async, |device| CudaAsyncResource::new(device)?);
@@ -34,3 +35,20 @@ conformance!(
     // `HostResource` zeroes its blocks, so a block of 1 GiB would use 1 GiB of this machine's memory.
     Expectations::default().max_alignment(1 << 21).largest(64 << 20)
 );
+
+/// Only a device that accesses pageable memory has this leaf.
+#[test]
+fn system() {
+    let place = Place::Simulated(Box::new(Profile::gh200()));
+    let make = by_kind::factory(|device| Ok(SystemResource::new(device)?));
+    let expectations = Expectations::default().largest(64 << 20);
+    Suite::new(make).through_host().expecting(expectations).run(&place).assert();
+}
+
+#[test]
+fn system_with_headroom() {
+    let place = Place::Simulated(Box::new(Profile::gh200()));
+    let make = by_kind::factory(|device| Ok(SystemResource::with_headroom(device, 64 << 20)?));
+    let expectations = Expectations::default().largest(64 << 20);
+    Suite::new(make).through_host().expecting(expectations).run(&place).assert();
+}

@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pools {
     first: Option<NonNull<PoolState>>,
-    /// The first pool is the outermost layer, so no layer above the pool counts its blocks.
-    is_outermost: bool,
+    /// The first pool, if it is the outermost layer, so that no layer above the pool counts its blocks.
+    outermost: Option<NonNull<PoolState>>,
 }
 
 // SAFETY: the pointer stands for a shared reference to a `PoolState`, which threads may share.
@@ -26,7 +26,7 @@ impl Pools {
     pub(super) unsafe fn of(stack: &impl Layer) -> Self {
         let outermost = stack.state().downcast_ref::<PoolState>();
         let first = outermost.or_else(|| stack.find());
-        Self { first: first.map(NonNull::from), is_outermost: outermost.is_some() }
+        Self { first: first.map(NonNull::from), outermost: outermost.map(NonNull::from) }
     }
 
     /// Returns the outermost pool of the stack.
@@ -40,6 +40,7 @@ impl Pools {
     /// Returns the pool if it is the outermost layer.
     #[inline]
     pub(super) fn outermost(&self) -> Option<&PoolState> {
-        self.first().filter(|_| self.is_outermost)
+        // SAFETY: as in `first`.
+        self.outermost.map(|pool| unsafe { pool.as_ref() })
     }
 }

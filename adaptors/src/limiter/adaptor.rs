@@ -1,16 +1,18 @@
 //! [`Limiter`]: the adaptor.
 
-use super::state::{LimiterState, counted};
+use super::state::LimiterState;
+use crate::alignment::{AlignmentError, checked};
 use crate::headroom::{Headroom, Shortage, Side};
 use crate::size::Size;
 use cumem::error::DeallocReason;
+use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 use cumem::{AllocError, Block, DeallocError, LayerExt, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 
 /// An adaptor that refuses an allocation if the bytes allocated through it would exceed a limit.
 ///
-/// The limiter counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default. Under a pool the
-/// limit applies to the pool's chunks, and over a pool to the users' blocks. Blocks that other code allocates directly
+/// The limiter counts each block rounded up to 256 bytes, as RMM's limiting adaptor does by default, or to
+/// [another power of two](Self::with_rounding). Under a pool the limit applies to the pool's chunks, and over a pool to the users' blocks. Blocks that other code allocates directly
 /// from the same upstream do not count. A request of zero bytes is never refused.
 ///
 /// The limit is exact with any number of threads: the limit is never exceeded, and a request is refused only if it does
@@ -66,12 +68,51 @@ impl<U> Limiter<U> {
     where
         U: Upstream,
     {
-        let size = limit.into().saturated();
+        Self::rounded(upstream, limit.into(), CUDA_ALLOCATION_ALIGNMENT)
+    }
+
+    /// Creates a limiter that counts each block rounded up to a multiple of `rounding` bytes. This makes the count equal
+    /// to the memory that the upstream takes. For example, `virtual` and the driver take memory from a device in whole
+    /// 2 MiB, so a limit over 256 bytes of each of a thousand blocks says little about the device.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlignmentError`] if `rounding` is not a power of two.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cumem::sim::Profile;
+    /// use cumem::{Buffer, CudaVirtualResource, Device, Stream};
+    /// use cumem_adaptors::Limiter;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let device = Device::simulated(Profile::default())?;
+    /// let stream = Stream::new(&device)?;
+    /// let memory = Limiter::with_rounding(CudaVirtualResource::new(&device)?, 8 << 20, 2 << 20)?;
+    /// let _byte = Buffer::<u8, _>::zeroed(1, &stream, &memory)?;
+    /// assert_eq!(memory.state().allocated(), 2 << 20);
+    /// assert!(Limiter::with_rounding(memory.upstream(), 8 << 20, 1000).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_rounding(upstream: U, limit: impl Into<Size>, rounding: usize) -> Result<Self, AlignmentError>
+    where
+        U: Upstream,
+    {
+        Ok(Self::rounded(upstream, limit.into(), checked(rounding)?))
+    }
+
+    fn rounded(upstream: U, limit: Size, rounding: usize) -> Self
+    where
+        U: Upstream,
+    {
+        let size = limit.saturated();
         // If the driver does not report the free memory, none of it may be allocated.
         let bytes = size.bytes_on(upstream.device()).unwrap_or(0);
         let counted = Headroom::new([bytes as u64], Shortage::Refuses);
-        let state =
-            LimiterState { given: (size, bytes), device: upstream.device().id(), name: None, reports: true, counted };
+        let device = upstream.device().id();
+        let state = LimiterState { given: (size, bytes), device, name: None, reports: true, rounding, counted };
         Self { state, upstream }
     }
 
@@ -203,10 +244,14 @@ cumem::adaptor_layer! {
             let (given, bytes) = limiter.state.given;
             let now = limiter.state.bytes();
             let now = if now == bytes { given } else { Size::Bytes(now) };
-            match limiter.state.name() {
-                None => write!(f, "limit({now})"),
-                Some(name) => write!(f, "limit({now}, name={name})"),
+            write!(f, "limit({now}")?;
+            if let Some(name) = limiter.state.name() {
+                write!(f, ", name={name}")?;
             }
+            if limiter.state.rounding != CUDA_ALLOCATION_ALIGNMENT {
+                write!(f, ", rounding={}", Size::Bytes(limiter.state.rounding))?;
+            }
+            f.write_str(")")
         };
         state = state;
     }
@@ -218,7 +263,7 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
 
     #[inline]
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        let counted = counted(layout.size());
+        let counted = self.state.rounded(layout.size());
         self.state.reserve(counted, layout.size())?;
         let reservation = Reservation { limit: &self.state, counted };
         let block = self.upstream.allocate(stream, layout).map_err(|error| self.state.of_tenant(error))?;
@@ -228,7 +273,7 @@ unsafe impl<U: Upstream> MemoryResource for Limiter<U> {
 
     #[inline]
     unsafe fn deallocate(&self, stream: &Stream, block: Block) -> Result<(), DeallocError> {
-        let (counted, mine) = (counted(block.size()), self.state.counted.mine());
+        let (counted, mine) = (self.state.rounded(block.size()), self.state.counted.mine());
         // A block of this limiter stays counted until the upstream accepts it back. A block larger than the count is
         // therefore foreign.
         if let Err(totals) = mine.take(Side::Out, [counted]) {

@@ -1,7 +1,6 @@
 //! [`LimitReservation`]: bytes of a limit that are kept for one purpose.
 
 use super::adaptor::Limiter;
-use super::state::counted;
 use cumem::{AllocError, Block, DeallocError, MemoryResource, Stream, Upstream};
 use std::alloc::Layout;
 use std::mem;
@@ -47,7 +46,7 @@ pub struct LimitReservation<'a, U> {
 }
 
 impl<U> Limiter<U> {
-    /// Takes `bytes` of the limit, rounded up to 256, for later allocations through the result.
+    /// Takes `bytes` of the limit, rounded up as blocks are, for later allocations through the result.
     ///
     /// # Errors
     ///
@@ -68,7 +67,7 @@ impl<U> Limiter<U> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn reserve(&self, bytes: usize) -> Result<LimitReservation<'_, U>, AllocError> {
-        let remaining = counted(bytes);
+        let remaining = self.state.rounded(bytes);
         self.state.reserve(remaining, bytes)?;
         Ok(LimitReservation { remaining: AtomicU64::new(remaining), limiter: self })
     }
@@ -95,7 +94,7 @@ impl<U> LimitReservation<'_, U> {
         self.remaining.load(Relaxed) as usize
     }
 
-    /// Moves `bytes`, rounded up to 256, to a reservation of their own.
+    /// Moves `bytes`, rounded up as blocks are, to a reservation of their own.
     ///
     /// # Errors
     ///
@@ -116,8 +115,9 @@ impl<U> LimitReservation<'_, U> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn split(&mut self, bytes: usize) -> Result<Self, AllocError> {
-        self.take(counted(bytes), bytes)?;
-        Ok(Self { remaining: AtomicU64::new(counted(bytes)), limiter: self.limiter })
+        let counted = self.limiter.state.rounded(bytes);
+        self.take(counted, bytes)?;
+        Ok(Self { remaining: AtomicU64::new(counted), limiter: self.limiter })
     }
 
     /// Moves what remains of another reservation of the same limiter to this one.
@@ -192,7 +192,7 @@ unsafe impl<U: Upstream> MemoryResource for LimitReservation<'_, U> {
     type Kind = U::Kind;
 
     fn allocate(&self, stream: &Stream, layout: Layout) -> Result<Block, AllocError> {
-        let counted = counted(layout.size());
+        let counted = self.limiter.state.rounded(layout.size());
         self.take(counted, layout.size())?;
         let taken = Taken { remaining: &self.remaining, counted };
         let block = self.limiter.upstream.allocate(stream, layout)?;

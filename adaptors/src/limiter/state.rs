@@ -4,7 +4,6 @@
 use crate::headroom::Headroom;
 use crate::size::Size;
 use crate::unfreed::Unfreed;
-use cumem::layout::CUDA_ALLOCATION_ALIGNMENT;
 use cumem::{AllocError, DeviceId, layout};
 use std::borrow::Cow;
 
@@ -32,6 +31,8 @@ pub struct LimiterState {
     pub(super) name: Option<Box<str>>,
     /// False once the adaptor was removed. Its blocks are then the upstream's.
     pub(super) reports: bool,
+    /// Each block counts as a multiple of this power of two.
+    pub(super) rounding: usize,
     pub(super) counted: Headroom<1>,
 }
 
@@ -71,7 +72,36 @@ impl LimiterState {
         self.name().map_or("limit".into(), |name| format!("limit `{name}`").into())
     }
 
-    /// Returns the allocated bytes, each block rounded up to 256. The call reads all threads' counts at one moment, and
+    /// Returns the power of two to a multiple of which each block is rounded up, in bytes: 256, if
+    /// [`with_rounding`](super::Limiter::with_rounding) did not set another.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{CudaResource, Device};
+    /// # use cumem_adaptors::{ResourceExt};
+    /// # let device = Device::simulated(Profile::default())?;
+    /// assert_eq!(CudaResource::new(&device).limit(1 << 30).state().rounding(), 256);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rounding(&self) -> usize {
+        self.rounding
+    }
+
+    /// Returns the most bytes that a block may have now.
+    pub(crate) fn largest_block(&self) -> usize {
+        layout::align_down(self.remaining(), self.rounding)
+    }
+
+    /// Returns the bytes that a block of `size` bytes counts as.
+    #[inline]
+    pub(super) fn rounded(&self, size: usize) -> u64 {
+        // A layout's size is at most `isize::MAX`, so rounding it up cannot overflow.
+        layout::align_up(size, self.rounding).unwrap_or(usize::MAX) as u64
+    }
+
+    /// Returns the allocated bytes, each block rounded up to the [rounding](Self::rounding). The call reads all threads' counts at one moment, and
     /// stops all threads that use this limiter for that moment.
     ///
     /// # Examples
@@ -171,10 +201,4 @@ impl LimiterState {
             rest = totals.outstanding[0];
         }
     }
-}
-
-#[inline]
-pub(super) fn counted(size: usize) -> u64 {
-    // A layout's size is at most `isize::MAX`, so rounding it up cannot overflow.
-    layout::align_up(size, CUDA_ALLOCATION_ALIGNMENT).unwrap_or(usize::MAX) as u64
 }

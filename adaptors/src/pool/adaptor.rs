@@ -14,6 +14,7 @@ use super::snapshot::PoolSnapshot;
 use super::state::PoolState;
 use super::stats::PoolStats;
 use super::units::UNIT;
+use crate::scrub::ScrubState;
 use crate::size::Size;
 use cumem::error::InvalidLayout;
 use cumem::error::{DeallocReason, TrimError, catch_drop_panic, record_drop_error};
@@ -111,6 +112,9 @@ impl<U> Pool<U> {
     where
         U: Upstream,
     {
+        if upstream.find::<ScrubState>().is_some() {
+            return Err(PoolError::OverScrub);
+        }
         let device = upstream.device().clone();
         let bytes = |size: Option<Size>| size.map(|size| size.bytes_on(&device)).transpose();
         let (initial, maximum) = (bytes(options.initial)?.unwrap_or(0), bytes(options.maximum)?);

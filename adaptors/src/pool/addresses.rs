@@ -11,6 +11,7 @@ use super::streams::{Slot, StreamHeap};
 use super::tag::Tag;
 use super::units::UNIT;
 use crate::AddressError;
+use cumem::device::StreamId;
 use cumem::{Block, Stream};
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -25,13 +26,13 @@ pub(super) fn unit_of(address: NonNull<u8>) -> Option<u64> {
 impl PoolState {
     /// Allocates a block of this pool and releases it to its address, under one lock, if the stream's heap has memory for
     /// it. The caller must own the whole stack: no layer above the pool sees the block.
-    #[inline]
-    pub(crate) fn allocate_hit(&self, stream: &Stream, layout: Layout) -> Option<NonNull<u8>> {
+    #[inline(always)]
+    pub(crate) fn allocate_hit(&self, stream: StreamId, layout: Layout) -> Option<NonNull<u8>> {
         let size = layout.size();
         let units = self.rounding.units_of(size).filter(|_| size != 0)?;
-        let (_, slot) = self.slots.find(stream.id())?;
+        let (_, slot) = self.slots.find(stream)?;
         let mut stream_heap = slot.lock();
-        if !stream_heap.serves(stream.id()) {
+        if !stream_heap.serves(stream) {
             return None;
         }
         let placed = stream_heap.heap.allocate(units, (layout.align() / UNIT).max(1) as u64)?;
@@ -53,17 +54,21 @@ impl PoolState {
     /// # Safety
     ///
     /// The caller must uphold the contract of [`deallocate`](cumem::MemoryResource::deallocate) for the block.
-    #[inline]
-    pub(crate) unsafe fn deallocate_hit(&self, stream: &Stream, address: NonNull<u8>, size: Option<usize>) -> bool {
-        let (Some(addr), Some((_, slot))) = (unit_of(address), self.slots.find(stream.id())) else { return false };
+    #[inline(always)]
+    pub(crate) unsafe fn deallocate_hit(&self, stream: StreamId, address: NonNull<u8>, size: Option<usize>) -> bool {
+        let (Some(addr), Some((_, slot))) = (unit_of(address), self.slots.find(stream)) else { return false };
         let mut stream_heap = slot.lock();
-        if self.releases_early || !stream_heap.serves(stream.id()) {
+        if self.releases_early || !stream_heap.serves(stream) {
             return false;
         }
         let StreamHeap { heap, released, .. } = &mut *stream_heap;
+        let Some(at) = released.find(addr) else { return false };
+        let entry = released.at(at);
         // A block with a recorded use takes the slow path.
-        let is_asked = |entry: &Entry| size.is_none_or(|size| size == entry.size()) && heap.live(entry.node).is_some();
-        let Some(entry) = released.take_if(addr, is_asked) else { return false };
+        if size.is_some_and(|size| size != entry.size()) || !heap.is_live(entry.node) {
+            return false;
+        }
+        released.remove(at);
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         slot.uncount(&mut stream_heap, entry.size());
         stream_heap.heap.free(entry.node);
@@ -150,7 +155,7 @@ impl PoolState {
     fn take_released(&self, index: usize, slot: &Slot, address: NonNull<u8>) -> Option<Block> {
         let addr = unit_of(address)?;
         let mut stream_heap = slot.lock();
-        let entry = stream_heap.released.take_if(addr, |_| true)?;
+        let entry = stream_heap.released.take(addr)?;
         slot.count_released(&mut stream_heap, 1_u64.wrapping_neg());
         let tag = Tag {
             slot: index as u8,

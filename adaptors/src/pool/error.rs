@@ -52,6 +52,9 @@ pub enum PoolError {
     /// The device cannot prefetch the pool's memory.
     #[error("the pool's chunks cannot be prefetched: {0}")]
     NoPrefetch(SkipReason),
+    /// A [`Scrub`](crate::Scrub) is beneath, and would not clear the blocks that the pool hands out again.
+    #[error("`pool` over `scrub` would hand out memory that is not cleared: `scrub` stands over the pool")]
+    OverScrub,
     /// The driver returned an error.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -129,6 +129,13 @@ impl Heap {
         (node.mark.is(NodeState::Live) && !free).then_some((node.addr, node.units, node.mark.generation()))
     }
 
+    /// Reports whether a node is live, and no use by another stream is recorded.
+    #[inline(always)]
+    pub(super) fn is_live(&self, number: u32) -> bool {
+        let free = self.last_is_free && number == self.last;
+        self.nodes.get(number).is_some_and(|node| node.mark.is(NodeState::Live)) && !free
+    }
+
     /// Marks a live node as used by another stream, or as not used any more.
     pub(super) fn set_used(&mut self, node: u32, used: bool) {
         let state = if used { NodeState::Used } else { NodeState::Live };
@@ -148,7 +155,7 @@ impl Heap {
     }
 
     /// Frees a live node, without joining it with its neighbours yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(&mut self, node: u32) {
         self.live_units -= u64::from(self.nodes[node].units);
         // If the same node is freed again, it is compared and not written. The next allocation then does not stall on

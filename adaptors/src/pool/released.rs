@@ -96,40 +96,60 @@ impl Released {
     }
 
     /// Adds an entry. No other entry may have its address.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, entry: Entry) {
         debug_assert!(entry.addr >> (u64::BITS - ADDR_SHIFT) == 0, "addresses have at most 58 bits");
         if self.count * 4 >= self.cells.len() * 3 {
             self.grow();
         }
         self.count += 1;
-        self.place(Cell::pack(entry));
+        let (at, cell) = (self.home(entry.addr), Cell::pack(entry));
+        match self.cells.get_mut(at) {
+            Some(home) if home.is_vacant() => *home = cell,
+            _ => self.place_behind(at, cell),
+        }
     }
 
     /// Returns the entry of an address.
     pub(super) fn get(&self, addr: u64) -> Option<Entry> {
-        self.find(addr).map(|at| self.cells[at].unpack())
+        self.find(addr).map(|at| self.at(at))
     }
 
-    /// Removes the entry of an address if it satisfies `is_asked`.
-    #[inline]
-    pub(super) fn take_if(&mut self, addr: u64, is_asked: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+    /// Removes the entry of an address.
+    pub(super) fn take(&mut self, addr: u64) -> Option<Entry> {
         let at = self.find(addr)?;
-        let entry = self.cells[at].unpack();
-        if !is_asked(&entry) {
-            return None;
-        }
-        self.count -= 1;
-        self.vacate(at);
+        let entry = self.at(at);
+        self.remove(at);
         Some(entry)
     }
 
-    #[inline]
-    fn find(&self, addr: u64) -> Option<usize> {
-        if self.count == 0 {
-            return None;
+    /// Returns the entry in a cell that [`find`](Self::find) returned.
+    #[inline(always)]
+    pub(super) fn at(&self, at: usize) -> Entry {
+        self.cells[at].unpack()
+    }
+
+    /// Removes the entry in a cell that [`find`](Self::find) returned.
+    #[inline(always)]
+    pub(super) fn remove(&mut self, at: usize) {
+        self.count -= 1;
+        self.cells[at] = Cell::default();
+        if !self.cells[self.after(at)].is_vacant() {
+            self.close(at);
         }
-        let mut at = self.home(addr);
+    }
+
+    /// Returns the cell of an address.
+    #[inline(always)]
+    pub(super) fn find(&self, addr: u64) -> Option<usize> {
+        let at = self.home(addr);
+        // Without a first table there is no cell.
+        if self.cells.get(at)?.addr() == addr { Some(at) } else { self.find_behind(at, addr) }
+    }
+
+    #[inline(never)]
+    fn find_behind(&self, home: usize, addr: u64) -> Option<usize> {
+        let mut at = home;
         loop {
             let cell = self.cells[at];
             if cell.addr() == addr {
@@ -142,9 +162,9 @@ impl Released {
         }
     }
 
-    /// Empties a cell, and moves back the cells that were displaced because the cell was taken.
-    #[inline]
-    fn vacate(&mut self, mut hole: usize) {
+    /// Moves back the cells behind an empty cell that were displaced because the cell was taken.
+    #[inline(never)]
+    fn close(&mut self, mut hole: usize) {
         let mask = self.cells.len() - 1;
         let mut at = hole;
         loop {
@@ -162,9 +182,9 @@ impl Released {
         self.cells[hole] = Cell::default();
     }
 
-    #[inline]
-    fn place(&mut self, cell: Cell) {
-        let mut at = self.home(cell.addr());
+    #[inline(never)]
+    fn place_behind(&mut self, home: usize, cell: Cell) {
+        let mut at = home;
         while !self.cells[at].is_vacant() {
             at = self.after(at);
         }
@@ -176,14 +196,16 @@ impl Released {
         let cells = (self.cells.len() * 2).max(FIRST);
         let old = std::mem::replace(&mut self.cells, vec![Cell::default(); cells]);
         self.shift = u64::BITS - cells.trailing_zeros();
-        old.into_iter().filter(|cell| !cell.is_vacant()).for_each(|cell| self.place(cell));
+        old.into_iter()
+            .filter(|cell| !cell.is_vacant())
+            .for_each(|cell| self.place_behind(self.home(cell.addr()), cell));
     }
 
     /// Returns the cell in which the search for an address begins: the upper bits of a product, because the lower bits of
     /// addresses are often equal.
-    #[inline]
+    #[inline(always)]
     fn home(&self, addr: u64) -> usize {
-        (addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+        (addr.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(self.shift)) as usize
     }
 
     #[inline]
@@ -217,19 +239,16 @@ mod tests {
     #[test]
     fn behaves_as_a_map() {
         let (mut index, mut model, mut seed) = (Released::new(), HashMap::new(), 1_u64);
-        assert_eq!((index.get(1), index.take_if(1, |_| true)), (None, None));
+        assert_eq!((index.get(1), index.take(1)), (None, None));
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Few addresses, so that runs are long, and many are found.
             let addr = (seed >> 40) % 500 + 1;
             assert_eq!(index.get(addr), model.get(&addr).copied());
             match model.remove(&addr) {
-                Some(known) => {
-                    assert_eq!(index.take_if(addr, |_| false), None);
-                    assert_eq!(index.take_if(addr, |_| true), Some(known));
-                }
+                Some(known) => assert_eq!(index.take(addr), Some(known)),
                 None => {
-                    assert_eq!(index.take_if(addr, |_| true), None);
+                    assert_eq!(index.take(addr), None);
                     index.insert(entry(addr));
                     model.insert(addr, entry(addr));
                 }
@@ -237,7 +256,7 @@ mod tests {
             assert_eq!(index.count, model.len());
         }
         assert!(model.len() > 100 && index.cells.len() == 512);
-        let taken = model.keys().filter(|&&addr| index.take_if(addr, |_| true).is_some()).count();
+        let taken = model.keys().filter(|&&addr| index.take(addr).is_some()).count();
         assert_eq!((taken, index.count), (model.len(), 0));
         assert!(index.cells.iter().all(|cell| cell.is_vacant()));
     }

@@ -220,8 +220,12 @@ pub(super) struct Shown {
 
 impl Shown {
     fn show(&self, index: usize, owner: u64) {
-        self.owners[index].store(owner, Ordering::Relaxed);
-        // `switched` sets the flag before it hides the owners.
+        // Not shown for a moment either, because another thread of the stream would then allocate without a declaration.
+        if self.hidden.load(Ordering::SeqCst) {
+            return;
+        }
+        self.owners[index].store(owner, Ordering::SeqCst);
+        // `switched` sets the flag before it hides the owners, so one of the two sees the other.
         if self.hidden.load(Ordering::SeqCst) {
             self.owners[index].store(UNBOUND, Ordering::Relaxed);
         }
@@ -232,7 +236,7 @@ impl DetectorListener for Shown {
     fn switched(&self, on: bool) {
         self.hidden.store(on, Ordering::SeqCst);
         if on {
-            self.owners.iter().for_each(|owner| owner.store(UNBOUND, Ordering::Relaxed));
+            self.owners.iter().for_each(|owner| owner.store(UNBOUND, Ordering::SeqCst));
         }
     }
 }

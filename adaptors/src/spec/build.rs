@@ -1,15 +1,15 @@
 //! Builds a stack from the parsed words, with the constructors that code uses too.
 
-use super::words::{Adaptor, Layers, Leaf, Outermost, Pool, Target, Word};
+use super::words::{Adaptor, Advised, Layers, Leaf, Outermost, Pool, Target, Word};
 use super::{AnyStack, SpecError, StackSpec};
-use crate::{AutoPrefetch, LogOptions, OnFailure, Prefetch, ResourceExt, Size, TrackingOptions};
+use crate::{Advise, AutoPrefetch, LogOptions, OnFailure, Prefetch, ResourceExt, Size, TrackingOptions};
 use cumem::kind;
 use cumem::kind::{Erased, Managed};
 use cumem::resources::{
     CudaAsyncOptions, HugePages, ManagedAsyncResource, PinnedAsyncResource, PinnedOptions, PoolSource,
 };
-use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
+use cumem::unified::{AutoPrefetchOptions, MigrationPolicy};
 use cumem::{
     AnyResource, AnyUpstream, CudaAsyncResource, CudaResource, CudaVirtualResource, Device, DeviceError, DriverError,
     HostResource, Location, ManagedResource, PinnedResource, SystemResource,
@@ -180,8 +180,60 @@ impl Site<'_> {
             Adaptor::Pool(options) => {
                 over!(built, upstream => upstream.pool(*options).map_err(|e| self.refused(word, e))?)
             }
-            Adaptor::Limit { size, name: None } => over!(built, upstream => upstream.limit(*size)),
-            Adaptor::Limit { size, name: Some(name) } => over!(built, upstream => upstream.limit(*size).named(name)),
+            Adaptor::FixedSize { size, keep } => over!(built, upstream => {
+                let fixed = upstream.fixed_size(*size).map_err(|e| self.refused(word, e))?;
+                match keep {
+                    Some(blocks) => fixed.keep(*blocks),
+                    None => fixed,
+                }
+            }),
+            Adaptor::Binning { sizes, keep } => over!(built, upstream => {
+                let binning = upstream.binning(sizes.iter().copied()).map_err(|e| self.refused(word, e))?;
+                match keep {
+                    Some(blocks) => binning.keep(*blocks),
+                    None => binning,
+                }
+            }),
+            Adaptor::Aligned { alignment, threshold } => over!(built, upstream => {
+                upstream.aligned(*alignment).map_err(|e| self.refused(word, e))?.threshold(*threshold)
+            }),
+            Adaptor::Advise(advised) => {
+                let Built::Managed(upstream) = built else {
+                    return Err(self.refused(word, self.unsupported("advice")));
+                };
+                let policy = self.policy(advised);
+                let advise = match advised.pass_through {
+                    true => Advise::or_pass_through(upstream, policy),
+                    false => Advise::new(upstream, policy),
+                };
+                let advise = advise.map_err(|e| self.refused(word, e))?;
+                Built::Managed(AnyUpstream::new(advise.threshold(advised.threshold)))
+            }
+            Adaptor::Scrub { pattern, time } => match built {
+                Built::Device(upstream) => {
+                    Built::Device(AnyUpstream::new(upstream.scrub().pattern(*pattern).at(*time)))
+                }
+                Built::Managed(upstream) => {
+                    Built::Managed(AnyUpstream::new(upstream.scrub().pattern(*pattern).at(*time)))
+                }
+                Built::Pinned(upstream) => {
+                    Built::Pinned(AnyUpstream::new(upstream.scrub().pattern(*pattern).at(*time)))
+                }
+                Built::Either(upstream) => {
+                    Built::Either(AnyUpstream::new(upstream.scrub().pattern(*pattern).at(*time)))
+                }
+                Built::Host(_) => return Err(self.refused(word, self.unsupported("use of `host` memory"))),
+            },
+            Adaptor::Limit { size, name, rounding } => over!(built, upstream => {
+                let limit = match rounding {
+                    Some(rounding) => upstream.limit_rounded(*size, *rounding).map_err(|e| self.refused(word, e))?,
+                    None => upstream.limit(*size),
+                };
+                match name {
+                    Some(name) => limit.named(name),
+                    None => limit,
+                }
+            }),
             Adaptor::OnFailure { attempts: None } => over!(built, upstream => OnFailure::trimming(upstream)),
             Adaptor::OnFailure { attempts: Some(attempts) } => {
                 over!(built, upstream => OnFailure::trimming(upstream).attempts(*attempts))
@@ -237,17 +289,38 @@ impl Site<'_> {
     }
 
     fn prefetch(&self, over: AnyUpstream<Managed>, word: &Word<Outermost>) -> Result<AnyResource<Managed>, SpecError> {
-        let target = match word.value.target {
-            Target::Own => Location::Device(self.device.id()),
-            Target::Host => Location::Host,
-            Target::Device(ordinal) => Location::Device(self.device.id().sibling(ordinal)),
-        };
+        let target = self.location(word.value.target);
         let prefetch = match word.value.pass_through {
             true => Prefetch::or_pass_through(over, target),
             false => Prefetch::new(over, target),
         };
         let prefetch = prefetch.map_err(|e| self.refused(word, e))?;
         Ok(AnyResource::new(if word.value.always { prefetch.always() } else { prefetch }))
+    }
+
+    fn location(&self, target: Target) -> Location {
+        match target {
+            Target::Own => Location::Device(self.device.id()),
+            Target::Host => Location::Host,
+            Target::Device(ordinal) => Location::Device(self.device.id().sibling(ordinal)),
+        }
+    }
+
+    fn policy(&self, advised: &Advised) -> MigrationPolicy {
+        let mut policy = MigrationPolicy::Default;
+        if advised.read_mostly {
+            policy = policy.and(MigrationPolicy::ReadMostly);
+        }
+        if let Some(target) = advised.prefer {
+            policy = policy.and(match self.location(target) {
+                Location::Device(id) => MigrationPolicy::PreferDevice(id),
+                _ => MigrationPolicy::PreferHost,
+            });
+        }
+        if let Some(target) = advised.accessed_by {
+            policy = policy.and(MigrationPolicy::AccessedBy(self.location(target)));
+        }
+        policy
     }
 
     /// Returns the stack with its kind erased. The parser has already refused `host` memory, which devices cannot

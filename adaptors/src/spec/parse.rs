@@ -1,17 +1,22 @@
 //! Parses the text and checks the order rules.
 
 use super::error::SpecError;
+use super::options;
 use super::suggest::advice;
 use super::text::{Term, check_shape, terms};
 use super::values::{is_number, no_arguments, number, size, unknown_argument};
 use super::words::{Adaptor, Layers, Leaf, Outermost, Pool, Target, Word};
-use crate::{Crossing, PoolOptions, PressureOptions};
 use std::ops::Range;
 
 const LEAVES: [&str; 9] =
     ["device", "async", "virtual", "managed", "managed_async", "pinned", "pinned_async", "system", "host"];
-const ADAPTORS: [&str; 13] = [
+const ADAPTORS: [&str; 18] = [
     "pool",
+    "fixed_size",
+    "binning",
+    "aligned",
+    "advise",
+    "scrub",
     "limit",
     "statistics",
     "log",
@@ -134,22 +139,26 @@ fn word_advice(word: &str, names: &[&str]) -> Option<String> {
 
 fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>, SpecError> {
     let value = match term.name {
-        "pool" => pool(text, &term)?,
-        "limit" => match term.arguments(text)?.as_slice() {
-            [argument] if argument.key.is_none() => Adaptor::Limit { size: size(text, argument)?, name: None },
-            [argument, name] if argument.key.is_none() && name.key == Some("name") => {
-                Adaptor::Limit { size: size(text, argument)?, name: Some(name.value.to_owned()) }
+        "pool" | "fixed_size" | "binning" => {
+            not_over_scrub(text, &term, beneath)?;
+            match term.name {
+                "pool" => options::pool(text, &term)?,
+                "binning" => options::binning(text, &term)?,
+                _ => options::fixed_size(text, &term)?,
             }
-            _ => {
-                return Err(SpecError::new(text, term.span, "`limit` takes one size: `limit(80%)`", "needs a size")
-                    .note("a name may follow: `limit(80%, name=search)`"));
-            }
-        },
+        }
+        "aligned" => options::aligned(text, &term)?,
+        "advise" => {
+            migratable(text, &term, beneath)?;
+            options::advise(text, &term)?
+        }
+        "scrub" => options::scrub(text, &term, beneath)?,
+        "limit" => options::limit(text, &term)?,
         "statistics" => {
             no_arguments(text, &term)?;
             Adaptor::Statistics
         }
-        "log" => log(text, &term)?,
+        "log" => options::log(text, &term)?,
         "tracking" => match term.arguments(text)?.as_slice() {
             [] => Adaptor::Tracking { traces: false },
             [argument] if (argument.key, argument.value) == (None, "traces") => Adaptor::Tracking { traces: true },
@@ -175,8 +184,8 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
                 ));
             }
         },
-        "pressure" => pressure(text, &term)?,
-        "on_failure" => on_failure(text, &term)?,
+        "pressure" => options::pressure(text, &term)?,
+        "on_failure" => options::on_failure(text, &term)?,
         "spill" => spill(text, &term, beneath)?,
         "auto_prefetch" => {
             migratable(text, &term, beneath)?;
@@ -209,74 +218,15 @@ fn adaptor(text: &str, term: Term<'_>, beneath: &Layers) -> Result<Word<Adaptor>
     Ok(Word { span: term.span, value })
 }
 
-fn pool(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
-    let mut options = PoolOptions::new();
-    for argument in &term.arguments(text)? {
-        options = match (argument.key, argument.value) {
-            (Some("initial"), _) => options.initial(size(text, argument)?),
-            (Some("maximum"), _) => options.maximum(size(text, argument)?),
-            (Some("step"), _) => options.step(size(text, argument)?),
-            (Some("release"), _) => options.release_threshold(size(text, argument)?),
-            (Some("slack"), _) => options.slack(size(text, argument)?),
-            (Some("up_to"), _) => options.up_to(size(text, argument)?),
-            (Some("divisions"), _) => options.divisions(number(text, argument)?),
-            (None, "grow_first") => options.crossing(Crossing::GrowFirst),
-            _ => {
-                let takes =
-                    ["initial=", "maximum=", "step=", "release=", "slack=", "up_to=", "divisions=", "grow_first"];
-                return Err(unknown_argument(text, argument, "pool", &takes));
-            }
-        };
-    }
-    Ok(Adaptor::Pool(options))
-}
-
-fn log(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
-    let (mut path, mut flush) = (None, false);
-    for argument in &term.arguments(text)? {
-        match (argument.key, argument.value) {
-            (None, "flush") => flush = true,
-            (None, file) if path.is_none() => path = Some(file.to_owned()),
-            _ => return Err(unknown_argument(text, argument, "log", &["a file", "flush"])),
-        }
-    }
-    Ok(Adaptor::Log { path, flush })
-}
-
-fn on_failure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
-    let (mut trims, mut attempts) = (false, None);
-    for argument in &term.arguments(text)? {
-        match (argument.key, argument.value) {
-            (None, "trim") => trims = true,
-            (Some("attempts"), _) => attempts = Some(number(text, argument)?),
-            _ => return Err(unknown_argument(text, argument, "on_failure", &["trim", "attempts="])),
-        }
-    }
-    match trims {
-        true => Ok(Adaptor::OnFailure { attempts }),
-        false => {
-            let message = "`on_failure` takes an action, and in text the only one is `trim`: `on_failure(trim)`";
-            Err(SpecError::new(text, term.span.clone(), message, "needs an action")
-                .note("a function is given in code: `.on_failure(|failure| ..)`"))
-        }
-    }
-}
-
-fn pressure(text: &str, term: &Term<'_>) -> Result<Adaptor, SpecError> {
-    let mut options = PressureOptions::default();
-    for argument in &term.arguments(text)? {
-        options = match argument.key {
-            Some("trim") => options.trim_at(size(text, argument)?),
-            Some("refuse") => options.refuse_at(size(text, argument)?),
-            Some("slack") => options.slack(size(text, argument)?),
-            Some("ask") => options.ask_after(size(text, argument)?),
-            _ => {
-                let takes = ["trim=", "refuse=", "slack=", "ask="];
-                return Err(unknown_argument(text, argument, "pressure", &takes));
-            }
-        };
-    }
-    Ok(Adaptor::Pressure(options))
+/// Checks the rule of [`PoolError::OverScrub`](crate::PoolError::OverScrub) and
+/// [`BinError::OverScrub`](crate::BinError::OverScrub). Building the stack finds a `scrub` within a `spill`.
+fn not_over_scrub(text: &str, term: &Term<'_>, beneath: &Layers) -> Result<(), SpecError> {
+    let Some(scrub) = beneath.adaptors.iter().find(|word| matches!(word.value, Adaptor::Scrub { .. })) else {
+        return Ok(());
+    };
+    let message = format!("`{}` over `scrub` would hand out memory that is not cleared", term.name);
+    Err(SpecError::new(text, scrub.span.clone(), message, "needs to stand over the pool")
+        .note(format!("for example `{} | scrub`", term.name)))
 }
 
 fn spill(text: &str, term: &Term<'_>, first: &Layers) -> Result<Adaptor, SpecError> {
@@ -297,7 +247,7 @@ fn spill(text: &str, term: &Term<'_>, first: &Layers) -> Result<Adaptor, SpecErr
     Ok(Adaptor::Spill(second))
 }
 
-/// Checks the rule of `Prefetch::new` and `AutoPrefetch::new`, with the words of the compiler's message.
+/// Checks the rule of `Prefetch::new`, `AutoPrefetch::new` and `Advise::new`, with the words of the compiler's message.
 fn migratable(text: &str, term: &Term<'_>, beneath: &Layers) -> Result<(), SpecError> {
     let spill = beneath.adaptors.iter().find(|word| matches!(word.value, Adaptor::Spill(_)));
     let kind = match spill {

@@ -1,7 +1,7 @@
 //! Advice for a word that is not known: the word that was probably meant, or the separator that is missing.
 
 /// Words of other libraries, and the word of a description for each.
-const OTHER_NAMES: [(&str, &str); 12] = [
+const OTHER_NAMES: [(&str, &str); 15] = [
     ("cuda", "device"),
     ("gpu", "device"),
     ("cpu", "host"),
@@ -14,6 +14,9 @@ const OTHER_NAMES: [(&str, &str); 12] = [
     ("logging", "log"),
     ("track", "tracking"),
     ("tag", "tagged"),
+    ("fixed", "fixed_size"),
+    ("bins", "binning"),
+    ("align", "aligned"),
 ];
 
 /// Returns the advice for `word`, which is none of `names`. `known` is all words that a layer may have.

@@ -25,6 +25,17 @@ pub(super) fn size(text: &str, argument: &Argument<'_>) -> Result<Size, SpecErro
     }
 }
 
+/// Returns a size that is a number of bytes, and no share of a device's memory.
+pub(super) fn bytes(text: &str, argument: &Argument<'_>) -> Result<usize, SpecError> {
+    match size(text, argument)? {
+        Size::Bytes(bytes) => Ok(bytes),
+        Size::Percent(_) | Size::PercentOfFree(_) => {
+            let message = format!("`{}` is a share of a device's memory", argument.value);
+            Err(SpecError::new(text, argument.span.clone(), message, "needs a number of bytes"))
+        }
+    }
+}
+
 /// Returns a whole number, which is written with digits only: `+1` is refused.
 pub(super) fn number<T: FromStr>(text: &str, argument: &Argument<'_>) -> Result<T, SpecError> {
     let value = argument.value;

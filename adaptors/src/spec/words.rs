@@ -1,6 +1,6 @@
 //! The parsed words of a description.
 
-use crate::{PoolOptions, PressureOptions, Size};
+use crate::{PoolOptions, PressureOptions, ScrubTime, Size};
 use std::ops::Range;
 
 /// The layers of a stack that may be an upstream: the leaf and all adaptors but `prefetch`.
@@ -66,9 +66,28 @@ pub(super) enum Leaf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Adaptor {
     Pool(PoolOptions),
+    /// The size of the blocks.
+    FixedSize {
+        size: usize,
+        keep: Option<usize>,
+    },
+    Binning {
+        sizes: Vec<usize>,
+        keep: Option<usize>,
+    },
+    Aligned {
+        alignment: usize,
+        threshold: usize,
+    },
+    Advise(Advised),
+    Scrub {
+        pattern: u8,
+        time: ScrubTime,
+    },
     Limit {
         size: Size,
         name: Option<String>,
+        rounding: Option<usize>,
     },
     /// The action is `trim`, because text cannot name a function.
     OnFailure {
@@ -95,6 +114,16 @@ pub(super) enum Adaptor {
         uses_ahead: Option<usize>,
         pass_through: bool,
     },
+}
+
+/// The options of `advise`. A policy names devices, and the device is known only when the stack is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Advised {
+    pub(super) read_mostly: bool,
+    pub(super) prefer: Option<Target>,
+    pub(super) accessed_by: Option<Target>,
+    pub(super) threshold: usize,
+    pub(super) pass_through: bool,
 }
 
 /// The adaptor that must be outermost: `prefetch`.

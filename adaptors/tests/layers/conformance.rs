@@ -1,11 +1,11 @@
 //! Every adaptor, and whole stacks, pass the conformance suite.
 
-use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
+use cumem::unified::{AutoPrefetchOptions, MigrationPolicy};
 use cumem::{AnyUpstream, CudaResource, CudaVirtualResource, LayerExt, ManagedResource, PinnedResource};
 use cumem_adaptors::{
     Limiter, LogOptions, OnFailure, Pool, PoolOptions, Prefetch, Pressure, PressureOptions, Reaction, ResourceExt,
-    Spill, Statistics, TrackingOptions,
+    ScrubTime, Spill, Statistics, TrackingOptions,
 };
 use cumem_conformance::{Expectations, adaptor_conformance, conformance};
 use std::sync::Arc;
@@ -81,6 +81,40 @@ conformance!(always_spilled, |device| Spill::new(
     PinnedResource::new(device).limit(0),
     ManagedResource::new(device)?.limit(1 << 40).statistics()
 )?);
+conformance!(
+    fixed_size,
+    |device| CudaResource::new(device).fixed_size(32 << 20)?,
+    Expectations::default().largest(32 << 20)
+);
+adaptor_conformance!(binning, |upstream| upstream.binning([4096, 64 << 10, 1 << 20])?);
+adaptor_conformance!(binning_that_keeps_little, |upstream| upstream.binning([256, 4096])?.keep(1));
+adaptor_conformance!(binning_over_a_pool, |upstream| upstream
+    .pool(PoolOptions::default())?
+    .binning([4096, 1 << 20])?);
+conformance!(
+    aligned,
+    |device| CudaResource::new(device).aligned(4096)?.threshold(1000),
+    Expectations::default().max_alignment(1 << 21)
+);
+adaptor_conformance!(aligned_over_faults, |upstream| upstream.aligned(1 << 16)?);
+conformance!(aligned_over_a_pool, |device| ManagedResource::new(device)?
+    .pool(PoolOptions::default())?
+    .aligned(4096)?);
+adaptor_conformance!(advise, |upstream| {
+    let device = upstream.device().id();
+    upstream.advise(MigrationPolicy::ReadMostly.and(MigrationPolicy::PreferDevice(device)))?
+});
+conformance!(advise_under_a_pool, |device| ManagedResource::new(device)?
+    .advise(MigrationPolicy::ReadMostly)?
+    .pool(PoolOptions::default())?);
+// Below a limit, because the suite allocates all memory, and a fill makes a simulated device hold its bytes.
+adaptor_conformance!(scrub, |upstream| upstream.limit(256 << 20).scrub(), Expectations::default().largest(128 << 20));
+adaptor_conformance!(
+    scrub_at_both_times,
+    |upstream| upstream.limit(256 << 20).scrub().pattern(0xa5).at(ScrubTime::Both),
+    Expectations::default().largest(128 << 20)
+);
+adaptor_conformance!(limiter_with_a_rounding, |upstream| upstream.limit_rounded(1 << 40, 2 << 20)?);
 adaptor_conformance!(tagged, |upstream| {
     let ledger = Arc::new(Ledger::new(upstream.device()));
     ledger.write_down(1000);

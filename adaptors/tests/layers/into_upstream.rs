@@ -3,8 +3,8 @@
 use crate::common::{free, sim};
 use cumem::error::CudaErrorCode;
 use cumem::sim::FaultCall;
-use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
+use cumem::unified::{AutoPrefetchOptions, MigrationPolicy};
 use cumem::{CudaResource, ManagedResource, MemoryResource, PinnedResource, layout};
 use cumem_adaptors::{LogOptions, PoolOptions, PressureOptions, Reaction, ResourceExt, TrackingOptions};
 use std::sync::Arc;
@@ -24,10 +24,12 @@ fn blocks_outlive_an_adaptor_that_passes_them_on() {
         .unwrap()
         .logging(LogOptions::sink(std::io::sink()))
         .unwrap();
+    let stack = stack.scrub().advise(MigrationPolicy::ReadMostly).unwrap();
     let stack = stack.auto_prefetch(AutoPrefetchOptions::default()).unwrap().prefetch(device.id()).unwrap();
     let block = stack.allocate(&stream, layout::bytes(MIB).unwrap()).unwrap();
     assert_eq!(ledger.report().rows[0].bytes, MIB as u64);
-    let tagged = stack.into_upstream().into_upstream().into_upstream().into_upstream().into_upstream();
+    let logging = stack.into_upstream().into_upstream().into_upstream().into_upstream();
+    let tagged = logging.into_upstream().into_upstream().into_upstream();
     let tagged = tagged.into_upstream().into_upstream();
     let limited = tagged.into_upstream().into_upstream();
     assert_eq!(limited.state().allocated(), MIB);

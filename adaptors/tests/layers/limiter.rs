@@ -3,7 +3,7 @@
 use crate::common::{free, sim, sim_with};
 use cumem::error::DeallocReason;
 use cumem::sim::Profile;
-use cumem::{AllocError, CudaResource, LayerExt, MemoryResource, Stream, kind, layout};
+use cumem::{AllocError, CudaResource, CudaVirtualResource, LayerExt, MemoryResource, Stream, kind, layout};
 use cumem_adaptors::{Limiter, LimiterState, PressureOptions, ResourceExt, Size};
 
 #[test]
@@ -21,6 +21,32 @@ fn refuses_past_the_limit_with_numbers_and_counts_in_256_bytes() {
     free(&stack, &stream, a).unwrap();
     free(&stack, &stream, b).unwrap();
     assert_eq!(stack.state().allocated(), 0);
+}
+
+#[test]
+fn a_limit_with_a_rounding_counts_what_the_upstream_takes() {
+    let (device, stream) = sim();
+    let stack = CudaVirtualResource::new(&device).unwrap().limit_rounded(8 << 20, 2 << 20).unwrap();
+    let get = |size| stack.allocate(&stream, layout::bytes(size).unwrap());
+    let blocks = [get(1).unwrap(), get((2 << 20) + 1).unwrap(), get(0).unwrap()];
+    assert_eq!((stack.state().allocated(), stack.state().remaining()), (6 << 20, 2 << 20));
+    assert_eq!(stack.state().allocated(), device.simulator().unwrap().live_allocations().mapped.bytes as usize);
+    assert!(get((2 << 20) + 1).is_err());
+    let reserved = stack.reserve(1).unwrap();
+    assert_eq!((reserved.remaining(), stack.state().remaining()), (2 << 20, 0));
+    drop(reserved);
+    blocks.into_iter().for_each(|block| free(&stack, &stream, block).unwrap());
+    assert_eq!(stack.state().allocated(), 0);
+    assert!(stack.to_string().starts_with("limit(8MiB, rounding=2MiB) over virtual"));
+}
+
+#[test]
+fn the_largest_batch_of_a_limit_with_a_rounding_is_a_whole_number_of_roundings() {
+    let (device, stream) = sim();
+    let stack = CudaResource::new(&device).limit_rounded((8 << 20) - 1, 2 << 20).unwrap();
+    let fit = cumem_adaptors::fit_batch(&stack, 1, 0, usize::MAX).unwrap();
+    assert_eq!(fit.items, 6 << 20);
+    free(&stack, &stream, stack.allocate(&stream, layout::bytes(fit.bytes).unwrap()).unwrap()).unwrap();
 }
 
 #[test]

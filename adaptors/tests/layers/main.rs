@@ -3,6 +3,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod advise;
+mod aligned;
+mod bins;
 mod bookkeeping;
 mod by_address;
 mod conformance;
@@ -11,6 +14,7 @@ mod events;
 mod faults;
 mod fit;
 mod graph_pools;
+mod identity;
 mod into_upstream;
 mod leaks;
 mod limiter;
@@ -21,6 +25,7 @@ mod prefetch;
 mod pressure;
 mod profiler;
 mod reservation;
+mod scrub;
 mod spec;
 mod spec_errors;
 mod spill;

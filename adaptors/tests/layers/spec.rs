@@ -50,6 +50,24 @@ fn each_description_builds_the_stack_that_it_names() {
         ("managed | limit(4GiB) | prefetch()", "prefetch(DEVICE) over limit(4GiB) over managed"),
         ("managed | prefetch(always)", "prefetch(DEVICE, always) over managed"),
         ("managed | prefetch(0, pass_through)", "prefetch(DEVICE) over managed"),
+        ("device | pool | fixed_size(2MiB)", "fixed_size(2MiB) over pool over device"),
+        ("device | fixed_size(2MiB, keep=9)", "fixed_size(2MiB, keep=9) over device"),
+        ("pinned | binning(1MiB, 4KiB)", "binning(4KiB, 1MiB) over pinned"),
+        ("device | binning(from=256KiB, to=1MiB, keep=1)", "binning(256KiB, 512KiB, 1MiB, keep=1) over device"),
+        ("device | aligned(4KiB) | statistics", "statistics over aligned(4KiB) over device"),
+        ("host | aligned(64KiB, threshold=1MiB)", "aligned(64KiB, threshold=1MiB) over host"),
+        ("device | limit(1GiB, rounding=2MiB, name=a)", "limit(1GiB, name=a, rounding=2MiB) over device"),
+        ("device | pool | scrub", "scrub over pool over device"),
+        (
+            "managed | scrub(at=allocate, pattern=255) | prefetch",
+            "prefetch(DEVICE) over scrub(pattern=255, at=allocate) over managed",
+        ),
+        ("device | spill(managed) | scrub(at=both)", "scrub(at=both) over spill(managed) over device"),
+        ("managed | advise(read_mostly) | pool", "pool over advise(read_mostly) over managed"),
+        (
+            "managed | advise(prefer=own, accessed_by=host, threshold=2MiB)",
+            "advise(prefer=DEVICE, accessed_by=host, threshold=2MiB) over managed",
+        ),
         ("managed | auto_prefetch(pass_through)", "auto_prefetch(budget=256MiB, ahead=4) over managed"),
     ] {
         let spec = StackSpec::parse(text).unwrap();

@@ -4,8 +4,8 @@ use crate::common::{free, sim_with};
 use crate::harness::{MIB, within_limit};
 use cumem::kind::{self, Erased};
 use cumem::sim::Profile;
-use cumem::unified::AutoPrefetchOptions;
 use cumem::unified::accounting::Ledger;
+use cumem::unified::{AutoPrefetchOptions, MigrationPolicy};
 use cumem::{
     AllocError, AnyResource, AnyUpstream, Block, CudaVirtualResource, DeallocError, Device, LayerExt, ManagedResource,
     MemoryResource, Stream, Upstream, layout,
@@ -128,6 +128,13 @@ fn an_upstream_uses_each_adaptor_of_mapped_memory_above_it() {
             ("limit", false, |leaf, _| AnyResource::erase_kind(leaf.limit(60 * MIB))),
             ("statistics", false, |leaf, _| AnyResource::erase_kind(leaf.statistics())),
             ("pressure", false, |leaf, _| AnyResource::erase_kind(leaf.pressure(pressure()).unwrap())),
+            ("fixed size", false, |leaf, _| AnyResource::erase_kind(leaf.fixed_size(8 * MIB).unwrap())),
+            ("binning", false, |leaf, _| AnyResource::erase_kind(leaf.binning([MIB, 4 * MIB]).unwrap().keep(1))),
+            ("aligned", false, |leaf, _| AnyResource::erase_kind(leaf.aligned(4 * MIB).unwrap())),
+            ("scrub", false, |leaf, _| AnyResource::erase_kind(leaf.scrub())),
+            ("binning over a pool", true, |leaf, _| {
+                AnyResource::erase_kind(leaf.pool(pool()).unwrap().binning([4 * MIB]).unwrap())
+            }),
             ("spill", false, |leaf, device| {
                 AnyResource::erase_kind(leaf.spill_to(ManagedResource::new(device).unwrap()).unwrap())
             }),
@@ -162,6 +169,7 @@ fn an_upstream_uses_each_adaptor_of_managed_memory_above_it() {
             ("automatic prefetch", false, |leaf, _| {
                 AnyResource::erase_kind(leaf.auto_prefetch(AutoPrefetchOptions::default()).unwrap())
             }),
+            ("advise", false, |leaf, _| AnyResource::erase_kind(leaf.advise(MigrationPolicy::ReadMostly).unwrap())),
             ("prefetch", false, |leaf, device| AnyResource::erase_kind(leaf.prefetch(device.id()).unwrap())),
             ("pool and prefetch", true, |leaf, device| {
                 AnyResource::erase_kind(leaf.pool(pool()).unwrap().prefetch(device.id()).unwrap())

@@ -104,6 +104,9 @@ fn wrong_device(error: &AllocError) -> Option<&DeviceError> {
     match error {
         AllocError::Device(reason @ DeviceError::WrongDevice { .. }) => Some(reason),
         AllocError::PrefetchFailed { source: reason @ DeviceError::WrongDevice { .. }, .. } => Some(reason),
+        AllocError::NotPrepared { source, .. } => {
+            Some(&**source).filter(|reason| matches!(reason, DeviceError::WrongDevice { .. }))
+        }
         _ => None,
     }
 }

@@ -79,10 +79,8 @@ impl Active<'_> {
         let page = match properties.huge_pages {
             HugePages::No => 4 << 10,
             HugePages::Transparent => 2 << 20,
-            HugePages::Reserved => reserved_page().ok_or_else(|| DriverError::NotSupported {
-                what: "reserved huge pages on this system",
-                device: self.id,
-            })?,
+            HugePages::Reserved => reserved_page()
+                .ok_or(DriverError::NotSupported { what: "reserved huge pages on this system", device: self.id })?,
         };
         bytes.checked_next_multiple_of(page).ok_or_else(|| DriverError::host_out_of_memory(self.id))
     }

@@ -263,7 +263,7 @@ impl Stream {
 
 /// The driver's answer to the question for the id of a stream.
 #[derive(Debug, Clone, Copy)]
-enum Asked {
+pub(super) enum Asked {
     /// The id, or `None` if the driver has no ids.
     Answered(Option<u64>),
     /// The driver does not answer for a captured stream.
@@ -271,11 +271,22 @@ enum Asked {
 }
 
 impl Asked {
+    /// Reports whether the driver answers with this id.
+    ///
     /// # Safety
     ///
     /// The caller must ensure that `raw` is a stream of the device that exists.
     #[inline]
-    unsafe fn for_id(device: &Device, raw: RawStream) -> Self {
+    pub(super) unsafe fn is_id(device: &Device, raw: RawStream, id: u64) -> bool {
+        // SAFETY: the caller ensures that the stream exists.
+        matches!(unsafe { device.driver().stream_id(device.ordinal(), raw) }, Ok(found) if found == id)
+    }
+
+    /// # Safety
+    ///
+    /// The caller must ensure that `raw` is a stream of the device that exists.
+    #[inline]
+    pub(super) unsafe fn for_id(device: &Device, raw: RawStream) -> Self {
         // SAFETY: the caller ensures that the stream exists.
         match unsafe { device.driver().stream_id(device.ordinal(), raw) } {
             Ok(id) => Self::Answered(Some(id)),
