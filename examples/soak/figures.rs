@@ -27,6 +27,7 @@ pub(crate) struct Figures {
     verified: AtomicU64,
     faults: AtomicU64,
     drop_errors: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Figures {
@@ -69,6 +70,15 @@ impl Figures {
 
     pub(crate) fn count_drop_errors(&self, errors: u64) {
         self.drop_errors.fetch_add(errors, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many errors had a code that the soak injects.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     pub(crate) fn operations(&self) -> BTreeMap<&'static str, Outcomes> {

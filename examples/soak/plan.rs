@@ -62,14 +62,36 @@ impl Plan {
 }
 
 const WORDS: [&str; 18] = [
-    "device", "async", "virtual", "managed", "pinned", "pool", "limit", "statistics", "log", "tracking", "events",
-    "graph_pools", "tagged", "pressure", "spill", "on_failure", "auto_prefetch", "prefetch",
+    "device",
+    "async",
+    "virtual",
+    "managed",
+    "pinned",
+    "pool",
+    "limit",
+    "statistics",
+    "log",
+    "tracking",
+    "events",
+    "graph_pools",
+    "tagged",
+    "pressure",
+    "spill",
+    "on_failure",
+    "auto_prefetch",
+    "prefetch",
 ];
 
 fn profile(rng: &mut Rng) -> Profile {
     let profiles = [
-        Profile::h100_pcie5, Profile::gtx1080ti, Profile::titanv, Profile::gh200, Profile::a100, Profile::maxwell,
-        Profile::wsl, Profile::integrated,
+        Profile::h100_pcie5,
+        Profile::gtx1080ti,
+        Profile::titanv,
+        Profile::gh200,
+        Profile::a100,
+        Profile::maxwell,
+        Profile::wsl,
+        Profile::integrated,
     ];
     profiles[rng.below(profiles.len())]()
 }

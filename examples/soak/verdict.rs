@@ -1,8 +1,10 @@
 //! What an error means: a refusal that every program must expect, a failure that the soak caused, or a finding.
 
-use cumem::error::CudaErrorCode;
+use cumem::error::{CudaErrorCode, DeallocReason, ErrorReport};
 use cumem::sim::FaultCall;
 use cumem::{AllocError, DeviceError, DriverError};
+use cumem_adaptors::PoolError;
+use cumem_adaptors::graph_pools::GraphPoolError;
 use std::error::Error;
 
 /// The meaning of an error.
@@ -25,20 +27,51 @@ pub(crate) struct Expected {
     pub(crate) host_gate: bool,
 }
 
+/// An error that was judged in another thread.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Judged {
+    verdict: Verdict,
+    text: String,
+}
+
+impl Judged {
+    pub(crate) fn of(expected: Expected, error: &(dyn Error + 'static)) -> Self {
+        Self { verdict: expected.judge(error), text: ErrorReport::of(error).to_string() }
+    }
+}
+
 impl Expected {
     /// Judges an error by itself and its causes.
     pub(crate) fn judge(self, error: &(dyn Error + 'static)) -> Verdict {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        causes.map(|cause| self.judge_one(cause)).find(|it| *it != Verdict::Finding).unwrap_or(Verdict::Finding)
+        match (self.judge_one(error), error.source()) {
+            (Verdict::Finding, Some(cause)) => self.judge(cause),
+            (verdict, _) => verdict,
+        }
     }
 
     fn judge_one(self, error: &(dyn Error + 'static)) -> Verdict {
+        if let Some(judged) = error.downcast_ref::<Judged>() {
+            return judged.verdict;
+        }
         if let Some(error) = error.downcast_ref::<AllocError>() {
             return match error {
                 error if error.is_out_of_memory() => Verdict::Refused,
+                // Some leaves align to 256 bytes and no more.
+                AllocError::UnsupportedAlignment { .. } => Verdict::Refused,
                 AllocError::Device(error) => self.device(error),
                 _ => Verdict::Finding,
             };
+        }
+        // These stand for the error that they hold, so it is not among their sources.
+        if let Some(GraphPoolError::Device(error)) = error.downcast_ref::<GraphPoolError>() {
+            return self.device(error);
+        }
+        if let Some(PoolError::Device(error)) = error.downcast_ref::<PoolError>() {
+            return self.device(error);
+        }
+        if let Some(DeallocReason::Device(error)) = error.downcast_ref::<DeallocReason>() {
+            return self.device(error);
         }
         if let Some(error) = error.downcast_ref::<DeviceError>() {
             return self.device(error);
