@@ -12,9 +12,17 @@ use std::process::ExitCode;
 /// Warnings of the library go to standard error. If the reader of standard output closes the pipe, as `head` does,
 /// the process ends without a message.
 pub(crate) fn main<A: Parser>(run: impl FnOnce(A) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    main_with(|| tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init(), run)
+}
+
+/// Does the same, with a subscriber that `subscribe` sets.
+pub(crate) fn main_with<A: Parser>(
+    subscribe: impl FnOnce(),
+    run: impl FnOnce(A) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
     end_on_broken_pipe();
     let arguments = A::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+    subscribe();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {

@@ -140,18 +140,22 @@ impl Capture<'_> {
     /// See [`Graph`].
     pub fn end(mut self) -> Result<Graph, DeviceError> {
         let Some(stream) = self.stream.take() else { unreachable!("only `end` and the drop take the stream") };
-        let captured = Self::captured(stream).inspect_err(|_| {
-            // If the driver refused the call itself, the stream is still captured.
-            if stream.is_captured() {
-                drop(Self::captured(stream));
-            }
-        })?;
+        let captured = Self::captured(stream)?;
         Ok(Graph { exec: captured.instantiate()?, device: stream.device().clone() })
     }
 
+    /// Ends the capture of a stream. If the driver refuses the call itself, the stream is still captured, and no wait for
+    /// the device would succeed any more. The call is then made once more, and the error is that of the first call.
     fn captured(stream: &Stream) -> Result<OwnedGraph, DeviceError> {
-        // SAFETY: the stream is alive, and belongs to the device.
-        Ok(unsafe { OwnedGraph::end_capture(stream.device().raw(), stream.raw()?) }?)
+        let end = || -> Result<OwnedGraph, DeviceError> {
+            // SAFETY: the stream is alive, and belongs to the device.
+            Ok(unsafe { OwnedGraph::end_capture(stream.device().raw(), stream.raw()?) }?)
+        };
+        end().inspect_err(|_| {
+            if stream.is_captured() {
+                drop(end());
+            }
+        })
     }
 }
 

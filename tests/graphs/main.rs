@@ -3,8 +3,9 @@
 //! Tests that need a GPU are ignored by default. `cargo test --test graphs -- --include-ignored` runs them. They run one
 //! after the other, because a wait for the device, in whichever thread, ends a capture.
 
+use cumem::error::CudaErrorCode;
 use cumem::kernel::{CaptureMode, CaptureState, Function, HostKernel, KernelArg, LaunchConfig, Module};
-use cumem::sim::Profile;
+use cumem::sim::{FaultCall, Profile};
 use cumem::{Block, Buffer, CudaResource, Device, LayerExt, MemoryResource, Stream, layout};
 use cumem_adaptors::graph_pools::GraphPoolId;
 use cumem_adaptors::{GraphPoolsState, StackSpec};
@@ -168,6 +169,19 @@ fn a_graph_keeps_its_memory(device: &Device) {
         others.into_iter().for_each(|block| free(&stack, &stream, block));
         finish(&[&stream, &branch]);
     }
+}
+
+/// Otherwise every later wait for the device would be refused, because a pool may keep the stream alive.
+#[test]
+fn a_capture_that_is_dropped_ends_although_the_driver_refuses_the_call() {
+    let device = simulated();
+    let stream = Stream::new(&device).unwrap();
+    // SAFETY: no work is enqueued.
+    let capture = unsafe { stream.begin_capture(CaptureMode::Relaxed) }.unwrap();
+    device.simulator().unwrap().fail_nth(FaultCall::Capture, 1, CudaErrorCode::UNKNOWN);
+    drop(capture);
+    assert_eq!(stream.capture_state(), Ok(CaptureState::None));
+    device.synchronize().unwrap();
 }
 
 macro_rules! on_both_devices {

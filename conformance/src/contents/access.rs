@@ -3,7 +3,7 @@
 use super::device;
 use super::host::HostProbe;
 use super::probe::Probe;
-use crate::broken::Outcome;
+use crate::broken::Broken;
 use cumem::kind::{DeviceAccessible, HostAccessible};
 use cumem::{Block, Device, DeviceError, MemoryKind, Stream};
 use std::fmt;
@@ -95,13 +95,41 @@ impl<K: MemoryKind> Contents<K> {
         Ok(Self { probe: Some(device::probe(device)?), kind: PhantomData })
     }
 
+    /// Writes the pattern of `serial` into the block, before any work that is enqueued on `stream` later. In a large block
+    /// only the two ends are written.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the device. The block then holds parts of the pattern.
+    ///
     /// # Safety
     ///
     /// The caller must ensure that:
     ///
-    /// - the block was allocated by a resource of kind `K`, is live, and is ready on `stream`;
-    /// - nothing else uses it meanwhile.
-    pub(crate) unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
+    /// - the block was allocated by a resource of kind `K`, is live, and is [ready](cumem::resource#terms) on `stream`;
+    /// - nothing else uses the block until `stream` has passed the write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use cumem::sim::Profile;
+    /// # use cumem::{layout, CudaResource, Device, MemoryResource, Stream};
+    /// # use cumem_conformance::Contents;
+    /// # let device = Device::simulated(Profile::default())?;
+    /// # let stream = Stream::new(&device)?;
+    /// let (resource, contents) = (CudaResource::new(&device), Contents::through_device(&device)?);
+    /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
+    /// // SAFETY: the block is live, of this kind, and used on this stream only.
+    /// unsafe { contents.write(&stream, &block, 7) }?;
+    /// // SAFETY: as above.
+    /// unsafe { contents.verify(&stream, &block, 7) }?;
+    /// stream.synchronize()?;
+    /// contents.settle()?; // the block still held what was written
+    /// # // SAFETY: the stream has passed all uses of the block.
+    /// # unsafe { resource.deallocate(&stream, block) }?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn write(&self, stream: &Stream, block: &Block, serial: u64) -> Result<(), Broken> {
         match &self.probe {
             // SAFETY: the caller vouches for the block; the constructors tied the probe to the kind.
             Some(probe) if block.size() > 0 => unsafe { probe.write(stream, block, serial) },
@@ -109,10 +137,21 @@ impl<K: MemoryKind> Contents<K> {
         }
     }
 
+    /// Compares the block with the pattern of `serial`. A difference that kernels find is returned only by the next
+    /// [`settle`](Self::settle).
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the device, or the first byte that differs.
+    ///
     /// # Safety
     ///
     /// The caller must ensure the same as for [`write`](Self::write).
-    pub(crate) unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Outcome {
+    ///
+    /// # Examples
+    ///
+    /// See [`write`](Self::write).
+    pub unsafe fn verify(&self, stream: &Stream, block: &Block, serial: u64) -> Result<(), Broken> {
         match &self.probe {
             // SAFETY: the caller vouches for the block; the constructors tied the probe to the kind.
             Some(probe) if block.size() > 0 => unsafe { probe.verify(stream, block, serial) },
@@ -120,8 +159,16 @@ impl<K: MemoryKind> Contents<K> {
         }
     }
 
-    /// Ends all verifications. Every stream that was used must be idle.
-    pub(crate) fn settle(&self) -> Outcome {
+    /// Returns the differences that verifications on idle streams have found. A difference is returned once.
+    ///
+    /// # Errors
+    ///
+    /// Returns the serial of a block whose contents changed.
+    ///
+    /// # Examples
+    ///
+    /// See [`write`](Self::write).
+    pub fn settle(&self) -> Result<(), Broken> {
         self.probe.as_ref().map_or(Ok(()), |probe| probe.settle())
     }
 }
