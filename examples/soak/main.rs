@@ -16,6 +16,7 @@
 
 mod blocks;
 mod buffers;
+#[expect(dead_code, reason = "`main` sets a subscriber for all examples, and the soak sets its own")]
 #[path = "../common/mod.rs"]
 mod common;
 mod disturb;

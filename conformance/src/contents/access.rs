@@ -117,7 +117,8 @@ impl<K: MemoryKind> Contents<K> {
     /// # use cumem_conformance::Contents;
     /// # let device = Device::simulated(Profile::default())?;
     /// # let stream = Stream::new(&device)?;
-    /// let (resource, contents) = (CudaResource::new(&device), Contents::through_device(&device)?);
+    /// let resource = CudaResource::new(&device);
+    /// let contents = Contents::<cumem::kind::Device>::through_device(&device)?;
     /// let block = resource.allocate(&stream, layout::bytes(1000)?)?;
     /// // SAFETY: the block is live, of this kind, and used on this stream only.
     /// unsafe { contents.write(&stream, &block, 7) }?;
